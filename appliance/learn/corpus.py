@@ -1,0 +1,117 @@
+"""Pairs of many task families in one packed file, read through a memory map.
+
+Sources: RE-ARC re-generations (`{"task_id", "pairs": [["707/770", "77/07"], ...]}`, one line a family, .xz or plain) and ARC
+challenge files. A family is everything that follows one hidden rule. What went in is written to the manifest, which the
+held-out test reads.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.arc.grid import MAX_SIDE, NUM_COLOURS
+from appliance.arc.task import Pair
+from appliance.errors import InputError
+
+RawPair = tuple[NDArray[np.int8], NDArray[np.int8]]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """cells: uint8, all grids end to end. shapes: (P, 4) input rows, input columns, output rows, output columns.
+    starts: (P + 1,) first cell of each pair. first_pair: (F + 1,) pairs of family f are first_pair[f]:first_pair[f+1],
+    shortest first."""
+
+    families: tuple[str, ...]
+    cells: NDArray[np.uint8]
+    shapes: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    first_pair: NDArray[np.int64]
+
+    def pair(self, index: int) -> RawPair:
+        """Input and output grid of one pair; views into the map, not copies."""
+        ir, ic, our, oc = (int(n) for n in self.shapes[index])
+        flat = self.cells[self.starts[index] : self.starts[index + 1]].view(np.int8)
+        return flat[: ir * ic].reshape(ir, ic), flat[ir * ic :].reshape(our, oc)
+
+    def pair_tokens(self) -> NDArray[np.int64]:
+        """(P,) tokens that each pair takes in grid-tokens form, marks included."""
+        s = self.shapes
+        return s[:, 0] * (s[:, 1] + 1) + s[:, 2] * (s[:, 3] + 1) + 3
+
+
+def read_re_arc(path: Path) -> Iterator[tuple[str, list[RawPair]]]:
+    """Families of a RE-ARC file. Raises InputError naming the line that breaks the format."""
+    opener = lzma.open if path.suffix == ".xz" else open
+    with opener(path, "rt", encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = json.loads(line)
+                pairs = [(_parse_rows(a), _parse_rows(b)) for a, b in record["pairs"]]
+                yield str(record["task_id"]), pairs
+            except (ValueError, KeyError, TypeError) as fault:
+                raise InputError(
+                    f"{path}, line {number}: {fault}",
+                    expected='{"task_id": ..., "pairs": [["rows/joined/by/slashes", "..."], ...]}',
+                    remedy="pass a RE-ARC file in this form",
+                ) from fault
+
+
+def _parse_rows(text: str) -> NDArray[np.int8]:
+    rows = text.split("/")
+    flat = np.frombuffer("".join(rows).encode("ascii"), dtype=np.uint8) - ord("0")
+    if len(rows) > MAX_SIDE or len(rows[0]) > MAX_SIDE or flat.size == 0 or flat.max() >= NUM_COLOURS:
+        raise ValueError(f"not a grid: {text[:40]!r}")
+    return flat.reshape(len(rows), len(rows[0])).astype(np.int8)
+
+
+def pairs_of_tasks(tasks: dict[str, list[Pair]]) -> Iterator[tuple[str, list[RawPair]]]:
+    for task_id, pairs in tasks.items():
+        yield task_id, [(p.input, p.output) for p in pairs]
+
+
+def pack_corpus(families: Iterator[tuple[str, list[RawPair]]], folder: Path, *, sources: list[str]) -> None:
+    """Write the families as one corpus folder; families of the same name are joined.
+
+    folder: made if missing; holds cells.npy, shapes.npy, first_pair.npy and manifest.json (sources and family names).
+    """
+    by_name: dict[str, list[RawPair]] = {}
+    for name, pairs in families:
+        by_name.setdefault(name, []).extend(pairs)
+    cells, shapes, first_pair = [], [], [0]
+    for pairs in by_name.values():
+        for a, b in sorted(pairs, key=lambda p: p[0].size + p[1].size):
+            cells += [a.reshape(-1), b.reshape(-1)]
+            shapes.append((*a.shape, *b.shape))
+        first_pair.append(len(shapes))
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "cells.npy", np.concatenate(cells).astype(np.uint8))
+    np.save(folder / "shapes.npy", np.array(shapes, dtype=np.int64))
+    np.save(folder / "first_pair.npy", np.array(first_pair, dtype=np.int64))
+    manifest = {"sources": sources, "families": list(by_name), "pairs": len(shapes)}
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def load_corpus(folder: Path) -> Corpus:
+    """The corpus of a folder, cells memory-mapped. Raises InputError when it is not one."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        shapes = np.load(folder / "shapes.npy")
+        cells = np.load(folder / "cells.npy", mmap_mode="r")
+        first_pair = np.load(folder / "first_pair.npy")
+    except (OSError, ValueError) as fault:
+        raise InputError(
+            f"{folder}: not a packed corpus ({fault})",
+            expected="cells.npy, shapes.npy, first_pair.npy, manifest.json",
+            remedy="run: appliance train --pack OUT --re-arc FILE",
+        ) from fault
+    sizes = shapes[:, 0] * shapes[:, 1] + shapes[:, 2] * shapes[:, 3]
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    return Corpus(tuple(manifest["families"]), cells, shapes, starts, first_pair)

@@ -1,0 +1,100 @@
+"""Training documents drawn from a corpus: pairs of one family, as one random view shows them.
+
+The batch of a step is a function of (seed, step) alone, so a resumed run replays nothing and skips nothing, and the number
+of processes does not change the data: each takes its share of the rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.arc.view import View, random_view
+from appliance.engine.packing import Rows, TokenSequence, fill_rows, plan_rows
+from appliance.learn.corpus import Corpus
+from appliance.models import tiny
+
+
+def generator(*parts: object) -> np.random.Generator:
+    """A generator seeded by SHA-256 of the parts: (run seed, stage, step, ...)."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "little"))
+
+
+class DocumentSampler:
+    """Draws documents of at most `max_tokens` tokens with `min_pairs` to `max_pairs` pairs.
+
+    Every family is as likely as any other. Half of the documents take only small pairs, where a rule shows itself at the
+    least cost in tokens; the other half take any pair that leaves room for the smallest number of pairs.
+    """
+
+    def __init__(self, corpus: Corpus, *, max_tokens: int, min_pairs: int = 3, max_pairs: int = 8) -> None:
+        self._corpus = corpus
+        self._max_tokens = max_tokens
+        self._min_pairs = min_pairs
+        self._max_pairs = max_pairs
+        self._tokens = corpus.pair_tokens()
+        limit = (max_tokens - 1) // min_pairs
+        firsts, ends = corpus.first_pair[:-1], corpus.first_pair[1:]
+        fitting = np.array([np.count_nonzero(self._tokens[a:b] <= limit) for a, b in zip(firsts, ends, strict=True)])
+        self._families = np.flatnonzero(fitting >= min_pairs)
+        self._firsts = firsts
+        self._fitting = fitting
+        if not self._families.size:
+            raise ValueError(f"no family has {min_pairs} pairs of at most {limit} tokens")
+
+    def num_families(self) -> int:
+        """Families that have enough pairs of a length that fits."""
+        return int(self._families.size)
+
+    def document(self, rng: np.random.Generator) -> TokenSequence:
+        family = int(rng.choice(self._families))
+        first, count = int(self._firsts[family]), int(self._fitting[family])
+        if rng.random() < 0.5:  # pairs lie shortest first
+            count = max(self._min_pairs, int(count * rng.uniform(0.05, 0.5)))
+        wanted = min(int(rng.integers(self._min_pairs, self._max_pairs + 1)), count)
+        chosen = first + rng.choice(count, size=wanted, replace=False)
+        room = self._max_tokens - 1
+        view = random_view(rng, 0)
+        pieces: list[NDArray[np.int32]] = [np.array([tiny.BOS], dtype=np.int32)]
+        targets: list[NDArray[np.bool_]] = [np.zeros(1, dtype=np.bool_)]
+        taken = 0
+        for index in chosen:
+            room -= int(self._tokens[index])
+            if room < 0:
+                break
+            ids, is_target = pair_sequence(*self._corpus.pair(int(index)), view=view)
+            pieces.append(ids)
+            targets.append(is_target if taken else np.zeros_like(is_target))
+            taken += 1
+        return TokenSequence(np.concatenate(pieces), np.concatenate(targets))
+
+
+def pair_sequence(
+    grid_in: NDArray[np.int8], grid_out: NDArray[np.int8], *, view: View
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Ids of one pair under a view, and which of them are the answer (its grid and the end mark)."""
+    a = tiny.grid_ids(view.apply(grid_in))
+    b = tiny.grid_ids(view.apply(grid_out))
+    ids = np.concatenate([[tiny.INPUT], a, [tiny.OUTPUT], b, [tiny.EOS]]).astype(np.int32)
+    is_target = np.zeros(ids.shape, dtype=np.bool_)
+    is_target[a.size + 2 :] = True
+    return ids, is_target
+
+
+def batch_rows(
+    sampler: DocumentSampler, *, seed: int, step: int, row_tokens: int, num_rows: int, rank: int = 0, world_size: int = 1
+) -> Rows:
+    """The rows of this step that belong to process `rank` of `world_size`: a function of its arguments alone."""
+    rng = generator(seed, "documents", step)
+    documents: list[TokenSequence] = []
+
+    def lengths() -> object:
+        while True:
+            documents.append(sampler.document(rng))
+            yield len(documents[-1])
+
+    plan = plan_rows(lengths(), row_tokens=row_tokens, num_rows=num_rows)  # type: ignore[arg-type]
+    return fill_rows(documents, plan[rank::world_size], row_tokens=row_tokens, pad_id=tiny.PAD)

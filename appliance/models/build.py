@@ -1,0 +1,70 @@
+"""Makes a fresh model of the arc-mini kind: stock configuration, random weights, real tokenizer. Imports torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from appliance.models import tiny
+
+if TYPE_CHECKING:
+    from appliance.learn.recipe import Architecture
+
+HEAD_SIZE = 64
+
+
+def fresh_model(architecture: Architecture, *, seed: int) -> Any:
+    """A transformers causal LM with random float32 weights, the same for the same seed on the same torch."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+    kinds = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen3": (Qwen3Config, Qwen3ForCausalLM)}
+    config_class, model_class = kinds[architecture.layout]
+    num_heads = architecture.hidden_size // HEAD_SIZE
+    config = config_class(
+        vocab_size=len(tiny.TOKENS),
+        hidden_size=architecture.hidden_size,
+        intermediate_size=architecture.intermediate_size,
+        num_hidden_layers=architecture.num_layers,
+        num_attention_heads=num_heads,
+        num_key_value_heads=num_heads,
+        head_dim=HEAD_SIZE,
+        max_position_embeddings=architecture.max_positions,
+        tie_word_embeddings=True,
+        pad_token_id=tiny.PAD,
+        bos_token_id=tiny.BOS,
+        eos_token_id=tiny.EOS,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return model_class(config)
+
+
+def tokenizer() -> Any:
+    """The tokenizer of the tiny vocabulary: every character is a token, marks are special tokens."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tiny.TOKENS)}, unk_token="<pad>"))
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    core.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        chat_template=tiny.CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def save_model(model: Any, folder: Path, *, card: dict[str, Any]) -> None:
+    """Weights in bfloat16, configuration, tokenizer and the appliance.json card that names style and encoder."""
+    import torch
+
+    config_dtype = model.config.dtype
+    model.to(torch.bfloat16).save_pretrained(folder)
+    model.to(config_dtype or torch.float32)
+    tokenizer().save_pretrained(folder)
+    (folder / "appliance.json").write_text(json.dumps(card, indent=1) + "\n")
