@@ -1,0 +1,288 @@
+"""Grids as text and back. Every text is a wire format: models were trained on it, so it is kept to the character.
+
+The encoders named like classes write the texts of the public pipelines arc24 and arc25 and nest as theirs do:
+`GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))`. `grid-tokens` writes the text of the tiny vocabulary.
+
+Decoding is strict, because what comes in was written by a model: anything but one legal grid raises ParseError.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from appliance.arc.grid import Grid, freeze, grid_fault
+from appliance.arc.names import nearest, unknown
+from appliance.errors import UsageError
+
+DIGITS = tuple("0123456789")
+COLOUR_WORDS = ("Black", "Blue", "Red", "Green", "Yellow", "Gray", "Pink", "Orange", "Purple", "Brown")
+SYMBOLS = "ñò÷ûąćďęĚĞ"
+MAX_EXPRESSION_CHARS = 200
+_TO_SYMBOLS = str.maketrans("".join(DIGITS), SYMBOLS)
+_TO_DIGITS = str.maketrans(SYMBOLS, "".join(DIGITS))
+_FENCE = "```grid"
+_BLOCK = re.compile(rf"^{_FENCE}\n(.*?)\n```", re.DOTALL | re.MULTILINE)
+_SHAPED_BLOCK = re.compile(
+    rf"^{_FENCE} shape: ([0-9]{{1,2}})x([0-9]{{1,2}})\n(.*?)(?:\n```|\Z)", re.DOTALL | re.MULTILINE
+)
+
+
+class ParseError(ValueError):
+    """A text that is not what was asked for. A normal result of sampling: counted, never fatal."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class GridEncoder(Protocol):
+    """A text format for grids: decode(encode(grid)) is the grid, for every legal grid."""
+
+    @property
+    def name(self) -> str:
+        """What `get_encoder` takes to give this encoder again."""
+
+    @property
+    def opening(self) -> str:
+        """What every text of this encoder begins with, so that the answer of a model may be begun with it."""
+
+    def encode(self, grid: Grid) -> str: ...
+
+    def decode(self, text: str) -> Grid:
+        """The grid in the text. Raises ParseError when it holds anything but one legal grid."""
+
+
+@dataclass(frozen=True)
+class CellEncoder:
+    """One word per colour, words of a row parted by a separator (or of equal length), rows parted by newlines.
+
+    ends_rows: a newline stands after the last row too.
+    """
+
+    name: str
+    words: tuple[str, ...] = DIGITS
+    separator: str = ""
+    ends_rows: bool = False
+    opening: str = ""
+
+    def encode(self, grid: Grid) -> str:
+        text = "\n".join(self.separator.join(self.words[cell] for cell in row) for row in grid.tolist())
+        return text + "\n" if self.ends_rows else text
+
+    def decode(self, text: str) -> Grid:
+        colour_of = {word: colour for colour, word in enumerate(self.words)}
+        rows = [self._split(line) for line in text.strip().split("\n")]
+        try:
+            cells = [[colour_of[word] for word in row] for row in rows]
+        except KeyError as word:
+            raise ParseError(f"{str(word)[:40]} is not a cell") from None
+        fault = grid_fault(cells)
+        if fault:
+            raise ParseError(fault)
+        return freeze(np.array(cells, dtype=np.int8))
+
+    def _split(self, line: str) -> list[str]:
+        if self.separator:
+            return line.split(self.separator)
+        width = len(self.words[0])
+        return [line[i : i + width] for i in range(0, len(line), width)]
+
+
+@dataclass(frozen=True)
+class BlockEncoder:
+    """The base text in a code block opened with ```grid."""
+
+    base: GridEncoder
+    opening: str = _FENCE
+
+    @property
+    def name(self) -> str:
+        return f"GridCodeBlockEncoder({self.base.name})"
+
+    def encode(self, grid: Grid) -> str:
+        return f"{_FENCE}\n{self.base.encode(grid)}\n```"
+
+    def decode(self, text: str) -> Grid:
+        blocks = _BLOCK.findall(text)
+        if len(blocks) != 1:
+            raise ParseError(f"{len(blocks)} closed grid blocks")
+        return self.base.decode(blocks[0])
+
+
+@dataclass(frozen=True)
+class ShapeEncoder:
+    """The base text in a code block that declares rows x columns; a grid that breaks the declaration is refused.
+
+    A block that was never closed is read as well: the declared shape shows whether it is complete.
+    """
+
+    base: GridEncoder
+    opening: str = _FENCE
+
+    @property
+    def name(self) -> str:
+        return f"GridShapeEncoder({self.base.name})"
+
+    def encode(self, grid: Grid) -> str:
+        return f"{_FENCE} shape: {grid.shape[0]}x{grid.shape[1]}\n{self.base.encode(grid)}\n```"
+
+    def decode(self, text: str) -> Grid:
+        blocks = _SHAPED_BLOCK.findall(text)
+        if len(blocks) != 1:
+            raise ParseError(f"{len(blocks)} grid blocks with a shape")
+        num_rows, num_columns, body = blocks[0]
+        grid = self.base.decode(body)
+        if grid.shape != (int(num_rows), int(num_columns)):
+            raise ParseError(f"declared {num_rows}x{num_columns}, the grid is {grid.shape[0]}x{grid.shape[1]}")
+        return grid
+
+
+@dataclass(frozen=True)
+class RowNumberEncoder:
+    """Each line of the base text after its number. arc24 counts from 1, arc25 from 0."""
+
+    base: GridEncoder
+    first: int = 1
+    opening: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"RowNumberEncoder({self.base.name}{'' if self.first == 1 else f', first={self.first}'})"
+
+    def encode(self, grid: Grid) -> str:
+        lines = self.base.encode(grid).split("\n")
+        return "\n".join(f"{number} {line}" for number, line in enumerate(lines, self.first))
+
+    def decode(self, text: str) -> Grid:
+        lines = []
+        for number, line in enumerate(text.strip().split("\n"), self.first):
+            head, space, rest = line.partition(" ")
+            if head != str(number) or not space:
+                raise ParseError(f"line {line[:40]!r} is not numbered {number}")
+            lines.append(rest)
+        return self.base.decode("\n".join(lines))
+
+
+@dataclass(frozen=True)
+class SymbolEncoder:
+    """The base text with each digit replaced by a rare letter, so that no tokenizer merges cells."""
+
+    base: GridEncoder
+
+    @property
+    def name(self) -> str:
+        return f"ReplaceNumberEncoder({self.base.name})"
+
+    @property
+    def opening(self) -> str:
+        return self.base.opening
+
+    def encode(self, grid: Grid) -> str:
+        return self.base.encode(grid).translate(_TO_SYMBOLS)
+
+    def decode(self, text: str) -> Grid:
+        if any(digit in text for digit in DIGITS):
+            raise ParseError("digits where their symbols should be")
+        return self.base.decode(text.translate(_TO_DIGITS))
+
+
+def _separated(symbol: str) -> GridEncoder:
+    if not symbol or not symbol.isprintable() or set(symbol) & {*DIGITS, *SYMBOLS, "`"}:
+        raise ValueError(f"cells cannot be parted by {symbol!r}")
+    return CellEncoder(f"GridWithSeparationEncoder({symbol!r})", separator=symbol)
+
+
+def _repeated(n: int = 3) -> GridEncoder:
+    if not 1 <= n <= 9:
+        raise ValueError(f"a digit repeated {n} times; 1 to 9 work")
+    return CellEncoder(f"RepeatNumberEncoder(n={n})", words=tuple(digit * n for digit in DIGITS))
+
+
+# Each class-like name with its maker and the kinds of the maker's parameters, in order.
+_MAKERS: Mapping[str, tuple[Callable[..., GridEncoder], Mapping[str, type]]] = {
+    "MinimalGridEncoder": (lambda: CellEncoder("MinimalGridEncoder()"), {}),
+    "GridWithSeparationEncoder": (_separated, {"symbol": str}),
+    "RepeatNumberEncoder": (_repeated, {"n": int}),
+    "ColorNameEncoder": (lambda: CellEncoder("ColorNameEncoder()", COLOUR_WORDS, separator=" "), {}),
+    "GridCodeBlockEncoder": (BlockEncoder, {"base": object}),
+    "GridShapeEncoder": (ShapeEncoder, {"base": object}),
+    "RowNumberEncoder": (RowNumberEncoder, {"base": object, "first": int}),
+    "ReplaceNumberEncoder": (SymbolEncoder, {"base": object}),
+}
+
+_SHORT_NAMES: Mapping[str, str] = {
+    "minimal": "MinimalGridEncoder()",
+    "bar-separated": "GridWithSeparationEncoder('|')",
+    "code-block": "GridCodeBlockEncoder(MinimalGridEncoder())",
+    "shape": "GridShapeEncoder(MinimalGridEncoder())",
+    "repeat-3": "RepeatNumberEncoder(n=3)",
+    "symbols": "ReplaceNumberEncoder(MinimalGridEncoder())",
+    "colour-words": "ColorNameEncoder()",
+    "arc24-row-number": "RowNumberEncoder(MinimalGridEncoder())",
+    "arc24-shape-row-number": "GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))",
+    "arc24-shape-row-number-symbols": "GridShapeEncoder(RowNumberEncoder(ReplaceNumberEncoder(MinimalGridEncoder())))",
+    "arc25-row-number": "RowNumberEncoder(MinimalGridEncoder(), first=0)",
+    "arc25-shape-row-number": "GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder(), first=0))",
+}
+
+GRID_TOKENS = CellEncoder("grid-tokens", ends_rows=True)
+ENCODER_NAMES = (GRID_TOKENS.name, *_SHORT_NAMES)
+
+
+def get_encoder(name_or_expression: str) -> GridEncoder:
+    """The encoder of a short name ("grid-tokens") or of nested class-like names. Nothing is evaluated.
+
+    A short name stands for an expression, and the expression is the encoder's own name.
+    Raises UsageError with the nearest valid name.
+
+    >>> get_encoder("arc25-shape-row-number").name
+    'GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder(), first=0))'
+    """
+    text = name_or_expression.strip()
+    if text == GRID_TOKENS.name:
+        return GRID_TOKENS
+    if "(" not in text and text not in _SHORT_NAMES:
+        raise unknown("grid encoder", text, ENCODER_NAMES)
+    try:
+        if len(text) > MAX_EXPRESSION_CHARS:
+            raise ValueError(f"longer than {MAX_EXPRESSION_CHARS} characters")
+        return _build(ast.parse(_SHORT_NAMES.get(text, text), mode="eval").body)
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as fault:
+        raise UsageError(
+            f"grid encoder {text[:80]!r}: {fault}",
+            expected=f"one of {', '.join(ENCODER_NAMES)}, or {', '.join(_MAKERS)}, nested",
+            remedy="for example GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))",
+        ) from None
+
+
+def _build(node: ast.expr) -> GridEncoder:
+    """The encoder that the expression spells. Raises ValueError saying what is wrong with it."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        raise ValueError(f"{ast.unparse(node)} is not an encoder")
+    name = node.func.id
+    if name not in _MAKERS:
+        close = nearest(name, _MAKERS)
+        raise ValueError(f"no encoder {name}" + (f", did you mean {close}?" if close else ""))
+    make, kinds = _MAKERS[name]
+    given = [*zip(kinds, node.args, strict=False), *((k.arg, k.value) for k in node.keywords)]
+    if len(node.args) > len(kinds) or {p for p, _ in given} - set(kinds) or len(dict(given)) < len(given):
+        raise ValueError(f"{name} takes {', '.join(kinds) or 'nothing'}")
+    values = {p: _value(f"{p} of {name}", kinds[p], v) for p, v in given if p is not None}
+    try:
+        return make(**values)
+    except TypeError:
+        raise ValueError(f"{name} needs {', '.join(kinds)}") from None
+
+
+def _value(place: str, kind: type, node: ast.expr) -> object:
+    if kind is object:
+        return _build(node)
+    if isinstance(node, ast.Constant) and type(node.value) is kind:
+        return node.value
+    raise ValueError(f"{place} is not a plain {kind.__name__}")

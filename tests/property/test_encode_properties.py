@@ -1,0 +1,48 @@
+"""Every encoder inverts itself on every legal grid, and survives any text."""
+
+import contextlib
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from appliance.arc.encode import ENCODER_NAMES, ParseError, get_encoder
+from appliance.arc.grid import freeze, grid_fault
+
+GRIDS = hnp.arrays(
+    np.int8, st.tuples(st.integers(1, 30), st.integers(1, 30)), elements=st.integers(0, 9), fill=st.integers(0, 9)
+).map(freeze)
+LEAVES = st.sampled_from(["MinimalGridEncoder()", "GridWithSeparationEncoder(' ')", "GridWithSeparationEncoder('x')"])
+EXPRESSIONS = LEAVES.flatmap(
+    lambda leaf: st.lists(
+        st.sampled_from(["GridShapeEncoder", "RowNumberEncoder", "ReplaceNumberEncoder", "GridCodeBlockEncoder"]),
+        max_size=3,
+        unique=True,
+    ).map(lambda wraps: "".join(f"{w}(" for w in wraps) + leaf + ")" * len(wraps))
+)
+
+
+@given(GRIDS, st.sampled_from(ENCODER_NAMES))
+@example(freeze(np.zeros((1, 1))), "grid-tokens")
+@example(freeze(np.full((30, 30), 9)), "colour-words")
+def test_decode_inverts_encode(grid, name):
+    encoder = get_encoder(name)
+    text = encoder.encode(grid)
+    assert np.array_equal(encoder.decode(text), grid)
+    assert text.startswith(encoder.opening)
+
+
+@given(GRIDS, EXPRESSIONS)
+def test_decode_inverts_encode_however_encoders_nest(grid, expression):
+    encoder = get_encoder(expression)
+    assert np.array_equal(encoder.decode(encoder.encode(grid)), grid)
+    assert encoder.name == expression
+
+
+@given(st.one_of(st.text(), st.text("0123456789 \n`gridshape:x|"), GRIDS.map(get_encoder("shape").encode)), st.data())
+def test_any_text_is_a_legal_grid_or_a_parse_error(text, data):
+    encoder = get_encoder(data.draw(st.sampled_from(ENCODER_NAMES)))
+    cut = data.draw(st.integers(0, len(text)))
+    with contextlib.suppress(ParseError):
+        assert grid_fault(encoder.decode(encoder.opening + text[:cut])) is None
