@@ -6,8 +6,6 @@ of processes does not change the data: each takes its share of the rows.
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,12 +13,7 @@ from appliance.arc.view import View, random_view
 from appliance.engine.packing import Rows, TokenSequence, fill_rows, plan_rows
 from appliance.learn.corpus import Corpus
 from appliance.models import tiny
-
-
-def generator(*parts: object) -> np.random.Generator:
-    """A generator seeded by SHA-256 of the parts: (run seed, stage, step, ...)."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:16], "little"))
+from appliance.seeds import generator
 
 
 class DocumentSampler:
@@ -60,15 +53,13 @@ class DocumentSampler:
         view = random_view(rng, 0)
         pieces: list[NDArray[np.int32]] = [np.array([tiny.BOS], dtype=np.int32)]
         targets: list[NDArray[np.bool_]] = [np.zeros(1, dtype=np.bool_)]
-        taken = 0
-        for index in chosen:
+        for taken, index in enumerate(chosen):
             room -= int(self._tokens[index])
             if room < 0:
                 break
             ids, is_target = pair_sequence(*self._corpus.pair(int(index)), view=view)
             pieces.append(ids)
             targets.append(is_target if taken else np.zeros_like(is_target))
-            taken += 1
         return TokenSequence(np.concatenate(pieces), np.concatenate(targets))
 
 
@@ -85,7 +76,14 @@ def pair_sequence(
 
 
 def batch_rows(
-    sampler: DocumentSampler, *, seed: int, step: int, row_tokens: int, num_rows: int, rank: int = 0, world_size: int = 1
+    sampler: DocumentSampler,
+    *,
+    seed: int,
+    step: int,
+    row_tokens: int,
+    num_rows: int,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> Rows:
     """The rows of this step that belong to process `rank` of `world_size`: a function of its arguments alone."""
     rng = generator(seed, "documents", step)

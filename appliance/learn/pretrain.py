@@ -62,6 +62,7 @@ def pretrain(
     loss is not finite (the last good checkpoint stays).
     """
     import torch
+
     from appliance.models.build import fresh_model, save_model
 
     identity = recipe.identity(corpus_digest)
@@ -137,14 +138,14 @@ def _optimizers(model: Any, plan: Optimization) -> list[Any]:
 
     if plan.optimizer == "adamw":
         parameters = list(model.parameters())
-        return [torch.optim.AdamW(parameters, plan.learning_rate, plan.betas, weight_decay=plan.weight_decay, fused=True)]
+        return [
+            torch.optim.AdamW(parameters, plan.learning_rate, plan.betas, weight_decay=plan.weight_decay, fused=True)
+        ]
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed_tokens" not in n]
     chosen = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in chosen]
     return [
-        torch.optim.Muon(
-            matrices, plan.learning_rate, weight_decay=plan.weight_decay, adjust_lr_fn="match_rms_adamw"
-        ),
+        torch.optim.Muon(matrices, plan.learning_rate, weight_decay=plan.weight_decay, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, plan.learning_rate, plan.betas, weight_decay=0.0, fused=True),
     ]
 

@@ -1,0 +1,165 @@
+"""Sampling with Transformers `generate`: KV cache, batches of prompts of like length, left padding.
+
+The engine for machines where vLLM is not installed or does not repay its start-up. Log-probabilities are taken step by step
+from the raw logits, so memory does not grow with vocabulary x length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from appliance.clock import Deadline
+from appliance.engine.base import Completion, Request
+from appliance.engine.model import is_out_of_memory
+from appliance.errors import OutOfMemory
+
+
+class TransformersSampler:
+    """A Sampler on whatever model `get_model` returns at the time of the call (the trainer's, adapted or plain).
+
+    batch_tokens: upper bound for (prompt + new tokens) x rows of one batch, the size of its KV cache.
+    """
+
+    def __init__(
+        self,
+        get_model: Callable[[], Any],
+        *,
+        pad_id: int,
+        stop_ids: tuple[int, ...],
+        batch_tokens: int,
+        autocast_dtype: str | None = None,
+    ) -> None:
+        self._get_model = get_model
+        self._pad_id = pad_id
+        self._stop_ids = stop_ids
+        self._batch_tokens = batch_tokens
+        self._autocast_dtype = autocast_dtype
+
+    def sample(self, requests: Sequence[Request], *, deadline: Deadline) -> Iterator[Completion]:
+        for batch in self._batches(requests):
+            if deadline.is_past():
+                return
+            try:
+                yield from self._run(requests, batch, deadline)
+            except (RuntimeError, MemoryError) as fault:
+                if not is_out_of_memory(fault):
+                    raise
+                raise OutOfMemory(f"no room to sample {len(batch)} prompts at once") from fault
+
+    def _batches(self, requests: Sequence[Request]) -> Iterator[list[int]]:
+        """Row indices (a request of n samples stands n times), shortest prompts first, within the token bound."""
+        rows = [i for i, r in enumerate(requests) for _ in range(r.num_samples)]
+        rows.sort(key=lambda i: (requests[i].temperature > 0, len(requests[i].prompt_ids), i))
+        batch: list[int] = []
+        width = 0
+        for i in rows:
+            length = len(requests[i].prompt_ids) + requests[i].max_new_tokens
+            mixed = bool(batch) and (
+                requests[i].temperature != requests[batch[0]].temperature
+                or requests[i].top_p != requests[batch[0]].top_p
+            )
+            if batch and (mixed or max(width, length) * (len(batch) + 1) > self._batch_tokens):
+                yield batch
+                batch, width = [], 0
+            batch.append(i)
+            width = max(width, length)
+        if batch:
+            yield batch
+
+    def _run(self, requests: Sequence[Request], batch: list[int], deadline: Deadline) -> Iterator[Completion]:
+        import torch
+        from transformers import LogitsProcessorList, StoppingCriteriaList
+
+        model = self._get_model()
+        device = next(model.parameters()).device
+        width = max(len(requests[i].prompt_ids) for i in batch)
+        ids = torch.full((len(batch), width), self._pad_id)
+        mask = torch.zeros((len(batch), width), dtype=torch.long)
+        for row, i in enumerate(batch):
+            prompt = torch.tensor(requests[i].prompt_ids)
+            ids[row, width - len(prompt) :] = prompt
+            mask[row, width - len(prompt) :] = 1
+        first = requests[batch[0]]
+        recorder = _logprob_recorder(width)
+        sampling = {"do_sample": False}
+        if first.temperature > 0:
+            sampling = {"do_sample": True, "temperature": first.temperature, "top_p": first.top_p, "top_k": 0}
+        dtype = getattr(torch, self._autocast_dtype) if self._autocast_dtype else torch.float32
+        with (
+            torch.inference_mode(),
+            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+            torch.autocast(device.type, dtype, enabled=self._autocast_dtype is not None),
+        ):
+            torch.manual_seed(first.seed)
+            written = model.generate(
+                input_ids=ids.to(device),
+                attention_mask=mask.to(device),
+                max_new_tokens=max(requests[i].max_new_tokens for i in batch),
+                pad_token_id=self._pad_id,
+                eos_token_id=list(self._stop_ids),
+                logits_processor=LogitsProcessorList([recorder]),
+                stopping_criteria=StoppingCriteriaList([_stop_when_past(deadline)]),
+                use_cache=True,
+                **sampling,
+            )
+        steps = recorder.close(written)
+        for row, i in enumerate(batch):
+            yield from self._completion(i, requests[i], written[row, width:].tolist(), steps[row])
+
+    def _completion(
+        self, index: int, request: Request, tokens: list[int], logprobs: list[float]
+    ) -> Iterator[Completion]:
+        tokens = tokens[: request.max_new_tokens]
+        stop = next((t for t, token in enumerate(tokens) if token in self._stop_ids), None)
+        if stop is None and len(tokens) < request.max_new_tokens:
+            return  # cut off by the deadline
+        num_tokens = len(tokens) if stop is None else stop + 1
+        yield Completion(
+            request_index=index,
+            ids=tuple(tokens[:stop]),
+            logprob=float(sum(logprobs[:num_tokens])),
+            num_tokens=num_tokens,
+            is_complete=stop is not None,
+        )
+
+
+def _logprob_recorder(prompt_width: int) -> Any:
+    """A logits processor that changes nothing and keeps the log-probability of every token that was then chosen."""
+    import torch
+    from transformers import LogitsProcessor
+
+    class Recorder(LogitsProcessor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._last: torch.Tensor | None = None
+            self._steps: list[torch.Tensor] = []
+
+        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+            self._take(input_ids)
+            self._last = scores.float().log_softmax(-1)
+            return scores
+
+        def _take(self, input_ids: torch.Tensor) -> None:
+            if self._last is not None:
+                self._steps.append(self._last.gather(1, input_ids[:, -1:])[:, 0])
+
+        def close(self, written: torch.Tensor) -> list[list[float]]:
+            """(B, steps) log-probabilities of written[:, prompt_width:]."""
+            self._take(written)
+            if not self._steps:
+                return [[] for _ in range(written.shape[0])]
+            rows: list[list[float]] = torch.stack(self._steps, dim=1).tolist()
+            return rows
+
+    return Recorder()
+
+
+def _stop_when_past(deadline: Deadline) -> Any:
+    import torch
+    from transformers import StoppingCriteria
+
+    class Stop(StoppingCriteria):  # type: ignore[misc]
+        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+            return torch.full((input_ids.shape[0],), deadline.is_past(), device=input_ids.device)
+
+    return Stop()
