@@ -1,0 +1,225 @@
+"""Prompt styles: how a task becomes a conversation with a model, and how its answer becomes a grid or a program.
+
+A style has a name with a version, because models are trained on its text. Chat markup is not its business: the chat
+template of the tokenizer adds it. All demonstrations are shown in the order they have; a view shuffles, not a style.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from appliance.arc import prompt_texts as texts
+from appliance.arc.encode import GridEncoder, ParseError
+from appliance.arc.grid import Grid
+from appliance.arc.names import pick
+from appliance.arc.task import Task
+
+_PYTHON_BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+_PYTHON_FENCE = "```python\n"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """is_target: the turn carries the training loss."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+    is_target: bool = False
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """answer_prefix: what the assistant turn is opened with when sampling; the model continues right after it."""
+
+    turns: tuple[Turn, ...]
+    answer_prefix: str = ""
+
+
+class PromptStyle(Protocol):
+    """answer: what the model writes, a grid or the text of a program."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def answer(self) -> Literal["grid", "program"]: ...
+
+    def prompt(self, task: Task, test_index: int, encoder: GridEncoder) -> Conversation:
+        """The conversation to sample from: it holds no answer and no target."""
+
+    def lesson(self, task: Task, test_index: int, answer: Grid | str, encoder: GridEncoder) -> Conversation:
+        """The conversation to train on, with its answer. Raises TypeError for an answer of the other kind."""
+
+    def parse(self, text: str, encoder: GridEncoder) -> Grid | str:
+        """The answer in what the model wrote after `answer_prefix`. Raises ParseError when there is none."""
+
+
+@dataclass(frozen=True)
+class PairwiseChat:
+    """One user turn per input and one assistant turn per output, and nothing else.
+
+    In a lesson every output but the first is a target: the first one cannot be known, the others can be inferred. So a
+    task of n pairs teaches n times per forward pass.
+    """
+
+    name: str
+    answer: Literal["grid", "program"] = "grid"
+
+    def prompt(self, task: Task, test_index: int, encoder: GridEncoder) -> Conversation:
+        shown = (*self._demonstrations(task, encoder, are_targets=False), self._question(task, test_index, encoder))
+        return Conversation(shown, encoder.opening)
+
+    def lesson(self, task: Task, test_index: int, answer: Grid | str, encoder: GridEncoder) -> Conversation:
+        answered = Turn("assistant", encoder.encode(_grid(answer)), is_target=True)
+        demonstrations = self._demonstrations(task, encoder, are_targets=True)
+        return Conversation((*demonstrations, self._question(task, test_index, encoder), answered))
+
+    def parse(self, text: str, encoder: GridEncoder) -> Grid:
+        return encoder.decode(encoder.opening + text)
+
+    def _demonstrations(self, task: Task, encoder: GridEncoder, *, are_targets: bool) -> tuple[Turn, ...]:
+        turns = []
+        for i, pair in enumerate(task.train):
+            turns.append(Turn("user", encoder.encode(pair.input)))
+            turns.append(Turn("assistant", encoder.encode(pair.output), is_target=are_targets and i > 0))
+        return tuple(turns)
+
+    def _question(self, task: Task, test_index: int, encoder: GridEncoder) -> Turn:
+        return Turn("user", encoder.encode(task.test[test_index]))
+
+
+@dataclass(frozen=True)
+class OneQuestion:
+    """A system turn, one user turn with all demonstrations, one assistant turn; only that one is a target.
+
+    opening, demonstration, closing: the user turn; `demonstration` holds {i} and {input} or {output} or both, `closing`
+    may hold {test}. head: what the assistant turn begins with. opens_fence: sampling starts inside the fence of the
+    answer (```grid or ```python), not right after `head`.
+    """
+
+    name: str
+    system: str
+    opening: str
+    demonstration: str
+    closing: str
+    head: str
+    answer: Literal["grid", "program"] = "grid"
+    opens_fence: bool = True
+
+    def prompt(self, task: Task, test_index: int, encoder: GridEncoder) -> Conversation:
+        demonstrations = "".join(
+            self.demonstration.format(i=i, input=encoder.encode(pair.input), output=encoder.encode(pair.output))
+            for i, pair in enumerate(task.train, 1)
+        )
+        closing = self.closing.format(test=encoder.encode(task.test[test_index]))
+        turns = (Turn("system", self.system), Turn("user", self.opening + demonstrations + closing))
+        return Conversation(turns, self.head + self._fence(encoder))
+
+    def lesson(self, task: Task, test_index: int, answer: Grid | str, encoder: GridEncoder) -> Conversation:
+        if self.answer == "grid":
+            body = encoder.encode(_grid(answer))
+        elif isinstance(answer, str):
+            body = f"{_PYTHON_FENCE}{answer}\n```"
+        else:
+            raise TypeError(f"{self.name} answers with a program, not with a grid")
+        turns = self.prompt(task, test_index, encoder).turns
+        return Conversation((*turns, Turn("assistant", self.head + body, is_target=True)))
+
+    def parse(self, text: str, encoder: GridEncoder) -> Grid | str:
+        whole = self._fence(encoder) + text
+        if self.answer == "grid":
+            return encoder.decode(whole)
+        block = _PYTHON_BLOCK.search(whole)
+        if block is None or not block[1].strip():
+            raise ParseError("no closed block of python")
+        return block[1].strip()
+
+    def _fence(self, encoder: GridEncoder) -> str:
+        if not self.opens_fence:
+            return ""
+        return encoder.opening if self.answer == "grid" else _PYTHON_FENCE
+
+
+def _grid(answer: Grid | str) -> Grid:
+    if isinstance(answer, str):
+        raise TypeError("this style answers with a grid, not with a program")
+    return answer
+
+
+def _code(name: str, opening: str, demonstration: str, closing: str, head: str = "") -> OneQuestion:
+    return OneQuestion(name, texts.SYSTEM_SHORT, opening, demonstration, closing, head, answer="program")
+
+
+_CODE_GRID = texts.opening_code("grid")
+_CODE_IMG = texts.opening_code("img")
+
+# input-from-inputs and output-from-outputs answer with a new input (or output) grid, so `lesson` is given one.
+_STYLES: tuple[PromptStyle, ...] = (
+    PairwiseChat("grid-tokens-v1"),
+    OneQuestion(
+        "output-from-examples-v0",
+        texts.SYSTEM_LONG,
+        texts.OPENING_OUTPUT_V0,
+        texts.PAIR_H2,
+        texts.TEST_H2,
+        texts.ANSWER_OUTPUT,
+    ),
+    OneQuestion(
+        "output-from-examples-v1",
+        texts.SYSTEM_SHORT,
+        texts.OPENING_OUTPUT_V1,
+        texts.PAIR_H2,
+        texts.TEST_H2,
+        texts.ANSWER_OUTPUT,
+    ),
+    OneQuestion(
+        "input-from-inputs-v0",
+        texts.SYSTEM_SHORT,
+        texts.OPENING_NEW_GRID,
+        texts.GRID_OF_INPUT,
+        "",
+        texts.ANSWER_NEW_GRID,
+    ),
+    OneQuestion(
+        "output-from-outputs-v0",
+        texts.SYSTEM_SHORT,
+        texts.OPENING_NEW_GRID,
+        texts.GRID_OF_OUTPUT,
+        "",
+        texts.ANSWER_NEW_GRID,
+    ),
+    _code("code-from-examples-v0", texts.OPENING_CODE_V0, texts.PAIR_H2, ""),
+    _code("code-from-examples-v1", _CODE_GRID, texts.PAIR_H3, texts.ASK_FOR_CODE),
+    _code("code-from-examples-v2", _CODE_GRID, texts.PAIR_H3, "", texts.ANSWER_CODE),
+    _code("code-from-examples-v3", _CODE_IMG, texts.PAIR_H3, texts.TEST_H3, texts.ANSWER_CODE),
+    # arc25 kept the name v3 but left the test case out.
+    _code("arc25-code-from-examples-v3", _CODE_IMG, texts.PAIR_H3, "", texts.ANSWER_CODE),
+    OneQuestion(
+        "barc-induction",
+        texts.SYSTEM_BARC,
+        texts.OPENING_BARC,
+        texts.PAIR_BARC,
+        texts.TEST_BARC,
+        texts.ANSWER_BARC,
+        answer="program",
+        opens_fence=False,
+    ),
+)
+STYLES: Mapping[str, PromptStyle] = {style.name: style for style in _STYLES}
+
+
+def get_style(name: str) -> PromptStyle:
+    """The style of that name. Raises UsageError with the nearest valid name."""
+    return pick("prompt style", name, STYLES)
+
+
+def fit_demonstrations(task: Task, fits: Callable[[Task], bool]) -> Task | None:
+    """The task with its last demonstrations dropped until `fits`; None when not even one of them fits."""
+    for num_pairs in range(len(task.train), 0, -1):
+        shorter = task.with_train(task.train[:num_pairs])
+        if fits(shorter):
+            return shorter
+    return None

@@ -1,0 +1,40 @@
+"""Whatever the task, a style shows every demonstration once, in order, and never the answer."""
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.arc.encode import get_encoder
+from appliance.arc.grid import freeze, same_grid
+from appliance.arc.prompt import get_style
+from appliance.arc.task import Pair, Task
+
+GRIDS = hnp.arrays(np.int8, st.tuples(st.integers(1, 8), st.integers(1, 8)), elements=st.integers(0, 9)).map(freeze)
+PAIRS = st.builds(Pair, GRIDS, GRIDS)
+TASKS = st.builds(
+    Task, st.just("t"), st.lists(PAIRS, min_size=1, max_size=5).map(tuple), st.tuples(GRIDS) | st.tuples(GRIDS, GRIDS)
+)
+GRID_STYLES = st.sampled_from(
+    ["grid-tokens-v1", "output-from-examples-v0", "output-from-examples-v1", "input-from-inputs-v0"]
+)
+ENCODERS = st.sampled_from(["grid-tokens", "arc24-shape-row-number", "colour-words"]).map(get_encoder)
+
+
+@given(TASKS, GRIDS, GRID_STYLES, ENCODERS)
+def test_a_lesson_is_its_prompt_plus_an_answer_that_parses_back(task, answer, name, encoder):
+    style = get_style(name)
+    prompt = style.prompt(task, 0, encoder)
+    lesson = style.lesson(task, 0, answer, encoder)
+    assert [(t.role, t.text) for t in lesson.turns[:-1]] == [(t.role, t.text) for t in prompt.turns]
+    written = lesson.turns[-1].text
+    assert written.startswith(prompt.answer_prefix)
+    assert same_grid(style.parse(written.removeprefix(prompt.answer_prefix), encoder), answer)
+
+
+@given(TASKS, ENCODERS)
+def test_the_chat_shows_every_pair_in_order(task, encoder):
+    turns = get_style("grid-tokens-v1").prompt(task, len(task.test) - 1, encoder).turns
+    grids = [g for pair in task.train for g in (pair.input, pair.output)] + [task.test[-1]]
+    assert [t.text for t in turns] == [encoder.encode(g) for g in grids]
+    assert [t.role for t in turns] == ["user", "assistant"] * len(task.train) + ["user"]
