@@ -1,0 +1,102 @@
+"""Known NVIDIA cards: what their data sheets promise. How much of it is reached is a matter of `coefficients`.
+
+memory_gib is what a process can see (torch's `total_memory`), which is less than the name says: an L4 "24 GB" shows 22.03.
+tflops is dense 16-bit tensor throughput with 32-bit accumulation; GeForce cards of the 30 series run that at half rate.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from appliance.errors import UsageError
+
+
+@dataclass(frozen=True)
+class GpuSpec:
+    """capability: CUDA compute capability. bandwidth_gb_s: 1e9 bytes a second. tflops: 1e12 16-bit operations a second."""
+
+    name: str
+    capability: tuple[int, int]
+    memory_gib: float
+    bandwidth_gb_s: float
+    tflops: float
+    is_known: bool = True
+
+
+CARDS = (
+    GpuSpec("P100", (6, 0), 15.89, 732, 18.7),
+    GpuSpec("V100", (7, 0), 15.77, 900, 112),
+    GpuSpec("V100-32GB", (7, 0), 31.73, 900, 112),
+    GpuSpec("T4", (7, 5), 14.56, 320, 65),
+    GpuSpec("RTX 2080 Ti", (7, 5), 10.57, 616, 54),
+    GpuSpec("RTX 3060", (8, 6), 11.63, 360, 25),
+    GpuSpec("RTX 3080", (8, 6), 9.64, 760, 60),
+    GpuSpec("RTX 3090", (8, 6), 23.57, 936, 71),
+    GpuSpec("A10", (8, 6), 22.06, 600, 125),
+    GpuSpec("A40", (8, 6), 44.43, 696, 150),
+    GpuSpec("A6000", (8, 6), 47.54, 768, 155),
+    GpuSpec("A100", (8, 0), 79.15, 2039, 312),
+    GpuSpec("A100-40GB", (8, 0), 39.39, 1555, 312),
+    GpuSpec("L4", (8, 9), 22.03, 300, 121),
+    GpuSpec("L40S", (8, 9), 44.39, 864, 362),
+    GpuSpec("L40", (8, 9), 44.39, 864, 181),
+    GpuSpec("RTX 4070", (8, 9), 11.6, 504, 58),
+    GpuSpec("RTX 4090", (8, 9), 23.52, 1008, 165),
+    GpuSpec("RTX 6000 Ada", (8, 9), 47.4, 960, 364),
+    GpuSpec("H100", (9, 0), 79.11, 3350, 989),
+    GpuSpec("GH200", (9, 0), 94.5, 4000, 989),
+    GpuSpec("H200", (9, 0), 139.8, 4800, 989),
+    GpuSpec("RTX 5090", (12, 0), 31.36, 1792, 210),
+    GpuSpec("RTX PRO 6000", (12, 0), 94.97, 1792, 400),
+)
+
+
+def _words(name: str) -> frozenset[str]:
+    """What tells cards apart: "NVIDIA A100-SXM4-40GB" and "A100 40GB" both hold {a100}; the memory is compared apart."""
+    spaced = re.sub(r"rtx(?=[a\d])|(?<=\d)(?=ti\b)", " ", name.lower().replace("a10g", "a10"))
+    return frozenset(re.findall(r"[a-z]*\d+[a-z]*|pro|ti|ada", spaced))
+
+
+def _gib_in_name(name: str) -> float | None:
+    found = re.search(r"(\d+) ?gi?b", name.lower())
+    return float(found.group(1)) if found else None
+
+
+def _same_card(name: str) -> list[GpuSpec]:
+    """Rows whose every word stands in the name, those with most words first."""
+    words = _words(name)
+    rows = [(_words(s.name.split("-")[0]), s) for s in CARDS]
+    fitting = [(len(own), s) for own, s in rows if own <= words]
+    most = max((n for n, _ in fitting), default=0)
+    return [s for n, s in fitting if n == most]
+
+
+def spec_by_name(name: str) -> GpuSpec:
+    """The card of that name as a user writes it: T4, rtx-3090, "A100 40GB", a6000.
+
+    Raises UsageError with the known names.
+    """
+    rows = _same_card(name)
+    if not rows:
+        raise UsageError(
+            f"no card named {name!r}",
+            expected="one of " + ", ".join(s.name for s in CARDS) + ", with xN for several",
+            remedy="pass --gpu T4x2, or --gpu none to plan for the CPU",
+        )
+    wanted_gib = _gib_in_name(name)
+    return min(rows, key=lambda s: abs(s.memory_gib - wanted_gib)) if wanted_gib else rows[0]
+
+
+def spec_of_device(name: str, capability: tuple[int, int] | None, memory_gib: float) -> GpuSpec:
+    """The row for a card as its driver reports it ("NVIDIA A100-SXM4-40GB"), with the memory really found.
+
+    A card that is not in the table gets a careful row: the slowest figures of its generation, is_known False.
+    """
+    rows = _same_card(name)
+    if rows:
+        best = min(rows, key=lambda s: abs(s.memory_gib - memory_gib))
+        return GpuSpec(best.name, capability or best.capability, memory_gib, best.bandwidth_gb_s, best.tflops)
+    generation = capability or (6, 0)
+    bandwidth, tflops = (300.0, 25.0) if generation >= (8, 0) else (200.0, 8.0)
+    return GpuSpec(name, generation, memory_gib, bandwidth, tflops, is_known=False)

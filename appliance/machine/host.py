@@ -1,0 +1,152 @@
+"""The CPU side: cores and memory that this process may really use, instruction sets, disk.
+
+A container is told the whole machine by the usual calls; the limits stand in the affinity mask, in cgroups (v1 or v2) and
+in RLIMIT_AS. The smallest one counts.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import resource
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+_NO_LIMIT_BYTES = 2**60
+"""cgroup v1 writes about 2**63 where nothing is limited."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    value: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Host:
+    """num_cores: whole cores to start threads on. memory_bytes: most that this process may hold. isa: of amx-bf16,
+    avx512-bf16, avx512, avx2; the first is the best."""
+
+    cpu_model: str
+    num_cores: int
+    cores_reason: str
+    memory_bytes: int
+    memory_reason: str
+    memory_free_bytes: int
+    isa: tuple[str, ...]
+
+    @property
+    def can_bf16(self) -> bool:
+        """bfloat16 is faster than float32 here."""
+        return bool({"amx-bf16", "avx512-bf16"} & set(self.isa))
+
+
+def find_host(root: Path = Path("/"), *, cores_given: int | None = None, memory_given_bytes: int | None = None) -> Host:
+    """root: where proc/ and sys/ stand (tests give a folder). *_given: limits that a batch system announced."""
+    cpuinfo = _read(root / "proc/cpuinfo")
+    total, available = _meminfo(_read(root / "proc/meminfo"))
+    cores = [Limit(_affinity(), "cores in the affinity mask")]
+    cores += [Limit(q, "CPU quota of the control group") for q in _cgroup_cpu_quotas(root)]
+    memory = [Limit(total, "physical memory")]
+    memory += [Limit(m, "memory limit of the control group") for m in _cgroup_memory_limits(root)]
+    soft_as, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft_as != resource.RLIM_INFINITY:
+        memory.append(Limit(soft_as, "address space limit (ulimit -v)"))
+    if cores_given:
+        cores.append(Limit(cores_given, "cores of the batch slot"))
+    if memory_given_bytes:
+        memory.append(Limit(memory_given_bytes, "memory of the batch slot"))
+    fewest = min(cores, key=lambda limit: limit.value)
+    least = min(memory, key=lambda limit: limit.value)
+    return Host(
+        cpu_model=_field(cpuinfo, "model name") or "unknown CPU",
+        num_cores=max(1, math.floor(fewest.value + 0.01)),
+        cores_reason=fewest.reason,
+        memory_bytes=int(least.value),
+        memory_reason=least.reason,
+        memory_free_bytes=int(min(available, least.value)),
+        isa=instruction_sets(_field(cpuinfo, "flags")),
+    )
+
+
+def instruction_sets(flags: str) -> tuple[str, ...]:
+    """Those that matter for matrix work, best first, from the `flags` line of /proc/cpuinfo."""
+    words = set(flags.split())
+    known = {
+        "amx-bf16": {"amx_bf16", "amx_tile"},
+        "avx512-bf16": {"avx512_bf16"},
+        "avx512": {"avx512f"},
+        "avx2": {"avx2"},
+    }
+    return tuple(name for name, needed in known.items() if needed <= words)
+
+
+def disk_free_bytes(folder: Path) -> int:
+    """Free space where the folder is, or would be made."""
+    here = folder.resolve()
+    while not here.exists():
+        here = here.parent
+    return shutil.disk_usage(here).free
+
+
+def _affinity() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _meminfo(text: str) -> tuple[float, float]:
+    kib = {key: float(value) for key, value in re.findall(r"^(\w+):\s+(\d+) kB", text, re.MULTILINE)}
+    total = kib.get("MemTotal", 0.0) * 1024
+    return total, kib.get("MemAvailable", kib.get("MemFree", 0.0)) * 1024
+
+
+def _cgroup_folders(root: Path, controller: str) -> list[Path]:
+    """Folders whose limits hold for this process: its own group and every one above it, in v2 and v1."""
+    folders: list[Path] = []
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        hierarchy, controllers, path = line.split(":", 2)
+        if hierarchy == "0":
+            bases = [root / "sys/fs/cgroup", root / "sys/fs/cgroup/unified"]
+        elif controller in controllers.split(","):
+            bases = [root / "sys/fs/cgroup" / controller, root / "sys/fs/cgroup" / controllers]
+        else:
+            continue
+        # Inside a container the path may be that of the host and not exist here; its root folder then holds the limits.
+        parts = [p for p in path.split("/") if p and p != ".."]
+        for base in bases:
+            folders += [base.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1)]
+    return folders
+
+
+def _cgroup_cpu_quotas(root: Path) -> list[float]:
+    quotas = []
+    for folder in _cgroup_folders(root, "cpu"):
+        quota, _, period = _read(folder / "cpu.max").partition(" ")
+        if not period:
+            quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
+        if quota.strip().isdigit() and period.strip().isdigit() and int(quota) > 0:
+            quotas.append(int(quota) / int(period))
+    return quotas
+
+
+def _cgroup_memory_limits(root: Path) -> list[float]:
+    limits = []
+    for folder in _cgroup_folders(root, "memory"):
+        for name in ("memory.max", "memory.high", "memory.limit_in_bytes"):
+            text = _read(folder / name).strip()
+            if text.isdigit() and 0 < int(text) < _NO_LIMIT_BYTES:
+                limits.append(float(text))
+    return limits
+
+
+def _field(cpuinfo: str, key: str) -> str:
+    found = re.search(rf"^{key}\s*:\s*(.*)$", cpuinfo, re.MULTILINE)
+    return found.group(1).strip() if found else ""
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # absent in this kernel or hidden by the container: no limit is known from it
+        return ""

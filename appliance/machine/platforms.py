@@ -1,0 +1,116 @@
+"""Where we run: a Kaggle notebook, an HTCondor slot, an Apptainer or Docker container, or a plain machine.
+
+Read from environment variables and files only; nothing is started and nothing is asked over a network.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Platform:
+    """site: kaggle, htcondor or plain. phase: on Kaggle interactive, commit or rerun (the scored one). container:
+    apptainer, docker, podman or none. layout: how Kaggle mounts inputs: nested (input/competitions/<slug>), flat
+    (input/<slug>) or both. scratch: the folder made for this job. cores, memory_bytes: what a batch slot announced."""
+
+    site: str = "plain"
+    phase: str = ""
+    container: str = "none"
+    layout: str = ""
+    scratch: Path | None = None
+    cores: int | None = None
+    memory_bytes: int | None = None
+    disk_bytes: int | None = None
+    job_ad: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        site = {"kaggle": "Kaggle", "htcondor": "HTCondor slot", "plain": "plain machine"}[self.site]
+        parts = [site + (f" ({self.phase})" if self.phase else "")]
+        if self.container != "none" and self.site != "kaggle":
+            parts.append(f"in {self.container}")
+        if self.layout:
+            parts.append(f"{self.layout} mounts")
+        return ", ".join(parts)
+
+
+def find_platform(env: Mapping[str, str], root: Path = Path("/")) -> Platform:
+    """env: the environment of the process. root: tests give a folder in place of /."""
+    container = _container(env, root)
+    if "KAGGLE_KERNEL_RUN_TYPE" in env or "KAGGLE_IS_COMPETITION_RERUN" in env or (root / "kaggle/input").is_dir():
+        working = root / "kaggle/working"
+        return Platform(
+            "kaggle", _kaggle_phase(env), container, kaggle_layout(root), working if working.is_dir() else None
+        )
+    if "_CONDOR_SCRATCH_DIR" in env or "_CONDOR_JOB_AD" in env:
+        job = parse_ad(_read(env.get("_CONDOR_JOB_AD")))
+        slot = parse_ad(_read(env.get("_CONDOR_MACHINE_AD")))
+        memory_mib = _number(slot.get("Memory")) or _number(job.get("RequestMemory"))
+        disk_kib = _number(slot.get("Disk"))
+        return Platform(
+            "htcondor",
+            container=container,
+            scratch=Path(env["_CONDOR_SCRATCH_DIR"]) if "_CONDOR_SCRATCH_DIR" in env else None,
+            cores=_number(slot.get("Cpus")) or _number(job.get("RequestCpus")),
+            memory_bytes=memory_mib * 2**20 if memory_mib else None,
+            disk_bytes=disk_kib * 1024 if disk_kib else None,
+            job_ad=job,
+        )
+    return Platform(container=container)
+
+
+def kaggle_layout(root: Path = Path("/")) -> str:
+    """nested (since 2026), flat (before), both, or empty where nothing is mounted."""
+    inputs = root / "kaggle/input"
+    names = {p.name for p in inputs.iterdir()} if inputs.is_dir() else set()
+    nested = names & {"competitions", "datasets", "models", "notebooks"}
+    flat = names - nested
+    return "both" if nested and flat else "nested" if nested else "flat" if flat else ""
+
+
+def kaggle_inputs(slug: str, *, root: Path = Path("/")) -> tuple[Path, ...]:
+    """Folders that may hold the input of that slug ("arc-prize-2026", "owner/dataset"), existing ones only, best first."""
+    inputs = root / "kaggle/input"
+    name = slug.rsplit("/", 1)[-1]
+    patterns = [f"competitions/{name}", f"datasets/*/{name}", f"models/*/{name}/*/*/*", f"notebooks/*/{name}", name]
+    if "/" in slug:
+        owner = slug.split("/", 1)[0]
+        patterns = [f"datasets/{owner}/{name}", f"models/{owner}/{name}/*/*/*", f"notebooks/{owner}/{name}", *patterns]
+    found = [path for pattern in patterns for path in sorted(inputs.glob(pattern), reverse=True) if path.is_dir()]
+    return tuple(dict.fromkeys(found))
+
+
+def parse_ad(text: str) -> dict[str, str]:
+    """A ClassAd in its long form, `Name = expression` a line; quotes around strings are taken off."""
+    pairs = re.findall(r"^\s*(\w+)\s*=\s*(.*?)\s*$", text, re.MULTILINE)
+    return {name: value[1:-1] if value.startswith('"') and value.endswith('"') else value for name, value in pairs}
+
+
+def _kaggle_phase(env: Mapping[str, str]) -> str:
+    if env.get("KAGGLE_IS_COMPETITION_RERUN"):
+        return "rerun"
+    return "commit" if env.get("KAGGLE_KERNEL_RUN_TYPE", "").lower() == "batch" else "interactive"
+
+
+def _container(env: Mapping[str, str], root: Path) -> str:
+    if "APPTAINER_CONTAINER" in env or "SINGULARITY_CONTAINER" in env or (root / ".singularity.d").is_dir():
+        return "apptainer"
+    if (root / "run/.containerenv").exists():
+        return "podman"
+    if (root / ".dockerenv").exists() or re.search(r"docker|kubepods|containerd", _read(root / "proc/1/cgroup")):
+        return "docker"
+    return "none"
+
+
+def _number(text: str | None) -> int | None:
+    return int(float(text)) if text and re.fullmatch(r"\d+(\.\d+)?", text) else None
+
+
+def _read(path: str | Path | None) -> str:
+    try:
+        return Path(path).read_text(errors="replace") if path else ""
+    except OSError:  # the file is announced but not readable from inside this container
+        return ""
