@@ -1,0 +1,107 @@
+"""Put grids together, compare them cell by cell, and repeat functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .base import Colour, Grid, Mask, Object, checked, grid_of
+from .object import objects, paint_all
+
+
+def overlay(grid: Grid, other: Grid, background: Colour = 0) -> Grid:
+    """The other grid laid on the grid; its background cells are see-through."""
+    below, above = _pair(grid, other)
+    return checked(np.where(above == background, below, above))
+
+
+def both(grid: Grid, other: Grid, colour: Colour, background: Colour = 0) -> Grid:
+    """The colour where both grids are unlike the background."""
+    first, second = _pair(grid, other)
+    return _painted((first != background) & (second != background), colour, background)
+
+
+def either(grid: Grid, other: Grid, colour: Colour, background: Colour = 0) -> Grid:
+    """The colour where at least one of the grids is unlike the background."""
+    first, second = _pair(grid, other)
+    return _painted((first != background) | (second != background), colour, background)
+
+
+def only_one(grid: Grid, other: Grid, colour: Colour, background: Colour = 0) -> Grid:
+    """The colour where exactly one of the grids is unlike the background."""
+    first, second = _pair(grid, other)
+    return _painted((first != background) ^ (second != background), colour, background)
+
+
+def only_first(grid: Grid, other: Grid, colour: Colour, background: Colour = 0) -> Grid:
+    """The colour where the grid is unlike the background and the other is not."""
+    first, second = _pair(grid, other)
+    return _painted((first != background) & (second == background), colour, background)
+
+
+def neither(grid: Grid, other: Grid, colour: Colour, background: Colour = 0) -> Grid:
+    """The colour where both grids have the background."""
+    first, second = _pair(grid, other)
+    return _painted((first == background) & (second == background), colour, background)
+
+
+def difference(grid: Grid, other: Grid, colour: Colour, background: Colour = 0) -> Grid:
+    """The colour where the grids differ in any way."""
+    first, second = _pair(grid, other)
+    return _painted(first != second, colour, background)
+
+
+def join_h(grids: list[Grid]) -> Grid:
+    """The grids side by side, left to right."""
+    return checked(np.hstack([grid_of(grid) for grid in grids]))
+
+
+def join_v(grids: list[Grid]) -> Grid:
+    """The grids one below the other."""
+    return checked(np.vstack([grid_of(grid) for grid in grids]))
+
+
+def mosaic(grids: list[Grid], num_cols: int) -> Grid:
+    """The grids laid out in reading order, num_cols in a row."""
+    return join_v([join_h(grids[i : i + num_cols]) for i in range(0, len(grids), num_cols)])
+
+
+def fractal(grid: Grid, background: Colour = 0) -> Grid:
+    """Each cell becomes a copy of the whole grid, background cells an empty one."""
+    cells = grid_of(grid)
+    kept = np.kron(cells != background, np.ones_like(cells)).astype(bool)
+    return checked(np.where(kept, np.tile(cells, cells.shape), background))
+
+
+def repeat(grid: Grid, function: Callable[[Grid], Grid], num: int) -> Grid:
+    """The function done num times over."""
+    for _ in range(num):
+        grid = function(grid)
+    return checked(grid)
+
+
+def until_stable(grid: Grid, function: Callable[[Grid], Grid]) -> Grid:
+    """The function done until it changes nothing any more, at most 100 times."""
+    for _ in range(100):
+        before, grid = grid, function(grid)
+        if np.array_equal(before, grid):
+            break
+    return checked(grid)
+
+
+def map_objects(grid: Grid, function: Callable[[Object], Object], background: Colour = 0) -> Grid:
+    """The function done to each object of one colour, all painted on an empty grid of the same size."""
+    empty = np.full_like(grid_of(grid), background)
+    return paint_all(empty, [function(obj) for obj in objects(grid, background=background)])
+
+
+def _pair(grid: Grid, other: Grid) -> tuple[Grid, Grid]:
+    first, second = grid_of(grid), grid_of(other)
+    if first.shape != second.shape:
+        raise ValueError(f"grids of shapes {first.shape} and {second.shape}, expected equal shapes")
+    return first, second
+
+
+def _painted(mask: Mask, colour: Colour, background: Colour) -> Grid:
+    return checked(np.where(mask, colour, background))

@@ -1,0 +1,178 @@
+"""Laws that tie the functions of the DSL to each other."""
+
+from __future__ import annotations
+
+import numpy as np
+from dsl_strategies import colours, grids
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from appliance.program import dsl
+
+some = settings(max_examples=30, deadline=None)
+sides = st.sampled_from(dsl.SIDES)
+
+
+def same(a: np.ndarray, b: np.ndarray) -> bool:
+    return bool(np.array_equal(a, b))
+
+
+@some
+@given(grids())
+def test_turns_and_mirrors_form_the_dihedral_group(grid: np.ndarray) -> None:
+    assert same(dsl.rot90(dsl.rot270(grid)), grid)
+    assert same(dsl.rot90(dsl.rot90(grid)), dsl.rot180(grid))
+    assert same(dsl.flip_v(dsl.flip_h(grid)), dsl.rot180(grid))
+    assert same(dsl.flip_h(dsl.transpose(grid)), dsl.rot90(grid))
+    assert same(dsl.anti_transpose(grid), dsl.transpose(dsl.rot180(grid)))
+
+
+@some
+@given(grids())
+def test_object_masks_partition_the_cells_besides_the_background(grid: np.ndarray) -> None:
+    for find in (dsl.objects, dsl.shapes, lambda g: dsl.objects(g, diagonal=False), dsl.layers):
+        hits = np.zeros(grid.shape, dtype=int)
+        for obj in find(grid):
+            np.add.at(hits, obj.cells(), 1)
+            assert obj.mask.any(axis=0).all() or find is dsl.layers
+            assert obj.mask[0].any() and obj.mask[-1].any() and obj.mask[:, 0].any() and obj.mask[:, -1].any()
+        assert same(hits, (grid != 0).astype(int))
+
+
+@some
+@given(grids())
+def test_painting_all_objects_on_an_empty_grid_gives_the_grid_back(grid: np.ndarray) -> None:
+    empty = dsl.canvas(*grid.shape)
+    assert same(dsl.paint_all(empty, dsl.objects(grid)), grid)
+    assert same(dsl.map_objects(grid, lambda obj: obj), grid)
+    for obj in dsl.shapes(grid):
+        assert same(dsl.paint(dsl.erase(grid, obj), obj), grid)
+
+
+@some
+@given(grids(), st.integers(1, 3))
+def test_scaling_up_is_undone_by_scaling_down_and_by_squeezing(grid: np.ndarray, factor: int) -> None:
+    assert same(dsl.scale_down(dsl.scale_up(grid, factor), factor), grid)
+    assert same(dsl.squeeze(dsl.scale_up(grid, factor)), dsl.squeeze(grid))
+
+
+@some
+@given(grids(), st.integers(0, 3), colours)
+def test_padding_is_undone_by_peeling(grid: np.ndarray, num: int, fill: int) -> None:
+    assert same(dsl.peel(dsl.pad(grid, num, fill), num), grid)
+
+
+@some
+@given(grids(max_side=5), st.integers(1, 3), st.integers(1, 3))
+def test_a_tiling_is_continued_and_repaired_to_itself(grid: np.ndarray, rows: int, cols: int) -> None:
+    tiled = dsl.tile(grid, rows, cols)
+    assert same(dsl.continue_pattern(tiled, *tiled.shape), tiled)
+    assert dsl.unit(tiled).size <= grid.size
+    broken = dsl.tile(grid, rows + 1, cols + 1)
+    broken[0, 0] = 9
+    assert not (dsl.repair_tiling(broken, 9) == 9).any()
+
+
+@some
+@given(grids(), sides, st.integers(0, 9))
+def test_rolling_one_way_and_back_changes_nothing(grid: np.ndarray, direction: tuple[int, int], num: int) -> None:
+    back = (-direction[0], -direction[1])
+    assert same(dsl.roll(dsl.roll(grid, direction, num), back, num), grid)
+
+
+@some
+@given(grids(), sides)
+def test_a_fall_keeps_every_line_and_leaves_no_cell_hanging(grid: np.ndarray, direction: tuple[int, int]) -> None:
+    fallen = dsl.fall(grid, direction)
+    axis = 0 if direction in (dsl.UP, dsl.DOWN) else 1
+    assert same(np.sort(fallen, axis=axis), np.sort(grid, axis=axis))
+    assert same(dsl.fall(fallen, direction), fallen)
+    beyond = dsl.shift(fallen, (-direction[0], -direction[1]), 1, 9)
+    assert not ((fallen != 0) & (beyond == 0)).any()
+
+
+@some
+@given(grids(square=True))
+def test_made_symmetry_is_found(grid: np.ndarray) -> None:
+    assert dsl.is_mirror_h(dsl.mirror(grid, dsl.RIGHT))
+    assert dsl.is_mirror_v(dsl.mirror(grid, dsl.UP))
+    wheel = dsl.pinwheel(grid)
+    assert same(dsl.rot90(wheel), wheel)
+    filled = dsl.symmetrize_turns(grid)
+    assert same(filled != 0, dsl.rot90(filled) != 0)
+
+
+@some
+@given(grids(), st.integers(0, 7), st.integers(0, 7))
+def test_one_hole_in_a_kaleidoscope_is_repaired(grid: np.ndarray, row: int, col: int) -> None:
+    whole = dsl.mirror_four(grid)
+    broken = dsl.dot(whole, row % whole.shape[0], col % whole.shape[1], 9)
+    assert same(dsl.repair_symmetry(broken, 9), whole)
+
+
+@some
+@given(grids(), colours, colours)
+def test_counts_add_up_and_swaps_undo_themselves(grid: np.ndarray, first: int, second: int) -> None:
+    assert sum(dsl.count(grid, c) for c in dsl.palette(grid)) == dsl.num_cells(grid) == sum(dsl.row_counts(grid))
+    assert same(dsl.swap(dsl.swap(grid, first, second), first, second), grid)
+    assert dsl.count(dsl.recolour(grid, first, second), second) == (grid == second).sum() + (
+        (grid == first).sum() if first != second else 0
+    )
+
+
+@some
+@given(grids(), grids())
+def test_cellwise_logic_agrees_with_sets(grid: np.ndarray, other: np.ndarray) -> None:
+    other = dsl.fit(other, *grid.shape)
+    either, both = dsl.either(grid, other, 1), dsl.both(grid, other, 1)
+    assert same(dsl.only_one(grid, other, 1), either - both)
+    assert same(dsl.neither(grid, other, 1), 1 - either)
+    assert same(dsl.either(dsl.only_first(grid, other, 1), dsl.only_first(other, grid, 1), 1), either - both)
+    assert same(dsl.overlay(grid, other) != 0, either == 1)
+
+
+@some
+@given(grids())
+def test_enclosed_cells_are_those_a_flood_from_outside_does_not_reach(grid: np.ndarray) -> None:
+    outside = dsl.peel(dsl.flood(dsl.pad(grid, 1, 0), 0, 0, 9))
+    reached = (outside == 9) & (grid == 0)
+    assert same(dsl.fill_enclosed(grid, 8) == 8, (grid == 0) & ~reached)
+
+
+@some
+@given(grids(), sides)
+def test_a_slid_object_is_stopped_by_something(grid: np.ndarray, direction: tuple[int, int]) -> None:
+    for obj in dsl.shapes(grid):
+        rest = dsl.erase(grid, obj)
+        once = dsl.slide(grid, obj, direction)
+        moved = dsl.paint(rest, once)
+        assert dsl.num_cells(moved) == dsl.num_cells(grid)
+        again = dsl.slide(moved, once, direction)
+        assert (again.row, again.col) == (once.row, once.col)
+
+
+@some
+@given(grids())
+def test_split_parts_join_to_the_whole(grid: np.ndarray) -> None:
+    assert same(dsl.join_h(dsl.split_h(grid, grid.shape[1])), grid)
+    assert same(dsl.join_v(dsl.split_v(grid, grid.shape[0])), grid)
+    cells = [grid[r : r + 1, c : c + 1] for r in range(grid.shape[0]) for c in range(grid.shape[1])]
+    assert same(dsl.mosaic(cells, grid.shape[1]), grid)
+
+
+@some
+@given(grids())
+def test_split_lines_finds_the_parts_of_a_lattice(grid: np.ndarray) -> None:
+    parts = [grid, dsl.flip_h(grid), dsl.flip_v(grid), dsl.rot180(grid)]
+    bar_v, bar_h = dsl.canvas(grid.shape[0], 1, 5), dsl.canvas(1, 2 * grid.shape[1] + 1, 5)
+    top, bottom = dsl.join_h([parts[0], bar_v, parts[1]]), dsl.join_h([parts[2], bar_v, parts[3]])
+    found = dsl.split_lines(dsl.join_v([top, bar_h, bottom]), 5)
+    assert len(found) == 4 and all(same(a, b) for a, b in zip(found, parts, strict=True))
+
+
+@some
+@given(grids(), sides)
+def test_a_half_is_the_part_that_its_mirror_image_covers(grid: np.ndarray, direction: tuple[int, int]) -> None:
+    doubled = dsl.mirror(grid, direction)
+    near = dsl.half(doubled, (-direction[0], -direction[1]))
+    assert same(near, grid)
