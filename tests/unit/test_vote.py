@@ -1,0 +1,117 @@
+"""Votes: the prior counts reproduced, programs ranked by their demonstrations, attempts distinct."""
+
+import json
+import math
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from appliance.arc.grid import as_grid, to_lists
+from appliance.arc.vote import Candidate, combine, get_selector, margin, vote
+from appliance.errors import UsageError
+
+CASE = Path(__file__).parents[3] / "shared" / "cases" / "votes_and_metrics.json"
+A, B, C = as_grid([[1]]), as_grid([[2]]), as_grid([[3, 3]])
+
+
+def grid_candidate(grid, logprob=-1.0, num_tokens=1, test_index=0) -> Candidate:
+    return Candidate("t", test_index, grid, logprob, num_tokens)
+
+
+def program(grid, demo_score, chars=10) -> Candidate:
+    return Candidate("t", 0, grid, -1.0, 1, method="induction", program="x" * chars, demo_score=demo_score)
+
+
+def first(candidates, selector="votes-then-logprob") -> list:
+    return [to_lists(g) for g in vote(candidates, selector=selector)["t", 0]]
+
+
+def test_votes_of_the_prior_code() -> None:
+    if not CASE.is_file():
+        pytest.skip("the case files of the shared folder are not beside this repository")
+    case = json.loads(CASE.read_text())
+    candidates = [
+        Candidate(
+            c["task_id"], c["idx"], as_grid(c["grid"]) if c["grid"] else None, c["cumulative_logprob"], c["n_tokens"]
+        )
+        for c in case["candidates"]
+    ]
+    ours: dict[str, list[dict[str, list]]] = defaultdict(list)
+    for (task_id, _), grids in vote(candidates).items():
+        lists = [*map(to_lists, grids), [], []]
+        ours[task_id].append({"attempt_1": lists[0], "attempt_2": lists[1]})
+    assert ours == case["votes"]
+
+
+def test_votes_come_before_log_probability() -> None:
+    candidates = [grid_candidate(A, -0.01), grid_candidate(B, -9.0), grid_candidate(B, -9.0)]
+    assert first(candidates) == [[[2]], [[1]]]
+    assert first(candidates, "logprob-only") == [[[1]], [[2]]]
+
+
+def test_log_probability_is_per_token() -> None:
+    assert first([grid_candidate(A, -4.0, 1), grid_candidate(B, -8.0, 4)]) == [[[2]], [[1]]]
+
+
+def test_summed_probability_weighs_voters() -> None:
+    candidates = [grid_candidate(A, math.log(0.5)), *[grid_candidate(B, math.log(0.3))] * 2]
+    assert first(candidates, "sum-probability")[0] == [[2]]
+    assert first([grid_candidate(A, -5000.0), grid_candidate(B, -5001.0)], "sum-probability")[0] == [[1]]
+
+
+def test_what_could_not_be_read_has_no_vote() -> None:
+    assert vote([grid_candidate(None)] * 3) == {("t", 0): ()}
+
+
+def test_test_outputs_are_voted_apart() -> None:
+    voted = vote([grid_candidate(A), grid_candidate(B, test_index=1)])
+    assert {output: [to_lists(g) for g in grids] for output, grids in voted.items()} == {
+        ("t", 0): [[[1]]],
+        ("t", 1): [[[2]]],
+    }
+
+
+@pytest.mark.parametrize("logprob", [math.nan, -math.inf])
+@pytest.mark.parametrize("selector", ["votes-then-logprob", "logprob-only", "sum-probability", "programs-first"])
+def test_a_broken_log_probability_loses_and_breaks_nothing(selector, logprob) -> None:
+    assert first([grid_candidate(A, logprob), grid_candidate(B)], selector) == [[[2]], [[1]]]
+
+
+def test_programs_rank_by_demonstrations_then_votes_then_length() -> None:
+    candidates = [program(A, 0.5), program(A, 0.5), program(B, 1.0, chars=50), program(C, 1.0, chars=40)]
+    assert first(candidates, "demonstrations") == [[[3, 3]], [[2]]]
+    assert first([*candidates, program(B, 1.0, chars=90)], "demonstrations") == [[[2]], [[3, 3]]]
+
+
+def test_a_grid_of_a_higher_level_does_not_take_the_second_attempt_too() -> None:
+    assert first([program(A, 1.0), program(A, 0.5), program(B, 0.2)], "demonstrations") == [[[1]], [[2]]]
+
+
+def test_combined_programs_that_fit_come_first_and_the_rest_last() -> None:
+    candidates = [program(B, 1.0), *[grid_candidate(A)] * 9, program(C, 0.5)]
+    assert [to_lists(g) for g in combine(candidates)["t", 0]] == [[[2]], [[1]]]
+    assert [to_lists(g) for g in combine([program(B, 0.5), grid_candidate(A)])["t", 0]] == [[[1]], [[2]]]
+
+
+def test_combined_attempts_are_distinct_and_filled() -> None:
+    candidates = [program(A, 1.0), grid_candidate(A), grid_candidate(A), program(A, 0.5), program(B, 0.1)]
+    assert [to_lists(g) for g in combine(candidates)["t", 0]] == [[[1]], [[2]]]
+
+
+def test_a_misspelt_selector_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean votes-then-logprob"):
+        get_selector("votes-then-logprobs")
+
+
+def test_margin_grows_with_agreement_and_with_evidence() -> None:
+    assert margin([]) == margin([grid_candidate(None)]) == margin([grid_candidate(A), grid_candidate(B)]) == 0.0
+    lone, agreed, many = (margin([grid_candidate(A)] * n) for n in (1, 8, 100))
+    assert 0 < lone < agreed < many < 1
+    assert margin([grid_candidate(A)] * 6 + [grid_candidate(B)] * 2) < agreed
+    assert margin([grid_candidate(A)] * 6 + [grid_candidate(None)] * 2) < agreed
+
+
+def test_margin_asks_proven_programs_alone_where_there_are_any() -> None:
+    disputed = [grid_candidate(B), grid_candidate(C)] * 4
+    assert margin([program(A, 1.0)] * 8 + disputed) == margin([program(A, 1.0)] * 8) > 0.8
