@@ -1,7 +1,7 @@
 """What a model engine must be able to do, and the values that cross its border. No torch here.
 
-A Trainer adapts the model to one task at a time, a Sampler writes answers with the adapted model, a Scorer says how likely
-given answers are. Every implementation passes one conformance suite (tests/e2e/test_engine_conformance.py).
+A Trainer adapts the model to one task at a time, a Sampler writes answers with the adapted model. Every implementation
+passes one conformance suite (tests/e2e/test_engine_conformance.py).
 """
 
 from __future__ import annotations
@@ -108,8 +108,3 @@ class Trainer(Protocol):
 class Sampler(Protocol):
     def sample(self, requests: Sequence[Request], *, deadline: Deadline) -> Iterator[Completion]:
         """Completions in any order; those that the deadline cuts off are missing, never half-true."""
-
-
-class Scorer(Protocol):
-    def score(self, prompts: Sequence[TokenSequence], *, deadline: Deadline) -> list[float]:
-        """Natural log of the probability of each sequence's target tokens."""

@@ -12,6 +12,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,30 @@ class PeftTrainer:
         else:
             self.model.load_state_dict(load_file(adapter_dir / "model.safetensors"), strict=False)
         self.model.eval()
+
+    @contextmanager
+    def merged(self) -> Iterator[Any]:
+        """The adapted model with its adapter folded into the weights, which then samples at the speed of the plain model.
+
+        On leaving, the base weights are put back from a copy, so nothing drifts from task to task.
+        """
+        import torch
+        from peft import PeftModel
+        from peft.tuners.lora import LoraLayer
+
+        if not isinstance(self.model, PeftModel):
+            yield self.model
+            return
+        layers = [m for m in self.model.modules() if isinstance(m, LoraLayer)]
+        kept = [layer.get_base_layer().weight.detach().clone() for layer in layers]
+        self.model.merge_adapter()
+        try:
+            yield self.model
+        finally:
+            self.model.unmerge_adapter()
+            with torch.no_grad():
+                for layer, weight in zip(layers, kept, strict=True):
+                    layer.get_base_layer().weight.copy_(weight)
 
     def _prepare(self, settings: TuneSettings, *, seed: int) -> None:
         """Slots and optimizer for these settings, made once and reused; every weight at its starting value."""

@@ -81,6 +81,9 @@ class Codec:
             is_target |= (starts >= begin) & (starts < end)
         return TokenSequence(np.array(encoded["input_ids"], dtype=np.int32), is_target)
 
+    def num_tokens(self, text: str) -> int:
+        return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
     def text(self, ids: tuple[int, ...]) -> str:
         """The text of generated ids, special tokens left out."""
         return str(self._tokenizer.decode(ids, skip_special_tokens=True))

@@ -82,7 +82,7 @@ class TransformersSampler:
             mask[row, width - len(prompt) :] = 1
         first = requests[batch[0]]
         recorder = _logprob_recorder(width)
-        sampling = {"do_sample": False}
+        sampling: dict[str, Any] = {"do_sample": False}
         if first.temperature > 0:
             sampling = {"do_sample": True, "temperature": first.temperature, "top_p": first.top_p, "top_k": 0}
         dtype = getattr(torch, self._autocast_dtype) if self._autocast_dtype else torch.float32

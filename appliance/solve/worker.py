@@ -1,0 +1,227 @@
+"""The worker child: owns one device, loads the model once, then trains and samples task after task as it is told.
+
+Runs as `python -m appliance.solve.worker`. Reads one Setup line and then Job lines on standard input, writes Event lines on the
+descriptor that was its standard output; anything a library prints goes to standard error. When the orchestrator is gone
+(standard input ends) the worker ends at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from appliance.arc.encode import get_encoder
+from appliance.arc.prompt import get_style
+from appliance.arc.task import Task
+from appliance.arc.view import View
+from appliance.clock import Deadline, SystemClock
+from appliance.engine.base import Completion, NotTuned, Outcome, TuneSettings
+from appliance.engine.folder import read_card
+from appliance.engine.model import load_causal_lm, weights_sha
+from appliance.engine.peft_trainer import PeftTrainer
+from appliance.engine.tokens import Codec
+from appliance.engine.transformers_sampler import TransformersSampler
+from appliance.errors import ApplianceError, InputError, OutOfMemory
+from appliance.seeds import generator, seed_of
+from appliance.solve.ladder import batch_tokens_at, seq_tokens_at, tune_settings_at
+from appliance.solve.messages import CandidateMessage, Event, Failed, Finished, Job, Ready, Sampled, Setup, Trained
+from appliance.solve.transduce import Language, LessonPlan, Question, candidate, lessons, longest_lesson, questions
+
+Emit = Callable[[Event], None]
+
+
+class Worker:
+    """The loaded model and what is done with it. One job at a time."""
+
+    def __init__(self, setup: Setup, emit: Emit) -> None:
+        import torch
+
+        torch.set_num_threads(setup.num_threads)
+        self._clock = SystemClock()
+        began_s = self._clock.now()
+        self._setup = setup
+        self._emit = emit
+        model_dir = Path(setup.model_dir)
+        card = read_card(model_dir)
+        model = load_causal_lm(model_dir, dtype=setup.dtype, device=setup.device)
+        codec = Codec.load(model_dir)
+        limit = min(setup.settings.train.max_seq_tokens, card.max_positions)
+        self._language = Language(get_style(card.style), get_encoder(card.encoder), codec, limit)
+        self._trainer = PeftTrainer(
+            model,
+            pad_id=codec.pad_id,
+            base_sha=weights_sha(model_dir),
+            autocast_dtype=setup.autocast_dtype,
+            shipped_adapter=setup.settings.model.adapter,
+        )
+        num_parameters = sum(p.numel() for p in model.parameters())
+        facts = {"parameters": num_parameters, "style": card.style, "max_seq_tokens": limit, "torch": torch.__version__}
+        emit(Ready(seconds=self._clock.now() - began_s, facts=facts))
+
+    def do(self, job: Job) -> None:
+        """One job; its events are emitted as they come. Raises OutOfMemory when the device has no room for it."""
+        began_s = self._clock.now()
+        deadline = Deadline(job.deadline_s, self._clock)
+        tasks = [m.task() for m in job.tasks]
+        adapter = ""
+        if job.stage == "tuned":
+            outcome = self._tune(tasks[0], job)
+            self._emit(_trained(job, tasks[0].task_id, outcome, self._clock.now() - began_s))
+            adapter = "" if isinstance(outcome, NotTuned) else outcome.adapter_sha
+        else:
+            self._trainer.reset()
+        complete = self._sample(tasks, job, adapter, deadline)
+        self._emit(Finished(job_id=job.job_id, complete=complete, seconds=self._clock.now() - began_s))
+
+    def _tune(self, task: Task, job: Job) -> Outcome:
+        train = self._setup.settings.train
+        max_tokens = seq_tokens_at(self._language.max_seq_tokens, job.rung)
+        row_tokens = longest_lesson(task, self._language, max_tokens)
+        if row_tokens == 0:
+            self._trainer.reset()
+            return NotTuned(
+                f"no lesson of at most {max_tokens} tokens can be made from {len(task.train)} demonstrations"
+            )
+        planned = TuneSettings(
+            method=train.method,
+            start=train.start,
+            rank=train.rank,
+            alpha=train.alpha,
+            rslora=train.rslora,
+            learning_rate=train.learning_rate,
+            max_steps=train.max_steps,
+            row_tokens=row_tokens,
+            rows_per_step=max(1, train.tokens_per_step // row_tokens),
+        )
+        settings = tune_settings_at(planned, job.rung)
+        if settings is None:
+            self._trainer.reset()
+            return NotTuned("out of memory on every rung of the ladder")
+        return self._trainer.tune(
+            lessons(
+                task,
+                self._language,
+                generator(job.seed, task.task_id, "lessons"),
+                max_tokens=row_tokens,
+                plan=LessonPlan(train.keep_colours, train.leave_two_out),
+            ),
+            settings,
+            adapter_dir=Path(self._setup.run_dir) / "adapters" / task.task_id,
+            deadline=Deadline(min(job.train_until_s, job.deadline_s), self._clock),
+            seed=seed_of(job.seed, task.task_id, "adapter"),
+        )
+
+    def _sample(self, tasks: list[Task], job: Job, adapter: str, deadline: Deadline) -> list[str]:
+        """Emit candidates; return the tasks whose every question was answered."""
+        sample = self._setup.settings.sample
+        views = [View.parse(name) for name in job.views]
+        asked: list[tuple[Question, int]] = []
+        requests = []
+        for task in tasks:
+            for question, request in questions(
+                task,
+                [v for v in views if len(v.order) in (0, len(task.train))],
+                self._language,
+                temperature=sample.temperature,
+                top_p=sample.top_p,
+                num_samples=sample.samples_per_view,
+                seed=seed_of(job.seed, task.task_id, "sampling"),
+            ):
+                asked.append((question, request.num_samples))
+                requests.append(request)
+        open_questions = {task.task_id: 0 for task in tasks}
+        for question, num_samples in asked:
+            open_questions[question.task.task_id] += num_samples
+        unasked = {task_id for task_id, count in open_questions.items() if count == 0}
+        with self._trainer.merged() as model:
+            sampler = TransformersSampler(
+                lambda: model,
+                pad_id=self._language.codec.pad_id,
+                stop_ids=self._language.codec.stop_ids,
+                batch_tokens=batch_tokens_at(sample.batch_tokens, job.rung),
+                autocast_dtype=None,
+            )
+            for batch in _in_batches(sampler.sample(requests, deadline=deadline)):
+                messages = []
+                for completion in batch:
+                    question = asked[completion.request_index][0]
+                    open_questions[question.task.task_id] -= 1
+                    found = candidate(question, completion, self._language, adapter=adapter)
+                    messages.append(CandidateMessage.of(found))
+                self._emit(Sampled(job_id=job.job_id, candidates=messages))
+        return [t for t, left in open_questions.items() if left == 0 and t not in unasked]
+
+
+def _in_batches(completions: Iterator[Completion], size: int = 64) -> Iterator[list[Completion]]:
+    batch = []
+    for completion in completions:
+        batch.append(completion)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _trained(job: Job, task_id: str, outcome: Outcome, seconds: float) -> Trained:
+    if isinstance(outcome, NotTuned):
+        return Trained(job_id=job.job_id, task_id=task_id, seconds=seconds, reason=outcome.reason)
+    return Trained(
+        job_id=job.job_id,
+        task_id=task_id,
+        seconds=seconds,
+        loss_before=outcome.loss_before,
+        loss_after=outcome.loss_after,
+        num_steps=outcome.num_steps,
+        adapter_sha=outcome.adapter_sha,
+    )
+
+
+def _failed(job_id: int, fault: Exception) -> Failed:
+    kind = "memory" if isinstance(fault, OutOfMemory) else "input" if isinstance(fault, InputError) else "engine"
+    code = fault.exit_code if isinstance(fault, ApplianceError) else 1
+    message = str(fault) if isinstance(fault, ApplianceError) else f"{type(fault).__name__}: {fault}"
+    return Failed(job_id=job_id, kind=kind, message=message, exit_code=code)  # type: ignore[arg-type]
+
+
+def _read_lines(lines: queue.Queue[str]) -> None:
+    """Feed standard input to the queue; end the process when the orchestrator closed it or is gone."""
+    for line in sys.stdin:
+        lines.put(line)
+    os._exit(0)
+
+
+def main() -> None:
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def emit(event: Event) -> None:
+        events.write(event.model_dump_json() + "\n")
+        events.flush()
+
+    lines: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=_read_lines, args=(lines,), daemon=True).start()
+    setup = Setup.model_validate_json(lines.get())
+    try:
+        worker = Worker(setup, emit)
+    except (ApplianceError, RuntimeError, OSError, ImportError) as fault:
+        traceback.print_exc()
+        emit(_failed(-1, fault))
+        return
+    while True:
+        job = Job.model_validate_json(lines.get())
+        try:
+            worker.do(job)
+        except (ApplianceError, RuntimeError, ValueError, MemoryError) as fault:
+            traceback.print_exc()
+            emit(_failed(job.job_id, fault))
+
+
+if __name__ == "__main__":
+    main()
