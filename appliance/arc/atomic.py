@@ -1,0 +1,45 @@
+"""Write a file whole or not at all: a kill or a full disk at any moment leaves the old file or the new one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from appliance.errors import PrerequisiteError
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Temporary file in the same folder, fsync, rename over `path`, fsync of the folder.
+
+    A path has one writer. The temporary name is fixed, so what a kill left there is taken up by the next write.
+    Raises PrerequisiteError when the file system refuses (no space, no folder, read-only); then `path` is untouched and
+    nothing is left beside it.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as fault:
+        raise PrerequisiteError(
+            f"{path} cannot be written: {fault.strerror or fault}",
+            expected=f"room for {len(data)} bytes in a folder that exists and may be written",
+            remedy="free space or choose another folder; what stood there before is untouched",
+        ) from fault
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename last through a power cut. Some network file systems cannot; the rename stands all the same."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,79 @@
+"""Attempts for a test output that nothing else answered: a likely shape, filled from the task itself.
+
+A submission is valid from its first second; these guesses stand until something better is known, and are never [[0]].
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.arc.grid import MAX_SIDE, NUM_COLOURS, Grid, freeze, grid_key, to_lists
+from appliance.arc.task import Task
+
+Shape = tuple[int, int]
+
+
+def fallback_attempts(task: Task, test_index: int, *, num_attempts: int = 2) -> tuple[Grid, ...]:
+    """That many distinct guesses (at most 9), the likeliest first, none of them [[0]]."""
+    attempts: dict[tuple[int, int, bytes], Grid] = {}
+    for guess in _guesses(task, task.test[test_index], predicted_shape(task, test_index)):
+        if to_lists(guess) != [[0]]:
+            attempts.setdefault(grid_key(guess), guess)
+        if len(attempts) == num_attempts:
+            break
+    return tuple(attempts.values())
+
+
+def predicted_shape(task: Task, test_index: int) -> Shape:
+    """The shape that the demonstrations point to: the input's, one shape for all, one ratio for all, else the input's."""
+    shape: Shape = task.test[test_index].shape[:2]
+    if not task.train or all(p.output.shape == p.input.shape for p in task.train):
+        return shape
+    outputs = {p.output.shape for p in task.train}
+    if len(outputs) == 1:
+        return outputs.pop()
+    ratios = {tuple(Fraction(o, i) for o, i in zip(p.output.shape, p.input.shape, strict=True)) for p in task.train}
+    if len(ratios) == 1:
+        rows, columns = (side * ratio for side, ratio in zip(shape, ratios.pop(), strict=True))
+        if all(side.denominator == 1 and 1 <= side <= MAX_SIDE for side in (rows, columns)):
+            return int(rows), int(columns)
+    return shape
+
+
+def _guesses(task: Task, test_input: Grid, shape: Shape) -> Iterator[Grid]:
+    """Likeliest first. The plain fields at the end differ from each other, so no task runs out of guesses."""
+    fits = [p.output for p in task.train if p.output.shape == shape]
+    if test_input.shape == shape:
+        yield test_input
+        yield from sorted(fits, key=lambda g: -int(np.count_nonzero(g == test_input)))
+    else:
+        yield from fits
+        yield _stretched(test_input, shape)
+        yield _tiled(test_input, shape)
+    for colour in _usual_colours(task):
+        yield freeze(np.full(shape, colour))
+
+
+def _stretched(grid: Grid, shape: Shape) -> Grid:
+    """Every cell enlarged, or every so many cells one kept."""
+    rows = np.arange(shape[0]) * grid.shape[0] // shape[0]
+    columns = np.arange(shape[1]) * grid.shape[1] // shape[1]
+    return freeze(grid[np.ix_(rows, columns)])
+
+
+def _tiled(grid: Grid, shape: Shape) -> Grid:
+    """Repeated from the top left, or cut there."""
+    rows: NDArray[np.intp] = np.arange(shape[0]) % grid.shape[0]
+    columns: NDArray[np.intp] = np.arange(shape[1]) % grid.shape[1]
+    return freeze(grid[np.ix_(rows, columns)])
+
+
+def _usual_colours(task: Task) -> list[int]:
+    """All colours, those that the outputs use most first."""
+    counts = Counter(int(c) for p in task.train for c in p.output.flat)
+    return sorted(range(NUM_COLOURS), key=lambda c: (-counts[c], c))

@@ -1,0 +1,65 @@
+"""JSON files as users have them: gzipped or not, missing, cut off, not JSON. Every fault is one InputError."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+from appliance.arc.names import nearest
+from appliance.errors import InputError
+
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+def read_json(path: Path) -> Any:
+    """The value in the file, gunzipped where it is gzip whatever its name says.
+
+    Raises InputError for a file that is missing, a folder, cut off, not UTF-8, not JSON, or has a key twice in an object.
+    """
+    try:
+        data = path.read_bytes()
+        if data.startswith(_GZIP_MAGIC):
+            data = gzip.decompress(data)
+    except FileNotFoundError:
+        raise missing(path) from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as fault:
+        raise InputError(
+            f"{path}: damaged gzip ({fault})", expected="a whole .gz file", remedy="copy or download it again"
+        ) from None
+    except OSError as fault:
+        raise InputError(
+            f"{path}: {fault.strerror or fault}", expected="a file that can be read", remedy="check the path"
+        ) from None
+    try:
+        return json.loads(data.decode("utf-8-sig"), object_pairs_hook=_object)
+    except (ValueError, RecursionError) as fault:
+        raise InputError(
+            f"{path}: not valid JSON ({str(fault)[:120]})", expected="a JSON file", remedy="copy or download it again"
+        ) from None
+
+
+def missing(path: Path) -> InputError:
+    """The error for a path that is not there, saying what is near."""
+    folder = path.parent
+    if not folder.is_dir():
+        while not folder.is_dir():
+            folder = folder.parent
+        return InputError(f"{path} does not exist", expected="a file", remedy=f"of this path only {folder} exists")
+    names = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+    close = nearest(path.name, names)
+    return InputError(
+        f"{path} does not exist",
+        expected="a file",
+        remedy=f"did you mean {folder / close}?" if close else f"{folder} holds {', '.join(names[:8]) or 'nothing'}",
+    )
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"key {next(k for k in keys if keys.count(k) > 1)!r} stands twice in one object")
+    return value

