@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+import numpy as np
 
 from appliance.arc.grid import Grid, grid_key
 from appliance.arc.names import pick
@@ -40,6 +42,17 @@ class Candidate:
     adapter: str = ""
     program: str = ""
     demo_score: float | None = None
+
+    def key(self) -> tuple[object, ...]:
+        """All fields, with the grid as its key: equal exactly when the candidates are equal."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return tuple(grid_key(v) if isinstance(v, np.ndarray) else v for v in values)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Candidate) and self.key() == other.key()
+
+    def __hash__(self) -> int:
+        return hash(self.key())
 
     @property
     def mean_logprob(self) -> float:

@@ -4,7 +4,7 @@ import contextlib
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from appliance.arc.encode import ENCODER_NAMES, ParseError, get_encoder
@@ -23,6 +23,7 @@ EXPRESSIONS = LEAVES.flatmap(
 )
 
 
+@settings(deadline=None)
 @given(GRIDS, st.sampled_from(ENCODER_NAMES))
 @example(freeze(np.zeros((1, 1))), "grid-tokens")
 @example(freeze(np.full((30, 30), 9)), "colour-words")
@@ -33,6 +34,7 @@ def test_decode_inverts_encode(grid, name):
     assert text.startswith(encoder.opening)
 
 
+@settings(deadline=None)
 @given(GRIDS, EXPRESSIONS)
 def test_decode_inverts_encode_however_encoders_nest(grid, expression):
     encoder = get_encoder(expression)
@@ -40,6 +42,7 @@ def test_decode_inverts_encode_however_encoders_nest(grid, expression):
     assert encoder.name == expression
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(), st.text("0123456789 \n`gridshape:x|"), GRIDS.map(get_encoder("shape").encode)), st.data())
 def test_any_text_is_a_legal_grid_or_a_parse_error(text, data):
     encoder = get_encoder(data.draw(st.sampled_from(ENCODER_NAMES)))

@@ -3,7 +3,7 @@
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.arc.grid import freeze
@@ -32,6 +32,7 @@ def slide(a, b):
     return best / (max(a.shape[0], b.shape[0]) * max(a.shape[1], b.shape[1]))
 
 
+@settings(deadline=None)
 @given(GRIDS, GRIDS)
 def test_similarity_is_what_sliding_by_hand_gives(a, b):
     if a.shape != b.shape:
@@ -40,6 +41,7 @@ def test_similarity_is_what_sliding_by_hand_gives(a, b):
     assert pixel_similarity(a, a) == 1.0
 
 
+@settings(deadline=None)
 @given(PREDICTIONS, SOLUTIONS)
 def test_figures_are_shares_and_agree_with_the_score(predictions, solutions):
     figures = grid_figures(predictions, solutions)

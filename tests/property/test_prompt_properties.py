@@ -2,7 +2,7 @@
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.arc.encode import get_encoder
@@ -21,6 +21,7 @@ GRID_STYLES = st.sampled_from(
 ENCODERS = st.sampled_from(["grid-tokens", "arc24-shape-row-number", "colour-words"]).map(get_encoder)
 
 
+@settings(deadline=None)
 @given(TASKS, GRIDS, GRID_STYLES, ENCODERS)
 def test_a_lesson_is_its_prompt_plus_an_answer_that_parses_back(task, answer, name, encoder):
     style = get_style(name)
@@ -32,6 +33,7 @@ def test_a_lesson_is_its_prompt_plus_an_answer_that_parses_back(task, answer, na
     assert same_grid(style.parse(written.removeprefix(prompt.answer_prefix), encoder), answer)
 
 
+@settings(deadline=None)
 @given(TASKS, ENCODERS)
 def test_the_chat_shows_every_pair_in_order(task, encoder):
     turns = get_style("grid-tokens-v1").prompt(task, len(task.test) - 1, encoder).turns

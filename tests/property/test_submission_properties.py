@@ -5,7 +5,7 @@ import json
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.arc.fallback import fallback_attempts
@@ -26,6 +26,7 @@ VOTES = st.dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(TASKS, VOTES)
 def test_what_is_built_is_valid_and_survives_json(tasks, votes):
     submission = build(tasks, votes)
@@ -33,6 +34,7 @@ def test_what_is_built_is_valid_and_survives_json(tasks, votes):
     assert json.loads(json.dumps(submission)) == submission
 
 
+@settings(deadline=None)
 @given(TASKS, VOTES, st.data())
 def test_a_damaged_cell_is_found_where_it_stands(tasks, votes, data):
     submission = copy.deepcopy(build(tasks, votes))
@@ -47,6 +49,7 @@ def test_a_damaged_cell_is_found_where_it_stands(tasks, votes, data):
     assert faults[0].startswith(f"$.{task_id}[{i}].{name}[{r}][{c}]: ")
 
 
+@settings(deadline=None)
 @given(TASKS)
 def test_fallbacks_are_two_that_differ_and_never_the_zero_cell(tasks):
     for task in tasks:
@@ -56,8 +59,9 @@ def test_fallbacks_are_two_that_differ_and_never_the_zero_cell(tasks):
             assert (1, 1, b"\0") not in keys
 
 
-@given(TASKS, VOTES)
-def test_the_voted_answer_always_scores(tasks, votes):
+@settings(deadline=None)
+@given(TASKS)
+def test_the_voted_answer_always_scores(tasks):
     solutions = {t.task_id: t.test for t in tasks}
     exact = {(t.task_id, i): [g] for t in tasks for i, g in enumerate(t.test)}
     assert score(build(tasks, exact), solutions) == {"by_output": 1.0, "by_task": 1.0}

@@ -2,7 +2,7 @@
 
 import math
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.arc.grid import as_grid, grid_key
@@ -30,12 +30,14 @@ def keys(voted):
     return {output: [grid_key(g) for g in grids] for output, grids in voted.items()}
 
 
+@settings(deadline=None)
 @given(CANDIDATES, NAMES, st.randoms(use_true_random=False))
 def test_order_of_candidates_changes_nothing(candidates, selector, random):
     shuffled = random.sample(candidates, len(candidates))
     assert keys(vote(candidates, selector=selector)) == keys(vote(shuffled, selector=selector))
 
 
+@settings(deadline=None)
 @given(CANDIDATES, NAMES)
 def test_attempts_are_distinct_and_as_many_as_there_are_grids(candidates, selector):
     for output, attempts in keys(vote(candidates, selector=selector)).items():
@@ -44,6 +46,7 @@ def test_attempts_are_distinct_and_as_many_as_there_are_grids(candidates, select
         assert set(attempts) <= offered
 
 
+@settings(deadline=None)
 @given(CANDIDATES)
 def test_margin_is_a_share(candidates):
     assert 0.0 <= margin(candidates) < 1.0

@@ -44,6 +44,11 @@ def test_votes_of_the_prior_code() -> None:
     assert ours == case["votes"]
 
 
+def test_candidates_are_equal_by_value_grids_included() -> None:
+    assert grid_candidate(A) == grid_candidate(as_grid([[1]])) != grid_candidate(B)
+    assert len({grid_candidate(A), grid_candidate(as_grid([[1]])), grid_candidate(None)}) == 2
+
+
 def test_votes_come_before_log_probability() -> None:
     candidates = [grid_candidate(A, -0.01), grid_candidate(B, -9.0), grid_candidate(B, -9.0)]
     assert first(candidates) == [[[2]], [[1]]]
