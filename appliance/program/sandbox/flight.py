@@ -1,0 +1,135 @@
+"""One batch on its way through the workers: who runs what, what runs again, what comes out next."""
+
+from __future__ import annotations
+
+import re
+import select
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from appliance.program.sandbox.cache import Cache
+from appliance.program.sandbox.frames import Result, encode_grids
+from appliance.program.sandbox.team import Team
+from appliance.program.sandbox.worker import Job, Worker, WorkerDied
+
+MAX_SOURCE_BYTES = 1 << 18
+RETRY_FACTOR = 2.0  # CPU time of a second chance, in limits
+_MAX_BUFFERED = 20_000  # programs ahead of the oldest that still runs
+_PATIENCE_S = 10.0  # on top of the wall limit that the zygote itself keeps
+
+# Words of programs whose answer can depend on addresses or the real clock, which no seed governs: worth a second run.
+_SUSPECT = re.compile(
+    rb"\b(class|object|hash|repr|ctypes|gc|sys|memoryview|datetime|strftime|ctime|localtime|gmtime)\b"
+)
+
+
+class Flight:
+    """programs: (source, encoded inputs, number of inputs), taken as there is room. results() gives them in that order."""
+
+    def __init__(
+        self, programs: Iterable[tuple[bytes, bytes, int]], team: Team, *, cpu_s: float, cache: Cache | None
+    ) -> None:
+        self._programs = iter(programs)
+        self._team = team
+        self._cpu_s = cpu_s
+        self._cache = cache
+        self._num_taken = self._num_given = 0
+        self._is_exhausted = False
+        self._waiting: dict[bool, deque[Job]] = {False: deque(), True: deque()}  # by: is scipy needed?
+        self._done: dict[int, Result] = {}
+
+    def results(self) -> Iterator[Result]:
+        while True:
+            self._fill()
+            while self._num_given in self._done:
+                self._num_given += 1
+                yield self._done.pop(self._num_given - 1)
+            busy = [worker for worker in self._team.workers() if worker.jobs]
+            if busy:
+                self._collect(busy)
+            elif self._is_exhausted and self._num_given == self._num_taken:
+                return
+
+    def _fill(self) -> None:
+        """Gives work to every worker that has room, in turns, so that none is left behind with a long queue."""
+        for needs_scipy, waiting in self._waiting.items():
+            while not waiting and self._take():
+                pass
+            if not waiting:
+                continue
+            group = self._team.group(needs_scipy=needs_scipy)
+            for worker in sorted(group, key=lambda w: len(w.jobs)):
+                while worker.has_room() and (waiting or self._take()) and waiting:
+                    try:
+                        worker.send(waiting.popleft())
+                    except WorkerDied:
+                        self._bury(worker)
+                        break
+
+    def _take(self) -> bool:
+        """Takes the next program from the caller; False when there is none or too many have been taken already."""
+        if self._is_exhausted or self._num_taken - self._num_given >= _MAX_BUFFERED:
+            return False
+        program = next(self._programs, None)
+        if program is None:
+            self._is_exhausted = True
+            return False
+        source, inputs, num_inputs = program
+        index, self._num_taken = self._num_taken, self._num_taken + 1
+        known = self._cache.get(source, inputs) if self._cache else None
+        if known:
+            self._done[index] = known
+        elif len(source) > MAX_SOURCE_BYTES:
+            reason = f"a source of {len(source)} bytes, the most is {MAX_SOURCE_BYTES}"
+            self._done[index] = Result("error", (None,) * num_inputs, reason)
+        else:
+            self._waiting[b"scipy" in source].append(Job(index, source, inputs, num_inputs, self._cpu_s))
+        return True
+
+    def _collect(self, busy: list[Worker]) -> None:
+        """Waits for the first answers; workers that are all silent beyond every limit are taken for dead."""
+        poll = select.poll()
+        by_fd = {worker.socket.fileno(): worker for worker in busy}
+        for fd in by_fd:
+            poll.register(fd, select.POLLIN)
+        events = poll.poll((self._team.wall_s + _PATIENCE_S) * 1000)
+        for fd, _ in events:
+            try:
+                for job, result in by_fd[fd].receive():
+                    self._finish(job, result)
+            except WorkerDied:
+                self._bury(by_fd[fd])
+        for worker in busy if not events else ():
+            self._bury(worker)
+
+    def _bury(self, worker: Worker) -> None:
+        """Replaces a dead worker; its jobs go back to the head of the queue. The one that ran is to blame, at most twice."""
+        jobs = list(worker.jobs)
+        self._team.replace(worker)
+        jobs[0].deaths += 1
+        if jobs[0].deaths == 2:
+            job = jobs.pop(0)
+            self._done[job.index] = Result("crash", (None,) * job.num_inputs, "took its worker down, twice")
+        for job in reversed(jobs):
+            self._again(job)
+
+    def _finish(self, job: Job, result: Result) -> None:
+        num_answered = sum(grid is not None for grid in result.outputs)
+        if result.outcome == "timeout" and job.cpu_s == self._cpu_s and 0 < job.num_inputs <= 2 * num_answered:
+            job.cpu_s *= RETRY_FACTOR  # an endless loop seldom gets this far, so this costs little
+            return self._again(job)
+        if job.first:
+            if encode_grids(result.outputs) != encode_grids(job.first.outputs):
+                reason = f"a second run gave other outputs ({result.outcome})"
+                result = replace(job.first, outcome="nondeterministic", error=reason)
+        elif result.outcome == "ok" and _SUSPECT.search(job.source):
+            job.first = result
+            return self._again(job)
+        self._done[job.index] = result
+        if self._cache:
+            self._cache.put(job.source, job.inputs, result)
+        return None
+
+    def _again(self, job: Job) -> None:
+        self._waiting[b"scipy" in job.source].appendleft(job)

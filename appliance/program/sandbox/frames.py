@@ -1,0 +1,155 @@
+"""What crosses the wall, byte for byte. No pickle: reading these bytes can build grids and short texts, nothing else.
+
+host -> child     job:    cpu_ns u64, source length u32, inputs length u32, source, inputs
+child -> zygote   frames: kind u8, length u16, body; at most one per input besides READY and COMPILED
+zygote -> host    answer: wait status i32, out of wall time u8, cpu_s f64, wall_s f64, length u32, the frames as they came
+grids             count u16, then per grid rows u8, columns u8, cells u8; 0 rows and columns stand for no grid
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from appliance.arc.grid import MAX_SIDE, NUM_COLOURS, Grid, freeze
+
+JOB = struct.Struct("<QII")
+FRAME = struct.Struct("<BH")
+ANSWER = struct.Struct("<iBddI")
+_COUNT = struct.Struct("<H")
+
+READY, COMPILED = 1, 2  # the job is read and the walls are up; the source has compiled
+GRID, BAD_OUTPUT, ERROR, MEMORY, EXIT, VIOLATION = 10, 11, 12, 13, 14, 15
+_OUTCOMES = {
+    GRID: "ok",
+    BAD_OUTPUT: "bad_output",
+    ERROR: "error",
+    MEMORY: "memory",
+    EXIT: "exit",
+    VIOLATION: "violation",
+}
+SEVERITY = ("ok", "nondeterministic", "bad_output", "error", "memory", "timeout", "exit", "crash", "violation")
+
+MAX_ANSWER_BYTES = 1 << 20  # the capacity asked for a result pipe; the kernel may grant only 64 KiB
+MAX_INPUTS = 1000
+
+
+class BrokenFrames(ValueError):
+    """Bytes that do not follow the form above."""
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What became of a program.
+
+    outcome: the worst over its inputs, one of SEVERITY. outputs: one per input, None where there is no legal grid.
+    error: the reason, None when the outcome is ok. cpu_s, wall_s: what it took.
+    """
+
+    outcome: str
+    outputs: tuple[Grid | None, ...]
+    error: str | None
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+
+
+def encode_grids(grids: Sequence[Grid | None]) -> bytes:
+    parts = [_COUNT.pack(len(grids))]
+    for grid in grids:
+        parts.append(b"\0\0" if grid is None else bytes(grid.shape) + grid.tobytes())
+    return b"".join(parts)
+
+
+def decode_grids(data: bytes) -> tuple[Grid | None, ...]:
+    """The grids in those bytes, every one legal. Raises BrokenFrames."""
+    grids: list[Grid | None] = []
+    at = _COUNT.size
+    try:
+        for _ in range(_COUNT.unpack_from(data)[0]):
+            rows, columns = data[at], data[at + 1]
+            cells = data[at + 2 : at + 2 + rows * columns]
+            at += 2 + rows * columns
+            if not rows and not columns:
+                grids.append(None)
+                continue
+            legal = 1 <= rows <= MAX_SIDE and 1 <= columns <= MAX_SIDE and len(cells) == rows * columns
+            if not legal or max(cells) >= NUM_COLOURS:
+                raise BrokenFrames(f"a grid of {rows}x{columns} with {len(cells)} cells")
+            grids.append(freeze(np.frombuffer(cells, np.int8).reshape(rows, columns)))
+    except (struct.error, IndexError) as error:
+        raise BrokenFrames("grids are cut short") from error
+    if at != len(data):
+        raise BrokenFrames(f"{len(data) - at} bytes after the last grid")
+    return tuple(grids)
+
+
+def judge(status: int, data: bytes, num_inputs: int, *, out_of_wall_time: bool = False) -> Result:
+    """The result of a program, from its wait status and the frames it left.
+
+    The program may have forged the frames: that can only change what is said about itself.
+    """
+    try:
+        kinds, results = _read_frames(data)
+        if len(results) > num_inputs:
+            raise BrokenFrames("more answers than inputs")
+        outputs = [_only_grid(body) if kind == GRID else None for kind, body in results]
+    except BrokenFrames as fault:
+        kinds, results, outputs = [], [(BAD_OUTPUT, f"broken answer: {fault}".encode())], []
+    said = [(_OUTCOMES[kind], _text(body) if kind != GRID else None) for kind, body in results]
+    end = _how_it_ended(status, out_of_wall_time, COMPILED in kinds)
+    if end:
+        said.append(end)
+    elif len(results) < num_inputs and all(kind == GRID for kind, _ in results):
+        said.append(("exit", f"ended with exit code {os.waitstatus_to_exitcode(status)} before its answer"))
+    worst = max(said, key=lambda s: SEVERITY.index(s[0]), default=("ok", None))
+    return Result(worst[0], tuple(outputs) + (None,) * (num_inputs - len(outputs)), worst[1])
+
+
+def _how_it_ended(status: int, out_of_wall_time: bool, compiled: bool) -> tuple[str, str] | None:
+    if out_of_wall_time:
+        return "timeout", "wall time"
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return ("exit", f"exit code {code}") if code else None
+    if -code == signal.SIGXCPU:
+        return "timeout", "CPU time"
+    if -code == signal.SIGSYS:
+        return "violation", "a forbidden system call"
+    if -code == signal.SIGKILL:
+        return "memory", "killed by the kernel"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    return ("crash", name) if compiled else ("error", f"the compiler crashed ({name})")
+
+
+def _read_frames(data: bytes) -> tuple[list[int], list[tuple[int, bytes]]]:
+    kinds, results, at = [], [], 0
+    while at < len(data):
+        if at + FRAME.size > len(data):
+            raise BrokenFrames("cut short")
+        kind, length = FRAME.unpack_from(data, at)
+        body = data[at + FRAME.size : at + FRAME.size + length]
+        at += FRAME.size + length
+        if len(body) != length or kind not in (READY, COMPILED, *_OUTCOMES):
+            raise BrokenFrames(f"a frame of kind {kind}, {len(body)} of {length} bytes")
+        kinds.append(kind)
+        if kind in _OUTCOMES:
+            results.append((kind, body))
+    return kinds, results
+
+
+def _text(body: bytes) -> str:
+    """The message without addresses, which differ from run to run."""
+    return re.sub(r"0x[0-9a-fA-F]{6,}", "0x...", body.decode("utf-8", "replace"))
+
+
+def _only_grid(body: bytes) -> Grid:
+    grids = decode_grids(body)
+    if len(grids) != 1 or grids[0] is None:
+        raise BrokenFrames(f"{len(grids)} grids for one input")
+    return grids[0]

@@ -1,0 +1,125 @@
+"""The walls around a zygote, put up once: each is tried, checked in place and reported; none is taken for granted."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.program.sandbox import linux
+
+UNUSED_ID = 65_533  # user and group of nobody; inside the id range of a container with remapped users
+
+_NAMESPACES = (
+    linux.NEW_MOUNT | linux.NEW_CGROUP | linux.NEW_UTS | linux.NEW_IPC | linux.NEW_PID | linux.NEW_NET
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One wall: is it in force, and the evidence or the reason why not."""
+
+    name: str
+    in_force: bool
+    detail: str
+
+
+def isolate(empty_folder: str) -> list[Layer]:
+    """Takes from this process all it can do without; on return nothing can be opened any more.
+
+    empty_folder: an empty directory to chroot into where namespaces are refused.
+    With namespaces the process goes on as their first process, in a fork; the original only waits for its end.
+    """
+    report = [_try("namespaces", _enter_namespaces)]
+    rooted = _try("empty root", linux.enter_empty_root if report[0].in_force else lambda: _chroot(empty_folder))
+    report.append(_checked(rooted, lambda: not any(Path("/").iterdir()), "files are visible"))
+    report.append(_try("no bounding capabilities", linux.drop_bounding_capabilities))
+    if os.getuid() == 0:
+        report.append(_checked(_try("other user", _become_nobody), lambda: not _can_become_root(), "can become root"))
+    report.append(_try("no capabilities", linux.drop_capabilities))
+    privileges = _try("no new privileges", linux.forbid_new_privileges)
+    report.append(_checked(privileges, linux.has_no_new_privileges, "not set"))
+    report.append(_checked(_try("landlock", _landlock), lambda: not _can_open_root(), "files can be opened"))
+    linux.forbid_tracing()
+    return report
+
+
+def limit_memory(extra_bytes: int, baseline_bytes: int) -> None:
+    """Resource limits that every child inherits: address space, and no files, dumps, locked memory or queues."""
+    for limit, value in (
+        (resource.RLIMIT_AS, baseline_bytes + extra_bytes),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, 64),
+        (resource.RLIMIT_MEMLOCK, 0),
+        (resource.RLIMIT_MSGQUEUE, 0),
+    ):
+        hard = resource.getrlimit(limit)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (value, value))
+
+
+def _try(name: str, put_up: Callable[[], str | None]) -> Layer:
+    try:
+        return Layer(name, True, put_up() or "")
+    except OSError as error:
+        return Layer(name, False, f"refused: {error.strerror or error}")
+
+
+def _checked(layer: Layer, holds: Callable[[], bool], fault: str) -> Layer:
+    """The layer, in force only if the check says so: a call that succeeds proves nothing yet."""
+    return layer if not layer.in_force or holds() else Layer(layer.name, False, f"accepted but without effect: {fault}")
+
+
+def _enter_namespaces() -> str:
+    uid, gid = os.getuid(), os.getgid()
+    try:
+        if uid != 0:
+            raise PermissionError
+        linux.unshare(_NAMESPACES)
+        kind = "as root"
+    except PermissionError:
+        linux.unshare(_NAMESPACES | linux.NEW_USER)
+        linux.map_ids(uid, gid, inside=uid)
+        kind = "with a user namespace"
+    pid = os.fork()
+    if pid:  # the first process of the namespaces is the fork; this one stands for it before the host
+        os.closerange(3, 64)
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) & 0xFF)
+    linux.die_with_parent()
+    return kind
+
+
+def _chroot(empty_folder: str) -> str:
+    os.chroot(empty_folder)
+    os.chdir("/")
+    return "chroot"
+
+
+def _become_nobody() -> str:
+    os.setgroups([])
+    os.setresgid(UNUSED_ID, UNUSED_ID, UNUSED_ID)
+    os.setresuid(UNUSED_ID, UNUSED_ID, UNUSED_ID)
+    return f"uid {UNUSED_ID}"
+
+
+def _can_become_root() -> bool:
+    try:
+        os.setuid(0)
+    except OSError:
+        return False
+    return True
+
+
+def _landlock() -> str:
+    return f"ABI {linux.landlock_nothing()}"
+
+
+def _can_open_root() -> bool:
+    try:
+        os.close(os.open("/", os.O_RDONLY))
+    except PermissionError:
+        return False
+    return True

@@ -1,0 +1,108 @@
+"""What a program finds in its interpreter: modules already imported, the DSL under its short name, no accidental chance."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import itertools
+import json
+import os
+import random
+import sys
+import time
+import traceback
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+STANDARD = (
+    "abc", "array", "ast", "bisect", "builtins", "cmath", "collections.abc", "contextlib", "copy", "ctypes",
+    "dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "gc", "hashlib", "heapq", "inspect",
+    "itertools", "json", "math", "numbers", "operator", "pprint", "queue", "random", "re", "statistics", "string",
+    "struct", "textwrap", "threading", "time", "traceback", "types", "typing", "uuid", "warnings", "numpy.linalg",
+    "numpy.fft", "numpy.ma", "numpy.random", "numpy.lib.stride_tricks", "numpy.typing",
+)  # fmt: skip
+SCIPY = ("scipy.ndimage",)
+ALIASES = {"dsl": "appliance.program.dsl", "common": "appliance.program.common"}
+
+
+def preload(modules: tuple[str, ...]) -> list[str]:
+    """Imports the standard set, the DSL and these modules. Returns the names that were not to be had."""
+    missing = []
+    for name in STANDARD + modules:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            missing.append(name)
+    for alias, name in ALIASES.items():
+        if importlib.util.find_spec(name):
+            importlib.import_module(name)
+            for loaded in [m for m in sys.modules if m == name or m.startswith(name + ".")]:
+                sys.modules[alias + loaded.removeprefix(name)] = sys.modules[loaded]
+    _touch()
+    return missing
+
+
+def _touch() -> None:
+    """Uses what initialises itself at first use: later no file can be opened."""
+    np.linalg.inv(np.eye(2))
+    str(np.zeros((2, 2)))
+    json.dumps([1.5])
+    "".encode("latin-1"), "".encode("ascii"), "".encode("idna")
+    try:
+        raise ValueError
+    except ValueError:
+        traceback.format_exc()
+
+
+def remove_chance(seed: int) -> None:
+    """The same program gives the same answer: generators seeded, clocks counted, ids dealt out, fresh memory zeroed.
+
+    A program that insists (the clock by ctypes, the order of a set of plain objects) can still differ; a second run shows it.
+    """
+    random.seed(seed)
+    np.random.seed(seed)
+    seeded = random.Random.seed
+
+    def seed_always(self: random.Random, a: Any = None, version: int = 2) -> None:
+        seeded(self, seed if a is None else a, version)
+
+    _replace(random.Random, "seed", seed_always)
+    _replace(random, "seed", random._inst.seed)
+    source = random.Random(seed)
+    for place, name in ((os, "urandom"), (random, "_urandom"), (os, "getrandom")):
+        _replace(place, name, lambda size, flags=0: source.randbytes(size))
+    _replace(np.random.bit_generator, "randbits", lambda bits: seed)
+    for name in ("empty", "empty_like"):
+        _replace(np, name, getattr(np, name.replace("empty", "zeros")))
+    _replace(importlib.import_module("builtins"), "id", _ids())
+    sys.modules["time"] = _counted_time()
+    _replace(os, "getpid", lambda: 2)
+    _replace(os, "getppid", lambda: 1)
+
+
+def _replace(place: Any, name: str, value: Any) -> None:
+    setattr(place, name, value)
+
+
+def _counted_time() -> types.ModuleType:
+    """A `time` whose clocks move a millisecond per look. The real module stays with those who hold it already."""
+    fake = types.ModuleType("time")
+    vars(fake).update(vars(time))
+    ticks_ns = itertools.count(1_700_000_000_000_000_000, 1_000_000)
+    for name in ("time", "perf_counter", "monotonic", "process_time", "thread_time"):
+        _replace(fake, name, lambda: next(ticks_ns) / 1e9)
+        _replace(fake, name + "_ns", lambda: next(ticks_ns))
+    return fake
+
+
+def _ids() -> Callable[[object], int]:
+    """`id` that numbers objects in the order they are asked for, not by where the allocator put them."""
+    address, numbers = id, dict[int, int]()
+
+    def deal(obj: object, /) -> int:
+        return numbers.setdefault(address(obj), 1 + len(numbers))
+
+    return deal

@@ -1,0 +1,166 @@
+"""The sandbox as its users see it: programs in, results out in the same order, whatever happens in between."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+
+from appliance.arc.grid import Grid
+from appliance.errors import InputError, UsageError
+from appliance.program.sandbox.cache import Cache, conditions_key
+from appliance.program.sandbox.flight import RETRY_FACTOR, Flight
+from appliance.program.sandbox.frames import MAX_INPUTS, Result, encode_grids
+from appliance.program.sandbox.layers import Layer
+from appliance.program.sandbox.team import Team
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Per program, over all its inputs. cpu_s: CPU seconds. memory_mb: MiB of address space above the bare interpreter.
+
+    Raises UsageError outside 0.01-3600 s and 16 MiB-1 TiB.
+    """
+
+    cpu_s: float = 0.5
+    memory_mb: int = 256
+
+    def __post_init__(self) -> None:
+        if not 0.01 <= self.cpu_s <= 3600 or not 16 <= self.memory_mb <= 1 << 20:
+            raise UsageError(
+                f"limits of {self.cpu_s} CPU s and {self.memory_mb} MiB per program",
+                expected="0.01-3600 s and 16 MiB-1 TiB",
+                remedy="correct --cpu-s or --memory-mb",
+            )
+
+    @property
+    def wall_s(self) -> float:
+        """Backstop for what uses no CPU time; wide enough for a machine with five times more work than cores."""
+        return 5 * RETRY_FACTOR * self.cpu_s + 1
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """Text that defines `transform(grid)`, and the grids to call it on. Raises InputError for more than 1000."""
+
+    source: str
+    inputs: tuple[Grid, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.inputs) > MAX_INPUTS:
+            raise InputError(
+                f"a program with {len(self.inputs)} inputs",
+                expected=f"at most {MAX_INPUTS}",
+                remedy="give the program in several records",
+            )
+
+
+class Sandbox:
+    """Runs programs, each in a process of its own behind every wall that this machine grants.
+
+    workers: programs at the same time; default one per core this process may use. preload: further modules that
+    programs may import. cache: folder for results. accept_level: "no-seccomp" to go on where seccomp is refused.
+    seed: of the random generators and of string hashes inside.
+
+    Raises PrerequisiteError when the sandbox cannot stand, or stands only at a level that was not accepted.
+
+    >>> with Sandbox(Limits(cpu_s=1)) as sandbox:                                          # doctest: +SKIP
+    ...     results = list(sandbox.run([Program("def transform(g): return g.T", (grid,))]))
+    """
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        workers: int | None = None,
+        preload: tuple[str, ...] = (),
+        cache: Path | None = None,
+        accept_level: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.limits = limits or Limits()
+        self._second: Sandbox | None = None
+        self._cache: Cache | None = None
+        self._team = Team(
+            workers or len(os.sched_getaffinity(0)),
+            preload=preload,
+            seed=seed,
+            memory_bytes=self.limits.memory_mb << 20,
+            wall_s=self.limits.wall_s,
+            accept_level=accept_level,
+        )
+        if cache:
+            conditions = conditions_key(limits=vars(self.limits), level=self.level, seed=seed, preload=preload)
+            self._cache = Cache(cache, conditions)
+
+    @property
+    def level(self) -> str:
+        """full, seccomp-only or no-seccomp."""
+        return self._team.level
+
+    @property
+    def report(self) -> tuple[Layer, ...]:
+        return self._team.report
+
+    def run(self, programs: Iterable[Program]) -> Iterator[Result]:
+        """One result per program, in order, as they come; programs are taken from the iterable as there is room for them.
+
+        A program that had answered half of its inputs when its CPU time ended is near its limit and runs once more with
+        twice the time. One whose answer may depend on addresses or the real clock runs twice and is `nondeterministic`
+        when the answers differ. A worker that dies is replaced, and what it had not answered runs again.
+        """
+        flight = Flight(
+            ((p.source.encode("utf-8", "surrogatepass"), encode_grids(p.inputs), len(p.inputs)) for p in programs),
+            self._team,
+            cpu_s=self.limits.cpu_s,
+            cache=self._cache,
+        )
+        try:
+            yield from flight.results()
+        finally:
+            self._team.drop_jobs()  # of a caller who did not wait for all results
+            if self._cache:
+                self._cache.save()
+
+    def confirm(self, program: Program, result: Result) -> Result:
+        """The result, or `nondeterministic` where a second run elsewhere gives other outputs.
+
+        Elsewhere: another interpreter with another seed and another hash seed, the inputs in reverse order. For programs
+        that are about to count.
+        """
+        if self._second is None:
+            team = self._team
+            self._second = Sandbox(
+                self.limits, workers=1, preload=team.preload, accept_level=team.accept_level, seed=team.seed + 1
+            )
+        (again,) = self._second.run([replace(program, inputs=program.inputs[::-1])])
+        if encode_grids(again.outputs[::-1]) == encode_grids(result.outputs):
+            return result
+        return replace(result, outcome="nondeterministic", error=f"a second run gave other outputs ({again.outcome})")
+
+    def close(self) -> None:
+        self._team.close()
+        if self._second:
+            self._second.close()
+        if self._cache:
+            self._cache.close()
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def sandbox_report(*, preload: tuple[str, ...] = ()) -> list[tuple[str, bool, str]]:
+    """(layer, in force, detail) of a sandbox on this machine, whatever its level; the last row is the level reached.
+
+    Raises PrerequisiteError when none can stand at all.
+    """
+    with Sandbox(workers=1, preload=preload, accept_level="no-seccomp") as sandbox:
+        rows = [(x.name, x.in_force, x.detail) for x in sandbox.report]
+        return [*rows, ("level", sandbox.level != "no-seccomp", sandbox.level)]

@@ -1,0 +1,142 @@
+"""The workers of a sandbox: started, put to the test, replaced when they die."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+
+from appliance.errors import PrerequisiteError
+from appliance.program.sandbox import linux
+from appliance.program.sandbox.canary import CANARIES, CANARY_CPU_S, LIMITS
+from appliance.program.sandbox.layers import Layer
+from appliance.program.sandbox.policy import AUDIT_ARCH
+from appliance.program.sandbox.preload import SCIPY
+from appliance.program.sandbox.worker import Job, Worker, WorkerDied, ZygoteOptions
+
+NO_SECCOMP = "no-seccomp"
+
+
+class Team:
+    """Two groups of workers, with and without scipy: it doubles the cost of a fork, so only programs that name it pay.
+
+    Raises PrerequisiteError when the workers cannot stand, or stand at a level that was not accepted.
+    """
+
+    def __init__(
+        self,
+        num_workers: int,
+        *,
+        preload: tuple[str, ...],
+        seed: int,
+        memory_bytes: int,
+        wall_s: float,
+        accept_level: str | None,
+    ) -> None:
+        if not hasattr(os, "pipe2") or linux.MACHINE not in AUDIT_ARCH:
+            raise PrerequisiteError(
+                f"sandbox: no walls known for {os.uname().sysname} on {linux.MACHINE}",
+                expected=f"Linux on {' or '.join(AUDIT_ARCH)}",
+                remedy="run programs there, or use --strategy transduction",
+            )
+        self.preload, self.seed, self.wall_s, self.accept_level = preload, seed, wall_s, accept_level
+        self._num_workers = num_workers
+        self._memory_bytes = memory_bytes
+        self._groups: dict[bool, list[Worker]] = {}
+        self.report: tuple[Layer, ...] = ()
+        try:
+            self.group(needs_scipy=False)
+            self.level = _level(self.report)
+            _refuse_weak(self.report, self.level, accept_level)
+        except BaseException:
+            self.close()
+            raise
+
+    def group(self, *, needs_scipy: bool) -> list[Worker]:
+        """The workers for such programs, started at the first call."""
+        if needs_scipy not in self._groups:
+            modules = self.preload + (SCIPY if needs_scipy else ())
+            options = ZygoteOptions(modules, self.seed, self._memory_bytes, self.wall_s)
+            self._groups[needs_scipy] = [Worker(options) for _ in range(self._num_workers)]
+            for worker in self._groups[needs_scipy]:
+                self._let_in(worker)
+        return self._groups[needs_scipy]
+
+    def workers(self) -> list[Worker]:
+        return [worker for group in self._groups.values() for worker in group]
+
+    def replace(self, worker: Worker) -> None:
+        """A fresh worker in the place of that one, whose jobs are lost."""
+        worker.close()
+        fresh = Worker(worker.options)
+        for group in self._groups.values():
+            group[:] = [fresh if w is worker else w for w in group]
+        self._let_in(fresh)
+
+    def drop_jobs(self) -> None:
+        for worker in self.workers():
+            if worker.jobs:
+                self.replace(worker)
+
+    def close(self) -> None:
+        for worker in self.workers():
+            worker.close()
+        self._groups.clear()
+
+    def _let_in(self, worker: Worker) -> None:
+        """The first worker is put to the test; the others must claim the same walls."""
+        layers = tuple(worker.layers())
+        if not self.report:
+            self.report = layers + tuple(_self_test(worker))
+        elif layers != self.report[: len(layers)]:
+            raise PrerequisiteError(
+                f"sandbox: one worker reports {[asdict(x) for x in set(layers) - set(self.report)]}, unlike the first",
+                expected="the same walls around every worker",
+                remedy="start again; if it stays, run `appliance doctor`",
+            )
+
+
+def _self_test(worker: Worker) -> list[Layer]:
+    """What the canaries found, one row per layer: in force when every one of its canaries ended as it must."""
+    faults: dict[str, list[str]] = {}
+    one_cell = b"\1\0\1\1\4"
+    for canary in CANARIES:
+        try:
+            worker.send(Job(0, canary.source.encode(), one_cell, 1, CANARY_CPU_S))
+            answers = worker.receive()
+            while not answers:
+                answers = worker.receive()
+            result = answers[0][1]
+            fault = "" if canary.held(result) else f"{canary.what}: {result.outcome} {result.error or ''}".strip()
+        except WorkerDied:
+            raise PrerequisiteError(
+                f"sandbox: the canary «{canary.what}» took its worker down",
+                expected="a worker that outlives every program",
+                remedy="run `appliance doctor`",
+            ) from None
+        faults.setdefault(canary.layer, []).extend([fault] if fault else [])
+    return [Layer(name, not found, "; ".join(found) or "canaries held") for name, found in faults.items()]
+
+
+def _level(report: tuple[Layer, ...]) -> str:
+    """full: seccomp, and a root directory or a user of its own. seccomp-only: enough for every attack known to us."""
+    held = {x.name for x in report if x.in_force}
+    if not {"seccomp", "forbidden calls"} <= held:
+        return NO_SECCOMP
+    return "full" if {"empty root", "other user"} & held else "seccomp-only"
+
+
+def _refuse_weak(report: tuple[Layer, ...], level: str, accept_level: str | None) -> None:
+    broken = [x for x in report if x.name in LIMITS and not x.in_force]
+    if broken:
+        raise PrerequisiteError(
+            f"sandbox: {broken[0].name}: {broken[0].detail}",
+            expected="honest programs to run and endless ones to be stopped",
+            remedy="run `appliance doctor`",
+        )
+    if level == NO_SECCOMP and accept_level != NO_SECCOMP:
+        faults = "; ".join(x.detail for x in report if x.name in ("seccomp", "forbidden calls") and not x.in_force)
+        raise PrerequisiteError(
+            f"sandbox: programs would run without a system call filter ({faults})",
+            expected="a kernel and a container that allow seccomp filters",
+            remedy=f"allow them, or accept the risk by name: --accept-level {NO_SECCOMP}",
+        )

@@ -1,0 +1,169 @@
+"""The host's end of one zygote: starts it, sends jobs, reads answers. It never looks into a program."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from dataclasses import dataclass, field, replace
+
+from appliance.errors import PrerequisiteError
+from appliance.program.sandbox import frames
+from appliance.program.sandbox.layers import Layer
+
+_MAX_JOBS, _MAX_QUEUED_BYTES = 4, 1 << 16
+_KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH", "PYTHONHOME")  # some interpreters do not start without
+
+
+class WorkerDied(Exception):
+    """The zygote is gone; what it had not answered must run again."""
+
+
+@dataclass(eq=False)
+class Job:
+    """A program on its way, as it is sent, and what has happened to it so far.
+
+    deaths: workers that died while it ran. first: the result of its first run, where it is run twice.
+    """
+
+    index: int
+    source: bytes
+    inputs: bytes
+    num_inputs: int
+    cpu_s: float
+    deaths: int = 0
+    first: frames.Result | None = None
+
+    def encode(self) -> bytes:
+        cpu_ns = round(self.cpu_s * 1e9)
+        return frames.JOB.pack(cpu_ns, len(self.source), len(self.inputs)) + self.source + self.inputs
+
+
+@dataclass(frozen=True)
+class ZygoteOptions:
+    """modules: imported besides the standard set. wall_s: backstop per program, seconds."""
+
+    modules: tuple[str, ...]
+    seed: int
+    memory_bytes: int
+    wall_s: float
+
+
+@dataclass(eq=False)
+class Worker:
+    """One zygote and its jobs, answered in the order they were sent."""
+
+    options: ZygoteOptions
+    jobs: deque[Job] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        self._unread = bytearray()
+        self._folder = tempfile.TemporaryDirectory(prefix="appliance-empty-")
+        os.chmod(self._folder.name, 0o555)  # noqa: PTH101
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
+        self.socket, theirs = socket.socketpair()
+        command = [sys.executable, "-s", "-P", "-B", "-m", "appliance.program.sandbox.zygote", str(theirs.fileno())]
+        with theirs:
+            self._process = subprocess.Popen(
+                [*command, json.dumps(vars(self.options) | {"empty_folder": self._folder.name})],
+                pass_fds=[theirs.fileno()],
+                env=_environment(self.options.seed),
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._complaints,
+            )
+
+    def layers(self) -> list[Layer]:
+        """Waits until the zygote is ready; what it says of its walls. Raises PrerequisiteError when it does not stand."""
+        line = bytearray()
+        while not line.endswith(b"\n"):
+            part = self.socket.recv(1 << 16)
+            if not part:
+                raise self._fell()
+            line += part
+        report = json.loads(line)
+        missing = [m for m in self.options.modules if m in report["missing"]]
+        if missing:
+            self.close()
+            raise PrerequisiteError(
+                f"sandbox: no module {', '.join(missing)}",
+                expected="every module of --preload to be installed",
+                remedy="install it, or leave it out of --preload",
+            )
+        return [Layer(**layer) for layer in report["layers"]]
+
+    def _fell(self) -> PrerequisiteError:
+        self._process.wait()
+        self._complaints.seek(0)
+        last = self._complaints.read().decode("utf-8", "replace").strip().splitlines()[-1:] or ["no message"]
+        self.close()
+        return PrerequisiteError(
+            f"sandbox: its interpreter ended with code {self._process.returncode} at the start: {last[0]}",
+            expected=f"{sys.executable} to import numpy and the appliance",
+            remedy="run `appliance doctor`",
+        )
+
+    def has_room(self) -> bool:
+        """A second job may wait in the socket, but never so much that sending it could block behind a running one."""
+        queued = sum(len(job.source) + len(job.inputs) for job in self.jobs)
+        return not self.jobs or (len(self.jobs) < _MAX_JOBS and queued < _MAX_QUEUED_BYTES // 2)
+
+    def send(self, job: Job) -> None:
+        """Raises WorkerDied; the job is then among those not answered."""
+        self.jobs.append(job)
+        try:
+            self.socket.sendall(job.encode())
+        except OSError as error:
+            raise WorkerDied from error
+
+    def receive(self) -> list[tuple[Job, frames.Result]]:
+        """The answers that have arrived; waits for the first bytes. Raises WorkerDied."""
+        try:
+            part = self.socket.recv(1 << 20)
+        except OSError as error:
+            raise WorkerDied from error
+        if not part:
+            raise WorkerDied
+        self._unread += part
+        answers = []
+        while len(self._unread) >= frames.ANSWER.size:
+            status, out_of_wall_time, cpu_s, wall_s, length = frames.ANSWER.unpack_from(self._unread)
+            end = frames.ANSWER.size + length
+            if len(self._unread) < end:
+                break
+            data = bytes(self._unread[frames.ANSWER.size : end])
+            del self._unread[:end]
+            job = self.jobs.popleft()
+            result = frames.judge(status, data, job.num_inputs, out_of_wall_time=bool(out_of_wall_time))
+            answers.append((job, replace(result, cpu_s=cpu_s, wall_s=wall_s)))
+        return answers
+
+    def close(self) -> None:
+        """Ends the zygote and with it, by the hang-up, its child."""
+        self.socket.close()
+        try:
+            self._process.wait(2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._complaints.close()
+        self._folder.cleanup()
+
+
+def _environment(seed: int) -> dict[str, str]:
+    """All that the zygote sees of ours: where modules are, a fixed hash seed, one thread."""
+    kept = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
+    threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
+    path = os.pathsep.join(p for p in (*_package_root(), *sys.path) if p)
+    return kept | threads | {"PYTHONPATH": path, "PYTHONHASHSEED": str(seed), "LC_ALL": "C.UTF-8"}
+
+
+def _package_root() -> tuple[str, ...]:
+    import appliance
+
+    return tuple(os.path.dirname(os.path.abspath(p)) for p in appliance.__path__)  # noqa: PTH100, PTH120

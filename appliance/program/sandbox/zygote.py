@@ -1,0 +1,101 @@
+"""The warmed interpreter: imports once, walls itself in once, then forks one child per job until the host goes away.
+
+Started by `runner` with a clean environment. It holds no program, no grid and no answer: the child reads its own job
+from the control socket, and what the child wrote is passed on from a buffer that is wiped.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from appliance.clock import SystemClock
+from appliance.program.sandbox import child, frames, linux
+from appliance.program.sandbox.layers import Layer, isolate, limit_memory
+from appliance.program.sandbox.policy import program_policy
+from appliance.program.sandbox.preload import preload, remove_chance
+
+_SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ, <linux/fcntl.h>
+
+
+def main() -> None:
+    """argv: descriptor of the control socket, options as JSON (modules, seed, memory_bytes, wall_s, empty_folder)."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    options = json.loads(sys.argv[2])
+    missing = preload(tuple(options["modules"]))
+    remove_chance(options["seed"])
+    baseline_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    layers = isolate(options["empty_folder"])
+    limit_memory(options["memory_bytes"], baseline_bytes)
+    os.dup2(0, 2)  # from here on nobody reads complaints; 0 and 1 are /dev/null since the start
+    filter_ = linux.Filter(program_policy(linux.MACHINE))
+    layers.append(_try_filter(filter_))
+    control.sendall(json.dumps({"layers": [asdict(x) for x in layers], "missing": missing}).encode() + b"\n")
+    gc.collect()
+    gc.freeze()  # the collector of a child leaves the shared pages alone
+    _serve(control, options["wall_s"], filter_ if layers[-1].in_force else None)
+
+
+def _try_filter(filter_: linux.Filter) -> Layer:
+    """Does the kernel take the filter? Loaded in a fork, because it cannot be taken back."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            filter_.load()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    refused = os.waitpid(pid, 0)[1]
+    return Layer("seccomp", not refused, "refused by the kernel" if refused else "per program")
+
+
+def _serve(control: socket.socket, wall_s: float, filter_: linux.Filter | None) -> None:
+    """A fork per job, one at a time, until the host closes its end; whatever still runs then is killed."""
+    clock, timer = SystemClock(), linux.CpuTimer(signal.SIGXCPU)
+    buffer, zeros = bytearray(frames.MAX_ANSWER_BYTES), bytes(frames.MAX_ANSWER_BYTES)
+    jobs, watch = select.poll(), select.poll()
+    jobs.register(control, select.POLLIN | select.POLLRDHUP)
+    watch.register(control, select.POLLRDHUP)
+    while not jobs.poll()[0][1] & (select.POLLRDHUP | select.POLLHUP):
+        read_end, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)  # a full pipe drops answers, it never blocks
+        _widen(read_end)
+        started_s = clock.now()
+        pid = linux.fork()
+        if pid == 0:
+            child.run(control.fileno(), write_end, timer=timer, filter_=filter_)  # never returns
+        os.close(write_end)
+        watch.register(read_end, 0)  # reports only the hang-up: the last writer, the child, is gone
+        events = watch.poll(wall_s * 1000)
+        os.kill(pid, signal.SIGKILL)  # no effect on one that has ended
+        if any(fd == control.fileno() for fd, _ in events):
+            return
+        _, status, usage = os.wait4(pid, 0)
+        length = os.readv(read_end, [buffer])
+        watch.unregister(read_end)
+        os.close(read_end)
+        if not length or buffer[0] != frames.READY:
+            return  # the child left its job half read: what follows in the socket cannot be trusted to be a job
+        cpu_s = usage.ru_utime + usage.ru_stime
+        head = frames.ANSWER.pack(status, not events, cpu_s, clock.now() - started_s, length)
+        control.sendall(head + buffer[:length])
+        buffer[:length] = zeros[:length]
+
+
+def _widen(pipe: int) -> None:
+    try:
+        fcntl.fcntl(pipe, _SET_PIPE_SIZE, frames.MAX_ANSWER_BYTES)
+    except PermissionError:
+        return  # over the user's share of pipe memory: 64 KiB hold the answers to 70 inputs
+
+
+if __name__ == "__main__":
+    main()
