@@ -101,6 +101,10 @@ class BlockEncoder:
     base: GridEncoder
     opening: str = _FENCE
 
+    def __post_init__(self) -> None:
+        if self.base.opening:
+            raise ValueError("a block right inside a block cannot be read back")
+
     @property
     def name(self) -> str:
         return f"GridCodeBlockEncoder({self.base.name})"
@@ -124,6 +128,10 @@ class ShapeEncoder:
 
     base: GridEncoder
     opening: str = _FENCE
+
+    def __post_init__(self) -> None:
+        if self.base.opening:
+            raise ValueError("a block right inside a block cannot be read back")
 
     @property
     def name(self) -> str:
@@ -187,8 +195,6 @@ class SymbolEncoder:
         return self.base.encode(grid).translate(_TO_SYMBOLS)
 
     def decode(self, text: str) -> Grid:
-        if any(digit in text for digit in DIGITS):
-            raise ParseError("digits where their symbols should be")
         return self.base.decode(text.translate(_TO_DIGITS))
 
 

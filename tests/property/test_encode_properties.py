@@ -14,12 +14,13 @@ GRIDS = hnp.arrays(
     np.int8, st.tuples(st.integers(1, 30), st.integers(1, 30)), elements=st.integers(0, 9), fill=st.integers(0, 9)
 ).map(freeze)
 LEAVES = st.sampled_from(["MinimalGridEncoder()", "GridWithSeparationEncoder(' ')", "GridWithSeparationEncoder('x')"])
-EXPRESSIONS = LEAVES.flatmap(
-    lambda leaf: st.lists(
-        st.sampled_from(["GridShapeEncoder", "RowNumberEncoder", "ReplaceNumberEncoder", "GridCodeBlockEncoder"]),
-        max_size=3,
-        unique=True,
-    ).map(lambda wraps: "".join(f"{w}(" for w in wraps) + leaf + ")" * len(wraps))
+WRAPPERS = st.tuples(
+    st.lists(st.sampled_from(["RowNumberEncoder", "ReplaceNumberEncoder"]), max_size=2),
+    st.sampled_from([[], ["GridShapeEncoder"], ["GridCodeBlockEncoder"]]),
+    st.lists(st.sampled_from(["RowNumberEncoder", "ReplaceNumberEncoder"]), max_size=2),
+).map(lambda parts: [*parts[0], *parts[1], *parts[2]])
+EXPRESSIONS = st.tuples(WRAPPERS, LEAVES).map(
+    lambda parts: "".join(f"{wrapper}(" for wrapper in parts[0]) + parts[1] + ")" * len(parts[0])
 )
 
 

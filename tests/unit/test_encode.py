@@ -150,6 +150,7 @@ def test_a_misspelt_encoder_is_answered_with_the_nearest(spelt: str, nearest: st
         "GridWithSeparationEncoder('1')",
         "GridWithSeparationEncoder('')",
         "GridWithSeparationEncoder('\\n')",
+        "GridShapeEncoder(GridCodeBlockEncoder(MinimalGridEncoder()))",
         "GridShapeEncoder(" * 300,
         "(" * 199,
         "()",
