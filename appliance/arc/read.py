@@ -30,15 +30,21 @@ def read_json(path: Path) -> Any:
             f"{path}: damaged gzip ({fault})", expected="a whole .gz file", remedy="copy or download it again"
         ) from None
     except OSError as fault:
-        raise InputError(
-            f"{path}: {fault.strerror or fault}", expected="a file that can be read", remedy="check the path"
-        ) from None
+        raise _unreadable(path, fault) from None
     try:
         return json.loads(data.decode("utf-8-sig"), object_pairs_hook=_object)
     except (ValueError, RecursionError) as fault:
         raise InputError(
             f"{path}: not valid JSON ({str(fault)[:120]})", expected="a JSON file", remedy="copy or download it again"
         ) from None
+
+
+def list_folder(folder: Path) -> list[Path]:
+    """What the folder holds, by name, hidden things left out. Raises InputError when it cannot be read."""
+    try:
+        return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    except OSError as fault:
+        raise _unreadable(folder, fault) from None
 
 
 def missing(path: Path) -> InputError:
@@ -48,13 +54,17 @@ def missing(path: Path) -> InputError:
         while not folder.is_dir():
             folder = folder.parent
         return InputError(f"{path} does not exist", expected="a file", remedy=f"of this path only {folder} exists")
-    names = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+    names = [p.name for p in list_folder(folder)]
     close = nearest(path.name, names)
     return InputError(
         f"{path} does not exist",
         expected="a file",
         remedy=f"did you mean {folder / close}?" if close else f"{folder} holds {', '.join(names[:8]) or 'nothing'}",
     )
+
+
+def _unreadable(path: Path, fault: OSError) -> InputError:
+    return InputError(f"{path}: {fault.strerror or fault}", expected="a path that can be read", remedy="check the path")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from appliance.arc.grid import Grid, as_grid
 from appliance.arc.names import unknown
-from appliance.arc.read import read_json
+from appliance.arc.read import list_folder, read_json
 from appliance.arc.task import Solutions, Task, TaskSet, task_from_json
 from appliance.errors import InputError, PrerequisiteError
 
@@ -105,7 +105,7 @@ def _file_tasks(path: Path) -> Iterator[Loaded]:
 
 
 def _folder_tasks(folder: Path) -> Iterator[Loaded]:
-    for path in sorted(p for p in folder.iterdir() if _is_json(p)):
+    for path in filter(_is_json, list_folder(folder)):
         value = read_json(path)
         if not isinstance(value, dict) or "train" not in value:
             raise InputError(
@@ -146,7 +146,7 @@ def _solutions_beside(path: Path) -> Path | None:
 
 
 def _is_json(path: Path) -> bool:
-    return path.is_file() and not path.name.startswith(".") and path.name.endswith((".json", ".json.gz"))
+    return path.is_file() and path.name.endswith((".json", ".json.gz"))
 
 
 def _stem(path: Path) -> str:
