@@ -1,0 +1,53 @@
+"""The figures of the memory and time model that were fitted, not derived.
+
+Fitted by `python bench/calibrate.py --fit` on the published measurements in bench/calibration.json; the script prints this
+table and the residual of every row. Change them only by running it again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """Bytes of activations are counted per token and layer in units of one hidden (or MLP) element of two bytes."""
+
+    # Memory, training. Kept for the backward pass by one layer: in MLP widths and in hidden widths, plain and fused kernels.
+    saved_mlp: float = 4.0
+    saved_hidden: float = 11.0
+    saved_mlp_fused: float = 3.0
+    saved_hidden_fused: float = 9.0
+    saved_hidden_adapter: float = 14.5  # adapter branches on q, k, v, o with dropout
+    work_mlp: float = 1.0  # gradients of the layer at work
+    logit_bytes: float = 12.0  # per token and vocabulary entry without a fused loss: 16-bit, 32-bit copy, gradient
+    score_bytes: float = 6.0  # per attention score where they are held
+    fixed_gib: float = 0.06  # workspaces of the matrix library
+    context_gib: float = 0.45  # CUDA context and allocator slack, beside the tensors
+    # Memory, sampling: what vLLM sets aside beside weights and KV cache.
+    sampler_fixed_gib: float = 0.6
+    sampler_token_mlp: float = 2.0  # activations of the longest prefill, in MLP widths of two bytes
+
+    # Time on a GPU: shares of what the data sheet promises, and fixed costs.
+    train_share: float = 0.43
+    train_share_turing: float = 0.138
+    launch_s: float = 0.0058  # per layer and step: kernel launches and Python
+    fused_s: float = 0.104  # per step: launches of the fused kernels
+    paged_optimizer_s: float = 0.197  # per 1e9 trained weights, paged 8-bit state
+    nf4_slowdown_float32: float = 3.83  # unpacked to float32, as bitsandbytes does unless told otherwise
+    nf4_unpack_s: float = 0.0156  # per 1e9 weights and pass
+    prefill_share: float = 0.571
+    decode_share: float = 0.95  # of the bandwidth
+    decode_step_s: float = 0.0028
+    nf4_decode: float = 6.03  # weights are read packed, written and read unpacked
+
+    # Time and memory on a CPU.
+    cpu_fixed_gib: float = 0.55
+    cpu_saved: float = 1.65  # autocast keeps float32 copies beside the 16-bit ones
+    cpu_token_s: float = 4.25e-05
+    cpu_sample_token_s: float = 4.57e-05
+    cpu_step_s: float = 0.0019
+    cpu_decode_step_s: float = 0.0018
+
+
+FITTED = Coefficients()

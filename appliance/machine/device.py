@@ -1,0 +1,78 @@
+"""The one device that a worker owns, in the terms of the memory and time model: a GPU, or the cores of the CPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from appliance.machine.gpu import GIB, Gpu
+from appliance.machine.host import Host
+from appliance.machine.machine import Machine
+
+# Per core, measured with torch 2.13 on one core of an AVX-512/AMX server (bf16 autocast, float32); halves of them where the
+# instruction set is half as wide. GFLOP/s reached, not peak.
+_CORE_GFLOPS = {"amx-bf16": (205, 95), "avx512-bf16": (140, 95), "avx512": (0, 80), "avx2": (0, 40)}
+_CORE_GB_S = 8.0
+
+
+@dataclass(frozen=True)
+class Device:
+    """memory_gib: all of it; free_gib: what others leave. tflops_16, tflops_32: 1e12 operations a second with 16-bit and
+    32-bit weights (promised for a GPU, reached for a CPU). threads: of torch, on a CPU."""
+
+    name: str
+    is_gpu: bool
+    memory_gib: float
+    free_gib: float
+    bandwidth_gb_s: float
+    tflops_16: float
+    tflops_32: float
+    capability: tuple[int, int] = (0, 0)
+    is_known: bool = True
+    threads: int = 1
+
+    def tflops(self, dtype: str) -> float:
+        """bfloat16 is emulated on cards below capability 8.0: measured 4 times slower than float16 on a T4."""
+        if dtype == "float32":
+            return self.tflops_32
+        if dtype == "bfloat16" and self.is_gpu and self.capability < (8, 0):
+            return self.tflops_16 / 4
+        return self.tflops_16
+
+
+def device_of_gpu(gpu: Gpu) -> Device:
+    spec = gpu.spec
+    return Device(
+        name=gpu.name,
+        is_gpu=True,
+        memory_gib=gpu.total_bytes / GIB,
+        free_gib=gpu.free_bytes / GIB,
+        bandwidth_gb_s=spec.bandwidth_gb_s,
+        tflops_16=spec.tflops,
+        tflops_32=spec.tflops / 8,
+        capability=spec.capability,
+        is_known=spec.is_known,
+    )
+
+
+def device_of_cpu(host: Host, threads: int) -> Device:
+    """The CPU as one worker sees it: its share of the cores, all of the memory that may be used."""
+    best = next((name for name in _CORE_GFLOPS if name in host.isa), None)
+    gflops_16, gflops_32 = _CORE_GFLOPS[best] if best else (0, 10)
+    return Device(
+        name=host.cpu_model,
+        is_gpu=False,
+        memory_gib=host.memory_bytes / GIB,
+        free_gib=host.memory_free_bytes / GIB,
+        bandwidth_gb_s=_CORE_GB_S * threads,
+        tflops_16=(gflops_16 or gflops_32) * threads / 1000,
+        tflops_32=gflops_32 * threads / 1000,
+        is_known=best is not None,
+        threads=threads,
+    )
+
+
+def devices_of(machine: Machine) -> tuple[Device, ...]:
+    """One per worker: every GPU, or the CPU with all its cores."""
+    if machine.gpus:
+        return tuple(device_of_gpu(g) for g in machine.gpus)
+    return (device_of_cpu(machine.host, machine.host.num_cores),)

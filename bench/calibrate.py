@@ -1,0 +1,165 @@
+"""Fits the coefficients of the memory and time model on published measurements and prints every residual.
+
+    python bench/calibrate.py          residuals of the coefficients in appliance/machine/coefficients.py
+    python bench/calibrate.py --fit    fit the time coefficients again (needs scipy), print them and their residuals
+
+The rows stand in bench/calibration.json, each with its source. Memory coefficients are derived (see memory.py) and only
+checked here; time coefficients minimise the absolute log ratio, so that a row twice too fast weighs as one twice too slow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from appliance.machine.card import ModelCard, load_card
+from appliance.machine.catalogue import spec_by_name
+from appliance.machine.coefficients import FITTED, Coefficients
+from appliance.machine.device import Device, device_of_cpu, device_of_gpu
+from appliance.machine.gpu import GIB, Gpu
+from appliance.machine.host import Host
+from appliance.machine.memory import sample_memory, train_memory
+from appliance.machine.pins import Pins, sample_setup, train_setup
+from appliance.machine.speed import optimizer_s, sample_speed, train_step_s
+
+DATA = Path(__file__).with_name("calibration.json")
+GPU_TIMES = (
+    "train_share", "train_share_turing", "launch_s", "fused_s", "paged_optimizer_s", "nf4_slowdown_float32",
+    "nf4_unpack_s", "prefill_share", "decode_share", "decode_step_s", "nf4_decode",
+)  # fmt: skip
+CPU_TIMES = ("cpu_token_s", "cpu_sample_token_s", "cpu_step_s", "cpu_decode_step_s")
+
+AT_MOST = {"decode_share": 0.95}
+"""What the coefficient means forbids more: no card moves more bytes than its memory can."""
+
+Row = dict[str, Any]
+Prediction = Callable[[Row, Coefficients], dict[str, float | bool]]
+
+
+def read_rows(path: Path = DATA) -> tuple[list[Row], dict[str, ModelCard]]:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return data["rows"], {c["name"]: ModelCard(**c) for c in data["assumed_cards"]}
+
+
+def device_of_row(row: Row) -> Device:
+    if row["gpu"] == "none":
+        host = Host("measured CPU", row["threads"], "", 24 * GIB, "", 24 * GIB, ("amx-bf16", "avx512", "avx2"))
+        return device_of_cpu(host, row["threads"])
+    spec = spec_by_name(row["gpu"])
+    total = int(spec.memory_gib * GIB)
+    return device_of_gpu(Gpu(0, "GPU-row", spec.name, spec.capability, total, total, ""))
+
+
+def predict(row: Row, cards: dict[str, ModelCard], k: Coefficients) -> dict[str, float | bool]:
+    """What the model says for the figures that the row gives."""
+    card = cards.get(row["model"]) or load_card(row["model"])
+    device, pins, measured = device_of_row(row), Pins.from_mapping(row["pins"]), row["measured"]
+    said: dict[str, float | bool] = {}
+    if "kv_tokens" in measured or "gpu_memory_utilization" in row["pins"] or "tokens_per_second" in measured:
+        setup = replace(
+            sample_setup(card, device, pins),
+            batch=row.get("batch", 255),
+            samples_per_prompt=row.get("samples_per_prompt", 1),
+        )
+        memory = sample_memory(card, setup, device, k)
+        said |= {"fits": memory.fits, "kv_tokens": memory.kv_tokens}
+        if "tokens_per_second" in measured:
+            speed = sample_speed(
+                card, setup, device, kv_tokens=memory.kv_tokens, prompt_tokens=row["prompt_tokens"],
+                answer_tokens=row["answer_tokens"], k=k,
+            )  # fmt: skip
+            said["tokens_per_second"] = speed.tokens_per_second
+        return said
+    setup = train_setup(card, device, pins)
+    peak = train_memory(card, setup, device, k)
+    if row["num_gpus"] > 1 and not peak.fits(device.memory_gib):
+        setup = replace(setup, num_split=row["num_gpus"])
+        peak = train_memory(card, setup, device, k)
+    is_process = row.get("memory_is") == "process"
+    said["fits"] = peak.fits(device.memory_gib)
+    said["memory_gib"] = peak.memory_gib + (peak.context_gib if is_process else 0.0)
+    step_s = train_step_s(card, setup, device, tokens=row.get("mean_tokens"), k=k)
+    said["seconds_per_step"] = step_s - optimizer_s(card, setup, device, k) * (1 - 1 / row.get("accumulation", 1))
+    return said
+
+
+def residuals(rows: Sequence[Row], cards: dict[str, ModelCard], k: Coefficients) -> list[tuple[Row, str, float, float]]:
+    """(row, figure, measured, predicted) for every figure; fits as 1 and 0."""
+    found = []
+    for row in rows:
+        said = predict(row, cards, k)
+        found += [(row, name, float(value), float(said[name])) for name, value in row["measured"].items()]
+    return found
+
+
+def fit(rows: Sequence[Row], cards: dict[str, ModelCard]) -> Coefficients:
+    k = FITTED
+    for names, is_cpu in ((GPU_TIMES, False), (CPU_TIMES, True)):
+        k = _fit_some([r for r in rows if (r["gpu"] == "none") == is_cpu], cards, k, names)
+    return k
+
+
+def _fit_some(
+    rows: Sequence[Row], cards: dict[str, ModelCard], start: Coefficients, names: tuple[str, ...]
+) -> Coefficients:
+    from scipy.optimize import least_squares
+
+    def with_values(log_values: Sequence[float]) -> Coefficients:
+        return replace(start, **{n: math.exp(v) for n, v in zip(names, log_values, strict=True)})
+
+    def misses(log_values: Sequence[float]) -> list[float]:
+        times = [r for r in residuals(rows, cards, with_values(log_values)) if r[1] in TIMES]
+        pull = [0.1 * (v - math.log(getattr(start, n))) for n, v in zip(names, log_values, strict=True)]
+        return [math.log(said / measured) for _, _, measured, said in times] + pull
+
+    first = [math.log(getattr(start, n)) for n in names]
+    high = [math.log(AT_MOST.get(n, 1e9)) for n in names]
+    inside = [min(v, most - 1e-6) for v, most in zip(first, high, strict=True)]
+    return with_values(least_squares(misses, inside, bounds=(-math.inf, high), loss="soft_l1", f_scale=0.15).x)
+
+
+TIMES = ("seconds_per_step", "tokens_per_second")
+
+
+def report(found: list[tuple[Row, str, float, float]]) -> bool:
+    """Prints every residual and the totals; True when the aims of the model are met."""
+    for row, name, measured, said in found:
+        if name == "fits":
+            print(
+                f"{row['id']:44} fits              {bool(measured)!s:>9} {bool(said)!s:>9} {'' if measured == said else 'WRONG'}"
+            )
+        else:
+            print(f"{row['id']:44} {name:17} {measured:9.4g} {said:9.4g} {said / measured - 1:+7.1%}")
+    wrong = [row["id"] for row, name, measured, said in found if name == "fits" and measured != said]
+    memory = [abs(said / m - 1) for _, name, m, said in found if name in ("memory_gib", "kv_tokens")]
+    times = {kind: [abs(s / m - 1) for r, n, m, s in found if n in TIMES and (r["gpu"] == "none") == (kind == "CPU")]
+             for kind in ("GPU", "CPU")}  # fmt: skip
+    num_fits = sum(name == "fits" for _, name, _, _ in found)
+    print(f"\nfits: {num_fits - len(wrong)} of {num_fits} right {wrong or ''}")
+    print(f"memory: median error {statistics.median(memory):.1%}, largest {max(memory):.1%} of {len(memory)} figures")
+    for kind, errors in times.items():
+        print(f"time, {kind}: median error {statistics.median(errors):.1%} of {len(errors)} figures")
+    return not wrong and statistics.median(memory) <= 0.1 and all(statistics.median(e) <= 0.25 for e in times.values())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fit", action="store_true", help="fit the time coefficients again")
+    args = parser.parse_args(argv)
+    rows, cards = read_rows()
+    k = fit(rows, cards) if args.fit else FITTED
+    if args.fit:
+        for name, value in asdict(k).items():
+            print(f"    {name}: float = {value:.4g}{'' if value == getattr(FITTED, name) else '  # new'}")
+    return 0 if report(residuals(rows, cards, k)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
