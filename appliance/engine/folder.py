@@ -37,7 +37,7 @@ def model_dir(name: str) -> Path:
 def read_card(folder: Path) -> FolderCard:
     """Check that the folder is a whole causal LM and return what it says.
 
-    Raises InputError for a missing folder, a configuration or tokenizer that is no JSON, and weights that are missing or cut off.
+    Raises InputError for a missing folder, a configuration or tokenizer that is no JSON, weights missing or cut off.
     """
     if not folder.is_dir():
         raise InputError(

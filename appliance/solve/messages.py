@@ -47,13 +47,13 @@ class TaskMessage(_Message):
 
 
 class Job(_Message):
-    """Sample these tasks under these views; in stage "tuned" the one task is trained first, until train_until_s.
+    """Sample these tasks under these views; in stage "deep" the one task is trained first, until train_until_s.
 
     deadline_s, train_until_s: Unix seconds. rung: how far down the memory ladder (0 is the plan as made).
     """
 
     job_id: int
-    stage: Literal["quick", "tuned"]
+    stage: Literal["quick", "deep"]
     tasks: list[TaskMessage]
     views: list[str]
     deadline_s: float

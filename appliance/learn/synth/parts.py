@@ -1,0 +1,67 @@
+"""Connected parts of a grid, for rules that must not lean on the DSL they check."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.learn.synth.family import Cells
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """where: (height, width) of the whole grid, True at the cells of the part. colour: of its first cell."""
+
+    where: NDArray[np.bool_]
+    colour: int
+
+    @property
+    def size(self) -> int:
+        return int(self.where.sum())
+
+    @property
+    def box(self) -> tuple[slice, slice]:
+        rows, cols = np.nonzero(self.where)
+        return slice(rows.min(), rows.max() + 1), slice(cols.min(), cols.max() + 1)
+
+    def is_full(self) -> bool:
+        """Whether the part fills its box."""
+        return bool(self.where[self.box].all())
+
+
+def parts_of(cells: Cells, *, any_colour: bool = False) -> list[Part]:
+    """Cells of one colour (or of any) besides 0 that are connected by sides or corners, in reading order.
+
+    Every cell starts with its own number, and the smallest number spreads until nothing changes.
+    """
+    height, width = cells.shape
+    far = cells.size
+    kind = np.pad((cells != 0).astype(np.int64) if any_colour else cells, 1)
+    number = np.pad(np.where(cells != 0, np.arange(far).reshape(cells.shape), far), 1, constant_values=far)
+    inner = kind[1:-1, 1:-1]
+    while True:
+        best = number[1:-1, 1:-1].copy()
+        for down in range(3):
+            for across in range(3):
+                window = slice(down, down + height), slice(across, across + width)
+                best = np.where((kind[window] == inner) & (inner != 0), np.minimum(best, number[window]), best)
+        if np.array_equal(best, number[1:-1, 1:-1]):
+            break
+        number[1:-1, 1:-1] = best
+    return [Part(best == n, int(cells.ravel()[n])) for n in np.unique(best) if n < far]
+
+
+def cut(cells: Cells, part: Part) -> Cells:
+    """The box of the part with its own cells only."""
+    kept: Cells = np.where(part.where, cells, 0)[part.box]
+    return kept
+
+
+def num_holes(part: Part) -> int:
+    """Areas inside the part that cannot reach its outside by sides: counted on a copy with doubled cells."""
+    empty = ~np.pad(np.kron(part.where[part.box], np.ones((2, 2), dtype=bool)), 1)
+    # Doubling and thinning by one keeps corner contacts of the empty area apart.
+    thin = empty[:-1, :-1] & empty[1:, :-1] & empty[:-1, 1:] & empty[1:, 1:]
+    return len(parts_of(thin.astype(np.int64))) - 1

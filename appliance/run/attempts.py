@@ -1,0 +1,29 @@
+"""From candidates of all stages to the attempts of the submission: what the adapted model says first, then the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from appliance.arc.grid import Grid, grid_key
+from appliance.arc.vote import Candidate, Output, vote
+
+STAGES = ("deep", "quick")
+"""Most trusted first: attempts of a later stage only fill what the earlier ones leave open."""
+
+
+def attempts_of(
+    candidates: Mapping[str, Iterable[Candidate]], selector: str, *, num_attempts: int = 2
+) -> dict[Output, tuple[Grid, ...]]:
+    """Up to `num_attempts` distinct grids for every test output that has a candidate, best first."""
+    ranked: dict[Output, list[Grid]] = {}
+    for stage in (*STAGES, *(s for s in candidates if s not in STAGES)):
+        for output, grids in vote(candidates.get(stage, ()), selector=selector, num_attempts=num_attempts).items():
+            ranked.setdefault(output, []).extend(grids)
+    return {output: _distinct(grids)[:num_attempts] for output, grids in ranked.items()}
+
+
+def _distinct(grids: Sequence[Grid]) -> tuple[Grid, ...]:
+    first: dict[tuple[int, int, bytes], Grid] = {}
+    for grid in grids:
+        first.setdefault(grid_key(grid), grid)
+    return tuple(first.values())

@@ -1,0 +1,75 @@
+"""What a run reached: how many tasks each stage covered, counted from the journal, and whether that is enough."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from appliance.config import RunSettings
+from appliance.run.attempts import attempts_of
+from appliance.run.journal import Journal
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Numbers of tasks. trained: an adapter was trained and verified. quick, deep: sampled in that pass, in whole or in part.
+    sampled: in either. untrained_reasons: why training gave nothing, with counts. outputs_fallback: test outputs that no
+    candidate answered, so a fallback stands in the submission."""
+
+    num_tasks: int
+    quick: int
+    trained: int
+    deep: int
+    sampled: int
+    num_outputs: int
+    outputs_fallback: int
+    untrained_reasons: dict[str, int]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """For people, one stage a line."""
+        n = self.num_tasks
+        lines = [
+            f"sampled {self.sampled}/{n} (quick pass {self.quick}, deep pass {self.deep})",
+            f"trained {self.trained}/{n}"
+            + "".join(f", {count} not: {reason}" for reason, count in sorted(self.untrained_reasons.items())),
+            f"answered {self.num_outputs - self.outputs_fallback}/{self.num_outputs} test outputs, "
+            f"{self.outputs_fallback} fell back to a guess from the demonstrations",
+        ]
+        return lines
+
+    def shortfalls(self, floors: RunSettings, *, train_enabled: bool) -> list[str]:
+        """Stages below their floor, each as a sentence; empty when all is well."""
+        faults = []
+        if self.sampled < floors.min_sampled_share * self.num_tasks:
+            faults.append(f"sampled {self.sampled}/{self.num_tasks}, floor {floors.min_sampled_share:.0%}")
+        if train_enabled and self.trained < floors.min_trained_share * self.num_tasks:
+            faults.append(f"trained {self.trained}/{self.num_tasks}, floor {floors.min_trained_share:.0%}")
+        return faults
+
+
+def coverage_of(journal: Journal) -> Coverage:
+    num_tests = journal.num_tests()
+    rows = [r for r in journal.stages() if r.task_id in num_tests]
+    reached = {
+        stage: {r.task_id for r in rows if r.stage == stage and r.status != "failed"} for stage in ("quick", "deep")
+    }
+    answered = attempts_of(journal.candidates(), "votes-only")
+    reasons: dict[str, int] = {}
+    for row in rows:
+        if row.stage == "train" and row.status == "failed":
+            reason = str(row.detail.get("reason", "unknown"))
+            reasons[reason] = reasons.get(reason, 0) + 1
+    num_outputs = sum(num_tests.values())
+    return Coverage(
+        num_tasks=len(num_tests),
+        quick=len(reached["quick"]),
+        trained=sum(r.stage == "train" and r.status == "done" for r in rows),
+        deep=len(reached["deep"]),
+        sampled=len(reached["quick"] | reached["deep"]),
+        num_outputs=num_outputs,
+        outputs_fallback=num_outputs - sum(bool(grids) and t in num_tests for (t, _), grids in answered.items()),
+        untrained_reasons=reasons,
+    )
