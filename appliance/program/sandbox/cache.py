@@ -76,11 +76,11 @@ def _source_digest(module: str) -> str:
 
 
 def _encode(result: frames.Result) -> bytes:
-    head = json.dumps([result.outcome, result.error, result.cpu_s, result.wall_s]).encode()
+    head = json.dumps([result.outcome, result.error, result.num_answered, result.cpu_s, result.wall_s]).encode()
     return head + b"\n" + frames.encode_grids(result.outputs)
 
 
 def _decode(data: bytes) -> frames.Result:
     head, _, grids = data.partition(b"\n")
-    outcome, error, cpu_s, wall_s = json.loads(head)
-    return frames.Result(outcome, frames.decode_grids(grids), error, cpu_s, wall_s)
+    outcome, error, num_answered, cpu_s, wall_s = json.loads(head)
+    return frames.Result(outcome, frames.decode_grids(grids), error, num_answered, cpu_s, wall_s)

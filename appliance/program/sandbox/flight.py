@@ -115,9 +115,9 @@ class Flight:
             self._again(job)
 
     def _finish(self, job: Job, result: Result) -> None:
-        num_answered = sum(grid is not None for grid in result.outputs)
-        if result.outcome == "timeout" and job.cpu_s == self._cpu_s and 0 < job.num_inputs <= 2 * num_answered:
-            job.cpu_s *= RETRY_FACTOR  # an endless loop seldom gets this far, so this costs little
+        is_near = 0 < job.num_inputs <= 2 * result.num_answered  # an endless loop seldom gets this far
+        if result.outcome == "timeout" and is_near and job.cpu_s == self._cpu_s:
+            job.cpu_s *= RETRY_FACTOR
             return self._again(job)
         if job.first:
             if encode_grids(result.outputs) != encode_grids(job.first.outputs):

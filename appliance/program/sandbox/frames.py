@@ -49,12 +49,14 @@ class Result:
     """What became of a program.
 
     outcome: the worst over its inputs, one of SEVERITY. outputs: one per input, None where there is no legal grid.
-    error: the reason, None when the outcome is ok. cpu_s, wall_s: what it took.
+    error: the reason, None when the outcome is ok. num_answered: inputs that were done with, well or badly, before the end.
+    cpu_s, wall_s: what it took.
     """
 
     outcome: str
     outputs: tuple[Grid | None, ...]
     error: str | None
+    num_answered: int = 0
     cpu_s: float = 0.0
     wall_s: float = 0.0
 
@@ -108,7 +110,7 @@ def judge(status: int, data: bytes, num_inputs: int, *, out_of_wall_time: bool =
     elif len(results) < num_inputs and all(kind == GRID for kind, _ in results):
         said.append(("exit", f"ended with exit code {os.waitstatus_to_exitcode(status)} before its answer"))
     worst = max(said, key=lambda s: SEVERITY.index(s[0]), default=("ok", None))
-    return Result(worst[0], tuple(outputs) + (None,) * (num_inputs - len(outputs)), worst[1])
+    return Result(worst[0], tuple(outputs) + (None,) * (num_inputs - len(outputs)), worst[1], len(results))
 
 
 def _how_it_ended(status: int, out_of_wall_time: bool, compiled: bool) -> tuple[str, str] | None:

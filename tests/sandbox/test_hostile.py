@@ -1,0 +1,46 @@
+"""Every hostile program ends as it should, harms nobody and leaves nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from attacks import ATTACKS, Attack
+from host import INPUTS, SHARED_CORPUS, Host
+
+from appliance.arc.grid import to_lists
+
+GOT_THROUGH = [[7]]
+# The shared corpus names a wall-clock timeout apart, and knows no outcome of its own for a refused call.
+SAME = {"timeout": {"timeout_wall"}, "violation": {"error"}, "nondeterministic": {"ok"}}
+
+shared = [json.loads(line) for line in SHARED_CORPUS.read_text().splitlines()] if SHARED_CORPUS.exists() else []
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda a: a.name)
+def test_an_attack_of_our_own_fails(attack: Attack, host: Host) -> None:
+    result = host.run(attack.source)
+    assert result.outcome in attack.ends, result
+    assert GOT_THROUGH not in [g.tolist() for g in result.outputs if g is not None]
+    host.assert_unharmed()
+
+
+@pytest.mark.skipif(not shared, reason="the shared corpus lies beside the repository, not in it")
+@pytest.mark.parametrize("case", shared or [{"id": "none"}], ids=lambda c: c["id"])
+def test_a_program_of_the_shared_corpus_ends_as_expected(case: dict[str, Any], host: Host) -> None:
+    source, expect = case["source"], case["expect"]
+    if "import common" in source or "from common" in source:
+        pytest.importorskip("appliance.program.common", reason="no `common` library for programs yet")
+    for placeholder, value in host.secrets().items():
+        source = source.replace(placeholder, value)
+    result = host.run(source)
+    assert {result.outcome, *SAME.get(result.outcome, ())} & set(expect["status"]), result
+    grids = [to_lists(g) for g in result.outputs if g is not None]
+    assert expect.get("forbid_grid") not in grids
+    if result.outcome == "ok" and expect.get("grid", "any") != "any":
+        wanted = [to_lists(g) for g in INPUTS] if expect["grid"] == "input" else [expect["grid"]] * len(INPUTS)
+        assert grids == wanted
+    if result.outcome == "error":
+        assert result.error and result.error.startswith(expect.get("error", ""))
+    host.assert_unharmed()
