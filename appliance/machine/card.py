@@ -76,6 +76,11 @@ class ModelCard(BaseModel):
         return self.all_embedding_params + self.num_layers * self.layer_params + self.hidden_size
 
     @property
+    def writes_programs(self) -> bool:
+        """Its answers are Python programs, not grids."""
+        return "code" in self.style or "barc" in self.style
+
+    @property
     def is_tiny(self) -> bool:
         return self.params < TINY_PARAMS
 
@@ -119,6 +124,9 @@ def _row(
     )
 
 
+_BARC = {"style": "barc-induction", "encoder": "ColorNameEncoder()", "strategies": ("induction",)}
+"""The 8B models of the ARC prizes write programs; a folder with its own appliance.json says otherwise."""
+
 SHIPPED = {
     card.name: card
     for card in (
@@ -133,7 +141,7 @@ SHIPPED = {
             model_type="llama",
             max_positions=131072,
             is_tied=False,
-        ),
+        ).model_copy(update=_BARC),
         _row("Llama-3.2-1B", (128256, 2048, 8192, 16, 32, 8, 64), model_type="llama", max_positions=131072),
         _row("Llama-3.2-3B", (128256, 3072, 8192, 28, 24, 8, 128), model_type="llama", max_positions=131072),
         _row(

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True)
-class Choice(Generic[T]):
+class Choice(Generic[T_co]):
     """
     >>> Choice("float16", "compute capability 7.5 has no bfloat16").value
     'float16'
     """
 
-    value: T
+    value: T_co
     reason: str
 
     def to_json(self) -> dict[str, object]:

@@ -14,20 +14,27 @@ from appliance.arc.grid import Grid
 from appliance.arc.task import Task, TaskSet
 from appliance.machine.card import ModelCard
 
-_PROGRAM_TOKENS = 1024
-"""Longest program worth waiting for; the median of BARC's is about 400."""
+LONGEST_PROGRAM_TOKENS = 1024
+TYPICAL_PROGRAM_TOKENS = 400
+"""Of BARC's programs: 1,024 tokens are enough, the median is about 400."""
 
 
 @dataclass(frozen=True)
 class TaskLength:
     """prompt_tokens: all demonstrations and the longest test input. answer_tokens: the longest grid among the
-    demonstrations' outputs and test inputs. lesson_tokens: one leave-one-out training sequence. num_tests: test inputs."""
+    demonstrations' outputs and test inputs, or the longest program. lesson_tokens: one leave-one-out training sequence.
+    num_tests: test inputs. written_tokens: what an answer takes on the mean; 0 says answer_tokens."""
 
     task_id: str
     prompt_tokens: int
     answer_tokens: int
     lesson_tokens: int
     num_tests: int
+    written_tokens: int = 0
+
+    @property
+    def typical_answer_tokens(self) -> int:
+        return self.written_tokens or self.answer_tokens
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,7 @@ class TaskLengths:
         return _mean(min(t.prompt_tokens, cap) for t in self.tasks)
 
     def mean_answer_tokens(self) -> float:
-        return _mean(t.answer_tokens for t in self.tasks)
+        return _mean(t.typical_answer_tokens for t in self.tasks)
 
     def num_within(self, tokens: int) -> int:
         """Tasks whose longest sequence is not above that many tokens."""
@@ -63,13 +70,14 @@ def lengths_of(tasks: TaskSet, card: ModelCard) -> TaskLengths:
 def usual_lengths(card: ModelCard, num_tasks: int = 120) -> TaskLengths:
     """Lengths spread like ARC-AGI-2 evaluation (p50 2635, p90 4522, p95 5210, max 9290 tokens in the arc24 text), for a plan
     without a task file. Source: a count over the public set; other encoders scale by their tokens per cell."""
-    scale = _tokens_per_cell(card) / 1.13
+    scale = _tokens_per_cell(card) / 1.227
     points = ((0.0, 500), (0.5, 2635), (0.9, 4522), (0.95, 5210), (1.0, 9290))
     tasks = []
     for n in range(num_tasks):
         prompt = round(scale * _between(points, (n + 0.5) / num_tasks if n + 1 < num_tasks else 1.0))
-        answer = _PROGRAM_TOKENS if _writes_programs(card) else min(round(1028 * scale), max(20, prompt // 7))
-        tasks.append(TaskLength(f"usual-{n}", prompt, answer, round(0.78 * prompt), 1))
+        answer = LONGEST_PROGRAM_TOKENS if card.writes_programs else min(round(1028 * scale), max(20, prompt // 7))
+        written = TYPICAL_PROGRAM_TOKENS if card.writes_programs else 0
+        tasks.append(TaskLength(f"usual-{n}", prompt, answer, round(0.78 * prompt), 1, written))
     return TaskLengths(tuple(tasks), "no task file: lengths of ARC-AGI-2 evaluation")
 
 
@@ -78,13 +86,11 @@ def _task_length(task: Task, card: ModelCard) -> TaskLength:
     tests = [_grid_tokens(g, card) for g in task.test]
     frame = _frame_tokens(card)
     outputs = [_grid_tokens(p.output, card) for p in task.train]
-    answer = _PROGRAM_TOKENS if _writes_programs(card) else max(outputs + tests)
-    lesson = frame + sum(pairs) if len(pairs) > 1 else frame + pairs[0]
-    return TaskLength(task.task_id, frame + sum(pairs) + max(tests), answer, lesson, len(task.test))
-
-
-def _writes_programs(card: ModelCard) -> bool:
-    return "code" in card.style or "barc" in card.style
+    answer = LONGEST_PROGRAM_TOKENS if card.writes_programs else max(outputs + tests)
+    written = TYPICAL_PROGRAM_TOKENS if card.writes_programs else 0
+    prompt = frame + sum(pairs) + max(tests)
+    lesson = prompt + TYPICAL_PROGRAM_TOKENS if card.writes_programs else frame + sum(pairs)
+    return TaskLength(task.task_id, prompt, answer, lesson, len(task.test), written)
 
 
 def _tokens_per_cell(card: ModelCard) -> float:
@@ -102,14 +108,14 @@ def _row_extra(card: ModelCard, rows: int) -> float:
 
 def _grid_tokens(grid: Grid, card: ModelCard) -> int:
     rows, columns = int(grid.shape[0]), int(grid.shape[1])
-    heading = 1 if card.encoder == "grid-tokens" else 9
+    heading = 1 if card.encoder == "grid-tokens" else 0 if card.writes_programs else 9
     return math.ceil(rows * (columns + _row_extra(card, rows))) + heading
 
 
 def _frame_tokens(card: ModelCard) -> int:
     if card.encoder == "grid-tokens":
         return 2
-    return 270 if _writes_programs(card) else 110
+    return 270 if card.writes_programs else 110
 
 
 def _between(points: tuple[tuple[float, int], ...], share: float) -> float:

@@ -75,6 +75,9 @@ class Pins(BaseModel):
         return Pins.from_mapping(values)
 
 
+NO_PINS = Pins()
+
+
 def native_dtype(device: Device) -> str:
     """The 16-bit type that the device multiplies fast, float32 where there is none."""
     if not device.is_gpu:
