@@ -12,15 +12,19 @@ from __future__ import annotations
 
 from appliance.learn.synth.catalogue import families, families_of
 from appliance.learn.synth.check import check_family
+from appliance.learn.synth.compose import Composition, compose, random_composition
 from appliance.learn.synth.family import HEADER, Family, make_task, run_program, task_params, task_program
 
 __all__ = [
     "HEADER",
+    "Composition",
     "Family",
     "check_family",
+    "compose",
     "families",
     "families_of",
     "make_task",
+    "random_composition",
     "run_program",
     "task_params",
     "task_program",

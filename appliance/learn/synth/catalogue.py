@@ -6,13 +6,25 @@ from functools import cache
 from typing import Literal
 
 from appliance.learn.synth.family import Family
-from appliance.learn.synth.themes import colour, counting, drawing, geometry, motion, scaling, symmetry
+from appliance.learn.synth.themes import (
+    colour,
+    counting,
+    drawing,
+    edit,
+    geometry,
+    logic,
+    motion,
+    pattern,
+    scaling,
+    select,
+    symmetry,
+)
 
 
 @cache
 def families() -> tuple[Family, ...]:
     """Every family, theme by theme; names are unique."""
-    themes = (geometry, scaling, symmetry, colour, counting, drawing, motion)
+    themes = (geometry, scaling, symmetry, colour, counting, drawing, motion, select, edit, logic, pattern)
     return tuple(family for theme in themes for family in theme.FAMILIES)
 
 

@@ -38,8 +38,8 @@ class Family:
     sample_input: draws an input grid; a pair on which the rule does nothing is drawn again.
     program: body of `transform(grid)` in the DSL, each $name standing for that parameter; None where the DSL has no
         words for the rule.
-    rule: input and parameters to output, written without the DSL so that each checks the other; None where the
-        program itself is the rule. At least one of the two is there.
+    rule: input and parameters to output, written without the DSL so that each checks the other; it may write into
+        the input, which is its own copy. None where the program itself is the rule. At least one of the two is there.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Family:
     def apply(self, cells: Cells, params: Params) -> Cells:
         """The output of the rule. Raises ValueError where the rule has no answer."""
         if self.rule is not None:
-            return self.rule(cells, params)
+            return self.rule(cells.copy(), params)
         source = self.program_text(params)
         assert source is not None
         return run_program(source, cells)
@@ -126,7 +126,7 @@ def _draw_pair(family: Family, params: Params, seed: int, index: int, before: li
     for attempt in range(MAX_ATTEMPTS):
         try:
             cells = family.sample_input(rng_for(seed, family.name, index, attempt), params)
-            result = family.apply(cells.copy(), params)
+            result = family.apply(cells, params)
         except ValueError:
             continue
         if grid_fault(cells) or grid_fault(result) or not np.any(result):

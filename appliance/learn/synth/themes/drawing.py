@@ -95,11 +95,11 @@ def _facing_pairs(rng: Rng, params: Params) -> Cells:
     """Pairs of dots in one row or in one column each, no pair in the way of another."""
     grid = blank(rng, 7, 12)
     across = rng.random() < 0.5
-    lines = range(0, grid.shape[0] if across else grid.shape[1], 2)
-    for line in rng.permutation(lines)[: between(rng, 1, 3)]:
+    lines = rng.permutation(range(0, grid.shape[0] if across else grid.shape[1], 2))[: between(rng, 1, 3)]
+    for line, paint in zip(lines, colours(rng, len(lines)), strict=True):
         row = grid[line] if across else grid[:, line]
         first = between(rng, 0, len(row) - 4)
-        row[[first, between(rng, first + 2, len(row) - 1)]] = colour(rng)
+        row[[first, between(rng, first + 2, len(row) - 1)]] = paint
     return grid
 
 
