@@ -79,7 +79,7 @@ class Family:
 
 
 def make_task(family: Family, seed: int, num_train: int = 3, *, num_test: int = 1) -> tuple[Task, tuple[Grid, ...]]:
-    """The task of that seed and the answers to its test inputs; the same for the same arguments, everywhere.
+    """The task of that seed and the answers to its test inputs; the same for the same arguments (and numpy version).
 
     In every pair the output is a legal grid unlike the input and not empty, inputs differ from each other, and the
     first two outputs differ. Raises RuntimeError when the family draws no such pair in 200 attempts.
