@@ -72,7 +72,7 @@ def size_one(machine: Machine, card: ModelCard, request: SizingRequest) -> Plan:
         workers = Choice(1, f"one copy is split over {fitted.setup.num_split} cards")
     draft = fit_sampling(card, device, request, fitted, room_gib=room_gib)
     costs = Costs(card, device, fitted.setup, draft.setup, draft.memory.kv_tokens, request.correction)
-    steps, views, time = _schedule(card, costs, request, fitted.fits, draft.memory.fits, workers.value)
+    steps, views, time = _schedule(card, costs, request, fitted.fits, workers.value)
     lengths = request.lengths
     speed = sample_speed(
         card,
@@ -141,7 +141,7 @@ def _workers(machine: Machine, card: ModelCard, request: SizingRequest) -> tuple
 
 
 def _schedule(
-    card: ModelCard, costs: Costs, request: SizingRequest, trains: bool, samples: bool, workers: int
+    card: ModelCard, costs: Costs, request: SizingRequest, trains: bool, workers: int
 ) -> tuple[Choice[int], Choice[int], TimePlan]:
     """Steps and views per task from the time that each task may take on the mean."""
     tasks, pins = request.lengths.tasks, request.pins

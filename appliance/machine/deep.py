@@ -1,0 +1,61 @@
+"""`doctor --deep`: every engine package is really imported, in a child of its own, so that a broken one harms nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from appliance.machine.check import Check, failed, passed
+from appliance.machine.machine import Machine
+from appliance.machine.software import ENGINE_PACKAGES, version_of
+
+_TIMEOUT_S = 180
+_TORCH = """
+import json, torch
+count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+print(json.dumps({"cuda": torch.version.cuda, "devices": count, "archs": torch.cuda.get_arch_list() if count else []}))
+"""
+
+
+def deep_checks(machine: Machine) -> Iterator[Check]:
+    """One check per installed package; torch is also asked whether it sees the GPUs and has kernels for them."""
+    for name in ENGINE_PACKAGES:
+        if version_of(name) is None:
+            continue
+        code = _TORCH if name == "torch" else f"import {name}"
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+            )
+        except subprocess.TimeoutExpired:
+            yield failed(
+                f"import {name}", f"no answer in {_TIMEOUT_S} s", "look for a hub that is waited for, or a slow disk"
+            )
+            continue
+        if done.returncode != 0:
+            last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+            yield failed(f"import {name}", last[:200], "install the versions that requirements/ pins")
+        elif name == "torch":
+            yield _torch_check(machine, done.stdout)
+        else:
+            yield passed(f"import {name}", "imports")
+
+
+def _torch_check(machine: Machine, answer: str) -> Check:
+    found = json.loads(answer.strip().splitlines()[-1])
+    if found["devices"] < len(machine.gpus):
+        text = f"torch (CUDA {found['cuda']}) sees {found['devices']} of {len(machine.gpus)} GPUs"
+        return failed("import torch", text, "install the gpu requirements; check the driver")
+    lacking = [g for g in machine.gpus if not _has_kernels(g.spec.capability, found["archs"])]
+    if lacking:
+        text = f"torch has no kernels for {lacking[0].name} (built for {', '.join(found['archs'])})"
+        return failed("import torch", text, "choose another accelerator, or a torch built for this one")
+    return passed("import torch", f"sees {found['devices']} GPUs")
+
+
+def _has_kernels(capability: tuple[int, int], archs: list[str]) -> bool:
+    """A binary runs on its own major version with the same or a higher minor one."""
+    built = [(int(a[3:-1]), int(a[-1])) for a in archs if a.startswith("sm_") and a[3:].isdigit()]
+    return not built or any(major == capability[0] and minor <= capability[1] for major, minor in built)

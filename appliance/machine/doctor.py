@@ -1,0 +1,254 @@
+"""The checks of `appliance doctor` that concern machine, packages and platform. Nothing heavy is imported.
+
+Covered: GPUs, driver, torch build, engines, cores, memory, disk, shared memory, caches, user name, offline settings, mounts,
+clock. Not covered: the sandbox, whose own report the verb adds, and the network, which a run never uses.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import pwd
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from appliance.clock import Clock, SystemClock, format_duration, format_instant
+from appliance.machine.check import Check, caution, failed, passed
+from appliance.machine.gpu import GIB
+from appliance.machine.host import disk_free_bytes
+from appliance.machine.machine import Machine
+from appliance.machine.software import ENGINE_PACKAGES, version_of
+
+_EARLIEST_S = 1_735_689_600.0  # 2025-01-01: before it this program did not exist
+_CACHE_VARIABLES = ("HF_HOME", "XDG_CACHE_HOME", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "VLLM_CACHE_ROOT")
+_DRIVERS = {"13": 580, "12": 525, "11": 450}
+"""Oldest driver for a CUDA major version (NVIDIA's compatibility table)."""
+
+
+def examine(
+    machine: Machine,
+    *,
+    env: Mapping[str, str] | None = None,
+    out: Path | None = None,
+    clock: Clock | None = None,
+    versions: Mapping[str, str | None] | None = None,
+) -> list[Check]:
+    """env: by default os.environ. out: folder that a run would write to. versions: installed packages, by default looked up."""
+    env = os.environ if env is None else env
+    found = {name: version_of(name) for name in ENGINE_PACKAGES} if versions is None else versions
+    return [
+        passed("platform", str(machine.platform)),
+        passed("python", platform.python_version()),
+        *_gpus(machine, env),
+        *_driver(machine, found.get("torch")),
+        *_engines(machine, found),
+        *_host(machine),
+        *_disk(machine, out or machine.platform.scratch or Path.cwd()),
+        *_caches(env),
+        *_offline(machine, env),
+        *_mounts(machine),
+        *_clock(clock or SystemClock()),
+    ]
+
+
+def _gpus(machine: Machine, env: Mapping[str, str]) -> Iterable[Check]:
+    if not machine.gpus:
+        remedy = "none needed for arc-mini, which runs on the CPU; for larger models ask the platform for a GPU"
+        yield caution("GPU", machine.gpu_note or "no NVIDIA GPU", remedy)
+        return
+    for gpu in machine.gpus:
+        free, total = gpu.free_bytes / GIB, gpu.total_bytes / GIB
+        text = f"{gpu.name}, {free:.1f} of {total:.1f} GiB free, capability {'.'.join(map(str, gpu.spec.capability))}"
+        name = f"GPU {gpu.index}"
+        if gpu.other_pids or free < 0.9 * total:
+            users = ", ".join(map(str, gpu.other_pids)) or "not visible from here"
+            yield caution(
+                name,
+                f"{text}; used by others (pid {users})",
+                "end them, or choose another card with CUDA_VISIBLE_DEVICES",
+            )
+        elif not gpu.spec.is_known:
+            yield caution(
+                name, f"{text}; not in the catalogue", "nothing; the plan is careful and the probe step corrects it"
+            )
+        else:
+            yield passed(name, text + (", one slice of it (MIG)" if gpu.is_mig else ""))
+    names = {g.name for g in machine.gpus}
+    if len(names) > 1 and env.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
+        yield caution(
+            "GPU order",
+            f"{', '.join(sorted(names))}: CUDA may number them fastest first",
+            "export CUDA_DEVICE_ORDER=PCI_BUS_ID",
+        )
+    if machine.gpu_note:
+        yield caution(
+            "GPU detection",
+            f"{machine.gpu_source}; {machine.gpu_note}",
+            "correct CUDA_VISIBLE_DEVICES, or install nvidia-ml-py",
+        )
+
+
+def _driver(machine: Machine, torch_version: str | None) -> Iterable[Check]:
+    if not machine.gpus:
+        return
+    driver = machine.gpus[0].driver
+    if torch_version is None:
+        yield passed("driver", driver)
+        return
+    build = re.search(r"\+(cpu|cu(\d{2}))", torch_version)
+    if build and build.group(1) == "cpu":
+        yield failed(
+            "driver", f"{driver}, but torch {torch_version} is built for the CPU", "install the gpu requirements"
+        )
+        return
+    cuda = build.group(2) if build else "13"
+    needed = _DRIVERS.get(cuda, 0)
+    major = re.match(r"\d+", driver)
+    if major and int(major.group()) < needed:
+        remedy = "install a torch built for an older CUDA, or a newer driver"
+        yield failed("driver", f"{driver}; torch {torch_version} (CUDA {cuda}) needs {needed}", remedy)
+    else:
+        yield passed("driver", driver)
+
+
+def _engines(machine: Machine, versions: Mapping[str, str | None]) -> Iterable[Check]:
+    target = "gpu" if machine.gpus else "cpu"
+    install = f"pip install -r requirements/{target}.txt"
+    for name in ("torch", "transformers", "peft"):
+        version = versions.get(name)
+        yield passed(name, version) if version else failed(name, "not installed", install)
+    for name, use in (
+        ("vllm", "sampling falls back to transformers, several times slower"),
+        ("unsloth", "training uses peft"),
+        ("bitsandbytes", "4-bit weights cannot be used"),
+    ):
+        version = versions.get(name)
+        if not version:
+            yield caution(name, f"not installed: {use}", install)
+        elif name == "vllm" and not machine.gpus and shutil.which("lscpu") is None:
+            yield failed(
+                name, f"{version}, but lscpu is not on the path and vLLM asks it for the CPU", "install util-linux"
+            )
+        else:
+            yield passed(name, version)
+
+
+def _host(machine: Machine) -> Iterable[Check]:
+    host = machine.host
+    cores = f"{host.num_cores} ({host.cores_reason}), {host.cpu_model}, {', '.join(host.isa) or 'no wide instructions'}"
+    yield passed("cores", cores)
+    text = f"{host.memory_free_bytes / GIB:.1f} of {host.memory_bytes / GIB:.1f} GiB free ({host.memory_reason})"
+    if host.memory_free_bytes < 1.5 * GIB:
+        yield failed("memory", text, "free memory or raise the limit: the smallest run takes 1.5 GiB")
+    elif host.memory_free_bytes < 4 * GIB:
+        yield caution("memory", text, "fine for arc-mini; raise the limit for more than one worker")
+    else:
+        yield passed("memory", text)
+    shm = Path("/dev/shm")
+    if machine.gpus and shm.is_dir() and shutil.disk_usage(shm).total < 256 * 2**20:
+        size = shutil.disk_usage(shm).total / 2**20
+        yield caution(
+            "shared memory", f"/dev/shm has {size:.0f} MiB", "start the container with --shm-size=1g or --ipc=host"
+        )
+
+
+def _disk(machine: Machine, out: Path) -> Iterable[Check]:
+    free = disk_free_bytes(out) / GIB
+    text = f"{free:.1f} GiB free for {out}"
+    if not _is_writable(out):
+        yield failed("disk", f"{out} cannot be written", "pass --out with a folder that you may write to")
+    elif free < 0.2:
+        yield failed("disk", text, "free at least 1 GiB, or write elsewhere with --out")
+    elif free < 2:
+        yield caution("disk", text, "a long run keeps adapters; 2 GiB are safe")
+    else:
+        yield passed("disk", text)
+
+
+def _caches(env: Mapping[str, str]) -> Iterable[Check]:
+    """Engines compile kernels at run time and must have somewhere to put them; a read-only HOME is the commonest fault in
+    containers."""
+    home_cache = Path(env.get("XDG_CACHE_HOME") or Path(env.get("HOME") or "/nonexistent") / ".cache")
+    folders = {name: Path(env[name]) for name in _CACHE_VARIABLES if env.get(name)}
+    folders.setdefault("XDG_CACHE_HOME", home_cache)
+    bad = {name: path for name, path in folders.items() if not _is_writable(path)}
+    if bad:
+        places = ", ".join(f"{name}={path}" for name, path in bad.items())
+        yield failed(
+            "caches",
+            f"cannot be written: {places}",
+            "export XDG_CACHE_HOME, HF_HOME and TRITON_CACHE_DIR to a scratch folder",
+        )
+    else:
+        yield passed("caches", ", ".join(sorted({str(path) for path in folders.values()})))
+    if not (env.get("USER") or env.get("LOGNAME")) and not _has_account():
+        yield failed(
+            "user name", f"uid {os.getuid()} has no account; torch and vLLM ask for its name", "export USER=appliance"
+        )
+
+
+def _offline(machine: Machine, env: Mapping[str, str]) -> Iterable[Check]:
+    wanted = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+    unset = [name for name in wanted if env.get(name, "0").lower() in ("", "0", "false")]
+    if not unset:
+        yield passed("offline", "Hugging Face libraries are told to stay offline")
+    elif machine.platform.site == "kaggle":
+        yield caution(
+            "offline",
+            f"{', '.join(unset)} not set; libraries wait for a network that is not there",
+            "export " + " ".join(f"{n}=1" for n in unset),
+        )
+    else:
+        yield passed("offline", "not forced from outside; a run sets it for its workers")
+
+
+def _mounts(machine: Machine) -> Iterable[Check]:
+    place = machine.platform
+    if place.site == "kaggle":
+        if place.layout:
+            yield passed("mounts", f"/kaggle/input, {place.layout} layout")
+        else:
+            yield failed(
+                "mounts",
+                "/kaggle/input holds nothing: a fault of the platform, not of the run",
+                "attach competition, code and model as inputs, then start again",
+            )
+    elif place.site == "htcondor":
+        if place.scratch and _is_writable(place.scratch):
+            yield passed("mounts", f"scratch {place.scratch}")
+        else:
+            yield failed(
+                "mounts",
+                f"scratch {place.scratch} cannot be written",
+                "check _CONDOR_SCRATCH_DIR and the container's bind mounts",
+            )
+
+
+def _clock(clock: Clock) -> Iterable[Check]:
+    now = clock.now()
+    if now < _EARLIEST_S:
+        yield caution(
+            "clock",
+            f"{format_instant(now)}: {format_duration(_EARLIEST_S - now)} too early",
+            "use --budget, not --deadline, or set the clock",
+        )
+    else:
+        yield passed("clock", format_instant(now))
+
+
+def _is_writable(folder: Path) -> bool:
+    """Whether a file could be made there; the folder itself, or the first one above it that exists, is asked."""
+    here = folder.absolute()
+    while not here.exists() and here != here.parent:
+        here = here.parent
+    return here.is_dir() and os.access(here, os.W_OK | os.X_OK)
+
+
+def _has_account() -> bool:
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        return False
+    return True
