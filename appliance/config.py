@@ -70,7 +70,7 @@ class SampleSettings(_Part):
     temperature: float = Field(0.0, ge=0, le=2)
     top_p: float = Field(1.0, gt=0, le=1)
     keep_colours: bool = False
-    batch_tokens: int = Field(65536, ge=1024, description="(prompt + new tokens) x rows of one batch")
+    batch_tokens: int = Field(16384, ge=1024, description="(prompt + new tokens) x rows of one batch")
     selector: str = "votes-then-logprob"
 
     @model_validator(mode="after")

@@ -106,5 +106,5 @@ class Trainer(Protocol):
 
 
 class Sampler(Protocol):
-    def sample(self, requests: Sequence[Request], *, deadline: Deadline) -> Iterator[Completion]:
-        """Completions in any order; those that the deadline cuts off are missing, never half-true."""
+    def sample(self, requests: Sequence[Request], *, deadline: Deadline) -> Iterator[list[Completion]]:
+        """Completions in any order, as they get ready; those that the deadline cuts off are missing, never half-true."""

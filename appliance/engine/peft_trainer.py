@@ -48,6 +48,7 @@ class PeftTrainer:
         self._weights: list[Any] = []
         self._start: list[Any] = []
         self._optimizer: Any = None
+        self._twin: Any = None
 
     def tune(
         self,
@@ -161,27 +162,54 @@ class PeftTrainer:
 
     @contextmanager
     def merged(self) -> Iterator[Any]:
-        """The adapted model with its adapter folded into the weights, which then samples at the speed of the plain model.
+        """The adapted model with its adapter folded into the weights, which then samples at the speed of a plain model.
 
-        On leaving, the base weights are put back from a copy, so nothing drifts from task to task.
+        Where training computes in a shorter type than it stores (autocast), this is a twin in the shorter type: half the
+        memory traffic, and the trained weights are not touched. Elsewhere the adapter is merged in place and the base
+        weights are put back from a copy on leaving, so nothing drifts from task to task.
         """
-        import torch
-        from peft import PeftModel
-        from peft.tuners.lora import LoraLayer
-
-        if not isinstance(self.model, PeftModel):
-            yield self.model
+        if self._autocast_dtype is not None:
+            yield self._refreshed_twin()
             return
-        layers = [m for m in self.model.modules() if isinstance(m, LoraLayer)]
+        import torch
+
+        layers = self._lora_layers()
         kept = [layer.get_base_layer().weight.detach().clone() for layer in layers]
-        self.model.merge_adapter()
+        if layers:
+            self.model.merge_adapter()
         try:
             yield self.model
         finally:
-            self.model.unmerge_adapter()
+            if layers:
+                self.model.unmerge_adapter()
             with torch.no_grad():
                 for layer, weight in zip(layers, kept, strict=True):
                     layer.get_base_layer().weight.copy_(weight)
+
+    def _refreshed_twin(self) -> Any:
+        """A plain copy of the model in the autocast type, its weights those of the adapted model."""
+        import torch
+
+        plain = self.model.get_base_model() if self._is_peft() else self.model
+        if self._twin is None:
+            self._twin = type(plain)(plain.config).to(self._device(), getattr(torch, str(self._autocast_dtype))).eval()
+        merged = {name.replace(".base_layer", ""): p for name, p in plain.named_parameters() if ".lora_" not in name}
+        names = {id(module): name for name, module in plain.named_modules()}
+        deltas = {f"{names[id(layer)]}.weight": layer.get_delta_weight("default") for layer in self._lora_layers()}
+        with torch.no_grad():
+            for name, weight in self._twin.named_parameters():
+                weight.copy_(merged[name] + deltas[name] if name in deltas else merged[name])
+        return self._twin
+
+    def _is_peft(self) -> bool:
+        from peft import PeftModel
+
+        return isinstance(self.model, PeftModel)
+
+    def _lora_layers(self) -> list[Any]:
+        from peft.tuners.lora import LoraLayer
+
+        return [m for m in self.model.modules() if isinstance(m, LoraLayer)]
 
     def _prepare(self, settings: TuneSettings, *, seed: int) -> None:
         """Slots and optimizer for these settings, made once and reused; every weight at its starting value."""
@@ -210,7 +238,7 @@ class PeftTrainer:
 
         if self._shape:
             self.reset()
-        if isinstance(self.model, PeftModel):
+        if self._is_peft():
             self.model = self.model.unload()
         if settings.method == "full":
             self.model.requires_grad_(True)

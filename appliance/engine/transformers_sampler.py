@@ -14,6 +14,10 @@ from appliance.engine.base import Completion, Request
 from appliance.engine.model import is_out_of_memory
 from appliance.errors import OutOfMemory
 
+MAX_PADDING_RATIO = 1.25
+MIN_PADDING = 32
+"""A row joins a batch while its prompt is at most 1.25 x the shortest + 32 tokens: padding costs attention as text does."""
+
 
 class TransformersSampler:
     """A Sampler on whatever model `get_model` returns at the time of the call (the trainer's, adapted or plain).
@@ -28,20 +32,18 @@ class TransformersSampler:
         pad_id: int,
         stop_ids: tuple[int, ...],
         batch_tokens: int,
-        autocast_dtype: str | None = None,
     ) -> None:
         self._get_model = get_model
         self._pad_id = pad_id
         self._stop_ids = stop_ids
         self._batch_tokens = batch_tokens
-        self._autocast_dtype = autocast_dtype
 
-    def sample(self, requests: Sequence[Request], *, deadline: Deadline) -> Iterator[Completion]:
+    def sample(self, requests: Sequence[Request], *, deadline: Deadline) -> Iterator[list[Completion]]:
         for batch in self._batches(requests):
             if deadline.is_past():
                 return
             try:
-                yield from self._run(requests, batch, deadline)
+                yield list(self._run(requests, batch, deadline))
             except (RuntimeError, MemoryError) as fault:
                 if not is_out_of_memory(fault):
                     raise
@@ -52,20 +54,24 @@ class TransformersSampler:
         rows = [i for i, r in enumerate(requests) for _ in range(r.num_samples)]
         rows.sort(key=lambda i: (requests[i].temperature > 0, len(requests[i].prompt_ids), i))
         batch: list[int] = []
-        width = 0
         for i in rows:
-            length = len(requests[i].prompt_ids) + requests[i].max_new_tokens
-            mixed = bool(batch) and (
-                requests[i].temperature != requests[batch[0]].temperature
-                or requests[i].top_p != requests[batch[0]].top_p
-            )
-            if batch and (mixed or max(width, length) * (len(batch) + 1) > self._batch_tokens):
+            if batch and not self._goes_with(requests, [*batch, i]):
                 yield batch
-                batch, width = [], 0
+                batch = []
             batch.append(i)
-            width = max(width, length)
         if batch:
             yield batch
+
+    def _goes_with(self, requests: Sequence[Request], batch: list[int]) -> bool:
+        """Whether the last row may join: same sampling, not too much padding, within the token bound."""
+        first, last = requests[batch[0]], requests[batch[-1]]
+        if (first.temperature, first.top_p) != (last.temperature, last.top_p):
+            return False
+        width = len(last.prompt_ids)  # rows come shortest first
+        if width > MAX_PADDING_RATIO * len(first.prompt_ids) + MIN_PADDING:
+            return False
+        longest = width + max(requests[i].max_new_tokens for i in batch)
+        return longest * len(batch) <= self._batch_tokens
 
     def _run(self, requests: Sequence[Request], batch: list[int], deadline: Deadline) -> Iterator[Completion]:
         import torch
@@ -85,11 +91,9 @@ class TransformersSampler:
         sampling: dict[str, Any] = {"do_sample": False}
         if first.temperature > 0:
             sampling = {"do_sample": True, "temperature": first.temperature, "top_p": first.top_p, "top_k": 0}
-        dtype = getattr(torch, self._autocast_dtype) if self._autocast_dtype else torch.float32
         with (
             torch.inference_mode(),
             torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-            torch.autocast(device.type, dtype, enabled=self._autocast_dtype is not None),
         ):
             torch.manual_seed(first.seed)
             written = model.generate(

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def stage_figures(candidates: Sequence[Candidate], solutions: Solutions) -> dict[str, float]:
-    """The notebooks' figures of one stage, over the tasks that it sampled: accuracy, correct_pixels, correct_size, pass_n, ..."""
+    """The notebooks' figures of one stage over the tasks that it sampled: accuracy, correct_pixels, pass_n and so on."""
     predictions: dict[str, list[list[Grid | None]]] = {}
     for candidate in candidates:
         if candidate.task_id in solutions:

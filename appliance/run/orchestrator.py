@@ -25,7 +25,7 @@ from appliance.seeds import generator
 from appliance.solve.ladder import RUNGS
 from appliance.solve.messages import Failed, Finished, Job, Ready, Sampled, TaskMessage, Trained
 
-GRACE_S = 4.0
+GRACE_S = 10.0
 """A worker that is this late after its job's deadline hangs and is killed."""
 START_LIMIT_S = 300.0
 """A worker that is not ready after this long is not going to be."""

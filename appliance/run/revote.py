@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from appliance.arc.grid import to_lists
+from appliance.arc.grid import Grid, to_lists
 from appliance.arc.source import load_tasks
 from appliance.arc.submission import ATTEMPTS, Submission, build, read_submission, write_submission
 from appliance.arc.vote import DEFAULT_SELECTOR, SELECTORS, Candidate, Output
@@ -61,13 +61,13 @@ def run(args: argparse.Namespace) -> int:
 def _over(
     entries: list[dict[str, list[list[int]]]],
     standing: list[dict[str, list[list[int]]]] | None,
-    voted: dict[Output, tuple[object, ...]],
+    voted: dict[Output, tuple[Grid, ...]],
     task_id: str,
 ) -> list[dict[str, list[list[int]]]]:
     """Voted attempts first, then what the run's own submission held (its fallbacks), distinct, two in all."""
     result = []
     for index, entry in enumerate(entries):
-        grids = [to_lists(g) for g in voted.get((task_id, index), ())]  # type: ignore[arg-type]
+        grids = [to_lists(g) for g in voted.get((task_id, index), ())]
         for held in (standing[index] if standing and index < len(standing) else entry, entry):
             grids += [held[name] for name in ATTEMPTS if held[name] not in grids]
         result.append(dict(zip(ATTEMPTS, grids, strict=False)))

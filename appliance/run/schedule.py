@@ -18,6 +18,8 @@ from appliance.solve.ladder import LAST_RUNG
 QUICK_TASKS_PER_JOB = 16
 QUICK_ALL_BELOW_S = 4.0
 """A budget of fewer seconds per task than this goes to the quick pass first, all of it if need be."""
+DRAIN_S = 1.5
+"""Jobs end this long before all work must be over, so that their last answers still arrive."""
 COST_EXPONENT = 0.5
 """Share of time by cells ** 0.5: dear tasks get more, but not in proportion, for they rarely repay it."""
 MAX_CRASHES = 2
@@ -66,7 +68,7 @@ class Schedule:
 
     def next(self, now_s: float) -> Assignment | None:
         """The next job for an idle worker, marked as running; None when there is nothing left to do in time."""
-        if now_s >= self.end_s:
+        if now_s >= self.end_s - DRAIN_S:
             return None
         return self._next_quick(now_s) or self._next_deep(now_s)
 
@@ -83,7 +85,7 @@ class Schedule:
     def _quick_until_s(self) -> float:
         whole_s = self.end_s - self.start_s
         if whole_s * self.num_workers < QUICK_ALL_BELOW_S * len(self.states) or not self.settings.train.enabled:
-            return self.end_s
+            return self.end_s - DRAIN_S
         return self.start_s + self.settings.run.quick_share * whole_s
 
     def _next_deep(self, now_s: float) -> Assignment | None:
@@ -92,7 +94,7 @@ class Schedule:
             return None
         train = self.settings.train
         state = waiting[0]
-        left_s = self.end_s - now_s
+        left_s = self.end_s - DRAIN_S - now_s
         share_s = left_s * self.num_workers * state.weight / sum(s.weight for s in waiting)
         train_s = 0.0
         if train.enabled and state.rung < LAST_RUNG:

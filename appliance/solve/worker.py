@@ -12,7 +12,7 @@ import queue
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from appliance.arc.encode import get_encoder
@@ -20,7 +20,7 @@ from appliance.arc.prompt import get_style
 from appliance.arc.task import Task
 from appliance.arc.view import View
 from appliance.clock import Deadline, SystemClock
-from appliance.engine.base import Completion, NotTuned, Outcome, TuneSettings
+from appliance.engine.base import NotTuned, Outcome, TuneSettings
 from appliance.engine.folder import read_card
 from appliance.engine.model import load_causal_lm, weights_sha
 from appliance.engine.peft_trainer import PeftTrainer
@@ -144,9 +144,8 @@ class Worker:
                 pad_id=self._language.codec.pad_id,
                 stop_ids=self._language.codec.stop_ids,
                 batch_tokens=batch_tokens_at(sample.batch_tokens, job.rung),
-                autocast_dtype=None,
             )
-            for batch in _in_batches(sampler.sample(requests, deadline=deadline)):
+            for batch in sampler.sample(requests, deadline=deadline):
                 messages = []
                 for completion in batch:
                     question = asked[completion.request_index][0]
@@ -155,17 +154,6 @@ class Worker:
                     messages.append(CandidateMessage.of(found))
                 self._emit(Sampled(job_id=job.job_id, candidates=messages))
         return [t for t, left in open_questions.items() if left == 0 and t not in unasked]
-
-
-def _in_batches(completions: Iterator[Completion], size: int = 64) -> Iterator[list[Completion]]:
-    batch = []
-    for completion in completions:
-        batch.append(completion)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _trained(job: Job, task_id: str, outcome: Outcome, seconds: float) -> Trained:
