@@ -94,17 +94,20 @@ def put(rng: Rng, grid: Cells, part: Cells, *, gap: int = 1, margin: int = 0) ->
     return row, col
 
 
-def put_all(rng: Rng, grid: Cells, parts: Sequence[Cells], *, gap: int = 1, margin: int = 0) -> Cells:
+def put_all(
+    rng: Rng, grid: Cells, parts: Sequence[Cells], *, gap: int = 1, margin: int = 0, apart: bool = False
+) -> Cells:
     """The grid with all parts for which there is room, at least two of them where there are two.
 
-    The first part is never left out. Raises ValueError when there is no room for them.
+    apart: no part reaches into the box of another. Raises ValueError when there is no room for the first two parts.
     """
     for index, part in enumerate(parts):
         try:
-            put(rng, grid, part, gap=gap, margin=margin)
+            put(rng, grid, np.where(part == 0, -1, part) if apart else part, gap=gap, margin=margin)
         except ValueError:
             if index < 2:
                 raise
+    grid[grid < 0] = 0
     return grid
 
 
@@ -123,7 +126,13 @@ def noisy(
 
 
 def blobs(
-    low: int = 8, high: int = 14, *, num: tuple[int, int] = (2, 5), cells: tuple[int, int] = (2, 7), has: str = ""
+    low: int = 8,
+    high: int = 14,
+    *,
+    num: tuple[int, int] = (2, 5),
+    cells: tuple[int, int] = (2, 7),
+    apart: bool = False,
+    has: str = "",
 ) -> Sampler:
     """Separate one-coloured shapes, all of different sizes, in random colours or in those that `has` names."""
 
@@ -131,7 +140,7 @@ def blobs(
         palette = _given(params, has) or colours(rng, between(rng, 1, 4))
         sizes = shuffled(rng, range(cells[0], cells[1] + 1))[: between(rng, *num)]
         parts = [blob(rng, size, [palette[i % len(palette)]]) for i, size in enumerate(sizes)]
-        return put_all(rng, blank(rng, low, high), parts)
+        return put_all(rng, blank(rng, low, high), parts, apart=apart)
 
     return sample
 

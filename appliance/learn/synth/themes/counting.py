@@ -71,6 +71,8 @@ def _odd_one(rng: Rng, params: Params) -> Cells:
     num, palette = params["num"], colours(rng, 2)
     height, width = between(rng, 2, 5), between(rng, 2, 4)
     usual, odd = (noise(rng, height, width, palette, density=0.6) for _ in range(2))
+    if np.array_equal(usual, odd):
+        raise ValueError("no odd part")
     at = between(rng, 0, num - 1)
     return np.hstack([odd if i == at else usual for i in range(num)])
 

@@ -130,7 +130,7 @@ def _diagonal_joined(cells: Cells, params: Params) -> Cells:
 def _with_margin(rng: Rng, params: Params) -> Cells:
     """Shapes with room for a frame around each."""
     parts = [blob(rng, between(rng, 2, 6), [colour(rng, without=[params["colour"]])]) for _ in range(3)]
-    return put_all(rng, blank(rng, 10, 16), parts, gap=3, margin=1)
+    return put_all(rng, blank(rng, 10, 16), parts, gap=3, margin=1, apart=True)
 
 
 def _framed(cells: Cells, params: Params) -> Cells:

@@ -144,7 +144,7 @@ def _flipped_each(cells: Cells, params: Params) -> Cells:
 
 def _two_tone_blobs(rng: Rng, params: Params) -> Cells:
     parts = [blob(rng, between(rng, 4, 7), colours(rng, 2)) for _ in range(between(rng, 2, 4))]
-    return put_all(rng, blank(rng, 9, 14), parts)
+    return put_all(rng, blank(rng, 9, 14), parts, apart=True)
 
 
 def _small_away(cells: Cells, params: Params) -> Cells:
@@ -238,7 +238,8 @@ FAMILIES = (
     Family("take_seed_colour", "edit", nothing, _with_seed,
            "for obj in shapes(grid):\n    grid = paint(grid, recolour_object(obj, least_common(obj.grid)))\n"
            "return grid", _take_seed),
-    Family("fill_boxes", "edit", nothing, blobs(9, 14, num=(2, 3), cells=(3, 6)), "return map_objects(grid, box)",
+    Family("fill_boxes", "edit", nothing, blobs(9, 14, num=(2, 3), cells=(3, 6), apart=True),
+           "return map_objects(grid, box)",
            _boxed),
     Family("flip_each", "edit", some(function=tuple(_FLIPS)), _two_tone_blobs,
            "for obj in shapes(grid):\n"
