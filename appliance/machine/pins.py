@@ -15,8 +15,12 @@ from appliance.machine.setup import SampleSetup, TrainSetup
 
 _SPELLINGS = {
     "dtype": {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32"},
-    "quantization": {"4bit": "nf4", "8bit": "int8", "bf16": "none", "fp16": "none", "null": "none"},
+    "quantization": {"4bit": "nf4", "4-bit": "nf4", "int4": "nf4", "8bit": "int8", "8-bit": "int8", "null": "none"},
+    "optimizer": {"adamw": "adamw_torch_fused", "adamw_torch": "adamw_torch_fused", "adamw_bnb_8bit": "adamw_8bit"},
+    "fused_loss": {"liger": "true", "none": "false"},
+    "gradient_checkpointing": {"unsloth": "true"},
 }
+"""Other spellings of the same value, as users of the engines write them."""
 
 
 class Pins(BaseModel):

@@ -1,0 +1,183 @@
+"""Cards as NVML and nvidia-smi report them, and every form of CUDA_VISIBLE_DEVICES. NVML is a fake: no card stands here."""
+
+from __future__ import annotations
+
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from appliance.errors import UsageError
+from appliance.machine.catalogue import CARDS, spec_by_name, spec_of_device
+from appliance.machine.gpu import GIB, Gpu, find_gpus, parse_smi, select_visible
+
+
+class FakeError(Exception):
+    pass
+
+
+def fake_nvml(*cards: dict[str, Any], fails: tuple[str, ...] = ()) -> ModuleType:
+    """A module that answers like pynvml for those cards. A card: name, gib, used_gib, capability, pids, slices."""
+    module = ModuleType("fake_nvml")
+
+    def answer(name: str, value: Any) -> None:
+        def call(*args: Any) -> Any:
+            if name in fails:
+                raise FakeError(f"{name} not supported")
+            return value(*args) if callable(value) else value
+
+        setattr(module, name, call)
+
+    def child(card: dict[str, Any], position: int) -> dict[str, Any]:
+        if position >= len(card.get("slices", ())):
+            raise FakeError("not found")
+        return {**card, **card["slices"][position]}
+
+    answer("nvmlInit", None)
+    answer("nvmlShutdown", None)
+    answer("nvmlDeviceGetCount", len(cards))
+    answer("nvmlSystemGetDriverVersion", b"580.95.05")
+    answer("nvmlDeviceGetHandleByIndex", lambda i: {"uuid": f"GPU-{i}{i}{i}{i}-aa", **cards[i]})
+    answer("nvmlDeviceGetName", lambda c: c["name"].encode())
+    answer("nvmlDeviceGetUUID", lambda c: c["uuid"])
+    answer(
+        "nvmlDeviceGetMemoryInfo",
+        lambda c: SimpleNamespace(total=int(c["gib"] * GIB), free=int((c["gib"] - c.get("used_gib", 0)) * GIB)),
+    )
+    answer("nvmlDeviceGetCudaComputeCapability", lambda c: c.get("capability", (8, 9)))
+    answer("nvmlDeviceGetMigMode", lambda c: (int("slices" in c), int("slices" in c)))
+    answer("nvmlDeviceGetMaxMigDeviceCount", 7)
+    answer("nvmlDeviceGetMigDeviceHandleByIndex", child)
+    answer("nvmlDeviceGetComputeRunningProcesses", lambda c: [SimpleNamespace(pid=p) for p in c.get("pids", ())])
+    module.NVMLError = FakeError  # type: ignore[attr-defined]
+    return module
+
+
+L4 = {"name": "NVIDIA L4", "gib": 22.03}
+SPLIT = {
+    "name": "NVIDIA A100-SXM4-40GB",
+    "gib": 39.4,
+    "capability": (8, 0),
+    "slices": [{"uuid": "MIG-1", "gib": 4.75}, {"uuid": "MIG-2", "gib": 9.5}],
+}
+
+
+def test_a_card_is_read_with_memory_capability_driver_and_other_users() -> None:
+    finding = find_gpus(nvml=fake_nvml({**L4, "used_gib": 3, "pids": (41, 12)}))
+    (gpu,) = finding.gpus
+    assert finding.source == "nvml"
+    assert (gpu.name, gpu.capability, gpu.driver, gpu.other_pids) == ("NVIDIA L4", (8, 9), "580.95.05", (12, 41))
+    assert gpu.free_bytes == pytest.approx((22.03 - 3) * GIB, abs=2)
+    assert gpu.spec.name == "L4" and gpu.spec.is_known
+
+
+def test_a_driver_that_does_not_tell_the_capability_leaves_it_to_the_catalogue() -> None:
+    (gpu,) = find_gpus(
+        nvml=fake_nvml({"name": "Tesla T4", "gib": 14.56}, fails=("nvmlDeviceGetCudaComputeCapability",))
+    ).gpus
+    assert gpu.capability is None and gpu.spec.capability == (7, 5)
+
+
+def test_no_driver_is_a_finding_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    finding = find_gpus(nvml=fake_nvml(L4, fails=("nvmlInit",)))
+    assert finding.gpus == () and finding.source == "none" and "nvmlInit" in finding.note
+
+
+@pytest.mark.parametrize(
+    ("visible", "uuids"),
+    [
+        (None, ["GPU-0000-aa", "GPU-1111-aa", "GPU-2222-aa"]),
+        ("", []),
+        ("  ", []),
+        ("-1", []),
+        ("NoDevFiles", []),
+        ("1", ["GPU-1111-aa"]),
+        ("2,0", ["GPU-2222-aa", "GPU-0000-aa"]),
+        ("0,-1,1", ["GPU-0000-aa"]),
+        ("0,7,1", ["GPU-0000-aa"]),
+        ("1,1", ["GPU-1111-aa"]),
+        ("GPU-2222-aa", ["GPU-2222-aa"]),
+        ("GPU-22", ["GPU-2222-aa"]),
+        ("GPU-", []),
+        ("nonsense", []),
+    ],
+)
+def test_visible_devices_mean_what_cuda_makes_of_them(visible: str | None, uuids: list[str]) -> None:
+    finding = find_gpus(visible=visible, nvml=fake_nvml(L4, L4, L4))
+    assert [g.uuid for g in finding.gpus] == uuids
+
+
+def test_a_bad_entry_is_named() -> None:
+    assert "'7'" in find_gpus(visible="0,7", nvml=fake_nvml(L4)).note
+
+
+def test_a_split_card_shows_its_first_slice_unless_one_is_named() -> None:
+    nvml = fake_nvml(SPLIT)
+    (first,) = find_gpus(nvml=nvml).gpus
+    (named,) = find_gpus(visible="MIG-2", nvml=nvml).gpus
+    assert (first.uuid, named.uuid, named.is_mig) == ("MIG-1", "MIG-2", True)
+    assert named.total_bytes == pytest.approx(9.5 * GIB, abs=2)
+
+
+def test_nvidia_smi_gives_the_same_card() -> None:
+    cards = "0, GPU-8932f937, Tesla T4, 7.5, 15360, 15101, 560.35.03\n1, GPU-11aa, GRID, [N/A], 8192, 8000, 560.35.03\n"
+    first, second = parse_smi(cards, "GPU-8932f937, 77\n")
+    assert (first.name, first.capability, first.other_pids) == ("Tesla T4", (7, 5), (77,))
+    assert first.total_bytes == 15360 * 2**20
+    assert second.capability is None
+
+
+def test_an_ambiguous_beginning_of_a_uuid_names_no_card() -> None:
+    gpus = tuple(Gpu(i, f"GPU-ab{i}", "L4", (8, 9), GIB, GIB, "") for i in range(2))
+    assert select_visible(gpus, "GPU-ab") == ((), "GPU-ab")
+
+
+@pytest.mark.parametrize(
+    ("reported", "gib", "name"),
+    [
+        ("Tesla T4", 14.56, "T4"),
+        ("NVIDIA A100-SXM4-40GB", 39.4, "A100-40GB"),
+        ("NVIDIA A100 80GB PCIe", 79.1, "A100"),
+        ("NVIDIA H100 80GB HBM3", 79.1, "H100"),
+        ("NVIDIA GeForce RTX 3090", 23.57, "RTX 3090"),
+        ("NVIDIA RTX A6000", 47.5, "A6000"),
+        ("Tesla V100-SXM2-32GB", 31.7, "V100-32GB"),
+        ("Tesla P100-PCIE-16GB", 15.9, "P100"),
+        ("NVIDIA A10G", 22.1, "A10"),
+        ("NVIDIA H200", 139.8, "H200"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", 95.0, "RTX PRO 6000"),
+    ],
+)
+def test_a_card_is_known_by_the_name_its_driver_gives(reported: str, gib: float, name: str) -> None:
+    spec = spec_of_device(reported, None, gib)
+    assert spec.name == name and spec.is_known and spec.memory_gib == gib
+
+
+def test_an_unknown_card_gets_careful_figures() -> None:
+    spec = spec_of_device("NVIDIA Zeta 9000 MAX", (10, 0), 100)
+    assert not spec.is_known
+    assert spec.tflops <= min(s.tflops for s in CARDS if s.capability >= (8, 0))
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("t4", "T4"),
+        ("rtx-3090", "RTX 3090"),
+        ("3090", "RTX 3090"),
+        ("RTX3090", "RTX 3090"),
+        ("rtx_4090", "RTX 4090"),
+        ("A100", "A100"),
+        ("A100 40GB", "A100-40GB"),
+        ("RTX A6000", "A6000"),
+        ("RTX-2080Ti", "RTX 2080 Ti"),
+    ],
+)
+def test_users_write_card_names_as_they_like(text: str, name: str) -> None:
+    assert spec_by_name(text).name == name
+
+
+def test_a_card_that_nobody_makes_is_refused_with_the_list() -> None:
+    with pytest.raises(UsageError, match="H100"):
+        spec_by_name("T1000000")

@@ -1,0 +1,157 @@
+"""Limits of containers and batch slots, read from a made-up /proc and /sys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from appliance.errors import UsageError
+from appliance.machine.host import find_host, instruction_sets
+from appliance.machine.machine import find_machine, imagined, split_count
+from appliance.machine.platforms import find_platform, kaggle_inputs, parse_ad
+
+GIB = 2**30
+
+
+def write(root: Path, **files: str) -> Path:
+    for name, text in files.items():
+        path = root / name.replace("__", "/").replace("_dot_", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def plain_root(tmp_path: Path) -> Path:
+    return write(
+        tmp_path,
+        proc__cpuinfo="model name\t: Some CPU\nflags\t\t: fpu avx2 avx512f avx512_bf16\n",
+        proc__meminfo="MemTotal:       67108864 kB\nMemAvailable:   33554432 kB\n",
+    )
+
+
+def test_a_plain_host_has_its_own_memory_and_cores(tmp_path: Path) -> None:
+    host = find_host(plain_root(tmp_path))
+    assert host.cpu_model == "Some CPU"
+    assert host.memory_bytes <= 64 * GIB and host.memory_free_bytes <= 32 * GIB
+    assert host.isa == ("avx512-bf16", "avx512", "avx2") and host.can_bf16
+
+
+def test_cgroup_v2_limits_of_a_parent_group_bind(tmp_path: Path) -> None:
+    root = write(
+        plain_root(tmp_path),
+        proc__self__cgroup="0::/slurm/job/step\n",
+        sys__fs__cgroup__slurm__memory_dot_max=f"{8 * GIB}\n",
+        sys__fs__cgroup__slurm__job__memory_dot_max="max\n",
+        sys__fs__cgroup__slurm__job__step__cpu_dot_max="150000 100000\n",
+    )
+    host = find_host(root)
+    assert host.memory_bytes == 8 * GIB and "control group" in host.memory_reason
+    assert host.num_cores == 1
+
+
+def test_cgroup_v1_limits_bind_and_its_endless_number_does_not(tmp_path: Path) -> None:
+    root = write(
+        plain_root(tmp_path),
+        proc__self__cgroup="5:memory:/docker/abc\n4:cpu,cpuacct:/docker/abc\n",
+        sys__fs__cgroup__memory__memory_dot_limit_in_bytes=f"{3 * GIB}\n",
+        sys__fs__cgroup__memory__docker__abc__memory_dot_limit_in_bytes="9223372036854771712\n",
+    )
+    assert find_host(root).memory_bytes == 3 * GIB
+
+
+def test_a_batch_slot_binds_tighter_than_the_machine(tmp_path: Path) -> None:
+    host = find_host(plain_root(tmp_path), cores_given=1, memory_given_bytes=2 * GIB)
+    assert (host.num_cores, host.memory_bytes, host.memory_free_bytes) == (1, 2 * GIB, 2 * GIB)
+    assert "batch slot" in host.memory_reason
+
+
+def test_a_quota_of_half_a_core_still_gives_one_thread(tmp_path: Path) -> None:
+    root = write(plain_root(tmp_path), proc__self__cgroup="0::/\n", sys__fs__cgroup__cpu_dot_max="50000 100000\n")
+    assert find_host(root).num_cores == 1
+
+
+def test_amx_needs_tiles_too() -> None:
+    assert instruction_sets("amx_bf16") == ()
+    assert instruction_sets("amx_bf16 amx_tile avx2")[0] == "amx-bf16"
+
+
+@pytest.mark.parametrize(
+    ("env", "phase"),
+    [
+        ({"KAGGLE_KERNEL_RUN_TYPE": "Interactive"}, "interactive"),
+        ({"KAGGLE_KERNEL_RUN_TYPE": "Batch"}, "commit"),
+        ({"KAGGLE_KERNEL_RUN_TYPE": "Batch", "KAGGLE_IS_COMPETITION_RERUN": "1"}, "rerun"),
+    ],
+)
+def test_kaggle_tells_interactive_commit_and_rerun_apart(env: dict[str, str], phase: str, tmp_path: Path) -> None:
+    platform = find_platform(env, tmp_path)
+    assert (platform.site, platform.phase) == ("kaggle", phase)
+
+
+def test_both_kaggle_layouts_are_found(tmp_path: Path) -> None:
+    flat = tmp_path / "flat"
+    (flat / "kaggle/input/arc-prize-2026").mkdir(parents=True)
+    nested = tmp_path / "nested"
+    (nested / "kaggle/input/competitions/arc-prize-2026").mkdir(parents=True)
+    (nested / "kaggle/input/models/me/qwen/transformers/4b/3").mkdir(parents=True)
+    assert find_platform({}, flat).layout == "flat"
+    assert find_platform({}, nested).layout == "nested"
+    assert kaggle_inputs("arc-prize-2026", root=flat) == (flat / "kaggle/input/arc-prize-2026",)
+    assert kaggle_inputs("arc-prize-2026", root=nested)[0].parent.name == "competitions"
+    assert kaggle_inputs("me/qwen", root=nested)[0].name == "3"
+    assert kaggle_inputs("absent", root=nested) == ()
+
+
+def test_an_htcondor_slot_gives_its_limits(tmp_path: Path) -> None:
+    (tmp_path / "job").write_text('ClusterId = 7\nRequestCpus = 2\nArcRun = "r1"\n')
+    (tmp_path / "slot").write_text("Cpus = 4\nMemory = 8192\nDisk = 1048576\n")
+    env = {
+        "_CONDOR_SCRATCH_DIR": str(tmp_path),
+        "_CONDOR_JOB_AD": str(tmp_path / "job"),
+        "_CONDOR_MACHINE_AD": str(tmp_path / "slot"),
+        "APPTAINER_CONTAINER": "/image.sif",
+    }
+    platform = find_platform(env, tmp_path)
+    assert (platform.site, platform.container, platform.cores) == ("htcondor", "apptainer", 4)
+    assert (platform.memory_bytes, platform.disk_bytes) == (8 * GIB, GIB)
+    assert platform.job_ad["ArcRun"] == "r1" and platform.scratch == tmp_path
+
+
+def test_an_unreadable_job_ad_is_no_error(tmp_path: Path) -> None:
+    platform = find_platform({"_CONDOR_JOB_AD": str(tmp_path / "absent")}, tmp_path)
+    assert platform.site == "htcondor" and platform.cores is None
+
+
+def test_containers_are_told_apart(tmp_path: Path) -> None:
+    assert find_platform({}, tmp_path).container == "none"
+    (tmp_path / ".dockerenv").touch()
+    assert find_platform({}, tmp_path).container == "docker"
+    write(tmp_path, run___dot_containerenv="")
+    assert find_platform({}, tmp_path).container == "podman"
+
+
+def test_classad_strings_lose_their_quotes_only() -> None:
+    assert parse_ad('A = "x y"\nB = 3 + 4\nnonsense\n') == {"A": "x y", "B": "3 + 4"}
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("T4x2", ("T4", 2)),
+        ("2xT4", ("T4", 2)),
+        ("RTX3090", ("RTX3090", 1)),
+        ("rtx-3090x4", ("rtx-3090", 4)),
+        ("L4 x 4", ("L4", 4)),
+    ],
+)
+def test_counts_of_cards_are_read_from_names(text: str, parts: tuple[str, int]) -> None:
+    assert split_count(text) == parts
+
+
+def test_this_machine_can_be_imagined_with_other_cards() -> None:
+    machine = find_machine({})
+    assert len(imagined(machine, "T4x2").gpus) == 2
+    assert imagined(machine, "none").gpus == ()
+    with pytest.raises(UsageError, match="0 cards"):
+        imagined(machine, "T4x0")

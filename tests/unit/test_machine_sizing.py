@@ -1,0 +1,187 @@
+"""Plans: what published runs measured, what the plan picks and why, pins, probe."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from argparse import ArgumentParser
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from appliance.errors import UsageError
+from appliance.machine import plan_cli
+from appliance.machine.card import SHIPPED, load_card
+from appliance.machine.coefficients import FITTED
+from appliance.machine.costs import Probe
+from appliance.machine.gpu import GIB
+from appliance.machine.host import Host
+from appliance.machine.lengths import TaskLength, TaskLengths, usual_lengths
+from appliance.machine.machine import Machine, imagined
+from appliance.machine.pins import Pins
+from appliance.machine.plan import Plan
+from appliance.machine.platforms import Platform
+from appliance.machine.request import SizingRequest
+from appliance.machine.sizing import size
+
+HOST = Host("CPU", 8, "affinity", 32 * GIB, "physical", 30 * GIB, ("amx-bf16", "avx512", "avx2"))
+CPU = Machine((), HOST, Platform())
+
+
+def plan(gpu: str, *models: str, budget_s: float = 36_000, tasks: TaskLengths | None = None, **pins: Any) -> Plan:
+    cards = [load_card(m) for m in models]
+    request = SizingRequest(tasks or usual_lengths(cards[0]), budget_s, Pins.from_mapping(pins))
+    return size(imagined(CPU, gpu), cards, request)
+
+
+@pytest.fixture(scope="module")
+def calibrate() -> ModuleType:
+    path = Path(__file__).parents[2] / "bench" / "calibrate.py"
+    spec = importlib.util.spec_from_file_location("calibrate", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_published_run_fits_or_not_as_it_did(calibrate: ModuleType) -> None:
+    found = calibrate.residuals(*calibrate.read_rows(), FITTED)
+    wrong = [row["id"] for row, name, measured, said in found if name == "fits" and measured != said]
+    assert wrong == []
+
+
+def test_published_memory_is_met_within_a_tenth_and_time_within_a_quarter(
+    calibrate: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert calibrate.main([]) == 0
+    assert "median error" in capsys.readouterr().out
+
+
+def test_a_t4_gets_float16_and_no_flash_attention() -> None:
+    train = plan("T4x2", "Qwen2.5-0.5B").train
+    assert (train.dtype.value, train.attention.value) == ("float16", "sdpa")
+    assert "7.5" in train.dtype.reason
+
+
+def test_an_8b_model_trains_in_four_bits_on_a_t4_and_in_sixteen_on_an_h100() -> None:
+    assert plan("T4", "Llama-3.1-8B").train.quantization.value == "nf4"
+    assert plan("H100", "Llama-3.1-8B").train.quantization.value == "none"
+
+
+def test_the_largest_model_that_fits_and_finishes_is_picked_and_the_others_are_explained() -> None:
+    best = plan("L4x4", "Qwen2.5-0.5B", "Qwen3-4B", budget_s=37_800)
+    assert best.model.value == "Qwen3-4B"
+    assert "Qwen2.5-0.5B" in best.model.reason
+    assert plan("L4x4", "Qwen2.5-0.5B", "Qwen3-4B", budget_s=900).model.value == "Qwen2.5-0.5B"
+
+
+def test_on_a_cpu_the_tiny_model_is_trained_whole_in_bfloat16_by_one_worker_a_core() -> None:
+    best = plan("none", "arc-mini", budget_s=1800)
+    assert (best.workers.value, best.threads.value) == (8, 1)
+    assert (best.train.dtype.value, best.train.full_finetune.value) == ("bfloat16", True)
+    assert best.sample.tokens_per_second > 100
+
+
+def test_a_cpu_without_bfloat16_units_computes_in_float32() -> None:
+    old = replace(CPU, host=replace(HOST, isa=("avx2",)))
+    cards = [load_card("arc-mini")]
+    best = size(old, cards, SizingRequest(usual_lengths(cards[0]), 1800))
+    assert best.train.dtype.value == "float32"
+
+
+def test_a_model_too_large_for_everything_says_so_and_offers_what_to_do() -> None:
+    best = plan("T4", "Llama-3.1-8B", quantization="none", max_seq_tokens=8192)
+    assert not best.train.fits and best.train.steps_per_task.value == 0
+    assert any("nf4" in note for note in best.notes)
+
+
+def test_pins_are_kept_and_named_as_such() -> None:
+    best = plan("A6000", "Qwen2.5-1.5B", lora_rank=8, micro_batch=2, max_seq_tokens=2048, gpu_memory_utilization=0.3)
+    for choice, value in (
+        (best.train.lora_rank, 8),
+        (best.train.micro_batch, 2),
+        (best.train.max_seq_tokens, 2048),
+        (best.sample.gpu_memory_utilization, 0.3),
+    ):
+        assert (choice.value, choice.reason) == (value, "pinned")
+
+
+def test_every_unknown_pin_is_reported_at_once_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"lora_rnk.*lora_rank.*micro_bach.*micro_batch.*dtype"):
+        Pins.parse(["lora_rnk=8,micro_bach=1", "dtype=float8"])
+
+
+def test_pins_take_the_spellings_of_the_engines() -> None:
+    pins = Pins.parse(["dtype=bf16 quantization=4bit", "fused_loss=liger", "gradient-checkpointing=unsloth"])
+    assert (pins.dtype, pins.quantization, pins.fused_loss, pins.gradient_checkpointing) == (
+        "bfloat16",
+        "nf4",
+        True,
+        True,
+    )
+
+
+def test_no_budget_for_training_means_no_training() -> None:
+    best = plan("T4", "Qwen2.5-1.5B", budget_s=400)
+    assert best.train.steps_per_task.value == 0 and "teach nothing" in best.train.steps_per_task.reason
+
+
+def test_memory_that_others_hold_is_not_planned_with() -> None:
+    machine = imagined(CPU, "L4")
+    busy = replace(machine, gpus=tuple(replace(g, free_bytes=9 * GIB, other_pids=(7,)) for g in machine.gpus))
+    card = SHIPPED["Qwen2.5-1.5B"]
+    best = size(busy, [card], SizingRequest(usual_lengths(card), 36_000))
+    assert best.train.memory.memory_gib < 9 and best.train.fits
+    assert any("in use" in note for note in best.notes)
+
+
+def test_a_probe_corrects_time_and_memory() -> None:
+    costs = plan("T4", "Qwen2.5-0.5B").costs
+    task = TaskLength("t", 2000, 200, 1500, 1)
+    slow = costs.corrected_by(Probe(1500, train_step_s=2 * costs.step_s(1500), prefill_s=None))
+    assert slow.train_s(task, 10) == pytest.approx(2 * costs.train_s(task, 10))
+    assert slow.sample_s(task, 4) == pytest.approx(costs.sample_s(task, 4))
+    predicted = costs.memory(1500)
+    heavy = costs.corrected_by(Probe(1500, train_memory_gib=1.5 * (predicted.memory_gib + predicted.context_gib)))
+    assert heavy.memory(1500).memory_gib == pytest.approx(1.5 * predicted.memory_gib)
+    again = slow.corrected_by(Probe(1500, train_step_s=costs.step_s(1500)))
+    assert again.step_s(1500) == pytest.approx(costs.step_s(1500))
+
+
+def test_a_mad_probe_is_cut_to_a_sane_range() -> None:
+    costs = plan("T4", "Qwen2.5-0.5B").costs
+    assert costs.corrected_by(Probe(1000, train_step_s=1e9)).correction.train_time == 20.0
+
+
+def cli(*words: str) -> Any:
+    parser = ArgumentParser()
+    plan_cli.add_arguments(parser)
+    return parser.parse_args(list(words))
+
+
+def test_the_json_holds_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--gpu", "RTX-4090", "--model", "Qwen2.5-7B", "--pin", "quantization=nf4", "max_seq_tokens=8192", "--json")
+    assert plan_cli.run(cli(*words)) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"memory_gib", "fits", "seconds_per_step"} <= found["train"].keys()
+    assert {"memory_gib", "fits", "kv_tokens", "tokens_per_second"} <= found["sample"].keys()
+    for part in (found["train"], found["sample"], found):
+        for value in part.values():
+            if isinstance(value, dict) and "value" in value:
+                assert set(value) == {"value", "reason"} and value["reason"]
+
+
+def test_the_printed_plan_names_model_card_and_reasons(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan_cli.run(cli("--gpu", "T4x2", "--model", "Qwen2.5-0.5B,Qwen2.5-1.5B", "--budget", "10h30m")) == 0
+    text = capsys.readouterr().out
+    assert "T4" in text and "Qwen2.5-1.5B" in text and "float16" in text
+
+
+def test_real_task_lengths_decide_the_window() -> None:
+    short = TaskLengths((TaskLength("a", 300, 50, 250, 1), TaskLength("b", 400, 60, 300, 2)), "two")
+    best = plan("L4", "Qwen2.5-0.5B", tasks=short)
+    assert best.train.max_seq_tokens.value == 460
+    assert "longest of 2 tasks" in best.train.max_seq_tokens.reason
