@@ -93,6 +93,8 @@ class PeftTrainer:
             spent = (deadline.clock.now() - began_s) / max(ends_s - began_s, 1e-9)
             rate = settings.learning_rate * _rate_share(max(spent, num_steps / settings.max_steps))
             rows = _pack(stream, settings, pad_id=self._pad_id)
+            if rows.num_targets() == 0:
+                break  # the lessons came to an end
             with self._autocast():
                 loss = answer_loss(self.model, rows, device=self._device())
             if not math.isfinite(loss.item()):

@@ -1,4 +1,4 @@
-"""`appliance train`: make the model that is then submitted. Resumes what --out holds; a kill loses at most `save_every_steps`."""
+"""`appliance train`: make the model that is then submitted. Resumes what --out holds."""
 
 from __future__ import annotations
 

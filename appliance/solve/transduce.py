@@ -15,7 +15,7 @@ from appliance.arc.encode import GridEncoder, ParseError
 from appliance.arc.grid import Grid
 from appliance.arc.prompt import PromptStyle, fit_demonstrations
 from appliance.arc.task import Task
-from appliance.arc.view import View, random_view
+from appliance.arc.view import IDENTITY, View, random_view
 from appliance.arc.vote import Candidate
 from appliance.engine.base import Completion, Request
 from appliance.engine.packing import TokenSequence
@@ -96,13 +96,14 @@ def fitted_lesson(question: Task, answer: Grid, language: Language, max_tokens: 
 
 
 def longest_lesson(task: Task, language: Language, max_tokens: int) -> int:
-    """Tokens of the longest lesson of the task that fits; 0 when none does."""
+    """Tokens of the longest lesson of the task that fits; 0 when none does. A quarter turn changes the number of rows, and so
+    of row ends, hence both are measured."""
     longest = 0
     for held_out, answered in enumerate(task.train):
         shown = task.train[:held_out] + task.train[held_out + 1 :]
-        if shown:
-            question = Task(task.task_id, shown, (answered.input,))
-            fitted = fitted_lesson(question, answered.output, language, max_tokens)
+        for view in (IDENTITY, View(turns=1)) if shown else ():
+            question = view.apply_task(Task(task.task_id, shown, (answered.input,)))
+            fitted = fitted_lesson(question, view.apply(answered.output), language, max_tokens)
             longest = max(longest, len(fitted) if fitted else 0)
     return longest
 
