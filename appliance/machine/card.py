@@ -244,7 +244,7 @@ def _stored_quantization(config: dict[str, Any]) -> str:
     return "int8" if stored.get("load_in_8bit") or stored.get("bits") == 8 else str(stored.get("quant_method", "none"))
 
 
-_ARC_MINI_SHAPE = _row(ARC_MINI, (16, 320, 864, 8, 5, 5, 64), model_type="llama", max_positions=16384).model_copy(
+_ARC_MINI_SHAPE = _row(ARC_MINI, (16, 192, 512, 6, 3, 3, 64), model_type="llama", max_positions=8192).model_copy(
     update={"style": "grid-tokens-v1", "encoder": "grid-tokens"}
 )
 """The shape planned for arc-mini, for `plan` in a checkout without its weights."""

@@ -29,25 +29,28 @@ class Coefficients:
     sampler_token_mlp: float = 2.0  # activations of the longest prefill, in MLP widths of two bytes
 
     # Time on a GPU: shares of what the data sheet promises, and fixed costs.
-    train_share: float = 0.43
+    train_share: float = 0.428
     train_share_turing: float = 0.138
     launch_s: float = 0.0058  # per layer and step: kernel launches and Python
     fused_s: float = 0.104  # per step: launches of the fused kernels
-    paged_optimizer_s: float = 0.197  # per 1e9 trained weights, paged 8-bit state
-    nf4_slowdown_float32: float = 3.83  # unpacked to float32, as bitsandbytes does unless told otherwise
-    nf4_unpack_s: float = 0.0156  # per 1e9 weights and pass
-    prefill_share: float = 0.571
+    paged_optimizer_s: float = 0.195  # per 1e9 trained weights, paged 8-bit state
+    nf4_slowdown_float32: float = 3.9  # unpacked to float32, as bitsandbytes does unless told otherwise
+    nf4_unpack_s: float = 0.0117  # per 1e9 weights and pass
+    prefill_share: float = 0.572
     decode_share: float = 0.95  # of the bandwidth
-    decode_step_s: float = 0.0028
-    nf4_decode: float = 6.03  # weights are read packed, written and read unpacked
+    decode_step_s: float = 0.00274
+    generate_launch_s: float = 0.00074
+        0.00086  # per layer and token with transformers' generate(), which launches kernel by kernel
+    )
+    nf4_decode: float = 6.1  # weights are read packed, written and read unpacked
 
     # Time and memory on a CPU.
     cpu_fixed_gib: float = 0.55
     cpu_saved: float = 1.65  # autocast keeps float32 copies beside the 16-bit ones
-    cpu_token_s: float = 4.25e-05
-    cpu_sample_token_s: float = 4.57e-05
-    cpu_step_s: float = 0.0019
-    cpu_decode_step_s: float = 0.0018
+    cpu_token_s: float = 4.41e-05
+    cpu_sample_token_s: float = 4.71e-05
+    cpu_generate_slowdown: float = 2.0  # transformers' generate() against vLLM; by bench/cpu_plan.py
+    cpu_decode_step_s: float = 0.00178
 
 
 FITTED = Coefficients()

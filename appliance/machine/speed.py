@@ -30,7 +30,7 @@ def train_step_s(
     length = setup.max_seq_tokens if tokens is None else tokens
     work_s = _train_work_s(card, setup, device, length, k) * setup.micro_batch
     if not device.is_gpu:
-        return k.cpu_step_s * card.num_layers + setup.micro_batch * length * k.cpu_token_s * _cpu_depth(card) + work_s
+        return setup.micro_batch * length * k.cpu_token_s * _cpu_depth(card) + work_s
     fixed_s = card.num_layers * k.launch_s
     fixed_s += k.fused_s if setup.fused_loss else 0.0
     fixed_s += optimizer_s(card, setup, device, k)
@@ -141,12 +141,10 @@ def decode_step_s(
     if device.is_gpu:
         read_bytes += batch * context_tokens * kv_bytes_per_token(card, setup)
         memory_s = read_bytes / (device.bandwidth_gb_s * 1e9 * k.decode_share)
-        return k.decode_step_s + memory_s + operations / (reach * k.prefill_share)
+        launches_s = k.generate_launch_s * card.num_layers if setup.engine == "transformers" else k.decode_step_s
+        return launches_s + memory_s + operations / (reach * k.prefill_share)
     memory_s = read_bytes / (device.bandwidth_gb_s * 1e9)  # the KV cache of a tiny model stays in the CPU's own cache
-    tokens_s = batch * k.cpu_sample_token_s * _cpu_depth(card)
-    return (
-        k.cpu_decode_step_s + memory_s + tokens_s + operations / (reach * _thread_share(device, CPU_SAMPLE_THREAD_GAIN))
-    )
+    return _cpu_pass_s(card, setup, device, tokens=batch, operations=operations, k=k) + memory_s
 
 
 def prefill_s(
@@ -154,8 +152,15 @@ def prefill_s(
 ) -> float:
     """Reading one prompt."""
     operations = forward_operations(card, prompt_tokens) + attention_operations(card, prompt_tokens)
-    reach = device.tflops(setup.dtype) * TERA
     if device.is_gpu:
-        return operations / (reach * k.prefill_share) + k.decode_step_s
-    tokens_s = prompt_tokens * k.cpu_sample_token_s * _cpu_depth(card)
-    return k.cpu_decode_step_s + tokens_s + operations / (reach * _thread_share(device, CPU_SAMPLE_THREAD_GAIN))
+        return operations / (device.tflops(setup.dtype) * TERA * k.prefill_share) + k.decode_step_s
+    return _cpu_pass_s(card, setup, device, tokens=prompt_tokens, operations=operations, k=k)
+
+
+def _cpu_pass_s(
+    card: ModelCard, setup: SampleSetup, device: Device, *, tokens: float, operations: float, k: Coefficients
+) -> float:
+    """One forward pass over that many tokens, in whatever number of sequences."""
+    reach = device.tflops(setup.dtype) * TERA * _thread_share(device, CPU_SAMPLE_THREAD_GAIN)
+    slowdown = k.cpu_generate_slowdown if setup.engine == "transformers" else 1.0
+    return k.cpu_decode_step_s + slowdown * (tokens * k.cpu_sample_token_s * _cpu_depth(card) + operations / reach)

@@ -1,0 +1,165 @@
+"""The plan's memory and time for arc-mini on this CPU, beside what training and sampling really take.
+
+    python bench/cpu_plan.py              three lengths, a minute
+    python bench/cpu_plan.py --steps 8    more steps, steadier figures
+
+Every case runs in a child of its own with one thread. Times are CPU seconds of the child, so that other load on the machine
+does not count; memory is its peak resident set. Aim: memory within 15 %, time within 30 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from appliance.machine.card import load_card
+from appliance.machine.device import device_of_cpu
+from appliance.machine.machine import find_machine
+from appliance.machine.memory import train_memory
+from appliance.machine.pins import Pins, sample_setup, train_setup
+from appliance.machine.speed import sample_speed, train_step_s
+
+TRAIN_TOKENS = (512, 1536, 4096)
+SAMPLE_PROMPTS = (256, 1024, 3072)
+ROWS = 8
+NEW_TOKENS = 128
+
+
+def model_of(folder: str) -> Any:
+    """arc-mini where it is there, else its shape with random weights: the same work."""
+    from appliance.engine.model import load_causal_lm
+
+    path = Path(__file__).parents[1] / "appliance" / "models" / folder
+    if (path / "config.json").is_file():
+        return load_causal_lm(path, dtype="float32", device="cpu")
+    from appliance.learn.recipe import Architecture
+    from appliance.models.build import fresh_model
+
+    return fresh_model(Architecture(), seed=0)
+
+
+def measure_training(tokens: int, rows: int, steps: int) -> dict[str, float]:
+    import numpy as np
+    import torch
+
+    from appliance.engine.loss import answer_loss
+    from appliance.engine.packing import TokenSequence, fill_rows
+
+    torch.set_num_threads(1)
+    model = model_of("arc-mini").train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    rng = np.random.default_rng(0)
+    lesson = TokenSequence(rng.integers(6, 16, tokens, dtype=np.int32), np.arange(tokens) > tokens // 2)
+    batch = fill_rows([lesson] * rows, [[i] for i in range(rows)], row_tokens=tokens, pad_id=0)
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = answer_loss(model, batch, device=torch.device("cpu"))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    step()
+    began = time.process_time()
+    for _ in range(steps):
+        step()
+    seconds = (time.process_time() - began) / steps
+    return {"seconds": seconds, "memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+
+
+def measure_sampling(tokens: int, rows: int, steps: int) -> dict[str, float]:
+    import torch
+
+    torch.set_num_threads(1)
+    model = model_of("arc-mini").to(torch.bfloat16).eval()
+    prompts = torch.randint(6, 16, (rows, tokens))
+    kept = {"max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS, "do_sample": False, "pad_token_id": 0}
+    with torch.inference_mode():
+        model.generate(
+            prompts[:, :32],
+            attention_mask=torch.ones_like(prompts[:, :32]),
+            **(kept | {"max_new_tokens": 4, "min_new_tokens": 4}),
+        )
+        began = time.process_time()
+        model.generate(prompts, attention_mask=torch.ones_like(prompts), **kept)
+    return {"seconds": time.process_time() - began}
+
+
+def in_child(kind: str, tokens: int, rows: int, steps: int) -> dict[str, float]:
+    env = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }
+    words = [
+        sys.executable,
+        __file__,
+        "--child",
+        kind,
+        "--tokens",
+        str(tokens),
+        "--rows",
+        str(rows),
+        "--steps",
+        str(steps),
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, env=env, check=True)
+    found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def compare(steps: int) -> bool:
+    card = load_card("arc-mini")
+    device = device_of_cpu(find_machine().host, 1)
+    print(f"{card.name}, {card.params / 1e6:.2f} M weights, {device.name}, one thread\n")
+    print(f"{'case':28} {'figure':10} {'measured':>9} {'planned':>9} {'off':>7}")
+    is_right = True
+    for tokens in TRAIN_TOKENS:
+        rows = max(1, 4096 // tokens)
+        setup = replace(train_setup(card, device, Pins(max_seq_tokens=tokens)), micro_batch=rows)
+        found = in_child("train", tokens, rows, steps)
+        name = f"train {rows} x {tokens} tokens"
+        is_right &= _line(name, "s a step", found["seconds"], train_step_s(card, setup, device), 0.30)
+        is_right &= _line(name, "GiB", found["memory_gib"], train_memory(card, setup, device).memory_gib, 0.15)
+    for tokens in SAMPLE_PROMPTS:
+        setup_s = replace(sample_setup(card, device, Pins()), engine="transformers", batch=ROWS)
+        found = in_child("sample", tokens, ROWS, 1)
+        planned = sample_speed(card, setup_s, device, kv_tokens=10**9, prompt_tokens=tokens, answer_tokens=NEW_TOKENS)
+        rate = ROWS * NEW_TOKENS / found["seconds"]
+        is_right &= _line(f"sample {ROWS} prompts of {tokens}", "tokens/s", rate, planned.tokens_per_second, 0.30)
+    print(f"\nmemory within 15 %, time within 30 %: {'yes' if is_right else 'NO'}")
+    return is_right
+
+
+def _line(case: str, figure: str, measured: float, planned: float, aim: float) -> bool:
+    off = planned / measured - 1
+    print(
+        f"{case:28} {figure:10} {measured:9.4g} {planned:9.4g} {off:+7.1%}{'' if abs(off) <= aim else '  outside the aim'}"
+    )
+    return abs(off) <= aim
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--child", choices=("train", "sample"), help=argparse.SUPPRESS)
+    parser.add_argument("--tokens", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--rows", type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        measure = measure_training if args.child == "train" else measure_sampling
+        print(json.dumps(measure(args.tokens, args.rows, args.steps)))
+        return 0
+    return 0 if compare(args.steps) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
