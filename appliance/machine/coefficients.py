@@ -39,9 +39,7 @@ class Coefficients:
     prefill_share: float = 0.572
     decode_share: float = 0.95  # of the bandwidth
     decode_step_s: float = 0.00274
-    generate_launch_s: float = 0.00074
-        0.00086  # per layer and token with transformers' generate(), which launches kernel by kernel
-    )
+    generate_launch_s: float = 0.00074  # per layer and token with transformers' generate(), kernel by kernel
     nf4_decode: float = 6.1  # weights are read packed, written and read unpacked
 
     # Time and memory on a CPU.
