@@ -156,7 +156,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     k = fit(rows, cards) if args.fit else FITTED
     if args.fit:
         for name, value in asdict(k).items():
-            print(f"    {name}: float = {value:.4g}{'' if value == getattr(FITTED, name) else '  # new'}")
+            moved = abs(value / getattr(FITTED, name) - 1) > 0.01
+            print(f"    {name}: float = {value:.4g}{'  # new' if moved else ''}")
     return 0 if report(residuals(rows, cards, k)) else 1
 
 

@@ -23,7 +23,7 @@ class Coefficients:
     logit_bytes: float = 12.0  # per token and vocabulary entry without a fused loss: 16-bit, 32-bit copy, gradient
     score_bytes: float = 6.0  # per attention score where they are held
     fixed_gib: float = 0.06  # workspaces of the matrix library
-    context_gib: float = 0.45  # CUDA context and allocator slack, beside the tensors
+    context_gib: float = 1.05  # CUDA context and allocator slack, beside the tensors
     # Memory, sampling: what vLLM sets aside beside weights and KV cache.
     sampler_fixed_gib: float = 0.6
     sampler_token_mlp: float = 2.0  # activations of the longest prefill, in MLP widths of two bytes
