@@ -63,7 +63,7 @@ def pretrain(
     """
     import torch
 
-    from appliance.models.build import fresh_model, save_model
+    from appliance.learn.model import fresh_model, save_model
 
     identity = recipe.identity(corpus_digest)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

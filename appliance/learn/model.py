@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from appliance.learn.recipe import Architecture
 from appliance.models import tiny
-
-if TYPE_CHECKING:
-    from appliance.learn.recipe import Architecture
 
 HEAD_SIZE = 64
 
