@@ -227,9 +227,8 @@ def main() -> None:
         for name, values in found.items():
             wall, cpu = ([v[k] for v in values] for k in (0, 1))
             by_wall, by_cpu = ([a[k] / b[k] for a, b in zip(found[OURS], values, strict=True)] for k in (0, 1))
-            print(
-                f"{name:26} {_spread(wall, 0)}  {1000 / statistics.median(cpu):8.2f}   {_spread(by_wall, 2)}   {_spread(by_cpu, 2)}"
-            )
+            each_ms = 1000 / statistics.median(cpu)
+            print(f"{name:26} {_spread(wall, 0)}  {each_ms:8.2f}   {_spread(by_wall, 2)}   {_spread(by_cpu, 2)}")
         if args.mix:
             print(on_the_mix(sandbox, args.mix))
 

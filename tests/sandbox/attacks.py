@@ -93,7 +93,7 @@ TIME = (
 
 MEMORY = (
     _attack("list that grows", "x = [0]\nwhile True: x += x", "memory", "timeout"),
-    _attack("text that grows", "x = 'a'\nwhile True: x += x", "memory"),
+    _attack("text that grows", "x = 'a'\nwhile True: x += x", "memory", "timeout"),
     _attack("wide repetition", "return np.repeat(np.repeat(g, 10**6, 0), 10**6, 1)", "memory"),
     _attack("deep recursion in C", """
         import sys, json

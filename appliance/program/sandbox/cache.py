@@ -27,10 +27,11 @@ class Cache:
         self._path = folder / "programs.sqlite"
         self._conditions = conditions
         self._num_unsaved = 0
+        self._db = sqlite3.connect(self._path, timeout=60)
         try:
-            self._db = sqlite3.connect(self._path, timeout=60)
             self._db.execute("CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer BLOB) WITHOUT ROWID")
-        except sqlite3.Error as error:
+        except sqlite3.DatabaseError as error:
+            self._db.close()
             raise InputError(
                 f"{self._path}: {error}", expected="a cache written by this program", remedy="delete the file"
             ) from error

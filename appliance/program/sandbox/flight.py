@@ -6,16 +6,16 @@ import re
 import select
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from appliance.program.sandbox.cache import Cache
-from appliance.program.sandbox.frames import Result, encode_grids
+from appliance.program.sandbox.frames import Result
 from appliance.program.sandbox.team import Team
 from appliance.program.sandbox.worker import Job, Worker, WorkerDied
 
 MAX_SOURCE_BYTES = 1 << 18
 RETRY_FACTOR = 2.0  # CPU time of a second chance, in limits
-_MAX_BUFFERED = 20_000  # programs ahead of the oldest that still runs
+_MAX_WAITING = 64  # programs taken from the caller before there is a worker for them
+_MAX_AHEAD = 20_000  # results kept while an earlier program still runs
 _PATIENCE_S = 10.0  # on top of the wall limit that the zygote itself keeps
 
 # Words of programs whose answer can depend on addresses or the real clock, which no seed governs: worth a second run.
@@ -69,7 +69,8 @@ class Flight:
 
     def _take(self) -> bool:
         """Takes the next program from the caller; False when there is none or too many have been taken already."""
-        if self._is_exhausted or self._num_taken - self._num_given >= _MAX_BUFFERED:
+        num_waiting = sum(map(len, self._waiting.values()))
+        if self._is_exhausted or num_waiting >= _MAX_WAITING or self._num_taken - self._num_given >= _MAX_AHEAD:
             return False
         program = next(self._programs, None)
         if program is None:
@@ -120,9 +121,7 @@ class Flight:
             job.cpu_s *= RETRY_FACTOR
             return self._again(job)
         if job.first:
-            if encode_grids(result.outputs) != encode_grids(job.first.outputs):
-                reason = f"a second run gave other outputs ({result.outcome})"
-                result = replace(job.first, outcome="nondeterministic", error=reason)
+            result = job.first.confirmed_by(result)
         elif result.outcome == "ok" and _SUSPECT.search(job.source):
             job.first = result
             return self._again(job)

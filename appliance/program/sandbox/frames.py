@@ -13,7 +13,7 @@ import re
 import signal
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -60,6 +60,17 @@ class Result:
     cpu_s: float = 0.0
     wall_s: float = 0.0
 
+    def confirmed_by(self, again: Result) -> Result:
+        """This result, or `nondeterministic` and without outputs where the second run gave others."""
+        if encode_grids(self.outputs) == encode_grids(again.outputs):
+            return self
+        return replace(
+            self,
+            outcome="nondeterministic",
+            outputs=(None,) * len(self.outputs),
+            error=f"a second run gave other outputs ({again.outcome})",
+        )
+
 
 def encode_grids(grids: Sequence[Grid | None]) -> bytes:
     parts = [_COUNT.pack(len(grids))]
@@ -101,16 +112,16 @@ def judge(status: int, data: bytes, num_inputs: int, *, out_of_wall_time: bool =
         if len(results) > num_inputs:
             raise BrokenFrames("more answers than inputs")
         outputs = [_only_grid(body) if kind == GRID else None for kind, body in results]
+        said = [(_OUTCOMES[kind], _text(body) if kind != GRID else None) for kind, body in results]
     except BrokenFrames as fault:
-        kinds, results, outputs = [], [(BAD_OUTPUT, f"broken answer: {fault}".encode())], []
-    said = [(_OUTCOMES[kind], _text(body) if kind != GRID else None) for kind, body in results]
+        kinds, outputs, said = [COMPILED], [], [("bad_output", f"broken answer: {fault}")]
     end = _how_it_ended(status, out_of_wall_time, COMPILED in kinds)
     if end:
         said.append(end)
-    elif len(results) < num_inputs and all(kind == GRID for kind, _ in results):
-        said.append(("exit", f"ended with exit code {os.waitstatus_to_exitcode(status)} before its answer"))
+    elif len(outputs) < num_inputs and all(outcome == "ok" for outcome, _ in said):
+        said.append(("exit", "exit code 0 before its answer"))
     worst = max(said, key=lambda s: SEVERITY.index(s[0]), default=("ok", None))
-    return Result(worst[0], tuple(outputs) + (None,) * (num_inputs - len(outputs)), worst[1], len(results))
+    return Result(worst[0], tuple(outputs) + (None,) * (num_inputs - len(outputs)), worst[1], len(outputs))
 
 
 def _how_it_ended(status: int, out_of_wall_time: bool, compiled: bool) -> tuple[str, str] | None:
@@ -119,7 +130,7 @@ def _how_it_ended(status: int, out_of_wall_time: bool, compiled: bool) -> tuple[
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
         return ("exit", f"exit code {code}") if code else None
-    if -code == signal.SIGXCPU:
+    if -code in (signal.SIGPROF, signal.SIGXCPU):
         return "timeout", "CPU time"
     if -code == signal.SIGSYS:
         return "violation", "a forbidden system call"

@@ -7,12 +7,12 @@ import os
 import platform
 import struct
 from pathlib import Path
-from typing import Any
 
 MACHINE = platform.machine()
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+_libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
 _libc_keeping_gil = ctypes.PyDLL(None)
 
 # <linux/prctl.h>
@@ -42,9 +42,8 @@ def _check(result: int, call: str) -> int:
     return result
 
 
-def _prctl(option: int, *values: Any) -> int:
-    arguments = (*values, 0, 0, 0, 0)[:4]
-    return _check(_libc.prctl(option, *(ctypes.c_ulong(v) if isinstance(v, int) else v for v in arguments)), "prctl")
+def _prctl(option: int, first: int = 0, second: int = 0) -> int:
+    return _check(_libc.prctl(option, first, second, 0, 0), "prctl")
 
 
 def fork() -> int:
@@ -139,23 +138,8 @@ class Filter:
         self._program = ctypes.create_string_buffer(
             struct.pack("HxxxxxxQ", len(code) // 8, ctypes.addressof(self._code))
         )
+        self._address = ctypes.addressof(self._program)
 
     def load(self) -> None:
         mode_filter = 2
-        _prctl(_SECCOMP, mode_filter, ctypes.c_void_p(ctypes.addressof(self._program)))
-
-
-class CpuTimer:
-    """One-shot timer on the CPU time of this process that sends a signal; checked at the kernel's tick (4 ms at 250 Hz)."""
-
-    _PROCESS_CPUTIME = 2
-
-    def __init__(self, signal_number: int) -> None:
-        self._event = ctypes.create_string_buffer(struct.pack("Qii48x", 0, signal_number, 0))
-        self._timer = ctypes.c_void_p()
-        self._time = ctypes.create_string_buffer(32)
-
-    def arm(self, cpu_ns: int) -> None:
-        struct.pack_into("qqqq", self._time, 0, 0, 0, *divmod(cpu_ns, 1_000_000_000))
-        _check(_libc.timer_create(self._PROCESS_CPUTIME, self._event, ctypes.byref(self._timer)), "timer_create")
-        _check(_libc.timer_settime(self._timer, 0, self._time, None), "timer_settime")
+        _prctl(_SECCOMP, mode_filter, self._address)

@@ -93,7 +93,11 @@ class Sandbox:
         )
         if cache:
             conditions = conditions_key(limits=vars(self.limits), level=self.level, seed=seed, preload=preload)
-            self._cache = Cache(cache, conditions)
+            try:
+                self._cache = Cache(cache, conditions)
+            except InputError:
+                self._team.close()
+                raise
 
     @property
     def level(self) -> str:
@@ -136,9 +140,7 @@ class Sandbox:
                 self.limits, workers=1, preload=team.preload, accept_level=team.accept_level, seed=team.seed + 1
             )
         (again,) = self._second.run([replace(program, inputs=program.inputs[::-1])])
-        if encode_grids(again.outputs[::-1]) == encode_grids(result.outputs):
-            return result
-        return replace(result, outcome="nondeterministic", error=f"a second run gave other outputs ({again.outcome})")
+        return result.confirmed_by(replace(again, outputs=again.outputs[::-1]))
 
     def close(self) -> None:
         self._team.close()

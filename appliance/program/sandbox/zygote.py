@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import gc
 import json
+import mmap
 import os
 import resource
 import select
@@ -32,11 +33,11 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     options = json.loads(sys.argv[2])
     missing = preload(tuple(options["modules"]))
-    remove_chance(options["seed"])
     baseline_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     layers = isolate(options["empty_folder"])
     limit_memory(options["memory_bytes"], baseline_bytes)
     os.dup2(0, 2)  # from here on nobody reads complaints; 0 and 1 are /dev/null since the start
+    remove_chance(options["seed"])  # after the forks above, which seed `random` anew
     filter_ = linux.Filter(program_policy(linux.MACHINE))
     layers.append(_try_filter(filter_))
     control.sendall(json.dumps({"layers": [asdict(x) for x in layers], "missing": missing}).encode() + b"\n")
@@ -47,7 +48,7 @@ def main() -> None:
 
 def _try_filter(filter_: linux.Filter) -> Layer:
     """Does the kernel take the filter? Loaded in a fork, because it cannot be taken back."""
-    pid = os.fork()
+    pid = linux.fork()
     if pid == 0:
         try:
             filter_.load()
@@ -60,8 +61,8 @@ def _try_filter(filter_: linux.Filter) -> Layer:
 
 def _serve(control: socket.socket, wall_s: float, filter_: linux.Filter | None) -> None:
     """A fork per job, one at a time, until the host closes its end; whatever still runs then is killed."""
-    clock, timer = SystemClock(), linux.CpuTimer(signal.SIGXCPU)
-    buffer, zeros = bytearray(frames.MAX_ANSWER_BYTES), bytes(frames.MAX_ANSWER_BYTES)
+    clock = SystemClock()
+    buffer = mmap.mmap(-1, frames.MAX_ANSWER_BYTES)  # pages that were never touched cost a fork nothing
     jobs, watch = select.poll(), select.poll()
     jobs.register(control, select.POLLIN | select.POLLRDHUP)
     watch.register(control, select.POLLRDHUP)
@@ -71,7 +72,7 @@ def _serve(control: socket.socket, wall_s: float, filter_: linux.Filter | None) 
         started_s = clock.now()
         pid = linux.fork()
         if pid == 0:
-            child.run(control.fileno(), write_end, timer=timer, filter_=filter_)  # never returns
+            child.run(control.fileno(), write_end, filter_=filter_)  # never returns
         os.close(write_end)
         watch.register(read_end, 0)  # reports only the hang-up: the last writer, the child, is gone
         events = watch.poll(wall_s * 1000)
@@ -87,7 +88,7 @@ def _serve(control: socket.socket, wall_s: float, filter_: linux.Filter | None) 
         cpu_s = usage.ru_utime + usage.ru_stime
         head = frames.ANSWER.pack(status, not events, cpu_s, clock.now() - started_s, length)
         control.sendall(head + buffer[:length])
-        buffer[:length] = zeros[:length]
+        buffer[:length] = bytes(length)
 
 
 def _widen(pipe: int) -> None:

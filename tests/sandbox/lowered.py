@@ -1,0 +1,79 @@
+"""A process of its own that loses rights, then runs hostile programs and prints what came of it as JSON.
+
+usage: python lowered.py REFUSED[,REFUSED...] ACCEPT_LEVEL
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from pathlib import Path
+
+from attacks import ATTACKS
+from host import ATTACK_MODULES, CONTROL, INPUTS, spoken
+
+from appliance.errors import PrerequisiteError
+from appliance.program.sandbox import Limits, Program, Sandbox, linux, policy
+
+# (x86-64, aarch64) numbers of what a container may refuse; prctl 22 is the older way to seccomp.
+_CALLS = {
+    "namespaces": {"unshare": (272, 97), "mount": (165, 40), "pivot_root": (155, 41)},
+    "chroot": {"chroot": (161, 51)},
+    "setuid": {"setresuid": (117, 147), "setuid": (105, 146), "setgroups": (116, 159)},
+    "landlock": {"create": (444, 444), "restrict": (446, 446)},
+    "seccomp": {"seccomp": (317, 277), "prctl": (157, 167)},
+}
+# What may be tried without the filter: loops, memory, nonsense. The other attacks need it, and only the report says so.
+_TAME = (
+    "list that grows",
+    "endless product",
+    "leaves at once",
+    "jumps to nowhere",
+    "kill the parent",
+    "half an answer",
+)
+
+
+def refuse(names: list[str]) -> None:
+    """Lives from now on under a kernel that answers these with EPERM or, for Landlock, as if it knew nothing of it."""
+    column = list(policy.AUDIT_ARCH).index(linux.MACHINE)
+    rules = {}
+    for name in names:
+        error = errno.ENOSYS if name == "landlock" else errno.EPERM
+        for call, numbers in _CALLS[name].items():
+            body = policy.answer(policy.refuse(error))
+            if call == "prctl":
+                is_seccomp = policy._op(policy._IF_EQUAL, 22, if_false=1)
+                body = policy._argument(0) + is_seccomp + body + policy.answer(policy.ALLOW)
+            rules[numbers[column]] = body
+    linux.forbid_new_privileges()
+    linux.Filter(policy.assemble(rules, policy.answer(policy.ALLOW), linux.MACHINE)).load()
+
+
+def main() -> None:
+    refuse([name for name in sys.argv[1].split(",") if name])
+    marker = Path(sys.argv[3])
+    reader = f"def transform(g):\n    return [[7]] if open({str(marker)!r}).read() else g\n"
+    try:
+        sandbox = Sandbox(Limits(cpu_s=0.1), workers=1, preload=ATTACK_MODULES, accept_level=sys.argv[2] or None)
+    except PrerequisiteError as error:
+        print(json.dumps({"refused": str(error)}))
+        return
+    with sandbox:
+        attacks = [a for a in ATTACKS if sandbox.level != "no-seccomp" or a.name in _TAME]
+        order = [Program(source, INPUTS) for a in attacks for source in (a.source, CONTROL)] + [Program(reader, INPUTS)]
+        results = list(sandbox.run(order))
+    rows = {x.name: x.in_force for x in sandbox.report}
+    ends = {
+        a.name: [r.outcome, r.outcome in a.ends, any(g is not None and g.tolist() == [[7]] for g in r.outputs)]
+        for a, r in zip(attacks, results[::2], strict=False)
+    }
+    controls = sorted({spoken(r) for r in results[1::2]})
+    read = any(g is not None and g.tolist() == [[7]] for g in results[-1].outputs)
+    report = {"level": sandbox.level, "rows": rows, "ends": ends, "controls": controls, "read": read}
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
