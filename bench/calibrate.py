@@ -25,13 +25,15 @@ from appliance.machine.coefficients import FITTED, Coefficients
 from appliance.machine.device import Device, device_of_cpu, device_of_gpu
 from appliance.machine.gpu import GIB, Gpu
 from appliance.machine.host import Host
-from appliance.machine.memory import sample_memory, train_memory
+from appliance.machine.memory import sample_memory
 from appliance.machine.pins import Pins, sample_setup, train_setup
 from appliance.machine.speed import optimizer_s, sample_speed, train_step_s
+from appliance.machine.train_memory import train_memory
 
 DATA = Path(__file__).with_name("calibration.json")
 GPU_TIMES = (
-    "train_share", "train_share_turing", "launch_s", "fused_s", "paged_optimizer_s", "nf4_slowdown_float32",
+    "train_share", "train_share_turing", "launch_s",
+    "launch_unsloth_s", "fused_s", "paged_optimizer_s", "nf4_slowdown_float32",
     "nf4_unpack_s", "prefill_share", "decode_share", "decode_step_s", "generate_launch_s",
     "nf4_decode",
 )  # fmt: skip

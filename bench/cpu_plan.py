@@ -23,9 +23,9 @@ from typing import Any
 from appliance.machine.card import load_card
 from appliance.machine.device import device_of_cpu
 from appliance.machine.machine import find_machine
-from appliance.machine.memory import train_memory
 from appliance.machine.pins import Pins, sample_setup, train_setup
 from appliance.machine.speed import sample_speed, train_step_s
+from appliance.machine.train_memory import train_memory
 
 TRAIN_TOKENS = (512, 1536, 4096)
 SAMPLE_PROMPTS = (256, 1024, 3072)
@@ -40,8 +40,9 @@ def model_of(folder: str) -> Any:
     path = Path(__file__).parents[1] / "appliance" / "models" / folder
     if (path / "config.json").is_file():
         return load_causal_lm(path, dtype="float32", device="cpu")
-    from appliance.learn.recipe import Architecture
     from appliance.models.build import fresh_model
+
+    from appliance.learn.recipe import Architecture
 
     return fresh_model(Architecture(), seed=0)
 

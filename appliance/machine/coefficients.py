@@ -29,13 +29,14 @@ class Coefficients:
     sampler_token_mlp: float = 2.0  # activations of the longest prefill, in MLP widths of two bytes
 
     # Time on a GPU: shares of what the data sheet promises, and fixed costs.
-    train_share: float = 0.428
+    train_share: float = 0.441
     train_share_turing: float = 0.138
-    launch_s: float = 0.0058  # per layer and step: kernel launches and Python
-    fused_s: float = 0.104  # per step: launches of the fused kernels
-    paged_optimizer_s: float = 0.195  # per 1e9 trained weights, paged 8-bit state
-    nf4_slowdown_float32: float = 3.9  # unpacked to float32, as bitsandbytes does unless told otherwise
-    nf4_unpack_s: float = 0.0117  # per 1e9 weights and pass
+    launch_s: float = 0.006  # per layer and step: kernel launches and Python
+    launch_unsloth_s: float = 0.0038
+    fused_s: float = 0.117  # per step: launches of the fused kernels
+    paged_optimizer_s: float = 0.186  # per 1e9 trained weights, paged 8-bit state
+    nf4_slowdown_float32: float = 4.18  # unpacked to float32, as bitsandbytes does unless told otherwise
+    nf4_unpack_s: float = 0.00379  # per 1e9 weights and pass
     prefill_share: float = 0.572
     decode_share: float = 0.95  # of the bandwidth
     decode_step_s: float = 0.00274

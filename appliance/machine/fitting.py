@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 
 from appliance.machine.card import ModelCard
 from appliance.machine.device import Device
-from appliance.machine.memory import TrainMemory, train_memory
 from appliance.machine.pins import Pins, train_setup
 from appliance.machine.setup import TrainSetup
+from appliance.machine.train_memory import TrainMemory, train_memory
 
 HEADROOM = 0.08
 """Kept free where the plan chooses by itself: the model is right within a few percent, the allocator fragments the rest."""

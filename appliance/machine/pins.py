@@ -41,6 +41,7 @@ class Pins(BaseModel):
     gpu_memory_utilization: float | None = Field(None, gt=0, le=1)
     attention: Literal["flash", "sdpa", "eager"] | None = None
     quantized_compute: Literal["float32", "native"] | None = None
+    trainer: Literal["peft", "unsloth"] | None = None
     engine: Literal["vllm", "transformers"] | None = None
     views: int | None = Field(None, ge=1, le=512)
     samples_per_view: int | None = Field(None, ge=1, le=512)
@@ -110,6 +111,7 @@ def train_setup(card: ModelCard, device: Device, pins: Pins) -> TrainSetup:
         all_linear=card.is_tiny if pins.lora_targets is None else pins.lora_targets == "all",
         optimizer=pins.optimizer or "adamw_torch_fused",
         attention=pins.attention or native_attention(card, device),
+        trainer=(pins.trainer or "peft") if device.is_gpu else "peft",
         quantized_compute=pins.quantized_compute or "float32",
         is_packed=not device.is_gpu,
     )

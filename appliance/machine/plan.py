@@ -7,7 +7,8 @@ from typing import Any
 
 from appliance.machine.choice import Choice
 from appliance.machine.costs import Costs
-from appliance.machine.memory import SampleMemory, TrainMemory
+from appliance.machine.memory import SampleMemory
+from appliance.machine.train_memory import TrainMemory
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ ATTENTIONS = ("flash", "sdpa", "eager")
 @dataclass(frozen=True)
 class TrainSetup:
     """attention: flash (FlashAttention 2), sdpa (torch's fused kernels), eager (scores are held). num_split: cards over
-    which the layers of one copy are split. all_linear: adapters on the MLP too, not only on q, k, v, o. quantized_compute:
+    which the layers of one copy are split. trainer: peft (a plain loop) or unsloth, whose kernels launch less and whose
+    checkpoints stand in host memory. all_linear: adapters on the MLP too, not only on q, k, v, o. quantized_compute:
     float32 (bitsandbytes' own default) or native, the dtype. is_packed: rows of a batch are full, so that no mask is needed."""
 
     dtype: str = "bfloat16"
@@ -27,6 +28,7 @@ class TrainSetup:
     all_linear: bool = False
     optimizer: str = "adamw_torch_fused"
     attention: str = "flash"
+    trainer: str = "peft"
     num_split: int = 1
     quantized_compute: str = "float32"
     is_packed: bool = False

@@ -31,8 +31,10 @@ def train_step_s(
     work_s = _train_work_s(card, setup, device, length, k) * setup.micro_batch
     if not device.is_gpu:
         return setup.micro_batch * length * k.cpu_token_s * _cpu_depth(card) + work_s
-    fixed_s = card.num_layers * k.launch_s
-    fixed_s += k.fused_s if setup.fused_loss else 0.0
+    if setup.trainer == "unsloth":
+        fixed_s = card.num_layers * k.launch_unsloth_s
+    else:
+        fixed_s = card.num_layers * k.launch_s + (k.fused_s if setup.fused_loss else 0.0)
     fixed_s += optimizer_s(card, setup, device, k)
     if setup.quantization != "none":
         passes = 3 if setup.gradient_checkpointing else 2
@@ -55,9 +57,14 @@ def _train_work_s(card: ModelCard, setup: TrainSetup, device: Device, length: fl
     again = 1 if setup.gradient_checkpointing else 0
     matrices = forward * (3 if setup.full_finetune or card.is_tiny else 2)
     total = matrices + forward * again + attention * (3.5 + again)
-    is_float32 = setup.quantization != "none" and setup.quantized_compute == "float32" and device.is_gpu
-    slowdown = k.nf4_slowdown_float32 if is_float32 else 1.0
+    slowdown = k.nf4_slowdown_float32 if _computes_in_float32(setup, device) else 1.0
     return total * slowdown / (device.tflops(setup.dtype) * TERA * _train_share(device, k))
+
+
+def _computes_in_float32(setup: TrainSetup, device: Device) -> bool:
+    """Quantised weights that are unpacked to float32, as bitsandbytes does unless told otherwise; unsloth tells it."""
+    is_left_alone = setup.quantized_compute == "float32" and setup.trainer == "peft"
+    return setup.quantization != "none" and is_left_alone and device.is_gpu
 
 
 def _train_share(device: Device, k: Coefficients) -> float:

@@ -14,13 +14,14 @@ from appliance.machine.gpu import GIB, Gpu, select_visible
 from appliance.machine.host import Host
 from appliance.machine.lengths import TaskLength, TaskLengths
 from appliance.machine.machine import Machine
-from appliance.machine.memory import sample_memory, train_memory
+from appliance.machine.memory import sample_memory
 from appliance.machine.pins import Pins, sample_setup, train_setup
 from appliance.machine.platforms import Platform
 from appliance.machine.request import SizingRequest
 from appliance.machine.setup import TrainSetup
 from appliance.machine.sizing import size
 from appliance.machine.speed import sample_speed, train_step_s
+from appliance.machine.train_memory import train_memory
 
 MODELS = st.sampled_from([*SHIPPED.values(), load_card("arc-mini")])
 SPECS = st.sampled_from(CARDS)
