@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from appliance.machine.card import ModelCard
 from appliance.machine.device import Device
 from appliance.machine.lengths import TaskLength
-from appliance.machine.setup import SampleSetup, TrainSetup
+from appliance.machine.setups import SampleSetup, TrainSetup
 from appliance.machine.speed import load_s, sample_speed, train_step_s
 from appliance.machine.train_memory import TrainMemory, train_memory
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from appliance.machine.card import ModelCard
 from appliance.machine.device import Device
 from appliance.machine.pins import Pins, train_setup
-from appliance.machine.setup import TrainSetup
+from appliance.machine.setups import TrainSetup
 from appliance.machine.train_memory import TrainMemory, train_memory
 
 HEADROOM = 0.08

@@ -11,7 +11,7 @@ from appliance.machine.card import ModelCard
 from appliance.machine.coefficients import FITTED, Coefficients
 from appliance.machine.device import Device
 from appliance.machine.gpu import GIB
-from appliance.machine.setup import BYTES_OF, SampleSetup
+from appliance.machine.setups import BYTES_OF, SampleSetup
 
 PACKED_BYTES = {"nf4": 0.5 + 0.127 / 8, "int8": 1.0}
 """Of one weight. nf4: four bits and the doubly quantised scale of its block of 64 (QLoRA, arXiv 2305.14314)."""

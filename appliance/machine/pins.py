@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from appliance.errors import UsageError
 from appliance.machine.card import ModelCard
 from appliance.machine.device import Device
-from appliance.machine.setup import SampleSetup, TrainSetup
+from appliance.machine.setups import SampleSetup, TrainSetup
 
 _SPELLINGS = {
     "dtype": {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32"},

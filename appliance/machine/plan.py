@@ -16,6 +16,7 @@ class TrainPlan:
     """memory_gib: peak of tensors on the fullest card; context_gib comes on top. seconds_per_step: of one optimizer step at
     the longest length, typical_seconds_per_step at the mean length of the tasks."""
 
+    trainer: Choice[str]
     dtype: Choice[str]
     quantization: Choice[str]
     max_seq_tokens: Choice[int]
@@ -82,6 +83,30 @@ class Plan:
     @property
     def fits(self) -> bool:
         return self.train.fits and self.sample.fits
+
+    def to_settings(self) -> dict[str, Any]:
+        """The plan as dotted keys of the run's settings (see config.py), to be laid under what the user sets."""
+        train, sample = self.train, self.sample
+        setup = self.costs.train
+        values: dict[str, Any] = {
+            "model.engine": sample.engine.value,
+            "model.trainer": train.trainer.value,
+            "train.enabled": train.steps_per_task.value > 0,
+            "train.method": "full" if train.full_finetune.value else "lora",
+            "train.max_steps": max(1, train.steps_per_task.value),
+            "train.max_seq_tokens": max(128, train.max_seq_tokens.value),
+            "train.tokens_per_step": max(256, setup.micro_batch * setup.max_seq_tokens),
+            "sample.views": sample.views.value,
+            "sample.samples_per_view": sample.samples_per_view.value,
+            "run.workers": min(64, self.workers.value),
+        }
+        if not train.full_finetune.value:
+            values["train.rank"] = train.lora_rank.value
+        if self.costs.device.is_gpu:  # on a CPU the engine decides between float32 and autocast by itself
+            values["model.dtype"] = train.dtype.value
+        if sample.samples_per_view.value > 1:
+            values["sample.temperature"] = 1.0
+        return values
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; each choice as {"value", "reason"}."""

@@ -33,7 +33,10 @@ def _run(plan: Plan) -> Panel:
     _row(table, "workers", plan.workers)
     _row(table, "threads", plan.threads)
     per_task = f"quick {time.quick_s:.3g} s, training {time.train_s:.3g} s, sampling {time.sample_s:.3g} s a task"
-    late = " (past the budget)" if time.total_s > time.budget_s * 1.001 else ""
+    left_s = time.budget_s - time.total_s
+    late = " (past the budget)" if left_s < -0.001 * time.budget_s else ""
+    if left_s >= 0.05 * time.budget_s:
+        per_task += f"; {format_duration(left_s)} are left for the least certain tasks"
     total = f"{format_duration(time.total_s)} of {format_duration(time.budget_s)}{late}"
     table.add_row("time", total, f"{time.num_tasks} tasks; {per_task}")
     return Panel(table, title="run", title_align="left")

@@ -33,6 +33,9 @@ def train_plan(
         return "pinned" if pin is not None else otherwise
 
     return TrainPlan(
+        trainer=Choice(
+            setup.trainer, why(pins.trainer, "a plain loop, reused from task to task: no start-up for each")
+        ),
         dtype=Choice(setup.dtype, why(pins.dtype, _dtype_reason(setup.dtype, device))),
         quantization=Choice(setup.quantization, why(pins.quantization, _quantization_reason(card, fitted, room_gib))),
         max_seq_tokens=Choice(

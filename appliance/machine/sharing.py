@@ -12,7 +12,7 @@ from appliance.machine.gpu import GIB
 from appliance.machine.memory import SampleMemory, kv_bytes_per_token, sample_memory
 from appliance.machine.pins import Pins, sample_setup
 from appliance.machine.request import SizingRequest
-from appliance.machine.setup import SampleSetup
+from appliance.machine.setups import SampleSetup
 
 MOST_SEQUENCES = 255
 """256, vLLM's own default, ended in illegal memory accesses on several cards (arc24, arc25)."""

@@ -18,23 +18,15 @@ from appliance.machine.fitting import Fitted, fit_training
 from appliance.machine.gpu import GIB
 from appliance.machine.machine import Machine
 from appliance.machine.memory import SampleMemory
-from appliance.machine.pins import Pins
-from appliance.machine.plan import Plan, SamplePlan, TimePlan
+from appliance.machine.pacing import pace
+from appliance.machine.plan import Plan, SamplePlan
 from appliance.machine.reasons import gib, train_plan
 from appliance.machine.request import SizingRequest
 from appliance.machine.sharing import fit_sampling, samples_per_view
 from appliance.machine.speed import sample_speed
 
-QUICK_VIEWS = 2
-TRAIN_SHARE = 0.65
-"""Of a task's time goes to training, the rest to sampling: published runs spent 60-75 % on it (3 h 55 of 5 h 44; 28 of 76 s
-in the winner's log, where answers ended early)."""
-FEWEST_STEPS = 8
-MOST_STEPS = 400
 USEFUL_STEPS = 32
-VIEWS = (128, 64, 32, 16, 8, 4, 2, 1)
-MOST_VIEWS = 32
-"""Votes are flat past 32 candidates (arc24)."""
+"""A larger model that gets fewer steps a task is no better than a smaller one that gets more."""
 
 
 def size(machine: Machine, cards: Sequence[ModelCard], request: SizingRequest) -> Plan:
@@ -71,8 +63,9 @@ def size_one(machine: Machine, card: ModelCard, request: SizingRequest) -> Plan:
     if fitted.setup.num_split > 1:
         workers = Choice(1, f"one copy is split over {fitted.setup.num_split} cards")
     draft = fit_sampling(card, device, request, fitted, room_gib=room_gib)
+    samples = samples_per_view(card, request.pins)
     costs = Costs(card, device, fitted.setup, draft.setup, draft.memory.kv_tokens, request.correction)
-    steps, views, time = _schedule(card, costs, request, fitted.fits, workers.value)
+    steps, views, time = pace(costs, request, trains=fitted.fits, samples=samples.value, workers=workers.value)
     lengths = request.lengths
     speed = sample_speed(
         card,
@@ -88,7 +81,7 @@ def size_one(machine: Machine, card: ModelCard, request: SizingRequest) -> Plan:
         gpu_memory_utilization=draft.share,
         max_num_seqs=draft.max_num_seqs,
         views=views,
-        samples_per_view=samples_per_view(card, request.pins),
+        samples_per_view=samples,
         memory=draft.memory,
         fits=draft.memory.fits,
         tokens_per_second=speed.tokens_per_second / request.correction.sample_time,
@@ -140,75 +133,12 @@ def _workers(machine: Machine, card: ModelCard, request: SizingRequest) -> tuple
     return Choice(count, reason), Choice(threads_each, why), device_of_cpu(host, threads_each)
 
 
-def _schedule(
-    card: ModelCard, costs: Costs, request: SizingRequest, trains: bool, workers: int
-) -> tuple[Choice[int], Choice[int], TimePlan]:
-    """Steps and views per task from the time that each task may take on the mean."""
-    tasks, pins = request.lengths.tasks, request.pins
-    num = max(1, len(tasks))
-    load_s = costs.load_s()
-    reserve_s = min(request.reserve_s, 0.1 * request.budget_s)
-    free_s = max(0.0, request.budget_s - reserve_s - load_s) * workers
-    quick_s = sum(costs.sample_s(t, QUICK_VIEWS) for t in tasks) / num
-    left_s = max(0.0, free_s / num - quick_s)
-    step_s = sum(costs.step_s(t.lesson_tokens) for t in tasks) / num
-    steps = _steps(pins, trains, left_s, step_s)
-    train_s = steps.value * step_s
-    samples = samples_per_view(card, pins).value
-    views = _views(pins, costs, request, samples, max(0.0, left_s - train_s))
-    sample_s = sum(costs.sample_s(t, views.value, samples_per_view=samples) for t in tasks) / num
-    window = min(costs.train.max_seq_tokens, costs.sample.max_seq_tokens)
-    total_s = load_s + reserve_s + (quick_s + train_s + sample_s) * num / workers
-    time = TimePlan(
-        request.budget_s,
-        reserve_s,
-        load_s,
-        quick_s,
-        train_s,
-        sample_s,
-        total_s,
-        len(tasks),
-        request.lengths.num_within(window),
-    )
-    return steps, views, time
-
-
-def _steps(pins: Pins, trains: bool, left_s: float, step_s: float) -> Choice[int]:
-    if pins.steps_per_task is not None:
-        return Choice(pins.steps_per_task, "pinned")
-    if not trains:
-        return Choice(0, "training does not fit the memory; the model answers as it is")
-    affordable = int(TRAIN_SHARE * left_s / step_s) if step_s > 0 else MOST_STEPS
-    if affordable < FEWEST_STEPS:
-        return Choice(
-            0,
-            f"{left_s:.3g} s a task pay for {affordable} steps of {step_s:.3g} s; fewer than {FEWEST_STEPS} teach nothing",
-        )
-    if affordable > MOST_STEPS:
-        return Choice(MOST_STEPS, f"time allows {affordable}; published runs gain nothing past about {MOST_STEPS}")
-    return Choice(affordable, f"{TRAIN_SHARE:.0%} of {left_s:.3g} s a task at {step_s:.3g} s a step")
-
-
-def _views(pins: Pins, costs: Costs, request: SizingRequest, samples: int, left_s: float) -> Choice[int]:
-    if pins.views is not None:
-        return Choice(pins.views, "pinned")
-    tasks = request.lengths.tasks
-    for views in VIEWS:
-        if views > MOST_VIEWS:
-            continue
-        cost_s = sum(costs.sample_s(t, views, samples_per_view=samples) for t in tasks) / max(1, len(tasks))
-        if cost_s <= left_s:
-            limit = "; votes are flat past it" if views == MOST_VIEWS else ""
-            return Choice(views, f"{cost_s:.3g} s of the {left_s:.3g} s that a task has left{limit}")
-    return Choice(QUICK_VIEWS, f"{left_s:.3g} s a task pay for no view more than the quick pass")
-
-
 def _merit(plan: Plan, card: ModelCard) -> tuple[bool, bool, bool, int]:
-    """Fits at all, finishes in time, has time for training that helps; then the more parameters the better. Where nothing
-    fits or finishes, the smaller model comes first."""
+    """Fits at all, finishes in time, has time for training that helps; then the more parameters the better. Among models
+    that have not, the smaller one comes first: it gets more steps."""
     in_time = plan.time.total_s <= plan.time.budget_s * 1.001
-    useful = plan.fits and in_time and plan.train.steps_per_task.value >= min(USEFUL_STEPS, MOST_STEPS)
-    return plan.fits, plan.fits and in_time, useful, card.params if plan.fits and in_time else -card.params
+    useful = plan.fits and in_time and plan.train.steps_per_task.value >= USEFUL_STEPS
+    return plan.fits, plan.fits and in_time, useful, card.params if useful else -card.params
 
 
 def _verdict(plan: Plan) -> str:

@@ -12,7 +12,7 @@ from appliance.machine.card import ModelCard
 from appliance.machine.coefficients import FITTED, Coefficients
 from appliance.machine.device import Device
 from appliance.machine.memory import kv_bytes_per_token, weights_bytes
-from appliance.machine.setup import SampleSetup, TrainSetup
+from appliance.machine.setups import SampleSetup, TrainSetup
 
 TERA = 1e12
 CPU_THREAD_GAIN = 0.9

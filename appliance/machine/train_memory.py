@@ -13,7 +13,7 @@ from appliance.machine.coefficients import FITTED, Coefficients
 from appliance.machine.device import Device
 from appliance.machine.gpu import GIB
 from appliance.machine.memory import PACKED_BYTES
-from appliance.machine.setup import BYTES_OF, TrainSetup
+from appliance.machine.setups import BYTES_OF, TrainSetup
 
 _STATE_BYTES = {"adamw_8bit": 2, "paged_adamw_8bit": 0, "sgd": 0}
 """Optimizer state per trained weight; paged state lives in host memory. adamw_torch_fused keeps two of the weight's size."""

@@ -18,7 +18,7 @@ from appliance.machine.memory import sample_memory
 from appliance.machine.pins import Pins, sample_setup, train_setup
 from appliance.machine.platforms import Platform
 from appliance.machine.request import SizingRequest
-from appliance.machine.setup import TrainSetup
+from appliance.machine.setups import TrainSetup
 from appliance.machine.sizing import size
 from appliance.machine.speed import sample_speed, train_step_s
 from appliance.machine.train_memory import train_memory

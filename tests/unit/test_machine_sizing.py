@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from appliance.config import Layer, resolve
 from appliance.errors import UsageError
 from appliance.machine import plan_cli
 from appliance.machine.card import SHIPPED, load_card
@@ -154,6 +155,14 @@ def test_a_probe_corrects_time_and_memory() -> None:
 def test_a_mad_probe_is_cut_to_a_sane_range() -> None:
     costs = plan("T4", "Qwen2.5-0.5B").costs
     assert costs.corrected_by(Probe(1000, train_step_s=1e9)).correction.train_time == 20.0
+
+
+@pytest.mark.parametrize(("gpu", "model"), [("none", "arc-mini"), ("T4x2", "Qwen2.5-1.5B"), ("L4x4", "Llama-3.1-8B")])
+def test_a_plan_is_legal_as_settings_of_a_run(gpu: str, model: str) -> None:
+    best = plan(gpu, model)
+    found = resolve([Layer("plan", best.to_settings())])
+    assert found.run.workers == best.workers.value
+    assert found.train.method == ("full" if best.train.full_finetune.value else "lora")
 
 
 def cli(*words: str) -> Any:
