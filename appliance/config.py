@@ -147,7 +147,7 @@ def resolve(layers: Iterable[Layer]) -> Settings:
     if faults:
         raise UsageError(
             "; ".join(faults),
-            expected="keys and values listed by: appliance submit --help-settings",
+            expected="the keys that `appliance settings` lists",
             remedy="correct them",
         )
     return settings

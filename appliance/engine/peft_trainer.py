@@ -27,6 +27,7 @@ NUM_CHECK_LESSONS = 8
 WARMUP_SHARE = 0.1
 FINAL_RATE_SHARE = 0.1
 RECORD_FILE = "appliance.json"
+MIN_STEPS_TO_PROJECT = 3
 
 
 class PeftTrainer:
@@ -88,10 +89,9 @@ class PeftTrainer:
         loss_before = self._check_loss(check_rows)
         self.model.train()
         num_steps = 0
-        ends_s = deadline.at_s
         while num_steps < settings.max_steps and not deadline.is_past():
-            spent = (deadline.clock.now() - began_s) / max(ends_s - began_s, 1e-9)
-            rate = settings.learning_rate * _rate_share(max(spent, num_steps / settings.max_steps))
+            spent = (deadline.clock.now() - began_s) / max(deadline.at_s - began_s, 1e-9)
+            rate = settings.learning_rate * _rate_share(_progress(num_steps, settings.max_steps, spent))
             rows = _pack(stream, settings, pad_id=self._pad_id)
             if rows.num_targets() == 0:
                 break  # the lessons came to an end
@@ -316,6 +316,15 @@ def _pack(lessons: Iterator[TokenSequence], settings: TuneSettings, *, pad_id: i
 
     plan = plan_rows(lengths(), row_tokens=settings.row_tokens, num_rows=settings.rows_per_step, max_misses=2)
     return fill_rows(taken, plan, row_tokens=settings.row_tokens, pad_id=pad_id)
+
+
+def _progress(num_steps: int, max_steps: int, spent: float) -> float:
+    """Share of the training that is behind us: by steps, unless the time (share `spent`) is going to run out first.
+
+    So a training that its steps bound gives the same weights however fast the machine is.
+    """
+    is_time_bound = num_steps >= MIN_STEPS_TO_PROJECT and num_steps < spent * max_steps
+    return spent if is_time_bound else num_steps / max_steps
 
 
 def _rate_share(progress: float) -> float:

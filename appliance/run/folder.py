@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from appliance.arc.atomic import write_atomic
-from appliance.errors import PrerequisiteError, UsageError
+from appliance.errors import ApplianceError, PrerequisiteError, UsageError
 from appliance.run.journal import Journal
 
 
@@ -62,22 +62,34 @@ def open_run(out: Path, *, identity: str, is_fresh: bool) -> tuple[RunFolder, Jo
             expected="one run per folder",
             remedy="wait for it, or pass another --out",
         ) from None
-    if is_fresh:
-        for path in folder.run.iterdir():
-            if path.name == "lock":
-                continue
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    try:
+        if is_fresh:
+            _empty(folder.run)
+        journal = _open_journal(folder, identity)
+    except ApplianceError:
+        lock.close()
+        raise
+    (folder.run / "adapters").mkdir(exist_ok=True)
+    (folder.run / "logs").mkdir(exist_ok=True)
+    return folder, journal, lock
+
+
+def _open_journal(folder: RunFolder, identity: str) -> Journal:
     journal = Journal(folder.journal)
     was = journal.fact("identity")
     if was not in (None, identity):
         journal.close()
-        lock.close()
         raise UsageError(
-            f"{out} holds a run with other tasks or settings",
+            f"{folder.out} holds a run with other tasks or settings",
             expected="the same tasks, model and settings (time, workers and floors may change)",
             remedy="pass another --out, or --fresh to begin anew",
         )
     journal.put_fact("identity", identity)
-    (folder.run / "adapters").mkdir(exist_ok=True)
-    (folder.run / "logs").mkdir(exist_ok=True)
-    return folder, journal, lock
+    return journal
+
+
+def _empty(folder: Path) -> None:
+    """Remove what an earlier run left, but not the lock that is held."""
+    for path in folder.iterdir():
+        if path.name != "lock":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()

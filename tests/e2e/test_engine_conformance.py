@@ -1,0 +1,302 @@
+"""What every Trainer and Sampler must do, run on the real engines with a real tiny model on the CPU."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from appliance.arc.encode import get_encoder
+from appliance.arc.prompt import get_style
+from appliance.arc.source import load_tasks
+from appliance.arc.task import Task
+from appliance.clock import Deadline, SystemClock
+from appliance.engine.base import NotTuned, Request, Tuned, TuneSettings
+from appliance.engine.loss import answer_loss
+from appliance.engine.model import load_causal_lm, weights_sha
+from appliance.engine.packing import TokenSequence, fill_rows, plan_rows
+from appliance.engine.peft_trainer import PeftTrainer
+from appliance.engine.tokens import Codec
+from appliance.engine.transformers_sampler import TransformersSampler
+from appliance.errors import InputError
+from appliance.solve.transduce import Language, LessonPlan, lessons
+
+pytestmark = pytest.mark.engine
+torch = pytest.importorskip("torch")
+
+SETTINGS = TuneSettings(rank=8, alpha=8, max_steps=30, row_tokens=64, rows_per_step=8, learning_rate=5e-3)
+VARIANTS = {
+    "lora-rslora": SETTINGS,
+    "lora-plain": replace(SETTINGS, rslora=False, alpha=16),
+    "lora-checkpointed": replace(SETTINGS, gradient_checkpointing=True),
+    "full": replace(SETTINGS, method="full", learning_rate=1e-3),
+}
+
+
+@pytest.fixture(scope="module")
+def language(tiny_model: Path) -> Language:
+    return Language(get_style("grid-tokens-v1"), get_encoder("grid-tokens"), Codec.load(tiny_model), 2048)
+
+
+@pytest.fixture(scope="module")
+def task(challenges: Path) -> Task:
+    return load_tasks(str(challenges)).tasks[0]
+
+
+def trainer_on(folder: Path, *, autocast: str | None = None) -> PeftTrainer:
+    model = load_causal_lm(folder, dtype="float32", device="cpu")
+    return PeftTrainer(model, pad_id=0, base_sha=weights_sha(folder), autocast_dtype=autocast)
+
+
+def lessons_of(task: Task, language: Language, seed: int = 0) -> Iterator[TokenSequence]:
+    return lessons(task, language, np.random.default_rng(seed), max_tokens=64, plan=LessonPlan())
+
+
+def in_seconds(seconds: float) -> Deadline:
+    clock = SystemClock()
+    return Deadline(clock.now() + seconds, clock)
+
+
+def logits_of(model: Any, prompt: tuple[int, ...]) -> Any:
+    with torch.inference_mode():
+        return model(input_ids=torch.tensor([prompt]), use_cache=False).logits[0, -1].float()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_training_lowers_the_loss_and_changes_the_answers(
+    name: str, tiny_model: Path, language: Language, task: Task, tmp_path: Path
+) -> None:
+    trainer = trainer_on(tiny_model)
+    prompt = language.prompt_ids(task, 0)
+    before = logits_of(trainer.model, prompt)
+    outcome = trainer.tune(
+        lessons_of(task, language), VARIANTS[name], adapter_dir=tmp_path / "a", deadline=in_seconds(60), seed=1
+    )
+    assert isinstance(outcome, Tuned)
+    assert outcome.loss_after < outcome.loss_before
+    assert outcome.adapter_sha == weights_sha(tmp_path / "a")
+    assert (logits_of(trainer.model, prompt) - before).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_reset_gives_the_untrained_model_back_to_the_bit(
+    name: str, tiny_model: Path, language: Language, task: Task, tmp_path: Path
+) -> None:
+    trainer = trainer_on(tiny_model)
+    prompt = language.prompt_ids(task, 0)
+    before = logits_of(trainer.model, prompt)
+    for seed in (1, 2):
+        trainer.tune(
+            lessons_of(task, language), VARIANTS[name], adapter_dir=tmp_path / "a", deadline=in_seconds(60), seed=seed
+        )
+        with trainer.merged():
+            pass
+        trainer.reset()
+        assert torch.equal(logits_of(trainer.model, prompt), before)
+
+
+def test_one_task_after_another_gives_the_same_adapter_as_alone(
+    tiny_model: Path, language: Language, challenges: Path, tmp_path: Path
+) -> None:
+    first, second = load_tasks(str(challenges)).tasks[:2]
+
+    def train(trainer: PeftTrainer, task: Task, name: str) -> str:
+        outcome = trainer.tune(
+            lessons_of(task, language), SETTINGS, adapter_dir=tmp_path / name, deadline=in_seconds(60), seed=5
+        )
+        assert isinstance(outcome, Tuned)
+        return outcome.adapter_sha
+
+    busy = trainer_on(tiny_model)
+    train(busy, first, "first")
+    assert train(busy, second, "second") == train(trainer_on(tiny_model), second, "alone")
+
+
+def test_a_saved_adapter_loads_back_to_the_same_answers(
+    tiny_model: Path, language: Language, task: Task, tmp_path: Path
+) -> None:
+    trainer = trainer_on(tiny_model)
+    prompt = language.prompt_ids(task, 0)
+    trainer.tune(lessons_of(task, language), SETTINGS, adapter_dir=tmp_path / "a", deadline=in_seconds(60), seed=1)
+    trained = logits_of(trainer.model, prompt)
+    fresh = trainer_on(tiny_model)
+    fresh.load(tmp_path / "a", SETTINGS)
+    assert torch.equal(logits_of(fresh.model, prompt), trained)
+
+
+def test_an_adapter_of_another_base_is_refused(
+    tiny_model: Path, language: Language, task: Task, tmp_path: Path
+) -> None:
+    trainer = trainer_on(tiny_model)
+    trainer.tune(lessons_of(task, language), SETTINGS, adapter_dir=tmp_path / "a", deadline=in_seconds(60), seed=1)
+    model = load_causal_lm(tiny_model, dtype="float32", device="cpu")
+    other = PeftTrainer(model, pad_id=0, base_sha="0" * 64, autocast_dtype=None)
+    with pytest.raises(InputError, match="trained on base"):
+        other.load(tmp_path / "a", SETTINGS)
+
+
+def test_the_adapter_file_holds_the_adapter_alone(
+    tiny_model: Path, language: Language, task: Task, tmp_path: Path
+) -> None:
+    trainer = trainer_on(tiny_model)
+    trainer.tune(lessons_of(task, language), SETTINGS, adapter_dir=tmp_path / "a", deadline=in_seconds(60), seed=1)
+    sides = [(64, 64)] * 4 + [(64, 128)] * 2 + [(128, 64)]
+    expected = 2 * SETTINGS.rank * sum(a + b for a, b in sides) * 4  # two layers x rank x (in + out) x float32
+    written = (tmp_path / "a" / "adapter_model.safetensors").stat().st_size
+    assert expected <= written <= expected + 8192
+
+
+def test_no_time_means_not_tuned_with_a_reason(
+    tiny_model: Path, language: Language, task: Task, tmp_path: Path
+) -> None:
+    outcome = trainer_on(tiny_model).tune(
+        lessons_of(task, language), SETTINGS, adapter_dir=tmp_path / "a", deadline=in_seconds(-1), seed=1
+    )
+    assert isinstance(outcome, NotTuned)
+    assert "time" in outcome.reason
+    assert not (tmp_path / "a").exists()
+
+
+def test_no_lesson_means_not_tuned(tiny_model: Path, tmp_path: Path) -> None:
+    outcome = trainer_on(tiny_model).tune(
+        iter(()), SETTINGS, adapter_dir=tmp_path / "a", deadline=in_seconds(5), seed=1
+    )
+    assert isinstance(outcome, NotTuned)
+
+
+def test_divergence_is_reported_and_undone(tiny_model: Path, language: Language, task: Task, tmp_path: Path) -> None:
+    trainer = trainer_on(tiny_model)
+    prompt = language.prompt_ids(task, 0)
+    before = logits_of(trainer.model, prompt)
+    wild = replace(VARIANTS["full"], learning_rate=1e30, max_steps=5)
+    outcome = trainer.tune(
+        lessons_of(task, language), wild, adapter_dir=tmp_path / "a", deadline=in_seconds(30), seed=1
+    )
+    assert isinstance(outcome, NotTuned)
+    assert "loss" in outcome.reason
+    assert torch.equal(logits_of(trainer.model, prompt), before)
+
+
+def test_packed_rows_give_the_loss_of_separate_sequences(tiny_model: Path, language: Language, task: Task) -> None:
+    model = load_causal_lm(tiny_model, dtype="float32", device="cpu")
+    sequences = list(itertools.islice(lessons_of(task, language), 6))
+    lengths = [len(s) for s in sequences]
+    rows = fill_rows(sequences, plan_rows(lengths, row_tokens=200, num_rows=3), row_tokens=200, pad_id=0)
+    single = [fill_rows([s], [[0]], row_tokens=len(s), pad_id=0) for s in sequences]
+    with torch.inference_mode():
+        packed = float(answer_loss(model, rows, device="cpu")) * rows.num_targets()
+        separate = sum(float(answer_loss(model, r, device="cpu")) * r.num_targets() for r in single)
+    assert packed == pytest.approx(separate, rel=1e-5)
+
+
+def sampler_of(model: Any, batch_tokens: int = 4096) -> TransformersSampler:
+    return TransformersSampler(lambda: model, pad_id=0, stop_ids=(2,), batch_tokens=batch_tokens)
+
+
+def greedy_by_hand(model: Any, prompt: tuple[int, ...], max_new_tokens: int) -> tuple[tuple[int, ...], float]:
+    """Greedy decoding without cache, padding or batch: the slow truth."""
+    ids, logprob = list(prompt), 0.0
+    for _ in range(max_new_tokens):
+        logs = logits_of(model, tuple(ids)).log_softmax(-1)
+        token = int(logs.argmax())
+        logprob += float(logs[token])
+        ids.append(token)
+        if token == 2:
+            return tuple(ids[len(prompt) : -1]), logprob
+    return tuple(ids[len(prompt) :]), logprob
+
+
+def test_greedy_answers_and_logprobs_equal_decoding_by_hand(
+    tiny_model: Path, language: Language, challenges: Path
+) -> None:
+    model = load_causal_lm(tiny_model, dtype="float32", device="cpu")
+    prompts = [language.prompt_ids(t, 0) for t in load_tasks(str(challenges))]
+    prompts = [p[: 10 + 7 * i] for i, p in enumerate(prompts)]  # of different lengths
+    requests = [Request(p, max_new_tokens=12) for p in prompts]
+    found = {c.request_index: c for batch in sampler_of(model).sample(requests, deadline=in_seconds(60)) for c in batch}
+    assert sorted(found) == list(range(len(prompts)))
+    for i, prompt in enumerate(prompts):
+        ids, logprob = greedy_by_hand(model, prompt, 12)
+        assert found[i].ids == ids
+        assert found[i].logprob == pytest.approx(logprob, abs=1e-3)
+
+
+def test_answers_do_not_depend_on_the_batch(tiny_model: Path, language: Language, challenges: Path) -> None:
+    model = load_causal_lm(tiny_model, dtype="float32", device="cpu")
+    requests = [Request(language.prompt_ids(t, 0), max_new_tokens=20) for t in load_tasks(str(challenges))]
+
+    def answers(batch_tokens: int) -> dict[int, tuple[int, ...]]:
+        batches = sampler_of(model, batch_tokens).sample(requests, deadline=in_seconds(60))
+        return {c.request_index: c.ids for batch in batches for c in batch}
+
+    assert answers(80) == answers(100_000)
+
+
+def test_sampling_gives_n_answers_the_same_for_the_same_seed(tiny_model: Path, language: Language, task: Task) -> None:
+    model = load_causal_lm(tiny_model, dtype="float32", device="cpu")
+
+    def answers(seed: int) -> list[tuple[int, ...]]:
+        request = Request(language.prompt_ids(task, 0), max_new_tokens=16, num_samples=6, temperature=1.0, seed=seed)
+        return [c.ids for batch in sampler_of(model).sample([request], deadline=in_seconds(60)) for c in batch]
+
+    assert len(answers(1)) == 6
+    assert len(set(answers(1))) > 1
+    assert answers(1) == answers(1)
+    assert answers(1) != answers(2)
+
+
+def test_sampling_leaves_the_global_generator_alone(tiny_model: Path, language: Language, task: Task) -> None:
+    model = load_causal_lm(tiny_model, dtype="float32", device="cpu")
+    request = Request(language.prompt_ids(task, 0), max_new_tokens=4, num_samples=2, temperature=1.0)
+    state = torch.random.get_rng_state()
+    list(sampler_of(model).sample([request], deadline=in_seconds(60)))
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_a_past_deadline_gives_nothing_rather_than_half_answers(
+    tiny_model: Path, language: Language, task: Task
+) -> None:
+    model = load_causal_lm(tiny_model, dtype="float32", device="cpu")
+    request = Request(language.prompt_ids(task, 0), max_new_tokens=500)
+    assert list(sampler_of(model).sample([request], deadline=in_seconds(-1))) == []
+
+
+@pytest.mark.parametrize("autocast", [None, "bfloat16"])
+def test_the_merged_model_answers_as_the_adapter_does(
+    autocast: str | None, tiny_model: Path, language: Language, task: Task, tmp_path: Path
+) -> None:
+    trainer = trainer_on(tiny_model, autocast=autocast)
+    prompt = language.prompt_ids(task, 0)
+    base = logits_of(trainer.model, prompt)
+    trainer.tune(lessons_of(task, language), SETTINGS, adapter_dir=tmp_path / "a", deadline=in_seconds(60), seed=1)
+    adapted = logits_of(trainer.model, prompt)
+    with trainer.merged() as merged:
+        found = logits_of(merged, prompt)
+    assert (adapted - base).abs().max() > 0.05
+    assert (found - adapted).abs().max() < (0.05 if autocast else 1e-4)
+
+
+def test_lessons_and_prompts_render_alike(language: Language, task: Task) -> None:
+    """What is trained after a prompt is what is sampled after it: the lesson begins with the prompt's ids."""
+    question = Task(task.task_id, task.train[:2], (task.train[2].input,))
+    conversation = language.style.lesson(question, 0, task.train[2].output, language.encoder)
+    lesson = language.codec.lesson(conversation)
+    prompt = language.prompt_ids(question, 0)
+    assert tuple(lesson.ids[: len(prompt)]) == prompt
+    answer = lesson.ids[len(prompt) :]
+    assert lesson.is_target[len(prompt) :].all()
+    assert answer[-1] == language.codec.eos_id
+    written = language.style.parse(language.codec.text(tuple(int(i) for i in answer[:-1])), language.encoder)
+    assert np.array_equal(written, task.train[2].output)
+
+
+def test_the_first_answer_of_a_pairwise_lesson_is_not_trained(language: Language, task: Task) -> None:
+    question = Task(task.task_id, task.train[:2], (task.train[2].input,))
+    lesson = language.codec.lesson(language.style.lesson(question, 0, task.train[2].output, language.encoder))
+    num_answer_tokens = language.num_answer_tokens(task.train[0].output)
+    assert lesson.is_target.sum() == 2 * num_answer_tokens
