@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(arguments: list[str]) -> int:
     verb = arguments[0] if arguments else ""
     if verb in ("", "-h", "--help", "help"):
-        print(_overview())
+        print(overview())
         return 0 if verb else EXIT_USAGE
     if verb == "--version":
         from importlib.metadata import version
@@ -79,7 +79,8 @@ def make_parser(verb: str, summary: str) -> argparse.ArgumentParser:
     )
 
 
-def _overview() -> str:
+def overview() -> str:
+    """What `appliance --help` prints."""
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {verb:{width}}  {summary}" for verb, (_, summary) in VERBS.items())
     return (
