@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 
 from appliance.machine.check import Check, failed, passed
@@ -21,26 +23,27 @@ print(json.dumps({"cuda": torch.version.cuda, "devices": count, "archs": torch.c
 
 def deep_checks(machine: Machine) -> Iterator[Check]:
     """One check per installed package; torch is also asked whether it sees the GPUs and has kernels for them."""
-    for name in ENGINE_PACKAGES:
-        if version_of(name) is None:
-            continue
-        code = _TORCH if name == "torch" else f"import {name}"
-        try:
-            done = subprocess.run(
-                [sys.executable, "-c", code], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-            )
-        except subprocess.TimeoutExpired:
-            yield failed(
-                f"import {name}", f"no answer in {_TIMEOUT_S} s", "look for a hub that is waited for, or a slow disk"
-            )
-            continue
-        if done.returncode != 0:
-            last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-            yield failed(f"import {name}", last[:200], "install the versions that requirements/ pins")
-        elif name == "torch":
-            yield _torch_check(machine, done.stdout)
-        else:
-            yield passed(f"import {name}", "imports")
+    with tempfile.TemporaryDirectory() as folder:  # unsloth writes compiled code to where it is imported
+        for name in ENGINE_PACKAGES:
+            if version_of(name) is not None:
+                yield _import_check(machine, name, folder)
+
+
+def _import_check(machine: Machine, name: str, folder: str) -> Check:
+    words = [sys.executable, "-c", _TORCH if name == "torch" else f"import {name}"]
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    try:
+        done = subprocess.run(
+            words, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False, cwd=folder, env=env
+        )
+    except subprocess.TimeoutExpired:
+        return failed(
+            f"import {name}", f"no answer in {_TIMEOUT_S} s", "look for a slow disk, or a hub that is waited for"
+        )
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        return failed(f"import {name}", last[:200], "install the versions that requirements/ pins")
+    return _torch_check(machine, done.stdout) if name == "torch" else passed(f"import {name}", "imports")
 
 
 def _torch_check(machine: Machine, answer: str) -> Check:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -188,9 +189,8 @@ def _from_smi(why: str) -> tuple[tuple[Gpu, ...], str, str]:
     fields = "index,uuid,name,compute_cap,memory.total,memory.free,driver_version"
     cards = _smi(tool, f"--query-gpu={fields}")
     users = _smi(tool, "--query-compute-apps=gpu_uuid,pid")
-    if not cards:
-        return (), "none", f"{why}; nvidia-smi lists no GPU"
-    return parse_smi(cards, users), "nvidia-smi", why
+    gpus = parse_smi(cards, users)
+    return gpus, "nvidia-smi" if gpus else "none", why if gpus else f"{why}; nvidia-smi lists no GPU"
 
 
 def _smi(tool: str, query: str) -> str:
@@ -208,26 +208,32 @@ def parse_smi(cards: str, users: str = "") -> tuple[Gpu, ...]:
     (MiB), users from `--query-compute-apps=gpu_uuid,pid`. Slices (MIG) are not told apart by it."""
     holders: dict[str, list[int]] = {}
     for line in users.strip().splitlines():
-        uuid, pid = (part.strip() for part in line.split(",", 1))
+        uuid, _, pid = (part.strip() for part in line.partition(","))
         if pid.isdigit():
             holders.setdefault(uuid, []).append(int(pid))
-    gpus = []
-    for line in cards.strip().splitlines():
-        index, uuid, name, capability, total, free, driver = (part.strip() for part in line.split(","))
-        major, _, minor = capability.partition(".")
-        gpus.append(
-            Gpu(
-                index=int(index),
-                uuid=uuid,
-                name=name,
-                capability=(int(major), int(minor)) if major.isdigit() and minor.isdigit() else None,
-                total_bytes=int(float(total) * 2**20),
-                free_bytes=int(float(free) * 2**20),
-                driver=driver,
-                other_pids=tuple(sorted(set(holders.get(uuid, [])) - {os.getpid()})),
-            )
-        )
-    return tuple(gpus)
+    rows = [[part.strip() for part in line.split(",")] for line in cards.strip().splitlines()]
+    return tuple(_smi_card(row, holders) for row in rows if len(row) == 7 and row[0].isdigit())
+
+
+def _smi_card(row: list[str], holders: dict[str, list[int]]) -> Gpu:
+    index, uuid, name, capability, total, free, driver = row
+    major, _, minor = capability.partition(".")
+    return Gpu(
+        index=int(index),
+        uuid=uuid,
+        name=name,
+        capability=(int(major), int(minor)) if major.isdigit() and minor.isdigit() else None,
+        total_bytes=_mib(total),
+        free_bytes=_mib(free),
+        driver=driver,
+        other_pids=tuple(sorted(set(holders.get(uuid, [])) - {os.getpid()})),
+    )
+
+
+def _mib(text: str) -> int:
+    """Bytes of "15360" or "15360 MiB"; 0 of "[N/A]", as cards say that share the memory of the host."""
+    found = re.match(r"\d+", text)
+    return int(found.group()) * 2**20 if found else 0
 
 
 def _text(value: str | bytes) -> str:

@@ -81,7 +81,7 @@ def _quantization_reason(card: ModelCard, fitted: Fitted, room_gib: float) -> st
     if card.stored_quantization != "none":
         return "as the weights are stored"
     if fitted.setup.quantization == "none":
-        return f"16-bit weights take {gib(fitted.memory.parts['weights'])} of {gib(room_gib)} and train faster"
+        return f"unquantised weights take {gib(fitted.memory.parts['weights'])} of {gib(room_gib)} and train faster"
     return f"16-bit weights do not leave room for training in {gib(room_gib)}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -126,6 +127,23 @@ def test_nvidia_smi_gives_the_same_card() -> None:
     assert (first.name, first.capability, first.other_pids) == ("Tesla T4", (7, 5), (77,))
     assert first.total_bytes == 15360 * 2**20
     assert second.capability is None
+
+
+def test_nvidia_smi_is_asked_where_nvml_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(
+        "#!/bin/sh\ncase $1 in\n--query-gpu*) echo '0, GPU-aa, Tesla T4, 7.5, 15360 MiB, 15000, 560.35';;\n"
+        "*) echo 'GPU-aa, 4711';;\nesac\n"
+    )
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    finding = find_gpus(visible="0", nvml=fake_nvml(fails=("nvmlInit",)))
+    assert finding.source == "nvidia-smi"
+    assert [(g.name, g.other_pids) for g in finding.gpus] == [("Tesla T4", (4711,))]
+
+
+def test_a_nvidia_smi_that_says_something_else_lists_no_card() -> None:
+    assert parse_smi("NVIDIA-SMI has failed because it could not talk to the driver\n", "No devices\n") == ()
 
 
 def test_an_ambiguous_beginning_of_a_uuid_names_no_card() -> None:
