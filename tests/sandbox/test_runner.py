@@ -238,6 +238,42 @@ def test_the_sandbox_dies_with_its_host() -> None:
     assert until(lambda: not any(p.is_running() and p.status() != "zombie" for p in family)), "something lives on"
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may look at the descriptors of a program")
+def test_a_program_inherits_no_descriptor_even_of_a_host_with_many() -> None:
+    held = [os.dup(0) for _ in range(200)]
+    try:
+        with Sandbox(Limits(cpu_s=2), workers=1) as sandbox:
+            run = threading.Thread(target=lambda: list(sandbox.run([Program(LOOP, CELL)])))
+            run.start()
+            program = max(psutil.Process().children(recursive=True), key=lambda p: p.pid)
+            assert until(
+                lambda: program != (p := max(psutil.Process().children(recursive=True), key=lambda p: p.pid)) and p.pid
+            )
+            program = max(psutil.Process().children(recursive=True), key=lambda p: p.pid)
+            assert until(
+                lambda: {fd.name for fd in Path(f"/proc/{program.pid}/fd").iterdir()} == {"0", "1", "2", "3"}, 1.5
+            )
+            run.join()
+    finally:
+        for fd in held:
+            os.close(fd)
+
+
+def test_one_batch_at_a_time(sandbox: Sandbox) -> None:
+    first = sandbox.run(number(i) for i in range(100))
+    next(first)
+    with pytest.raises(RuntimeError, match="one batch"):
+        next(sandbox.run([number(0)]))
+    assert numbers(first)[-1] == 99
+
+
+def test_big_jobs_behind_a_running_program_do_not_lock_up(sandbox: Sandbox) -> None:
+    grid = as_grid(np.full((30, 30), 9).tolist())
+    big = Program("def transform(g): return g\n", (grid,) * 1000)
+    slow = Program("x = sum(range(10**6))\ndef transform(g): return g\n", CELL)
+    assert {r.outcome for r in sandbox.run([big, slow] * 6)} == {"ok"}
+
+
 def test_the_zygote_knows_nothing_of_its_host(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_TOKEN", SECRET)
     with Sandbox(workers=1):

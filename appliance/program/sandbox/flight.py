@@ -19,9 +19,7 @@ _MAX_AHEAD = 20_000  # results kept while an earlier program still runs
 _PATIENCE_S = 10.0  # on top of the wall limit that the zygote itself keeps
 
 # Words of programs whose answer can depend on addresses or the real clock, which no seed governs: worth a second run.
-_SUSPECT = re.compile(
-    rb"\b(class|object|hash|repr|ctypes|gc|sys|memoryview|datetime|strftime|ctime|localtime|gmtime)\b"
-)
+_SUSPECT = re.compile(rb"\b(class|hash|repr|ctypes|datetime|strftime|ctime|localtime|gmtime)\b|\bobject\(\)")
 
 
 class Flight:
@@ -60,7 +58,7 @@ class Flight:
                 continue
             group = self._team.group(needs_scipy=needs_scipy)
             for worker in sorted(group, key=lambda w: len(w.jobs)):
-                while worker.has_room() and (waiting or self._take()) and waiting:
+                while (waiting or self._take()) and waiting and worker.has_room(waiting[0]):
                     try:
                         worker.send(waiting.popleft())
                     except WorkerDied:

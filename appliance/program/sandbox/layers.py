@@ -32,16 +32,19 @@ def isolate(empty_folder: str) -> list[Layer]:
     empty_folder: an empty directory to chroot into where namespaces are refused.
     With namespaces the process goes on as their first process, in a fork; the original only waits for its end.
     """
-    report = [_try("namespaces", _enter_namespaces)]
-    rooted = _try("empty root", linux.enter_empty_root if report[0].in_force else lambda: _chroot(empty_folder))
-    report.append(_checked(rooted, lambda: not any(Path("/").iterdir()), "files are visible"))
+    spaces = _checked(_try("namespaces", _enter_namespaces), lambda: os.getpid() == 1, "other processes are visible")
+    root = _try("empty root", linux.enter_empty_root if spaces.in_force else lambda: _chroot(empty_folder))
+    report = [spaces, _checked(root, lambda: not any(Path("/").iterdir()), "files are visible")]
     report.append(_try("no bounding capabilities", linux.drop_bounding_capabilities))
     if os.getuid() == 0:
-        report.append(_checked(_try("other user", _become_nobody), lambda: not _can_become_root(), "can become root"))
-    report.append(_try("no capabilities", linux.drop_capabilities))
+        user = _try("other user", _become_nobody)
+        report.append(_checked(user, lambda: _is_refused(lambda: os.setuid(0)), "can become root"))
+    capabilities = _try("no capabilities", linux.drop_capabilities)
+    report.append(_checked(capabilities, lambda: _is_refused(lambda: os.chroot("/")), "can change the root"))
     privileges = _try("no new privileges", linux.forbid_new_privileges)
     report.append(_checked(privileges, linux.has_no_new_privileges, "not set"))
-    report.append(_checked(_try("landlock", _landlock), lambda: not _can_open_root(), "files can be opened"))
+    landlock = _try("landlock", lambda: f"ABI {linux.landlock_nothing()}")
+    report.append(_checked(landlock, lambda: _is_refused(lambda: os.close(os.open("/", os.O_RDONLY))), "files open"))
     linux.forbid_tracing()
     return report
 
@@ -105,21 +108,9 @@ def _become_nobody() -> str:
     return f"uid {UNUSED_ID}"
 
 
-def _can_become_root() -> bool:
+def _is_refused(call: Callable[[], None]) -> bool:
     try:
-        os.setuid(0)
-    except OSError:
-        return False
-    return True
-
-
-def _landlock() -> str:
-    return f"ABI {linux.landlock_nothing()}"
-
-
-def _can_open_root() -> bool:
-    try:
-        os.close(os.open("/", os.O_RDONLY))
+        call()
     except PermissionError:
-        return False
-    return True
+        return True
+    return False

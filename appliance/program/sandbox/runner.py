@@ -115,6 +115,8 @@ class Sandbox:
         twice the time. One whose answer may depend on addresses or the real clock runs twice and is `nondeterministic`
         when the answers differ. A worker that dies is replaced, and what it had not answered runs again.
         """
+        if any(worker.jobs for worker in self._team.workers()):
+            raise RuntimeError("one batch at a time: the results of an earlier run() are still being read")
         flight = Flight(
             ((p.source.encode("utf-8", "surrogatepass"), encode_grids(p.inputs), len(p.inputs)) for p in programs),
             self._team,

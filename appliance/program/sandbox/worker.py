@@ -10,12 +10,13 @@ import sys
 import tempfile
 from collections import deque
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from appliance.errors import PrerequisiteError
 from appliance.program.sandbox import frames
 from appliance.program.sandbox.layers import Layer
 
-_MAX_JOBS, _MAX_QUEUED_BYTES = 4, 1 << 16
+_MAX_JOBS, _MAX_QUEUED_BYTES = 2, 1 << 15
 _KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH", "PYTHONHOME")  # some interpreters do not start without
 
 
@@ -108,10 +109,12 @@ class Worker:
             remedy="run `appliance doctor`",
         )
 
-    def has_room(self) -> bool:
+    def has_room(self, job: Job) -> bool:
         """A second job may wait in the socket, but never so much that sending it could block behind a running one."""
-        queued = sum(len(job.source) + len(job.inputs) for job in self.jobs)
-        return not self.jobs or (len(self.jobs) < _MAX_JOBS and queued < _MAX_QUEUED_BYTES // 2)
+        if not self.jobs:
+            return True
+        num_bytes = sum(len(j.source) + len(j.inputs) for j in (*self.jobs, job))
+        return len(self.jobs) < _MAX_JOBS and num_bytes < _MAX_QUEUED_BYTES
 
     def send(self, job: Job) -> None:
         """Raises WorkerDied; the job is then among those not answered."""
@@ -159,11 +162,10 @@ def _environment(seed: int) -> dict[str, str]:
     """All that the zygote sees of ours: where modules are, a fixed hash seed, one thread."""
     kept = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
     threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
-    path = os.pathsep.join(p for p in (*_package_root(), *sys.path) if p)
+    path = os.pathsep.join(os.path.abspath(p) for p in (_package_root(), *sys.path) if p)  # noqa: PTH100
     return kept | threads | {"PYTHONPATH": path, "PYTHONHASHSEED": str(seed), "LC_ALL": "C.UTF-8"}
 
 
-def _package_root() -> tuple[str, ...]:
-    import appliance
-
-    return tuple(os.path.dirname(os.path.abspath(p)) for p in appliance.__path__)  # noqa: PTH100, PTH120
+def _package_root() -> str:
+    """The folder that holds the `appliance` package, which need not be installed."""
+    return str(Path(__file__).resolve().parents[3])

@@ -25,12 +25,17 @@ from appliance.program.sandbox.layers import Layer, isolate, limit_memory
 from appliance.program.sandbox.policy import program_policy
 from appliance.program.sandbox.preload import preload, remove_chance
 
+_CONTROL_FD = 4  # low, so that a child that closes all up to the limit of descriptors closes it
 _SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ, <linux/fcntl.h>
 
 
 def main() -> None:
     """argv: descriptor of the control socket, options as JSON (modules, seed, memory_bytes, wall_s, empty_folder)."""
-    control = socket.socket(fileno=int(sys.argv[1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the host; a zygote ends when the host hangs up
+    os.dup2(int(sys.argv[1]), _CONTROL_FD)
+    if int(sys.argv[1]) != _CONTROL_FD:
+        os.close(int(sys.argv[1]))
+    control = socket.socket(fileno=_CONTROL_FD)
     options = json.loads(sys.argv[2])
     missing = preload(tuple(options["modules"]))
     baseline_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
