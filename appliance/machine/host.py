@@ -11,6 +11,7 @@ import os
 import re
 import resource
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +51,8 @@ def find_host(root: Path = Path("/"), *, cores_given: int | None = None, memory_
     cores = [Limit(_affinity(), "cores in the affinity mask")]
     cores += [Limit(q, "CPU quota of the control group") for q in _cgroup_cpu_quotas(root)]
     memory = [Limit(total, "physical memory")]
-    memory += [Limit(m, "memory limit of the control group") for m in _cgroup_memory_limits(root)]
+    groups = list(_cgroup_memory(root))
+    memory += [Limit(limit, "memory limit of the control group") for limit, _ in groups]
     soft_as, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft_as != resource.RLIM_INFINITY:
         memory.append(Limit(soft_as, "address space limit (ulimit -v)"))
@@ -66,7 +68,7 @@ def find_host(root: Path = Path("/"), *, cores_given: int | None = None, memory_
         cores_reason=fewest.reason,
         memory_bytes=int(least.value),
         memory_reason=least.reason,
-        memory_free_bytes=int(min(available, least.value)),
+        memory_free_bytes=int(max(0.0, min([available, least.value, *(limit - used for limit, used in groups)]))),
         isa=instruction_sets(_field(cpuinfo, "flags")),
     )
 
@@ -130,14 +132,20 @@ def _cgroup_cpu_quotas(root: Path) -> list[float]:
     return quotas
 
 
-def _cgroup_memory_limits(root: Path) -> list[float]:
-    limits = []
+def _cgroup_memory(root: Path) -> Iterator[tuple[float, float]]:
+    """(limit, used) of every limited group; file cache that the kernel would give back does not count as used."""
     for folder in _cgroup_folders(root, "memory"):
+        used = _number(folder / "memory.current") or _number(folder / "memory.usage_in_bytes")
+        cache = re.search(r"^(?:total_)?inactive_file (\d+)$", _read(folder / "memory.stat"), re.MULTILINE)
         for name in ("memory.max", "memory.high", "memory.limit_in_bytes"):
-            text = _read(folder / name).strip()
-            if text.isdigit() and 0 < int(text) < _NO_LIMIT_BYTES:
-                limits.append(float(text))
-    return limits
+            limit = _number(folder / name)
+            if 0 < limit < _NO_LIMIT_BYTES:
+                yield limit, max(0.0, used - (float(cache.group(1)) if cache else 0.0))
+
+
+def _number(path: Path) -> float:
+    text = _read(path).strip()
+    return float(text) if text.isdigit() else 0.0
 
 
 def _field(cpuinfo: str, key: str) -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from appliance.errors import UsageError
 from appliance.machine.catalogue import spec_by_name
@@ -24,6 +25,18 @@ class Machine:
     platform: Platform
     gpu_source: str = "none"
     gpu_note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "summary": self.summary(),
+            "gpus": [
+                {"name": g.name, "memory_gib": round(g.total_bytes / GIB, 2), "capability": list(g.spec.capability)}
+                for g in self.gpus
+            ],
+            "cores": self.host.num_cores,
+            "memory_gib": round(self.host.memory_bytes / GIB, 2),
+            "platform": str(self.platform),
+        }
 
     def summary(self) -> str:
         """One line: `2 x Tesla T4 (14.6 GiB, capability 7.5), 4 cores, 31.4 GiB, Kaggle (rerun)`."""

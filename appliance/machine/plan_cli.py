@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints the plan. A plan that does not fit is an answer, not a fault: exit code 0."""
     machine, plan = plan_from(args)
     if args.json:
-        json.dump({"machine": machine.summary(), **plan.to_json()}, sys.stdout, indent=1)
+        json.dump({"machine": machine.to_json(), **plan.to_json()}, sys.stdout, indent=1)
         print()
     else:
         print_plan(machine, plan)

@@ -71,7 +71,7 @@ def setups(draw: st.DrawFn) -> TrainSetup:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(machines(), st.lists(MODELS, min_size=1, max_size=3), task_lengths(), st.floats(60, 86_400))
 def test_every_plan_is_whole_and_true_to_its_own_model(
     machine: Machine, cards: list, lengths: TaskLengths, budget_s: float
@@ -90,7 +90,7 @@ def test_every_plan_is_whole_and_true_to_its_own_model(
     assert all(part["reason"] for part in text["train"].values() if isinstance(part, dict) and "reason" in part)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(machines(), MODELS, task_lengths(), st.floats(600, 86_400))
 def test_a_plan_with_trained_tasks_ends_within_its_budget(
     machine: Machine, card, lengths: TaskLengths, budget_s: float

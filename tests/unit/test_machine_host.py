@@ -60,6 +60,18 @@ def test_cgroup_v1_limits_bind_and_its_endless_number_does_not(tmp_path: Path) -
     assert find_host(root).memory_bytes == 3 * GIB
 
 
+def test_memory_that_the_group_already_holds_is_not_free_but_its_file_cache_is(tmp_path: Path) -> None:
+    root = write(
+        plain_root(tmp_path),
+        proc__self__cgroup="0::/job\n",
+        sys__fs__cgroup__job__memory_dot_max=f"{4 * GIB}\n",
+        sys__fs__cgroup__job__memory_dot_current=f"{3 * GIB}\n",
+        sys__fs__cgroup__job__memory_dot_stat=f"anon 1\ninactive_file {GIB}\n",
+    )
+    host = find_host(root)
+    assert (host.memory_bytes, host.memory_free_bytes) == (4 * GIB, 2 * GIB)
+
+
 def test_a_batch_slot_binds_tighter_than_the_machine(tmp_path: Path) -> None:
     host = find_host(plain_root(tmp_path), cores_given=1, memory_given_bytes=2 * GIB)
     assert (host.num_cores, host.memory_bytes, host.memory_free_bytes) == (1, 2 * GIB, 2 * GIB)

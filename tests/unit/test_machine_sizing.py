@@ -189,6 +189,15 @@ def test_the_printed_plan_names_model_card_and_reasons(capsys: pytest.CaptureFix
     assert "T4" in text and "Qwen2.5-1.5B" in text and "float16" in text
 
 
+def test_no_tasks_at_all_still_give_a_plan() -> None:
+    assert plan("L4", "Qwen2.5-0.5B", tasks=TaskLengths((), "empty")).fits
+
+
+def test_no_budget_is_refused() -> None:
+    with pytest.raises(UsageError, match="budget"):
+        plan("L4", "Qwen2.5-0.5B", budget_s=0)
+
+
 def test_real_task_lengths_decide_the_window() -> None:
     short = TaskLengths((TaskLength("a", 300, 50, 250, 1), TaskLength("b", 400, 60, 300, 2)), "two")
     best = plan("L4", "Qwen2.5-0.5B", tasks=short)
