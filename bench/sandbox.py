@@ -164,6 +164,11 @@ def on_the_mix(sandbox: Sandbox, num: int) -> str:
     started_s, started_cpu_s = CLOCK.now(), cpu_seconds()
     results = list(sandbox.run(programs))
     took_s, cpu_s = CLOCK.now() - started_s, cpu_seconds() - started_cpu_s
+    again = list(sandbox.run(programs))
+    num_differ = sum(
+        (a.outcome, a.error) != (b.outcome, b.error) or a.confirmed_by(b) is not a
+        for a, b in zip(results, again, strict=True)
+    )
     wrong = Counter((e, r.outcome) for e, r in zip(expected, results, strict=True) if e != r.outcome)
     loops_s = expected.count("timeout") * sandbox.limits.cpu_s / CORES
     bombs_s = sum(r.cpu_s for e, r in zip(expected, results, strict=True) if e == "memory") / CORES
@@ -171,7 +176,7 @@ def on_the_mix(sandbox: Sandbox, num: int) -> str:
         f"mix of {num}: {took_s:.1f} s, {num / took_s:.0f} programs/s; ideal {loops_s:.1f} s for the loops alone "
         f"({loops_s / took_s:.0%}), {loops_s + bombs_s:.1f} s with the bombs ({(loops_s + bombs_s) / took_s:.0%}); "
         f"{CORES * (loops_s + bombs_s) / cpu_s:.0%} of all CPU time went into loops and bombs; "
-        f"wrong outcomes: {dict(wrong) or 'none'}"
+        f"wrong outcomes: {dict(wrong) or 'none'}; different in a second run: {num_differ}"
     )
 
 
