@@ -111,7 +111,7 @@ def _workers(machine: Machine, card: ModelCard, request: SizingRequest) -> tuple
         threads = max(1, min(8, machine.host.num_cores // count))
         return (
             Choice(count, "one per GPU, each with its own copy of the model"),
-            Choice(request.pins.threads or threads, f"{machine.host.num_cores} cores for {count} worker{'s' if count > 1 else ''}"),
+            Choice(request.pins.threads or threads, f"{machine.host.num_cores} cores, workers: {count}"),
             device,
         )
     cores, host = machine.host.num_cores, machine.host
