@@ -16,6 +16,7 @@ import yaml
 from appliance.arc.source import load_tasks
 from appliance.arc.task import Pair
 from appliance.clock import SystemClock, format_duration
+from appliance.engine.environment import prepare_process
 from appliance.errors import EXIT_CHECKPOINTED, EXIT_DONE, EXIT_INTERRUPTED, UsageError
 from appliance.learn.corpus import RawPair, load_corpus, pack_corpus, pairs_of_tasks, read_re_arc
 from appliance.learn.pretrain import StepReport, pretrain
@@ -54,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
             expected="--recipe, --corpus and --out, or --pack",
             remedy="see appliance train --help",
         )
+    prepare_process()
     recipe = load_recipe(args.recipe, _overrides(args))
     corpus = load_corpus(args.corpus)
     stopped: list[int] = []

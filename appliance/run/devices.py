@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.config import Settings
+from appliance.engine.environment import CPU, QUIET_AND_OFFLINE
 from appliance.errors import PrerequisiteError
 from appliance.machine.choice import Choice
 from appliance.machine.machine import Machine
@@ -106,16 +107,8 @@ def _autocast(machine: Machine, dtype: str) -> Choice[str | None]:
 
 
 def _environment(machine: Machine, index: int, num_threads: int) -> dict[str, str]:
-    """Offline, quiet, its own device, and threads that sleep while they wait (spinning costs 5-10x beside other work)."""
-    environment = {
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_VERBOSITY": "error",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "OMP_NUM_THREADS": str(num_threads),
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "PYTHONHASHSEED": "0",
-    }
+    """Offline, quiet, its own device, its share of the threads."""
+    environment = QUIET_AND_OFFLINE | CPU | {"OMP_NUM_THREADS": str(num_threads)}
     if machine.gpus:
         environment["CUDA_VISIBLE_DEVICES"] = machine.gpus[index].uuid
     return environment
