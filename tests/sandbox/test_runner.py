@@ -102,6 +102,12 @@ def test_an_endless_loop_gets_none(sandbox: Sandbox) -> None:
     assert result.outcome == "timeout" and result.cpu_s < 0.45
 
 
+def test_a_busy_machine_costs_no_program_its_time() -> None:
+    with Sandbox(Limits(cpu_s=0.25), workers=3 * (os.cpu_count() or 1), preload=("resource",)) as crowded:
+        results = list(crowded.run([Program(BURN.format(seconds=0.18), CELL)] * 12))
+    assert [r.outcome for r in results] == ["ok"] * 12, "time waited is not time used"
+
+
 def test_outputs_before_a_failure_are_kept(sandbox: Sandbox) -> None:
     source = "def transform(g):\n    if g.shape == (2, 2): raise KeyError('no')\n    return g\n"
     (result,) = sandbox.run([Program(source, (*INPUTS, *INPUTS))])

@@ -16,7 +16,7 @@ MAX_SOURCE_BYTES = 1 << 18
 RETRY_FACTOR = 2.0  # CPU time of a second chance, in limits
 _MAX_WAITING = 64  # programs taken from the caller before there is a worker for them
 _MAX_AHEAD = 20_000  # results kept while an earlier program still runs
-_PATIENCE_S = 10.0  # on top of the wall limit that the zygote itself keeps
+_PATIENCE = 100  # wall limits; the zygote itself ends a program that stands still after one
 
 # Words of programs whose answer can depend on addresses or the real clock, which no seed governs: worth a second run.
 _SUSPECT = re.compile(rb"\b(class|hash|repr|ctypes|datetime|strftime|ctime|localtime|gmtime)\b|\bobject\(\)")
@@ -92,7 +92,7 @@ class Flight:
         by_fd = {worker.socket.fileno(): worker for worker in busy}
         for fd in by_fd:
             poll.register(fd, select.POLLIN)
-        events = poll.poll((self._team.wall_s + _PATIENCE_S) * 1000)
+        events = poll.poll(self._team.wall_s * _PATIENCE * 1000)
         for fd, _ in events:
             try:
                 for job, result in by_fd[fd].receive():

@@ -11,7 +11,7 @@ from types import TracebackType
 from appliance.arc.grid import Grid
 from appliance.errors import InputError, UsageError
 from appliance.program.sandbox.cache import Cache, conditions_key
-from appliance.program.sandbox.flight import RETRY_FACTOR, Flight
+from appliance.program.sandbox.flight import Flight
 from appliance.program.sandbox.frames import MAX_INPUTS, Result, encode_grids
 from appliance.program.sandbox.layers import Layer
 from appliance.program.sandbox.team import Team
@@ -37,8 +37,8 @@ class Limits:
 
     @property
     def wall_s(self) -> float:
-        """Backstop for what uses no CPU time; wide enough for a machine with five times more work than cores."""
-        return 5 * RETRY_FACTOR * self.cpu_s + 1
+        """A program that stands still for so long is ended; one that works has its CPU time, however long that takes."""
+        return 5 * self.cpu_s + 1
 
 
 @dataclass(frozen=True, eq=False)
