@@ -8,15 +8,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from appliance.arc.task import TaskSet
 from appliance.config import Settings
 from appliance.engine.environment import CPU, QUIET_AND_OFFLINE
-from appliance.errors import PrerequisiteError
+from appliance.errors import PrerequisiteError, UsageError
+from appliance.machine.card import load_card
 from appliance.machine.choice import Choice
+from appliance.machine.lengths import lengths_of
 from appliance.machine.machine import Machine
+from appliance.machine.plan import Plan
+from appliance.machine.request import SizingRequest
+from appliance.machine.sizing import size
 from appliance.solve.messages import Setup
 
 NEEDED = ("torch", "transformers", "peft", "safetensors")
 CAN_BFLOAT16 = (8, 0)
+BUILT_IN_ENGINES = ("transformers",)
+PLANNED_SETTINGS = (
+    "train.rank",
+    "sample.views",
+    "sample.samples_per_view",
+    "sample.temperature",
+    "run.workers",
+)
 
 
 @dataclass(frozen=True)
@@ -49,27 +63,43 @@ def check_engine_installed() -> None:
         )
 
 
-def plan_run(machine: Machine, settings: Settings, *, model_dir: Path, run_dir: Path) -> RunPlan:
-    """The workers for this machine. `--workers` splits the cores of a machine without GPU."""
-    choices: dict[str, Choice[Any]] = {"machine": Choice(machine.summary(), f"found by {machine.gpu_source}")}
+def size_run(machine: Machine, model_dir: Path, tasks: TaskSet, *, budget_s: float) -> tuple[Plan, dict[str, Any]]:
+    """What fits this machine, these tasks and this budget, and the settings that follow from it before the run begins; steps
+    and time are decided task by task as measured times arrive. Raises InputError when the model folder is none.
+    """
+    card = load_card(str(model_dir))
+    lengths = lengths_of(tasks, card)
+    sizing = size(machine, [card], SizingRequest(lengths, budget_s, engines=BUILT_IN_ENGINES))
+    values = {key: value for key, value in sizing.to_settings().items() if key in PLANNED_SETTINGS}
+    if sizing.train.max_seq_tokens.value < lengths.longest():  # memory sets the limit, not the tasks
+        values["train.max_seq_tokens"] = sizing.train.max_seq_tokens.value
+    return sizing, values
+
+
+def plan_run(machine: Machine, settings: Settings, sizing: Plan, *, model_dir: Path, run_dir: Path) -> RunPlan:
+    """The workers for this machine: one per visible GPU; without GPU `run.workers` processes share the cores."""
+    _check_built_in(settings)
     has_gpu = bool(machine.gpus)
     cores = machine.host.num_cores
-    if has_gpu:
-        num_workers = len(machine.gpus)
-        choices["workers"] = Choice(num_workers, "one per visible GPU")
-    else:
-        num_workers = min(settings.run.workers, cores)
-        choices["workers"] = Choice(num_workers, "no GPU: run.workers processes share the cores")
+    num_workers = len(machine.gpus) if has_gpu else min(settings.run.workers, cores)
     num_threads = max(1, cores // num_workers)
-    choices["threads"] = Choice(num_threads, f"{cores} cores over {num_workers} workers")
     dtype = _dtype(machine, settings)
-    choices["dtype"] = dtype
     autocast = _autocast(machine, dtype.value)
-    choices["autocast"] = autocast
-    choices["engine"] = Choice(
-        "transformers", "shares the trained model in memory; nothing to start or reload per task"
-    )
-    choices["trainer"] = Choice("peft", "plain torch loop, runs on every device")
+    is_planned = num_workers == sizing.workers.value
+    choices: dict[str, Choice[Any]] = {
+        "machine": Choice(machine.summary(), f"GPUs found by {machine.gpu_source}"),
+        "workers": sizing.workers if is_planned else Choice(num_workers, "set by run.workers"),
+        "threads": Choice(num_threads, f"{cores} cores over {num_workers} workers"),
+        "dtype": dtype,
+        "autocast": autocast,
+        "engine": Choice("transformers", "shares the trained model in memory; nothing to start or reload per task"),
+        "trainer": Choice("peft", "plain torch loop, the same on every device"),
+        "max_seq_tokens": sizing.train.max_seq_tokens,
+        "views": _planned(settings.sample.views, sizing.sample.views, "sample.views"),
+        "memory": Choice(
+            f"{sizing.train.memory.memory_gib:.2f} GiB a worker in training", f"of {sizing.room_gib:.1f} GiB"
+        ),
+    }
     workers = []
     for index in range(num_workers):
         setup = Setup(
@@ -83,6 +113,20 @@ def plan_run(machine: Machine, settings: Settings, *, model_dir: Path, run_dir: 
         )
         workers.append(WorkerPlan(setup, _environment(machine, index, num_threads)))
     return RunPlan(tuple(workers), choices)
+
+
+def _check_built_in(settings: Settings) -> None:
+    for key, value in (("model.engine", settings.model.engine), ("model.trainer", settings.model.trainer)):
+        if value in ("vllm", "unsloth"):
+            raise UsageError(
+                f"{key} = {value} is not built in yet",
+                expected="auto, transformers (engine), peft (trainer)",
+                remedy="leave it at auto",
+            )
+
+
+def _planned(value: int, planned: Choice[int], key: str) -> Choice[int]:
+    return planned if value == planned.value else Choice(value, f"set by {key}")
 
 
 def _dtype(machine: Machine, settings: Settings) -> Choice[str]:

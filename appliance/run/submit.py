@@ -23,12 +23,15 @@ from appliance.errors import (
     EXIT_INTERRUPTED,
     ApplianceError,
     EngineError,
+    PrerequisiteError,
     UsageError,
 )
-from appliance.machine.machine import find_machine
+from appliance.machine.check import Status
+from appliance.machine.expectation import check_expectation, profile_expectation
+from appliance.machine.machine import Machine, find_machine
 from appliance.run.console import DISPLAYS, Display, make_display
 from appliance.run.coverage import coverage_of
-from appliance.run.devices import RunPlan, check_engine_installed, plan_run
+from appliance.run.devices import RunPlan, check_engine_installed, plan_run, size_run
 from appliance.run.folder import RunFolder, open_run
 from appliance.run.journal import Journal
 from appliance.run.orchestrator import Orchestrator
@@ -73,8 +76,11 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, may be repeated")
 
 
-def settings_of(args: argparse.Namespace) -> Settings:
-    """All layers of design order laid together. Raises UsageError listing every fault."""
+def layers_of(args: argparse.Namespace) -> list[Layer]:
+    """What the user set, in the order of precedence: profile, file, environment, --set, flags; a default budget below all.
+
+    Raises UsageError for a source that cannot be read.
+    """
     layers: list[Layer] = []
     if args.profile:
         layers.append(profile_layer(args.profile))
@@ -94,29 +100,35 @@ def settings_of(args: argparse.Namespace) -> Settings:
         "run.seed": args.seed,
     }
     layers.append(Layer("flags", {k: v for k, v in flags.items() if v is not None}))
-    settings = resolve(layers)
-    if settings.run.budget_s is None and settings.run.deadline is None:
-        settings = resolve([Layer("default", {"run.budget_s": DEFAULT_BUDGET}), *layers])
-    return settings
+    given = resolve(layers).run
+    if given.budget_s is None and given.deadline is None:
+        layers.insert(0, Layer("default", {"run.budget_s": DEFAULT_BUDGET}))
+    return layers
 
 
 def run(args: argparse.Namespace) -> int:
     clock = SystemClock()
     start_s = clock.now()
-    settings = settings_of(args)
-    deadline_s = _deadline(settings, start_s)
+    layers = layers_of(args)
+    asked = resolve(layers)
+    deadline_s = _deadline(asked, start_s)
     tasks = select_tasks(load_tasks(args.tasks), only=args.only, limit=args.limit, shard=args.shard)
     folder, journal, lock = open_run(
-        args.out, identity=settings.identity(tasks_digest=tasks.digest()), is_fresh=args.fresh
+        args.out, identity=asked.identity(tasks_digest=tasks.digest()), is_fresh=args.fresh
     )
     try:
         journal.put_tasks(tasks)
         _ensure_valid(folder, tasks, is_fresh=args.fresh)
         check_engine_installed()
-        directory = model_dir(settings.model.path)
+        directory = model_dir(asked.model.path)
         card = read_card(directory)
-        _check_strategy(settings, card)
-        plan = plan_run(find_machine(), settings, model_dir=directory, run_dir=folder.run)
+        _check_strategy(asked, card)
+        machine = find_machine()
+        if args.profile:
+            _check_hardware(machine, args.profile)
+        sizing, planned = size_run(machine, directory, tasks, budget_s=deadline_s - start_s)
+        settings = resolve([Layer("plan", planned), *layers])
+        plan = plan_run(machine, settings, sizing, model_dir=directory, run_dir=folder.run)
         display = make_display(
             args.display, clock=clock, deadline_s=deadline_s, num_tasks=len(tasks), solutions=tasks.solutions
         )
@@ -265,6 +277,17 @@ def _ensure_valid(folder: RunFolder, tasks: TaskSet, *, is_fresh: bool) -> None:
         except ApplianceError:
             pass  # damaged by something else: replaced below
     write_submission(folder.submission, build(tasks, {}))
+
+
+def _check_hardware(machine: Machine, profile: str) -> None:
+    """Platforms substitute hardware without a word: stop in the first second, the valid guesses already written."""
+    failed = [c for c in check_expectation(machine, profile_expectation(profile)) if c.status is Status.FAIL]
+    if failed:
+        raise PrerequisiteError(
+            "; ".join(f"{c.name}: {c.found}" for c in failed),
+            expected=f"the hardware of profile {profile}",
+            remedy=failed[0].remedy or "ask for that hardware, or leave --profile away",
+        )
 
 
 def _check_strategy(settings: Settings, card: FolderCard) -> None:

@@ -50,8 +50,8 @@ class Worker:
         card = read_card(model_dir)
         model = load_causal_lm(model_dir, dtype=setup.dtype, device=setup.device)
         codec = Codec.load(model_dir)
-        limit = min(setup.settings.train.max_seq_tokens, card.max_positions)
-        self._language = Language(get_style(card.style), get_encoder(card.encoder), codec, limit)
+        self._language = Language(get_style(card.style), get_encoder(card.encoder), codec, card.max_positions)
+        self._max_lesson_tokens = min(setup.settings.train.max_seq_tokens, card.max_positions)
         self._trainer = PeftTrainer(
             model,
             pad_id=codec.pad_id,
@@ -60,7 +60,12 @@ class Worker:
             shipped_adapter=setup.settings.model.adapter,
         )
         num_parameters = sum(p.numel() for p in model.parameters())
-        facts = {"parameters": num_parameters, "style": card.style, "max_seq_tokens": limit, "torch": torch.__version__}
+        facts = {
+            "parameters": num_parameters,
+            "style": card.style,
+            "max_seq_tokens": card.max_positions,
+            "torch": torch.__version__,
+        }
         emit(Ready(seconds=self._clock.now() - began_s, facts=facts))
 
     def do(self, job: Job) -> None:
@@ -80,7 +85,7 @@ class Worker:
 
     def _tune(self, task: Task, job: Job) -> Outcome:
         train = self._setup.settings.train
-        max_tokens = seq_tokens_at(self._language.max_seq_tokens, job.rung)
+        max_tokens = seq_tokens_at(self._max_lesson_tokens, job.rung)
         row_tokens = longest_lesson(task, self._language, max_tokens)
         if row_tokens == 0:
             self._trainer.reset()
