@@ -1,0 +1,188 @@
+"""`appliance train`: packs, trains, is killed, goes on with the same losses to the bit, and leaves a model that submits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from appliance import cli
+from appliance.arc.grid import same_grid
+from appliance.arc.source import load_tasks
+from appliance.learn.corpus import load_corpus
+from appliance.learn.documents import DocumentSampler, batch_rows
+from appliance.models import tiny
+
+pytestmark = pytest.mark.engine
+pytest.importorskip("torch")
+
+RECIPE = """
+seed: 3
+architecture: {hidden_size: 64, num_layers: 2, intermediate_size: 128, max_positions: 512}
+data: {row_tokens: 128, rows_per_step: 4, min_pairs: 2, max_pairs: 4}
+optimization: {learning_rate: 0.01, warmup_steps: 5, max_steps: 60}
+save_every_steps: 7
+log_every_steps: 1
+"""
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory, challenges: Path) -> Path:
+    """A packed corpus of the six copying tasks and of a small RE-ARC file."""
+    folder = tmp_path_factory.mktemp("corpus")
+    rng = np.random.default_rng(1)
+    with (folder / "re_arc.jsonl").open("w") as lines:
+        for family in range(4):
+            pairs = []
+            for _ in range(30):
+                rows = ["".join(map(str, rng.integers(0, 10, 4))) for _ in range(3)]
+                pairs.append(["/".join(rows), "/".join(reversed(rows))])
+            lines.write(json.dumps({"task_id": f"family{family}", "pairs": pairs}) + "\n")
+    code = cli.main(
+        [
+            "train",
+            "--pack",
+            str(folder / "packed"),
+            "--re-arc",
+            str(folder / "re_arc.jsonl"),
+            "--tasks",
+            str(challenges),
+        ]
+    )
+    assert code == 0
+    return folder / "packed"
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def command(recipe: Path, corpus: Path, out: Path, *more: str) -> list[str]:
+    verb = [sys.executable, "-m", "appliance.cli", "train", "--recipe", str(recipe), "--corpus", str(corpus)]
+    return [*verb, "--out", str(out), *more]
+
+
+def losses(out: Path) -> dict[int, float]:
+    """The last loss written for every step."""
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: line["loss"] for line in lines}
+
+
+def test_a_packed_corpus_gives_back_every_pair(corpus: Path, challenges: Path) -> None:
+    packed = load_corpus(corpus)
+    tasks = load_tasks(str(challenges))
+    assert len(packed.families) == 10
+    held = [packed.pair(i) for i in range(len(packed.shapes))]
+    for task in tasks:
+        for pair in task.train:
+            assert any(same_grid(a, pair.input) and same_grid(b, pair.output) for a, b in held)
+
+
+def test_the_batch_of_a_step_depends_on_seed_and_step_alone(corpus: Path) -> None:
+    def ids(seed: int, step: int, **share: int) -> np.ndarray:
+        sampler = DocumentSampler(load_corpus(corpus), max_tokens=128, min_pairs=2)
+        return batch_rows(sampler, seed=seed, step=step, row_tokens=128, num_rows=4, **share).ids
+
+    assert np.array_equal(ids(1, 9), ids(1, 9))
+    assert not np.array_equal(ids(1, 9), ids(1, 10))
+    assert not np.array_equal(ids(1, 9), ids(2, 9))
+    together = np.concatenate([ids(1, 9, rank=r, world_size=2) for r in (0, 1)])
+    assert sorted(map(bytes, together)) == sorted(map(bytes, ids(1, 9)))
+
+
+def test_documents_have_the_tokens_of_the_tokenizer(corpus: Path, tiny_model: Path) -> None:
+    from appliance.engine.tokens import Codec
+
+    rows = batch_rows(
+        DocumentSampler(load_corpus(corpus), max_tokens=128, min_pairs=2), seed=0, step=0, row_tokens=128, num_rows=2
+    )
+    codec = Codec.load(tiny_model)
+    text = "".join(tiny.TOKENS[i] for i in rows.ids[0] if i != tiny.PAD)
+    assert codec.num_tokens(text) == int((rows.ids[0] != tiny.PAD).sum())
+
+
+def test_killed_and_started_again_it_gives_the_same_losses_to_the_bit(
+    recipe: Path, corpus: Path, tmp_path: Path
+) -> None:
+    environment = dict(os.environ, OMP_NUM_THREADS="1")
+    alone, killed = tmp_path / "alone", tmp_path / "killed"
+    subprocess.run(command(recipe, corpus, alone), check=True, capture_output=True, env=environment)
+    for steps in (10, 25):  # killed twice, somewhere after these steps
+        with subprocess.Popen(command(recipe, corpus, killed), stdout=subprocess.DEVNULL, env=environment) as process:
+            while process.poll() is None:
+                metrics = killed / "metrics.jsonl"
+                if metrics.exists() and len(losses(killed)) >= steps:
+                    break
+                time.sleep(0.02)
+            process.send_signal(signal.SIGKILL)
+    subprocess.run(
+        command(recipe, corpus, killed, "--set", "save_every_steps=11"),
+        check=True,
+        capture_output=True,
+        env=environment,
+    )
+    assert losses(killed) == losses(alone)
+    assert len(losses(alone)) == 60
+    assert losses(alone)[60] < losses(alone)[1]
+
+
+def test_another_recipe_on_the_same_folder_is_refused(
+    recipe: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--recipe", str(recipe), "--corpus", str(corpus), "--out", str(tmp_path / "out"), "--max-steps", "8"]
+    assert cli.main(["train", *out]) == 0
+    assert cli.main(["train", *out, "--set", "seed=4", "--set", "architecture.num_layers=3"]) == 2
+    assert "another seed, architecture" in capsys.readouterr().err
+
+
+def test_the_finished_model_is_one_that_submit_takes(recipe: Path, corpus: Path, tmp_path: Path) -> None:
+    from appliance.engine.folder import read_card
+    from appliance.engine.model import load_causal_lm
+    from appliance.engine.tokens import Codec
+
+    arguments = [
+        "train",
+        "--recipe",
+        str(recipe),
+        "--corpus",
+        str(corpus),
+        "--out",
+        str(tmp_path / "out"),
+        "--max-steps",
+        "5",
+    ]
+    assert cli.main(arguments) == 0
+    folder = tmp_path / "out" / "model"
+    assert read_card(folder).style == "grid-tokens-v1"
+    load_causal_lm(folder, dtype="float32", device="cpu")
+    assert Codec.load(folder).eos_id == tiny.EOS
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [("learning_rat: 1", "learning_rat"), ("seed: many", "seed"), ("data: {row_tokens: 3}", "row_tokens")],
+)
+def test_a_bad_recipe_names_its_key(
+    line: str, expected: str, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(line + "\n")
+    assert cli.main(["train", "--recipe", str(path), "--corpus", str(corpus), "--out", str(tmp_path / "out")]) == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_a_bad_line_of_re_arc_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "re_arc.jsonl"
+    path.write_text('{"task_id": "a", "pairs": [["12/34", "1x"]]}\n')
+    assert cli.main(["train", "--pack", str(tmp_path / "packed"), "--re-arc", str(path)]) == 4
+    assert "line 1" in capsys.readouterr().err
