@@ -11,7 +11,8 @@ FROM ${BASE} AS build
 ARG TARGET=cpu
 ARG FIND_LINKS=
 ARG UV_VERSION=0.13.8
-ENV UV_FIND_LINKS=${FIND_LINKS} UV_LINK_MODE=copy UV_NO_CACHE=1 UV_SYSTEM_CERTS=1 PIP_ROOT_USER_ACTION=ignore
+ENV UV_FIND_LINKS=${FIND_LINKS} UV_LINK_MODE=copy UV_NO_CACHE=1 UV_SYSTEM_CERTS=1 \
+    PIP_CERT=/etc/ssl/certs/ca-certificates.crt PIP_ROOT_USER_ACTION=ignore
 WORKDIR /source
 RUN python3 -m venv /uv && /uv/bin/pip install --quiet --no-cache-dir --disable-pip-version-check uv==${UV_VERSION}
 COPY requirements requirements

@@ -23,6 +23,7 @@ from appliance.errors import EXIT_COVERAGE, EXIT_DONE
 LEAST_S = 20.0
 """A budget that is used up still gets this long, so that the run ends by itself and says what it reached."""
 NOTE_EVERY_S = 30.0
+SUBMIT = (sys.executable, "-m", "appliance.cli", "submit")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +36,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_leg(args.out, parse_duration(args.budget), parse_duration(args.every), args.submit, clock=SystemClock())
 
 
-def run_leg(out: Path, budget_s: float, every_s: float, submit: Sequence[str], *, clock: Clock) -> int:
+def run_leg(
+    out: Path,
+    budget_s: float,
+    every_s: float,
+    submit: Sequence[str],
+    *,
+    clock: Clock,
+    program: Sequence[str] = SUBMIT,
+) -> int:
     """The exit code of the leg. Adapters are removed at its end: nothing that follows needs them, and they are large."""
     notes = out / "run" / "legs.json"
     notes.parent.mkdir(parents=True, exist_ok=True)
@@ -43,8 +52,7 @@ def run_leg(out: Path, budget_s: float, every_s: float, submit: Sequence[str], *
     left_s = max(LEAST_S, budget_s - sum(legs))
     start_s = clock.now()
     print(f"leg {len(legs) + 1}: {left_s:.0f} s of {budget_s:.0f} s left", file=sys.stderr, flush=True)
-    command = [sys.executable, "-m", "appliance.cli", "submit", *submit]
-    process = subprocess.Popen([*command, "--budget", f"{left_s:.0f}s", "--out", str(out)])
+    process = subprocess.Popen([*program, *submit, "--budget", f"{left_s:.0f}s", "--out", str(out)])
     former = signal.signal(signal.SIGTERM, lambda number, _frame: process.send_signal(number))
     try:
         while True:

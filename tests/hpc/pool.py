@@ -1,0 +1,119 @@
+"""A real HTCondor pool on this machine: its daemons in namespaces of their own, without a network, gone when it is closed."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from rootfs import USER, entering, pool_machine
+
+from appliance.clock import Deadline, SystemClock
+
+CONFIG = """
+UID_DOMAIN = test.pool
+FILESYSTEM_DOMAIN = test.pool
+NETWORK_HOSTNAME = localhost
+NUM_CPUS = 4
+MEMORY = 32768
+SCHEDD_INTERVAL = 1
+SCHEDD_MIN_INTERVAL = 1
+NEGOTIATOR_INTERVAL = 1
+NEGOTIATOR_MIN_INTERVAL = 1
+NEGOTIATOR_CYCLE_DELAY = 1
+STARTER_UPDATE_INTERVAL = 1
+SHADOW_QUEUE_UPDATE_INTERVAL = 1
+UPDATE_INTERVAL = 1
+PERIODIC_EXPR_INTERVAL = 2
+DAGMAN_USER_LOG_SCAN_INTERVAL = 1
+DAGMAN_SUBMIT_DELAY = 0
+"""
+# A name server that does not answer costs HTCondor five minutes at its start, so names come from files alone.
+INIT = """
+set -e
+hostname testpool
+ip link set lo up
+echo '127.0.0.1 localhost testpool' > /etc/hosts
+printf 'passwd: files\\ngroup: files\\nshadow: files\\nhosts: files\\n' > /etc/nsswitch.conf
+rm -f /etc/resolv.conf; : > /etc/resolv.conf
+mkdir -p -m 1777 /run/lock
+mkdir -p /run/condor /var/lock/condor /var/log/condor
+chown condor:condor /run/condor /var/lock/condor /var/log/condor
+rm -rf /var/log/condor/* /var/lib/condor/spool/* /var/lib/condor/execute/*
+exec condor_master -f
+"""
+
+
+class Pool:
+    """binds: folders of this machine that its user sees, with the paths they have there."""
+
+    def __init__(self, binds: Mapping[Path, str]) -> None:
+        self._root = pool_machine()
+        self._binds = binds
+        self._outer: subprocess.Popen[bytes] | None = None
+        self._init = 0
+
+    def __enter__(self) -> Pool:
+        (self._root / "etc/condor/config.d/99-test").write_text(CONFIG)
+        command = entering(self._root, ["sh", "-c", INIT], binds=self._binds, namespaces=["--net", "--uts", "--ipc"])
+        self._outer = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        children = Path(f"/proc/{self._outer.pid}/task/{self._outer.pid}/children")
+        self._wait(lambda: bool(children.read_text().strip()), "namespaces", 10)
+        self._init = int(children.read_text().split()[0])
+        self._wait(self._is_up, "daemons", 60)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.kill(self._init, signal.SIGTERM)
+        try:
+            self._outer.wait(15) if self._outer else None
+        except subprocess.TimeoutExpired:
+            os.kill(self._init, signal.SIGKILL)
+            self._outer.wait() if self._outer else None
+
+    def run(self, command: str, *, folder: str = f"/home/{USER}", check: bool = True) -> str:
+        """Standard output of a shell command of the pool's ordinary user. Raises CalledProcessError when it fails."""
+        place = f"/proc/{self._init}/root"
+        inside = ["nsenter", "-t", str(self._init), "-m", "-p", "-n", "-u", "-i", f"--root={place}", f"--wd={place}"]
+        variables = [
+            "env",
+            "-i",
+            "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+            f"HOME=/home/{USER}",
+            f"USER={USER}",
+        ]
+        user = ["setpriv", "--reuid", USER, "--regid", USER, "--init-groups"]
+        done = subprocess.run(
+            [*inside, *variables, *user, "sh", "-c", f"cd {shlex.quote(folder)} && {command}"],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
+        if check and done.returncode:
+            raise RuntimeError(f"{command}: code {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done.stdout
+
+    def wait_for(self, command: str, wanted: str, *, folder: str, seconds: float = 120) -> None:
+        """Until that text stands in the command's output."""
+        self._wait(lambda: wanted in self.run(command, folder=folder, check=False), f"{wanted!r} in {command}", seconds)
+
+    def _is_up(self) -> bool:
+        return bool(self.run("condor_status -af Name && condor_q >/dev/null", check=False).strip())
+
+    @staticmethod
+    def _wait(is_there: Callable[[], bool], what: str, seconds: float) -> None:
+        clock = SystemClock()
+        deadline = Deadline(clock.now() + seconds, clock)
+        while not is_there():
+            if deadline.is_past():
+                raise TimeoutError(f"{what} not there after {seconds:g} s")
+            clock.sleep(0.25)

