@@ -238,7 +238,7 @@ PROTOCOL = (
     _attack("answers for the next program", """
         import os, struct
         frame = struct.pack("<BH", 10, 5) + bytes([1, 0, 1, 1, 7])
-        answer = struct.pack("<iBddI", 0, 0, 0.0, 0.0, 2 * len(frame)) + frame * 2
+        answer = struct.pack("<iBddII", 0, 0, 0.0, 0.0, 0, 2 * len(frame)) + frame * 2
         for _ in range(50): os.write(3, answer)
         os._exit(0)
     """, "bad_output"),

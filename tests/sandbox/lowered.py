@@ -10,11 +10,11 @@ import json
 import sys
 from pathlib import Path
 
-from attacks import ATTACKS
+from attacks import ATTACKS, FILES, NETWORK, PROCESSES, PROTOCOL
 from host import ATTACK_MODULES, CONTROL, INPUTS, spoken
 
 from appliance.errors import PrerequisiteError
-from appliance.program.sandbox import Limits, Program, Sandbox, linux, policy
+from appliance.program.sandbox import Program, Sandbox, linux, policy
 
 # (x86-64, aarch64) numbers of what a container may refuse; prctl 22 is the older way to seccomp.
 _CALLS = {
@@ -56,12 +56,14 @@ def main() -> None:
     marker = Path(sys.argv[3])
     reader = f"def transform(g):\n    return [[7]] if open({str(marker)!r}).read() else g\n"
     try:
-        sandbox = Sandbox(Limits(cpu_s=0.1), workers=1, preload=ATTACK_MODULES, accept_level=sys.argv[2] or None)
+        sandbox = Sandbox(workers=1, preload=ATTACK_MODULES, accept_level=sys.argv[2] or None)
     except PrerequisiteError as error:
         print(json.dumps({"refused": str(error)}))
         return
     with sandbox:
-        attacks = [a for a in ATTACKS if sandbox.level != "no-seccomp" or a.name in _TAME]
+        attacks = [*PROCESSES, *FILES, *NETWORK, *PROTOCOL]
+        if sandbox.level == "no-seccomp":
+            attacks = [a for a in ATTACKS if a.name in _TAME]
         order = [Program(source, INPUTS) for a in attacks for source in (a.source, CONTROL)] + [Program(reader, INPUTS)]
         results = list(sandbox.run(order))
     rows = {x.name: x.in_force for x in sandbox.report}

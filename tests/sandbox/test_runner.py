@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -45,6 +46,10 @@ def numbers(results: Iterator[Result]) -> list[int]:
 def sandbox() -> Iterator[Sandbox]:
     with Sandbox(Limits(cpu_s=0.3), workers=2, preload=("resource",)) as shared:
         yield shared
+
+
+def newest_child() -> psutil.Process:
+    return max(psutil.Process().children(), key=lambda p: p.create_time())
 
 
 def until(condition: object, seconds: float = 20) -> bool:
@@ -247,22 +252,19 @@ def test_the_sandbox_dies_with_its_host() -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may look at the descriptors of a program")
 def test_a_program_inherits_no_descriptor_even_of_a_host_with_many() -> None:
     held = [os.dup(0) for _ in range(200)]
-    try:
-        with Sandbox(Limits(cpu_s=2), workers=1) as sandbox:
-            run = threading.Thread(target=lambda: list(sandbox.run([Program(LOOP, CELL)])))
-            run.start()
-            program = max(psutil.Process().children(recursive=True), key=lambda p: p.pid)
-            assert until(
-                lambda: program != (p := max(psutil.Process().children(recursive=True), key=lambda p: p.pid)) and p.pid
-            )
-            program = max(psutil.Process().children(recursive=True), key=lambda p: p.pid)
-            assert until(
-                lambda: {fd.name for fd in Path(f"/proc/{program.pid}/fd").iterdir()} == {"0", "1", "2", "3"}, 1.5
-            )
-            run.join()
-    finally:
-        for fd in held:
-            os.close(fd)
+    seen: set[str] = set()
+    with Sandbox(Limits(cpu_s=1), workers=1) as sandbox:
+        zygote = [newest_child(), *newest_child().children(recursive=True)][-1]
+        run = threading.Thread(target=lambda: list(sandbox.run([Program(LOOP, CELL)])))
+        run.start()
+        while run.is_alive() and seen != {"0", "1", "2", "3"}:
+            for program in zygote.children():
+                with contextlib.suppress(OSError):  # it may end while it is looked at
+                    seen = {fd.name for fd in Path(f"/proc/{program.pid}/fd").iterdir()} or seen
+        run.join()
+    for fd in held:
+        os.close(fd)
+    assert seen == {"0", "1", "2", "3"}
 
 
 def test_one_batch_at_a_time(sandbox: Sandbox) -> None:
@@ -283,7 +285,7 @@ def test_big_jobs_behind_a_running_program_do_not_lock_up(sandbox: Sandbox) -> N
 def test_the_zygote_knows_nothing_of_its_host(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_TOKEN", SECRET)
     with Sandbox(workers=1):
-        zygote = max(psutil.Process().children(), key=lambda p: p.pid)
+        zygote = newest_child()
         assert "SECRET" not in str(zygote.environ()) and not {"HOME", "USER"} & set(zygote.environ())
 
 

@@ -114,8 +114,9 @@ class Flight:
             self._again(job)
 
     def _finish(self, job: Job, result: Result) -> None:
-        is_near = 0 < job.num_inputs <= 2 * result.num_answered  # an endless loop seldom gets this far
-        if result.outcome == "timeout" and is_near and job.cpu_s == self._cpu_s:
+        has_progress = 0 < job.num_inputs <= 2 * result.num_answered  # an endless loop seldom gets so far
+        is_filling = result.peak_kib << 10 >= self._team.memory_bytes // 2  # a bomb on a slow machine: is it `memory`?
+        if result.outcome == "timeout" and (has_progress or is_filling) and job.cpu_s == self._cpu_s:
             job.cpu_s *= RETRY_FACTOR
             return self._again(job)
         if job.first:

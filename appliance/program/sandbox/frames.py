@@ -2,7 +2,8 @@
 
 host -> child     job:    cpu_ns u64, source length u32, inputs length u32, source, inputs
 child -> zygote   frames: kind u8, length u16, body; at most one per input besides READY and COMPILED
-zygote -> host    answer: wait status i32, out of wall time u8, cpu_s f64, wall_s f64, length u32, the frames as they came
+zygote -> host    answer: wait status i32, out of wall time u8, cpu_s f64, wall_s f64, peak memory in KiB u32, length u32,
+                  the frames as they came
 grids             count u16, then per grid rows u8, columns u8, cells u8; 0 rows and columns stand for no grid
 """
 
@@ -21,7 +22,7 @@ from appliance.arc.grid import MAX_SIDE, NUM_COLOURS, Grid, freeze
 
 JOB = struct.Struct("<QII")
 FRAME = struct.Struct("<BH")
-ANSWER = struct.Struct("<iBddI")
+ANSWER = struct.Struct("<iBddII")
 _COUNT = struct.Struct("<H")
 
 READY, COMPILED = 1, 2  # the job is read and the walls are up; the source has compiled
@@ -50,7 +51,7 @@ class Result:
 
     outcome: the worst over its inputs, one of SEVERITY. outputs: one per input, None where there is no legal grid.
     error: the reason, None when the outcome is ok. num_answered: inputs that were done with, well or badly, before the end.
-    cpu_s, wall_s: what it took.
+    cpu_s, wall_s, peak_kib: what it took; the memory counts the interpreter.
     """
 
     outcome: str
@@ -59,6 +60,7 @@ class Result:
     num_answered: int = 0
     cpu_s: float = 0.0
     wall_s: float = 0.0
+    peak_kib: int = 0
 
     def confirmed_by(self, again: Result) -> Result:
         """This result, or `nondeterministic` and without outputs where the second run gave others."""

@@ -111,9 +111,10 @@ class Sandbox:
     def run(self, programs: Iterable[Program]) -> Iterator[Result]:
         """One result per program, in order, as they come; programs are taken from the iterable as there is room for them.
 
-        A program that had answered half of its inputs when its CPU time ended is near its limit and runs once more with
-        twice the time. One whose answer may depend on addresses or the real clock runs twice and is `nondeterministic`
-        when the answers differ. A worker that dies is replaced, and what it had not answered runs again.
+        A program that had answered half of its inputs, or filled half of its memory, when its CPU time ended is near its
+        limit and runs once more with twice the time. One whose answer may depend on addresses or the real clock runs
+        twice and is `nondeterministic` when the answers differ. A worker that dies is replaced, and what it had not
+        answered runs again.
         """
         if any(worker.jobs for worker in self._team.workers()):
             raise RuntimeError("one batch at a time: the results of an earlier run() are still being read")

@@ -40,7 +40,7 @@ class Team:
             )
         self.preload, self.seed, self.wall_s, self.accept_level = preload, seed, wall_s, accept_level
         self._num_workers = num_workers
-        self._memory_bytes = memory_bytes
+        self.memory_bytes = memory_bytes
         self._groups: dict[bool, list[Worker]] = {}
         self.report: tuple[Layer, ...] = ()
         try:
@@ -55,7 +55,7 @@ class Team:
         """The workers for such programs, started at the first call."""
         if needs_scipy not in self._groups:
             modules = self.preload + (SCIPY if needs_scipy else ())
-            options = ZygoteOptions(modules, self.seed, self._memory_bytes, self.wall_s)
+            options = ZygoteOptions(modules, self.seed, self.memory_bytes, self.wall_s)
             self._groups[needs_scipy] = [Worker(options) for _ in range(self._num_workers)]
             for worker in self._groups[needs_scipy]:
                 self._let_in(worker)

@@ -135,7 +135,7 @@ class Worker:
         self._unread += part
         answers = []
         while len(self._unread) >= frames.ANSWER.size:
-            status, out_of_wall_time, cpu_s, wall_s, length = frames.ANSWER.unpack_from(self._unread)
+            status, out_of_wall_time, cpu_s, wall_s, peak_kib, length = frames.ANSWER.unpack_from(self._unread)
             end = frames.ANSWER.size + length
             if len(self._unread) < end:
                 break
@@ -143,7 +143,7 @@ class Worker:
             del self._unread[:end]
             job = self.jobs.popleft()
             result = frames.judge(status, data, job.num_inputs, out_of_wall_time=bool(out_of_wall_time))
-            answers.append((job, replace(result, cpu_s=cpu_s, wall_s=wall_s)))
+            answers.append((job, replace(result, cpu_s=cpu_s, wall_s=wall_s, peak_kib=peak_kib)))
         return answers
 
     def close(self) -> None:

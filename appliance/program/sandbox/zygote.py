@@ -92,7 +92,7 @@ def _serve(control: socket.socket, wall_s: float, filter_: linux.Filter | None) 
         if not length or buffer[0] != frames.READY:
             return  # the child left its job half read: what follows in the socket cannot be trusted to be a job
         cpu_s = usage.ru_utime + usage.ru_stime
-        head = frames.ANSWER.pack(status, not events, cpu_s, clock.now() - started_s, length)
+        head = frames.ANSWER.pack(status, not events, cpu_s, clock.now() - started_s, usage.ru_maxrss, length)
         control.sendall(head + buffer[:length])
         buffer[:length] = bytes(length)
 
