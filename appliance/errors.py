@@ -4,6 +4,7 @@
     ├── UsageError        2   a flag, a setting or a combination of them (also a ValueError)
     ├── PrerequisiteError 3   something that must be installed, mounted or allowed is missing
     ├── InputError        4   tasks, solutions or a submission that break the rules (also a ValueError)
+    ├── OutputError       4   a file that cannot be written: no permission, no folder, no room (also an OSError)
     └── EngineError           a model engine failed at its work; journaled by the run, never ends it
         └── OutOfMemory       the device had no room: the task goes one rung down its ladder
 
@@ -63,6 +64,10 @@ class PrerequisiteError(ApplianceError):
 
 
 class InputError(ApplianceError, ValueError):
+    exit_code = EXIT_INPUT
+
+
+class OutputError(ApplianceError, OSError):
     exit_code = EXIT_INPUT
 
 

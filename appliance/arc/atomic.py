@@ -6,14 +6,14 @@ import contextlib
 import os
 from pathlib import Path
 
-from appliance.errors import PrerequisiteError
+from appliance.errors import OutputError
 
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Temporary file in the same folder, fsync, rename over `path`, fsync of the folder.
 
     A path has one writer. The temporary name is fixed, so what a kill left there is taken up by the next write.
-    Raises PrerequisiteError when the file system refuses (no space, no folder, read-only); then `path` is untouched and
+    Raises OutputError when the file system refuses (no space, no folder, read-only); then `path` is untouched and
     nothing is left beside it.
     """
     temporary = path.with_name(f".{path.name}.tmp")
@@ -27,7 +27,7 @@ def write_atomic(path: Path, data: bytes) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as fault:
-        raise PrerequisiteError(
+        raise OutputError(
             f"{path} cannot be written: {fault.strerror or fault}",
             expected=f"room for {len(data)} bytes in a folder that exists and may be written",
             remedy="free space or choose another folder; what stood there before is untouched",

@@ -130,7 +130,7 @@ def _legal(value: Any) -> Grid | None:
 def write_submission(path: Path, submission: Submission) -> None:
     """Atomic: a kill or a full disk at any moment leaves the old file or the new one, and nothing else.
 
-    Raises PrerequisiteError when the file system refuses.
+    Raises OutputError when the file system refuses.
     """
     write_atomic(path, json.dumps(submission, separators=(",", ":")).encode())
 

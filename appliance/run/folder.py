@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from appliance.arc.atomic import write_atomic
-from appliance.errors import ApplianceError, PrerequisiteError, UsageError
+from appliance.errors import ApplianceError, OutputError, PrerequisiteError, UsageError
 from appliance.run.journal import Journal
 
 
@@ -40,7 +40,7 @@ class RunFolder:
 def open_run(out: Path, *, identity: str, is_fresh: bool) -> tuple[RunFolder, Journal, IO[bytes]]:
     """Make or reopen the run folder and lock it until the returned handle is closed.
 
-    identity: what must not have changed since the run began. Raises PrerequisiteError when the folder cannot be written or
+    identity: what must not have changed since the run began. Raises OutputError when the folder cannot be written, PrerequisiteError when
     another run holds it, UsageError when it holds a run with another configuration and `is_fresh` is not set.
     """
     folder = RunFolder(out)
@@ -48,7 +48,7 @@ def open_run(out: Path, *, identity: str, is_fresh: bool) -> tuple[RunFolder, Jo
         folder.run.mkdir(parents=True, exist_ok=True)
         lock = (folder.run / "lock").open("wb")
     except OSError as fault:
-        raise PrerequisiteError(
+        raise OutputError(
             f"{out} cannot be written: {fault.strerror}",
             expected="a folder that exists or can be made, with permission to write",
             remedy="pass another --out",

@@ -23,7 +23,7 @@ import numpy as np
 from appliance.arc.grid import freeze, to_lists
 from appliance.arc.task import Task
 from appliance.arc.vote import Candidate
-from appliance.errors import InputError, PrerequisiteError
+from appliance.errors import InputError, OutputError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -54,7 +54,7 @@ class StageRow:
 
 
 class Journal:
-    """Open (or make) the journal at `path`. Raises PrerequisiteError when it cannot be written, InputError when the file
+    """Open (or make) the journal at `path`. Raises OutputError when it cannot be written, InputError when the file
     is not a journal."""
 
     def __init__(self, path: Path) -> None:
@@ -65,6 +65,7 @@ class Journal:
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.executescript(_SCHEMA)
         except sqlite3.DatabaseError as fault:
+            self._db.close()
             raise _as_ours(path, fault) from fault
 
     def close(self) -> None:
@@ -158,9 +159,9 @@ class Journal:
             raise _as_ours(self.path, fault) from fault
 
 
-def _as_ours(path: Path, fault: sqlite3.DatabaseError) -> PrerequisiteError | InputError:
+def _as_ours(path: Path, fault: sqlite3.DatabaseError) -> OutputError | InputError:
     if isinstance(fault, sqlite3.OperationalError):
-        return PrerequisiteError(
+        return OutputError(
             f"{path}: {fault}",
             expected="a folder that can be written and has room",
             remedy="free disk space or pass another --out; what is written so far stays valid",

@@ -151,7 +151,7 @@ def test_an_out_folder_that_cannot_be_made_is_a_missing_prerequisite(
     tasks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
-    assert submit("--tasks", tasks, "--out", tmp_path / "file" / "out") in (3, 4)
+    assert submit("--tasks", tasks, "--out", tmp_path / "file" / "out") == 4
     assert "--out" in capsys.readouterr().err
 
 

@@ -13,7 +13,7 @@ from appliance.arc.fallback import fallback_attempts, predicted_shape
 from appliance.arc.grid import as_grid, to_lists
 from appliance.arc.submission import build, read_submission, score, validate, write_submission
 from appliance.arc.task import Pair, Task, TaskSet
-from appliance.errors import InputError, PrerequisiteError
+from appliance.errors import InputError, OutputError
 
 A, B = as_grid([[1, 2]]), as_grid([[3], [4]])
 TASKS = TaskSet(
@@ -142,7 +142,7 @@ def test_a_device_without_room_leaves_the_old_file_and_nothing_else(tmp_path: Pa
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50, hard))
     try:
-        with pytest.raises(PrerequisiteError, match="cannot be written"):
+        with pytest.raises(OutputError, match="cannot be written"):
             write_submission(path, GOOD)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -180,7 +180,7 @@ def test_values_that_json_cannot_hold_leave_the_old_file(tmp_path: Path) -> None
 
 
 def test_a_folder_that_is_not_there_is_said_so(tmp_path: Path) -> None:
-    with pytest.raises(PrerequisiteError, match="No such file"):
+    with pytest.raises(OutputError, match="No such file"):
         write_submission(tmp_path / "no" / "submission.json", GOOD)
 
 
