@@ -17,8 +17,6 @@ CPU = {
     "OMP_WAIT_POLICY": "PASSIVE",
     # oneDNN keeps up to 1,024 compiled kernels, one per shape; training sees a new shape every step: 7 MB a step, to 7 GB.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
-    # Large blocks go back to the system when freed, else the heap grows with every new shape.
-    "MALLOC_MMAP_THRESHOLD_": "1000000",
 }
 
 
