@@ -6,18 +6,23 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from appliance.arc.grid import Grid, grid_key
 from appliance.arc.vote import Candidate, Output, vote
+from appliance.run.progress import split_stage_name
 
 STAGES = ("deep", "quick")
-"""Most trusted first: attempts of a later stage only fill what the earlier ones leave open."""
+"""Most trusted first: attempts of a later stage only fill what the earlier ones leave open. All rounds of a stage vote as
+one."""
 
 
 def attempts_of(
     candidates: Mapping[str, Iterable[Candidate]], selector: str, *, num_attempts: int = 2
 ) -> dict[Output, tuple[Grid, ...]]:
     """Up to `num_attempts` distinct grids for every test output that has a candidate, best first."""
+    pooled: dict[str, list[Candidate]] = {stage: [] for stage in STAGES}
+    for name, found in candidates.items():
+        pooled.setdefault(split_stage_name(name)[0], []).extend(found)
     ranked: dict[Output, list[Grid]] = {}
-    for stage in (*STAGES, *(s for s in candidates if s not in STAGES)):
-        for output, grids in vote(candidates.get(stage, ()), selector=selector, num_attempts=num_attempts).items():
+    for found in pooled.values():
+        for output, grids in vote(found, selector=selector, num_attempts=num_attempts).items():
             ranked.setdefault(output, []).extend(grids)
     return {output: _distinct(grids)[:num_attempts] for output, grids in ranked.items()}
 

@@ -8,18 +8,21 @@ from typing import Any
 from appliance.config import RunSettings
 from appliance.run.attempts import attempts_of
 from appliance.run.journal import Journal
+from appliance.run.progress import split_stage_name
 
 
 @dataclass(frozen=True)
 class Coverage:
     """Numbers of tasks. trained: an adapter was trained and verified. quick, deep: sampled in that pass, in whole or in part.
-    sampled: in either. untrained_reasons: why training gave nothing, with counts. outputs_fallback: test outputs that no
-    candidate answered, so a fallback stands in the submission."""
+    again: gone through once more because their vote was uncertain. sampled: in any of them. untrained_reasons: why training
+    gave nothing, with counts. outputs_fallback: test outputs that no candidate answered, so a fallback stands in the
+    submission."""
 
     num_tasks: int
     quick: int
     trained: int
     deep: int
+    again: int
     sampled: int
     num_outputs: int
     outputs_fallback: int
@@ -32,7 +35,7 @@ class Coverage:
         """For people, one stage a line."""
         n = self.num_tasks
         lines = [
-            f"sampled {self.sampled}/{n} (quick pass {self.quick}, deep pass {self.deep})",
+            f"sampled {self.sampled}/{n} (quick pass {self.quick}, deep pass {self.deep}, third pass {self.again})",
             f"trained {self.trained}/{n}"
             + "".join(f", {count} not: {reason}" for reason, count in sorted(self.untrained_reasons.items())),
             f"answered {self.num_outputs - self.outputs_fallback}/{self.num_outputs} test outputs, "
@@ -54,20 +57,23 @@ def coverage_of(journal: Journal) -> Coverage:
     num_tests = journal.num_tests()
     rows = [r for r in journal.stages() if r.task_id in num_tests]
     reached = {
-        stage: {r.task_id for r in rows if r.stage == stage and r.status != "failed"} for stage in ("quick", "deep")
+        stage: {r.task_id for r in rows if r.stage == stage and r.status != "failed"}
+        for stage in ("quick", "deep", "deep-2")
     }
+    trained = {r.task_id for r in rows if split_stage_name(r.stage)[0] == "train" and r.status == "done"}
     answered = attempts_of(journal.candidates(), "votes-only")
     reasons: dict[str, int] = {}
     for row in rows:
-        if row.stage == "train" and row.status == "failed":
+        if row.stage == "train" and row.task_id not in trained:
             reason = str(row.detail.get("reason", "unknown"))
             reasons[reason] = reasons.get(reason, 0) + 1
     num_outputs = sum(num_tests.values())
     return Coverage(
         num_tasks=len(num_tests),
         quick=len(reached["quick"]),
-        trained=sum(r.stage == "train" and r.status == "done" for r in rows),
+        trained=len(trained),
         deep=len(reached["deep"]),
+        again=len(reached["deep-2"]),
         sampled=len(reached["quick"] | reached["deep"]),
         num_outputs=num_outputs,
         outputs_fallback=num_outputs - sum(bool(grids) and t in num_tests for (t, _), grids in answered.items()),

@@ -6,8 +6,8 @@ never imports torch and never touches a device.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.arc.submission import build, write_submission
@@ -17,11 +17,14 @@ from appliance.arc.vote import Candidate
 from appliance.clock import Clock, format_duration
 from appliance.config import Settings
 from appliance.errors import EngineError, InputError
-from appliance.run.attempts import attempts_of
-from appliance.run.journal import Journal, StageRow
+from appliance.run.forecast import TaskCost
+from appliance.run.journal import Journal
+from appliance.run.ledger import Attempts, Ledger
 from appliance.run.pool import Died, Pool
-from appliance.run.schedule import Assignment, Schedule
-from appliance.seeds import generator
+from appliance.run.progress import Assignment, split_stage_name
+from appliance.run.schedule import DRAIN_S, Schedule
+from appliance.run.slots import Running, Slot, views_answered
+from appliance.seeds import generator, seed_of
 from appliance.solve.ladder import RUNGS
 from appliance.solve.messages import Failed, Finished, Job, Ready, Sampled, TaskMessage, Trained
 
@@ -29,42 +32,28 @@ GRACE_S = 10.0
 """A worker that is this late after its job's deadline hangs and is killed."""
 START_LIMIT_S = 300.0
 """A worker that is not ready after this long is not going to be."""
-MAX_STARTS_IN_A_ROW = 3
-WRITE_EVERY_S = 1.0
+MAX_STARTS = 3
+MAX_FALLS = 5
+"""A worker that does not start so often, or dies under so many jobs in a row while others live, is not used again."""
+RESERVE_SHARE = 0.1
+"""The reserve for the last write is at most this part of a short budget; on a slow disk it is two of its writes."""
 
 
 @dataclass(frozen=True)
 class TaskReport:
-    """For the display: what is now known of a task. votes: candidates that say the first attempt, of all candidates."""
+    """For the display: what is now known of a task. seconds: of the job, shared by its tasks. round: 1, or more in pass 3."""
 
     task: Task
     stage: str
     trained: Trained | None
     candidates: tuple[Candidate, ...]
     seconds: float
-
-
-@dataclass
-class _Running:
-    assignment: Assignment
-    job: Job
-    started_s: float
-    candidates: list[Candidate] = field(default_factory=list)
-    trained: dict[str, Trained] = field(default_factory=dict)
-
-
-@dataclass
-class _Slot:
-    """One worker: "down", "starting", "idle" or "busy"."""
-
-    state: str = "down"
-    since_s: float = 0.0
-    starts_in_a_row: int = 0
-    running: _Running | None = None
+    round: int = 1
 
 
 class Orchestrator:
-    """tell: lines for people, also journaled. show: reports per task. is_stopped: true once a signal asked to end."""
+    """tell: lines for people, also journaled. show: reports per task. is_stopped: true once a signal asked to end.
+    costs: what the plan expects of each task. write: puts a submission in place, by default out/submission.json."""
 
     def __init__(
         self,
@@ -81,30 +70,26 @@ class Orchestrator:
         tell: Callable[[str], None],
         show: Callable[[TaskReport], None],
         is_stopped: Callable[[], bool],
+        costs: Mapping[str, TaskCost] | None = None,
+        write: Callable[[Attempts], None] | None = None,
     ) -> None:
         self._tasks = tasks
         self._settings = settings
-        self._submission_path = out / "submission.json"
         self._journal = journal
         self._pool = pool
         self._clock = clock
         self._tell_out = tell
         self._show = show
         self._is_stopped = is_stopped
-        end_s = deadline_s - settings.run.reserve_s
-        self._schedule = Schedule.of(tasks, settings, start_s=start_s, end_s=end_s, num_workers=num_workers)
-        self._slots = {worker: _Slot() for worker in range(num_workers)}
+        self._deadline_s = deadline_s
+        self._reserve_s = min(settings.run.reserve_s, RESERVE_SHARE * (deadline_s - start_s))
+        end_s = deadline_s - self._reserve_s
+        self._schedule = Schedule(tasks, settings, end_s=end_s, num_workers=num_workers, costs=costs)
+        self._slots = {worker: Slot() for worker in range(num_workers)}
         self._next_job_id = 0
-        self._attempts = attempts_of(journal.candidates(), settings.sample.selector)
-        self._written_s = float("-inf")
-        self._is_dirty = True
+        write = write or (lambda attempts: write_submission(out / "submission.json", build(tasks, attempts)))
+        self._ledger = Ledger(tasks, journal, selector=settings.sample.selector, clock=clock, write=write)
         self._resume()
-
-    def write_submission(self) -> None:
-        """The whole submission as it stands: votes where there are any, sensible fallbacks elsewhere."""
-        write_submission(self._submission_path, build(self._tasks, self._attempts))
-        self._written_s = self._clock.now()
-        self._is_dirty = False
 
     def run(self) -> None:
         """Work until everything is done, the time is over, or a signal came. The submission is written in any case.
@@ -116,27 +101,33 @@ class Orchestrator:
                 self._start(worker)
             while not self._is_stopped() and self._clock.now() < self._schedule.end_s:
                 if not self._give_out():
+                    self._tell_early_end()
                     break
                 self._wait()
                 self._reap_late()
-                if self._is_dirty and self._clock.now() - self._written_s >= WRITE_EVERY_S:
-                    self.write_submission()
+                self._ledger.write_if_due()
+                reserve_s = max(self._reserve_s, 2 * self._ledger.slowest_write_s)
+                self._schedule.end_s = self._deadline_s - reserve_s
         finally:
             self._pool.close()
-            self._keep_partial_work()
-            if self._is_dirty:
-                self.write_submission()
+            for slot in self._slots.values():
+                self._keep_partial(slot)
+            self._ledger.write()
 
     def _resume(self) -> None:
         """Stages that are done in the journal stay done."""
-        known = set(self._tasks.ids())
-        rows = [r for r in self._journal.stages() if r.status == "done" and r.task_id in known]
+        rows = [r for r in self._journal.stages() if r.status == "done" and r.task_id in self._schedule.states]
         for row in rows:
-            if row.stage in ("quick", "deep"):
-                self._schedule.mark_done(row.task_id, row.stage)
+            stage, number = split_stage_name(row.stage)
+            if stage == "quick":
+                self._schedule.mark_done(row.task_id, "quick")
+            elif stage == "deep":
+                self._schedule.mark_done(row.task_id, "deep", number=number, seconds=row.seconds)
+        for task_id in {r.task_id for r in rows}:
+            self._weigh(task_id)
         if rows:
             num_deep = sum(r.stage == "deep" for r in rows)
-            self._tell(f"resumed: {num_deep} of {len(known)} tasks are finished and stay as they are")
+            self._tell(f"resumed: {num_deep} of {len(self._tasks)} tasks are finished and stay as they are")
 
     def _give_out(self) -> bool:
         """Hand a job to every idle worker. False when nothing is left to do."""
@@ -145,35 +136,33 @@ class Orchestrator:
                 self._assign(worker, slot)
         return any(slot.state in ("busy", "starting") for slot in self._slots.values())
 
-    def _assign(self, worker: int, slot: _Slot) -> None:
+    def _assign(self, worker: int, slot: Slot) -> None:
         now_s = self._clock.now()
         assignment = self._schedule.next(now_s)
         if assignment is None:
             return
         seed = self._settings.run.seed
-        sample = self._settings.sample
-        num_views = sample.quick_views if assignment.stage == "quick" else sample.views
-        names: dict[str, None] = {}
-        for task in assignment.tasks:
-            rng = generator(seed, task.task_id, assignment.stage, "views")
-            order = len(task.train) if assignment.stage == "deep" else 0
-            for view in sampling_views(rng, num_views, order, keep_colours=sample.keep_colours):
-                names[view.name] = None
-            if assignment.stage == "quick":
-                break  # one set of views serves all tasks of a quick job
         job = Job(
             job_id=self._next_job_id,
-            stage="quick" if assignment.stage == "quick" else "deep",
+            stage=assignment.stage,
             tasks=[TaskMessage.of(t) for t in assignment.tasks],
-            views=list(names),
+            views=self._views(assignment),
             deadline_s=assignment.until_s,
             train_until_s=now_s + assignment.train_s if assignment.train_s else 0.0,
             rung=assignment.rung,
-            seed=seed,
+            seed=seed if assignment.round == 1 else seed_of(seed, "round", assignment.round),
         )
         self._next_job_id += 1
-        slot.state, slot.since_s, slot.running = "busy", now_s, _Running(assignment, job, now_s)
+        slot.state, slot.running = "busy", Running(assignment, job, now_s)
         self._pool.submit(worker, job)
+
+    def _views(self, assignment: Assignment) -> list[str]:
+        """Names of the views to sample under. One set serves all tasks of a quick job."""
+        first = assignment.tasks[0]
+        rng = generator(self._settings.run.seed, first.task_id, assignment.name, "views")
+        order = len(first.train) if assignment.stage == "deep" else 0
+        views = sampling_views(rng, assignment.num_views, order, keep_colours=self._settings.sample.keep_colours)
+        return list(dict.fromkeys(view.name for view in views))
 
     def _wait(self) -> None:
         """Until something arrives or something is due, a second at most so that a signal is noticed."""
@@ -189,7 +178,7 @@ class Orchestrator:
         slot = self._slots[worker]
         match event:
             case Ready():
-                slot.state, slot.starts_in_a_row = "idle", 0
+                slot.state, slot.num_starts, slot.was_ready = "idle", 0, True
                 self._journal.put_fact(f"worker-{worker}", event.facts)
                 self._tell(f"worker {worker} ready after {format_duration(event.seconds)}: {event.facts}")
             case Trained():
@@ -199,114 +188,131 @@ class Orchestrator:
                 if slot.running:
                     slot.running.candidates += [c.candidate() for c in event.candidates]
             case Finished():
-                self._finish(slot, set(event.complete))
+                self._finish(slot, event)
+            case Failed(job_id=-1, kind="input"):
+                raise InputError(f"worker {worker} cannot start: {event.message}", remedy="see the run's worker log")
             case Failed(job_id=-1):
                 self._pool.kill(worker)
-                slot.state = "down"
-                kind = InputError if event.kind == "input" else EngineError
-                raise kind(f"worker {worker} cannot start: {event.message}", remedy="see the run's worker log")
+                if event.kind != "memory" and not slot.was_ready:
+                    slot.num_starts = MAX_STARTS  # another try would find the same
+                self._start(worker, why=event.message)
             case Failed(kind="memory"):
                 self._fall(slot, self._schedule.out_of_memory, event.message)
             case Failed():
                 self._fall(slot, self._schedule.crashed, event.message)
             case Died():
                 self._fall(slot, self._schedule.crashed, f"worker {worker} died with code {event.exit_code}")
-                slot.state = "down"
-                self._start(worker, log_tail=event.log_tail)
+                slot.num_falls += 1
+                self._start(worker, why=event.log_tail)
 
-    def _finish(self, slot: _Slot, complete: set[str]) -> None:
+    def _finish(self, slot: Slot, event: Finished) -> None:
         running = slot.running
         if running is None:
             return
-        self._schedule.finished(running.assignment, complete)
-        self._note(running, complete)
-        slot.state, slot.running = "idle", None
-
-    def _note(self, running: _Running, complete: set[str]) -> None:
-        """Write down what a job gave, task by task, and take it into the vote."""
         assignment = running.assignment
-        seconds = (self._clock.now() - running.started_s) / len(assignment.tasks)
+        self._schedule.finished(assignment, event.complete, seconds=event.seconds)
+        self._measure(running, event)
         for task in assignment.tasks:
-            trained = running.trained.get(task.task_id)
-            if trained is not None:
-                status = "done" if trained.reason is None else "failed"
-                detail = trained.model_dump(exclude={"event", "job_id", "task_id", "seconds"}) | {
-                    "rung": assignment.rung
-                }
-                self._journal.put_stage(StageRow(task.task_id, "train", status, trained.seconds, detail))
-            found = [c for c in running.candidates if c.task_id == task.task_id]
-            if not found and task.task_id not in complete:
-                continue
-            status = "done" if task.task_id in complete or (found and assignment.stage == "deep") else "partial"
-            row = StageRow(task.task_id, assignment.stage, status, seconds, {"rung": assignment.rung})
-            self._journal.put_stage(row, found)
-            self._attempts |= attempts_of(self._journal.candidates(task.task_id), self._settings.sample.selector)
-            self._is_dirty = True
-            self._show(TaskReport(task, assignment.stage, trained, tuple(found), seconds))
+            found = running.found(task)
+            is_done = task.task_id in event.complete or (found and assignment.stage == "deep")
+            status = "done" if is_done else "partial" if found else "failed"
+            self._note(running, status, task.task_id, reason=None if is_done or found else "no answer in its time")
+        slot.state, slot.running, slot.num_falls = "idle", None, 0
 
-    def _fall(self, slot: _Slot, rule: Callable[[Assignment], list[str]], message: str) -> None:
+    def _measure(self, running: Running, event: Finished) -> None:
+        """What the job took goes into the forecast of those to come."""
+        forecast, assignment = self._schedule.forecast, running.assignment
+        for task_id, trained in running.trained.items():
+            forecast.note_training(task_id, trained.num_steps, trained.seconds)
+        sampling_s = event.seconds - sum(t.seconds for t in running.trained.values())
+        views = views_answered(running, event.complete, self._settings.sample.samples_per_view)
+        forecast.note_sampling(assignment.stage, views, sampling_s)
+
+    def _note(self, running: Running, status: str, task_id: str, *, reason: str | None = None) -> None:
+        """Write down what a job gave for one of its tasks, and take it into the vote."""
+        assignment, task = running.assignment, self._schedule.states[task_id].task
+        found, trained = running.found(task), running.trained.get(task_id)
+        seconds = (self._clock.now() - running.started_s) / len(assignment.tasks)
+        self._ledger.put(assignment, task, status, candidates=found, trained=trained, seconds=seconds, reason=reason)
+        if found:
+            self._weigh(task_id)
+        if found or status != "failed":
+            self._show(TaskReport(task, assignment.stage, trained, tuple(found), seconds, assignment.round))
+
+    def _weigh(self, task_id: str) -> None:
+        certainty = self._ledger.certainty(self._schedule.states[task_id].task)
+        if certainty is not None:
+            self._schedule.set_certainty(task_id, certainty)
+
+    def _fall(self, slot: Slot, rule: Callable[[Assignment], list[str]], message: str) -> None:
         """A job failed: keep what it gave, put its tasks back one rung down, or give them up."""
         running = slot.running
         if running is None:
             return
-        lost = rule(running.assignment)
-        names = ", ".join(t.task_id for t in running.assignment.tasks[:4])
-        rung = RUNGS[self._schedule.states[running.assignment.tasks[0].task_id].rung]
-        self._tell(f"{names}: {message}; " + ("given up" if lost else f"next try: {rung}"))
-        self._journal_failure(running, lost, message)
-        slot.state, slot.running = "idle", None
-
-    def _journal_failure(self, running: _Running, lost: list[str], message: str) -> None:
+        assignment = running.assignment
+        self._keep_partial(slot)
+        lost = rule(assignment)
+        names = ", ".join(t.task_id for t in assignment.tasks[:4]) + (", ..." if len(assignment.tasks) > 4 else "")
+        if lost:
+            then = "given up"
+        elif len(assignment.tasks) > 1:
+            then = "each is tried alone"
+        else:
+            then = f"next try: {RUNGS[self._schedule.states[assignment.tasks[0].task_id].of(assignment.stage).rung]}"
+        self._tell(f"{assignment.name} {names}: {message}; {then}")
         for task_id in lost:
-            detail = {"reason": message, "rung": running.assignment.rung}
-            self._journal.put_stage(StageRow(task_id, running.assignment.stage, "failed", 0.0, detail))
+            if not running.found(self._schedule.states[task_id].task):
+                self._note(running, "failed", task_id, reason=message)
+        slot.state = "idle"
+
+    def _keep_partial(self, slot: Slot) -> None:
+        """Candidates of a job that was cut off still vote."""
+        running, slot.running = slot.running, None
+        for task in running.assignment.tasks if running else ():
+            if running and running.found(task):
+                self._note(running, "partial", task.task_id)
 
     def _reap_late(self) -> None:
         """Kill and restart workers that are past their job's deadline, or that never became ready."""
         now_s = self._clock.now()
         for worker, slot in self._slots.items():
-            if slot.state == "busy" and slot.running and now_s > slot.running.job.deadline_s + GRACE_S:
+            if slot.running and now_s >= slot.running.job.deadline_s + GRACE_S:
                 self._pool.kill(worker)
                 late_s = now_s - slot.running.job.deadline_s
-                self._fall(
-                    slot, self._schedule.crashed, f"worker {worker} hung {late_s:.0f} s past its deadline, killed"
-                )
-                slot.state = "down"
-                self._start(worker)
-            elif slot.state == "starting" and now_s > slot.since_s + START_LIMIT_S:
+                message = f"worker {worker} hung {late_s:.0f} s past its deadline, killed"
+                self._fall(slot, self._schedule.crashed, message)
+                slot.num_falls += 1
+                self._start(worker, why=message)
+            elif slot.state == "starting" and now_s >= slot.since_s + START_LIMIT_S:
                 self._pool.kill(worker)
-                slot.state = "down"
-                self._start(worker)
+                self._start(worker, why=f"not ready after {START_LIMIT_S:.0f} s")
 
-    def _start(self, worker: int, *, log_tail: str = "") -> None:
+    def _start(self, worker: int, *, why: str = "") -> None:
+        """(Re)start a worker, unless it has failed too often."""
         slot = self._slots[worker]
-        slot.starts_in_a_row += 1
-        if slot.starts_in_a_row > MAX_STARTS_IN_A_ROW:
-            raise EngineError(
-                f"worker {worker} does not start: {MAX_STARTS_IN_A_ROW} tries"
-                + (f"; its log ends: {log_tail}" if log_tail else ""),
-                remedy="read run/logs; appliance doctor names what is missing",
-            )
-        slot.state, slot.since_s, slot.running = "starting", self._clock.now(), None
+        slot.state = "down"
+        others = any(s.state != "gone" for s in self._slots.values() if s is not slot)
+        if slot.num_starts >= MAX_STARTS or (others and slot.num_falls >= MAX_FALLS):
+            self._give_up(worker, why)
+            return
+        slot.state, slot.since_s = "starting", self._clock.now()
+        slot.num_starts += 1
         self._pool.start(worker)
 
-    def _keep_partial_work(self) -> None:
-        """At the end: candidates of jobs that were cut off still vote."""
-        for slot in self._slots.values():
-            if slot.running and slot.running.candidates:
-                self._note_partial(slot.running)
-                slot.running = None
+    def _give_up(self, worker: int, why: str) -> None:
+        self._slots[worker].state = "gone"
+        self._schedule.num_workers = sum(s.state != "gone" for s in self._slots.values())
+        if self._schedule.num_workers == 0:
+            raise EngineError(
+                f"worker {worker} does not start" + (f": {why}" if why else ""),
+                remedy="read run/logs; appliance doctor names what is missing",
+            )
+        self._tell(f"worker {worker} is given up ({why}); {self._schedule.num_workers} go on without it")
 
-    def _note_partial(self, running: _Running) -> None:
-        for task in running.assignment.tasks:
-            found = [c for c in running.candidates if c.task_id == task.task_id]
-            if found:
-                row = StageRow(
-                    task.task_id, running.assignment.stage, "partial", 0.0, {"rung": running.assignment.rung}
-                )
-                self._journal.put_stage(row, found)
-                self._attempts |= attempts_of(self._journal.candidates(task.task_id), self._settings.sample.selector)
-                self._is_dirty = True
+    def _tell_early_end(self) -> None:
+        left_s = self._schedule.end_s - DRAIN_S - self._clock.now()
+        if left_s > 0:
+            self._tell(f"nothing is left that {format_duration(left_s)} are enough for and that could improve")
 
     def _tell(self, text: str) -> None:
         self._journal.put_event(self._clock.now(), text)

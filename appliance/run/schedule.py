@@ -1,158 +1,289 @@
 """Who is worked on next and for how long: pure bookkeeping over tasks, driven by the clock it is given.
 
-Pass 1 ("quick"): the base model, few views, all tasks, cheapest first, many tasks a job. Pass 2 ("deep"): train, then sample
-all views, one task a job, cheapest first; the time left is shared out anew at every dispatch, so what one task saves the
-others get.
+Pass 1 ("quick"): the base model, few views, all tasks, many tasks a job. Pass 2 ("deep"): train, then sample all views, one
+task a job. Both go from cheap to dear, so that most tasks are answered early; the time left is shared out anew at every
+dispatch by what was measured so far, so what one task saves the others get. Pass 3: further deep rounds, each with an adapter
+and views of its own, for the tasks whose vote is least certain, until the time is over or every vote is settled.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 
 from appliance.arc.task import Task
 from appliance.config import Settings
+from appliance.run.confidence import Certainty
+from appliance.run.forecast import Forecast, TaskCost
+from appliance.run.progress import Assignment, Progress, Stage, TaskState
 from appliance.solve.ladder import LAST_RUNG
 
 QUICK_TASKS_PER_JOB = 16
 QUICK_ALL_BELOW_S = 4.0
 """A budget of fewer seconds per task than this goes to the quick pass first, all of it if need be."""
+QUICK_PATIENCE = 4.0
+QUICK_LEAST_S = 10.0
+"""A quick job may take this many times what a slow one is expected to, and no less than so many seconds."""
 DRAIN_S = 1.5
 """Jobs end this long before all work must be over, so that their last answers still arrive."""
-COST_EXPONENT = 0.5
-"""Share of time by cells ** 0.5: dear tasks get more, but not in proportion, for they rarely repay it."""
+FEWEST_STEPS = 8
+"""Fewer training steps teach nothing (the plan's figure)."""
+STEP_SLACK = 1.1
+"""Time for all steps has this margin over the mean, or half of the tasks would miss their last ones."""
+LEAST_VIEWS = 2
+MOST_VIEWS = 8
+"""A task is not begun without time for LEAST_VIEWS; the last job of a worker asks for up to MOST_VIEWS times the usual."""
+LEAST_JOB_S = 0.5
+AGAIN_SHARE = 0.5
+"""A further round with less time than this part of the first would spoil the vote with a worse adapter's answers."""
+MAX_ROUNDS = 8
 MAX_CRASHES = 2
 
 
-@dataclass
-class TaskState:
-    """What has happened to one task. Stages are "waiting", "running", "done" or "failed"."""
-
-    task: Task
-    quick: str = "waiting"
-    deep: str = "waiting"
-    rung: int = 0
-    crashes: int = 0
-
-    @property
-    def weight(self) -> float:
-        return float(math.pow(self.task.num_cells(), COST_EXPONENT))
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """Tasks to work on in one job. train_s: how long training may take; until_s: when all of it must be over."""
-
-    stage: str
-    tasks: tuple[Task, ...]
-    until_s: float
-    train_s: float = 0.0
-    rung: int = 0
-
-
-@dataclass
 class Schedule:
-    """end_s: instant at which all work must be over (the deadline less the reserve for writing)."""
+    """end_s: instant at which all work must be over (the deadline less the reserve for writing); it may be moved forward.
+    num_workers: those that live. costs: seconds by the plan, where there is one."""
 
-    settings: Settings
-    start_s: float
-    end_s: float
-    num_workers: int
-    states: dict[str, TaskState] = field(default_factory=dict)
-
-    @staticmethod
-    def of(tasks: Iterable[Task], settings: Settings, *, start_s: float, end_s: float, num_workers: int) -> Schedule:
-        states = {t.task_id: TaskState(t) for t in sorted(tasks, key=lambda t: (t.num_cells(), t.task_id))}
-        return Schedule(settings, start_s, end_s, num_workers, states)
+    def __init__(
+        self,
+        tasks: Iterable[Task],
+        settings: Settings,
+        *,
+        end_s: float,
+        num_workers: int,
+        costs: Mapping[str, TaskCost] | None = None,
+    ) -> None:
+        given = list(tasks)
+        self.settings = settings
+        self.end_s = end_s
+        self.num_workers = num_workers
+        self.forecast = Forecast(given, settings, costs)
+        given.sort(key=lambda t: (self.forecast.size(t.task_id), t.task_id))
+        self.states = {t.task_id: TaskState(t) for t in given}
+        self._running: list[Assignment] = []
+        self._quick_until_s: float | None = None
 
     def next(self, now_s: float) -> Assignment | None:
-        """The next job for an idle worker, marked as running; None when there is nothing left to do in time."""
-        if now_s >= self.end_s - DRAIN_S:
+        """The next job for an idle worker, marked as running; None when nothing is left that fits into the time."""
+        if self._quick_until_s is None:
+            self._quick_until_s = self._end_of_quick_s(now_s)
+        if now_s >= self._last_s:
             return None
-        return self._next_quick(now_s) or self._next_deep(now_s)
+        assignment = (
+            self._next_quick(now_s, min(self._last_s, self._quick_until_s))
+            or self._next_deep(now_s)
+            or self._next_quick(now_s, self._last_s)
+            or self._next_again(now_s)
+        )
+        if assignment is not None:
+            for task in assignment.tasks:
+                self.states[task.task_id].of(assignment.stage).status = "running"
+            self._running.append(assignment)
+        return assignment
 
-    def _next_quick(self, now_s: float) -> Assignment | None:
-        waiting = [s for s in self.states.values() if s.quick == "waiting"]
-        until_s = self._quick_until_s()
-        if not waiting or now_s >= until_s:
-            return None
-        chosen = waiting[: max(1, min(QUICK_TASKS_PER_JOB, -(-len(waiting) // self.num_workers)))]
-        for state in chosen:
-            state.quick = "running"
-        return Assignment("quick", tuple(s.task for s in chosen), until_s, rung=max(s.rung for s in chosen))
-
-    def _quick_until_s(self) -> float:
-        whole_s = self.end_s - self.start_s
-        if whole_s * self.num_workers < QUICK_ALL_BELOW_S * len(self.states) or not self.settings.train.enabled:
-            return self.end_s - DRAIN_S
-        return self.start_s + self.settings.run.quick_share * whole_s
-
-    def _next_deep(self, now_s: float) -> Assignment | None:
-        waiting = [s for s in self.states.values() if s.deep == "waiting"]
-        if not waiting:
-            return None
-        train = self.settings.train
-        state = waiting[0]
-        left_s = self.end_s - DRAIN_S - now_s
-        share_s = left_s * self.num_workers * state.weight / sum(s.weight for s in waiting)
-        train_s = 0.0
-        if train.enabled and state.rung < LAST_RUNG:
-            least_s = train.min_seconds / max(train.max_share, 0.01)
-            if least_s > left_s:
-                return None
-            share_s = max(share_s, least_s)
-            train_s = min(share_s, left_s) * train.max_share
-        state.deep = "running"
-        return Assignment("deep", (state.task,), now_s + min(share_s, left_s), train_s, state.rung)
-
-    def finished(self, assignment: Assignment, complete: Iterable[str]) -> None:
-        """The job came back. Tasks that the quick pass cut off are not asked again by it; the deep pass will."""
+    def finished(self, assignment: Assignment, complete: Iterable[str], *, seconds: float) -> None:
+        """The job came back after so many seconds. What the quick pass cut off is asked once more, after all others."""
         answered = set(complete)
+        self._running.remove(assignment)
         for task in assignment.tasks:
             state = self.states[task.task_id]
-            if assignment.stage == "quick":
-                state.quick = "done" if task.task_id in answered else "failed"
+            if assignment.stage == "deep":
+                state.deep.status, state.rounds = "done", max(state.rounds, assignment.round)
+                state.first_s = seconds if assignment.round == 1 else state.first_s
+            elif task.task_id in answered:
+                state.quick.status = "done"
             else:
-                state.deep = "done"
+                state.quick.num_cut += 1
+                state.quick.status = "waiting" if state.quick.num_cut < 2 else "failed"
 
     def out_of_memory(self, assignment: Assignment) -> list[str]:
-        """One rung down for its tasks; returns those that had no rung left and are given up for this stage."""
-        lost = []
-        for task in assignment.tasks:
-            state = self.states[task.task_id]
-            can_try = state.rung < LAST_RUNG
-            state.rung = min(LAST_RUNG, state.rung + 1)
-            self._requeue(state, assignment.stage, can_try)
-            if not can_try:
-                lost.append(task.task_id)
-        return lost
+        """One rung down for its task; returns tasks that had no rung left and are given up for this stage."""
+        return self._fell(assignment, is_crash=False)
 
     def crashed(self, assignment: Assignment) -> list[str]:
-        """The worker died or failed under these tasks: once more, one rung down; twice is enough. Returns the given up."""
+        """The worker died, hung or failed under these tasks: once more, one rung down. Returns the given up."""
+        return self._fell(assignment, is_crash=True)
+
+    def mark_done(self, task_id: str, stage: Stage, *, number: int = 1, seconds: float = 0.0) -> None:
+        """On resume: this stage (its round of that number) of this task is behind us."""
+        state = self.states[task_id]
+        state.of(stage).status = "done"
+        if stage == "deep":
+            state.rounds = max(state.rounds, number)
+            state.first_s = seconds if number == 1 else state.first_s
+
+    def set_certainty(self, task_id: str, certainty: Certainty) -> None:
+        self.states[task_id].certainty = certainty
+
+    @property
+    def _last_s(self) -> float:
+        return self.end_s - DRAIN_S
+
+    def _next_quick(self, now_s: float, until_s: float) -> Assignment | None:
+        waiting = [s for s in self.states.values() if s.quick.status == "waiting" and s.deep.status != "done"]
+        if not waiting or now_s >= until_s:
+            return None
+        waiting.sort(key=lambda s: (s.quick.is_alone, s.quick.num_cut))
+        count = min(QUICK_TASKS_PER_JOB, -(-len(waiting) // max(1, self.num_workers)))
+        chosen = waiting[:1] if waiting[0].quick.is_alone else [s for s in waiting if not s.quick.is_alone][:count]
+        ids, all_ids = [s.task.task_id for s in chosen], [s.task.task_id for s in waiting]
+        capacity_s = (until_s - now_s) * max(1, self.num_workers)
+        num_views = self.settings.sample.quick_views
+        if (self.forecast.sample_s("quick", all_ids, num_views) or 0.0) > capacity_s:
+            num_views = 1
+        expected_s = self.forecast.sample_s("quick", ids, num_views)
+        if expected_s is None:
+            allowed_s = 2 * capacity_s * self._size(ids) / self._size(all_ids)
+        else:
+            allowed_s = max(QUICK_LEAST_S, QUICK_PATIENCE * self.forecast.slowness("quick") * expected_s)
+        return Assignment(
+            "quick",
+            tuple(s.task for s in chosen),
+            num_views,
+            until_s=min(until_s, now_s + allowed_s),
+            expected_until_s=min(until_s, now_s + (allowed_s if expected_s is None else expected_s)),
+            rung=max(s.quick.rung for s in chosen),
+        )
+
+    def _end_of_quick_s(self, began_s: float) -> float:
+        """Decided once, when the first worker is ready."""
+        whole_s = self._last_s - began_s
+        num_open = sum(s.quick.status != "done" and s.deep.status != "done" for s in self.states.values())
+        if whole_s * self.num_workers < QUICK_ALL_BELOW_S * num_open or not self.settings.train.enabled:
+            return self._last_s
+        return began_s + self.settings.run.quick_share * whole_s
+
+    def _next_deep(self, now_s: float) -> Assignment | None:
+        left_s = self._last_s - now_s
+        waiting = [s for s in self.states.values() if s.deep.status == "waiting" and self._least_s(s) <= left_s]
+        if not waiting:
+            return None
+        state = waiting[0]
+        capacity_s = self._capacity_s(now_s)
+        share_s = capacity_s * state.weight / sum(s.weight for s in waiting)
+        spare_s = capacity_s - share_s - sum(self._least_s(s) for s in waiting[1:])
+        return self._deep(state, now_s, share_s, least_s=self._least_s(state), spare_s=max(0.0, spare_s))
+
+    def _next_again(self, now_s: float) -> Assignment | None:
+        left_s = self._last_s - now_s
+        unsettled = [s for s in self.states.values() if self._can_improve(s) and self._again_s(s) <= left_s]
+        if not unsettled:
+            return None
+        state = min(unsettled, key=lambda s: (s.rounds, s.certainty or Certainty()))
+        share_s = max(state.first_s, self._capacity_s(now_s) / len(unsettled))
+        return self._deep(state, now_s, share_s, least_s=self._again_s(state), spare_s=left_s)
+
+    def _deep(self, state: TaskState, now_s: float, share_s: float, *, least_s: float, spare_s: float) -> Assignment:
+        """A task's share, no more than it needs, and its split between training and sampling.
+
+        Slow tasks may overrun their share by as much as `spare_s`. A share that would leave less than another job needs
+        takes all that is left and fills it with further views.
+        """
+        left_s = self._last_s - now_s
+        num_views = self.settings.sample.views
+        task_id = state.task.task_id
+        sample_s = self.forecast.sample_s("deep", [task_id], num_views)
+        share_s = min(left_s, max(least_s, min(share_s, self._need_s(state))))
+        is_last = left_s - share_s < least_s
+        share_s = left_s if is_last else share_s
+        train_s = self._train_s(state, share_s, sample_s)
+        until_s, expected_s = share_s, share_s
+        if sample_s is not None:
+            expected_s = min(share_s, train_s + sample_s)
+            slow_s = train_s + self.forecast.slowness("deep") * sample_s
+            until_s = max(share_s, min(left_s, slow_s, share_s + spare_s))
+        if is_last:
+            room = math.ceil(2 * (share_s - train_s) / sample_s) if sample_s else MOST_VIEWS
+            num_views *= min(MOST_VIEWS, max(1, room))
+            expected_s = share_s
+        return Assignment(
+            "deep",
+            (state.task,),
+            num_views,
+            until_s=now_s + until_s,
+            expected_until_s=now_s + expected_s,
+            train_s=train_s,
+            rung=state.deep.rung,
+            round=state.rounds + 1,
+        )
+
+    def _train_s(self, state: TaskState, share_s: float, sample_s: float | None) -> float:
+        """What sampling leaves, but no less than half of the part that training may take and no more than all of it, nor than
+        all steps need. Views can be cut off, training that never happened cannot be made up for."""
+        if not self._trains(state):
+            return 0.0
+        train = self.settings.train
+        most_s = train.max_share * share_s
+        if sample_s is None:
+            return most_s
+        step_s = self.forecast.step_s(state.task.task_id)
+        wanted_s = max(share_s - sample_s, most_s / 2, self._least_training_s(state))
+        return min(most_s, wanted_s, math.inf if step_s is None else STEP_SLACK * train.max_steps * step_s)
+
+    def _need_s(self, state: TaskState) -> float:
+        """For every step and every view; without end while nothing was measured."""
+        sample_s = self.forecast.sample_s("deep", [state.task.task_id], self.settings.sample.views)
+        step_s = self.forecast.step_s(state.task.task_id) if self._trains(state) else 0.0
+        if sample_s is None or step_s is None:
+            return math.inf
+        train_s = STEP_SLACK * self.settings.train.max_steps * step_s
+        return max(train_s + sample_s, train_s / max(self.settings.train.max_share, 0.01))
+
+    def _least_s(self, state: TaskState) -> float:
+        """Below this a task is not begun: it would be cut off with nothing to show."""
+        sample_s = self.forecast.sample_s("deep", [state.task.task_id], LEAST_VIEWS) or 0.0
+        train_s = self._least_training_s(state)
+        return max(LEAST_JOB_S, train_s + sample_s, train_s / max(self.settings.train.max_share, 0.01))
+
+    def _least_training_s(self, state: TaskState) -> float:
+        if not self._trains(state):
+            return 0.0
+        steps_s = FEWEST_STEPS * (self.forecast.step_s(state.task.task_id) or 0.0)
+        return max(self.settings.train.min_seconds, steps_s)
+
+    def _again_s(self, state: TaskState) -> float:
+        return max(self._least_s(state), AGAIN_SHARE * state.first_s)
+
+    def _can_improve(self, state: TaskState) -> bool:
+        """Not when its vote is settled, nor when two rounds gave no candidate at all."""
+        if state.deep.status != "done" or state.rounds >= MAX_ROUNDS:
+            return False
+        return state.rounds < 2 if state.certainty is None else not state.certainty.is_settled
+
+    def _trains(self, state: TaskState) -> bool:
+        return self.settings.train.enabled and state.deep.rung < LAST_RUNG
+
+    def _capacity_s(self, now_s: float) -> float:
+        """Seconds of all workers together, less what running jobs will take of them."""
+        free = max(0, self.num_workers - len(self._running)) * (self._last_s - now_s)
+        return free + sum(max(0.0, self._last_s - max(now_s, a.expected_until_s)) for a in self._running)
+
+    def _size(self, task_ids: Iterable[str]) -> float:
+        return sum(self.forecast.size(t) for t in task_ids)
+
+    def _fell(self, assignment: Assignment, *, is_crash: bool) -> list[str]:
+        self._running.remove(assignment)
         lost = []
         for task in assignment.tasks:
-            state = self.states[task.task_id]
-            state.crashes += 1
-            can_try = state.crashes < MAX_CRASHES
-            state.rung = min(LAST_RUNG, state.rung + 1)
-            self._requeue(state, assignment.stage, can_try)
-            if not can_try:
-                lost.append(task.task_id)
+            progress = self.states[task.task_id].of(assignment.stage)
+            if len(assignment.tasks) > 1:  # which of them it was, each of them will show alone
+                progress.status, progress.is_alone = "waiting", True
+                continue
+            can_try = self._step_down(progress, is_crash=is_crash)
+            if assignment.round > 1:  # answers of earlier rounds stand
+                progress.status = "done"
+                self.states[task.task_id].rounds = assignment.round - 1 if can_try else MAX_ROUNDS
+            else:
+                progress.status = "waiting" if can_try else "failed"
+                lost += [] if can_try else [task.task_id]
         return lost
 
     @staticmethod
-    def _requeue(state: TaskState, stage: str, can_try: bool) -> None:
-        status = "waiting" if can_try else "failed"
-        if stage == "quick":
-            state.quick = status
-        else:
-            state.deep = status
-
-    def mark_done(self, task_id: str, stage: str) -> None:
-        """On resume: this stage of this task is behind us."""
-        state = self.states[task_id]
-        if stage == "quick":
-            state.quick = "done"
-        else:
-            state.deep = "done"
+    def _step_down(progress: Progress, *, is_crash: bool) -> bool:
+        """Whether it may be tried once more, one rung further down."""
+        can_try = progress.rung < LAST_RUNG
+        if is_crash:
+            progress.num_crashes += 1
+            can_try = progress.num_crashes < MAX_CRASHES
+        progress.rung = min(LAST_RUNG, progress.rung + 1)
+        return can_try

@@ -1,0 +1,37 @@
+"""How certain the vote over a task is, so that time left over goes where it can change something."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from appliance.arc.task import Task
+from appliance.arc.vote import Candidate, by_votes_then_logprob, group_by_output, margin
+
+SETTLED_MARGIN = 0.85
+"""All of seven candidates or more agree, or nearly all of many: another run would say the same."""
+
+
+class Certainty(NamedTuple):
+    """Of the least certain test output. margin: lead of the first grid in votes, 0 to 1. lead: by how much the model holds
+    the first grid likelier than the second, in nats per token; it parts tasks whose votes are tied."""
+
+    margin: float = 0.0
+    lead: float = 0.0
+
+    @property
+    def is_settled(self) -> bool:
+        return self.margin >= SETTLED_MARGIN
+
+
+def certainty_of(task: Task, candidates: Sequence[Candidate]) -> Certainty:
+    """An output without candidates is as uncertain as can be."""
+    groups = group_by_output(candidates)
+    return min(_certainty(groups.get((task.task_id, i), ())) for i in range(len(task.test)))
+
+
+def _certainty(candidates: Sequence[Candidate]) -> Certainty:
+    ranked = by_votes_then_logprob(candidates)
+    lead = ranked[0].mean_logprob() - ranked[1].mean_logprob() if len(ranked) > 1 else 0.0
+    return Certainty(margin(candidates), lead if math.isfinite(lead) else 0.0)

@@ -1,0 +1,83 @@
+"""What is known so far and what follows from it: outcomes go into the journal, candidates into the vote, attempts into the
+submission."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from appliance.arc.grid import Grid
+from appliance.arc.task import Task, TaskSet
+from appliance.arc.vote import Candidate, Output
+from appliance.clock import Clock
+from appliance.run.attempts import attempts_of
+from appliance.run.confidence import Certainty, certainty_of
+from appliance.run.journal import Journal, StageRow
+from appliance.run.progress import Assignment, split_stage_name, stage_name
+from appliance.solve.messages import Trained
+
+WRITE_EVERY_S = 1.0
+WRITE_SHARE = 0.03
+"""Writing the submission may take this part of the time: a slow disk gets fewer writes, not a slower run."""
+
+Attempts = Mapping[Output, tuple[Grid, ...]]
+
+
+class Ledger:
+    """write: puts a submission with these attempts in place, whole or not at all."""
+
+    def __init__(
+        self, tasks: TaskSet, journal: Journal, *, selector: str, clock: Clock, write: Callable[[Attempts], None]
+    ) -> None:
+        self._tasks = tasks
+        self._journal = journal
+        self._selector = selector
+        self._clock = clock
+        self._write = write
+        self._attempts = attempts_of(journal.candidates(), selector)
+        self._is_dirty = True
+        self._written_s = float("-inf")
+        self.slowest_write_s = 0.0
+
+    def put(
+        self,
+        assignment: Assignment,
+        task: Task,
+        status: str,
+        *,
+        candidates: Sequence[Candidate] = (),
+        trained: Trained | None = None,
+        seconds: float = 0.0,
+        reason: str | None = None,
+    ) -> None:
+        """The outcome of one task of a job. status: done, partial or failed. Candidates of an earlier try at the same stage
+        and round are replaced if there are new ones."""
+        if trained is not None:
+            detail = trained.model_dump(exclude={"event", "job_id", "task_id", "seconds"}) | {"rung": assignment.rung}
+            name = stage_name("train", assignment.round)
+            outcome = "done" if trained.reason is None else "failed"
+            self._journal.put_stage(StageRow(task.task_id, name, outcome, trained.seconds, detail))
+        detail = {"rung": assignment.rung} | ({} if reason is None else {"reason": reason})
+        self._journal.put_stage(StageRow(task.task_id, assignment.name, status, seconds, detail), candidates)
+        if candidates:
+            self._attempts |= attempts_of(self._journal.candidates(task.task_id), self._selector)
+            self._is_dirty = True
+
+    def certainty(self, task: Task) -> Certainty | None:
+        """Of the vote over all deep rounds; None when they gave no candidate."""
+        found = self._journal.candidates(task.task_id)
+        deep = [c for name, cs in found.items() if split_stage_name(name)[0] == "deep" for c in cs]
+        return certainty_of(task, deep) if deep else None
+
+    def write(self) -> None:
+        """The whole submission as it stands, if anything is new: votes where there are any, sensible fallbacks elsewhere."""
+        if not self._is_dirty:
+            return
+        began_s = self._clock.now()
+        self._write(self._attempts)
+        self._written_s = self._clock.now()
+        self.slowest_write_s = max(self.slowest_write_s, self._written_s - began_s)
+        self._is_dirty = False
+
+    def write_if_due(self) -> None:
+        if self._clock.now() - self._written_s >= max(WRITE_EVERY_S, self.slowest_write_s / WRITE_SHARE):
+            self.write()

@@ -1,0 +1,75 @@
+"""Where every task stands, and what is handed to a worker: the nouns of the schedule."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from appliance.arc.task import Task
+from appliance.run.confidence import Certainty
+
+Stage = Literal["quick", "deep"]
+
+
+@dataclass
+class Progress:
+    """One pass of one task. status: "waiting", "running", "done" or "failed". rung: of the memory ladder. num_cut: times that
+    it ran out of time without an answer. is_alone: it is asked by itself, because a job of several with it in failed."""
+
+    status: str = "waiting"
+    rung: int = 0
+    num_crashes: int = 0
+    num_cut: int = 0
+    is_alone: bool = False
+
+
+@dataclass
+class TaskState:
+    """rounds: deep passes that are behind it. first_s: seconds that the first of them took. certainty: of the vote over all
+    deep rounds, None while none of them gave a candidate."""
+
+    task: Task
+    quick: Progress = field(default_factory=Progress)
+    deep: Progress = field(default_factory=Progress)
+    rounds: int = 0
+    first_s: float = 0.0
+    certainty: Certainty | None = None
+
+    @property
+    def weight(self) -> float:
+        """Time is shared out by cells ** 0.5: dear tasks get more, but not in proportion, for they rarely repay it."""
+        return math.sqrt(self.task.num_cells())
+
+    def of(self, stage: Stage) -> Progress:
+        return self.quick if stage == "quick" else self.deep
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Tasks to work on in one job. train_s: how long training may take; until_s: when all of it must be over;
+    expected_until_s: when it will be over, as far as can be told. round: 1, or more when a task is gone through again."""
+
+    stage: Stage
+    tasks: tuple[Task, ...]
+    num_views: int
+    until_s: float
+    expected_until_s: float
+    train_s: float = 0.0
+    rung: int = 0
+    round: int = 1
+
+    @property
+    def name(self) -> str:
+        """Of the stage in the journal: "quick", "deep", "deep-2", ..."""
+        return stage_name(self.stage, self.round)
+
+
+def stage_name(stage: str, number: int) -> str:
+    return stage if number == 1 else f"{stage}-{number}"
+
+
+def split_stage_name(name: str) -> tuple[str, int]:
+    """("deep", 2) of "deep-2"."""
+    stage, _, number = name.partition("-")
+    return stage, int(number or 1)

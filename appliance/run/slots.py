@@ -1,0 +1,51 @@
+"""The orchestrator's view of its workers: what each of them is doing and how often it failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from appliance.arc.task import Task
+from appliance.arc.vote import Candidate
+from appliance.run.progress import Assignment
+from appliance.solve.messages import Job, Trained
+
+State = Literal["down", "starting", "idle", "busy", "gone"]
+
+
+@dataclass
+class Running:
+    """A job that a worker has, and what it gave so far."""
+
+    assignment: Assignment
+    job: Job
+    started_s: float
+    candidates: list[Candidate] = field(default_factory=list)
+    trained: dict[str, Trained] = field(default_factory=dict)
+
+    def found(self, task: Task) -> list[Candidate]:
+        return [c for c in self.candidates if c.task_id == task.task_id]
+
+
+@dataclass
+class Slot:
+    """since_s: instant of its last start. num_starts: since it was last ready. num_falls: jobs in a row that it died or hung
+    under. "gone": not started again in this run."""
+
+    state: State = "down"
+    since_s: float = 0.0
+    num_starts: int = 0
+    num_falls: int = 0
+    was_ready: bool = False
+    running: Running | None = None
+
+
+def views_answered(running: Running, complete: Sequence[str], samples_per_view: int) -> dict[str, float]:
+    """For every task of the job the views that it was really answered under, in parts where the job was cut off."""
+    asked = len(running.job.views)
+    answered = {}
+    for task in running.assignment.tasks:
+        per_view = samples_per_view * len(task.test)
+        answered[task.task_id] = float(asked) if task.task_id in complete else len(running.found(task)) / per_view
+    return answered
