@@ -113,6 +113,12 @@ def test_a_busy_machine_costs_no_program_its_time() -> None:
     assert [r.outcome for r in results] == ["ok"] * 12, "time waited is not time used"
 
 
+def test_the_limit_is_cpu_time_neither_less_nor_much_more() -> None:
+    with Sandbox(Limits(cpu_s=0.2), workers=3 * (os.cpu_count() or 1)) as crowded:
+        used_s = [r.cpu_s for r in crowded.run([Program(LOOP, CELL)] * 12)]
+    assert min(used_s) >= 0.19 and max(used_s) < 0.3, "the kernel looks at its tick, 1 to 10 ms"
+
+
 def test_outputs_before_a_failure_are_kept(sandbox: Sandbox) -> None:
     source = "def transform(g):\n    if g.shape == (2, 2): raise KeyError('no')\n    return g\n"
     (result,) = sandbox.run([Program(source, (*INPUTS, *INPUTS))])

@@ -36,7 +36,7 @@ CANARIES = (
     Canary("forbidden calls", "second process", _libc("libc.fork() >= 0")),
     Canary("forbidden calls", "signal to the parent", _libc("libc.kill(libc.getppid(), 0) == 0")),
     Canary("forbidden calls", "trace the parent", _libc("libc.ptrace(16, libc.getppid(), 0, 0) == 0")),
-    Canary("forbidden calls", "ignore the time signal", _libc("libc.signal(27, ctypes.c_void_p(1)) != -1")),
+    Canary("forbidden calls", "ignore the time signal", _libc("libc.signal(24, ctypes.c_void_p(1)) != -1")),
     Canary("forbidden calls", "executable memory", _libc("libc.mprotect(ctypes.c_void_p(0), 0, 7) == 0")),
     Canary("CPU limit", "endless loop", "def transform(g):\n    while True: pass\n", expected="timeout"),
     Canary("memory limit", "1 TiB", "def transform(g):\n    return bytearray(1 << 40)\n", expected="memory"),

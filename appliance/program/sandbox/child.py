@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
 import sys
 import types
 from typing import Any
@@ -23,7 +22,7 @@ _write, _exit, _pack = os.write, os._exit, frames.FRAME.pack
 _ndarray, _asarray, _int64, _uint8 = np.ndarray, np.asarray, np.int64, np.uint8
 
 
-def run(control_fd: int, result_fd: int, *, filter_: linux.Filter | None) -> None:
+def run(control_fd: int, result_fd: int, *, timer: linux.CpuTimer, filter_: linux.Filter | None) -> None:
     """Reads the job, locks itself in, runs the program on each input, writes one frame per input; never returns."""
     try:
         linux.die_with_parent()
@@ -32,10 +31,10 @@ def run(control_fd: int, result_fd: int, *, filter_: linux.Filter | None) -> Non
         inputs = [g.astype(_int64) for g in frames.decode_grids(_read(control_fd, input_bytes)) if g is not None]
         os.dup2(result_fd, RESULT_FD)
         os.closerange(RESULT_FD + 1, 64)
-        cpu_s = cpu_ns // 1_000_000_000 + 2
-        resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))  # behind the timer, whole seconds only
+        cpu_s = 2 * (cpu_ns // 1_000_000_000) + 2  # far behind the timer: this limit counts ticks
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
         resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
-        signal.setitimer(signal.ITIMER_PROF, cpu_ns / 1e9)  # CPU time of user and kernel; ends the process by SIGPROF
+        timer.arm(cpu_ns)
         if filter_:
             filter_.load()
         _answer(frames.READY)

@@ -132,7 +132,7 @@ def _how_it_ended(status: int, out_of_wall_time: bool, compiled: bool) -> tuple[
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
         return ("exit", f"exit code {code}") if code else None
-    if -code in (signal.SIGPROF, signal.SIGXCPU):
+    if -code == signal.SIGXCPU:
         return "timeout", "CPU time"
     if -code == signal.SIGSYS:
         return "violation", "a forbidden system call"

@@ -67,7 +67,7 @@ def _try_filter(filter_: linux.Filter) -> Layer:
 
 def _serve(control: socket.socket, wall_s: float, filter_: linux.Filter | None) -> None:
     """A fork per job, one at a time, until the host closes its end; whatever still runs then is killed."""
-    clock = SystemClock()
+    clock, timer = SystemClock(), linux.CpuTimer()
     buffer = mmap.mmap(-1, frames.MAX_ANSWER_BYTES)  # pages that were never touched cost a fork nothing
     jobs, watch = select.poll(), select.poll()
     jobs.register(control, select.POLLIN | select.POLLRDHUP)
@@ -78,7 +78,7 @@ def _serve(control: socket.socket, wall_s: float, filter_: linux.Filter | None) 
         started_s = clock.now()
         pid = linux.fork()
         if pid == 0:
-            child.run(control.fileno(), write_end, filter_=filter_)  # never returns
+            child.run(control.fileno(), write_end, timer=timer, filter_=filter_)  # never returns
         os.close(write_end)
         watch.register(read_end, 0)  # reports only the hang-up: the last writer, the child, is gone
         events = _wait(watch, pid, wall_s)
