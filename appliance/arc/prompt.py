@@ -183,6 +183,15 @@ _STYLES: tuple[PromptStyle, ...] = (
         "",
         texts.ANSWER_NEW_GRID,
     ),
+    # The prior code has this text under v0 alone; v1 is the same text under the name that our recipes use.
+    OneQuestion(
+        "input-from-inputs-v1",
+        texts.SYSTEM_SHORT,
+        texts.OPENING_NEW_GRID,
+        texts.GRID_OF_INPUT,
+        "",
+        texts.ANSWER_NEW_GRID,
+    ),
     OneQuestion(
         "output-from-outputs-v0",
         texts.SYSTEM_SHORT,
