@@ -143,14 +143,14 @@ def render_condor(tasks: TaskSet, job: CondorJob, slot: Slot) -> dict[str, str]:
     for name in names:
         dag += [f"JOB {name} shard.sub", f'VARS {name} shard="{name}"', f"RETRY {name} {job.retries}"]
     dag += ["JOB merge merge.sub", f"RETRY merge {job.retries}", f"PARENT {' '.join(names)} CHILD merge"]
-    shards = {f"tasks/{n}.json": _challenges(tasks.select(ids)) for n, ids in zip(names, job.shards, strict=True)}
+    shards = {f"tasks/{n}.json": challenges_json(tasks.select(ids)) for n, ids in zip(names, job.shards, strict=True)}
     script = template_path("condor", "job.sh").read_text(encoding="utf-8")
     return {
         DAG: "\n".join(dag) + "\n",
         "shard.sub": shard_sub,
         "merge.sub": merge_sub,
         "job.sh": script,
-        "tasks.json": _challenges(tasks),
+        "tasks.json": challenges_json(tasks),
         **shards,
     }
 
@@ -168,7 +168,8 @@ def condor_arguments(arguments: Sequence[str]) -> str:
     return " ".join(quoted)
 
 
-def _challenges(tasks: TaskSet) -> str:
+def challenges_json(tasks: TaskSet) -> str:
+    """The tasks in the layout of Kaggle's challenges file."""
     return json.dumps({task.task_id: _task_json(task) for task in tasks}, separators=(",", ":")) + "\n"
 
 
