@@ -59,21 +59,20 @@ class Meter:
     def __init__(self, prior: float | None) -> None:
         self._prior = prior
         self._seen: deque[tuple[float, float]] = deque(maxlen=WINDOW)
+        self.rate = prior
+        """Mean seconds per unit; None while nothing is known."""
 
     def note(self, units: float, seconds: float) -> None:
-        if units > 0 and seconds >= 0:
-            self._seen.append((units, seconds))
-
-    def rate(self) -> float | None:
-        """Mean seconds per unit; None while nothing is known."""
-        if not self._seen:
-            return self._prior
-        units = sum(u for u, _ in self._seen)
-        seconds = sum(s for _, s in self._seen)
+        if units <= 0 or seconds < 0:
+            return
+        self._seen.append((units, seconds))
+        all_units = sum(u for u, _ in self._seen)
+        all_seconds = sum(s for _, s in self._seen)
         if self._prior is not None:
-            extra = PRIOR_WEIGHT * units / len(self._seen)
-            return (seconds + self._prior * extra) / (units + extra)
-        return seconds / units
+            extra = PRIOR_WEIGHT * all_units / len(self._seen)
+            all_units += extra
+            all_seconds += self._prior * extra
+        self.rate = all_seconds / all_units
 
     def slowness(self) -> float:
         """How many times its mean a slow one (9 in 10 are faster) takes."""
@@ -100,12 +99,12 @@ class Forecast:
 
     def step_s(self, task_id: str) -> float | None:
         """Of one optimizer step; None while nothing is known."""
-        return _times(self._step.rate(), self._costs[task_id].step)
+        return _times(self._step.rate, self._costs[task_id].step)
 
     def sample_s(self, stage: str, task_ids: Iterable[str], num_views: int) -> float | None:
         """Of that many views of all these tasks; None while nothing is known. The passes do not learn from each
         other: a view costs several times as much in a small batch as in a full one."""
-        return _times(self._sample[stage].rate(), num_views * sum(self._costs[t].view for t in task_ids))
+        return _times(self._sample[stage].rate, num_views * sum(self._costs[t].view for t in task_ids))
 
     def slowness(self, stage: str) -> float:
         return self._sample[stage].slowness()

@@ -33,10 +33,14 @@ class Ledger:
         self._selector = selector
         self._clock = clock
         self._write = write
-        self._attempts = attempts_of(journal.candidates(), selector)
+        self._attempts: dict[Output, tuple[Grid, ...]] = {}
+        self.certainties: dict[str, Certainty] = {}
+        """Of the vote over all deep rounds, by task; tasks for which these gave no candidate are not in it."""
         self._is_dirty = True
         self._written_s = float("-inf")
         self.slowest_write_s = 0.0
+        for task in tasks:
+            self._count_votes(task)
 
     def put(
         self,
@@ -59,14 +63,15 @@ class Ledger:
         detail = {"rung": assignment.rung} | ({} if reason is None else {"reason": reason})
         self._journal.put_stage(StageRow(task.task_id, assignment.name, status, seconds, detail), candidates)
         if candidates:
-            self._attempts |= attempts_of(self._journal.candidates(task.task_id), self._selector)
+            self._count_votes(task)
             self._is_dirty = True
 
-    def certainty(self, task: Task) -> Certainty | None:
-        """Of the vote over all deep rounds; None when they gave no candidate."""
+    def _count_votes(self, task: Task) -> None:
         found = self._journal.candidates(task.task_id)
-        deep = [c for name, cs in found.items() if split_stage_name(name)[0] == "deep" for c in cs]
-        return certainty_of(task, deep) if deep else None
+        self._attempts |= attempts_of(found, self._selector)
+        deep = [c for name, candidates in found.items() if split_stage_name(name)[0] == "deep" for c in candidates]
+        if deep:
+            self.certainties[task.task_id] = certainty_of(task, deep)
 
     def write(self) -> None:
         """The whole submission as it stands, if anything is new: votes where there are any, sensible fallbacks elsewhere."""

@@ -123,8 +123,8 @@ class Orchestrator:
                 self._schedule.mark_done(row.task_id, "quick")
             elif stage == "deep":
                 self._schedule.mark_done(row.task_id, "deep", number=number, seconds=row.seconds)
-        for task_id in {r.task_id for r in rows}:
-            self._weigh(task_id)
+        for task_id, certainty in self._ledger.certainties.items():
+            self._schedule.set_certainty(task_id, certainty)
         if rows:
             num_deep = sum(r.stage == "deep" for r in rows)
             self._tell(f"resumed: {num_deep} of {len(self._tasks)} tasks are finished and stay as they are")
@@ -234,15 +234,10 @@ class Orchestrator:
         found, trained = running.found(task), running.trained.get(task_id)
         seconds = (self._clock.now() - running.started_s) / len(assignment.tasks)
         self._ledger.put(assignment, task, status, candidates=found, trained=trained, seconds=seconds, reason=reason)
-        if found:
-            self._weigh(task_id)
+        if task_id in self._ledger.certainties:
+            self._schedule.set_certainty(task_id, self._ledger.certainties[task_id])
         if found or status != "failed":
             self._show(TaskReport(task, assignment.stage, trained, tuple(found), seconds, assignment.round))
-
-    def _weigh(self, task_id: str) -> None:
-        certainty = self._ledger.certainty(self._schedule.states[task_id].task)
-        if certainty is not None:
-            self._schedule.set_certainty(task_id, certainty)
 
     def _fall(self, slot: Slot, rule: Callable[[Assignment], list[str]], message: str) -> None:
         """A job failed: keep what it gave, put its tasks back one rung down, or give them up."""

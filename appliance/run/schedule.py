@@ -160,7 +160,9 @@ class Schedule:
             return None
         state = waiting[0]
         capacity_s = self._capacity_s(now_s)
-        share_s = capacity_s * state.weight / sum(s.weight for s in waiting)
+        share_s = self._need_s(state)
+        if sum(self._need_s(s) for s in waiting) > capacity_s:
+            share_s = capacity_s * state.weight / sum(s.weight for s in waiting)
         spare_s = capacity_s - share_s - sum(self._least_s(s) for s in waiting[1:])
         return self._deep(state, now_s, share_s, least_s=self._least_s(state), spare_s=max(0.0, spare_s))
 
@@ -184,7 +186,7 @@ class Schedule:
         task_id = state.task.task_id
         sample_s = self.forecast.sample_s("deep", [task_id], num_views)
         share_s = min(left_s, max(least_s, min(share_s, self._need_s(state))))
-        is_last = left_s - share_s < least_s
+        is_last = left_s - share_s < self._least_job_s(least_s)
         share_s = left_s if is_last else share_s
         train_s = self._train_s(state, share_s, sample_s)
         until_s, expected_s = share_s, share_s
@@ -206,6 +208,12 @@ class Schedule:
             rung=state.deep.rung,
             round=state.rounds + 1,
         )
+
+    def _least_job_s(self, least_s: float) -> float:
+        """What the smallest job needs that could come after one of a task that itself needs `least_s`."""
+        waiting = (self._least_s(s) for s in self.states.values() if s.deep.status == "waiting")
+        again = (self._again_s(s) for s in self.states.values() if self._can_improve(s))
+        return min(least_s, *waiting, *again)
 
     def _train_s(self, state: TaskState, share_s: float, sample_s: float | None) -> float:
         """What sampling leaves, but no less than half of the part that training may take and no more than all of it, nor than

