@@ -16,6 +16,7 @@ from appliance.config import Settings
 from appliance.run.confidence import Certainty
 from appliance.run.forecast import Forecast, TaskCost
 from appliance.run.progress import Assignment, Progress, Stage, TaskState
+from appliance.run.shares import Shares
 from appliance.solve.ladder import LAST_RUNG
 
 QUICK_TASKS_PER_JOB = 16
@@ -26,14 +27,10 @@ QUICK_LEAST_S = 10.0
 """A quick job may take this many times what a slow one is expected to, and no less than so many seconds."""
 DRAIN_S = 1.5
 """Jobs end this long before all work must be over, so that their last answers still arrive."""
-FEWEST_STEPS = 8
-"""Fewer training steps teach nothing (the plan's figure)."""
-STEP_SLACK = 1.1
-"""Time for all steps has this margin over the mean, or half of the tasks would miss their last ones."""
-LEAST_VIEWS = 2
+SLOW_SLACK = 1.5
+"""Where time can be spared a task may sample this many times as long as a slow one (9 of 10 are faster) is expected to."""
 MOST_VIEWS = 8
-"""A task is not begun without time for LEAST_VIEWS; the last job of a worker asks for up to MOST_VIEWS times the usual."""
-LEAST_JOB_S = 0.5
+"""The last job of a worker asks for up to this many times the usual views."""
 AGAIN_SHARE = 0.5
 """A further round with less time than this part of the first would spoil the vote with a worse adapter's answers."""
 MAX_ROUNDS = 8
@@ -58,6 +55,7 @@ class Schedule:
         self.end_s = end_s
         self.num_workers = num_workers
         self.forecast = Forecast(given, settings, costs)
+        self._shares = Shares(settings, self.forecast)
         given.sort(key=lambda t: (self.forecast.size(t.task_id), t.task_id))
         self.states = {t.task_id: TaskState(t) for t in given}
         self._running: list[Assignment] = []
@@ -155,16 +153,16 @@ class Schedule:
 
     def _next_deep(self, now_s: float) -> Assignment | None:
         left_s = self._last_s - now_s
-        waiting = [s for s in self.states.values() if s.deep.status == "waiting" and self._least_s(s) <= left_s]
+        waiting = [s for s in self.states.values() if s.deep.status == "waiting" and self._shares.least_s(s) <= left_s]
         if not waiting:
             return None
         state = waiting[0]
         capacity_s = self._capacity_s(now_s)
-        share_s = self._need_s(state)
-        if sum(self._need_s(s) for s in waiting) > capacity_s:
+        share_s = self._shares.ample_s(state)
+        if sum(self._shares.need_s(s) for s in waiting) > capacity_s:
             share_s = capacity_s * state.weight / sum(s.weight for s in waiting)
-        spare_s = capacity_s - share_s - sum(self._least_s(s) for s in waiting[1:])
-        return self._deep(state, now_s, share_s, least_s=self._least_s(state), spare_s=max(0.0, spare_s))
+        spare_s = capacity_s - share_s - sum(self._shares.least_s(s) for s in waiting[1:])
+        return self._deep(state, now_s, share_s, least_s=self._shares.least_s(state), spare_s=max(0.0, spare_s))
 
     def _next_again(self, now_s: float) -> Assignment | None:
         left_s = self._last_s - now_s
@@ -185,14 +183,14 @@ class Schedule:
         num_views = self.settings.sample.views
         task_id = state.task.task_id
         sample_s = self.forecast.sample_s("deep", [task_id], num_views)
-        share_s = min(left_s, max(least_s, min(share_s, self._need_s(state))))
+        share_s = min(left_s, max(least_s, min(share_s, self._shares.ample_s(state))))
         is_last = left_s - share_s < self._least_job_s(least_s)
         share_s = left_s if is_last else share_s
-        train_s = self._train_s(state, share_s, sample_s)
+        train_s = self._shares.train_s(state, share_s, sample_s)
         until_s, expected_s = share_s, share_s
         if sample_s is not None:
             expected_s = min(share_s, train_s + sample_s)
-            slow_s = train_s + self.forecast.slowness("deep") * sample_s
+            slow_s = train_s + SLOW_SLACK * self.forecast.slowness("deep") * sample_s
             until_s = max(share_s, min(left_s, slow_s, share_s + spare_s))
         if is_last:
             room = math.ceil(2 * (share_s - train_s) / sample_s) if sample_s else MOST_VIEWS
@@ -211,55 +209,18 @@ class Schedule:
 
     def _least_job_s(self, least_s: float) -> float:
         """What the smallest job needs that could come after one of a task that itself needs `least_s`."""
-        waiting = (self._least_s(s) for s in self.states.values() if s.deep.status == "waiting")
+        waiting = (self._shares.least_s(s) for s in self.states.values() if s.deep.status == "waiting")
         again = (self._again_s(s) for s in self.states.values() if self._can_improve(s))
         return min(least_s, *waiting, *again)
 
-    def _train_s(self, state: TaskState, share_s: float, sample_s: float | None) -> float:
-        """What sampling leaves, but no less than half of the part that training may take and no more than all of it, nor than
-        all steps need. Views can be cut off, training that never happened cannot be made up for."""
-        if not self._trains(state):
-            return 0.0
-        train = self.settings.train
-        most_s = train.max_share * share_s
-        if sample_s is None:
-            return most_s
-        step_s = self.forecast.step_s(state.task.task_id)
-        wanted_s = max(share_s - sample_s, most_s / 2, self._least_training_s(state))
-        return min(most_s, wanted_s, math.inf if step_s is None else STEP_SLACK * train.max_steps * step_s)
-
-    def _need_s(self, state: TaskState) -> float:
-        """For every step and every view; without end while nothing was measured."""
-        sample_s = self.forecast.sample_s("deep", [state.task.task_id], self.settings.sample.views)
-        step_s = self.forecast.step_s(state.task.task_id) if self._trains(state) else 0.0
-        if sample_s is None or step_s is None:
-            return math.inf
-        train_s = STEP_SLACK * self.settings.train.max_steps * step_s
-        return max(train_s + sample_s, train_s / max(self.settings.train.max_share, 0.01))
-
-    def _least_s(self, state: TaskState) -> float:
-        """Below this a task is not begun: it would be cut off with nothing to show."""
-        sample_s = self.forecast.sample_s("deep", [state.task.task_id], LEAST_VIEWS) or 0.0
-        train_s = self._least_training_s(state)
-        return max(LEAST_JOB_S, train_s + sample_s, train_s / max(self.settings.train.max_share, 0.01))
-
-    def _least_training_s(self, state: TaskState) -> float:
-        if not self._trains(state):
-            return 0.0
-        steps_s = FEWEST_STEPS * (self.forecast.step_s(state.task.task_id) or 0.0)
-        return max(self.settings.train.min_seconds, steps_s)
-
     def _again_s(self, state: TaskState) -> float:
-        return max(self._least_s(state), AGAIN_SHARE * state.first_s)
+        return max(self._shares.least_s(state), AGAIN_SHARE * state.first_s)
 
     def _can_improve(self, state: TaskState) -> bool:
         """Not when its vote is settled, nor when two rounds gave no candidate at all."""
         if state.deep.status != "done" or state.rounds >= MAX_ROUNDS:
             return False
         return state.rounds < 2 if state.certainty is None else not state.certainty.is_settled
-
-    def _trains(self, state: TaskState) -> bool:
-        return self.settings.train.enabled and state.deep.rung < LAST_RUNG
 
     def _capacity_s(self, now_s: float) -> float:
         """Seconds of all workers together, less what running jobs will take of them."""

@@ -1,0 +1,75 @@
+"""How much time a task can use, and how its share is split between training and sampling."""
+
+from __future__ import annotations
+
+import math
+
+from appliance.config import Settings
+from appliance.run.forecast import Forecast
+from appliance.run.progress import TaskState
+from appliance.solve.ladder import LAST_RUNG
+
+FEWEST_STEPS = 8
+"""Fewer training steps teach nothing (the plan's figure)."""
+STEP_SLACK = 1.25
+"""Time for all steps has this margin over the mean, or half of the tasks would miss their last ones."""
+LEAST_VIEWS = 2
+"""A task is not begun without time for so many."""
+LEAST_JOB_S = 0.5
+
+
+class Shares:
+    """Seconds, by what the forecast knows at the time of the call."""
+
+    def __init__(self, settings: Settings, forecast: Forecast) -> None:
+        self._settings = settings
+        self._forecast = forecast
+
+    def train_s(self, state: TaskState, share_s: float, sample_s: float | None) -> float:
+        """What sampling leaves, but no less than half of the part that training may take and no more than all of it, nor than
+        all steps need. Views can be cut off, training that never happened cannot be made up for."""
+        if not self._trains(state):
+            return 0.0
+        train = self._settings.train
+        most_s = train.max_share * share_s
+        if sample_s is None:
+            return most_s
+        step_s = self._forecast.step_s(state.task.task_id)
+        wanted_s = max(share_s - sample_s, most_s / 2, self._least_training_s(state))
+        return min(most_s, wanted_s, math.inf if step_s is None else STEP_SLACK * train.max_steps * step_s)
+
+    def need_s(self, state: TaskState) -> float:
+        """What every step and every view take on the mean; without end while nothing was measured."""
+        train_s, sample_s = self._needs(state)
+        return train_s + sample_s
+
+    def ample_s(self, state: TaskState) -> float:
+        """The share that is surely enough for all steps, within the part that training may take of it."""
+        train_s, sample_s = self._needs(state)
+        if train_s == 0:
+            return sample_s
+        return max(STEP_SLACK * train_s + sample_s, STEP_SLACK * train_s / self._settings.train.max_share)
+
+    def _needs(self, state: TaskState) -> tuple[float, float]:
+        sample_s = self._forecast.sample_s("deep", [state.task.task_id], self._settings.sample.views)
+        step_s = self._forecast.step_s(state.task.task_id) if self._trains(state) else 0.0
+        return (
+            math.inf if step_s is None else self._settings.train.max_steps * step_s,
+            math.inf if sample_s is None else sample_s,
+        )
+
+    def least_s(self, state: TaskState) -> float:
+        """Below this a task is not begun: it would be cut off with nothing to show."""
+        sample_s = self._forecast.sample_s("deep", [state.task.task_id], LEAST_VIEWS) or 0.0
+        if not self._trains(state):
+            return max(LEAST_JOB_S, sample_s)
+        train_s = self._least_training_s(state)
+        return max(LEAST_JOB_S, train_s + sample_s, train_s / self._settings.train.max_share)
+
+    def _least_training_s(self, state: TaskState) -> float:
+        steps_s = FEWEST_STEPS * (self._forecast.step_s(state.task.task_id) or 0.0)
+        return max(self._settings.train.min_seconds, steps_s)
+
+    def _trains(self, state: TaskState) -> bool:
+        train = self._settings.train
+        return train.enabled and train.max_share > 0 and state.deep.rung < LAST_RUNG
