@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shlex
 import signal
@@ -54,13 +55,15 @@ class Pool:
         self._root = pool_machine()
         self._binds = binds
         self._outer: subprocess.Popen[bytes] | None = None
+        self._lock = (self._root.parent / "pool.lock").open("w")
         self._init = 0
 
     def __enter__(self) -> Pool:
+        fcntl.flock(self._lock, fcntl.LOCK_EX)  # two sets of daemons on one spool run every job twice
         (self._root / "etc/condor/config.d/99-test").write_text(CONFIG)
         command = entering(self._root, ["sh", "-c", INIT], binds=self._binds, namespaces=["--net", "--uts", "--ipc"])
         self._outer = subprocess.Popen(
-            command,
+            ["setpriv", "--pdeathsig", "KILL", *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -79,6 +82,8 @@ class Pool:
         except subprocess.TimeoutExpired:
             os.kill(self._init, signal.SIGKILL)
             self._outer.wait() if self._outer else None
+        finally:
+            self._lock.close()
 
     def run(self, command: str, *, folder: str = f"/home/{USER}", check: bool = True) -> str:
         """Standard output of a shell command of the pool's ordinary user. Raises CalledProcessError when it fails."""

@@ -117,7 +117,7 @@ def test_a_budget_that_no_category_holds_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
-    [(["a", "b"], "a b"), (["one 'two words'"], "'one ''two words'''"), (['say "hi"'], "'say \"\"hi\"\"'"), ([""], "''")],
+    [(["a", "b"], "a b"), (["one 'two words'"], "'one ''two words'''"), (['say "hi"'], '\'say ""hi""\''), ([""], "''")],
 )
 def test_arguments_survive_the_quoting_of_submit_files(arguments: list[str], expected: str) -> None:
     assert condor_arguments(arguments) == expected

@@ -26,7 +26,9 @@ def budget_given(out: Path) -> float:
     return float(argv[argv.index("--budget") + 1].removesuffix("s"))
 
 
-WRITE_ARGV = "import json, sys; out = sys.argv[sys.argv.index('--out') + 1]; json.dump(sys.argv, open(out + '/argv.json', 'w'))"
+WRITE_ARGV = (
+    "import json, sys; out = sys.argv[sys.argv.index('--out') + 1]; json.dump(sys.argv, open(out + '/argv.json', 'w'))"
+)
 
 
 def test_the_first_leg_gets_the_whole_budget(tmp_path: Path) -> None:

