@@ -107,6 +107,10 @@ kaggle-submit: kaggle-ready ## Submit VERSION of the notebook to the competition
 	$(KAGGLE) kernels status "$$kernel" | grep -qi complete || { echo "appliance: the commit run of $$kernel is not complete; do: make kaggle-status" >&2; exit 3; }
 	$(KAGGLE) competitions submit $(COMPETITION) -f submission.json -k "$$kernel" -v $(VERSION) -m "$$(git rev-parse --short HEAD)"
 
+build/hpc/python: requirements/hpc.txt
+	$(PYTHON) -m pip install --quiet --upgrade --target $@ --no-deps --require-hashes -r requirements/hpc.txt
+	touch $@
+
 .PHONY: test-hpc
-test-hpc: $(STAMP) ## Real pool, real images, simulated Kaggle (root, Debian packages; what is missing is skipped with a reason)
-	"$(BIN)/python" -m pytest tests/hpc -rs
+test-hpc: $(STAMP) build/hpc/python ## Real pool, real images, simulated Kaggle (root, Debian packages; what is missing is skipped with a reason)
+	PYTHONPATH=build/hpc/python "$(BIN)/python" -m pytest tests/hpc -rs

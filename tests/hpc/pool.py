@@ -44,7 +44,10 @@ mkdir -p -m 1777 /run/lock
 mkdir -p /run/condor /var/lock/condor /var/log/condor
 chown condor:condor /run/condor /var/lock/condor /var/log/condor
 rm -rf /var/log/condor/* /var/lib/condor/spool/* /var/lib/condor/execute/*
-exec condor_master -f
+# This shell stays the first process: unlike condor_master, which changes its user, it is killed with its parent.
+condor_master -f & master=$!
+trap 'kill -TERM $master' TERM
+wait $master || wait $master || true
 """
 
 
