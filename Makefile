@@ -91,3 +91,5 @@ lock: ## Compile requirements/*.txt anew from pyproject.toml (needs uv)
 clean: ## Remove what the commands made (not out/)
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find appliance tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+
+include make/targets.mk

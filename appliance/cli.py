@@ -16,9 +16,13 @@ VERBS = {
     "evaluate": ("appliance.run.evaluate", "score a submission or a run against the answers"),
     "validate": ("appliance.run.validate", "check that a submission keeps the rules of the competition"),
     "vote": ("appliance.run.revote", "merge runs or shards and vote again, without a model"),
-    "plan": ("appliance.machine.plan_cli", "say what would run on this machine or another, with the reason of every value"),
+    "plan": (
+        "appliance.machine.plan_cli",
+        "say what would run on this machine or another, with the reason of every value",
+    ),
     "exec": ("appliance.program.exec", "run untrusted programs in the sandbox"),
     "train": ("appliance.learn.train", "train a model that is then submitted, offline"),
+    "pack": ("appliance.pack.cli", "build the upload folder for Kaggle or the jobs for HTCondor"),
     "doctor": ("appliance.run.doctor", "check this machine: GPU, packages, disk, memory, offline settings"),
     "settings": ("appliance.run.settings", "list every setting with its default and meaning"),
 }

@@ -55,7 +55,7 @@ class TrainSettings(_Part):
     rslora: bool = True
     learning_rate: float = Field(1e-3, gt=0)
     max_steps: int = Field(400, ge=1)
-    tokens_per_step: int = Field(4096, ge=256)
+    tokens_per_step: int = Field(1024, ge=256)
     max_seq_tokens: int = Field(8192, ge=128)
     keep_colours: bool = Field(False, description="leave colours as they are in the lessons")
     leave_two_out: Share = Field(0.0, description="share of lessons that show one demonstration less (n-2)")
