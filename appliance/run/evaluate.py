@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from appliance.errors import EXIT_DONE, InputError
 from appliance.run.attempts import attempts_of
 from appliance.run.folder import RunFolder
 from appliance.run.journal import Journal
+from appliance.run.progress import split_stage_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     figures: dict[str, Any] = {"score": score(submission, solutions), "num_tasks": len(solutions)}
     if journal is not None:
         found = journal.candidates()
-        figures["stages"] = {stage: stage_figures(found[stage], solutions) for stage in found}
+        figures["stages"] = {stage: stage_figures(pooled, solutions) for stage, pooled in _pooled(found).items()}
         figures["votes"] = vote_figures(found, solutions)
         journal.close()
     if args.json:
@@ -59,6 +60,14 @@ def stage_figures(candidates: Sequence[Candidate], solutions: Solutions) -> dict
     sampled = {task_id: solutions[task_id] for task_id in predictions}
     figures = dict(grid_figures(predictions, sampled)) if sampled else {}
     return {"num_tasks": float(len(sampled)), "num_candidates": float(len(candidates)), **figures}
+
+
+def _pooled(candidates: Mapping[str, Sequence[Candidate]]) -> dict[str, list[Candidate]]:
+    """Candidates by pass: all rounds of a stage together."""
+    passes: dict[str, list[Candidate]] = {}
+    for name, found in candidates.items():
+        passes.setdefault(split_stage_name(name)[0], []).extend(found)
+    return passes
 
 
 def vote_figures(candidates: dict[str, list[Candidate]], solutions: Solutions) -> dict[str, float]:
