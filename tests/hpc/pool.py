@@ -43,7 +43,7 @@ rm -f /etc/resolv.conf; : > /etc/resolv.conf
 mkdir -p -m 1777 /run/lock
 mkdir -p /run/condor /var/lock/condor /var/log/condor
 chown condor:condor /run/condor /var/lock/condor /var/log/condor
-rm -rf /var/log/condor/* /var/lib/condor/spool/* /var/lib/condor/execute/*
+rm -rf /var/log/condor/* "$(condor_config_val SPOOL)"/* "$(condor_config_val EXECUTE)"/*
 # This shell stays the first process: unlike condor_master, which changes its user, it is killed with its parent.
 condor_master -f & master=$!
 trap 'kill -TERM $master' TERM
