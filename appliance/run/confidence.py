@@ -9,8 +9,8 @@ from typing import NamedTuple
 from appliance.arc.task import Task
 from appliance.arc.vote import Candidate, by_votes_then_logprob, group_by_output, margin
 
-SETTLED_MARGIN = 0.85
-"""All of seven candidates or more agree, or nearly all of many: another run would say the same."""
+SETTLED_MARGIN = 0.8
+"""All of four candidates agree, or 15 of 16: another run would say the same."""
 
 
 class Certainty(NamedTuple):

@@ -20,6 +20,7 @@ WINDOW = 24
 PRIOR_WEIGHT = 3.0
 """The plan's figure counts as much as this many measurements."""
 SLOW_SHARE = 0.9
+FEWEST_FOR_SLOWNESS = 20
 USUAL_SLOWNESS = 2.0
 """Slow tasks take this many times the mean until measured: p90 over mean is 2.2 in the winner's log (anchors, 2.4)."""
 ANSWER_WEIGHT = 4.0
@@ -76,7 +77,7 @@ class Meter:
 
     def slowness(self) -> float:
         """How many times its mean a slow one (9 in 10 are faster) takes."""
-        if len(self._seen) < 2 / (1 - SLOW_SHARE):
+        if len(self._seen) < FEWEST_FOR_SLOWNESS:
             return USUAL_SLOWNESS
         mean = sum(s for _, s in self._seen) / sum(u for u, _ in self._seen)
         rates = sorted(s / u for u, s in self._seen)

@@ -32,6 +32,8 @@ GRACE_S = 10.0
 """A worker that is this late after its job's deadline hangs and is killed."""
 START_LIMIT_S = 300.0
 """A worker that is not ready after this long is not going to be."""
+POLL_S = 1.0
+"""A signal is noticed after so many seconds at most."""
 MAX_STARTS = 3
 MAX_FALLS = 5
 """A worker that does not start so often, or dies under so many jobs in a row while others live, is not used again."""
@@ -72,6 +74,7 @@ class Orchestrator:
         is_stopped: Callable[[], bool],
         costs: Mapping[str, TaskCost] | None = None,
         write: Callable[[Attempts], None] | None = None,
+        poll_s: float = POLL_S,
     ) -> None:
         self._tasks = tasks
         self._settings = settings
@@ -81,6 +84,7 @@ class Orchestrator:
         self._tell_out = tell
         self._show = show
         self._is_stopped = is_stopped
+        self._poll_s = poll_s
         self._deadline_s = deadline_s
         self._reserve_s = min(settings.run.reserve_s, RESERVE_SHARE * (deadline_s - start_s))
         end_s = deadline_s - self._reserve_s
@@ -165,9 +169,9 @@ class Orchestrator:
         return list(dict.fromkeys(view.name for view in views))
 
     def _wait(self) -> None:
-        """Until something arrives or something is due, a second at most so that a signal is noticed."""
+        """Until something arrives or something is due, but not so long that a signal would be noticed late."""
         now_s = self._clock.now()
-        due = [self._schedule.end_s, now_s + 1.0]
+        due = [self._schedule.end_s, now_s + self._poll_s]
         due += [s.running.job.deadline_s + GRACE_S for s in self._slots.values() if s.running]
         arrival = self._pool.next_arrival(max(0.0, min(due) - now_s))
         while arrival is not None:

@@ -18,11 +18,13 @@ from appliance.run.faults import Faults
 from appliance.run.forecast import TaskCost
 from appliance.run.journal import Journal
 from appliance.run.ledger import Attempts
-from appliance.run.orchestrator import Orchestrator
+from appliance.run.orchestrator import POLL_S, Orchestrator
 from appliance.run.schedule import DRAIN_S
 
 PASSES = ("quick", "deep", "third")
 IN_MEMORY = Path(":memory:")
+POLLS = 5000
+"""Of a rehearsal at most; nobody waits for it to notice a signal."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ def rehearse(
             is_stopped=lambda: 0 < stop * budget_s <= clock.now(),
             costs=costs,
             write=write,
+            poll_s=max(POLL_S, budget_s / POLLS),
         )
         try:
             orchestrator.run()

@@ -33,7 +33,7 @@ MOST_VIEWS = 8
 """The last job of a worker asks for up to this many times the usual views."""
 AGAIN_SHARE = 0.5
 """A further round with less time than this part of the first would spoil the vote with a worse adapter's answers."""
-MAX_ROUNDS = 8
+MAX_ROUNDS = 4
 MAX_CRASHES = 2
 
 
@@ -152,17 +152,38 @@ class Schedule:
         return began_s + self.settings.run.quick_share * whole_s
 
     def _next_deep(self, now_s: float) -> Assignment | None:
-        left_s = self._last_s - now_s
-        waiting = [s for s in self.states.values() if s.deep.status == "waiting" and self._shares.least_s(s) <= left_s]
-        if not waiting:
+        """Cheapest first, but a dear task that would not fit any more after the next cheap one comes before it."""
+        left_s, capacity_s = self._last_s - now_s, self._capacity_s(now_s)
+        least = self._admitted(left_s, capacity_s)
+        if not least:
             return None
-        state = waiting[0]
-        capacity_s = self._capacity_s(now_s)
-        share_s = self._shares.ample_s(state)
-        if sum(self._shares.need_s(s) for s in waiting) > capacity_s:
-            share_s = capacity_s * state.weight / sum(s.weight for s in waiting)
-        spare_s = capacity_s - share_s - sum(self._shares.least_s(s) for s in waiting[1:])
-        return self._deep(state, now_s, share_s, least_s=self._shares.least_s(state), spare_s=max(0.0, spare_s))
+        states = [self.states[t] for t in least]
+        reserved_s = sum(least.values())
+        is_ample = sum(self._shares.need_s(s) for s in states) <= capacity_s
+        per_weight_s = (capacity_s - reserved_s) / sum(s.weight for s in states)
+
+        def share_s(state: TaskState) -> float:
+            rationed_s = least[state.task.task_id] + per_weight_s * state.weight
+            return self._shares.ample_s(state) if is_ample else rationed_s
+
+        first, dearest = states[0], max(states, key=lambda s: least[s.task.task_id])
+        dearest_s = least[dearest.task.task_id]
+        if dearest_s > left_s - min(left_s, share_s(first)):
+            first, dearest_s = dearest, 0.0
+        first_s = least[first.task.task_id]
+        spare_s = min(capacity_s - reserved_s + first_s, left_s - dearest_s) - share_s(first)
+        return self._deep(first, now_s, share_s(first), least_s=first_s, spare_s=max(0.0, spare_s))
+
+    def _admitted(self, left_s: float, capacity_s: float) -> dict[str, float]:
+        """The waiting tasks, from cheap to dear, that the time is enough for, and the seconds that each needs at least."""
+        least: dict[str, float] = {}
+        for task_id, state in self.states.items():
+            if state.deep.status == "waiting":
+                least_s = self._shares.least_s(state)
+                if least_s <= min(left_s, capacity_s):
+                    least[task_id] = least_s
+                    capacity_s -= least_s
+        return least
 
     def _next_again(self, now_s: float) -> Assignment | None:
         left_s = self._last_s - now_s

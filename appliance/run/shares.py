@@ -27,14 +27,18 @@ class Shares:
 
     def train_s(self, state: TaskState, share_s: float, sample_s: float | None) -> float:
         """What sampling leaves, but no less than half of the part that training may take and no more than all of it, nor than
-        all steps need. Views can be cut off, training that never happened cannot be made up for."""
+        all steps need. Views can be cut off, training that never happened cannot be made up for; but there is always time for
+        the first views of a slow task."""
         if not self._trains(state):
             return 0.0
         train = self._settings.train
         most_s = train.max_share * share_s
         if sample_s is None:
             return most_s
-        step_s = self._forecast.step_s(state.task.task_id)
+        task_id = state.task.task_id
+        first_views_s = self._forecast.sample_s("deep", [task_id], LEAST_VIEWS) or 0.0
+        most_s = min(most_s, max(0.0, share_s - self._forecast.slowness("deep") * first_views_s))
+        step_s = self._forecast.step_s(task_id)
         wanted_s = max(share_s - sample_s, most_s / 2, self._least_training_s(state))
         return min(most_s, wanted_s, math.inf if step_s is None else STEP_SLACK * train.max_steps * step_s)
 

@@ -1,0 +1,71 @@
+"""A small world for the orchestrator: random tasks, settings, and workers that cost little or much."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from appliance.arc.grid import Grid, freeze
+from appliance.arc.task import Pair, Task, TaskSet
+from appliance.config import Layer, Settings, resolve
+from appliance.run.fake import Rig
+from appliance.run.faults import Faults
+from appliance.run.forecast import TaskCost
+from appliance.run.rehearsal import Rehearsal, rehearse
+from appliance.seeds import generator
+
+
+def grid(rng: np.random.Generator, side: int) -> Grid:
+    return freeze(rng.integers(0, 10, (side, side)).astype(np.int8))
+
+
+def tasks(count: int, seed: int = 0, *, most_side: int = 6) -> TaskSet:
+    """Small grids keep the tests fast; what tasks cost is in the rig."""
+    rng = generator("world", seed)
+
+    def task(number: int) -> Task:
+        side = int(rng.integers(1, most_side + 1))
+        pairs = tuple(Pair(grid(rng, side), grid(rng, side)) for _ in range(int(rng.integers(2, 4))))
+        return Task(f"task{number:04}", pairs, tuple(grid(rng, side) for _ in range(1 + int(rng.random() < 0.1))))
+
+    return TaskSet("world", tuple(task(n) for n in range(count)))
+
+
+def settings(budget_s: float, **values: object) -> Settings:
+    """Keys with two underscores for the dot."""
+    given = {key.replace("__", "."): value for key, value in values.items()}
+    return resolve([Layer("test", {"run.budget_s": budget_s, "sample.views": 8} | given)])
+
+
+def costs(task_set: TaskSet, *, step_s: float, view_s: float) -> dict[str, TaskCost]:
+    """In proportion to the cells of a task; the mean task has the given figures."""
+    mean = sum(t.num_cells() for t in task_set) / len(task_set)
+    return {t.task_id: TaskCost(step_s, view_s * t.num_cells() / mean) for t in task_set}
+
+
+def run(
+    task_set: TaskSet,
+    *,
+    budget_s: float,
+    num_workers: int = 2,
+    step_s: float = 0.02,
+    view_s: float = 0.05,
+    load_s: float = 2.0,
+    faults: Mapping[str, float] | None = None,
+    seed: int = 0,
+    is_planned: bool = False,
+    **values: object,
+) -> Rehearsal:
+    chosen = settings(budget_s, **values)
+    true = costs(task_set, step_s=step_s, view_s=view_s)
+    return rehearse(
+        task_set,
+        chosen,
+        Rig(true, chosen, load_s=load_s),
+        num_workers=num_workers,
+        budget_s=budget_s,
+        faults=Faults(faults or {}),
+        seed=seed,
+        costs=true if is_planned else None,
+    )

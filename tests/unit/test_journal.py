@@ -1,0 +1,142 @@
+"""The run's memory: what is written is there again, whole, in the order it came, and a broken file is one clear error."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from appliance.arc.vote import Candidate
+from appliance.errors import InputError
+from appliance.run.attempts import attempts_of
+from appliance.run.coverage import coverage_of
+from appliance.run.journal import Journal, StageRow
+from appliance.seeds import generator
+from tests.run_world import grid, tasks
+
+TASKS = tasks(3)
+FIRST = TASKS.ids()[0]
+
+
+def candidate(number: int, task_id: str = FIRST, *, side: int | None = 3) -> Candidate:
+    said = None if side is None else grid(generator("journal", number), side)
+    return Candidate(task_id, 0, said, -0.5 * number, 10 + number, view=f"v{number}", adapter="a", demo_score=0.5)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.sqlite"
+
+
+def test_candidates_come_back_equal_and_in_order_after_reopening(path: Path) -> None:
+    given = [candidate(2), candidate(1, side=None), candidate(3)]
+    journal = Journal(path)
+    journal.put_stage(StageRow(FIRST, "deep", "done", 1.5, {"rung": 2}), given)
+    journal.close()
+    again = Journal(path)
+    assert again.candidates() == {"deep": given}
+    assert again.stages() == [StageRow(FIRST, "deep", "done", 1.5, {"rung": 2})]
+    again.close()
+
+
+def test_a_second_try_replaces_the_candidates_of_its_own_stage_and_round_only(path: Path) -> None:
+    journal = Journal(path)
+    for stage, number in (("quick", 1), ("deep", 2), ("deep-2", 3), ("deep", 4)):
+        journal.put_stage(StageRow(FIRST, stage, "done", 1.0, {}), [candidate(number)])
+    assert journal.candidates() == {"quick": [candidate(1)], "deep-2": [candidate(3)], "deep": [candidate(4)]}
+    journal.close()
+
+
+def test_a_try_that_gave_nothing_leaves_the_earlier_candidates(path: Path) -> None:
+    journal = Journal(path)
+    journal.put_stage(StageRow(FIRST, "deep", "partial", 1.0, {}), [candidate(1)])
+    journal.put_stage(StageRow(FIRST, "deep", "failed", 1.0, {"reason": "crash"}))
+    assert journal.candidates(FIRST) == {"deep": [candidate(1)]}
+    journal.close()
+
+
+def test_all_rounds_vote_as_one_and_the_quick_pass_only_fills_up() -> None:
+    one, two, three = candidate(1), candidate(2), candidate(3)
+    found = {"quick": [three] * 9, "deep": [one, two], "deep-2": [two], "deep-3": [two]}
+    first, second = attempts_of(found, "votes-only")[FIRST, 0]
+    assert (first.tobytes(), second.tobytes()) == (two.grid.tobytes(), one.grid.tobytes())  # type: ignore[union-attr]
+    only = attempts_of({"quick": [three], "deep": [one]}, "votes-only")[FIRST, 0]
+    assert [g.tobytes() for g in only] == [one.grid.tobytes(), three.grid.tobytes()]  # type: ignore[union-attr]
+
+
+def test_coverage_counts_tasks_not_rounds_and_a_training_that_worked_once(path: Path) -> None:
+    journal = Journal(path)
+    journal.put_tasks(TASKS)
+    for stage, status in (
+        ("quick", "done"),
+        ("deep", "done"),
+        ("deep-2", "done"),
+        ("train", "failed"),
+        ("train-2", "done"),
+    ):
+        rows = [candidate(1)] if stage != "train" else []
+        journal.put_stage(StageRow(FIRST, stage, status, 1.0, {"reason": "no time"}), rows)
+    covered = coverage_of(journal)
+    assert (covered.quick, covered.deep, covered.again, covered.trained, covered.sampled) == (1, 1, 1, 1, 1)
+    assert covered.untrained_reasons == {}
+    journal.close()
+
+
+def test_a_stage_and_its_candidates_are_there_together_or_not_at_all(path: Path) -> None:
+    journal = Journal(path)
+    journal.put_stage(StageRow(FIRST, "quick", "done", 1.0, {}), [candidate(1)])
+    with pytest.raises(TypeError):
+        journal.put_stage(StageRow(FIRST, "quick", "done", 2.0, {"x": object()}), [candidate(2)])
+    assert journal.candidates() == {"quick": [candidate(1)]}
+    assert journal.stages()[0].seconds == 1.0
+    journal.close()
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from appliance.run.journal import Journal, StageRow
+from appliance.arc.vote import Candidate
+import numpy as np
+journal = Journal(Path(sys.argv[1]))
+for n in range(100000):
+    found = [Candidate(f"t{n}", 0, np.full((3, 3), n % 10, dtype=np.int8), -1.0, 9, view=str(i)) for i in range(20)]
+    journal.put_stage(StageRow(f"t{n}", "deep", "done", 1.0, {}), found)
+    print(n, flush=True)
+"""
+
+
+def test_killed_while_writing_it_holds_every_stage_that_was_reported_and_no_half_one(path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        for _ in range(15):
+            reported = int(writer.stdout.readline())
+        os.kill(writer.pid, signal.SIGKILL)
+    journal = Journal(path)
+    found = journal.candidates()["deep"]
+    done = {r.task_id for r in journal.stages()}
+    assert {f"t{n}" for n in range(reported + 1)} <= done
+    assert all(sum(c.task_id == t for c in found) == 20 for t in done)
+    journal.close()
+
+
+def test_a_file_that_is_no_journal_is_bad_input(path: Path) -> None:
+    path.write_bytes(b"this is no database" * 100)
+    with pytest.raises(InputError, match="not a database"):
+        Journal(path)
+
+
+def test_events_and_facts_are_kept(path: Path) -> None:
+    journal = Journal(path)
+    journal.put_event(1.5, "worker 0 ready")
+    journal.put_fact("plan", {"views": 16})
+    assert (journal.events(), journal.fact("plan"), journal.fact("none")) == (
+        [(1.5, "worker 0 ready")],
+        {"views": 16},
+        None,
+    )
+    journal.close()

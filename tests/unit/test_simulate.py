@@ -1,0 +1,116 @@
+"""The verb simulate: what it prints, what it refuses, and the published run that it must tell in advance."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from appliance.arc.source import load_tasks
+from appliance.config import Layer, resolve
+from appliance.errors import UsageError
+from appliance.machine.card import load_card
+from appliance.machine.lengths import lengths_of
+from appliance.machine.machine import find_machine, imagined
+from appliance.machine.pins import Pins
+from appliance.machine.request import SizingRequest
+from appliance.machine.sizing import size
+from appliance.run import simulate
+from appliance.run.fake import Rig
+from appliance.run.faults import NO_FAULTS, parse_faults
+from appliance.run.forecast import costs_by_plan
+from appliance.run.rehearsal import rehearse, spread, timeline
+from tests.run_world import run, tasks
+
+ARC_1 = Path(__file__).parents[3] / "shared" / "data" / "arc-prize-2024" / "arc-agi_training_challenges.json"
+needs_arc_1 = pytest.mark.skipif(not ARC_1.is_file(), reason="../shared with the ARC-AGI-1 training tasks is not there")
+NVARC_HOURS, NVARC_MEDIAN_S = 11.88, 76.0
+"""400 tasks on H100s, Qwen3-4B with 16 tokens, rank 256, 128 steps, 16 views searched one after another."""
+
+
+def arguments(*texts: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    simulate.add_arguments(parser)
+    return parser.parse_args(texts)
+
+
+@pytest.fixture
+def challenges(tmp_path: Path) -> str:
+    path = tmp_path / "tasks.json"
+    value = {
+        t.task_id: {
+            "train": [{"input": p.input.tolist(), "output": p.output.tolist()} for p in t.train],
+            "test": [{"input": g.tolist()} for g in t.test],
+        }
+        for t in tasks(6)
+    }
+    path.write_text(json.dumps(value))
+    return str(path)
+
+
+def test_it_tells_what_each_task_gets(challenges: str, capsys: pytest.CaptureFixture[str]) -> None:
+    given = arguments("--gpu", "L4x2", "--model", "Qwen3-4B", "--tasks", challenges, "--budget", "1h", "--json")
+    assert simulate.run(given) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["workers"], len(told["runs"]), len(told["tasks"])) == (2, 3, 6)
+    assert all(t["steps"] > 0 and t["views"] > 0 for t in told["tasks"].values())
+    assert all(not r["submission_faults"] and r["finish_s"] <= 3600 for r in told["runs"])
+    assert "unanswered" in told["static_equal_shares"]
+
+
+def test_the_page_for_people_has_a_line_a_device_and_the_baseline(
+    challenges: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    simulate.run(arguments("--gpu", "none", "--tasks", challenges, "--budget", "5m", "--inject", "crash:0.2"))
+    page = capsys.readouterr().out
+    assert "device 0" in page
+    assert "static equal shares" in page
+    assert "past their deadline: 0" in page
+
+
+@pytest.mark.parametrize("texts", [["--inject", "meteor"], ["--inject", "crash:2"], ["--seeds", "0"], ["--gpu", "Z80"]])
+def test_what_it_cannot_do_is_refused(challenges: str, texts: list[str]) -> None:
+    with pytest.raises(UsageError):
+        simulate.run(arguments("--tasks", challenges, *texts))
+
+
+def test_faults_are_read_with_and_without_a_rate() -> None:
+    faults = parse_faults(["oom", "crash:0.5", "slow-disk:12"])
+    assert [faults.rate(k) for k in ("oom", "crash", "slow-disk", "hang")] == [0.1, 0.5, 12.0, 0.0]
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another() -> None:
+    one, two, other = (run(tasks(8), budget_s=200, seed=s, faults={"crash": 0.1}) for s in (1, 1, 2))
+    assert one == two
+    assert one.spans != other.spans
+
+
+def test_the_timeline_has_one_letter_for_every_part_of_the_time() -> None:
+    rows = list(timeline(run(tasks(20), budget_s=200, num_workers=3), width=50))
+    assert [len(row) for row in rows] == [50, 50, 50]
+    assert set("".join(rows)) <= set("LqtsTSx.")
+
+
+@needs_arc_1
+def test_the_published_run_of_the_winner_is_told_within_fifteen_percent() -> None:
+    card = load_card("Qwen3-4B").model_copy(update={"encoder": "grid-tokens", "vocab_size": 16})
+    task_set = load_tasks(str(ARC_1))
+    pins = Pins.parse(
+        ["lora_rank=256 max_seq_tokens=8192 steps_per_task=128 views=16 engine=transformers trainer=unsloth"]
+    )
+    machine, budget_s = imagined(find_machine(), "H100x4"), 4 * 3600.0
+    plan = size(machine, [card], SizingRequest(lengths_of(task_set, card), budget_s, pins))
+    one_by_one = replace(plan.costs, sample=replace(plan.costs.sample, batch=1))
+    settings = resolve(
+        [Layer("test", {"run.budget_s": budget_s, "train.max_steps": 128, "sample.views": 16, "sample.quick_views": 1})]
+    )
+    costs = costs_by_plan(one_by_one, task_set, settings)
+    rig = Rig(costs, settings, load_s=plan.costs.load_s())
+    told = rehearse(task_set, settings, rig, num_workers=4, budget_s=budget_s, faults=NO_FAULTS, costs=costs)
+    taken = list(told.seconds_by_task("deep").values())
+    assert len(taken) == 400
+    assert sum(taken) / 3600 == pytest.approx(NVARC_HOURS, rel=0.15)
+    assert spread(taken)[1] == pytest.approx(NVARC_MEDIAN_S, rel=0.15)
