@@ -18,7 +18,7 @@ from pathlib import Path
 
 from appliance.arc.atomic import write_atomic
 from appliance.clock import Clock, SystemClock, parse_duration
-from appliance.errors import EXIT_COVERAGE, EXIT_DONE
+from appliance.errors import EXIT_CHECKPOINTED, EXIT_COVERAGE, EXIT_DONE
 
 LEAST_S = 20.0
 """A budget that is used up still gets this long, so that the run ends by itself and says what it reached."""
@@ -68,6 +68,8 @@ def run_leg(
         signal.signal(signal.SIGTERM, former)
     write_atomic(notes, json.dumps([*legs, round(clock.now() - start_s, 1)]).encode())
     shutil.rmtree(out / "run" / "adapters", ignore_errors=True)
+    if code == -signal.SIGTERM:  # stopped before it could listen: nothing is lost, nothing was done
+        return EXIT_CHECKPOINTED
     return EXIT_DONE if code == EXIT_COVERAGE else code
 
 

@@ -63,6 +63,10 @@ def test_when_a_leg_is_over_the_run_is_asked_to_save_itself(tmp_path: Path) -> N
     assert 1.0 <= used_s < 60
 
 
+def test_a_run_that_is_stopped_before_it_listens_is_started_again(tmp_path: Path) -> None:
+    assert leg(tmp_path, "import os, signal; os.kill(os.getpid(), signal.SIGTERM)") == 85
+
+
 def test_adapters_do_not_travel(tmp_path: Path) -> None:
     (tmp_path / "run/adapters/6150a2bd").mkdir(parents=True)
     leg(tmp_path, "pass")
