@@ -59,7 +59,7 @@ def test_no_run_ends_past_its_deadline_or_without_a_valid_submission(
     assert done.submission_faults == ()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(count=COUNTS, stretch=st.floats(1.0, 5.0), num_workers=DEVICES)
 def test_one_second_a_task_is_enough_for_an_answer_to_every_task(count: int, stretch: float, num_workers: int) -> None:
     done = run(
