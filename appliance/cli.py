@@ -20,6 +20,10 @@ VERBS = {
         "appliance.machine.plan_cli",
         "say what would run on this machine or another, with the reason of every value",
     ),
+    "simulate": (
+        "appliance.run.simulate",
+        "rehearse a run in seconds: timeline, coverage, idle time, what static shares would lose",
+    ),
     "exec": ("appliance.program.exec", "run untrusted programs in the sandbox"),
     "train": ("appliance.learn.train", "train a model that is then submitted, offline"),
     "pack": ("appliance.pack.cli", "build the upload folder for Kaggle or the jobs for HTCondor"),

@@ -150,6 +150,7 @@ def task_facts(report: TaskReport, solutions: Solutions) -> dict[str, Any]:
     return {
         "task_id": report.task.task_id,
         "stage": report.stage,
+        "round": report.round,
         "seconds": round(report.seconds, 2),
         "num_candidates": len(report.candidates),
         "first_votes": sum(c.grid is not None and first is not None and same_grid(c.grid, first) for c in answers),
@@ -166,7 +167,7 @@ def task_facts(report: TaskReport, solutions: Solutions) -> dict[str, Any]:
 def task_line(report: TaskReport, solutions: Solutions) -> str:
     """One line for people."""
     facts = task_facts(report, solutions)
-    parts = [facts["task_id"]]
+    parts = [facts["task_id"] if report.round == 1 else f"{facts['task_id']} again ({report.round})"]
     if facts["trained"]:
         parts.append(
             f"trained {facts['num_steps']} steps, loss {facts['loss_before']:.3f} -> {facts['loss_after']:.3f}"

@@ -40,8 +40,9 @@ class RunFolder:
 def open_run(out: Path, *, identity: str, is_fresh: bool) -> tuple[RunFolder, Journal, IO[bytes]]:
     """Make or reopen the run folder and lock it until the returned handle is closed.
 
-    identity: what must not have changed since the run began. Raises OutputError when the folder cannot be written, PrerequisiteError when
-    another run holds it, UsageError when it holds a run with another configuration and `is_fresh` is not set.
+    identity: what must not have changed since the run began. Raises OutputError when the folder cannot be written,
+    PrerequisiteError when another run holds it, UsageError when it holds a run with another configuration and `is_fresh`
+    is not set.
     """
     folder = RunFolder(out)
     try:

@@ -33,7 +33,6 @@ MOST_VIEWS = 8
 """The last job of a worker asks for up to this many times the usual views."""
 AGAIN_SHARE = 0.5
 """A further round with less time than this part of the first would spoil the vote with a worse adapter's answers."""
-MAX_ROUNDS = 4
 MAX_CRASHES = 2
 
 
@@ -239,7 +238,7 @@ class Schedule:
 
     def _can_improve(self, state: TaskState) -> bool:
         """Not when its vote is settled, nor when two rounds gave no candidate at all."""
-        if state.deep.status != "done" or state.rounds >= MAX_ROUNDS:
+        if state.deep.status != "done" or state.rounds >= self.settings.run.rounds:
             return False
         return state.rounds < 2 if state.certainty is None else not state.certainty.is_settled
 
@@ -262,7 +261,7 @@ class Schedule:
             can_try = self._step_down(progress, is_crash=is_crash)
             if assignment.round > 1:  # answers of earlier rounds stand
                 progress.status = "done"
-                self.states[task.task_id].rounds = assignment.round - 1 if can_try else MAX_ROUNDS
+                self.states[task.task_id].rounds = assignment.round - 1 if can_try else self.settings.run.rounds
             else:
                 progress.status = "waiting" if can_try else "failed"
                 lost += [] if can_try else [task.task_id]

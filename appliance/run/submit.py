@@ -6,7 +6,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from appliance.run.console import DISPLAYS, Display, make_display
 from appliance.run.coverage import coverage_of
 from appliance.run.devices import RunPlan, check_engine_installed, plan_run, size_run
 from appliance.run.folder import RunFolder, open_run
+from appliance.run.forecast import TaskCost, costs_by_plan
 from appliance.run.journal import Journal
 from appliance.run.orchestrator import Orchestrator
 from appliance.run.pool import SubprocessPool
@@ -129,11 +130,12 @@ def run(args: argparse.Namespace) -> int:
         sizing, planned = size_run(machine, directory, tasks, budget_s=deadline_s - start_s)
         settings = resolve([Layer("plan", planned), *layers])
         plan = plan_run(machine, settings, sizing, model_dir=directory, run_dir=folder.run)
+        costs = costs_by_plan(sizing.costs, tasks, settings)
         display = make_display(
             args.display, clock=clock, deadline_s=deadline_s, num_tasks=len(tasks), solutions=tasks.solutions
         )
         try:
-            return _work(tasks, settings, folder, journal, plan, display, clock, start_s, deadline_s, args.tasks)
+            return _work(tasks, settings, folder, journal, plan, costs, display, clock, start_s, deadline_s, args.tasks)
         finally:
             display.close()
     finally:
@@ -147,6 +149,7 @@ def _work(
     folder: RunFolder,
     journal: Journal,
     plan: RunPlan,
+    costs: Mapping[str, TaskCost],
     display: Display,
     clock: Clock,
     start_s: float,
@@ -182,6 +185,7 @@ def _work(
         tell=display.tell,
         show=display.show,
         is_stopped=lambda: bool(stopped),
+        costs=costs,
     )
     failure: EngineError | None = None
     try:

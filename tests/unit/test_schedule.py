@@ -11,7 +11,7 @@ from appliance.arc.vote import Candidate
 from appliance.run.confidence import Certainty, certainty_of
 from appliance.run.forecast import Meter, TaskCost
 from appliance.run.progress import Assignment, split_stage_name, stage_name
-from appliance.run.schedule import DRAIN_S, MAX_ROUNDS, QUICK_TASKS_PER_JOB, Schedule
+from appliance.run.schedule import DRAIN_S, QUICK_TASKS_PER_JOB, Schedule
 from appliance.seeds import generator
 from appliance.solve.ladder import LAST_RUNG
 from tests.run_world import costs, grid, settings, tasks
@@ -143,7 +143,7 @@ def test_it_stops_when_every_vote_is_settled_or_had_all_its_rounds() -> None:
         for task in job.tasks if job.stage == "deep" else ():
             schedule.set_certainty(task.task_id, Certainty(0.1))
             rounds += 1
-    assert rounds == MAX_ROUNDS * len(task_set)
+    assert rounds == schedule.settings.run.rounds * len(task_set)
 
 
 def test_a_job_of_several_tasks_that_fails_is_asked_again_task_by_task() -> None:
