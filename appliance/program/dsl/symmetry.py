@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .base import DOWN, LEFT, RIGHT, Colour, Direction, Grid, checked, grid_of, turns_to_down
 from .geometry import anti_transpose, flip_h, flip_v, rot90, rot180, rot270, transpose
@@ -107,13 +106,13 @@ def repair_tiling(grid: Grid, hole: Colour) -> Grid:
     """Cells of the hole colour are filled in so that the grid is a tiling of the smallest possible part."""
     cells = grid_of(grid)
     known = cells != hole
-    rows, cols = np.indices(cells.shape)
     sizes = [(r, c) for r in range(1, cells.shape[0] + 1) for c in range(1, cells.shape[1] + 1)]
     for period_rows, period_cols in sorted(sizes, key=lambda size: (size[0] * size[1], size)):
-        place: NDArray[np.int64] = (rows % period_rows) * period_cols + cols % period_cols
-        part = np.full(period_rows * period_cols, -1, dtype=np.int64)
+        across = np.arange(cells.shape[1]) % period_cols
+        place = np.add.outer(np.arange(cells.shape[0]) % period_rows * period_cols, across)
+        part = np.full(period_rows * period_cols, -1)
         part[place[known]] = cells[known]
-        tiled: NDArray[np.int64] = part[place]
+        tiled = part[place]
         if (part >= 0).all() and (tiled[known] == cells[known]).all():
             return checked(tiled)
     return cells
