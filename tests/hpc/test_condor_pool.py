@@ -85,7 +85,7 @@ def disturbed(pool: Pool, work: Path) -> Disturbed:
     vacated, removed, starved, _ = sorted(sizes, key=lambda name: (-sizes[name], name))
     # Its memory limit is 500 MiB at the first start and twice that at the second; what it asks for stays as it is, for the
     # appliance itself refuses a slot below its profile.
-    limit = "JobStatus == 2 && MemoryUsage > 500 * RequestMemory / 4096"
+    limit = "JobStatus == 2 && MemoryUsage > 500 * MemoryProvisioned / 4096"
     dag = folder / "appliance.dag"
     dag.write_text(dag.read_text() + f'VARS {starved} APPEND periodic_hold="{limit}"\n')
     here = f"{INNER}/{folder.name}"
@@ -165,7 +165,7 @@ def test_the_removed_shard_was_submitted_again(disturbed: Disturbed, pool: Pool)
 
 def test_the_shard_without_enough_memory_got_more(disturbed: Disturbed, pool: Pool) -> None:
     (job,) = history(pool, disturbed.starved)
-    assert (job["NumHolds"], job["ExitCode"]) == ("1", "0")
+    assert (int(job["NumHolds"]) > 0, job["ExitCode"]) == (True, "0")
     assert int(job["RequestMemory"]) == 2 * 4096
 
 
