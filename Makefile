@@ -72,8 +72,8 @@ test: $(STAMP) ## All tests that this machine can run
 
 .PHONY: check
 check: $(STAMP) ## Format, lint, types
-	"$(BIN)/ruff" format --check appliance tests bench
-	"$(BIN)/ruff" check appliance tests bench
+	"$(BIN)/ruff" format --check appliance tests bench submission
+	"$(BIN)/ruff" check appliance tests bench submission
 	"$(BIN)/mypy"
 
 .PHONY: bench
@@ -86,6 +86,8 @@ lock: ## Compile requirements/*.txt anew from pyproject.toml (needs uv)
 	compile --extra cpu -o requirements/cpu.txt
 	UV_FIND_LINKS= compile --extra gpu --python-platform x86_64-manylinux_2_28 -o requirements/gpu.txt
 	compile --extra dev --constraint requirements/cpu.txt --generate-hashes -o requirements/dev.txt
+	compile --extra kaggle --generate-hashes -o requirements/kaggle.txt
+	compile --extra hpc --generate-hashes -o requirements/hpc.txt
 
 .PHONY: clean
 clean: ## Remove what the commands made (not out/)

@@ -161,10 +161,11 @@ class Orchestrator:
         self._pool.submit(worker, job)
 
     def _views(self, assignment: Assignment) -> list[str]:
-        """Names of the views to sample under. One set serves all tasks of a quick job."""
+        """Names of the views to sample under. One set serves all quick jobs, however the tasks are grouped or sharded."""
+        is_deep = assignment.stage == "deep"
         first = assignment.tasks[0]
-        rng = generator(self._settings.run.seed, first.task_id, assignment.name, "views")
-        order = len(first.train) if assignment.stage == "deep" else 0
+        rng = generator(self._settings.run.seed, first.task_id if is_deep else "all", assignment.name, "views")
+        order = len(first.train) if is_deep else 0
         views = sampling_views(rng, assignment.num_views, order, keep_colours=self._settings.sample.keep_colours)
         return list(dict.fromkeys(view.name for view in views))
 

@@ -170,7 +170,8 @@ class Schedule:
         if dearest_s > left_s - min(left_s, share_s(first)):
             first, dearest_s = dearest, 0.0
         first_s = least[first.task.task_id]
-        spare_s = min(capacity_s - reserved_s + first_s, left_s - dearest_s) - share_s(first)
+        free_s = capacity_s - reserved_s + first_s - share_s(first)
+        spare_s = min(free_s / max(1, self.num_workers), left_s - dearest_s - share_s(first))  # all may be slow at once
         return self._deep(first, now_s, share_s(first), least_s=first_s, spare_s=max(0.0, spare_s))
 
     def _admitted(self, left_s: float, capacity_s: float) -> dict[str, float]:
