@@ -49,7 +49,9 @@ class TrainSettings(_Part):
 
     enabled: bool = True
     method: Literal["lora", "full"] = "lora"
-    start: Literal["new", "continue"] = "new"
+    start: Literal["auto", "new", "continue"] = Field(
+        "auto", description="auto: continue the --adapter if one is given"
+    )
     rank: int = Field(64, ge=1, le=1024)
     alpha: float = Field(64.0, gt=0)
     rslora: bool = True

@@ -140,6 +140,14 @@ class PeftTrainer:
             self._optimizer.state.clear()
         self.model.eval()
 
+    def start_from_shipped(self) -> None:
+        """Put the shipped adapter on: what `reset` goes back to, and what "continue" trains further.
+
+        Raises InputError when it cannot be read or was trained on another base model.
+        """
+        if self._shipped_adapter is not None:
+            self._prepare(TuneSettings(start="continue"), seed=0)
+
     def load(self, adapter_dir: Path, settings: TuneSettings) -> None:
         """Put saved weights of an earlier `tune` with the same settings back into the model.
 
@@ -148,13 +156,7 @@ class PeftTrainer:
         from peft import set_peft_model_state_dict
         from safetensors.torch import load_file
 
-        record = json.loads((adapter_dir / RECORD_FILE).read_text())
-        if record["base_sha"] != self._base_sha:
-            raise InputError(
-                f"adapter {adapter_dir} was trained on base {record['base_sha'][:12]}",
-                expected=f"this model, {self._base_sha[:12]}",
-                remedy="pass the --model it was trained on",
-            )
+        self._check_base(adapter_dir)
         self._prepare(settings, seed=0)
         if settings.method == "lora":
             set_peft_model_state_dict(self.model, load_file(adapter_dir / "adapter_model.safetensors"))
@@ -250,7 +252,15 @@ class PeftTrainer:
                 raise EngineError(
                     "there is no adapter to continue from", expected="an adapter", remedy="pass --adapter DIR"
                 )
-            self.model = PeftModel.from_pretrained(self.model, str(self._shipped_adapter), is_trainable=True)
+            self._check_base(self._shipped_adapter)
+            try:
+                self.model = PeftModel.from_pretrained(self.model, str(self._shipped_adapter), is_trainable=True)
+            except (OSError, ValueError, RuntimeError) as fault:
+                raise InputError(
+                    f"adapter {self._shipped_adapter}: {str(fault).splitlines()[0]}",
+                    expected="a PEFT adapter folder that fits the model",
+                    remedy="pass another --adapter",
+                ) from fault
             return
         config = LoraConfig(
             r=settings.rank,
@@ -260,6 +270,17 @@ class PeftTrainer:
             task_type="CAUSAL_LM",
         )
         self.model = get_peft_model(self.model, config)
+
+    def _check_base(self, adapter_dir: Path) -> None:
+        """An adapter of ours names its base; one of other make is taken at its word."""
+        path = adapter_dir / RECORD_FILE
+        base_sha = json.loads(path.read_text())["base_sha"] if path.is_file() else self._base_sha
+        if base_sha != self._base_sha:
+            raise InputError(
+                f"adapter {adapter_dir} was trained on base {base_sha[:12]}",
+                expected=f"this model, {self._base_sha[:12]}",
+                remedy="pass the --model it was trained on",
+            )
 
     def _draw_lora_a(self, seed: int) -> None:
         """The usual LoRA start from the task's own seed: A uniform (Kaiming, a = sqrt 5), B zero (Hu et al. 2021)."""

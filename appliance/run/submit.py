@@ -124,6 +124,7 @@ def run(args: argparse.Namespace) -> int:
         directory = model_dir(asked.model.path)
         card = read_card(directory)
         _check_strategy(asked, card)
+        _check_start(asked)
         machine = find_machine()
         if args.profile:
             _check_hardware(machine, args.profile)
@@ -302,6 +303,16 @@ def _check_strategy(settings: Settings, card: FolderCard) -> None:
             f"the model {settings.model.path} cannot do {', '.join(sorted(missing))}",
             expected="one of " + ", ".join(card.strategies),
             remedy="pass --strategy, or a model whose appliance.json names that strategy",
+        )
+
+
+def _check_start(settings: Settings) -> None:
+    has_adapter = settings.model.adapter is not None
+    if settings.train.start != "auto" and has_adapter != (settings.train.start == "continue"):
+        raise UsageError(
+            f"train.start = {settings.train.start} with model.adapter = {settings.model.adapter}",
+            expected="an adapter to continue, or none to begin new",
+            remedy="leave train.start at auto",
         )
 
 

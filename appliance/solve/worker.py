@@ -14,6 +14,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from appliance.arc.encode import get_encoder
 from appliance.arc.prompt import get_style
@@ -59,6 +60,9 @@ class Worker:
             autocast_dtype=setup.autocast_dtype,
             shipped_adapter=setup.settings.model.adapter,
         )
+        self._start: Literal["new", "continue"] = "new" if setup.settings.model.adapter is None else "continue"
+        if self._start == "continue":
+            self._trainer.start_from_shipped()
         num_parameters = sum(p.numel() for p in model.parameters())
         facts = {
             "parameters": num_parameters,
@@ -94,7 +98,7 @@ class Worker:
             )
         planned = TuneSettings(
             method=train.method,
-            start=train.start,
+            start=self._start,
             rank=train.rank,
             alpha=train.alpha,
             rslora=train.rslora,

@@ -140,6 +140,34 @@ def test_an_adapter_of_another_base_is_refused(
         other.load(tmp_path / "a", SETTINGS)
 
 
+def test_training_goes_on_from_a_shipped_adapter(
+    tiny_model: Path, language: Language, task: Task, tmp_path: Path
+) -> None:
+    first = trainer_on(tiny_model)
+    began = first.tune(
+        lessons_of(task, language), SETTINGS, adapter_dir=tmp_path / "a", deadline=in_seconds(60), seed=1
+    )
+    model = load_causal_lm(tiny_model, dtype="float32", device="cpu")
+    second = PeftTrainer(
+        model, pad_id=0, base_sha=weights_sha(tiny_model), autocast_dtype=None, shipped_adapter=tmp_path / "a"
+    )
+    second.start_from_shipped()
+    prompt = language.prompt_ids(task, 0)
+    assert torch.equal(logits_of(second.model, prompt), logits_of(first.model, prompt))
+    went_on = second.tune(
+        lessons_of(task, language),
+        replace(SETTINGS, start="continue"),
+        adapter_dir=tmp_path / "b",
+        deadline=in_seconds(60),
+        seed=2,
+    )
+    assert isinstance(began, Tuned)
+    assert isinstance(went_on, Tuned)
+    assert went_on.loss_before == pytest.approx(began.loss_after, rel=1e-3)
+    second.reset()
+    assert torch.equal(logits_of(second.model, prompt), logits_of(first.model, prompt))
+
+
 def test_the_adapter_file_holds_the_adapter_alone(
     tiny_model: Path, language: Language, task: Task, tmp_path: Path
 ) -> None:
