@@ -180,3 +180,10 @@ def test_evaluate_without_answers_for_the_tasks_is_refused(
     code = cli.main(["evaluate", str(tmp_path / "submission.json"), "--solutions", str(tmp_path / "answers.json")])
     assert code == 4
     assert "no answers for a" in capsys.readouterr().err
+
+
+def test_continuing_without_an_adapter_is_refused(
+    tasks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert submit("--tasks", tasks, "--out", tmp_path / "new", "--set", "train.start=continue") == 2
+    assert "train.start" in capsys.readouterr().err
