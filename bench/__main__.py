@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import platform
+import subprocess
 import sys
 
 import psutil
@@ -20,8 +20,8 @@ def main(names: list[str]) -> int:
         f"machine: {platform.processor() or platform.machine()}, {psutil.cpu_count()} cores, python {platform.python_version()}"
     )
     for name in names or BENCHES:
-        print(f"\n== {name}")
-        importlib.import_module(f"bench.{name}").main()
+        print(f"\n== {name}", flush=True)
+        subprocess.run([sys.executable, "-m", f"bench.{name}"], check=True)
     return 0
 
 

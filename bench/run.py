@@ -153,3 +153,7 @@ def _tree_bytes(pid: int) -> int:
     except psutil.Error:
         return total
     return total
+
+
+if __name__ == "__main__":
+    main()

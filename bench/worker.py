@@ -68,3 +68,7 @@ def main() -> None:
         f"start of a task's training, arc-mini, {NUM_TASKS} tasks: median {statistics.median(later):.3f} s, "
         f"min {later[0]:.3f}, max {later[-1]:.3f} (aim {AIM_S} s); the very first {first:.2f} s"
     )
+
+
+if __name__ == "__main__":
+    main()
