@@ -122,4 +122,6 @@ def _mirror() -> str:
     places = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
     lines = [x for p in places if p.is_file() for x in p.read_text().splitlines() if not x.lstrip().startswith("#")]
     found = [m.group(0) for x in lines for m in re.finditer(r"https?://\S+/debian\b(?!-security)", x)]
-    return found[0] if found else "http://deb.debian.org/debian"
+    if not found:
+        raise RuntimeError("apt names no Debian mirror; expected one in /etc/apt/sources.list or sources.list.d")
+    return found[0]
