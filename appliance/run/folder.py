@@ -40,7 +40,8 @@ class RunFolder:
 def open_run(out: Path, *, identity: str, is_fresh: bool) -> tuple[RunFolder, Journal, IO[bytes]]:
     """Make or reopen the run folder and lock it until the returned handle is closed.
 
-    identity: what must not have changed since the run began. Raises OutputError when the folder cannot be written,
+    identity: what must not have changed since the run began; the caller notes it once the run does begin, so that a start
+    that failed binds nobody. Raises OutputError when the folder cannot be written,
     PrerequisiteError when another run holds it, UsageError when it holds a run with another configuration and `is_fresh`
     is not set.
     """
@@ -85,7 +86,6 @@ def _open_journal(folder: RunFolder, identity: str) -> Journal:
             expected="the same tasks, model and settings (time, workers and floors may change)",
             remedy="pass another --out, or --fresh to begin anew",
         )
-    journal.put_fact("identity", identity)
     return journal
 
 

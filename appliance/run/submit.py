@@ -114,12 +114,11 @@ def run(args: argparse.Namespace) -> int:
     asked = resolve(layers)
     deadline_s = _deadline(asked, start_s)
     tasks = select_tasks(load_tasks(args.tasks), only=args.only, limit=args.limit, shard=args.shard)
-    folder, journal, lock = open_run(
-        args.out, identity=asked.identity(tasks_digest=tasks.digest()), is_fresh=args.fresh
-    )
+    identity = asked.identity(tasks_digest=tasks.digest())
+    folder, journal, lock = open_run(args.out, identity=identity, is_fresh=args.fresh)
     try:
-        journal.put_tasks(tasks)
-        _ensure_valid(folder, tasks, is_fresh=args.fresh)
+        if not folder.submission.exists():
+            write_submission(folder.submission, build(tasks, {}))
         check_engine_installed()
         directory = model_dir(asked.model.path)
         card = read_card(directory)
@@ -132,6 +131,9 @@ def run(args: argparse.Namespace) -> int:
         settings = resolve([Layer("plan", planned), *layers])
         plan = plan_run(machine, settings, sizing, model_dir=directory, run_dir=folder.run)
         costs = costs_by_plan(sizing.costs, tasks, settings)
+        journal.put_fact("identity", identity)
+        journal.put_tasks(tasks)
+        _ensure_valid(folder, tasks, is_fresh=args.fresh)
         display = make_display(
             args.display, clock=clock, deadline_s=deadline_s, num_tasks=len(tasks), solutions=tasks.solutions
         )
@@ -274,7 +276,7 @@ def _deadline(settings: Settings, start_s: float) -> float:
 
 
 def _ensure_valid(folder: RunFolder, tasks: TaskSet, *, is_fresh: bool) -> None:
-    """From the first second on there is a submission: the one of an earlier start, or guesses from the demonstrations."""
+    """Work begins on a submission that is valid: that of an earlier start of this run, or guesses from the demonstrations."""
     if not is_fresh and folder.submission.exists():
         try:
             if not validate(read_submission(folder.submission), tasks):

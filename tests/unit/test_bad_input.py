@@ -187,3 +187,11 @@ def test_continuing_without_an_adapter_is_refused(
 ) -> None:
     assert submit("--tasks", tasks, "--out", tmp_path / "new", "--set", "train.start=continue") == 2
     assert "train.start" in capsys.readouterr().err
+
+
+def test_a_bad_model_leaves_the_old_file_and_binds_nobody(tasks: Path, out: Path) -> None:
+    assert submit("--tasks", tasks, "--out", out, "--model", out / "none") == 4
+    assert (out / "submission.json").read_text() == '{"old": 1}'
+    assert (
+        submit("--tasks", tasks, "--out", out, "--model", out / "another") == 4
+    )  # not refused as another configuration
