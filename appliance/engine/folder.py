@@ -24,7 +24,6 @@ class FolderCard:
     encoder: str
     strategies: tuple[str, ...]
     max_positions: int
-    weight_bytes: int
 
 
 def model_dir(name: str) -> Path:
@@ -65,7 +64,6 @@ def read_card(folder: Path) -> FolderCard:
         encoder=card.get("encoder", DEFAULT_ENCODER),
         strategies=tuple(card.get("strategies", ["transduction"])),
         max_positions=int(config.get("max_position_embeddings", 4096)),
-        weight_bytes=sum(p.stat().st_size for p in weights),
     )
 
 

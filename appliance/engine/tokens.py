@@ -18,7 +18,7 @@ from appliance.errors import InputError
 class Codec:
     """Wraps a Transformers tokenizer. pad_id != eos_id is checked: else the stop token would be masked away in training."""
 
-    def __init__(self, tokenizer: Any, *, extra_stop_ids: tuple[int, ...] = ()) -> None:
+    def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         if tokenizer.eos_token_id is None or tokenizer.pad_token_id is None:
             raise InputError(
@@ -34,7 +34,7 @@ class Codec:
                 expected="two different tokens, else the model never learns to stop",
                 remedy="set pad_token to a reserved token in tokenizer_config.json",
             )
-        self.stop_ids: tuple[int, ...] = (self.eos_id, *(i for i in extra_stop_ids if i != self.eos_id))
+        self.stop_ids: tuple[int, ...] = (self.eos_id,)
 
     @staticmethod
     def load(model_dir: Path) -> Codec:

@@ -38,10 +38,6 @@ class DocumentSampler:
         if not self._families.size:
             raise ValueError(f"no family has {min_pairs} pairs of at most {limit} tokens")
 
-    def num_families(self) -> int:
-        """Families that have enough pairs of a length that fits."""
-        return int(self._families.size)
-
     def document(self, rng: np.random.Generator) -> TokenSequence:
         family = int(rng.choice(self._families))
         first, count = int(self._firsts[family]), int(self._fitting[family])

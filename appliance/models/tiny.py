@@ -28,7 +28,3 @@ def grid_ids(grid: Grid) -> NDArray[np.int32]:
     ids[:, :-1] = grid
     ids[:, :-1] += CELL_0
     return ids.reshape(-1)
-
-
-def num_grid_ids(rows: int, columns: int) -> int:
-    return rows * (columns + 1)
