@@ -7,12 +7,36 @@ passes one conformance suite (tests/e2e/test_engine_conformance.py).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from appliance.clock import Deadline
+from appliance.clock import Clock, Deadline
 from appliance.engine.packing import TokenSequence
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """What the engines of one worker are made from.
+
+    device: "cpu" or "cuda" (the one that the worker sees). autocast_dtype: what training computes in where it stores longer.
+    max_seq_tokens: prompt and answer together. scratch_dir: of this worker alone, for caches and written weights.
+    memory_share: part of the GPU that the sampling engine may fill; kv_cache_bytes: its cache where that is said outright;
+    max_num_seqs: sequences written at once.
+    """
+
+    model_dir: Path
+    scratch_dir: Path
+    device: str = "cpu"
+    dtype: str = "float32"
+    autocast_dtype: str | None = None
+    quantization: str = "none"
+    shipped_adapter: Path | None = None
+    max_seq_tokens: int = 4096
+    memory_share: float = 0.4
+    kv_cache_bytes: int | None = None
+    max_num_seqs: int = 64
 
 
 @dataclass(frozen=True)
@@ -87,6 +111,11 @@ class Completion:
 
 
 class Trainer(Protocol):
+    """Owns the loaded model; `model` is the torch module as it is now, adapted or plain."""
+
+    @property
+    def model(self) -> Any: ...
+
     def tune(
         self,
         lessons: Iterator[TokenSequence],
@@ -101,10 +130,48 @@ class Trainer(Protocol):
         Raises OutOfMemory when the device has no room; the model is then reset.
         """
 
+    def time_steps(
+        self, lessons: Iterator[TokenSequence], settings: TuneSettings, *, num_steps: int, clock: Clock
+    ) -> list[float]:
+        """Seconds of each of so many optimizer steps, for a probe of the device; the model is reset afterwards.
+
+        Raises OutOfMemory when the device has no room for one.
+        """
+
     def reset(self) -> None:
-        """Back to the model as it was loaded."""
+        """Back to the model as it was loaded, with the shipped adapter on where there is one."""
+
+    def start_from_shipped(self) -> None:
+        """Put the shipped adapter on. Raises InputError when it does not fit this model."""
+
+    def load(self, adapter_dir: Path, settings: TuneSettings) -> None:
+        """Put on what an earlier `tune` with the same settings saved. Raises InputError when it does not fit this model."""
+
+    def merged(self) -> AbstractContextManager[Any]:
+        """The adapted model with the adapter folded into its weights, for the time of the `with`."""
 
 
 class Sampler(Protocol):
     def sample(self, requests: Sequence[Request], *, deadline: Deadline) -> Iterator[list[Completion]]:
         """Completions in any order, as they get ready; those that the deadline cuts off are missing, never half-true."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A sampler that answers as the trainer's model does now. how: which way it came about, such as "vllm merged".
+    refused: the ways before it that were tried and why they were not taken."""
+
+    sampler: Sampler
+    how: str
+    refused: tuple[str, ...] = ()
+
+
+class Server(Protocol):
+    """The sampling engine of a worker: started once, then brought to each task's model."""
+
+    def serve(self, trainer: Trainer, *, adapter_dir: Path | None, batch_tokens: int) -> AbstractContextManager[Served]:
+        """A sampler for the time of the `with`, during which the trainer must be left alone.
+
+        adapter_dir: where the trainer's adapter lies, None while its model is plain. batch_tokens: upper bound for
+        (prompt + new tokens) x rows at work at once.
+        """

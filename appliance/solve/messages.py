@@ -17,7 +17,7 @@ class _Message(BaseModel):
 
 
 class Setup(_Message):
-    """First line to a worker: what to load, and where its adapters go."""
+    """First line to a worker: what to load with which engines, and where its adapters go."""
 
     settings: Settings
     model_dir: str
@@ -26,6 +26,8 @@ class Setup(_Message):
     dtype: str
     autocast_dtype: str | None
     num_threads: int
+    trainer: str = "peft"
+    engine: str = "transformers"
 
 
 class TaskMessage(_Message):

@@ -21,12 +21,10 @@ from appliance.arc.prompt import get_style
 from appliance.arc.task import Task
 from appliance.arc.view import View
 from appliance.clock import Deadline, SystemClock
-from appliance.engine.base import NotTuned, Outcome, TuneSettings
+from appliance.engine.base import EngineSpec, NotTuned, Outcome, TuneSettings
 from appliance.engine.folder import read_card
-from appliance.engine.model import load_causal_lm, weights_sha
-from appliance.engine.peft_trainer import PeftTrainer
+from appliance.engine.registry import make_server, make_trainer
 from appliance.engine.tokens import Codec
-from appliance.engine.transformers_sampler import TransformersSampler
 from appliance.errors import ApplianceError, InputError, OutOfMemory
 from appliance.seeds import generator, seed_of
 from appliance.solve.ladder import batch_tokens_at, seq_tokens_at, tune_settings_at
@@ -49,21 +47,16 @@ class Worker:
         self._emit = emit
         model_dir = Path(setup.model_dir)
         card = read_card(model_dir)
-        model = load_causal_lm(model_dir, dtype=setup.dtype, device=setup.device)
         codec = Codec.load(model_dir)
+        spec = _spec(setup, card.max_positions)
+        self._trainer = make_trainer(setup.trainer, spec, codec)
+        self._server = make_server(setup.engine, spec, codec)
         self._language = Language(get_style(card.style), get_encoder(card.encoder), codec, card.max_positions)
         self._max_lesson_tokens = min(setup.settings.train.max_seq_tokens, card.max_positions)
-        self._trainer = PeftTrainer(
-            model,
-            pad_id=codec.pad_id,
-            base_sha=weights_sha(model_dir),
-            autocast_dtype=setup.autocast_dtype,
-            shipped_adapter=setup.settings.model.adapter,
-        )
         self._start: Literal["new", "continue"] = "new" if setup.settings.model.adapter is None else "continue"
         if self._start == "continue":
             self._trainer.start_from_shipped()
-        num_parameters = sum(p.numel() for p in model.parameters())
+        num_parameters = sum(p.numel() for p in self._trainer.model.parameters())
         facts = {
             "parameters": num_parameters,
             "style": card.style,
@@ -77,14 +70,13 @@ class Worker:
         began_s = self._clock.now()
         deadline = Deadline(job.deadline_s, self._clock)
         tasks = [m.task() for m in job.tasks]
-        adapter = ""
+        outcome: Outcome = NotTuned("not asked to train")
         if job.stage == "deep" and job.train_until_s > 0:
             outcome = self._tune(tasks[0], job)
             self._emit(_trained(job, tasks[0].task_id, outcome, self._clock.now() - began_s))
-            adapter = "" if isinstance(outcome, NotTuned) else outcome.adapter_sha
         else:
             self._trainer.reset()
-        complete = self._sample(tasks, job, adapter, deadline)
+        complete = self._sample(tasks, job, outcome, deadline)
         self._emit(Finished(job_id=job.job_id, complete=complete, seconds=self._clock.now() - began_s))
 
     def _tune(self, task: Task, job: Job) -> Outcome:
@@ -125,7 +117,7 @@ class Worker:
             seed=seed_of(job.seed, task.task_id, "adapter"),
         )
 
-    def _sample(self, tasks: list[Task], job: Job, adapter: str, deadline: Deadline) -> list[str]:
+    def _sample(self, tasks: list[Task], job: Job, outcome: Outcome, deadline: Deadline) -> list[str]:
         """Emit candidates; return the tasks whose every question was answered."""
         sample = self._setup.settings.sample
         views = [View.parse(name) for name in job.views]
@@ -147,14 +139,14 @@ class Worker:
         for question, num_samples in asked:
             open_questions[question.task.task_id] += num_samples
         unasked = {task_id for task_id, count in open_questions.items() if count == 0}
-        with self._trainer.merged() as model:
-            sampler = TransformersSampler(
-                lambda: model,
-                pad_id=self._language.codec.pad_id,
-                stop_ids=self._language.codec.stop_ids,
-                batch_tokens=batch_tokens_at(sample.batch_tokens, job.rung),
-            )
-            for batch in sampler.sample(requests, deadline=deadline):
+        tuned = None if isinstance(outcome, NotTuned) else outcome
+        adapter = tuned.adapter_sha if tuned else ""
+        with self._server.serve(
+            self._trainer,
+            adapter_dir=tuned.adapter_dir if tuned else None,
+            batch_tokens=batch_tokens_at(sample.batch_tokens, job.rung),
+        ) as served:
+            for batch in served.sampler.sample(requests, deadline=deadline):
                 messages = []
                 for completion in batch:
                     question = asked[completion.request_index][0]
@@ -163,6 +155,18 @@ class Worker:
                     messages.append(CandidateMessage.of(found))
                 self._emit(Sampled(job_id=job.job_id, candidates=messages))
         return [t for t, left in open_questions.items() if left == 0 and t not in unasked]
+
+
+def _spec(setup: Setup, max_positions: int) -> EngineSpec:
+    return EngineSpec(
+        model_dir=Path(setup.model_dir),
+        scratch_dir=Path(setup.run_dir) / "scratch" / str(os.getpid()),
+        device=setup.device,
+        dtype=setup.dtype,
+        autocast_dtype=setup.autocast_dtype,
+        shipped_adapter=setup.settings.model.adapter,
+        max_seq_tokens=max_positions,
+    )
 
 
 def _trained(job: Job, task_id: str, outcome: Outcome, seconds: float) -> Trained:

@@ -1,0 +1,62 @@
+"""The one place that turns the names of a plan ("peft", "transformers", ...) into engines.
+
+A new engine is one function and one line in its table; the conformance suite runs over the same tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from appliance.engine.base import EngineSpec, Served, Server, Trainer
+from appliance.engine.tokens import Codec
+
+
+def make_trainer(name: str, spec: EngineSpec, codec: Codec) -> Trainer:
+    """The model of the spec, loaded, and what trains it.
+
+    Raises InputError for a folder that is no model, EngineError when the engine does not start.
+    """
+    return TRAINERS[name](spec, codec)
+
+
+def make_server(name: str, spec: EngineSpec, codec: Codec) -> Server:
+    """What samples. Raises EngineError when the engine does not start."""
+    return SERVERS[name](spec, codec)
+
+
+def _peft(spec: EngineSpec, codec: Codec) -> Trainer:
+    from appliance.engine.model import load_causal_lm, weights_sha
+    from appliance.engine.peft_trainer import PeftTrainer
+
+    return PeftTrainer(
+        load_causal_lm(spec.model_dir, dtype=spec.dtype, device=spec.device),
+        pad_id=codec.pad_id,
+        base_sha=weights_sha(spec.model_dir),
+        autocast_dtype=spec.autocast_dtype,
+        shipped_adapter=spec.shipped_adapter,
+    )
+
+
+class TransformersServer:
+    """Samples with the trainer's own model: nothing to start, nothing to reload."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+
+    @contextmanager
+    def serve(self, trainer: Trainer, *, adapter_dir: Path | None, batch_tokens: int) -> Iterator[Served]:
+        from appliance.engine.transformers_sampler import TransformersSampler
+
+        with trainer.merged() as model:
+            sampler = TransformersSampler(
+                lambda: model, pad_id=self._codec.pad_id, stop_ids=self._codec.stop_ids, batch_tokens=batch_tokens
+            )
+            yield Served(sampler, "transformers")
+
+
+TRAINERS: Mapping[str, Callable[[EngineSpec, Codec], Trainer]] = {"peft": _peft}
+SERVERS: Mapping[str, Callable[[EngineSpec, Codec], Server]] = {
+    "transformers": lambda spec, codec: TransformersServer(codec)
+}
