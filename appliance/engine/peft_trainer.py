@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from appliance.clock import Deadline
+from appliance.clock import Clock, Deadline
 from appliance.engine.base import NotTuned, Outcome, Tuned, TuneSettings
 from appliance.engine.loss import answer_loss
 from appliance.engine.model import is_out_of_memory, weights_sha
@@ -95,17 +95,10 @@ class PeftTrainer:
             rows = _pack(stream, settings, pad_id=self._pad_id)
             if rows.num_targets() == 0:
                 break  # the lessons came to an end
-            with self._autocast():
-                loss = answer_loss(self.model, rows, device=self._device())
-            if not math.isfinite(loss.item()):
+            loss = self._step(rows, rate)
+            if not math.isfinite(loss):
                 self.reset()
-                return NotTuned(f"loss became {loss.item()} at step {num_steps}")
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(self._weights, 1.0)
-            for group in self._optimizer.param_groups:
-                group["lr"] = rate
-            self._optimizer.step()
-            self._optimizer.zero_grad(set_to_none=True)
+                return NotTuned(f"loss became {loss} at step {num_steps}")
             num_steps += 1
         self.model.eval()
         if num_steps == 0:
@@ -127,6 +120,52 @@ class PeftTrainer:
             adapter_sha=weights_sha(adapter_dir),
             adapter_dir=adapter_dir,
         )
+
+    def _step(self, rows: Rows, rate: float) -> float:
+        """One optimizer step; its loss. Nothing is changed where that is not finite."""
+        import torch
+
+        with self._autocast():
+            loss = answer_loss(self.model, rows, device=self._device())
+        value = loss.item()
+        if not math.isfinite(value):
+            return value
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self._weights, 1.0)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return value
+
+    def time_steps(
+        self, lessons: Iterator[TokenSequence], settings: TuneSettings, *, num_steps: int, clock: Clock
+    ) -> list[float]:
+        try:
+            return self._time_steps(lessons, settings, num_steps=num_steps, clock=clock)
+        except (RuntimeError, MemoryError) as fault:
+            if is_out_of_memory(fault):
+                raise OutOfMemory(f"no room to train rows of {settings.row_tokens} tokens") from fault
+            raise
+        finally:
+            self.reset()
+
+    def _time_steps(
+        self, lessons: Iterator[TokenSequence], settings: TuneSettings, *, num_steps: int, clock: Clock
+    ) -> list[float]:
+        import torch
+
+        self._prepare(settings, seed=0)
+        self.model.train()
+        seconds = []
+        for _ in range(num_steps):
+            rows = _pack(lessons, settings, pad_id=self._pad_id)
+            began_s = clock.now()
+            self._step(rows, settings.learning_rate)
+            if self._device().type == "cuda":
+                torch.cuda.synchronize()
+            seconds.append(clock.now() - began_s)
+        return seconds
 
     def reset(self) -> None:
         """Starting values back in place; an adapter then contributes nothing (or what the shipped one does)."""

@@ -328,3 +328,12 @@ def test_the_first_answer_of_a_pairwise_lesson_is_not_trained(language: Language
     lesson = language.codec.lesson(language.style.lesson(question, 0, task.train[2].output, language.encoder))
     num_answer_tokens = language.num_answer_tokens(task.train[0].output)
     assert lesson.is_target.sum() == 2 * num_answer_tokens
+
+
+def test_timed_steps_leave_the_model_as_it_was(tiny_model: Path, language: Language, task: Task) -> None:
+    trainer = trainer_on(tiny_model)
+    prompt = language.prompt_ids(task, 0)
+    before = logits_of(trainer.model, prompt)
+    seconds = trainer.time_steps(lessons_of(task, language), SETTINGS, num_steps=2, clock=SystemClock())
+    assert len(seconds) == 2 and all(s > 0 for s in seconds)
+    assert torch.equal(logits_of(trainer.model, prompt), before)
