@@ -1,0 +1,223 @@
+"""`appliance merge-adapter BASE ADAPTER OUT`: one plain model folder that answers as the base with its adapter does.
+
+Verified twice before OUT bears its name: the merged weights, in float32, give the logits of base plus adapter; and the
+files on disk hold exactly those weights in the stored type. Computed in float32, so it needs 4 bytes a parameter (twice
+for an adapter trained over nf4). Imports torch inside its functions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from appliance.engine.environment import prepare_process
+from appliance.engine.folder import read_card
+from appliance.engine.model import load_causal_lm, weights_sha
+from appliance.engine.peft_trainer import RECORD_FILE
+from appliance.errors import EXIT_DONE, EngineError, InputError, UsageError
+from appliance.learn.nf4 import dequantized_weights, load_nf4
+
+MAX_LOGIT_ERROR = 1e-3
+"""Largest gap between merged and adapted logits, as a share of the largest logit: float32 rounding through the layers."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """kind: lora, rslora, dora (or both: "rslora+dora") or full. effect: largest change of a logit by the adapter.
+    logit_error: largest gap between the merged model and base plus adapter, both float32. storage_error: the gap that
+    storing in `dtype` adds; a limit of the type, not a fault."""
+
+    kind: str
+    quantization: str
+    dtype: str
+    effect: float
+    logit_error: float
+    storage_error: float
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = """an adapter trained over an nf4 base is merged into the weights that it saw, nf4 turned back to 16 bits;
+--onto original puts it on the unquantised weights instead, which are another model by a little"""
+    parser.add_argument("base", type=Path, metavar="BASE", help="model folder that the adapter was trained on")
+    parser.add_argument("adapter", type=Path, metavar="ADAPTER", help="adapter folder, or a fully trained model")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to make")
+    parser.add_argument("--onto", choices=("trained", "original"), default="trained", help="weights to merge into")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="stored type; default the base's")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    prepare_process()
+    done = merge_adapter(args.base, args.adapter, args.out, onto=args.onto, dtype=args.dtype)
+    if args.json:
+        print(json.dumps(asdict(done)))
+    else:
+        print(
+            f"{args.out}: {done.kind} merged, stored in {done.dtype}; the adapter moves logits by up to {done.effect:.3g}, "
+            f"merging by {done.logit_error:.1e}, storing by {done.storage_error:.1e}"
+        )
+    return EXIT_DONE
+
+
+def merge_adapter(base: Path, adapter: Path, out: Path, *, onto: str = "trained", dtype: str | None = None) -> Merged:
+    """Write the merged model to `out` and say how exact it is.
+
+    Raises UsageError when `out` exists, InputError when the adapter belongs to another base or does not fit, EngineError
+    when the merged logits are not those of base plus adapter; nothing is left at `out` then.
+    """
+    import torch
+
+    if out.exists():
+        raise UsageError(f"{out} exists", expected="a folder to make", remedy="choose another OUT or remove it")
+    card = read_card(base)
+    record = _record(adapter)
+    _check_base(record, base, adapter)
+    stored = dtype or _stored_dtype(base)
+    is_nf4 = record.get("quantization") == "nf4" and onto == "trained"
+    is_full = not (adapter / "adapter_config.json").is_file()
+    plain = load_causal_lm(base, dtype="float32", device="cpu")
+    before = _logits(plain)
+    if is_full:
+        kind, adapted = "full", _logits(load_causal_lm(adapter, dtype="float32", device="cpu"))
+        merged = _with_full_weights(plain, adapter)
+    else:
+        kind = _kind(adapter)
+        if is_nf4:
+            before, adapted = _put_on_nf4_weights(plain, base, adapter)
+        wearing = _wear(plain, adapter)
+        if not is_nf4:
+            adapted = _logits(wearing)
+        merged = wearing.merge_and_unload()
+    after = _logits(merged)
+    error, scale = float((after - adapted).abs().max()), float(adapted.abs().max())
+    if not error <= MAX_LOGIT_ERROR * scale:
+        raise EngineError(
+            f"merged logits differ by {error:.3g} from those of base plus adapter (largest logit {scale:.3g})",
+            expected=f"at most {MAX_LOGIT_ERROR:g} of the largest",
+            remedy="report this adapter; sample with it unmerged meanwhile",
+        )
+    part = out.with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    merged = merged.to(getattr(torch, stored))
+    merged.config.dtype = stored
+    merged.save_pretrained(part)
+    _copy_surroundings(base, adapter, part)
+    from_disk = load_causal_lm(part, dtype=stored, device="cpu")
+    _check_same(merged, from_disk, part)
+    storage = float((_logits(from_disk.float()) - after).abs().max())
+    names = {"style": record.get("style", card.style), "encoder": record.get("encoder", card.encoder)}
+    described = {**names, "strategies": list(card.strategies), "merged_from": record.get("base_sha", "")}
+    (part / RECORD_FILE).write_text(json.dumps(described, indent=1) + "\n")
+    part.rename(out)
+    return Merged(
+        kind, "nf4" if is_nf4 else "none", stored, float((adapted - before).abs().max()), error, max(0.0, storage)
+    )
+
+
+def _record(adapter: Path) -> dict[str, Any]:
+    """What the adapter says of itself; empty for one of other make. Raises InputError when it is no adapter at all."""
+    if not adapter.is_dir() or not list(adapter.glob("*.safetensors")):
+        raise InputError(
+            f"{adapter}: no adapter there",
+            expected="adapter_model.safetensors with adapter_config.json, or the weights of a full fine-tuning",
+            remedy="pass the folder that `appliance train` wrote",
+        )
+    path = adapter / RECORD_FILE
+    return dict(json.loads(path.read_text())) if path.is_file() else {}
+
+
+def _check_base(record: dict[str, Any], base: Path, adapter: Path) -> None:
+    if "base_sha" in record and record["base_sha"] != weights_sha(base):
+        raise InputError(
+            f"{adapter} was trained on base {record['base_sha'][:12]}",
+            expected=f"this base, {weights_sha(base)[:12]}",
+            remedy="pass the BASE it was trained on",
+        )
+
+
+def _stored_dtype(base: Path) -> str:
+    config = json.loads((base / "config.json").read_text())
+    return str(config.get("dtype") or config.get("torch_dtype") or "float32")
+
+
+def _kind(adapter: Path) -> str:
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    kinds = [name for name in ("rslora", "dora") if config.get(f"use_{name}")]
+    return "+".join(kinds) or "lora"
+
+
+def _wear(model: Any, adapter: Path) -> Any:
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(model, str(adapter)).eval()
+    except (OSError, ValueError, RuntimeError, KeyError) as fault:
+        raise InputError(
+            f"adapter {adapter}: {str(fault).splitlines()[0]}",
+            expected="a PEFT adapter that fits the base",
+            remedy="pass the BASE it was trained on",
+        ) from fault
+
+
+def _put_on_nf4_weights(plain: Any, base: Path, adapter: Path) -> tuple[Any, Any]:
+    """Overwrite the linear weights of `plain` by what their nf4 form stands for; return the logits of the nf4 base without
+    and with the adapter."""
+    import torch
+
+    quantized = load_nf4(base, compute_dtype="float32", device="cpu")
+    with torch.no_grad():
+        for name, weight in dequantized_weights(quantized).items():
+            plain.get_submodule(name).weight.copy_(weight)
+    before = _logits(quantized)
+    return before, _logits(_wear(quantized, adapter))
+
+
+def _with_full_weights(plain: Any, adapter: Path) -> Any:
+    """The base with every weight of the trained folder; its tied weights stay tied."""
+    from safetensors.torch import load_file
+
+    trained = {k: v for path in sorted(adapter.glob("*.safetensors")) for k, v in load_file(path).items()}
+    result = plain.load_state_dict(trained, strict=False)
+    missing = [name for name in result.missing_keys if name not in (plain._tied_weights_keys or {})]
+    if missing or result.unexpected_keys:
+        raise InputError(
+            f"{adapter}: {len(missing)} weights missing, {len(result.unexpected_keys)} unknown to the base",
+            expected="the weights of the same model, fully trained",
+            remedy="pass the BASE it was trained on",
+        )
+    return plain
+
+
+def _logits(model: Any) -> Any:
+    """float32 logits on two fixed sequences of 48 tokens spread over the vocabulary."""
+    import torch
+
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    ids = (torch.arange(96).reshape(2, 48) * 7919 + 3) % vocabulary
+    with torch.inference_mode():
+        return model(input_ids=ids, use_cache=False).logits.float()
+
+
+def _copy_surroundings(base: Path, adapter: Path, part: Path) -> None:
+    """Tokenizer and chat template: the adapter's own where it has them, else the base's."""
+    skipped = {"config.json", "generation_config.json", RECORD_FILE, "manifest.json", "README.md"}
+    for folder in (base, adapter):
+        for path in folder.iterdir():
+            is_text = path.suffix in (".json", ".jinja", ".model", ".txt") and "safetensors" not in path.name
+            if is_text and path.name not in skipped and not path.name.startswith(("adapter_", "training")):
+                shutil.copyfile(path, part / path.name)
+
+
+def _check_same(merged: Any, from_disk: Any, part: Path) -> None:
+    import torch
+
+    read = dict(from_disk.named_parameters())
+    unequal = [name for name, weight in merged.named_parameters() if not torch.equal(weight, read[name])]
+    if unequal:
+        raise EngineError(
+            f"{part}: {len(unequal)} weights read back differ, first {unequal[0]}", remedy="check the disk"
+        )
