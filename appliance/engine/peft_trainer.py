@@ -127,7 +127,7 @@ class PeftTrainer:
 
         with self._autocast():
             loss = answer_loss(self.model, rows, device=self._device())
-        value = loss.item()
+        value = float(loss.item())
         if not math.isfinite(value):
             return value
         loss.backward()
