@@ -1,15 +1,15 @@
 """Pairs of many task families in one packed file, read through a memory map.
 
-Sources: RE-ARC re-generations (`{"task_id", "pairs": [["707/770", "77/07"], ...]}`, one line a family, .xz or plain) and ARC
-challenge files. A family is everything that follows one hidden rule. What went in is written to the manifest, which the
-held-out test reads.
+Sources: RE-ARC re-generations (`{"task_id", "pairs": [["707/770", "77/07"], ...]}`, one line a family, .xz or plain), ARC
+challenge files, and our own generators, whose families know a program for their rule. A family is everything that follows
+one hidden rule. What went in is written to the manifest, which the held-out test reads.
 """
 
 from __future__ import annotations
 
 import json
 import lzma
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,12 +24,22 @@ RawPair = tuple[NDArray[np.int8], NDArray[np.int8]]
 
 
 @dataclass(frozen=True)
+class FamilyPairs:
+    """Pairs that follow one rule, and the body of a DSL program that is this rule ("" where none is known)."""
+
+    name: str
+    pairs: Sequence[RawPair]
+    program: str = ""
+
+
+@dataclass(frozen=True)
 class Corpus:
     """cells: uint8, all grids end to end. shapes: (P, 4) input rows, input columns, output rows, output columns.
     starts: (P + 1,) first cell of each pair. first_pair: (F + 1,) pairs of family f are first_pair[f]:first_pair[f+1],
-    shortest first."""
+    shortest first. programs: (F,) a program's body for each family, or ""."""
 
     families: tuple[str, ...]
+    programs: tuple[str, ...]
     cells: NDArray[np.uint8]
     shapes: NDArray[np.int64]
     starts: NDArray[np.int64]
@@ -47,7 +57,7 @@ class Corpus:
         return s[:, 0] * (s[:, 1] + 1) + s[:, 2] * (s[:, 3] + 1) + 3
 
 
-def read_re_arc(path: Path) -> Iterator[tuple[str, list[RawPair]]]:
+def read_re_arc(path: Path) -> Iterator[FamilyPairs]:
     """Families of a RE-ARC file. Raises InputError naming the line that breaks the format."""
     opener = lzma.open if path.suffix == ".xz" else open
     with opener(path, "rt", encoding="utf-8") as lines:
@@ -55,7 +65,7 @@ def read_re_arc(path: Path) -> Iterator[tuple[str, list[RawPair]]]:
             try:
                 record = json.loads(line)
                 pairs = [(_parse_rows(a), _parse_rows(b)) for a, b in record["pairs"]]
-                yield str(record["task_id"]), pairs
+                yield FamilyPairs(str(record["task_id"]), pairs)
             except (ValueError, KeyError, TypeError) as fault:
                 raise InputError(
                     f"{path}, line {number}: {fault}",
@@ -72,19 +82,22 @@ def _parse_rows(text: str) -> NDArray[np.int8]:
     return flat.reshape(len(rows), len(rows[0])).astype(np.int8)
 
 
-def pairs_of_tasks(tasks: dict[str, list[Pair]]) -> Iterator[tuple[str, list[RawPair]]]:
+def pairs_of_tasks(tasks: dict[str, list[Pair]]) -> Iterator[FamilyPairs]:
     for task_id, pairs in tasks.items():
-        yield task_id, [(p.input, p.output) for p in pairs]
+        yield FamilyPairs(task_id, [(p.input, p.output) for p in pairs])
 
 
-def pack_corpus(families: Iterator[tuple[str, list[RawPair]]], folder: Path, *, sources: list[str]) -> None:
+def pack_corpus(families: Iterable[FamilyPairs], folder: Path, *, sources: list[str]) -> None:
     """Write the families as one corpus folder; families of the same name are joined.
 
-    folder: made if missing; holds cells.npy, shapes.npy, first_pair.npy and manifest.json (sources and family names).
+    folder: made if missing; holds cells.npy, shapes.npy, first_pair.npy, programs.json and manifest.json (sources and
+    family names).
     """
     by_name: dict[str, list[RawPair]] = {}
-    for name, pairs in families:
-        by_name.setdefault(name, []).extend(pairs)
+    programs: dict[str, str] = {}
+    for family in families:
+        by_name.setdefault(family.name, []).extend(family.pairs)
+        programs[family.name] = family.program or programs.get(family.name, "")
     cells, shapes, first_pair = [], [], [0]
     for pairs in by_name.values():
         for a, b in sorted(pairs, key=lambda p: p[0].size + p[1].size):
@@ -95,6 +108,7 @@ def pack_corpus(families: Iterator[tuple[str, list[RawPair]]], folder: Path, *, 
     np.save(folder / "cells.npy", np.concatenate(cells).astype(np.uint8))
     np.save(folder / "shapes.npy", np.array(shapes, dtype=np.int64))
     np.save(folder / "first_pair.npy", np.array(first_pair, dtype=np.int64))
+    (folder / "programs.json").write_text(json.dumps([programs[name] for name in by_name]) + "\n")
     manifest = {"sources": sources, "families": list(by_name), "pairs": len(shapes)}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
 
@@ -106,12 +120,13 @@ def load_corpus(folder: Path) -> Corpus:
         shapes = np.load(folder / "shapes.npy")
         cells = np.load(folder / "cells.npy", mmap_mode="r")
         first_pair = np.load(folder / "first_pair.npy")
+        programs = json.loads((folder / "programs.json").read_text())
     except (OSError, ValueError) as fault:
         raise InputError(
             f"{folder}: not a packed corpus ({fault})",
-            expected="cells.npy, shapes.npy, first_pair.npy, manifest.json",
+            expected="cells.npy, shapes.npy, first_pair.npy, programs.json, manifest.json",
             remedy="run: appliance train --pack OUT --re-arc FILE",
         ) from fault
     sizes = shapes[:, 0] * shapes[:, 1] + shapes[:, 2] * shapes[:, 3]
     starts = np.concatenate([[0], np.cumsum(sizes)])
-    return Corpus(tuple(manifest["families"]), cells, shapes, starts, first_pair)
+    return Corpus(tuple(manifest["families"]), tuple(programs), cells, shapes, starts, first_pair)

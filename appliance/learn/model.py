@@ -40,12 +40,12 @@ def fresh_model(architecture: Architecture, *, seed: int) -> Any:
 
 
 def tokenizer() -> Any:
-    """The tokenizer of the tiny vocabulary: every character is a token, marks are special tokens."""
+    """The tokenizer of the tiny vocabulary: every cell and every word of a program is a token."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     core = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tiny.TOKENS)}, unk_token="<pad>"))
-    core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(tiny.SPLIT), "isolated")
     core.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=core,

