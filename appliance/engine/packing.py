@@ -39,6 +39,10 @@ class Rows:
     def num_targets(self) -> int:
         return int((self.labels != IGNORED).sum())
 
+    def flat(self) -> Rows:
+        """The same batch as one row, (1, B x T). Kernels that read the borders of sequences from positions take one row."""
+        return Rows(self.ids.reshape(1, -1), self.positions.reshape(1, -1), self.labels.reshape(1, -1))
+
 
 def plan_rows(lengths: Iterable[int], *, row_tokens: int, num_rows: int, max_misses: int = 24) -> list[list[int]]:
     """Which sequences go to which row, first fit, in the order given; stops after so many sequences found no room."""

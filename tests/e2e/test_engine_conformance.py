@@ -206,7 +206,7 @@ def test_divergence_is_reported_and_undone(tiny_model: Path, language: Language,
         lessons_of(task, language), wild, adapter_dir=tmp_path / "a", deadline=in_seconds(30), seed=1
     )
     assert isinstance(outcome, NotTuned)
-    assert "loss" in outcome.reason
+    assert "loss" in outcome.reason or "gradient" in outcome.reason
     assert torch.equal(logits_of(trainer.model, prompt), before)
 
 
