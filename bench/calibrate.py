@@ -53,7 +53,9 @@ def read_rows(path: Path = DATA) -> tuple[list[Row], dict[str, ModelCard]]:
 
 def device_of_row(row: Row) -> Device:
     if row["gpu"] == "none":
-        host = Host("measured CPU", row["threads"], "", 24 * GIB, "", 24 * GIB, ("amx-bf16", "avx512", "avx2"))
+        host = Host(
+            "measured CPU", row["threads"], "", 24 * GIB, "", 24 * GIB, ("amx-bf16", "avx512", "avx2"), 105 * 2**20
+        )
         return device_of_cpu(host, row["threads"])
     spec = spec_by_name(row["gpu"])
     total = int(spec.memory_gib * GIB)

@@ -1,7 +1,7 @@
 """The plan's memory and time for arc-mini on this CPU, beside what training and sampling really take.
 
-    python bench/cpu_plan.py              three lengths, a minute
-    python bench/cpu_plan.py --steps 8    more steps, steadier figures
+    python -m bench.cpu_plan              three lengths, a minute
+    python -m bench.cpu_plan --steps 8    more steps, steadier figures
 
 Every case runs in a child of its own with one thread. Times are CPU seconds of the child, so that other load on the machine
 does not count; memory is its peak resident set. Aim: memory within 15 %, time within 30 %.
@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from appliance.engine.environment import CPU
 from appliance.machine.card import load_card
 from appliance.machine.device import device_of_cpu
 from appliance.machine.machine import find_machine
@@ -33,18 +34,11 @@ ROWS = 8
 NEW_TOKENS = 128
 
 
-def model_of(folder: str) -> Any:
-    """arc-mini where it is there, else its shape with random weights: the same work."""
+def arc_mini() -> Any:
+    from appliance.engine.folder import model_dir
     from appliance.engine.model import load_causal_lm
 
-    path = Path(__file__).parents[1] / "appliance" / "models" / folder
-    if (path / "config.json").is_file():
-        return load_causal_lm(path, dtype="float32", device="cpu")
-    from appliance.models.build import fresh_model
-
-    from appliance.learn.recipe import Architecture
-
-    return fresh_model(Architecture(), seed=0)
+    return load_causal_lm(model_dir("arc-mini"), dtype="float32", device="cpu")
 
 
 def measure_training(tokens: int, rows: int, steps: int) -> dict[str, float]:
@@ -55,14 +49,18 @@ def measure_training(tokens: int, rows: int, steps: int) -> dict[str, float]:
     from appliance.engine.packing import TokenSequence, fill_rows
 
     torch.set_num_threads(1)
-    model = model_of("arc-mini").train()
+    model = arc_mini().train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     rng = np.random.default_rng(0)
-    lesson = TokenSequence(rng.integers(6, 16, tokens, dtype=np.int32), np.arange(tokens) > tokens // 2)
+    lesson = TokenSequence(
+        rng.integers(3, model.config.vocab_size, tokens, dtype=np.int32), np.arange(tokens) > tokens // 2
+    )
     batch = fill_rows([lesson] * rows, [[i] for i in range(rows)], row_tokens=tokens, pad_id=0)
 
+    can_bf16 = find_machine().host.can_bf16
+
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=can_bf16):  # as run/devices.py chooses
             loss = answer_loss(model, batch, device=torch.device("cpu"))
         loss.backward()
         optimizer.step()
@@ -80,8 +78,8 @@ def measure_sampling(tokens: int, rows: int, steps: int) -> dict[str, float]:
     import torch
 
     torch.set_num_threads(1)
-    model = model_of("arc-mini").to(torch.bfloat16).eval()
-    prompts = torch.randint(6, 16, (rows, tokens))
+    model = arc_mini().to(torch.bfloat16 if find_machine().host.can_bf16 else torch.float32).eval()
+    prompts = torch.randint(3, model.config.vocab_size, (rows, tokens))
     kept = {"max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS, "do_sample": False, "pad_token_id": 0}
     with torch.inference_mode():
         model.generate(
@@ -95,11 +93,14 @@ def measure_sampling(tokens: int, rows: int, steps: int) -> dict[str, float]:
 
 
 def in_child(kind: str, tokens: int, rows: int, steps: int) -> dict[str, float]:
-    env = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "PYTHONPATH": str(Path(__file__).parents[1]),
-    }
+    env = (
+        os.environ
+        | CPU
+        | {  # the worker's environment
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+        }
+    )
     words = [
         sys.executable,
         __file__,

@@ -48,7 +48,7 @@ class Coefficients:
     cpu_saved: float = 1.65  # autocast keeps float32 copies beside the 16-bit ones
     cpu_token_s: float = 4.41e-05
     cpu_sample_token_s: float = 4.71e-05
-    cpu_generate_slowdown: float = 2.0  # transformers' generate() against vLLM; by bench/cpu_plan.py
+    cpu_generate_slowdown: float = 2.0  # transformers' generate() in 16 bits against vLLM; by bench/cpu_plan.py
     cpu_decode_step_s: float = 0.00178
 
 

@@ -8,16 +8,16 @@ from appliance.machine.gpu import GIB, Gpu
 from appliance.machine.host import Host
 from appliance.machine.machine import Machine
 
-# Per core, measured with torch 2.13 on one core of an AVX-512/AMX server (bf16 autocast, float32); halves of them where the
-# instruction set is half as wide. GFLOP/s reached, not peak.
-_CORE_GFLOPS = {"amx-bf16": (205, 95), "avx512-bf16": (140, 95), "avx512": (0, 80), "avx2": (0, 40)}
+# Per core, measured with torch 2.13 (bf16 autocast, float32) on an AVX-512/AMX server and, for AVX2, on an EPYC of the third
+# generation; the two between are guesses. GFLOP/s reached in training, not peak.
+_CORE_GFLOPS = {"amx-bf16": (205, 95), "avx512-bf16": (140, 95), "avx512": (0, 80), "avx2": (0, 57)}
 _CORE_GB_S = 8.0
 
 
 @dataclass(frozen=True)
 class Device:
     """memory_gib: all of it; free_gib: what others leave. tflops_16, tflops_32: 1e12 operations a second with 16-bit and
-    32-bit weights (promised for a GPU, reached for a CPU). threads: of torch, on a CPU."""
+    32-bit weights (promised for a GPU, reached for a CPU). threads: of torch, cache_bytes: of the last level, on a CPU."""
 
     name: str
     is_gpu: bool
@@ -29,6 +29,7 @@ class Device:
     capability: tuple[int, int] = (0, 0)
     is_known: bool = True
     threads: int = 1
+    cache_bytes: int = 0
 
     def tflops(self, dtype: str) -> float:
         """bfloat16 is emulated on cards below capability 8.0: measured 4 times slower than float16 on a T4."""
@@ -68,6 +69,7 @@ def device_of_cpu(host: Host, threads: int) -> Device:
         tflops_32=gflops_32 * threads / 1000,
         is_known=best is not None,
         threads=threads,
+        cache_bytes=host.cache_bytes,
     )
 
 

@@ -150,7 +150,12 @@ def decode_step_s(
         memory_s = read_bytes / (device.bandwidth_gb_s * 1e9 * k.decode_share)
         launches_s = k.generate_launch_s * card.num_layers if setup.engine == "transformers" else k.decode_step_s
         return launches_s + memory_s + operations / (reach * k.prefill_share)
-    memory_s = read_bytes / (device.bandwidth_gb_s * 1e9)  # the KV cache of a tiny model stays in the CPU's own cache
+    if (
+        setup.engine == "transformers"
+    ):  # generate() copies its whole cache for every token; what the CPU's own cache holds is free
+        cache_bytes = batch * context_tokens * kv_bytes_per_token(card, setup)
+        read_bytes += 2 * max(0.0, cache_bytes - device.cache_bytes)
+    memory_s = read_bytes / (device.bandwidth_gb_s * 1e9)
     return _cpu_pass_s(card, setup, device, tokens=batch, operations=operations, k=k) + memory_s
 
 
@@ -169,5 +174,10 @@ def _cpu_pass_s(
 ) -> float:
     """One forward pass over that many tokens, in whatever number of sequences."""
     reach = device.tflops(setup.dtype) * TERA * _thread_share(device, CPU_SAMPLE_THREAD_GAIN)
-    slowdown = k.cpu_generate_slowdown if setup.engine == "transformers" else 1.0
-    return k.cpu_decode_step_s + slowdown * (tokens * k.cpu_sample_token_s * _cpu_depth(card) + operations / reach)
+    launches_s, slowdown = k.cpu_decode_step_s, 1.0
+    if setup.engine == "transformers":
+        if setup.dtype == "float32":
+            launches_s = k.generate_launch_s * card.num_layers
+        else:
+            slowdown = k.cpu_generate_slowdown
+    return launches_s + slowdown * (tokens * k.cpu_sample_token_s * _cpu_depth(card) + operations / reach)

@@ -120,7 +120,8 @@ def _moments(card: ModelCard, setup: TrainSetup, device: Device, shard: _Shard, 
     """Bytes beside weights, adapter and state at the four moments that may be the peak."""
     tokens, size = setup.micro_batch * setup.max_seq_tokens, BYTES_OF[setup.dtype]
     residual_size = _residual_size(setup, device)
-    saved = tokens * size * _saved_widths(card, setup, k) * (1.0 if device.is_gpu else k.cpu_saved)
+    is_autocast = not device.is_gpu and setup.dtype != "float32"
+    saved = tokens * size * _saved_widths(card, setup, k) * (k.cpu_saved if is_autocast else 1.0)
     saved += _score_bytes(card, setup, k)
     work = tokens * size * k.work_mlp * card.intermediate_size
     if setup.quantization != "none":
