@@ -6,7 +6,8 @@
     ├── InputError        4   tasks, solutions or a submission that break the rules (also a ValueError)
     ├── OutputError       4   a file that cannot be written: no permission, no folder, no room (also an OSError)
     └── EngineError           a model engine failed at its work; journaled by the run, never ends it
-        └── OutOfMemory       the device had no room: the task goes one rung down its ladder
+        ├── OutOfMemory       the device had no room: the task goes one rung down its ladder
+        └── EngineLost        the engine cannot go on in this process: the worker is started anew with what remains
 
 A failing *task* is a value in the journal and a failing *program* is a result of the sandbox; neither is an
 exception that leaves its module.
@@ -77,3 +78,7 @@ class EngineError(ApplianceError, RuntimeError):
 
 class OutOfMemory(EngineError):
     """The device had no room for what was asked."""
+
+
+class EngineLost(EngineError):
+    """A step of the engine failed; what it would do next is not to be trusted (vLLM's then waits for ever)."""

@@ -22,8 +22,9 @@ class EngineSpec:
 
     device: "cpu" or "cuda" (the one that the worker sees). autocast_dtype: what training computes in where it stores longer.
     max_seq_tokens: prompt and answer together. scratch_dir: of this worker alone, for caches and written weights.
-    memory_share: part of the GPU that the sampling engine may fill; kv_cache_bytes: its cache where that is said outright;
-    max_num_seqs: sequences written at once.
+    batch_tokens: (prompt + new tokens) x rows at work at once where memory did not run out. memory_share: part of the GPU that
+    an engine with a cache of its own may fill; kv_cache_bytes: that cache, where it is said outright; max_num_seqs: sequences
+    written at once. serving: how such an engine gets adapters. max_rank: the highest that it makes room for.
     """
 
     model_dir: Path
@@ -34,9 +35,12 @@ class EngineSpec:
     quantization: str = "none"
     shipped_adapter: Path | None = None
     max_seq_tokens: int = 4096
+    batch_tokens: int = 16384
     memory_share: float = 0.4
     kv_cache_bytes: int | None = None
     max_num_seqs: int = 64
+    serving: Literal["on-the-fly", "merged"] = "merged"
+    max_rank: int = 64
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,8 @@ Outcome = Tuned | NotTuned
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt to continue. temperature 0 is greedy (then num_samples must be 1); seed makes sampling repeatable."""
+    """One prompt to continue. temperature 0 is greedy (then num_samples must be 1); seed makes sampling repeatable.
+    pattern: a regular expression that the text of the answer must match, where the engine can force it."""
 
     prompt_ids: tuple[int, ...]
     max_new_tokens: int
@@ -96,6 +101,7 @@ class Request:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    pattern: str | None = None
 
 
 @dataclass(frozen=True)
@@ -159,11 +165,13 @@ class Sampler(Protocol):
 @dataclass(frozen=True)
 class Served:
     """A sampler that answers as the trainer's model does now. how: which way it came about, such as "vllm merged".
-    refused: the ways before it that were tried and why they were not taken."""
+    refused: the ways before it that were tried and why they were not taken. shows_life: the sampler yields something about
+    every second while it works, so that silence means that it is stuck."""
 
     sampler: Sampler
     how: str
     refused: tuple[str, ...] = ()
+    shows_life: bool = False
 
 
 class Server(Protocol):
@@ -172,6 +180,7 @@ class Server(Protocol):
     def serve(self, trainer: Trainer, *, adapter_dir: Path | None, batch_tokens: int) -> AbstractContextManager[Served]:
         """A sampler for the time of the `with`, during which the trainer must be left alone.
 
-        adapter_dir: where the trainer's adapter lies, None while its model is plain. batch_tokens: upper bound for
-        (prompt + new tokens) x rows at work at once.
+        adapter_dir: where the trainer's adapter lies, None while its model is as it was loaded. batch_tokens: upper bound for
+        (prompt + new tokens) x rows at work at once; an engine with a cache of its own takes it in proportion to the spec's.
+        Raises EngineLost when the engine cannot go on in this process.
         """

@@ -57,7 +57,7 @@ def read_card(folder: Path) -> FolderCard:
             f"model folder {folder}: no *.safetensors", expected="weights", remedy="download or mount the whole model"
         )
     for path in weights:
-        _check_safetensors(path)
+        check_safetensors(path)
     card = _json(folder, "appliance.json") if (folder / "appliance.json").is_file() else {}
     return FolderCard(
         style=card.get("style", DEFAULT_STYLE),
@@ -81,7 +81,7 @@ def _json(folder: Path, name: str) -> dict[str, Any]:
     return value
 
 
-def _check_safetensors(path: Path) -> None:
+def check_safetensors(path: Path) -> None:
     """The file is as long as its header says (format: 8 bytes length, JSON header, data)."""
     try:
         with path.open("rb") as stream:

@@ -21,9 +21,9 @@ def make_trainer(name: str, spec: EngineSpec, codec: Codec) -> Trainer:
     return TRAINERS[name](spec, codec)
 
 
-def make_server(name: str, spec: EngineSpec, codec: Codec) -> Server:
-    """What samples. Raises EngineError when the engine does not start."""
-    return SERVERS[name](spec, codec)
+def make_server(name: str, spec: EngineSpec, codec: Codec, trainer: Trainer) -> Server:
+    """What samples; the trainer's model must be as it was loaded. Raises EngineError when the engine does not start."""
+    return SERVERS[name](spec, codec, trainer)
 
 
 def _peft(spec: EngineSpec, codec: Codec) -> Trainer:
@@ -51,12 +51,29 @@ class TransformersServer:
 
         with trainer.merged() as model:
             sampler = TransformersSampler(
-                lambda: model, pad_id=self._codec.pad_id, stop_ids=self._codec.stop_ids, batch_tokens=batch_tokens
+                lambda: model,
+                pad_id=self._codec.pad_id,
+                stop_ids=self._codec.stop_ids,
+                batch_tokens=batch_tokens,
             )
             yield Served(sampler, "transformers")
 
 
+def _vllm(spec: EngineSpec, codec: Codec, trainer: Trainer) -> Server:
+    from appliance.engine.model import weights_sha
+    from appliance.engine.vllm_server import VllmServer
+
+    return VllmServer(
+        spec,
+        base_sha=weights_sha(spec.model_dir),
+        base_model=trainer.model,
+        stop_ids=codec.stop_ids,
+        otherwise=TransformersServer(codec),
+    )
+
+
 TRAINERS: Mapping[str, Callable[[EngineSpec, Codec], Trainer]] = {"peft": _peft}
-SERVERS: Mapping[str, Callable[[EngineSpec, Codec], Server]] = {
-    "transformers": lambda spec, codec: TransformersServer(codec)
+SERVERS: Mapping[str, Callable[[EngineSpec, Codec, Trainer], Server]] = {
+    "transformers": lambda _spec, codec, _trainer: TransformersServer(codec),
+    "vllm": _vllm,
 }

@@ -50,7 +50,7 @@ class Worker:
         codec = Codec.load(model_dir)
         spec = _spec(setup, card.max_positions)
         self._trainer = make_trainer(setup.trainer, spec, codec)
-        self._server = make_server(setup.engine, spec, codec)
+        self._server = make_server(setup.engine, spec, codec, self._trainer)
         self._language = Language(get_style(card.style), get_encoder(card.encoder), codec, card.max_positions)
         self._max_lesson_tokens = min(setup.settings.train.max_seq_tokens, card.max_positions)
         self._start: Literal["new", "continue"] = "new" if setup.settings.model.adapter is None else "continue"
@@ -166,6 +166,7 @@ def _spec(setup: Setup, max_positions: int) -> EngineSpec:
         autocast_dtype=setup.autocast_dtype,
         shipped_adapter=setup.settings.model.adapter,
         max_seq_tokens=max_positions,
+        batch_tokens=setup.settings.sample.batch_tokens,
     )
 
 

@@ -1,0 +1,103 @@
+"""What an adapter folder is, told from its files before an engine sees it. No torch.
+
+vLLM refuses some adapters cleanly, some only while it works (and is then lost), and some it serves wrongly in silence: LoRA on
+tied embeddings gives other logits than PEFT. All of them are refused here, by name and with what to do instead.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from appliance.engine.folder import check_safetensors
+from appliance.errors import InputError
+
+RECORD_FILE = "appliance.json"
+MOST_RANK = 512
+EMBEDDINGS = ("embed_tokens", "lm_head", "wte", "wpe")
+PLAIN_STARTS = ("gaussian", "eva", "orthogonal")
+"""Ways to begin an adapter that leave the base weights as they are; others (PiSSA, OLoRA, LoftQ, CorDA) change them."""
+
+
+@dataclass(frozen=True)
+class AdapterCard:
+    """rank: the highest of any module."""
+
+    folder: Path
+    rank: int
+    targets: tuple[str, ...]
+
+
+def read_adapter(folder: Path, *, base_sha: str) -> AdapterCard:
+    """The adapter in the folder, if an engine may put it on base weights of that hash as it is.
+
+    Raises InputError for one that is missing, damaged, of another base, or of a kind that only merging serves rightly.
+    """
+    check_base(folder, base_sha=base_sha)
+    config = _config(folder)
+    check_safetensors(folder / "adapter_model.safetensors")
+    reason = _unservable(config)
+    if reason:
+        raise InputError(
+            f"adapter {folder.name}: {reason}",
+            expected="plain LoRA on linear layers",
+            remedy="sample with sample.serving=merged",
+        )
+    rank = max([int(config["r"]), *(int(r) for r in (config.get("rank_pattern") or {}).values())])
+    if not 1 <= rank <= MOST_RANK:
+        raise InputError(f"adapter {folder.name}: rank {rank}", expected=f"1 to {MOST_RANK}")
+    return AdapterCard(folder, rank, tuple(_targets(config)))
+
+
+def check_base(folder: Path, *, base_sha: str) -> None:
+    """An adapter of ours names its base; one of other make is taken at its word. Raises InputError when they differ."""
+    path = folder / RECORD_FILE
+    found = json.loads(path.read_text())["base_sha"] if path.is_file() else base_sha
+    if found != base_sha:
+        raise InputError(
+            f"adapter {folder} was trained on base {found[:12]}",
+            expected=f"this model, {base_sha[:12]}",
+            remedy="pass the --model it was trained on",
+        )
+
+
+def _config(folder: Path) -> Mapping[str, Any]:
+    path = folder / "adapter_config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        raise InputError(
+            f"adapter {folder}: adapter_config.json cannot be read ({fault})",
+            expected="a PEFT adapter folder",
+            remedy="train it again, or sample with sample.serving=merged",
+        ) from fault
+    if not isinstance(config, dict) or "r" not in config:
+        raise InputError(f"adapter {folder}: adapter_config.json names no rank", expected="a LoRA configuration")
+    return config
+
+
+def _unservable(config: Mapping[str, Any]) -> str | None:
+    """Why this adapter must be merged to be served, None when it need not."""
+    start = config.get("init_lora_weights", True)
+    named = [t for t in _targets(config) if t in EMBEDDINGS]
+    if config.get("use_dora"):
+        return "DoRA, which vLLM does not have"
+    if config.get("modules_to_save"):
+        return f"whole modules beside the adapter (modules_to_save: {', '.join(config['modules_to_save'])})"
+    if named:
+        return f"adapts embeddings ({', '.join(named)}), which come out wrong where they are tied"
+    if config.get("bias", "none") != "none" or config.get("lora_bias"):
+        return "trains biases"
+    if isinstance(start, str) and start.lower() not in PLAIN_STARTS:
+        return f"begun with {start}, which changes the base weights"
+    if config.get("peft_type", "LORA") != "LORA":
+        return f"type {config['peft_type']}"
+    return None
+
+
+def _targets(config: Mapping[str, Any]) -> list[str]:
+    targets = config.get("target_modules") or []
+    return [targets] if isinstance(targets, str) else sorted(targets)
