@@ -33,5 +33,5 @@ def test_steps_are_those_of_pytorch_within_bfloat16() -> None:
             parameter.grad = gradient.clone()
             optimizer.step()
     moved = (theirs - start).abs().mean()
-    assert (ours - theirs).abs().mean() < 0.02 * moved
+    assert (ours - theirs).abs().mean() < 0.05 * moved  # rounding to 8 bits, 15 products deep
     assert moved > 0.01
