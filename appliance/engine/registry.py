@@ -31,11 +31,34 @@ def _peft(spec: EngineSpec, codec: Codec) -> Trainer:
     from appliance.engine.peft_trainer import PeftTrainer
 
     return PeftTrainer(
-        load_causal_lm(spec.model_dir, dtype=spec.dtype, device=spec.device),
+        load_causal_lm(spec.model_dir, dtype=spec.dtype, device=spec.device, quantization=spec.quantization),
         pad_id=codec.pad_id,
         base_sha=weights_sha(spec.model_dir),
         autocast_dtype=spec.autocast_dtype,
         shipped_adapter=spec.shipped_adapter,
+    )
+
+
+def _unsloth(spec: EngineSpec, codec: Codec) -> Trainer:
+    from appliance.engine.model import weights_sha
+    from appliance.engine.peft_trainer import PeftTrainer
+    from appliance.engine.unsloth_trainer import UnslothKit, load_with_unsloth
+
+    model = load_with_unsloth(
+        spec.model_dir,
+        dtype=spec.dtype,
+        device=spec.device,
+        quantization=spec.quantization,
+        max_seq_tokens=spec.max_seq_tokens,
+        scratch_dir=spec.scratch_dir,
+    )
+    return PeftTrainer(
+        model,
+        pad_id=codec.pad_id,
+        base_sha=weights_sha(spec.model_dir),
+        autocast_dtype=spec.autocast_dtype,
+        shipped_adapter=spec.shipped_adapter,
+        kit=UnslothKit(),
     )
 
 
@@ -72,7 +95,7 @@ def _vllm(spec: EngineSpec, codec: Codec, trainer: Trainer) -> Server:
     )
 
 
-TRAINERS: Mapping[str, Callable[[EngineSpec, Codec], Trainer]] = {"peft": _peft}
+TRAINERS: Mapping[str, Callable[[EngineSpec, Codec], Trainer]] = {"peft": _peft, "unsloth": _unsloth}
 SERVERS: Mapping[str, Callable[[EngineSpec, Codec, Trainer], Server]] = {
     "transformers": lambda _spec, codec, _trainer: TransformersServer(codec),
     "vllm": _vllm,
