@@ -5,6 +5,7 @@ The same rendering serves training and sampling: what a lesson trains after the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,14 @@ class Codec:
         for begin, end in spans:
             is_target |= (starts >= begin) & (starts < end)
         return TokenSequence(np.array(encoded["input_ids"], dtype=np.int32), is_target)
+
+    def is_vocabulary(self, tokens: Sequence[str]) -> bool:
+        """Whether the tokenizer knows exactly these tokens, by these ids."""
+        return bool(self._tokenizer.get_vocab() == {token: i for i, token in enumerate(tokens)})
+
+    def save(self, folder: Path) -> None:
+        """Tokenizer and chat template beside the weights that were trained with them."""
+        self._tokenizer.save_pretrained(str(folder))
 
     def num_tokens(self, text: str) -> int:
         return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])

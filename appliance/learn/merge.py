@@ -19,7 +19,6 @@ from appliance.engine.folder import read_card
 from appliance.engine.model import load_causal_lm, weights_sha
 from appliance.engine.peft_trainer import RECORD_FILE
 from appliance.errors import EXIT_DONE, EngineError, InputError, UsageError
-from appliance.learn.nf4 import dequantized_weights, load_nf4
 
 MAX_LOGIT_ERROR = 1e-3
 """Largest gap between merged and adapted logits, as a share of the largest logit: float32 rounding through the layers."""
@@ -166,12 +165,16 @@ def _wear(model: Any, adapter: Path) -> Any:
 def _put_on_nf4_weights(plain: Any, base: Path, adapter: Path) -> tuple[Any, Any]:
     """Overwrite the linear weights of `plain` by what their nf4 form stands for; return the logits of the nf4 base without
     and with the adapter."""
+    import bitsandbytes
     import torch
 
-    quantized = load_nf4(base, compute_dtype="float32", device="cpu")
+    quantized = load_causal_lm(base, dtype="float32", device="cpu", quantization="nf4")
     with torch.no_grad():
-        for name, weight in dequantized_weights(quantized).items():
-            plain.get_submodule(name).weight.copy_(weight)
+        for name, module in quantized.named_modules():
+            if isinstance(module, bitsandbytes.nn.Linear4bit):
+                weight = bitsandbytes.functional.dequantize_4bit(module.weight.data, module.weight.quant_state)
+                target = plain.get_submodule(name).weight
+                target.copy_(weight.reshape(target.shape))
     before = _logits(quantized)
     return before, _logits(_wear(quantized, adapter))
 

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from appliance.engine.peft_trainer import RECORD_FILE
+from appliance.engine.tokens import Codec
 from appliance.learn.recipe import Architecture
 from appliance.models import tiny
 
@@ -57,12 +59,15 @@ def tokenizer() -> Any:
     )
 
 
-def save_model(model: Any, folder: Path, *, card: dict[str, Any]) -> None:
-    """Weights in bfloat16, configuration, tokenizer and the appliance.json card that names style and encoder."""
+def save_model(model: Any, folder: Path, *, card: dict[str, Any], codec: Codec | None = None) -> None:
+    """Weights in bfloat16, configuration, tokenizer (by default the tiny one) and the appliance.json card that names style
+    and encoder. The model itself stays as it is."""
     import torch
 
-    config_dtype = model.config.dtype
-    model.to(torch.bfloat16).save_pretrained(folder)
-    model.to(config_dtype or torch.float32)
-    tokenizer().save_pretrained(folder)
-    (folder / "appliance.json").write_text(json.dumps(card, indent=1) + "\n")
+    dtype = model.config.dtype
+    model.config.dtype = torch.bfloat16
+    weights = {name: weight.detach().to(torch.bfloat16) for name, weight in model.state_dict().items()}
+    model.save_pretrained(str(folder), state_dict=weights)
+    model.config.dtype = dtype
+    (codec or Codec(tokenizer())).save(folder)
+    (folder / RECORD_FILE).write_text(json.dumps(card, indent=1) + "\n")

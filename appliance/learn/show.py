@@ -1,0 +1,128 @@
+"""What a person sees of a training (rich, plain, json, none), and where else its figures go (wandb, trackio)."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from appliance.clock import Clock, format_duration
+from appliance.errors import PrerequisiteError
+from appliance.learn.loop import Figures, StepReport
+
+DISPLAYS = ("rich", "plain", "json", "none")
+
+
+class Display(Protocol):
+    def show(self, line: StepReport) -> None: ...
+
+    def show_figures(self, step: int, figures: Figures) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def make_display(name: str | None, *, max_steps: int, clock: Clock) -> Display:
+    """The named display; by default rich on a terminal and plain elsewhere."""
+    if name is None:
+        name = "rich" if sys.stdout.isatty() else "plain"
+    if name == "rich":
+        return RichDisplay(max_steps, clock)
+    return {"plain": PlainDisplay, "json": JsonDisplay, "none": NoDisplay}[name](max_steps)
+
+
+class NoDisplay:
+    def __init__(self, max_steps: int) -> None:
+        self._max_steps = max_steps
+
+    def show(self, line: StepReport) -> None:
+        pass
+
+    def show_figures(self, step: int, figures: Figures) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class PlainDisplay(NoDisplay):
+    def show(self, line: StepReport) -> None:
+        print(_line(line, self._max_steps), flush=True)
+
+    def show_figures(self, step: int, figures: Figures) -> None:
+        print(f"step {step}  " + _figures(figures), flush=True)
+
+
+class JsonDisplay(NoDisplay):
+    def show(self, line: StepReport) -> None:
+        print(json.dumps(line.__dict__), flush=True)
+
+    def show_figures(self, step: int, figures: Figures) -> None:
+        print(json.dumps({"step": step, "evaluation": figures}), flush=True)
+
+
+class RichDisplay(NoDisplay):
+    """A bar with loss, speed and time left; evaluations scroll by above it."""
+
+    def __init__(self, max_steps: int, clock: Clock) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        super().__init__(max_steps)
+        self._progress = Progress(
+            BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"), get_time=clock.now
+        )
+        self._bar = self._progress.add_task("train", total=max_steps, facts="")
+        self._progress.start()
+
+    def show(self, line: StepReport) -> None:
+        facts = f"loss {line.loss:.4f}  {line.tokens_per_s:,.0f} tokens/s  {_left(line, self._max_steps)} left"
+        self._progress.update(self._bar, completed=line.step, facts=facts)
+
+    def show_figures(self, step: int, figures: Figures) -> None:
+        self._progress.console.print(f"step {step}  " + _figures(figures), highlight=False, markup=False)
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def _line(line: StepReport, max_steps: int) -> str:
+    return (
+        f"step {line.step}/{max_steps}  loss {line.loss:.4f}  rate {line.learning_rate:.2e}  "
+        f"{line.tokens_per_s:.0f} tokens/s  {_left(line, max_steps)} left"
+    )
+
+
+def _left(line: StepReport, max_steps: int) -> str:
+    return format_duration((max_steps - line.step) * (line.tokens / line.step) / max(line.tokens_per_s, 1e-9))
+
+
+def _figures(figures: Figures) -> str:
+    return "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
+
+
+class Tracker:
+    """wandb or trackio, which share their calls; with "none" nothing is imported and nothing leaves the machine.
+
+    Raises PrerequisiteError when the package is not there.
+    """
+
+    def __init__(self, name: str, *, project: str, config: Mapping[str, Any]) -> None:
+        self._service: Any = None
+        if name == "none":
+            return
+        try:
+            self._service = importlib.import_module(name)
+        except ImportError as fault:
+            raise PrerequisiteError(
+                f"tracking: {name} is not installed", expected=f"the package {name}", remedy=f"pip install {name}"
+            ) from fault
+        self._service.init(project=project, config=dict(config))
+
+    def log(self, step: int, values: Mapping[str, Any]) -> None:
+        if self._service is not None:
+            self._service.log({k: v for k, v in values.items() if k != "step"}, step=step)
+
+    def close(self) -> None:
+        if self._service is not None:
+            self._service.finish()

@@ -1,0 +1,180 @@
+"""What a training starts from: a fresh model or a folder, with slots for what is trained; and what it leaves. Imports torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from appliance.arc.prompt import get_style
+from appliance.engine.folder import read_card
+from appliance.engine.model import load_causal_lm, weights_sha
+from appliance.engine.peft_trainer import RECORD_FILE
+from appliance.engine.tokens import Codec
+from appliance.errors import InputError
+from appliance.learn.model import fresh_model, save_model, tokenizer
+from appliance.learn.recipe import Recipe
+from appliance.machine.host import find_host
+from appliance.models import tiny
+
+NEW_GRID_STYLES = ("input-from-inputs", "output-from-outputs")
+TINY_CARD = {"style": "grid-tokens-v1", "encoder": "grid-tokens", "strategies": ["transduction"]}
+
+
+@dataclass(frozen=True)
+class Start:
+    """model: on its device; what learns requires a gradient. style, encoder: how the model is spoken to so far. card: its
+    appliance.json. autocast_dtype: None for plain float32. base_sha, adapter_sha: of the weights that it was loaded from, ""
+    where there are none."""
+
+    model: Any
+    codec: Codec
+    style: str
+    encoder: str
+    card: dict[str, Any]
+    autocast_dtype: str | None
+    base_sha: str = ""
+    adapter_sha: str = ""
+
+    def weights(self) -> list[tuple[str, Any]]:
+        """The parameters that learn, by name."""
+        return [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
+
+
+def make_start(recipe: Recipe, *, device: str) -> Start:
+    """The same for the same recipe and folder in every process.
+
+    Raises InputError for a folder or an adapter that is not one, or an adapter of another base.
+    """
+    autocast = _autocast(recipe.precision, device)
+    if recipe.start_from is None:
+        model = fresh_model(recipe.architecture, seed=recipe.seed).to(device)
+        return Start(model, Codec(tokenizer()), "grid-tokens-v1", "grid-tokens", TINY_CARD, autocast)
+    is_lora = recipe.adaptation.method == "lora"
+    on_gpu = device.startswith("cuda")
+    # What is not trained need not be stored longer than it is computed; on a CPU autocast pays from float32 only.
+    stored = autocast if is_lora and on_gpu and autocast else "float32"
+    model = load_causal_lm(recipe.start_from, dtype=stored, device=device, quantization=recipe.adaptation.quantization)
+    codec = Codec.load(recipe.start_from)
+    if not is_lora and _is_older_tiny(codec, model):
+        codec = _grow(model, recipe.seed)
+    adapter = recipe.adaptation.adapter
+    base_sha = weights_sha(recipe.start_from)
+    if is_lora:
+        model = _open_adapter(model, adapter, base_sha) if adapter else _new_adapter(model, recipe)
+        for weight in filter(lambda w: w.requires_grad, model.parameters()):
+            weight.data = weight.data.float()  # 16-bit weights would swallow small steps
+    else:
+        model.requires_grad_(True)
+    if recipe.adaptation.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    said = read_card(recipe.start_from)
+    path = recipe.start_from / RECORD_FILE
+    card = json.loads(path.read_text()) if path.is_file() else {}
+    adapter_sha = weights_sha(adapter) if adapter else ""
+    return Start(model, codec, said.style, said.encoder, card, autocast, base_sha, adapter_sha)
+
+
+def _new_adapter(model: Any, recipe: Recipe) -> Any:
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    adaptation = recipe.adaptation
+    targets = adaptation.target_modules
+    config = LoraConfig(
+        r=adaptation.rank,
+        lora_alpha=adaptation.alpha,
+        use_rslora=adaptation.rslora,
+        use_dora=adaptation.dora,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        try:
+            return get_peft_model(model, config)
+        except ValueError as fault:
+            raise InputError(
+                f"adaptation.target_modules: {str(fault).splitlines()[0]}",
+                expected="all-linear, or names of linear layers of this model",
+                remedy="correct adaptation.target_modules",
+            ) from fault
+
+
+def _open_adapter(model: Any, folder: Path, base_sha: str) -> Any:
+    from peft import PeftModel
+
+    record = folder / RECORD_FILE
+    if record.is_file():
+        its_base = json.loads(record.read_text()).get("base_sha", base_sha)
+        if its_base != base_sha:
+            raise InputError(
+                f"adapter {folder} was trained on base {its_base[:12]}",
+                expected=f"this model, {base_sha[:12]}",
+                remedy="set start_from to the model it was trained on",
+            )
+    try:
+        return PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+    except (OSError, ValueError, RuntimeError) as fault:
+        raise InputError(
+            f"adapter {folder}: {str(fault).splitlines()[0]}",
+            expected="a PEFT adapter folder that fits the model",
+            remedy="correct adaptation.adapter",
+        ) from fault
+
+
+def language_of(recipe: Recipe, start: Start) -> tuple[str, str]:
+    """Style and encoder in which the result is asked for outputs: those of the weightiest dataset that teaches outputs, else
+    the model's own."""
+    spoken = [(d.weight, d.style or start.style, d.encoder or start.encoder) for d in recipe.data.datasets.values()]
+    answering = [s for s in spoken if get_style(s[1]).answer == "grid" and not s[1].startswith(NEW_GRID_STYLES)]
+    _, style, encoder = max(answering, key=lambda s: s[0], default=(0.0, start.style, start.encoder))
+    return style, encoder
+
+
+def save_result(start: Start, folder: Path, recipe: Recipe) -> None:
+    """The finished model, or the adapter alone, with tokenizer and appliance.json beside it. `folder` appears whole."""
+    style, encoder = language_of(recipe, start)
+    card = start.card | {"style": style, "encoder": encoder} | recipe.card
+    if start.base_sha:
+        card |= {"base_sha": start.base_sha, "method": recipe.adaptation.method}
+        card |= {"quantization": recipe.adaptation.quantization}
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    if recipe.adaptation.method == "lora":
+        start.model.save_pretrained(str(part), save_embedding_layers=False)
+        start.codec.save(part)
+        (part / RECORD_FILE).write_text(json.dumps(card, indent=1) + "\n")
+    else:
+        save_model(start.model, part, card=card, codec=start.codec)
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+
+
+def _autocast(precision: str, device: str) -> str | None:
+    """What matrices are multiplied in; None for float32."""
+    import torch
+
+    if precision != "auto":
+        return None if precision == "float32" else precision
+    if device.startswith("cuda"):
+        return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float16"
+    return "bfloat16" if find_host().can_bf16 else None
+
+
+def _is_older_tiny(codec: Codec, model: Any) -> bool:
+    """Whether the model speaks an earlier, shorter tiny vocabulary: words are only ever appended."""
+    size = int(model.config.vocab_size)
+    return size < len(tiny.TOKENS) and codec.is_vocabulary(tiny.TOKENS[:size])
+
+
+def _grow(model: Any, seed: int) -> Codec:
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model.resize_token_embeddings(len(tiny.TOKENS), mean_resizing=False)
+    return Codec(tokenizer())
