@@ -65,6 +65,29 @@ class TrainSettings(_Part):
     min_seconds: float = Field(2.0, ge=0, description="a task that would get less is not trained")
 
 
+class ProgramSettings(_Part):
+    """Search and learn: programs are written, run, relabelled by what they do, learnt from, and written again."""
+
+    share: Share = Field(0.4, description="part of a task's time for programs where the strategy is both")
+    quick_samples: int = Field(8, ge=1, description="programs per task in the quick pass, in one batch over tasks")
+    samples_per_epoch: int = Field(32, ge=1)
+    samples_per_view: int = Field(8, ge=1, description="programs written under one view of a task")
+    epochs: int = Field(16, ge=1, description="most rounds of learning and writing in one go")
+    learn: bool = Field(True, description="false: independent samples of the plain model")
+    picked: int = Field(16, ge=1, description="different programs that an epoch learns from")
+    is_diverse: bool = Field(True, description="prefer programs whose outputs are new among the picked")
+    learning_rate: float = Field(1e-3, gt=0)
+    max_steps: int = Field(24, ge=1, description="of an epoch's training")
+    temperature: float = Field(1.0, gt=0, le=2)
+    top_p: float = Field(0.95, gt=0, le=1)
+    max_new_tokens: int | None = Field(None, ge=8, description="longest program; by default what the model card says")
+    cpu_s: float = Field(0.5, gt=0, description="CPU time of a program over all its inputs")
+    memory_mb: int = Field(256, ge=16)
+    accept_level: Literal["no-seccomp"] | None = Field(
+        None, description="go on although the sandbox has no system call filter"
+    )
+
+
 class SampleSettings(_Part):
     quick_views: int = Field(2, ge=1, le=512, description="views of the quick pass over all tasks")
     views: int = Field(16, ge=1, le=512, description="views per task after training")
@@ -73,7 +96,7 @@ class SampleSettings(_Part):
     top_p: float = Field(1.0, gt=0, le=1)
     keep_colours: bool = False
     batch_tokens: int = Field(16384, ge=1024, description="(prompt + new tokens) x rows of one batch")
-    selector: str = "votes-then-logprob"
+    selector: str = "programs-first"
 
     @model_validator(mode="after")
     def _greedy_once(self) -> SampleSettings:
@@ -105,7 +128,16 @@ class Settings(_Part):
     model: ModelSettings = ModelSettings()
     train: TrainSettings = TrainSettings()
     sample: SampleSettings = SampleSettings()
+    program: ProgramSettings = ProgramSettings()
     run: RunSettings = RunSettings()
+
+    @property
+    def writes_grids(self) -> bool:
+        return self.strategy != "induction"
+
+    @property
+    def writes_programs(self) -> bool:
+        return self.strategy != "transduction"
 
     def identity(self, *, tasks_digest: str) -> str:
         """SHA-256 over what must not change when a run is resumed: all but the time it may take and its floors."""

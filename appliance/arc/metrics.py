@@ -132,39 +132,64 @@ def correct_grids(outputs: Sequence[Grid | None], answers: Sequence[Grid]) -> fl
     return sum(hits) / len(hits) if hits else 0.0
 
 
-def program_task_figures(runs: Sequence[ProgramRun], train: Sequence[Grid], test: Sequence[Grid]) -> Figures:
+@dataclass(frozen=True)
+class ProgramScore:
+    """One program against the answers. outputs_key: equal for programs with the same outputs, None where it is not valid.
+    correct: fraction of grids exactly right; similarity: mean pixel similarity; both 0 for a program that is not valid."""
+
+    has_code: bool
+    outputs_key: object | None
+    train_similarity: float = 0.0
+    train_correct: float = 0.0
+    test_similarity: float = 0.0
+    test_correct: float = 0.0
+
+
+def score_program(run: ProgramRun, train: Sequence[Grid], test: Sequence[Grid]) -> ProgramScore:
+    """train, test: the true outputs."""
+    if not run.is_valid():
+        return ProgramScore(run.has_code, None)
+    return ProgramScore(
+        run.has_code,
+        tuple(grid_key(g) for g in (*run.train, *run.test) if g is not None),
+        mean_similarity(run.train, train),
+        correct_grids(run.train, train),
+        mean_similarity(run.test, test),
+        correct_grids(run.test, test),
+    )
+
+
+def program_task_figures(scores: Sequence[ProgramScore]) -> Figures:
     """Figures of one task over its n programs, as arc25 computes them.
 
-    train, test: the true outputs. valid_code, valid_outputs, unique_outputs: shares of n (distinct sets of outputs).
+    valid_code, valid_outputs, unique_outputs: shares of n (distinct sets of outputs).
     {train,test}_pixel_similarity, _correct_grids: means over programs, 0 for failures. {train,test}_pass_rate: share of
     programs with all grids right; pass_rate: right on both. {train,test}_pass@n: any program. pass@n is the product of
     the two, as published: one program may solve the demonstrations and another one the test.
     """
-    n = max(1, len(runs))
-    valid = [r for r in runs if r.is_valid()]
-    distinct = {tuple(grid_key(g) for g in (*r.train, *r.test) if g is not None) for r in valid}
-    figures = {
-        "valid_code": sum(r.has_code for r in runs) / n,
+    n = max(1, len(scores))
+    valid = [s for s in scores if s.outputs_key is not None]
+    train = [s.train_correct == 1.0 for s in valid]
+    test = [s.test_correct == 1.0 for s in valid]
+    return {
+        "valid_code": sum(s.has_code for s in scores) / n,
         "valid_outputs": len(valid) / n,
-        "unique_outputs": len(distinct) / n,
+        "unique_outputs": len({s.outputs_key for s in valid}) / n,
+        "train_pixel_similarity": sum(s.train_similarity for s in valid) / n,
+        "train_correct_grids": sum(s.train_correct for s in valid) / n,
+        "train_pass_rate": sum(train) / n,
+        "train_pass@n": float(any(train)),
+        "test_pixel_similarity": sum(s.test_similarity for s in valid) / n,
+        "test_correct_grids": sum(s.test_correct for s in valid) / n,
+        "test_pass_rate": sum(test) / n,
+        "test_pass@n": float(any(test)),
+        "pass_rate": sum(a and b for a, b in zip(train, test, strict=True)) / n,
+        "pass@n": float(any(train) and any(test)),
     }
-    right: dict[str, list[bool]] = {}
-    for part, answers in (("train", train), ("test", test)):
-        outputs = [r.train if part == "train" else r.test for r in valid]
-        shares = [correct_grids(o, answers) for o in outputs]
-        right[part] = [share == 1.0 for share in shares]
-        figures |= {
-            f"{part}_pixel_similarity": sum(_mean_similarity(o, answers) for o in outputs) / n,
-            f"{part}_correct_grids": sum(shares) / n,
-            f"{part}_pass_rate": sum(right[part]) / n,
-            f"{part}_pass@n": float(any(right[part])),
-        }
-    figures["pass_rate"] = sum(a and b for a, b in zip(right["train"], right["test"], strict=True)) / n
-    figures["pass@n"] = figures["train_pass@n"] * figures["test_pass@n"]
-    return figures
 
 
-def _mean_similarity(outputs: Sequence[Grid | None], answers: Sequence[Grid]) -> float:
+def mean_similarity(outputs: Sequence[Grid | None], answers: Sequence[Grid]) -> float:
+    """Mean pixel similarity over the answers; a missing grid counts 0."""
     values = [pixel_similarity(p, a) for p, a in zip_longest(outputs[: len(answers)], answers)]
     return sum(values) / len(values) if values else 0.0
 

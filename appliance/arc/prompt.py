@@ -19,6 +19,7 @@ from appliance.arc.task import Task
 
 _PYTHON_BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 _PYTHON_FENCE = "```python\n"
+PROGRAM_MARK = "P"
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,17 @@ class Conversation:
     answer_prefix: str = ""
 
 
+Answer = Literal["grid", "program", "body"]
+
+
 class PromptStyle(Protocol):
-    """answer: what the model writes, a grid or the text of a program."""
+    """answer: what the model writes: a grid, the text of a program, or the dedented body of `transform(grid)` in the DSL."""
 
     @property
     def name(self) -> str: ...
 
     @property
-    def answer(self) -> Literal["grid", "program"]: ...
+    def answer(self) -> Answer: ...
 
     def prompt(self, task: Task, test_index: int, encoder: GridEncoder) -> Conversation:
         """The conversation to sample from: it holds no answer and no target."""
@@ -66,7 +70,7 @@ class PairwiseChat:
     """
 
     name: str
-    answer: Literal["grid", "program"] = "grid"
+    answer: Answer = "grid"
 
     def prompt(self, task: Task, test_index: int, encoder: GridEncoder) -> Conversation:
         shown = (*self._demonstrations(task, encoder, are_targets=False), self._question(task, test_index, encoder))
@@ -92,6 +96,36 @@ class PairwiseChat:
 
 
 @dataclass(frozen=True)
+class PairwiseProgram:
+    """The demonstrations as `PairwiseChat` shows them, then a user turn with the mark P, then the body of the program.
+
+    The test input is not shown: the program is the rule, whatever it is asked. Only the body is a target.
+    """
+
+    name: str
+    answer: Answer = "body"
+
+    def prompt(self, task: Task, test_index: int, encoder: GridEncoder) -> Conversation:
+        turns = []
+        for pair in task.train:
+            turns.append(Turn("user", encoder.encode(pair.input)))
+            turns.append(Turn("assistant", encoder.encode(pair.output)))
+        return Conversation((*turns, Turn("user", PROGRAM_MARK)))
+
+    def lesson(self, task: Task, test_index: int, answer: Grid | str, encoder: GridEncoder) -> Conversation:
+        if not isinstance(answer, str):
+            raise TypeError(f"{self.name} answers with a program, not with a grid")
+        shown = self.prompt(task, test_index, encoder).turns
+        return Conversation((*shown, Turn("assistant", answer + "\n", is_target=True)))
+
+    def parse(self, text: str, encoder: GridEncoder) -> str:
+        body = text.strip("\n").rstrip()
+        if not body:
+            raise ParseError("an empty program")
+        return body
+
+
+@dataclass(frozen=True)
 class OneQuestion:
     """A system turn, one user turn with all demonstrations, one assistant turn; only that one is a target.
 
@@ -106,7 +140,7 @@ class OneQuestion:
     demonstration: str
     closing: str
     head: str
-    answer: Literal["grid", "program"] = "grid"
+    answer: Answer = "grid"
     opens_fence: bool = True
 
     def prompt(self, task: Task, test_index: int, encoder: GridEncoder) -> Conversation:
@@ -159,6 +193,7 @@ _CODE_IMG = texts.opening_code("img")
 # input-from-inputs and output-from-outputs answer with a new input (or output) grid, so `lesson` is given one.
 _STYLES: tuple[PromptStyle, ...] = (
     PairwiseChat("grid-tokens-v1"),
+    PairwiseProgram("dsl-program-v1"),
     OneQuestion(
         "output-from-examples-v0",
         texts.SYSTEM_LONG,

@@ -9,21 +9,28 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from appliance.arc.prompt import STYLES
 from appliance.errors import InputError
 
 EMBEDDED = "arc-mini"
 DEFAULT_STYLE = "output-from-examples-v1"
+DEFAULT_PROGRAM_STYLE = "code-from-examples-v2"
+DEFAULT_PROGRAM_TOKENS = 1024
+"""Of Llama and Qwen tokens; the median program of the induction models has 400 (prior art, 4.2 G)."""
 DEFAULT_ENCODER = "GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))"
 
 
 @dataclass(frozen=True)
 class FolderCard:
-    """style, encoder: from appliance.json, else what the prior systems used. max_positions: tokens."""
+    """style, encoder: from appliance.json, else what the prior systems used. program_style: how it is asked for programs, the
+    style itself where that is one of programs. max_positions, program_tokens (longest program): tokens."""
 
     style: str
     encoder: str
+    program_style: str
     strategies: tuple[str, ...]
     max_positions: int
+    program_tokens: int
 
 
 def model_dir(name: str) -> Path:
@@ -59,11 +66,15 @@ def read_card(folder: Path) -> FolderCard:
     for path in weights:
         check_safetensors(path)
     card = _json(folder, "appliance.json") if (folder / "appliance.json").is_file() else {}
+    style = card.get("style", DEFAULT_STYLE)
+    writes_programs = style in STYLES and STYLES[style].answer != "grid"
     return FolderCard(
-        style=card.get("style", DEFAULT_STYLE),
+        style=style,
         encoder=card.get("encoder", DEFAULT_ENCODER),
-        strategies=tuple(card.get("strategies", ["transduction"])),
+        program_style=card.get("program_style", style if writes_programs else DEFAULT_PROGRAM_STYLE),
+        strategies=tuple(card.get("strategies", ["induction" if writes_programs else "transduction"])),
         max_positions=int(config.get("max_position_embeddings", 4096)),
+        program_tokens=int(card.get("program_tokens", DEFAULT_PROGRAM_TOKENS)),
     )
 
 

@@ -5,21 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from appliance.arc.grid import Grid, grid_key
-from appliance.arc.vote import Candidate, Output, vote
+from appliance.arc.vote import DEFAULT_SELECTOR, Candidate, Output, is_proven, vote
 from appliance.run.progress import split_stage_name
 
 STAGES = ("deep", "quick")
 """Most trusted first: attempts of a later stage only fill what the earlier ones leave open. All rounds of a stage vote as
-one."""
+one. Under the default selector programs stand apart: those that fit all demonstrations go before all stages, whichever they
+come from, and those that do not come after all of them."""
+_PROVEN = "proven"
 
 
 def attempts_of(
     candidates: Mapping[str, Iterable[Candidate]], selector: str, *, num_attempts: int = 2
 ) -> dict[Output, tuple[Grid, ...]]:
     """Up to `num_attempts` distinct grids for every test output that has a candidate, best first."""
-    pooled: dict[str, list[Candidate]] = {stage: [] for stage in STAGES}
+    pooled: dict[str, list[Candidate]] = {_PROVEN: [], **{stage: [] for stage in STAGES}}
+    partial: list[Candidate] = []
     for name, found in candidates.items():
-        pooled.setdefault(split_stage_name(name)[0], []).extend(found)
+        pool = pooled.setdefault(split_stage_name(name)[0], [])
+        for c in found:
+            apart = selector == DEFAULT_SELECTOR and c.demo_score is not None
+            (pool if not apart else pooled[_PROVEN] if is_proven(c) else partial).append(c)
+    pooled["partial"] = partial
     ranked: dict[Output, list[Grid]] = {}
     for found in pooled.values():
         for output, grids in vote(found, selector=selector, num_attempts=num_attempts).items():

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TextIO
 
 from appliance.arc.grid import Grid, same_grid, to_lists
 from appliance.arc.task import Solutions
+from appliance.arc.vote import DEFAULT_SELECTOR
 from appliance.clock import Clock, format_duration
 from appliance.run.attempts import attempts_of
 from appliance.run.orchestrator import TaskReport
@@ -137,7 +138,7 @@ class RichDisplay(NoDisplay):
 
 def first_attempts(report: TaskReport) -> list[tuple[Grid, ...]]:
     """Attempts for each test input by this report's candidates alone."""
-    voted = attempts_of({report.stage: report.candidates}, "votes-then-logprob")
+    voted = attempts_of({report.stage: report.candidates}, DEFAULT_SELECTOR)
     return [voted.get((report.task.task_id, i), ()) for i in range(len(report.task.test))]
 
 

@@ -14,6 +14,9 @@ from appliance.run.progress import split_stage_name
 @dataclass(frozen=True)
 class Coverage:
     """Numbers of tasks. trained: an adapter was trained and verified. quick, deep: sampled in that pass, in whole or in part.
+    programs_written, programs_valid: how many there were, and how many of them gave a legal grid for every input. programs_fit:
+    tasks with a program that fits all demonstrations. settled: tasks that two such programs agreed on, so that no grids were
+    trained for.
     again: gone through once more because their vote was uncertain. sampled: in any of them. untrained_reasons: why training
     gave nothing, with counts. outputs_fallback: test outputs that no candidate answered, so a fallback stands in the
     submission."""
@@ -26,6 +29,10 @@ class Coverage:
     sampled: int
     num_outputs: int
     outputs_fallback: int
+    programs_written: int
+    programs_valid: int
+    programs_fit: int
+    settled: int
     untrained_reasons: dict[str, int]
 
     def as_json(self) -> dict[str, Any]:
@@ -41,6 +48,11 @@ class Coverage:
             f"answered {self.num_outputs - self.outputs_fallback}/{self.num_outputs} test outputs, "
             f"{self.outputs_fallback} fell back to a guess from the demonstrations",
         ]
+        if self.programs_written:
+            lines.append(
+                f"programs: {self.programs_fit} tasks fit all demonstrations "
+                f"({self.programs_valid} of {self.programs_written} programs gave grids)"
+            )
         return lines
 
     def shortfalls(self, floors: RunSettings, *, train_enabled: bool) -> list[str]:
@@ -48,7 +60,7 @@ class Coverage:
         faults = []
         if self.sampled < floors.min_sampled_share * self.num_tasks:
             faults.append(f"sampled {self.sampled}/{self.num_tasks}, floor {floors.min_sampled_share:.0%}")
-        if train_enabled and self.trained < floors.min_trained_share * self.num_tasks:
+        if train_enabled and self.trained + self.settled < floors.min_trained_share * self.num_tasks:
             faults.append(f"trained {self.trained}/{self.num_tasks}, floor {floors.min_trained_share:.0%}")
         return faults
 
@@ -61,6 +73,9 @@ def coverage_of(journal: Journal) -> Coverage:
         for stage in ("quick", "deep", "deep-2")
     }
     trained = {r.task_id for r in rows if split_stage_name(r.stage)[0] == "train" and r.status == "done"}
+    searched = [r for r in rows if split_stage_name(r.stage)[0] == "search"]
+    settled = {r.task_id for r in searched if r.detail["is_agreed"]} - trained
+    programs = [p for found in journal.programs().values() for p in found]
     answered = attempts_of(journal.candidates(), "votes-only")
     reasons: dict[str, int] = {}
     for row in rows:
@@ -77,5 +92,9 @@ def coverage_of(journal: Journal) -> Coverage:
         sampled=len(reached["quick"] | reached["deep"]),
         num_outputs=num_outputs,
         outputs_fallback=num_outputs - sum(bool(grids) and t in num_tests for (t, _), grids in answered.items()),
+        programs_written=len(programs),
+        programs_valid=sum(p.outcome == "ok" for p in programs),
+        programs_fit=len({p.task_id for p in programs if p.fits}),
+        settled=len(settled),
         untrained_reasons=reasons,
     )

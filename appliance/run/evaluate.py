@@ -7,19 +7,30 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from appliance.arc.grid import Grid
-from appliance.arc.metrics import grid_figures, vote_k
+from appliance.arc.metrics import (
+    ProgramScore,
+    correct_grids,
+    grid_figures,
+    mean_figures,
+    mean_similarity,
+    program_task_figures,
+    vote_k,
+)
 from appliance.arc.source import load_solutions, load_tasks, read_solutions
 from appliance.arc.submission import read_submission, score, validate
 from appliance.arc.task import Solutions
-from appliance.arc.vote import Candidate
+from appliance.arc.vote import DEFAULT_SELECTOR, Candidate
 from appliance.errors import EXIT_DONE, InputError
 from appliance.run.attempts import attempts_of
 from appliance.run.folder import RunFolder
 from appliance.run.journal import Journal
 from appliance.run.progress import split_stage_name
+from appliance.solve.messages import ProgramMessage
+
+Found = TypeVar("Found")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,8 +51,10 @@ def run(args: argparse.Namespace) -> int:
     figures: dict[str, Any] = {"score": score(submission, solutions), "num_tasks": len(solutions)}
     if journal is not None:
         found = journal.candidates()
-        figures["stages"] = {stage: stage_figures(pooled, solutions) for stage, pooled in _pooled(found).items()}
+        grids = {stage: [c for c in pooled if c.demo_score is None] for stage, pooled in _pooled(found).items()}
+        figures["stages"] = {stage: stage_figures(pooled, solutions) for stage, pooled in grids.items() if pooled}
         figures["votes"] = vote_figures(found, solutions)
+        figures["programs"] = {stage: program_figures(p, solutions) for stage, p in _pooled(journal.programs()).items()}
         journal.close()
     if args.json:
         print(json.dumps(figures, indent=1))
@@ -62,17 +75,42 @@ def stage_figures(candidates: Sequence[Candidate], solutions: Solutions) -> dict
     return {"num_tasks": float(len(sampled)), "num_candidates": float(len(candidates)), **figures}
 
 
-def _pooled(candidates: Mapping[str, Sequence[Candidate]]) -> dict[str, list[Candidate]]:
-    """Candidates by pass: all rounds of a stage together."""
-    passes: dict[str, list[Candidate]] = {}
-    for name, found in candidates.items():
+def program_figures(programs: Sequence[ProgramMessage], solutions: Solutions) -> dict[str, float]:
+    """arc25's figures of the programs of one stage: over the programs of a task, then over the tasks that have any."""
+    scores: dict[str, list[ProgramScore]] = {}
+    for program in programs:
+        if program.task_id in solutions:
+            scores.setdefault(program.task_id, []).append(_score(program, solutions[program.task_id]))
+    figures = mean_figures([program_task_figures(found) for found in scores.values()])
+    return {"num_tasks": float(len(scores)), "num_programs": float(sum(map(len, scores.values()))), **figures}
+
+
+def _score(program: ProgramMessage, answers: Sequence[Grid]) -> ProgramScore:
+    """What it did on the demonstrations was scored when it ran; on the test it is scored here."""
+    if program.outcome != "ok":
+        return ProgramScore(has_code=bool(program.source), outputs_key=None)
+    test = [candidate.grid for candidate in program.candidates()]
+    return ProgramScore(
+        has_code=True,
+        outputs_key=program.outputs,
+        train_similarity=program.similarity,
+        train_correct=program.demo_score,
+        test_similarity=mean_similarity(test, answers),
+        test_correct=correct_grids(test, answers),
+    )
+
+
+def _pooled(by_stage: Mapping[str, Sequence[Found]]) -> dict[str, list[Found]]:
+    """What was found by pass: all rounds of a stage together."""
+    passes: dict[str, list[Found]] = {}
+    for name, found in by_stage.items():
         passes.setdefault(split_stage_name(name)[0], []).extend(found)
     return passes
 
 
 def vote_figures(candidates: dict[str, list[Candidate]], solutions: Solutions) -> dict[str, float]:
     """vote_1 and vote_2 over all tasks of the solutions (the full denominator)."""
-    voted = attempts_of(candidates, "votes-then-logprob")
+    voted = attempts_of(candidates, DEFAULT_SELECTOR)
     attempts = {t: [list(voted.get((t, i), ())) for i in range(len(answers))] for t, answers in solutions.items()}
     return {f"vote_{k}": vote_k(attempts, solutions, k) for k in (1, 2)}
 
@@ -107,6 +145,13 @@ def _print(figures: dict[str, Any], path: Path) -> None:
             print(f"  {name:30}  {value:.4f}")
     for stage, values in figures.get("stages", {}).items():
         print(f"  stage {stage}: {values['num_tasks']:.0f} tasks, {values['num_candidates']:.0f} candidates")
-        for name, value in values.items():
-            if not name.startswith("num_"):
-                print(f"    {name:28}  {value:.4f}")
+        _print_values(values)
+    for stage, values in figures.get("programs", {}).items():
+        print(f"  programs of stage {stage}: {values['num_tasks']:.0f} tasks, {values['num_programs']:.0f} programs")
+        _print_values(values)
+
+
+def _print_values(values: Mapping[str, float]) -> None:
+    for name, value in values.items():
+        if not name.startswith("num_"):
+            print(f"    {name:28}  {value:.4f}")

@@ -6,6 +6,7 @@ Everything else (resume, votes, reports, merging of shards) is a view of it.
     tasks       task_id, num_tests, num_demonstrations, cost, digest
     stages      task_id, stage, status, seconds, detail    one row per task and stage, the latest outcome
     candidates  task_id, test_index, stage, view, grid, ...   one row per answer
+    programs    task_id, stage, message   one row per program that was written: the worker's message about it
     events      at_s, text              what happened, for people
 """
 
@@ -24,6 +25,7 @@ from appliance.arc.grid import freeze, to_lists
 from appliance.arc.task import Task
 from appliance.arc.vote import Candidate
 from appliance.errors import InputError, OutputError
+from appliance.solve.messages import ProgramMessage
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -38,13 +40,16 @@ CREATE TABLE IF NOT EXISTS candidates (
     method TEXT NOT NULL, adapter TEXT NOT NULL, grid TEXT, logprob REAL NOT NULL, num_tokens INTEGER NOT NULL,
     program TEXT NOT NULL, demo_score REAL);
 CREATE INDEX IF NOT EXISTS candidates_of_task ON candidates (task_id, test_index);
+CREATE TABLE IF NOT EXISTS programs (
+    id INTEGER PRIMARY KEY, task_id TEXT NOT NULL, stage TEXT NOT NULL, message TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS programs_of_task ON programs (task_id);
 CREATE TABLE IF NOT EXISTS events (at_s REAL NOT NULL, text TEXT NOT NULL);
 """
 
 
 @dataclass(frozen=True)
 class StageRow:
-    """The latest outcome of one stage ("quick", "train", "deep") of one task. status: "done" or "failed"."""
+    """The latest outcome of one stage ("quick", "train", "search", "deep") of one task. status: "done" or "failed"."""
 
     task_id: str
     stage: str
@@ -91,8 +96,10 @@ class Journal:
         rows = self._db.execute("SELECT task_id, num_tests FROM tasks ORDER BY position")
         return {str(task_id): int(count) for task_id, count in rows}
 
-    def put_stage(self, row: StageRow, candidates: Iterable[Candidate] = ()) -> None:
-        """The outcome and the candidates that belong to it, in one transaction; those of an earlier attempt go."""
+    def put_stage(
+        self, row: StageRow, candidates: Iterable[Candidate] = (), programs: Iterable[ProgramMessage] = ()
+    ) -> None:
+        """The outcome and the candidates and programs that belong to it, in one transaction; those of an earlier attempt go."""
         statements: list[tuple[str, tuple[Any, ...]]] = [
             (
                 "INSERT OR REPLACE INTO stages VALUES (?, ?, ?, ?, ?)",
@@ -122,7 +129,25 @@ class Journal:
             )
             for c in found
         ]
+        written = list(programs)
+        if written:
+            statements.append(("DELETE FROM programs WHERE task_id = ? AND stage = ?", (row.task_id, row.stage)))
+        statements += [
+            (
+                "INSERT INTO programs (task_id, stage, message) VALUES (?, ?, ?)",
+                (p.task_id, row.stage, p.model_dump_json()),
+            )
+            for p in written
+        ]
         self._write(statements)
+
+    def programs(self, task_id: str | None = None) -> dict[str, list[ProgramMessage]]:
+        """Programs by stage, of one task or of all."""
+        where, values = ("WHERE task_id = ?", (task_id,)) if task_id is not None else ("", ())
+        found: dict[str, list[ProgramMessage]] = {}
+        for stage, message in self._db.execute(f"SELECT stage, message FROM programs {where} ORDER BY id", values):
+            found.setdefault(stage, []).append(ProgramMessage.model_validate_json(message))
+        return found
 
     def stages(self) -> list[StageRow]:
         rows = self._db.execute("SELECT task_id, stage, status, seconds, detail FROM stages")

@@ -13,7 +13,7 @@ from appliance.run.attempts import attempts_of
 from appliance.run.confidence import Certainty, certainty_of
 from appliance.run.journal import Journal, StageRow
 from appliance.run.progress import Assignment, split_stage_name, stage_name
-from appliance.solve.messages import Trained
+from appliance.solve.messages import KnownProgram, ProgramMessage, Searched, Trained
 
 WRITE_EVERY_S = 1.0
 WRITE_SHARE = 0.03
@@ -49,7 +49,9 @@ class Ledger:
         status: str,
         *,
         candidates: Sequence[Candidate] = (),
+        programs: Sequence[ProgramMessage] = (),
         trained: Trained | None = None,
+        searched: Searched | None = None,
         seconds: float = 0.0,
         reason: str | None = None,
     ) -> None:
@@ -60,11 +62,22 @@ class Ledger:
             name = stage_name("train", assignment.round)
             outcome = "done" if trained.reason is None else "failed"
             self._journal.put_stage(StageRow(task.task_id, name, outcome, trained.seconds, detail))
+        if searched is not None:
+            name = stage_name("search", assignment.round)
+            detail = searched.model_dump(include={"is_agreed", "epochs"})
+            self._journal.put_stage(StageRow(task.task_id, name, "done", searched.seconds, detail))
         detail = {"rung": assignment.rung} | ({} if reason is None else {"reason": reason})
-        self._journal.put_stage(StageRow(task.task_id, assignment.name, status, seconds, detail), candidates)
+        self._journal.put_stage(StageRow(task.task_id, assignment.name, status, seconds, detail), candidates, programs)
         if candidates:
             self._count_votes(task)
             self._is_dirty = True
+
+    def known_programs(self, task_id: str, limit: int) -> list[KnownProgram]:
+        """The best valid programs of the task so far, by the demonstrations that they get right, each text once."""
+        valid = [p for found in self._journal.programs(task_id).values() for p in found if p.outcome == "ok"]
+        unique = {(p.view, p.answer): p for p in sorted(valid, key=lambda p: p.demo_score)}
+        best = list(unique.values())[::-1][:limit]
+        return [KnownProgram(**p.model_dump(include={"view", "answer", "logprob", "num_tokens"})) for p in best]
 
     def _count_votes(self, task: Task) -> None:
         found = self._journal.candidates(task.task_id)

@@ -22,11 +22,24 @@ from appliance.run.journal import Journal
 from appliance.run.ledger import Attempts, Ledger
 from appliance.run.pool import Died, Pool
 from appliance.run.progress import Assignment, split_stage_name
+from appliance.run.prober import Prober
+from appliance.run.prospect import Prospect
 from appliance.run.schedule import DRAIN_S, Schedule
 from appliance.run.slots import Running, Slot, views_answered
 from appliance.seeds import generator, seed_of
 from appliance.solve.ladder import RUNGS
-from appliance.solve.messages import Failed, Finished, Job, Ready, Sampled, TaskMessage, Trained
+from appliance.solve.messages import (
+    Failed,
+    Finished,
+    Job,
+    KnownProgram,
+    Probed,
+    Ready,
+    Sampled,
+    Searched,
+    TaskMessage,
+    Trained,
+)
 
 GRACE_S = 10.0
 """A worker that is this late after its job's deadline hangs and is killed."""
@@ -37,6 +50,8 @@ POLL_S = 1.0
 MAX_STARTS = 3
 MAX_FALLS = 5
 """A worker that does not start so often, or dies under so many jobs in a row while others live, is not used again."""
+KNOWN_PER_PICKED = 4
+"""A search is told of so many earlier programs for each one that it learns from: some of them are alike."""
 RESERVE_SHARE = 0.1
 """The reserve for the last write is at most this part of a short budget; on a slow disk it is two of its writes."""
 
@@ -55,7 +70,7 @@ class TaskReport:
 
 class Orchestrator:
     """tell: lines for people, also journaled. show: reports per task. is_stopped: true once a signal asked to end.
-    costs: what the plan expects of each task. write: puts a submission in place, by default out/submission.json."""
+    costs: what the plan expects of each task. prospect: the same with memory, to be corrected by a probe. write: puts a submission in place, by default out/submission.json."""
 
     def __init__(
         self,
@@ -73,6 +88,7 @@ class Orchestrator:
         show: Callable[[TaskReport], None],
         is_stopped: Callable[[], bool],
         costs: Mapping[str, TaskCost] | None = None,
+        prospect: Prospect | None = None,
         write: Callable[[Attempts], None] | None = None,
         poll_s: float = POLL_S,
     ) -> None:
@@ -88,12 +104,15 @@ class Orchestrator:
         self._deadline_s = deadline_s
         self._reserve_s = min(settings.run.reserve_s, RESERVE_SHARE * (deadline_s - start_s))
         end_s = deadline_s - self._reserve_s
+        costs = prospect.task_costs() if prospect else costs
         self._schedule = Schedule(tasks, settings, end_s=end_s, num_workers=num_workers, costs=costs)
         self._slots = {worker: Slot() for worker in range(num_workers)}
         self._next_job_id = 0
         write = write or (lambda attempts: write_submission(out / "submission.json", build(tasks, attempts)))
         self._ledger = Ledger(tasks, journal, selector=settings.sample.selector, clock=clock, write=write)
         self._resume()
+        device_s = (end_s - start_s) * num_workers
+        self._prober = None if prospect is None else Prober(prospect, self._schedule, journal, self._tell, device_s)
 
     def run(self) -> None:
         """Work until everything is done, the time is over, or a signal came. The submission is written in any case.
@@ -127,6 +146,8 @@ class Orchestrator:
                 self._schedule.mark_done(row.task_id, "quick")
             elif stage == "deep":
                 self._schedule.mark_done(row.task_id, "deep", number=number, seconds=row.seconds)
+            elif stage == "train":
+                self._schedule.set_adapter(row.task_id, row.detail["adapter_sha"])
         for task_id, certainty in self._ledger.certainties.items():
             self._schedule.set_certainty(task_id, certainty)
         if rows:
@@ -142,23 +163,34 @@ class Orchestrator:
 
     def _assign(self, worker: int, slot: Slot) -> None:
         now_s = self._clock.now()
-        assignment = self._schedule.next(now_s)
+        assignment = (self._prober and self._prober.next(now_s)) or self._schedule.next(now_s)
         if assignment is None:
             return
         seed = self._settings.run.seed
+        train_from_s = now_s + assignment.program_s
         job = Job(
             job_id=self._next_job_id,
             stage=assignment.stage,
             tasks=[TaskMessage.of(t) for t in assignment.tasks],
             views=self._views(assignment),
             deadline_s=assignment.until_s,
-            train_until_s=now_s + assignment.train_s if assignment.train_s else 0.0,
+            train_until_s=train_from_s + assignment.train_s if assignment.train_s else 0.0,
+            program_until_s=train_from_s if assignment.program_s else 0.0,
+            known=self._known(assignment),
             rung=assignment.rung,
             seed=seed if assignment.round == 1 else seed_of(seed, "round", assignment.round),
+            adapter_sha=assignment.adapter_sha,
         )
         self._next_job_id += 1
         slot.state, slot.running = "busy", Running(assignment, job, now_s)
         self._pool.submit(worker, job)
+
+    def _known(self, assignment: Assignment) -> list[KnownProgram]:
+        """Programs that a search goes on from."""
+        if not assignment.program_s:
+            return []
+        limit = KNOWN_PER_PICKED * self._settings.program.picked
+        return self._ledger.known_programs(assignment.tasks[0].task_id, limit)
 
     def _views(self, assignment: Assignment) -> list[str]:
         """Names of the views to sample under. One set serves all quick jobs, however the tasks are grouped or sharded."""
@@ -167,6 +199,8 @@ class Orchestrator:
         rng = generator(self._settings.run.seed, first.task_id if is_deep else "all", assignment.name, "views")
         order = len(first.train) if is_deep else 0
         views = sampling_views(rng, assignment.num_views, order, keep_colours=self._settings.sample.keep_colours)
+        if assignment.adapter_sha and len(views) > 1:
+            views = views[1:]  # the first one is the same in every round, and this adapter has answered it
         return list(dict.fromkeys(view.name for view in views))
 
     def _wait(self) -> None:
@@ -186,12 +220,21 @@ class Orchestrator:
                 slot.state, slot.num_starts, slot.was_ready = "idle", 0, True
                 self._journal.put_fact(f"worker-{worker}", event.facts)
                 self._tell(f"worker {worker} ready after {format_duration(event.seconds)}: {event.facts}")
+            case Probed():
+                if self._prober and slot.running:
+                    self._prober.take(event, seconds=self._clock.now() - slot.running.started_s)
+                slot.state, slot.running = "idle", None
             case Trained():
                 if slot.running:
                     slot.running.trained[event.task_id] = event
             case Sampled():
                 if slot.running:
                     slot.running.candidates += [c.candidate() for c in event.candidates]
+                    slot.running.candidates += [c for p in event.programs for c in p.candidates()]
+                    slot.running.programs += event.programs
+            case Searched():
+                if slot.running:
+                    slot.running.searched[event.task_id] = event
             case Finished():
                 self._finish(slot, event)
             case Failed(job_id=-1, kind="input"):
@@ -229,7 +272,8 @@ class Orchestrator:
         forecast, assignment = self._schedule.forecast, running.assignment
         for task_id, trained in running.trained.items():
             forecast.note_training(task_id, trained.num_steps, trained.seconds)
-        sampling_s = event.seconds - sum(t.seconds for t in running.trained.values())
+        aside_s = [t.seconds for t in running.trained.values()] + [s.seconds for s in running.searched.values()]
+        sampling_s = event.seconds - sum(aside_s)
         views = views_answered(running, event.complete, self._settings.sample.samples_per_view)
         forecast.note_sampling(assignment.stage, views, sampling_s)
 
@@ -237,8 +281,25 @@ class Orchestrator:
         """Write down what a job gave for one of its tasks, and take it into the vote."""
         assignment, task = running.assignment, self._schedule.states[task_id].task
         found, trained = running.found(task), running.trained.get(task_id)
+        if assignment.name == "deep" and self._settings.train.enabled and not running.job.train_until_s:
+            reason_not = (
+                "no time was left to train" if assignment.is_late else "no room to train on any rung of the ladder"
+            )
+            trained = Trained(job_id=running.job.job_id, task_id=task_id, seconds=0.0, reason=reason_not)
+        if trained and trained.adapter_sha:
+            self._schedule.set_adapter(task_id, trained.adapter_sha)
         seconds = (self._clock.now() - running.started_s) / len(assignment.tasks)
-        self._ledger.put(assignment, task, status, candidates=found, trained=trained, seconds=seconds, reason=reason)
+        self._ledger.put(
+            assignment,
+            task,
+            status,
+            candidates=found,
+            programs=running.written(task),
+            trained=trained,
+            searched=running.searched.get(task_id),
+            seconds=seconds,
+            reason=reason,
+        )
         if task_id in self._ledger.certainties:
             self._schedule.set_certainty(task_id, self._ledger.certainties[task_id])
         if found or status != "failed":
@@ -250,6 +311,10 @@ class Orchestrator:
         if running is None:
             return
         assignment = running.assignment
+        if assignment.stage == "probe" and self._prober:
+            slot.state, slot.running = "idle", None
+            self._prober.lose(assignment, message, is_memory=rule == self._schedule.out_of_memory)
+            return
         self._keep_partial(slot)
         lost = rule(assignment)
         names = ", ".join(t.task_id for t in assignment.tasks[:4]) + (", ..." if len(assignment.tasks) > 4 else "")

@@ -71,6 +71,7 @@ class Schedule:
             or self._next_deep(now_s)
             or self._next_quick(now_s, self._last_s)
             or self._next_again(now_s)
+            or self._next_late(now_s)
         )
         if assignment is not None:
             for task in assignment.tasks:
@@ -111,6 +112,16 @@ class Schedule:
 
     def set_certainty(self, task_id: str, certainty: Certainty) -> None:
         self.states[task_id].certainty = certainty
+
+    def set_adapter(self, task_id: str, sha: str) -> None:
+        self.states[task_id].adapter_sha = sha
+
+    def begin_on(self, rungs: Mapping[str, int]) -> None:
+        """The rung of the memory ladder on which each task's training begins, for those that have not begun."""
+        for task_id, rung in rungs.items():
+            progress = self.states[task_id].deep
+            if progress.status == "waiting" and progress.rung == progress.first_rung:
+                progress.rung = progress.first_rung = rung
 
     @property
     def _last_s(self) -> float:
@@ -194,6 +205,14 @@ class Schedule:
         share_s = max(state.first_s, self._capacity_s(now_s) / len(unsettled))
         return self._deep(state, now_s, share_s, least_s=self._again_s(state), spare_s=left_s)
 
+    def _next_late(self, now_s: float) -> Assignment | None:
+        """Time is left, but not enough to train: the plain model, or the adapter that there is, is asked under further views."""
+        if not self.settings.writes_grids:
+            return None
+        for state in self.states.values():
+            state.is_late |= state.deep.status == "waiting" or self._can_improve(state)
+        return self._next_deep(now_s) or self._next_again(now_s)
+
     def _deep(self, state: TaskState, now_s: float, share_s: float, *, least_s: float, spare_s: float) -> Assignment:
         """A task's share, no more than it needs, and its split between training and sampling.
 
@@ -203,18 +222,19 @@ class Schedule:
         left_s = self._last_s - now_s
         num_views = self.settings.sample.views
         task_id = state.task.task_id
-        sample_s = self.forecast.sample_s("deep", [task_id], num_views)
+        sample_s = self.forecast.sample_s("deep", [task_id], num_views) if self.settings.writes_grids else None
         share_s = min(left_s, max(least_s, min(share_s, self._shares.ample_s(state))))
         is_last = left_s - share_s < self._least_job_s(least_s)
         share_s = left_s if is_last else share_s
-        train_s = self._shares.train_s(state, share_s, sample_s)
+        program_s = self._shares.program_share * share_s
+        train_s = self._shares.train_s(state, share_s - program_s, sample_s)
         until_s, expected_s = share_s, share_s
         if sample_s is not None:
-            expected_s = min(share_s, train_s + sample_s)
-            slow_s = train_s + SLOW_SLACK * self.forecast.slowness("deep") * sample_s
+            expected_s = min(share_s, program_s + train_s + sample_s)
+            slow_s = program_s + train_s + SLOW_SLACK * self.forecast.slowness("deep") * sample_s
             until_s = max(share_s, min(left_s, slow_s, share_s + spare_s))
         if is_last:
-            room = math.ceil(2 * (share_s - train_s) / sample_s) if sample_s else MOST_VIEWS
+            room = math.ceil(2 * (share_s - program_s - train_s) / sample_s) if sample_s else MOST_VIEWS
             num_views *= min(MOST_VIEWS, max(1, room))
             expected_s = share_s
         return Assignment(
@@ -224,8 +244,11 @@ class Schedule:
             until_s=now_s + until_s,
             expected_until_s=now_s + expected_s,
             train_s=train_s,
+            program_s=program_s,
             rung=state.deep.rung,
             round=state.rounds + 1,
+            adapter_sha=state.kept_adapter,
+            is_late=state.is_late,
         )
 
     def _least_job_s(self, least_s: float) -> float:
@@ -235,7 +258,8 @@ class Schedule:
         return min(least_s, *waiting, *again)
 
     def _again_s(self, state: TaskState) -> float:
-        return max(self._shares.least_s(state), AGAIN_SHARE * state.first_s)
+        least_s = self._shares.least_s(state)
+        return least_s if state.kept_adapter or state.is_late else max(least_s, AGAIN_SHARE * state.first_s)
 
     def _can_improve(self, state: TaskState) -> bool:
         """Not when its vote is settled, nor when two rounds gave no candidate at all."""

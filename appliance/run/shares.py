@@ -25,10 +25,17 @@ class Shares:
         self._settings = settings
         self._forecast = forecast
 
+    @property
+    def program_share(self) -> float:
+        """The part of a task's time that goes to the search for programs."""
+        if not self._settings.writes_programs:
+            return 0.0
+        return self._settings.program.share if self._settings.writes_grids else 1.0
+
     def train_s(self, state: TaskState, share_s: float, sample_s: float | None) -> float:
-        """What sampling leaves, but no less than half of the part that training may take and no more than all of it, nor than
-        all steps need. Views can be cut off, training that never happened cannot be made up for; but there is always time for
-        the first views of a slow task."""
+        """Of the share for grids what sampling leaves, but no less than half of the part that training may take, no more than
+        all of it, nor than all steps need. Views can be cut off, lost training cannot be made up for; but there is
+        always time for the first views of a slow task."""
         if not self._trains(state):
             return 0.0
         train = self._settings.train
@@ -45,14 +52,19 @@ class Shares:
     def need_s(self, state: TaskState) -> float:
         """What every step and every view take on the mean; without end while nothing was measured."""
         train_s, sample_s = self._needs(state)
-        return train_s + sample_s
+        return self._with_programs(train_s + sample_s)
 
     def ample_s(self, state: TaskState) -> float:
         """The share that is surely enough for all steps, within the part that training may take of it."""
         train_s, sample_s = self._needs(state)
         if train_s == 0:
-            return sample_s
-        return max(STEP_SLACK * train_s + sample_s, STEP_SLACK * train_s / self._settings.train.max_share)
+            return self._with_programs(sample_s)
+        grids_s = max(STEP_SLACK * train_s + sample_s, STEP_SLACK * train_s / self._settings.train.max_share)
+        return self._with_programs(grids_s)
+
+    def _with_programs(self, grids_s: float) -> float:
+        """The share whose part for grids is this long. A search for programs alone uses whatever it gets."""
+        return grids_s / (1 - self.program_share) if self.program_share < 1 else math.inf
 
     def _needs(self, state: TaskState) -> tuple[float, float]:
         sample_s = self._forecast.sample_s("deep", [state.task.task_id], self._settings.sample.views)
@@ -65,10 +77,12 @@ class Shares:
     def least_s(self, state: TaskState) -> float:
         """Below this a task is not begun: it would be cut off with nothing to show."""
         sample_s = self._forecast.sample_s("deep", [state.task.task_id], LEAST_VIEWS) or 0.0
+        if not self._settings.writes_grids:
+            return max(LEAST_JOB_S, self._settings.train.min_seconds)
         if not self._trains(state):
-            return max(LEAST_JOB_S, sample_s)
+            return self._with_programs(max(LEAST_JOB_S, sample_s))
         train_s = self._least_training_s(state)
-        return max(LEAST_JOB_S, train_s + sample_s, train_s / self._settings.train.max_share)
+        return self._with_programs(max(LEAST_JOB_S, train_s + sample_s, train_s / self._settings.train.max_share))
 
     def _least_training_s(self, state: TaskState) -> float:
         steps_s = FEWEST_STEPS * (self._forecast.step_s(state.task.task_id) or 0.0)
@@ -76,4 +90,5 @@ class Shares:
 
     def _trains(self, state: TaskState) -> bool:
         train = self._settings.train
-        return train.enabled and train.max_share > 0 and state.deep.rung < LAST_RUNG
+        is_wanted = self._settings.writes_grids and train.enabled and train.max_share > 0
+        return is_wanted and state.deep.rung < LAST_RUNG and not state.is_late and not state.kept_adapter

@@ -9,7 +9,7 @@ from typing import Literal
 from appliance.arc.task import Task
 from appliance.arc.vote import Candidate
 from appliance.run.progress import Assignment
-from appliance.solve.messages import Job, Trained
+from appliance.solve.messages import Job, ProgramMessage, Searched, Trained
 
 State = Literal["down", "starting", "idle", "busy", "gone"]
 
@@ -22,10 +22,15 @@ class Running:
     job: Job
     started_s: float
     candidates: list[Candidate] = field(default_factory=list)
+    programs: list[ProgramMessage] = field(default_factory=list)
     trained: dict[str, Trained] = field(default_factory=dict)
+    searched: dict[str, Searched] = field(default_factory=dict)
 
     def found(self, task: Task) -> list[Candidate]:
         return [c for c in self.candidates if c.task_id == task.task_id]
+
+    def written(self, task: Task) -> list[ProgramMessage]:
+        return [p for p in self.programs if p.task_id == task.task_id]
 
 
 @dataclass
@@ -47,5 +52,6 @@ def views_answered(running: Running, complete: Sequence[str], samples_per_view: 
     answered = {}
     for task in running.assignment.tasks:
         per_view = samples_per_view * len(task.test)
-        answered[task.task_id] = float(asked) if task.task_id in complete else len(running.found(task)) / per_view
+        num_grids = sum(c.demo_score is None for c in running.found(task))
+        answered[task.task_id] = float(asked) if task.task_id in complete else num_grids / per_view
     return answered

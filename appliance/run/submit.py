@@ -6,7 +6,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,11 @@ from appliance.run.console import DISPLAYS, Display, make_display
 from appliance.run.coverage import coverage_of
 from appliance.run.devices import RunPlan, check_engine_installed, plan_run, size_run
 from appliance.run.folder import RunFolder, open_run
-from appliance.run.forecast import TaskCost, costs_by_plan
 from appliance.run.journal import Journal
 from appliance.run.orchestrator import Orchestrator
 from appliance.run.pool import SubprocessPool
+from appliance.run.prospect import Prospect
+from appliance.solve.sandbox import open_sandbox
 
 DEFAULT_BUDGET = "10m"
 
@@ -124,13 +125,15 @@ def run(args: argparse.Namespace) -> int:
         card = read_card(directory)
         _check_strategy(asked, card)
         _check_start(asked)
+        if asked.writes_programs:
+            open_sandbox(asked, workers=1).close()  # a machine without one is told so now, not in an hour
         machine = find_machine()
         if args.profile:
             _check_hardware(machine, args.profile)
         sizing, planned = size_run(machine, directory, tasks, budget_s=deadline_s - start_s)
         settings = resolve([Layer("plan", planned), *layers])
         plan = plan_run(machine, settings, sizing, model_dir=directory, run_dir=folder.run)
-        costs = costs_by_plan(sizing.costs, tasks, settings)
+        prospect = Prospect.of(sizing.costs, tasks, settings, room_gib=sizing.room_gib)
         journal.put_fact("identity", identity)
         journal.put_tasks(tasks)
         _ensure_valid(folder, tasks, is_fresh=args.fresh)
@@ -138,7 +141,9 @@ def run(args: argparse.Namespace) -> int:
             args.display, clock=clock, deadline_s=deadline_s, num_tasks=len(tasks), solutions=tasks.solutions
         )
         try:
-            return _work(tasks, settings, folder, journal, plan, costs, display, clock, start_s, deadline_s, args.tasks)
+            return _work(
+                tasks, settings, folder, journal, plan, prospect, display, clock, start_s, deadline_s, args.tasks
+            )
         finally:
             display.close()
     finally:
@@ -152,7 +157,7 @@ def _work(
     folder: RunFolder,
     journal: Journal,
     plan: RunPlan,
-    costs: Mapping[str, TaskCost],
+    prospect: Prospect,
     display: Display,
     clock: Clock,
     start_s: float,
@@ -188,7 +193,7 @@ def _work(
         tell=display.tell,
         show=display.show,
         is_stopped=lambda: bool(stopped),
-        costs=costs,
+        prospect=prospect,
     )
     failure: EngineError | None = None
     try:

@@ -48,20 +48,37 @@ class TaskMessage(_Message):
         )
 
 
+class KnownProgram(_Message):
+    """A program of an earlier job, as the model wrote it under a view."""
+
+    view: str
+    answer: str
+    logprob: float
+    num_tokens: int
+
+
 class Job(_Message):
     """Sample these tasks under these views; in stage "deep" the one task is trained first, until train_until_s.
 
-    deadline_s, train_until_s: Unix seconds. rung: how far down the memory ladder (0 is the plan as made).
+    Where programs are written, a deep job searches for them until program_until_s first, beginning with the `known` ones.
+
+    Stage "probe" measures what a training step and a prompt of that one task take, and solves nothing.
+
+    deadline_s, train_until_s, program_until_s: Unix seconds. rung: how far down the memory ladder (0 is the plan as made).
+    adapter_sha: of the adapter that an earlier job saved for the task; it is put on instead of training.
     """
 
     job_id: int
-    stage: Literal["quick", "deep"]
+    stage: Literal["probe", "quick", "deep"]
     tasks: list[TaskMessage]
     views: list[str]
     deadline_s: float
     train_until_s: float = 0.0
+    program_until_s: float = 0.0
+    known: list[KnownProgram] = []
     rung: int = 0
     seed: int = 0
+    adapter_sha: str = ""
 
 
 class Ready(_Message):
@@ -84,6 +101,20 @@ class Trained(_Message):
     num_steps: int = 0
     adapter_sha: str = ""
     reason: str | None = None
+
+
+class Probed(_Message):
+    """What a probe measured: training on `rows` sequences of `tokens`, a prompt of `prompt_tokens`. None: not measured."""
+
+    event: Literal["probed"] = "probed"
+    job_id: int
+    tokens: int
+    prompt_tokens: int
+    rows: int
+    train_step_s: float | None = None
+    train_memory_gib: float | None = None
+    read_s: float | None = None
+    write_token_s: float | None = None
 
 
 class CandidateMessage(_Message):
@@ -115,12 +146,81 @@ class CandidateMessage(_Message):
         return Candidate(**values)
 
 
+class ProgramMessage(_Message):
+    """A program that was run: where it comes from, how it ended, how well it does on the demonstrations, what it answers.
+
+    answer: as the model wrote it; source: as it ran; both empty where no program could be read. outputs: equal for programs
+    of a task with the same outputs on all its inputs.
+    """
+
+    task_id: str
+    view: str
+    adapter: str
+    answer: str
+    source: str
+    outcome: str
+    error: str | None
+    demo_score: float
+    similarity: float
+    outputs: str
+    test: list[list[list[int]] | None]
+    logprob: float
+    num_tokens: int
+
+    @property
+    def fits(self) -> bool:
+        """All demonstrations are right and every test input has an answer."""
+        return self.outcome == "ok" and self.demo_score == 1.0
+
+    def candidates(self) -> list[Candidate]:
+        """One for each test input, without a grid where the program gave none."""
+        return [
+            Candidate(
+                task_id=self.task_id,
+                test_index=index,
+                grid=None if lists is None else _grid(lists),
+                logprob=self.logprob,
+                num_tokens=self.num_tokens,
+                view=self.view,
+                method="induction",
+                adapter=self.adapter,
+                program=self.source,
+                demo_score=self.demo_score,
+            )
+            for index, lists in enumerate(self.test)
+        ]
+
+
 class Sampled(_Message):
-    """Candidates that are ready; a job sends several of these."""
+    """Candidates that are ready, and programs that were run; a job sends several of these."""
 
     event: Literal["sampled"] = "sampled"
     job_id: int
-    candidates: list[CandidateMessage]
+    candidates: list[CandidateMessage] = []
+    programs: list[ProgramMessage] = []
+
+
+class EpochMessage(_Message):
+    """One round of learning and writing. num_picked: programs that it learnt from; reason: why it did not learn."""
+
+    num_picked: int
+    num_programs: int
+    num_fit: int
+    num_steps: int = 0
+    loss_before: float | None = None
+    loss_after: float | None = None
+    reason: str | None = None
+
+
+class Searched(_Message):
+    """The search for programs on one task is over. is_agreed: two different programs fit all demonstrations and agree."""
+
+    event: Literal["searched"] = "searched"
+    job_id: int
+    task_id: str
+    seconds: float
+    is_agreed: bool
+    epochs: list[EpochMessage]
 
 
 class Finished(_Message):
@@ -142,7 +242,7 @@ class Failed(_Message):
     exit_code: int = 1
 
 
-Event = Ready | Trained | Sampled | Finished | Failed
+Event = Ready | Probed | Trained | Sampled | Searched | Finished | Failed
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 

@@ -12,7 +12,8 @@ import queue
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,13 +23,28 @@ from appliance.arc.task import Task
 from appliance.arc.view import View
 from appliance.clock import Deadline, SystemClock
 from appliance.engine.base import EngineSpec, NotTuned, Outcome, TuneSettings
-from appliance.engine.folder import read_card
+from appliance.engine.folder import FolderCard, read_card
+from appliance.engine.model import weights_sha
+from appliance.engine.packing import TokenSequence
+from appliance.engine.probe import probe_sampling, probe_training
 from appliance.engine.registry import make_server, make_trainer
 from appliance.engine.tokens import Codec
 from appliance.errors import ApplianceError, InputError, OutOfMemory
 from appliance.seeds import generator, seed_of
 from appliance.solve.ladder import batch_tokens_at, seq_tokens_at, tune_settings_at
-from appliance.solve.messages import CandidateMessage, Event, Failed, Finished, Job, Ready, Sampled, Setup, Trained
+from appliance.solve.messages import (
+    CandidateMessage,
+    Event,
+    Failed,
+    Finished,
+    Job,
+    Probed,
+    Ready,
+    Sampled,
+    Setup,
+    Trained,
+)
+from appliance.solve.programs import ProgramWork
 from appliance.solve.transduce import Language, LessonPlan, Question, candidate, lessons, longest_lesson, questions
 
 Emit = Callable[[Event], None]
@@ -56,6 +72,7 @@ class Worker:
         self._start: Literal["new", "continue"] = "new" if setup.settings.model.adapter is None else "continue"
         if self._start == "continue":
             self._trainer.start_from_shipped()
+        self._programs = self._program_work(card) if setup.settings.writes_programs else None
         num_parameters = sum(p.numel() for p in self._trainer.model.parameters())
         facts = {
             "parameters": num_parameters,
@@ -70,17 +87,116 @@ class Worker:
         began_s = self._clock.now()
         deadline = Deadline(job.deadline_s, self._clock)
         tasks = [m.task() for m in job.tasks]
-        outcome: Outcome = NotTuned("not asked to train")
-        if job.stage == "deep" and job.train_until_s > 0:
-            outcome = self._tune(tasks[0], job)
-            self._emit(_trained(job, tasks[0].task_id, outcome, self._clock.now() - began_s))
-        else:
+        if job.stage == "probe":
+            self._emit(self._probe(tasks[0], job, deadline))
+            return
+        complete = [task.task_id for task in tasks]
+        is_solved = job.stage == "deep" and self._search(tasks[0], job)
+        if self._setup.settings.writes_grids and not is_solved:
+            complete = self._do_grids(tasks, job, deadline)
+        if self._programs and job.stage == "quick":
             self._trainer.reset()
-        complete = self._sample(tasks, job, outcome, deadline)
+            written = self._programs.quick(tasks, job, batch_tokens=self._batch_tokens(job), deadline=deadline)
+            complete = [task_id for task_id in complete if task_id in written]
         self._emit(Finished(job_id=job.job_id, complete=complete, seconds=self._clock.now() - began_s))
 
-    def _tune(self, task: Task, job: Job) -> Outcome:
+    def _do_grids(self, tasks: list[Task], job: Job, deadline: Deadline) -> list[str]:
+        """Train where the job says so, and sample grids; returns the tasks whose every question was answered."""
+        adapter_sha = job.adapter_sha
+        if adapter_sha:
+            self._put_on(tasks[0], job)
+        elif job.stage == "deep" and job.train_until_s > 0:
+            began_s = self._clock.now()
+            outcome = self._tune(tasks[0], job)
+            self._emit(_trained(job, tasks[0].task_id, outcome, self._clock.now() - began_s))
+            adapter_sha = "" if isinstance(outcome, NotTuned) else outcome.adapter_sha
+        else:
+            self._trainer.reset()
+        return self._sample(tasks, job, adapter_sha, deadline)
+
+    def _search(self, task: Task, job: Job) -> bool:
+        """Search for programs as long as the job says; whether they settle the task, so that no grids are needed."""
+        if self._programs is None:
+            return False
+        program = self._setup.settings.program
+
+        def settings(row_tokens: int) -> TuneSettings | None:
+            planned = self._tune_settings(row_tokens, job.rung)
+            if planned is None:
+                return None
+            return replace(planned, method="lora", learning_rate=program.learning_rate, max_steps=program.max_steps)
+
+        return self._programs.deep(
+            task,
+            job,
+            settings,
+            max_lesson_tokens=seq_tokens_at(self._max_lesson_tokens, job.rung),
+            adapter_dir=Path(self._setup.run_dir) / "adapters" / f"{task.task_id}-programs",
+            batch_tokens=self._batch_tokens(job),
+            deadline=Deadline(min(job.program_until_s, job.deadline_s), self._clock),
+        )
+
+    def _program_work(self, card: FolderCard) -> ProgramWork:
+        return ProgramWork(
+            self._setup.settings,
+            replace(self._language, style=get_style(card.program_style)),
+            trainer=self._trainer,
+            server=self._server,
+            program_tokens=card.program_tokens,
+            num_workers=self._setup.num_threads,
+            emit=self._emit,
+        )
+
+    def _batch_tokens(self, job: Job) -> int:
+        return batch_tokens_at(self._setup.settings.sample.batch_tokens, job.rung)
+
+    def _probe(self, task: Task, job: Job, deadline: Deadline) -> Probed:
+        """What the plan takes from a model of the machine, measured at the length of this task."""
+        row_tokens = longest_lesson(task, self._language, seq_tokens_at(self._max_lesson_tokens, job.rung))
+        settings = self._tune_settings(row_tokens, job.rung) if row_tokens and job.train_until_s else None
+        training = None
+        if settings is not None:
+            stream = self._lessons(task, job, row_tokens)
+            training = probe_training(self._trainer, stream, settings, device=self._setup.device, clock=self._clock)
+        views = [View.parse(name) for name in job.views]
+        asked = questions(task, views, self._language, temperature=0.0, top_p=1.0, num_samples=1, seed=0)
+        prompt_ids = asked[0][1].prompt_ids if asked else ()
+        self._trainer.reset()
+        with self._server.serve(self._trainer, adapter_dir=None, batch_tokens=self._batch_tokens(job)) as served:
+            sampling = probe_sampling(served.sampler, prompt_ids, clock=self._clock, deadline=deadline)
+        return Probed(
+            job_id=job.job_id,
+            tokens=row_tokens,
+            prompt_tokens=len(prompt_ids),
+            rows=settings.rows_per_step if settings else 1,
+            train_step_s=training.step_s if training else None,
+            train_memory_gib=training.memory_gib if training else None,
+            read_s=sampling.read_s,
+            write_token_s=sampling.write_token_s,
+        )
+
+    def _lessons(self, task: Task, job: Job, row_tokens: int) -> Iterator[TokenSequence]:
         train = self._setup.settings.train
+        rng = generator(job.seed, task.task_id, "lessons")
+        plan = LessonPlan(train.keep_colours, train.leave_two_out)
+        return lessons(task, self._language, rng, max_tokens=row_tokens, plan=plan)
+
+    def _adapter_dir(self, task: Task) -> Path:
+        return Path(self._setup.run_dir) / "adapters" / task.task_id
+
+    def _put_on(self, task: Task, job: Job) -> None:
+        """The adapter that an earlier round saved. Raises InputError when it is another one by now."""
+        folder, settings = self._adapter_dir(task), self._tune_settings(1, job.rung)
+        found = weights_sha(folder)
+        if settings is None or found != job.adapter_sha:
+            raise InputError(
+                f"the adapter of {task.task_id} is {found[:12]}",
+                expected=f"{job.adapter_sha[:12]}, which the journal names",
+                remedy="nothing to do: answers of earlier rounds stand",
+            )
+        self._trainer.load(folder, settings)
+
+    def _tune(self, task: Task, job: Job) -> Outcome:
         max_tokens = seq_tokens_at(self._max_lesson_tokens, job.rung)
         row_tokens = longest_lesson(task, self._language, max_tokens)
         if row_tokens == 0:
@@ -88,6 +204,21 @@ class Worker:
             return NotTuned(
                 f"no lesson of at most {max_tokens} tokens can be made from {len(task.train)} demonstrations"
             )
+        settings = self._tune_settings(row_tokens, job.rung)
+        if settings is None:
+            self._trainer.reset()
+            return NotTuned("out of memory on every rung of the ladder")
+        return self._trainer.tune(
+            self._lessons(task, job, row_tokens),
+            settings,
+            adapter_dir=self._adapter_dir(task),
+            deadline=Deadline(min(job.train_until_s, job.deadline_s), self._clock),
+            seed=seed_of(job.seed, task.task_id, "adapter"),
+        )
+
+    def _tune_settings(self, row_tokens: int, rung: int) -> TuneSettings | None:
+        """None on the last rung of the memory ladder, where nothing is trained."""
+        train = self._setup.settings.train
         planned = TuneSettings(
             method=train.method,
             start=self._start,
@@ -99,25 +230,9 @@ class Worker:
             row_tokens=row_tokens,
             rows_per_step=max(1, train.tokens_per_step // row_tokens),
         )
-        settings = tune_settings_at(planned, job.rung)
-        if settings is None:
-            self._trainer.reset()
-            return NotTuned("out of memory on every rung of the ladder")
-        return self._trainer.tune(
-            lessons(
-                task,
-                self._language,
-                generator(job.seed, task.task_id, "lessons"),
-                max_tokens=row_tokens,
-                plan=LessonPlan(train.keep_colours, train.leave_two_out),
-            ),
-            settings,
-            adapter_dir=Path(self._setup.run_dir) / "adapters" / task.task_id,
-            deadline=Deadline(min(job.train_until_s, job.deadline_s), self._clock),
-            seed=seed_of(job.seed, task.task_id, "adapter"),
-        )
+        return tune_settings_at(planned, rung)
 
-    def _sample(self, tasks: list[Task], job: Job, outcome: Outcome, deadline: Deadline) -> list[str]:
+    def _sample(self, tasks: list[Task], job: Job, adapter: str, deadline: Deadline) -> list[str]:
         """Emit candidates; return the tasks whose every question was answered."""
         sample = self._setup.settings.sample
         views = [View.parse(name) for name in job.views]
@@ -139,12 +254,10 @@ class Worker:
         for question, num_samples in asked:
             open_questions[question.task.task_id] += num_samples
         unasked = {task_id for task_id, count in open_questions.items() if count == 0}
-        tuned = None if isinstance(outcome, NotTuned) else outcome
-        adapter = tuned.adapter_sha if tuned else ""
         with self._server.serve(
             self._trainer,
-            adapter_dir=tuned.adapter_dir if tuned else None,
-            batch_tokens=batch_tokens_at(sample.batch_tokens, job.rung),
+            adapter_dir=self._adapter_dir(tasks[0]) if adapter else None,
+            batch_tokens=self._batch_tokens(job),
         ) as served:
             for batch in served.sampler.sample(requests, deadline=deadline):
                 messages = []

@@ -13,6 +13,7 @@ from appliance.arc.metrics import (
     grid_figures,
     pixel_similarity,
     program_task_figures,
+    score_program,
     submission_scores,
     task_figures,
     vote_k,
@@ -88,7 +89,7 @@ def test_program_figures_take_failures_as_zero() -> None:
         ProgramRun(True, [A], [None]),
         ProgramRun(False),
     ]
-    figures = program_task_figures(runs, [A], [A])
+    figures = program_task_figures([score_program(r, [A], [A]) for r in runs])
     assert figures == pytest.approx(
         {
             "valid_code": 0.8,
@@ -109,7 +110,7 @@ def test_program_figures_take_failures_as_zero() -> None:
 
 
 def test_no_program_is_a_task_of_zeros() -> None:
-    assert set(program_task_figures([], [A], [A]).values()) == {0.0}
+    assert set(program_task_figures([]).values()) == {0.0}
 
 
 def test_outputs_that_are_missing_are_not_correct() -> None:

@@ -35,11 +35,12 @@ FINGERPRINTS = {
     "code-from-examples-v3": "69b9e788fa98ea10",
     "arc25-code-from-examples-v3": "c1fef446623ab01a",
     "barc-induction": "cfdb6c16abac0f5c",
+    "dsl-program-v1": "4085f23afa0cf44f",
 }
 
 
 def answer_of(name: str) -> object:
-    return PROGRAM if get_style(name).answer == "program" else ANSWER
+    return ANSWER if get_style(name).answer == "grid" else PROGRAM
 
 
 def fingerprint(conversation: Conversation) -> str:
@@ -49,7 +50,7 @@ def fingerprint(conversation: Conversation) -> str:
 
 @pytest.mark.parametrize("name", STYLES)
 def test_the_text_of_a_style_never_changes(name: str) -> None:
-    encoder = {"grid-tokens-v1": TOKENS, "barc-induction": WORDS}.get(name, ROWS)
+    encoder = {"grid-tokens-v1": TOKENS, "dsl-program-v1": TOKENS, "barc-induction": WORDS}.get(name, ROWS)
     lesson = get_style(name).lesson(TASK, 1, answer_of(name), encoder)
     assert fingerprint(lesson) == FINGERPRINTS[name]
 
@@ -104,7 +105,7 @@ def test_the_answer_of_a_lesson_parses_after_the_prefix_of_the_prompt(name: str,
     answer = style.lesson(TASK, 0, answer_of(name), encoder).turns[-1].text
     assert answer.startswith(prefix)
     parsed = style.parse(answer.removeprefix(prefix), encoder)
-    assert parsed == PROGRAM if style.answer == "program" else to_lists(parsed) == to_lists(ANSWER)
+    assert to_lists(parsed) == to_lists(ANSWER) if style.answer == "grid" else parsed == PROGRAM
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -108,7 +108,7 @@ class Sandbox:
     def report(self) -> tuple[Layer, ...]:
         return self._team.report
 
-    def run(self, programs: Iterable[Program]) -> Iterator[Result]:
+    def run(self, programs: Iterable[Program]) -> Generator[Result]:
         """One result per program, in order, as they come; programs are taken from the iterable as there is room for them.
 
         A program that had answered half of its inputs, or filled half of its memory, when its CPU time ended is near its

@@ -1,0 +1,61 @@
+"""Hindsight relabelling: a program that is wrong for its task is right for the task that its own outputs make.
+
+Programs are ranked by the fraction of demonstrations that they get exactly right, never by pixels: a program that is right on
+one demonstration has understood something, one that leaves most cells as they are has not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from appliance.arc.task import Pair, Task
+from appliance.program.trial import Trial
+
+
+@dataclass(frozen=True)
+class Relabelled:
+    """A task that is solved: the demonstrations' inputs with the program's own outputs, and the program as it was written."""
+
+    task: Task
+    answer: str
+    demo_score: float
+
+
+def relabel(trial: Trial) -> Relabelled:
+    """The task as the program's view shows it, because that is what the program was written for."""
+    task, view = trial.draft.task, trial.draft.view
+    pairs = zip(task.train, trial.train, strict=True)
+    own = tuple(Pair(pair.input, output) for pair, output in pairs if output is not None)
+    return Relabelled(view.apply_task(task.with_train(own)), trial.draft.answer, trial.demo_score)
+
+
+def pick(trials: Sequence[Trial], num: int, *, is_diverse: bool) -> list[Trial]:
+    """Up to `num` valid programs that differ from each other, best first, by the fraction of demonstrations they get right.
+
+    is_diverse: each one is chosen by that fraction plus the fraction of its outputs that none chosen before it gave
+    (greedy), so that no single idea fills the lesson. Of equals the one that the model held likelier comes first.
+    """
+    unique: dict[str, Trial] = {}
+    for trial in sorted(filter(lambda t: t.is_valid, trials), key=_rank):
+        unique.setdefault(trial.form(), trial)
+    ranked = list(unique.values())
+    if not is_diverse:
+        return ranked[:num]
+    chosen: list[Trial] = []
+    seen: set[object] = set()
+    while ranked and len(chosen) < num:
+        best = max(ranked, key=lambda t: t.demo_score + _novelty(t, seen))  # the first of equals
+        ranked.remove(best)
+        chosen.append(best)
+        seen.update(enumerate(best.outputs_key()))
+    return chosen
+
+
+def _rank(trial: Trial) -> tuple[float, float, str]:
+    return (-trial.demo_score, -trial.draft.logprob / max(1, trial.draft.num_tokens), trial.draft.source)
+
+
+def _novelty(trial: Trial, seen: set[object]) -> float:
+    outputs = list(enumerate(trial.outputs_key()))
+    return sum(output not in seen for output in outputs) / len(outputs)

@@ -1,0 +1,152 @@
+"""A worker's work on programs: the sandbox it keeps, the search it does for a job, and how it tells what it found."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from appliance.arc.grid import to_lists
+from appliance.arc.task import Task
+from appliance.arc.view import View
+from appliance.clock import Deadline
+from appliance.config import Settings
+from appliance.engine.base import NotTuned, Server, Trainer, TuneSettings
+from appliance.program.source import runnable
+from appliance.program.trial import Draft, Trial, agreed, run_drafts
+from appliance.solve.messages import EpochMessage, Event, Job, KnownProgram, ProgramMessage, Sampled, Searched
+from appliance.solve.sandbox import open_sandbox
+from appliance.solve.search import Epoch, Searcher
+from appliance.solve.transduce import Language
+
+
+class ProgramWork:
+    """language: of programs. program_tokens: of the longest, where the settings leave it open.
+
+    Raises PrerequisiteError where the sandbox cannot stand.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        language: Language,
+        *,
+        trainer: Trainer,
+        server: Server,
+        program_tokens: int,
+        num_workers: int,
+        emit: Callable[[Event], None],
+    ) -> None:
+        program = settings.program
+        self._language = language
+        self._settings = program
+        self._emit = emit
+        self._sandbox = open_sandbox(settings, workers=num_workers)
+        self._searcher = Searcher(
+            language,
+            program,
+            trainer=trainer,
+            server=server,
+            sandbox=self._sandbox,
+            max_new_tokens=program.max_new_tokens or program_tokens,
+            keep_colours=settings.sample.keep_colours,
+        )
+
+    def quick(self, tasks: Sequence[Task], job: Job, *, batch_tokens: int, deadline: Deadline) -> list[str]:
+        """The first programs of all tasks in one batch, by the model as it is; returns the tasks that got all of theirs."""
+        wanted = self._settings.quick_samples
+        num_run = dict.fromkeys((task.task_id for task in tasks), 0)
+        for trials in self._searcher.write(
+            tasks, num_samples=wanted, adapter=None, batch_tokens=batch_tokens, deadline=deadline, seed=job.seed
+        ):
+            self._send(job, trials)
+            for trial in trials:
+                num_run[trial.draft.task.task_id] += 1
+        return [task_id for task_id, count in num_run.items() if count >= wanted]
+
+    def deep(
+        self,
+        task: Task,
+        job: Job,
+        tune_settings: Callable[[int], TuneSettings | None],
+        *,
+        max_lesson_tokens: int,
+        adapter_dir: Path,
+        batch_tokens: int,
+        deadline: Deadline,
+    ) -> bool:
+        """Search and learn on one task until the deadline; whether two different programs agree at the end."""
+        began_s = deadline.clock.now()
+        drafts = [_draft(task, known, self._language) for known in job.known]
+        trials = list(run_drafts(drafts, self._sandbox, deadline=deadline))
+        epochs: list[EpochMessage] = []
+        for epoch in self._searcher.search(
+            task,
+            trials,
+            tune_settings,
+            max_lesson_tokens=max_lesson_tokens,
+            adapter_dir=adapter_dir,
+            batch_tokens=batch_tokens,
+            deadline=deadline,
+            seed=job.seed,
+        ):
+            self._send(job, epoch.trials)
+            epochs.append(_epoch_message(epoch))
+            trials += epoch.trials
+        is_agreed = agreed(trials)
+        seconds = deadline.clock.now() - began_s
+        self._emit(
+            Searched(job_id=job.job_id, task_id=task.task_id, seconds=seconds, is_agreed=is_agreed, epochs=epochs)
+        )
+        return is_agreed
+
+    def _send(self, job: Job, trials: Sequence[Trial]) -> None:
+        self._emit(Sampled(job_id=job.job_id, programs=[_program_message(trial) for trial in trials]))
+
+
+def _draft(task: Task, known: KnownProgram, language: Language) -> Draft:
+    kind = language.style.answer
+    assert kind != "grid"
+    return Draft(
+        task,
+        View.parse(known.view),
+        known.answer,
+        runnable(known.answer, kind),
+        logprob=known.logprob,
+        num_tokens=known.num_tokens,
+    )
+
+
+def _program_message(trial: Trial) -> ProgramMessage:
+    draft = trial.draft
+    return ProgramMessage(
+        task_id=draft.task.task_id,
+        view=draft.view.name,
+        adapter=draft.adapter,
+        answer=draft.answer,
+        source=draft.source,
+        outcome=trial.outcome,
+        error=trial.error,
+        demo_score=trial.demo_score,
+        similarity=trial.similarity,
+        outputs=hashlib.sha256(repr(trial.outputs_key()).encode()).hexdigest()[:16],
+        test=[None if grid is None else to_lists(grid) for grid in trial.test],
+        logprob=draft.logprob,
+        num_tokens=draft.num_tokens,
+    )
+
+
+def _epoch_message(epoch: Epoch) -> EpochMessage:
+    told = {
+        "num_picked": epoch.num_picked,
+        "num_programs": len(epoch.trials),
+        "num_fit": sum(trial.fits for trial in epoch.trials),
+    }
+    if isinstance(epoch.outcome, NotTuned):
+        return EpochMessage(**told, reason=epoch.outcome.reason)
+    return EpochMessage(
+        **told,
+        num_steps=epoch.outcome.num_steps,
+        loss_before=epoch.outcome.loss_before,
+        loss_after=epoch.outcome.loss_after,
+    )
