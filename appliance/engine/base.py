@@ -1,7 +1,7 @@
 """What a model engine must be able to do, and the values that cross its border. No torch here.
 
 A Trainer adapts the model to one task at a time, a Sampler writes answers with the adapted model. Every implementation
-passes one conformance suite (tests/e2e/test_engine_conformance.py).
+passes one conformance suite (tests/e2e/test_engine_conformance.py, test_samplers.py, test_scorers.py).
 """
 
 from __future__ import annotations
@@ -160,6 +160,20 @@ class Trainer(Protocol):
 class Sampler(Protocol):
     def sample(self, requests: Sequence[Request], *, deadline: Deadline) -> Iterator[list[Completion]]:
         """Completions in any order, as they get ready; those that the deadline cuts off are missing, never half-true."""
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """Answers to one prompt whose probability is asked for; each ends with its stop token."""
+
+    prompt_ids: tuple[int, ...]
+    answers: tuple[tuple[int, ...], ...]
+
+
+class Scorer(Protocol):
+    def score(self, requests: Sequence[ScoreRequest], *, deadline: Deadline) -> Iterator[tuple[float, ...]]:
+        """For each request in turn the natural log of the probability of each of its answers, at temperature 1; the requests
+        that the deadline cuts off are missing. Raises OutOfMemory when the device has no room for a prompt and an answer."""
 
 
 @dataclass(frozen=True)

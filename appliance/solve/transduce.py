@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -132,9 +131,8 @@ def questions(
     for test_index in range(len(task.test)):
         max_new = _max_answer_tokens(task, test_index, language)
         for view in views:
-            shown = view.apply_task(task)
             room = language.max_seq_tokens - max_new
-            fitted = fit_demonstrations(shown, partial(_fits, test_index=test_index, language=language, room=room))
+            fitted = fit_question(view.apply_task(task), test_index, language, room=room)
             if fitted is None:
                 continue
             request = Request(
@@ -149,8 +147,9 @@ def questions(
     return asked
 
 
-def _fits(task: Task, *, test_index: int, language: Language, room: int) -> bool:
-    return len(language.prompt_ids(task, test_index)) <= room
+def fit_question(task: Task, test_index: int, language: Language, *, room: int) -> Task | None:
+    """The task with as many demonstrations as leave its prompt within `room` tokens; None when not even one does."""
+    return fit_demonstrations(task, lambda shorter: len(language.prompt_ids(shorter, test_index)) <= room)
 
 
 def _max_answer_tokens(task: Task, test_index: int, language: Language) -> int:

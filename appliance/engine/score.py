@@ -1,0 +1,156 @@
+"""The probability of given answers under the trainer's model: one reading of each prompt serves all answers to it.
+
+vLLM has log-probabilities of prompts too, but holds them for every token of the vocabulary and runs out of memory on long
+prompts; here the head is applied to answer tokens alone, a block at a time. Imports torch.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from appliance.clock import Deadline
+from appliance.engine.base import ScoreRequest
+from appliance.engine.model import is_out_of_memory, release_memory
+from appliance.engine.packing import TokenSequence, fill_rows
+from appliance.errors import OutOfMemory
+
+LOGITS_PER_BLOCK = 1 << 26
+"""Head and softmax take 256 MiB at a time, however large vocabulary and answers are."""
+
+
+class PrefixScorer:
+    """A Scorer that reads a prompt once, keeps its keys and values, and repeats these over the answers.
+
+    batch_tokens: upper bound for (prompt + answer) x answers at once.
+    """
+
+    def __init__(self, model: Any, *, pad_id: int, batch_tokens: int) -> None:
+        self._model = model
+        self._pad_id = pad_id
+        self._batch_tokens = batch_tokens
+
+    def score(self, requests: Sequence[ScoreRequest], *, deadline: Deadline) -> Iterator[tuple[float, ...]]:
+        for request in requests:
+            if deadline.is_past():
+                return
+            with _within_memory(request):
+                found = self._score(request)
+            yield found
+
+    def _score(self, request: ScoreRequest) -> tuple[float, ...]:
+        import torch
+
+        found = [0.0] * len(request.answers)
+        with torch.inference_mode():
+            device = next(self._model.parameters()).device
+            prompt = torch.tensor([request.prompt_ids], device=device)
+            read = self._model.get_decoder()(input_ids=prompt, use_cache=True)
+            for group in _groups(request, self._batch_tokens):
+                answers = [request.answers[i] for i in group]
+                width = max(len(a) for a in answers)
+                ids = torch.full((len(group), width), self._pad_id, device=device)
+                for row, answer in enumerate(answers):
+                    ids[row, : len(answer)] = torch.tensor(answer, device=device)
+                hidden = read.last_hidden_state[:, -1:].expand(len(group), -1, -1)
+                if width > 1:
+                    cache = copy.deepcopy(read.past_key_values)
+                    cache.batch_repeat_interleave(len(group))
+                    # padding stands at the right, where no answer token sees it
+                    later = self._model.get_decoder()(input_ids=ids[:, :-1], past_key_values=cache, use_cache=True)
+                    hidden = torch.cat([hidden, later.last_hidden_state], dim=1)
+                lengths = torch.tensor([len(a) for a in answers], device=device)
+                is_real = torch.arange(width, device=device)[None] < lengths[:, None]
+                logprobs = torch.zeros(ids.shape, device=device)
+                logprobs[is_real] = _logprobs(self._model, hidden[is_real], ids[is_real])
+                for i, value in zip(group, logprobs.double().sum(1).tolist(), strict=True):
+                    found[i] = value
+        return tuple(found)
+
+
+class PackedScorer:
+    """A Scorer for models whose kernels take no cache of several tokens (unsloth on CUDA): prompt and answer are read together,
+    many in one flat row, as in training."""
+
+    def __init__(self, model: Any, *, pad_id: int, batch_tokens: int) -> None:
+        self._model = model
+        self._pad_id = pad_id
+        self._batch_tokens = batch_tokens
+
+    def score(self, requests: Sequence[ScoreRequest], *, deadline: Deadline) -> Iterator[tuple[float, ...]]:
+        for request in requests:
+            if deadline.is_past():
+                return
+            with _within_memory(request):
+                found = [0.0] * len(request.answers)
+                for group in _groups(request, self._batch_tokens):
+                    for i, value in zip(group, self._score(request, group), strict=True):
+                        found[i] = value
+            yield tuple(found)
+
+    def _score(self, request: ScoreRequest, group: list[int]) -> list[float]:
+        import torch
+
+        answers = [request.answers[i] for i in group]
+        num_prompt = len(request.prompt_ids)
+        sequences = [
+            TokenSequence(
+                np.array([*request.prompt_ids, *answer], dtype=np.int32),
+                np.arange(num_prompt + len(answer)) >= num_prompt,
+            )
+            for answer in answers
+        ]
+        plan = [list(range(len(sequences)))]
+        rows = fill_rows(sequences, plan, row_tokens=sum(map(len, sequences)), pad_id=self._pad_id)
+        with torch.inference_mode():
+            device = next(self._model.parameters()).device
+            labels = torch.from_numpy(rows.labels).to(device)
+            hidden = self._model.get_decoder()(
+                input_ids=torch.from_numpy(rows.ids).to(device),
+                position_ids=torch.from_numpy(rows.positions).to(device),
+                use_cache=False,
+            ).last_hidden_state
+            is_answer = labels >= 0
+            logprobs = _logprobs(self._model, hidden[is_answer], labels[is_answer]).double()
+            parts = logprobs.split([len(answer) for answer in answers])
+        return [float(part.sum()) for part in parts]
+
+
+def _groups(request: ScoreRequest, batch_tokens: int) -> Iterator[list[int]]:
+    """Indices of answers, shortest first, so many that the rows together stay within the bound."""
+    group: list[int] = []
+    for i in sorted(range(len(request.answers)), key=lambda i: len(request.answers[i])):
+        if group and (len(request.prompt_ids) + len(request.answers[i])) * (len(group) + 1) > batch_tokens:
+            yield group
+            group = []
+        group.append(i)
+    if group:
+        yield group
+
+
+def _logprobs(model: Any, hidden_N_H: Any, ids_N: Any) -> Any:
+    """Of these ids after these hidden states, in float32, (N,)."""
+    import torch
+
+    head = model.get_output_embeddings()
+    block = max(1, LOGITS_PER_BLOCK // model.config.vocab_size)
+    parts = [
+        head(hidden).float().log_softmax(-1).gather(1, ids[:, None])[:, 0]
+        for hidden, ids in zip(hidden_N_H.split(block), ids_N.split(block), strict=True)
+    ]
+    return torch.cat(parts)
+
+
+@contextmanager
+def _within_memory(request: ScoreRequest) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as fault:
+        if not is_out_of_memory(fault):
+            raise
+        release_memory(fault)
+        raise OutOfMemory(f"no room to score answers to a prompt of {len(request.prompt_ids)} tokens") from fault

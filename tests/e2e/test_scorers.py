@@ -1,0 +1,135 @@
+"""What every Scorer must do, run on a real tiny model, plain and adapted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from appliance.arc.source import load_tasks
+from appliance.arc.task import Task
+from appliance.arc.view import IDENTITY, View
+from appliance.arc.vote import Candidate
+from appliance.clock import Deadline, SystemClock
+from appliance.engine.base import Scorer, ScoreRequest, Tuned, TuneSettings
+from appliance.engine.model import load_causal_lm, weights_sha
+from appliance.engine.peft_trainer import PeftTrainer
+from appliance.engine.score import PackedScorer, PrefixScorer
+from appliance.errors import OutOfMemory
+from appliance.seeds import generator
+from appliance.solve.scoring import GridScore, score_candidates
+from appliance.solve.transduce import Language, LessonPlan, lessons
+
+pytestmark = pytest.mark.engine
+torch = pytest.importorskip("torch")
+
+SCORERS = (PrefixScorer, PackedScorer)
+
+
+@pytest.fixture(scope="module")
+def adapted(tiny_model: Path, language: Language, task: Task, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A model with a trained adapter on."""
+    model = load_causal_lm(tiny_model, dtype="float32", device="cpu")
+    trainer = PeftTrainer(model, pad_id=0, base_sha=weights_sha(tiny_model), autocast_dtype=None)
+    outcome = trainer.tune(
+        lessons(task, language, generator(0), max_tokens=64, plan=LessonPlan()),
+        TuneSettings(rank=8, max_steps=20, row_tokens=64, rows_per_step=8, learning_rate=5e-3),
+        adapter_dir=tmp_path_factory.mktemp("adapters") / "a",
+        deadline=in_seconds(60),
+        seed=1,
+    )
+    assert isinstance(outcome, Tuned)
+    return trainer.model
+
+
+@pytest.fixture(scope="module")
+def requests(language: Language, challenges: Path) -> list[ScoreRequest]:
+    """Three prompts of different lengths with five answers each, of 1 to 13 tokens."""
+    rng = generator(1)
+    prompts = [language.prompt_ids(t, 0)[: 30 + 9 * i] for i, t in enumerate(load_tasks(str(challenges)).tasks[:3])]
+    answers = tuple(tuple(int(x) for x in rng.integers(3, 16, n)) + (2,) for n in (0, 3, 12, 1, 7))
+    return [ScoreRequest(p, answers) for p in prompts]
+
+
+def in_seconds(seconds: float) -> Deadline:
+    clock = SystemClock()
+    return Deadline(clock.now() + seconds, clock)
+
+
+def by_hand(model: Any, request: ScoreRequest) -> list[float]:
+    """One forward of prompt and answer for each answer, without cache, padding or batch."""
+    found = []
+    for answer in request.answers:
+        ids = torch.tensor([[*request.prompt_ids, *answer]])
+        with torch.inference_mode():
+            logs = model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
+        begin = len(request.prompt_ids)
+        found.append(sum(float(logs[begin + t - 1, token]) for t, token in enumerate(answer)))
+    return found
+
+
+@pytest.mark.parametrize("make", SCORERS)
+@pytest.mark.parametrize("batch_tokens", [1, 150, 100_000])
+def test_scores_equal_those_by_hand_whatever_the_batch(
+    make: Callable[..., Scorer], batch_tokens: int, adapted: Any, requests: list[ScoreRequest]
+) -> None:
+    found = list(make(adapted, pad_id=0, batch_tokens=batch_tokens).score(requests, deadline=in_seconds(60)))
+    for request, logprobs in zip(requests, found, strict=True):
+        assert logprobs == pytest.approx(by_hand(adapted, request), abs=1e-3)
+
+
+@pytest.mark.parametrize("make", SCORERS)
+def test_a_past_deadline_gives_nothing(make: Callable[..., Scorer], adapted: Any, requests: list[ScoreRequest]) -> None:
+    assert list(make(adapted, pad_id=0, batch_tokens=1000).score(requests, deadline=in_seconds(-1))) == []
+
+
+@pytest.mark.parametrize("make", SCORERS)
+def test_no_room_is_out_of_memory(
+    make: Callable[..., Scorer], adapted: Any, requests: list[ScoreRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(adapted.get_decoder(), "forward", full)
+    with pytest.raises(OutOfMemory, match="score"):
+        list(make(adapted, pad_id=0, batch_tokens=1000).score(requests, deadline=in_seconds(60)))
+
+
+class _PromptScorer:
+    """Says of every answer how many tokens prompt and answer have."""
+
+    def score(self, requests: Any, *, deadline: Deadline) -> Iterator[tuple[float, ...]]:
+        for request in requests:
+            yield tuple(-float(len(request.prompt_ids) + len(a)) for a in request.answers)
+
+
+def test_the_distinct_answers_of_an_output_are_scored_under_every_view(language: Language, task: Task) -> None:
+    first, second = np.zeros((2, 3), dtype=np.int8), np.ones((1, 1), dtype=np.int8)
+    said = [Candidate(task.task_id, 0, grid, -1.0, 3) for grid in (first, second, first, None)]
+    views = [IDENTITY, View(turns=1)]
+    scores = list(score_candidates([task], said, views, language, _PromptScorer(), deadline=in_seconds(60)))
+    assert [s.grid.shape for s in scores] == [(2, 3), (1, 1)]  # most votes first
+
+    def tokens(view: View, grid: Any) -> float:
+        prompt = language.prompt_ids(view.apply_task(task), 0)
+        return -float(len(prompt) + language.num_answer_tokens(view.apply(grid)))
+
+    assert [s.logprobs for s in scores] == [tuple(tokens(v, g) for v in views) for g in (first, second)]
+
+
+def test_one_answer_alone_is_not_scored(language: Language, task: Task) -> None:
+    said = [Candidate(task.task_id, 0, np.zeros((2, 3), dtype=np.int8), -1.0, 3)]
+    found: list[GridScore] = list(
+        score_candidates([task], said, [IDENTITY], language, _PromptScorer(), deadline=in_seconds(60))
+    )
+    assert found == []
+
+
+def test_a_view_that_leaves_no_room_is_left_out(language: Language, task: Task) -> None:
+    narrow = replace(language, max_seq_tokens=10)
+    said = [Candidate(task.task_id, 0, np.full((1, 1), n, dtype=np.int8), -1.0, 3) for n in (0, 1)]
+    assert list(score_candidates([task], said, [IDENTITY], narrow, _PromptScorer(), deadline=in_seconds(60))) == []
