@@ -17,7 +17,7 @@ from appliance.arc.vote import Candidate
 from appliance.run.folder import RunFolder
 from appliance.run.journal import Journal, StageRow
 
-ONLY = ("6150a2bd", "44f52bb0")
+ONLY = ("6150a2bd", "d037b0a7")
 
 
 class Tags(HTMLParser):
