@@ -8,27 +8,33 @@ from appliance.machine.card import ModelCard
 from appliance.machine.device import Device
 from appliance.machine.lengths import TaskLength
 from appliance.machine.setups import SampleSetup, TrainSetup
-from appliance.machine.speed import load_s, sample_speed, train_step_s
+from appliance.machine.speed import decode_step_s, load_s, prefill_s, train_step_s
 from appliance.machine.train_memory import TrainMemory, train_memory
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a probe measured at the longest planned length: seconds of the second training step, peak memory of training
-    (as the process shows it), seconds to read one prompt of that length. None where it was not measured."""
+    """What a probe measured: seconds of the second training step on `rows` sequences of `tokens`, peak memory of training (of
+    tensors on a GPU, else of the process), seconds to read a prompt of `prompt_tokens` (by default as many) and to write each
+    token after it. None where it was not measured."""
 
     tokens: int
+    rows: int = 1
+    prompt_tokens: int = 0
     train_step_s: float | None = None
     train_memory_gib: float | None = None
-    prefill_s: float | None = None
+    read_s: float | None = None
+    write_token_s: float | None = None
 
 
 @dataclass(frozen=True)
 class Correction:
-    """Measured over predicted: 1.3 says that the device took 1.3 times as long (or as much memory) as the model said."""
+    """Measured over predicted: 1.3 says that the device took 1.3 times as long (or as much memory) as the model said. read:
+    prompts, write: answers."""
 
     train_time: float = 1.0
-    sample_time: float = 1.0
+    read_time: float = 1.0
+    write_time: float = 1.0
     memory: float = 1.0
 
 
@@ -48,50 +54,60 @@ class Costs:
         """From the start of the worker to its first task."""
         return load_s(self.card, self.device)
 
-    def step_s(self, tokens: float) -> float:
-        """One optimizer step on a batch of sequences of that length."""
+    def step_s(self, tokens: float, *, rows: int | None = None) -> float:
+        """One optimizer step on a batch of sequences of that length, by default of as many as planned."""
         length = min(tokens, self.train.max_seq_tokens)
-        return self.correction.train_time * train_step_s(self.card, self.train, self.device, tokens=length)
+        setup = self.train if rows is None else replace(self.train, micro_batch=rows)
+        return self.correction.train_time * train_step_s(self.card, setup, self.device, tokens=length)
 
     def train_s(self, task: TaskLength, num_steps: int) -> float:
         return num_steps * self.step_s(task.lesson_tokens)
 
-    def sample_s(self, task: TaskLength, num_views: int, *, samples_per_view: int = 1) -> float:
-        """Answers for every test input under that many views."""
-        prompt = min(task.prompt_tokens, self.sample.max_seq_tokens)
+    def read_s(self, tokens: float) -> float:
+        """One prompt of that length."""
+        return self.correction.read_time * prefill_s(
+            self.card, self.sample, self.device, prompt_tokens=max(1.0, tokens)
+        )
+
+    def write_token_s(self, tokens: float, *, batch: int = 1) -> float:
+        """One token for each of `batch` answers, that many tokens before it."""
+        step_s = decode_step_s(self.card, self.sample, self.device, batch=batch, context_tokens=tokens)
+        return self.correction.write_time * step_s
+
+    def sample_s(
+        self, task: TaskLength, num_views: int, *, samples_per_view: int = 1, batch_tokens: int | None = None
+    ) -> float:
+        """Answers for every test input under that many views. batch_tokens: bound for (prompt + answer) x answers at once."""
+        prompt, answer = min(task.prompt_tokens, self.sample.max_seq_tokens), task.typical_answer_tokens
         num_prompts = num_views * task.num_tests
-        setup = replace(
-            self.sample,
-            samples_per_prompt=samples_per_view,
-            batch=max(1, min(self.sample.batch, num_prompts * samples_per_view)),
-        )
-        speed = sample_speed(
-            self.card,
-            setup,
-            self.device,
-            kv_tokens=self.kv_tokens,
-            prompt_tokens=prompt,
-            answer_tokens=task.typical_answer_tokens,
-        )
-        written = num_prompts * samples_per_view * task.typical_answer_tokens
-        return self.correction.sample_time * written / speed.tokens_per_second
+        held = int(self.kv_tokens / max(1.0, prompt + samples_per_view * answer) * samples_per_view)
+        if batch_tokens is not None:
+            held = min(held, batch_tokens // (prompt + answer))
+        batch = max(1, min(self.sample.batch, num_prompts * samples_per_view, held))
+        write_s = self.write_token_s(prompt + answer / 2, batch=batch) * answer / batch
+        return num_prompts * (self.read_s(prompt) + samples_per_view * write_s)
 
     def memory(self, tokens: int) -> TrainMemory:
         """Of training on sequences of that length."""
-        peak = train_memory(self.card, replace(self.train, max_seq_tokens=tokens), self.device)
+        return self.memory_of(replace(self.train, max_seq_tokens=tokens))
+
+    def memory_of(self, setup: TrainSetup) -> TrainMemory:
+        peak = train_memory(self.card, setup, self.device)
         return replace(peak, memory_gib=peak.memory_gib * self.correction.memory)
 
     def corrected_by(self, probe: Probe) -> Costs:
         """With the ratios of the probe in place of the earlier ones. A ratio outside 1/20-20 is a fault of the probe (the
         first step of a cold device, a clock that jumped) and is cut to that range."""
-        plain = replace(self, correction=NO_CORRECTION)
-        now = self.correction
-        train = _ratio(probe.train_step_s, plain.step_s(probe.tokens), now.train_time)
-        memory = plain.memory(probe.tokens)
-        space = _ratio(probe.train_memory_gib, memory.memory_gib + memory.context_gib, now.memory)
-        reading = TaskLength("probe", probe.tokens, 1, probe.tokens, 1)
-        sample = _ratio(probe.prefill_s, plain.sample_s(reading, 1), now.sample_time)
-        return replace(self, correction=Correction(train, sample, space))
+        plain, now = replace(self, correction=NO_CORRECTION), self.correction
+        setup = replace(self.train, max_seq_tokens=probe.tokens, micro_batch=probe.rows)
+        prompt = probe.prompt_tokens or probe.tokens
+        found = Correction(
+            train_time=_ratio(probe.train_step_s, plain.step_s(probe.tokens, rows=probe.rows), now.train_time),
+            read_time=_ratio(probe.read_s, plain.read_s(prompt), now.read_time),
+            write_time=_ratio(probe.write_token_s, plain.write_token_s(prompt), now.write_time),
+            memory=_ratio(probe.train_memory_gib, plain.memory_of(setup).memory_gib, now.memory),
+        )
+        return replace(self, correction=found)
 
 
 def _ratio(measured: float | None, predicted: float, otherwise: float) -> float:

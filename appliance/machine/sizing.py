@@ -84,8 +84,8 @@ def size_one(machine: Machine, card: ModelCard, request: SizingRequest) -> Plan:
         samples_per_view=samples,
         memory=draft.memory,
         fits=draft.memory.fits,
-        tokens_per_second=speed.tokens_per_second / request.correction.sample_time,
-        prefill_tokens_per_second=speed.prefill_tokens_per_second / request.correction.sample_time,
+        tokens_per_second=speed.tokens_per_second / request.correction.write_time,
+        prefill_tokens_per_second=speed.prefill_tokens_per_second / request.correction.read_time,
     )
     train = train_plan(card, device, request.pins, fitted, steps=steps, costs=costs, lengths=lengths, room_gib=room_gib)
     reason = f"{card.params / 1e6:,.1f} M parameters, the only model on offer"

@@ -94,6 +94,12 @@ class Forecast:
         self._step = Meter(prior)
         self._sample = {"quick": Meter(prior), "deep": Meter(prior)}
 
+    def replan(self, costs: Mapping[str, TaskCost]) -> None:
+        """Better figures of the plan; what was measured against the old ones is forgotten."""
+        self._costs = costs
+        self._step = Meter(1.0)
+        self._sample = {"quick": Meter(1.0), "deep": Meter(1.0)}
+
     def size(self, task_id: str) -> float:
         """What tasks are ordered by, from cheap to dear."""
         return self._costs[task_id].view

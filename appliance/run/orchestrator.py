@@ -21,8 +21,8 @@ from appliance.run.forecast import TaskCost
 from appliance.run.journal import Journal
 from appliance.run.ledger import Attempts, Ledger
 from appliance.run.pool import Died, Pool
-from appliance.run.progress import Assignment, split_stage_name
 from appliance.run.prober import Prober
+from appliance.run.progress import Assignment, split_stage_name
 from appliance.run.prospect import Prospect
 from appliance.run.schedule import DRAIN_S, Schedule
 from appliance.run.slots import Running, Slot, views_answered
@@ -70,7 +70,8 @@ class TaskReport:
 
 class Orchestrator:
     """tell: lines for people, also journaled. show: reports per task. is_stopped: true once a signal asked to end.
-    costs: what the plan expects of each task. prospect: the same with memory, to be corrected by a probe. write: puts a submission in place, by default out/submission.json."""
+    costs: what the plan expects of each task. prospect: the same with memory, to be corrected by a probe. write: puts a
+    submission in place, by default out/submission.json."""
 
     def __init__(
         self,

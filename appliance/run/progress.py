@@ -14,8 +14,9 @@ Stage = Literal["probe", "quick", "deep"]
 
 @dataclass
 class Progress:
-    """One pass of one task. status: "waiting", "running", "done" or "failed". rung: of the memory ladder; first_rung: the one it began on. num_cut: times that
-    it ran out of time without an answer. is_alone: it is asked by itself, because a job of several with it in failed."""
+    """One pass of one task. status: "waiting", "running", "done" or "failed". rung: of the memory ladder; first_rung: the one
+    it began on. num_cut: times that it ran out of time without an answer. is_alone: it is asked by itself, because a job of
+    several with it in failed."""
 
     status: str = "waiting"
     rung: int = 0

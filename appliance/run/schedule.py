@@ -58,16 +58,16 @@ class Schedule:
         given.sort(key=lambda t: (self.forecast.size(t.task_id), t.task_id))
         self.states = {t.task_id: TaskState(t) for t in given}
         self._running: list[Assignment] = []
-        self._quick_until_s: float | None = None
+        self._began_s: float | None = None
 
     def next(self, now_s: float) -> Assignment | None:
         """The next job for an idle worker, marked as running; None when nothing is left that fits into the time."""
-        if self._quick_until_s is None:
-            self._quick_until_s = self._end_of_quick_s(now_s)
+        if self._began_s is None:
+            self._began_s = now_s
         if now_s >= self._last_s:
             return None
         assignment = (
-            self._next_quick(now_s, min(self._last_s, self._quick_until_s))
+            self._next_quick(now_s, min(self._last_s, self._end_of_quick_s()))
             or self._next_deep(now_s)
             or self._next_quick(now_s, self._last_s)
             or self._next_again(now_s)
@@ -153,13 +153,17 @@ class Schedule:
             rung=max(s.quick.rung for s in chosen),
         )
 
-    def _end_of_quick_s(self, began_s: float) -> float:
-        """Decided once, when the first worker is ready."""
+    def _end_of_quick_s(self) -> float:
+        """From the instant when the first worker was ready. While most tasks have no answer at all it may take twice its part:
+        a machine that is slower than planned must not end with a few trained adapters and guesses for all others."""
+        began_s = self._last_s if self._began_s is None else self._began_s
         whole_s = self._last_s - began_s
-        num_open = sum(s.quick.status != "done" and s.deep.status != "done" for s in self.states.values())
-        if whole_s * self.num_workers < QUICK_ALL_BELOW_S * num_open or not self.settings.train.enabled:
+        num_open = sum(s.quick.status == "waiting" and s.deep.status != "done" for s in self.states.values())
+        num_all = sum(s.deep.status != "done" for s in self.states.values())
+        if whole_s * self.num_workers < QUICK_ALL_BELOW_S * num_all or not self.settings.train.enabled:
             return self._last_s
-        return began_s + self.settings.run.quick_share * whole_s
+        share = self.settings.run.quick_share * (2 if 2 * num_open > num_all else 1)
+        return began_s + min(1.0, share) * whole_s
 
     def _next_deep(self, now_s: float) -> Assignment | None:
         """Cheapest first, but a dear task that would not fit any more after the next cheap one comes before it."""
@@ -206,7 +210,7 @@ class Schedule:
         return self._deep(state, now_s, share_s, least_s=self._again_s(state), spare_s=left_s)
 
     def _next_late(self, now_s: float) -> Assignment | None:
-        """Time is left, but not enough to train: the plain model, or the adapter that there is, is asked under further views."""
+        """Time is left, but not enough to train: the plain model, or the adapter that there is, is asked further views."""
         if not self.settings.writes_grids:
             return None
         for state in self.states.values():

@@ -157,13 +157,13 @@ class Worker:
         training = None
         if settings is not None:
             stream = self._lessons(task, job, row_tokens)
-            training = probe_training(self._trainer, stream, settings, device=self._setup.device, clock=self._clock)
+            training = probe_training(self._trainer, stream, settings, device=self._setup.device, deadline=deadline)
         views = [View.parse(name) for name in job.views]
         asked = questions(task, views, self._language, temperature=0.0, top_p=1.0, num_samples=1, seed=0)
         prompt_ids = asked[0][1].prompt_ids if asked else ()
         self._trainer.reset()
         with self._server.serve(self._trainer, adapter_dir=None, batch_tokens=self._batch_tokens(job)) as served:
-            sampling = probe_sampling(served.sampler, prompt_ids, clock=self._clock, deadline=deadline)
+            sampling = probe_sampling(served.sampler, prompt_ids, deadline=deadline)
         return Probed(
             job_id=job.job_id,
             tokens=row_tokens,

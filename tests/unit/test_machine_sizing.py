@@ -142,12 +142,14 @@ def test_memory_that_others_hold_is_not_planned_with() -> None:
 def test_a_probe_corrects_time_and_memory() -> None:
     costs = plan("T4", "Qwen2.5-0.5B").costs
     task = TaskLength("t", 2000, 200, 1500, 1)
-    slow = costs.corrected_by(Probe(1500, train_step_s=2 * costs.step_s(1500), prefill_s=None))
+    slow = costs.corrected_by(Probe(1500, train_step_s=2 * costs.step_s(1500), read_s=None))
     assert slow.train_s(task, 10) == pytest.approx(2 * costs.train_s(task, 10))
     assert slow.sample_s(task, 4) == pytest.approx(costs.sample_s(task, 4))
     predicted = costs.memory(1500)
-    heavy = costs.corrected_by(Probe(1500, train_memory_gib=1.5 * (predicted.memory_gib + predicted.context_gib)))
+    heavy = costs.corrected_by(Probe(1500, train_memory_gib=1.5 * predicted.memory_gib))
     assert heavy.memory(1500).memory_gib == pytest.approx(1.5 * predicted.memory_gib)
+    both = costs.corrected_by(Probe(1500, read_s=2 * costs.read_s(1500), write_token_s=2 * costs.write_token_s(1500)))
+    assert both.sample_s(task, 4) == pytest.approx(2 * costs.sample_s(task, 4))
     again = slow.corrected_by(Probe(1500, train_step_s=costs.step_s(1500)))
     assert again.step_s(1500) == pytest.approx(costs.step_s(1500))
 
