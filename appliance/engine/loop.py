@@ -62,6 +62,11 @@ class Loop:
         is_scaled = self._autocast_dtype == "float16"
         self._scaler = torch.amp.GradScaler(self._device.type, init_scale=FIRST_SCALE, enabled=is_scaled)
 
+    @property
+    def scale(self) -> float:
+        """What losses are multiplied with before gradients are taken; 1 but in float16."""
+        return float(self._scaler.get_scale())
+
     def run(
         self, lessons: Iterator[TokenSequence], settings: TuneSettings, *, began_s: float, deadline: Deadline
     ) -> Course:

@@ -51,7 +51,7 @@ def requests(language: Language, challenges: Path) -> list[ScoreRequest]:
     """Three prompts of different lengths with five answers each, of 1 to 13 tokens."""
     rng = generator(1)
     prompts = [language.prompt_ids(t, 0)[: 30 + 9 * i] for i, t in enumerate(load_tasks(str(challenges)).tasks[:3])]
-    answers = tuple(tuple(int(x) for x in rng.integers(3, 16, n)) + (2,) for n in (0, 3, 12, 1, 7))
+    answers = tuple((*(int(x) for x in rng.integers(3, 16, n)), 2) for n in (0, 3, 12, 1, 7))
     return [ScoreRequest(p, answers) for p in prompts]
 
 

@@ -1,0 +1,27 @@
+"""unsloth passes the suite of trainers. It changes transformers and peft for good when imported: a process of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SUITE = Path(__file__).with_name("test_engine_conformance.py")
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(importlib.util.find_spec("unsloth") is None, reason="unsloth is not installed"),
+]
+
+
+def test_the_suite_of_trainers_passes_with_unsloth() -> None:
+    """A minute: importing unsloth takes 10 s, so all of its tests share one import."""
+    command = [sys.executable, "-m", "pytest", str(SUITE), "-q", "-W", "ignore", "-p", "no:cacheprovider"]
+    environment = os.environ | {"CONFORMANCE_TRAINER": "unsloth"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=SUITE.parents[2])
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout and "skipped" not in done.stdout.splitlines()[-1]
