@@ -84,10 +84,13 @@ class TransformersServer:
 
 def _vllm(spec: EngineSpec, codec: Codec, trainer: Trainer) -> Server:
     from appliance.engine.model import weights_sha
+    from appliance.engine.vllm_engine import VllmEngine
     from appliance.engine.vllm_server import VllmServer
 
+    slots_rank = spec.max_rank if spec.serving == "on-the-fly" else None
     return VllmServer(
         spec,
+        VllmEngine(spec, stop_ids=codec.stop_ids, slots_rank=slots_rank),
         base_sha=weights_sha(spec.model_dir),
         base_model=trainer.model,
         stop_ids=codec.stop_ids,

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from appliance.engine.adapters import AdapterCard
@@ -71,6 +70,8 @@ class VllmEngine:
             raise EngineError(f"vLLM does not start: {_first_line(fault)}", remedy="--engine transformers") from fault
         self._engine: Any = self._llm.llm_engine
         self._stop_ids = stop_ids
+        self._model_dir = spec.model_dir
+        self.has_base_weights = True
         self.slots_rank = slots_rank
         self.num_tokens = 0
         self._next_number = 1
@@ -98,11 +99,13 @@ class VllmEngine:
 
         Raises EngineLost when it fails half-way.
         """
+        self.has_base_weights = False
         self._reload(weights_iterator=list(weights))
 
-    def put_weights_of(self, folder: Path) -> None:
-        """The same with the weights of a model folder."""
-        self._reload(weights_path=str(folder))
+    def put_base_weights(self) -> None:
+        """Those of the model folder again."""
+        self._reload(weights_path=str(self._model_dir))
+        self.has_base_weights = True
 
     def _reload(self, **source: Any) -> None:
         try:
@@ -132,8 +135,13 @@ class VllmEngine:
 
     def step(self) -> Iterator[Answer]:
         """One step of the engine and the answers that it finished; those cut off give none."""
+        import torch
+
         try:
-            outputs = self._engine.step()
+            with torch.random.fork_rng(
+                devices=[]
+            ):  # rows with a seed of their own draw from the common generator as well
+                outputs = self._engine.step()
         except Exception as fault:
             if is_out_of_memory(fault):
                 raise OutOfMemory(f"no room for a step of vLLM: {_first_line(fault)}") from fault
@@ -163,6 +171,10 @@ class VllmEngine:
         except Exception as fault:
             raise EngineLost(f"a step of vLLM failed: {type(fault).__name__}: {_first_line(fault)}") from fault
         return {token: found.logprob for token, found in output.outputs[0].logprobs[0].items()}
+
+    def raw(self) -> Any:
+        """vLLM's own LLM object, to measure against."""
+        return self._llm
 
     def _count_tokens(self) -> None:
         """Steps come back also from an engine that does nothing any more; only tokens show that it works."""

@@ -27,22 +27,27 @@ MOST_HELD = 2
 
 
 class VllmServer:
-    """base_sha: hash of the model's weights. base_model: the same model in torch, as loaded. otherwise: what samples when
-    vLLM cannot.
+    """engine: with the weights of the spec's model in it. base_sha: their hash. base_model: the same model in torch, as
+    loaded. otherwise: what samples when vLLM cannot.
 
-    Raises EngineError when vLLM does not start, or does not answer as base_model does.
+    Raises EngineError when the engine does not answer as base_model does.
     """
 
     def __init__(
-        self, spec: EngineSpec, *, base_sha: str, base_model: Any, stop_ids: tuple[int, ...], otherwise: Server
+        self,
+        spec: EngineSpec,
+        engine: VllmEngine,
+        *,
+        base_sha: str,
+        base_model: Any,
+        stop_ids: tuple[int, ...],
+        otherwise: Server,
     ) -> None:
         self._spec = spec
+        self._engine = engine
         self._base_sha = base_sha
         self._stop_ids = stop_ids
         self._otherwise = otherwise
-        slots_rank = spec.max_rank if spec.serving == "on-the-fly" else None
-        self._engine = VllmEngine(spec, stop_ids=stop_ids, slots_rank=slots_rank)
-        self._has_base_weights = True
         self._held: list[Adapter] = []
         self._num_added = 0
         self._prompt = canary_prompt(base_model.config.vocab_size)
@@ -102,14 +107,12 @@ class VllmServer:
             if is_quantized(model):
                 raise EngineError("the base weights are quantised, nothing can be folded into them without loss")
             expected = logprobs_of(model, self._prompt)
-            self._has_base_weights = False
             self._engine.put_weights(plain_weights(model))
         self._check(expected, None)
 
     def _put_base(self) -> None:
-        if not self._has_base_weights:
-            self._engine.put_weights_of(self._spec.model_dir)
-            self._has_base_weights = True
+        if not self._engine.has_base_weights:
+            self._engine.put_base_weights()
 
     def _check(self, expected: Any, adapter: Adapter | None) -> None:
         """Raises EngineError when the canary does not sing as the trainer's model does."""

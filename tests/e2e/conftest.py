@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,6 +14,12 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # see engine/environment.py; read when torch is imported
+
+if TYPE_CHECKING:
+    from appliance.arc.task import Task
+    from appliance.solve.transduce import Language
+    from tests.e2e.engines import Bench
 
 CARD = {"style": "grid-tokens-v1", "encoder": "grid-tokens", "strategies": ["transduction"]}
 
@@ -46,3 +54,29 @@ def challenges(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "copy_challenges.json").write_text(json.dumps(tasks))
     (folder / "copy_solutions.json").write_text(json.dumps(solutions))
     return folder / "copy_challenges.json"
+
+
+@pytest.fixture(scope="session")
+def language(tiny_model: Path) -> Language:
+    from appliance.arc.encode import get_encoder
+    from appliance.arc.prompt import get_style
+    from appliance.engine.tokens import Codec
+    from appliance.solve.transduce import Language
+
+    return Language(get_style("grid-tokens-v1"), get_encoder("grid-tokens"), Codec.load(tiny_model), 2048)
+
+
+@pytest.fixture(scope="session")
+def task(challenges: Path) -> Task:
+    from appliance.arc.source import load_tasks
+
+    return load_tasks(str(challenges)).tasks[0]
+
+
+@pytest.fixture(scope="session")
+def benches(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bench]:
+    """The sampling engines that are installed, started once a session."""
+    from tests.e2e.engines import make_benches
+
+    has_vllm = importlib.util.find_spec("vllm") is not None
+    return make_benches(tiny_model, tmp_path_factory.mktemp("scratch"), has_vllm=has_vllm)
