@@ -94,7 +94,8 @@ class StyleWriter:
         question, demonstrations = shown[-1], tuple(shown[:-1])
         answer: Grid | str = question.output
         if self.needs_program:
-            answer = program if self.style.answer == "body" else PROGRAM_TEXT.format(body=indent(program, "    "))
+            body = program.rstrip("\n")
+            answer = body if self.style.answer == "body" else PROGRAM_TEXT.format(body=indent(body, "    "))
         elif self.style.name.startswith("input-from-inputs"):
             answer = question.input
         for num_shown in range(len(demonstrations), 0, -1):
