@@ -9,6 +9,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(TARGET)
+# vLLM, unsloth and bitsandbytes for the CPU, which tests run for real; the gpu set holds them from the start.
+ENGINES := $(if $(filter cpu,$(TARGET)),$(VENV)/.engines)
 
 # uv reads neither PIP_FIND_LINKS nor pip.conf; what pip finds, uv shall find too.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
@@ -59,6 +61,16 @@ $(STAMP): requirements/$(TARGET).txt requirements/dev.txt pyproject.toml
 	touch "$(STAMP)"
 	echo "setup: $(VENV) holds the $(TARGET) set"
 
+$(VENV)/.engines: requirements/engines.txt | $(STAMP)
+	uv=$$(command -v uv || echo build/uv/bin/uv)
+	backend=(); if ! ls $(UV_FIND_LINKS)/torch-*+cpu* >/dev/null 2>&1; then backend=(--torch-backend cpu); fi
+	"$$uv" pip install --quiet --python "$(BIN)/python" --no-deps --compile-bytecode "$${backend[@]}" -r requirements/engines.txt
+	touch "$@"
+	echo "setup: $(VENV) holds vLLM, unsloth and bitsandbytes as well"
+
+.PHONY: engines
+engines: $(ENGINES) ## Add vLLM, unsloth and bitsandbytes to a .venv for the CPU (make test does)
+
 .PHONY: submit
 submit: $(STAMP) ## Solve tasks and write OUT/submission.json (TASKS, ONLY, LIMIT, MODEL, BUDGET, STRATEGY, PROFILE, OUT, ARGS)
 	"$(BIN)/appliance" submit --tasks "$(TASKS)" --budget "$(BUDGET)" --out "$(OUT)" \
@@ -67,7 +79,7 @@ submit: $(STAMP) ## Solve tasks and write OUT/submission.json (TASKS, ONLY, LIMI
 	"$(BIN)/appliance" validate "$(OUT)" --tasks "$(TASKS)" $(if $(ONLY),--only "$(ONLY)") $(if $(LIMIT),--limit $(LIMIT))
 
 .PHONY: test
-test: $(STAMP) ## All tests that this machine can run
+test: $(STAMP) $(ENGINES) ## All tests that this machine can run
 	"$(BIN)/python" -m pytest -m "not gpu and not hpc"
 
 .PHONY: check
@@ -77,13 +89,14 @@ check: $(STAMP) ## Format, lint, types
 	"$(BIN)/mypy"
 
 .PHONY: bench
-bench: $(STAMP) ## Speed and memory, measured on this machine
+bench: $(STAMP) $(ENGINES) ## Speed and memory, measured on this machine
 	"$(BIN)/python" -m bench
 
 .PHONY: lock
 lock: ## Compile requirements/*.txt anew from pyproject.toml (needs uv)
 	compile() { uv pip compile --quiet pyproject.toml --python-version 3.11 --no-annotate --no-header --no-emit-index-url --no-emit-find-links "$$@"; }
 	compile --extra cpu -o requirements/cpu.txt
+	compile --extra cpu --extra engines --override requirements/overrides.txt -o requirements/engines.txt
 	UV_FIND_LINKS= compile --extra gpu --python-platform x86_64-manylinux_2_28 -o requirements/gpu.txt
 	compile --extra dev --constraint requirements/cpu.txt --generate-hashes -o requirements/dev.txt
 	compile --extra kaggle --generate-hashes -o requirements/kaggle.txt

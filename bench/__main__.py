@@ -8,7 +8,7 @@ import sys
 
 import psutil
 
-BENCHES = ("run", "worker", "cpu_plan", "sandbox")
+BENCHES = ("run", "worker", "cpu_plan", "sandbox", "vllm")
 
 
 def main(names: list[str]) -> int:
