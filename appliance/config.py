@@ -37,9 +37,14 @@ class _Part(BaseModel):
 
 
 class ModelSettings(_Part):
-    path: str = Field("arc-mini", description="model folder, or arc-mini for the one that ships inside")
+    path: str = Field(
+        "arc-mini", description="model folder, or arc-mini for the one that ships inside; several with commas"
+    )
     adapter: Path | None = Field(None, description="LoRA adapter that comes with the model")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    quantization: Literal["auto", "none", "nf4", "int8"] = Field(
+        "auto", description="of the base weights; auto: the plan's"
+    )
     engine: Literal["auto", "vllm", "transformers"] = "auto"
     trainer: Literal["auto", "unsloth", "peft"] = "auto"
 
@@ -96,6 +101,9 @@ class SampleSettings(_Part):
     top_p: float = Field(1.0, gt=0, le=1)
     keep_colours: bool = False
     batch_tokens: int = Field(16384, ge=1024, description="(prompt + new tokens) x rows of one batch")
+    score_views: int = Field(
+        0, ge=0, le=64, description="views that a trained task's answers are weighed under; 0: none"
+    )
     selector: str = "programs-first"
 
     @model_validator(mode="after")

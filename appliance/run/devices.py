@@ -14,8 +14,9 @@ from appliance.engine.environment import CPU, QUIET_AND_OFFLINE
 from appliance.errors import PrerequisiteError, UsageError
 from appliance.machine.card import load_card
 from appliance.machine.choice import Choice
-from appliance.machine.lengths import lengths_of
+from appliance.machine.lengths import TaskLengths, lengths_of
 from appliance.machine.machine import Machine
+from appliance.machine.pins import Pins
 from appliance.machine.plan import Plan
 from appliance.machine.request import SizingRequest
 from appliance.machine.sizing import size
@@ -63,17 +64,36 @@ def check_engine_installed() -> None:
         )
 
 
-def size_run(machine: Machine, model_dir: Path, tasks: TaskSet, *, budget_s: float) -> tuple[Plan, dict[str, Any]]:
-    """What fits this machine, these tasks and this budget, and the settings that follow from it before the run begins; steps
-    and time are decided task by task as measured times arrive. Raises InputError when the model folder is none.
+def size_run(
+    machine: Machine, offered: Mapping[str, Path], tasks: TaskSet, asked: Settings, *, budget_s: float
+) -> tuple[Plan, dict[str, Any]]:
+    """Which of the models on offer (name: folder), what fits this machine, these tasks and this budget, and the settings that
+    follow from it before the run begins; steps and time are decided task by task as measured times arrive.
+
+    Raises InputError when a folder is no model.
     """
-    card = load_card(str(model_dir))
-    lengths = lengths_of(tasks, card)
-    sizing = size(machine, [card], SizingRequest(lengths, budget_s, engines=BUILT_IN_ENGINES))
+    cards = [load_card(str(folder)).model_copy(update={"name": name}) for name, folder in offered.items()]
+    lengths = {card.name: lengths_of(tasks, card) for card in cards}
+    longest = max(lengths.values(), key=TaskLengths.longest)
+    request = SizingRequest(longest, budget_s, _pins(asked, longest), BUILT_IN_ENGINES)
+    sizing = size(machine, cards, request)
     values = {key: value for key, value in sizing.to_settings().items() if key in PLANNED_SETTINGS}
-    if sizing.train.max_seq_tokens.value < lengths.longest():  # memory sets the limit, not the tasks
+    if (
+        sizing.train.max_seq_tokens.value < lengths[sizing.model.value].longest()
+    ):  # memory sets the limit, not the tasks
         values["train.max_seq_tokens"] = sizing.train.max_seq_tokens.value
     return sizing, values
+
+
+def _pins(asked: Settings, lengths: TaskLengths) -> Pins:
+    """What the settings leave no choice about, so that the plan is one of the run that follows."""
+    tokens = min(asked.train.max_seq_tokens, lengths.longest())
+    return Pins(
+        full_finetune=asked.train.method == "full",
+        lora_targets="all",
+        micro_batch=max(1, asked.train.tokens_per_step // tokens),
+        steps_per_task=None if asked.train.enabled else 0,
+    )
 
 
 def plan_run(machine: Machine, settings: Settings, sizing: Plan, *, model_dir: Path, run_dir: Path) -> RunPlan:
@@ -87,6 +107,7 @@ def plan_run(machine: Machine, settings: Settings, sizing: Plan, *, model_dir: P
     autocast = _autocast(machine, dtype.value)
     is_planned = num_workers == sizing.workers.value
     choices: dict[str, Choice[Any]] = {
+        "model": sizing.model,
         "machine": Choice(machine.summary(), f"GPUs found by {machine.gpu_source}"),
         "workers": sizing.workers if is_planned else Choice(num_workers, "set by run.workers"),
         "threads": Choice(num_threads, f"{cores} cores over {num_workers} workers"),
@@ -94,7 +115,7 @@ def plan_run(machine: Machine, settings: Settings, sizing: Plan, *, model_dir: P
         "autocast": autocast,
         "engine": Choice("transformers", "shares the trained model in memory; nothing to start or reload per task"),
         "trainer": Choice("peft", "plain torch loop, the same on every device"),
-        "max_seq_tokens": sizing.train.max_seq_tokens,
+        "max_seq_tokens": _longest(settings, sizing),
         "views": _planned(settings.sample.views, sizing.sample.views, "sample.views"),
         "memory": Choice(
             f"{sizing.train.memory.memory_gib:.2f} GiB a worker in training", f"of {sizing.room_gib:.1f} GiB"
@@ -123,6 +144,13 @@ def _check_built_in(settings: Settings) -> None:
                 expected="auto, transformers (engine), peft (trainer)",
                 remedy="leave it at auto",
             )
+
+
+def _longest(settings: Settings, sizing: Plan) -> Choice[int]:
+    planned = sizing.train.max_seq_tokens
+    if settings.train.max_seq_tokens < planned.value:
+        return Choice(settings.train.max_seq_tokens, "set by train.max_seq_tokens")
+    return planned
 
 
 def _planned(value: int, planned: Choice[int], key: str) -> Choice[int]:

@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS stages (
 CREATE TABLE IF NOT EXISTS candidates (
     id INTEGER PRIMARY KEY, task_id TEXT NOT NULL, test_index INTEGER NOT NULL, stage TEXT NOT NULL, view TEXT NOT NULL,
     method TEXT NOT NULL, adapter TEXT NOT NULL, grid TEXT, logprob REAL NOT NULL, num_tokens INTEGER NOT NULL,
-    program TEXT NOT NULL, demo_score REAL);
+    program TEXT NOT NULL, demo_score REAL, view_scores TEXT NOT NULL DEFAULT '[]');
 CREATE INDEX IF NOT EXISTS candidates_of_task ON candidates (task_id, test_index);
 CREATE TABLE IF NOT EXISTS programs (
     id INTEGER PRIMARY KEY, task_id TEXT NOT NULL, stage TEXT NOT NULL, message TEXT NOT NULL);
@@ -112,7 +112,7 @@ class Journal:
         statements += [
             (
                 "INSERT INTO candidates (task_id, test_index, stage, view, method, adapter, grid, logprob, num_tokens,"
-                " program, demo_score) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " program, demo_score, view_scores) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     c.task_id,
                     c.test_index,
@@ -125,6 +125,7 @@ class Journal:
                     c.num_tokens,
                     c.program,
                     c.demo_score,
+                    json.dumps(c.view_scores),
                 ),
             )
             for c in found
@@ -158,11 +159,13 @@ class Journal:
         where, values = ("WHERE task_id = ?", (task_id,)) if task_id is not None else ("", ())
         found: dict[str, list[Candidate]] = {}
         for stage, *values_of in self._db.execute(
-            "SELECT stage, task_id, test_index, grid, logprob, num_tokens, view, method, adapter, program, demo_score"
+            "SELECT stage, task_id, test_index, grid, logprob, num_tokens, view, method, adapter, program, demo_score,"
+            " view_scores"
             f" FROM candidates {where} ORDER BY id",
             values,
         ):
             values_of[2] = None if values_of[2] is None else freeze(np.array(json.loads(values_of[2]), dtype=np.int8))
+            values_of[-1] = tuple(json.loads(values_of[-1]))
             found.setdefault(stage, []).append(Candidate(*values_of))
         return found
 

@@ -36,15 +36,18 @@ from appliance.solve.messages import (
     Probed,
     Ready,
     Sampled,
+    Scored,
     Searched,
     TaskMessage,
     Trained,
 )
 
 GRACE_S = 10.0
-"""A worker that is this late after its job's deadline hangs and is killed."""
+"""A worker that is this late after its job's deadline, and what its last step may take, hangs and is killed."""
 START_LIMIT_S = 300.0
 """A worker that is not ready after this long is not going to be."""
+PROBE_GRACE = 20
+"""A probe may be late by so many times its longest step or batch."""
 POLL_S = 1.0
 """A signal is noticed after so many seconds at most."""
 MAX_STARTS = 3
@@ -208,7 +211,7 @@ class Orchestrator:
         """Until something arrives or something is due, but not so long that a signal would be noticed late."""
         now_s = self._clock.now()
         due = [self._schedule.end_s, now_s + self._poll_s]
-        due += [s.running.job.deadline_s + GRACE_S for s in self._slots.values() if s.running]
+        due += [self._limit_s(s.running) for s in self._slots.values() if s.running]
         arrival = self._pool.next_arrival(max(0.0, min(due) - now_s))
         while arrival is not None:
             self._handle(*arrival)
@@ -233,6 +236,9 @@ class Orchestrator:
                     slot.running.candidates += [c.candidate() for c in event.candidates]
                     slot.running.candidates += [c for p in event.programs for c in p.candidates()]
                     slot.running.programs += event.programs
+            case Scored():
+                if slot.running:
+                    slot.running.candidates = event.on(slot.running.candidates)
             case Searched():
                 if slot.running:
                     slot.running.searched[event.task_id] = event
@@ -338,11 +344,17 @@ class Orchestrator:
             if running and running.found(task):
                 self._note(running, "partial", task.task_id)
 
+    def _limit_s(self, running: Running) -> float:
+        """A worker that has not reported back by then hangs. It looks at the clock between steps and batches, which on a busy
+        machine take their time; a probe is the first work of all and may be slower still."""
+        slow_s = self._schedule.longest_wait_s(running.assignment)
+        return running.job.deadline_s + GRACE_S + (PROBE_GRACE if running.assignment.stage == "probe" else 2) * slow_s
+
     def _reap_late(self) -> None:
         """Kill and restart workers that are past their job's deadline, or that never became ready."""
         now_s = self._clock.now()
         for worker, slot in self._slots.items():
-            if slot.running and now_s >= slot.running.job.deadline_s + GRACE_S:
+            if slot.running and now_s >= self._limit_s(slot.running):
                 self._pool.kill(worker)
                 late_s = now_s - slot.running.job.deadline_s
                 message = f"worker {worker} hung {late_s:.0f} s past its deadline, killed"

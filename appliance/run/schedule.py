@@ -113,6 +113,12 @@ class Schedule:
     def set_certainty(self, task_id: str, certainty: Certainty) -> None:
         self.states[task_id].certainty = certainty
 
+    def longest_wait_s(self, assignment: Assignment) -> float:
+        """Seconds that its worker may work without looking at the clock: a training step, or a batch of one view."""
+        ids = [t.task_id for t in assignment.tasks]
+        stage = "quick" if assignment.stage == "quick" else "deep"
+        return max(self.forecast.sample_s(stage, ids, 1) or 0.0, *(self.forecast.step_s(t) or 0.0 for t in ids))
+
     def set_adapter(self, task_id: str, sha: str) -> None:
         self.states[task_id].adapter_sha = sha
 

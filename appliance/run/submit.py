@@ -52,7 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     chosen.add_argument("--limit", type=int, metavar="N", help="only the first N tasks")
     tasks.add_argument("--shard", metavar="I/N", help="only every N-th task, beginning with the I-th (1 to N)")
     model = parser.add_argument_group("with what")
-    model.add_argument("--model", metavar="DIR|arc-mini", help="model folder (default: the arc-mini that ships inside)")
+    model.add_argument(
+        "--model",
+        action="append",
+        metavar="DIR|arc-mini",
+        help="model folder (default: the arc-mini that ships inside); several, by repeating or commas, let the plan pick",
+    )
     model.add_argument("--adapter", metavar="DIR", help="LoRA adapter to start from")
     model.add_argument("--strategy", choices=["transduction", "induction", "both"], help="grids, programs, or both")
     model.add_argument("--engine", choices=["auto", "vllm", "transformers"], help="what samples")
@@ -92,7 +97,7 @@ def layers_of(args: argparse.Namespace) -> list[Layer]:
     layers.append(assignments_layer(args.set))
     flags = {
         "strategy": args.strategy,
-        "model.path": args.model,
+        "model.path": ",".join(args.model) if args.model else None,
         "model.adapter": args.adapter,
         "model.engine": args.engine,
         "model.trainer": args.trainer,
@@ -121,20 +126,20 @@ def run(args: argparse.Namespace) -> int:
         if not folder.submission.exists():
             write_submission(folder.submission, build(tasks, {}))
         check_engine_installed()
-        directory = model_dir(asked.model.path)
-        card = read_card(directory)
-        _check_strategy(asked, card)
+        offered = _offered(asked, journal)
         _check_start(asked)
         if asked.writes_programs:
             open_sandbox(asked, workers=1).close()  # a machine without one is told so now, not in an hour
         machine = find_machine()
         if args.profile:
             _check_hardware(machine, args.profile)
-        sizing, planned = size_run(machine, directory, tasks, budget_s=deadline_s - start_s)
-        settings = resolve([Layer("plan", planned), *layers])
-        plan = plan_run(machine, settings, sizing, model_dir=directory, run_dir=folder.run)
+        sizing, planned = size_run(machine, offered, tasks, asked, budget_s=deadline_s - start_s)
+        chosen = sizing.model.value
+        settings = resolve([Layer("plan", planned), *layers, Layer("plan", {"model.path": chosen})])
+        plan = plan_run(machine, settings, sizing, model_dir=offered[chosen], run_dir=folder.run)
         prospect = Prospect.of(sizing.costs, tasks, settings, room_gib=sizing.room_gib)
         journal.put_fact("identity", identity)
+        journal.put_fact("model", chosen)
         journal.put_fact("tasks", args.tasks)
         journal.put_tasks(tasks)
         _ensure_valid(folder, tasks, is_fresh=args.fresh)
@@ -303,12 +308,25 @@ def _check_hardware(machine: Machine, profile: str) -> None:
         )
 
 
-def _check_strategy(settings: Settings, card: FolderCard) -> None:
+def _offered(settings: Settings, journal: Journal) -> dict[str, Path]:
+    """The models that the plan may choose from, by name; on resume the one that the run began with.
+
+    Raises InputError for a folder that is no model, UsageError for a model that cannot do what is asked.
+    """
+    names = [name.strip() for name in settings.model.path.split(",") if name.strip()]
+    begun = journal.fact("model")
+    offered = {name: model_dir(name) for name in names if begun in (None, name)}
+    for name, directory in offered.items():
+        _check_strategy(settings, name, read_card(directory))
+    return offered
+
+
+def _check_strategy(settings: Settings, name: str, card: FolderCard) -> None:
     wanted = {"transduction", "induction"} if settings.strategy == "both" else {settings.strategy}
     missing = wanted - set(card.strategies)
     if missing:
         raise UsageError(
-            f"the model {settings.model.path} cannot do {', '.join(sorted(missing))}",
+            f"the model {name} cannot do {', '.join(sorted(missing))}",
             expected="one of " + ", ".join(card.strategies),
             remedy="pass --strategy, or a model whose appliance.json names that strategy",
         )
