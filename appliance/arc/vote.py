@@ -30,6 +30,7 @@ class Candidate:
     logprob: summed over the `num_tokens` generated tokens. view: name of the view, see view.py.
     method: "transduction" or "induction". adapter: name of the adapter, empty for the base model.
     program: its text for induction. demo_score: fraction of demonstrations that the program gets exactly right.
+    view_scores: log-probability of this grid's text under each of some views, where answers were scored against each other.
     """
 
     task_id: str
@@ -42,6 +43,7 @@ class Candidate:
     adapter: str = ""
     program: str = ""
     demo_score: float | None = None
+    view_scores: tuple[float, ...] = ()
 
     def key(self) -> tuple[object, ...]:
         """All fields, with the grid as its key: equal exactly when the candidates are equal."""
@@ -80,6 +82,11 @@ class Tally:
         logs = [v.logprob for v in self.voters if not math.isnan(v.logprob)]
         top = max(logs, default=-math.inf)
         return top + math.log(math.fsum(math.exp(x - top) for x in logs)) if math.isfinite(top) else top
+
+    def mean_view_score(self) -> float:
+        """Log of the geometric mean over views of the grid's probability; -inf where it was not scored."""
+        scores = [math.fsum(v.view_scores) / len(v.view_scores) for v in self.voters if v.view_scores]
+        return _mean(scores) if scores else -math.inf
 
     def mean_program_chars(self) -> float:
         return _mean(float(len(v.program)) for v in self.voters)
@@ -120,6 +127,11 @@ def by_probability(candidates: Sequence[Candidate]) -> list[Tally]:
     return _ranked(candidates, lambda t: (t.log_probability(),))
 
 
+def by_views(candidates: Sequence[Candidate]) -> list[Tally]:
+    """The product over views of the probability that the model gives the whole grid (a product of experts), then votes."""
+    return _ranked(candidates, lambda t: (t.mean_view_score(), t.votes, t.mean_logprob()))
+
+
 def by_demonstrations(candidates: Sequence[Candidate]) -> list[Tally]:
     """Programs by the fraction of demonstrations they get right; inside a level votes, then shorter programs.
 
@@ -148,6 +160,7 @@ SELECTORS: Mapping[str, Selector] = {
     "votes-only": by_votes,
     "logprob-only": by_logprob,
     "sum-probability": by_probability,
+    "product-of-views": by_views,
     "demonstrations": by_demonstrations,
     "programs-first": programs_first,
 }

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from appliance.engine.base import EngineSpec, Served, Server, Trainer
+from appliance.engine.base import EngineSpec, Scorer, Served, Server, Trainer
 from appliance.engine.tokens import Codec
 
 
@@ -24,6 +25,22 @@ def make_trainer(name: str, spec: EngineSpec, codec: Codec) -> Trainer:
 def make_server(name: str, spec: EngineSpec, codec: Codec, trainer: Trainer) -> Server:
     """What samples; the trainer's model must be as it was loaded. Raises EngineError when the engine does not start."""
     return SERVERS[name](spec, codec, trainer)
+
+
+def import_first(name: str, spec: EngineSpec) -> None:
+    """Import what must come before transformers, so that this trainer can change it."""
+    if name == "unsloth":
+        from appliance.engine.unsloth_trainer import import_unsloth
+
+        import_unsloth(spec.scratch_dir, device=spec.device)
+
+
+def make_scorer(name: str, model: Any, *, pad_id: int, batch_tokens: int) -> Scorer:
+    """What scores answers on the model of the trainer of that name."""
+    from appliance.engine.score import PackedScorer, PrefixScorer
+
+    scorer = PackedScorer if name == "unsloth" else PrefixScorer
+    return scorer(model, pad_id=pad_id, batch_tokens=batch_tokens)
 
 
 def _peft(spec: EngineSpec, codec: Codec) -> Trainer:

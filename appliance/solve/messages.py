@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from appliance.arc.grid import freeze, to_lists
+from appliance.arc.grid import freeze, grid_key, to_lists
 from appliance.arc.task import Pair, Task
 from appliance.arc.vote import Candidate
 from appliance.config import Settings
@@ -28,6 +29,7 @@ class Setup(_Message):
     num_threads: int
     trainer: str = "peft"
     engine: str = "transformers"
+    quantization: str = "none"
 
 
 class TaskMessage(_Message):
@@ -200,6 +202,27 @@ class Sampled(_Message):
     programs: list[ProgramMessage] = []
 
 
+class Scored(_Message):
+    """How likely the adapted model holds an answer: log-probabilities of its text under views of the task."""
+
+    event: Literal["scored"] = "scored"
+    job_id: int
+    task_id: str
+    test_index: int
+    grid: list[list[int]]
+    logprobs: list[float]
+
+    def on(self, candidates: list[Candidate]) -> list[Candidate]:
+        """The candidates, those that say this answer with its scores."""
+        key = grid_key(_grid(self.grid))
+
+        def is_meant(c: Candidate) -> bool:
+            is_output = (c.task_id, c.test_index) == (self.task_id, self.test_index)
+            return is_output and c.grid is not None and grid_key(c.grid) == key
+
+        return [replace(c, view_scores=tuple(self.logprobs)) if is_meant(c) else c for c in candidates]
+
+
 class EpochMessage(_Message):
     """One round of learning and writing. num_picked: programs that it learnt from; reason: why it did not learn."""
 
@@ -242,7 +265,7 @@ class Failed(_Message):
     exit_code: int = 1
 
 
-Event = Ready | Probed | Trained | Sampled | Searched | Finished | Failed
+Event = Ready | Probed | Trained | Sampled | Scored | Searched | Finished | Failed
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 

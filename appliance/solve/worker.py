@@ -18,16 +18,18 @@ from pathlib import Path
 from typing import Literal
 
 from appliance.arc.encode import get_encoder
+from appliance.arc.grid import to_lists
 from appliance.arc.prompt import get_style
 from appliance.arc.task import Task
 from appliance.arc.view import View
+from appliance.arc.vote import Candidate
 from appliance.clock import Deadline, SystemClock
 from appliance.engine.base import EngineSpec, NotTuned, Outcome, TuneSettings
 from appliance.engine.folder import FolderCard, read_card
-from appliance.engine.model import weights_sha
+from appliance.engine.model import poisons_process, weights_sha
 from appliance.engine.packing import TokenSequence
 from appliance.engine.probe import probe_sampling, probe_training
-from appliance.engine.registry import make_server, make_trainer
+from appliance.engine.registry import import_first, make_scorer, make_server, make_trainer
 from appliance.engine.tokens import Codec
 from appliance.errors import ApplianceError, InputError, OutOfMemory
 from appliance.seeds import generator, seed_of
@@ -41,13 +43,18 @@ from appliance.solve.messages import (
     Probed,
     Ready,
     Sampled,
+    Scored,
     Setup,
     Trained,
 )
 from appliance.solve.programs import ProgramWork
+from appliance.solve.scoring import score_candidates
 from appliance.solve.transduce import Language, LessonPlan, Question, candidate, lessons, longest_lesson, questions
 
 Emit = Callable[[Event], None]
+
+SCORE_SHARE = 0.15
+"""Part of the time left after training that is kept for scores, where they are asked for."""
 
 
 class Worker:
@@ -63,8 +70,9 @@ class Worker:
         self._emit = emit
         model_dir = Path(setup.model_dir)
         card = read_card(model_dir)
-        codec = Codec.load(model_dir)
         spec = _spec(setup, card.max_positions)
+        import_first(setup.trainer, spec)
+        codec = Codec.load(model_dir)
         self._trainer = make_trainer(setup.trainer, spec, codec)
         self._server = make_server(setup.engine, spec, codec, self._trainer)
         self._language = Language(get_style(card.style), get_encoder(card.encoder), codec, card.max_positions)
@@ -254,20 +262,50 @@ class Worker:
         for question, num_samples in asked:
             open_questions[question.task.task_id] += num_samples
         unasked = {task_id for task_id, count in open_questions.items() if count == 0}
+        num_scored = sample.score_views if job.stage == "deep" else 0
+        sampling = self._sampling_deadline(deadline) if num_scored else deadline
+        answers = []
         with self._server.serve(
             self._trainer,
             adapter_dir=self._adapter_dir(tasks[0]) if adapter else None,
             batch_tokens=self._batch_tokens(job),
         ) as served:
-            for batch in served.sampler.sample(requests, deadline=deadline):
+            for batch in served.sampler.sample(requests, deadline=sampling):
                 messages = []
                 for completion in batch:
                     question = asked[completion.request_index][0]
                     open_questions[question.task.task_id] -= 1
                     found = candidate(question, completion, self._language, adapter=adapter)
                     messages.append(CandidateMessage.of(found))
+                    answers.append(found)
                 self._emit(Sampled(job_id=job.job_id, candidates=messages))
+        if num_scored:
+            self._score(tasks, answers, views[:num_scored], job, deadline)
         return [t for t, left in open_questions.items() if left == 0 and t not in unasked]
+
+    def _sampling_deadline(self, deadline: Deadline) -> Deadline:
+        """Some time is kept for the scores."""
+        now_s = self._clock.now()
+        return Deadline(now_s + (1 - SCORE_SHARE) * (deadline.at_s - now_s), self._clock)
+
+    def _score(
+        self, tasks: list[Task], answers: list[Candidate], views: list[View], job: Job, deadline: Deadline
+    ) -> None:
+        """Weigh the distinct answers against each other with the trainer's model, which still wears the task's adapter."""
+        with self._trainer.merged() as model:
+            scorer = make_scorer(
+                self._setup.trainer, model, pad_id=self._language.codec.pad_id, batch_tokens=self._batch_tokens(job)
+            )
+            for found in score_candidates(tasks, answers, views, self._language, scorer, deadline=deadline):
+                self._emit(
+                    Scored(
+                        job_id=job.job_id,
+                        task_id=found.task_id,
+                        test_index=found.test_index,
+                        grid=to_lists(found.grid),
+                        logprobs=list(found.logprobs),
+                    )
+                )
 
 
 def _spec(setup: Setup, max_positions: int) -> EngineSpec:
@@ -277,6 +315,7 @@ def _spec(setup: Setup, max_positions: int) -> EngineSpec:
         device=setup.device,
         dtype=setup.dtype,
         autocast_dtype=setup.autocast_dtype,
+        quantization=setup.quantization,
         shipped_adapter=setup.settings.model.adapter,
         max_seq_tokens=max_positions,
         batch_tokens=setup.settings.sample.batch_tokens,
@@ -333,6 +372,8 @@ def main() -> None:
         try:
             worker.do(job)
         except (ApplianceError, RuntimeError, ValueError, MemoryError) as fault:
+            if poisons_process(fault):
+                raise  # every later call would fail as well: another process is started, the task tried once more
             traceback.print_exc()
             emit(_failed(job.job_id, fault))
 
