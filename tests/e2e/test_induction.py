@@ -1,0 +1,239 @@
+"""Search and learn with the real trainer, the real tokenizer and the real sandbox; what is written is given by a script where
+a test says so, because a tiny random model writes no programs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.arc.encode import get_encoder
+from appliance.arc.grid import as_grid
+from appliance.arc.prompt import get_style
+from appliance.arc.task import Pair, Task
+from appliance.arc.view import IDENTITY
+from appliance.clock import Deadline, SystemClock
+from appliance.config import ProgramSettings
+from appliance.engine.base import Completion, EngineSpec, NotTuned, Request, Served, Tuned, TuneSettings
+from appliance.engine.tokens import Codec
+from appliance.program.relabel import Relabelled, relabel
+from appliance.program.sandbox import Sandbox
+from appliance.program.trial import run_drafts
+from appliance.run.journal import Journal
+from appliance.seeds import generator
+from appliance.solve.induce import draft_of, program_lessons, program_questions
+from appliance.solve.search import Epoch, Searcher
+from appliance.solve.transduce import Language
+
+pytestmark = pytest.mark.engine
+pytest.importorskip("torch")
+
+GRIDS = [as_grid([[1, 2, 0], [0, 3, 0]]), as_grid([[4, 0], [0, 5]]), as_grid([[0, 6, 6]])]
+TASK = Task("flip", tuple(Pair(g, as_grid(g[:, ::-1].tolist())) for g in GRIDS[:2]), (GRIDS[2],))
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(workers=1) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def programs(language: Language) -> Language:
+    return replace(language, style=get_style("dsl-program-v1"))
+
+
+class Script:
+    """A server whose sampler writes the next texts of a list, whatever the model thinks of them."""
+
+    def __init__(self, codec: Codec, texts: Sequence[str]) -> None:
+        self._codec, self._texts = codec, iter(texts)
+        self.prompts: list[str] = []
+
+    @contextmanager
+    def serve(self, trainer: Any, *, adapter_dir: Path | None, batch_tokens: int) -> Iterator[Served]:
+        yield Served(self, "script")
+
+    def sample(self, requests: Sequence[Request], *, deadline: Deadline) -> Iterator[list[Completion]]:
+        for index, request in enumerate(requests):
+            self.prompts.append(self._codec.text(request.prompt_ids))
+            written = []
+            for text in (next(self._texts, "") for _ in range(request.num_samples)):
+                ids = ids_of(self._codec, text)
+                written.append(Completion(index, ids, -float(len(ids)), len(ids) + 1, is_complete=True))
+            yield written
+
+
+def ids_of(codec: Codec, text: str) -> tuple[int, ...]:
+    return tuple(codec._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def search(
+    texts: Sequence[str], programs: Language, tiny_model: Path, sandbox: Sandbox, tmp_path: Path, **values: object
+) -> tuple[list[Epoch], Script]:
+    from appliance.engine.registry import make_trainer
+
+    script = Script(programs.codec, texts)
+    spec = EngineSpec(model_dir=tiny_model, scratch_dir=tmp_path)
+    searcher = Searcher(
+        programs,
+        ProgramSettings(**{"samples_per_epoch": 4, "samples_per_view": 4, "epochs": 5} | values),  # type: ignore[arg-type]
+        trainer=make_trainer("peft", spec, programs.codec),
+        server=script,
+        sandbox=sandbox,
+        max_new_tokens=64,
+    )
+    clock = SystemClock()
+    epochs = searcher.search(
+        TASK,
+        [],
+        lambda row_tokens: TuneSettings(rank=4, alpha=4, max_steps=6, row_tokens=row_tokens, learning_rate=0.01),
+        max_lesson_tokens=512,
+        adapter_dir=tmp_path / "adapter",
+        batch_tokens=4096,
+        deadline=Deadline(clock.now() + 120, clock),
+        seed=1,
+    )
+    return list(epochs), script
+
+
+def test_it_learns_from_what_programs_do_and_stops_when_two_agree(
+    programs: Language, tiny_model: Path, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    texts = ["return rot90(grid)\n", "return nonsense\n", "return transpose(grid)\n", "return grid\n"]
+    texts += ["return flip_h(grid)\n", "return rot180(flip_v(grid))\n", "return grid\n", "return flip_h(grid)\n"]
+    epochs, script = search(texts, programs, tiny_model, sandbox, tmp_path)
+    assert len(epochs) == 2 and len(script.prompts) == 2  # of five: the second agreed
+    assert isinstance(epochs[0].outcome, NotTuned) and epochs[0].num_picked == 0
+    assert [t.outcome for t in epochs[0].trials].count("ok") == 3
+    assert isinstance(epochs[1].outcome, Tuned) and epochs[1].num_picked == 3
+    assert epochs[1].outcome.loss_after < epochs[1].outcome.loss_before
+    assert (tmp_path / "adapter").is_dir()
+    assert sum(t.fits for t in epochs[1].trials) == 3
+    assert {t.draft.adapter for t in epochs[1].trials} == {epochs[1].outcome.adapter_sha}
+
+
+def test_without_learning_it_only_samples(
+    programs: Language, tiny_model: Path, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    epochs, _ = search(["return grid\n"] * 12, programs, tiny_model, sandbox, tmp_path, learn=False, epochs=3)
+    assert [type(e.outcome) for e in epochs] == [NotTuned] * 3
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_the_prompt_of_a_lesson_is_the_prompt_that_is_asked(programs: Language) -> None:
+    solved = Relabelled(TASK, "return flip_h(grid)", 1.0)
+    lesson = next(program_lessons([solved], programs, generator("x"), max_tokens=500))
+    ((_, request),) = program_questions(
+        TASK, [IDENTITY], programs, ProgramSettings(), num_samples=1, max_new_tokens=32, seed=0
+    )
+    prompts = {request.prompt_ids, programs.prompt_ids(TASK.with_train(TASK.train[::-1]), 0)}
+    assert tuple(lesson.ids[: len(request.prompt_ids)].tolist()) in prompts
+    assert programs.codec.text(tuple(lesson.ids[lesson.is_target])) == "return flip_h(grid)\n"
+    assert lesson.ids[-1] == programs.codec.eos_id
+
+
+BARC_TEXT = """
+from common import *
+
+from typing import *
+
+# concepts:
+# reflection, random looking pixels
+
+# description:
+# Mirror every object in the grid.
+
+def transform(input_grid):
+    output_grid = np.zeros_like(input_grid)
+    for obj in find_connected_components(input_grid, connectivity=8, monochromatic=False):
+        x, y, w, h = bounding_box(obj)
+        blit_object(output_grid, obj[:, ::-1])
+    return output_grid
+"""
+
+
+def chat_codec() -> Codec:
+    """Bytes as tokens under the chat markup of Llama 3, in the small."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    marks = ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|finetune_right_pad_id|>"]
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(letters)}, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    core.add_special_tokens(marks)
+    template = (
+        "<|begin_of_text|>{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n"
+        "{{ m['content'] }}<|eot_id|>{% endfor %}"
+        "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+    )
+    return Codec(
+        PreTrainedTokenizerFast(
+            tokenizer_object=core, eos_token="<|eot_id|>", pad_token="<|finetune_right_pad_id|>", chat_template=template
+        )
+    )
+
+
+def test_the_text_of_a_barc_model_is_read_run_and_taught_back(sandbox: Sandbox) -> None:
+    language = Language(get_style("barc-induction"), get_encoder("colour-words"), chat_codec(), 100_000)
+    ((question, request),) = program_questions(
+        TASK, [IDENTITY], language, ProgramSettings(), num_samples=1, max_new_tokens=1024, seed=0
+    )
+    assert language.codec.text(request.prompt_ids).rstrip().endswith("describing how to solve the problem:")
+    text = f"```python{BARC_TEXT}```\nThis mirrors the grid."
+    completion = Completion(0, ids_of(language.codec, text), -3.0, 9, is_complete=True)
+    clock = SystemClock()
+    draft = draft_of(question, completion, language, adapter="")
+    (trial,) = run_drafts([draft], sandbox, deadline=Deadline(clock.now() + 60, clock))
+    assert trial.fits, trial
+    lesson = next(program_lessons([relabel(trial)], language, generator("x"), max_tokens=50_000))
+    taught = language.codec.text(tuple(lesson.ids[lesson.is_target]))
+    assert taught.endswith("```") and BARC_TEXT.strip() in taught
+    cut = draft_of(question, replace(completion, is_complete=False), language, adapter="")
+    assert cut.source == ""
+
+
+@pytest.mark.parametrize("strategy", ["induction", "both"])
+def test_a_run_searches_programs_and_leaves_a_whole_submission(
+    strategy: str, tiny_model: Path, challenges: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    for path in tiny_model.iterdir():
+        (model / path.name).write_bytes(path.read_bytes())
+    card = {
+        "style": "grid-tokens-v1",
+        "encoder": "grid-tokens",
+        "program_style": "dsl-program-v1",
+        "program_tokens": 24,
+    }
+    (model / "appliance.json").write_text(json.dumps(card | {"strategies": ["transduction", "induction"]}))
+    few = ["program.epochs=1", "program.samples_per_epoch=4", "program.quick_samples=2", "run.rounds=1"]
+    few += ["train.max_steps=4", "sample.views=2", "train.rank=4"]
+    command = ["submit", "--tasks", str(challenges), "--limit", "2", "--model", str(model), "--strategy", strategy]
+    command += ["--budget", "5m", "--out", str(tmp_path / "out"), "--display", "plain"]
+    done = run([*command, *(part for setting in few for part in ("--set", setting))])
+    assert done.returncode in (0, 5), done.stderr  # 5: no program of a random model gives a grid
+    assert "programs: 0 tasks fit all demonstrations" in done.stdout
+    assert len(json.loads((tmp_path / "out" / "submission.json").read_text())) == 2
+    journal = Journal(tmp_path / "out" / "run" / "journal.sqlite")
+    assert {r.stage for r in journal.stages()} >= {"quick", "search"}
+    assert {len(found) for found in journal.programs().values()} == {4, 8}
+    journal.close()
+    solutions = challenges.with_name("copy_solutions.json")
+    figures = run(["evaluate", str(tmp_path / "out"), "--solutions", str(solutions), "--json"])
+    assert set(json.loads(figures.stdout)["programs"]["deep"]) >= {"valid_code", "train_pass@n", "pass@n"}
+
+
+def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "appliance.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=400)

@@ -1,0 +1,129 @@
+"""Programs in a run: journal, votes, coverage, figures, shares of time."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from appliance.arc.grid import as_grid, to_lists
+from appliance.arc.task import Pair, Task, TaskSet
+from appliance.arc.vote import Candidate, margin
+from appliance.clock import VirtualClock
+from appliance.config import Layer, RunSettings, Settings, resolve
+from appliance.run.attempts import attempts_of
+from appliance.run.coverage import coverage_of
+from appliance.run.evaluate import program_figures
+from appliance.run.forecast import Forecast
+from appliance.run.journal import Journal
+from appliance.run.ledger import Ledger
+from appliance.run.progress import Assignment, TaskState
+from appliance.run.schedule import Schedule
+from appliance.run.shares import Shares
+from appliance.solve.messages import EpochMessage, ProgramMessage, Searched
+
+ONE, TWO, THREE, FOUR = (as_grid([[n]]) for n in (1, 2, 3, 4))
+TASK = Task("t", (Pair(ONE, TWO), Pair(TWO, THREE)), (THREE,))
+
+
+def program(answer: str, score: float, grid: object = FOUR, outcome: str = "ok") -> ProgramMessage:
+    return ProgramMessage(
+        task_id="t",
+        view="f0r0-0123456789",
+        adapter="",
+        answer=answer,
+        source=answer,
+        outcome=outcome,
+        error=None,
+        demo_score=score,
+        similarity=score,
+        outputs=f"{answer}",
+        test=[None if grid is None else to_lists(grid)],  # type: ignore[arg-type]
+        logprob=-1.0,
+        num_tokens=2,
+    )
+
+
+def grid_candidate(grid: object) -> Candidate:
+    return Candidate("t", 0, grid, -1.0, 2)  # type: ignore[arg-type]
+
+
+def settings(**values: object) -> Settings:
+    return resolve([Layer("test", {"run.budget_s": 100} | values)])
+
+
+def test_the_journal_gives_back_what_was_written(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    journal.put_tasks([TASK])
+    ledger = Ledger(
+        TaskSet("x", (TASK,)), journal, selector="programs-first", clock=VirtualClock(), write=lambda _: None
+    )
+    assignment = Assignment("deep", (TASK,), 1, 10.0, 10.0)
+    found = [
+        program("right", 1.0),
+        program("half", 0.5, TWO),
+        program("bad", 0.0, None, "error"),
+        program("right", 1.0),
+    ]
+    searched = Searched(
+        job_id=1,
+        task_id="t",
+        seconds=3.0,
+        is_agreed=True,
+        epochs=[EpochMessage(num_picked=2, num_programs=4, num_fit=2, reason="no valid program yet")],
+    )
+    candidates = [grid_candidate(ONE), *(c for p in found for c in p.candidates())]
+    ledger.put(assignment, TASK, "done", candidates=candidates, programs=found, searched=searched)
+    assert journal.programs("t") == {"deep": found}
+    assert [k.answer for k in ledger.known_programs("t", 5)] == ["right", "half"]
+    assert [k.answer for k in ledger.known_programs("t", 1)] == ["right"]
+    (row,) = [r for r in journal.stages() if r.stage == "search"]
+    assert row.detail["is_agreed"] and row.detail["epochs"][0]["num_fit"] == 2
+    coverage = coverage_of(journal)
+    assert (coverage.programs_written, coverage.programs_valid, coverage.programs_fit) == (4, 3, 1)
+    assert "programs: 1 tasks fit all demonstrations (3 of 4 programs gave grids)" in coverage.lines()
+    assert coverage.shortfalls(RunSettings(min_trained_share=1.0), train_enabled=True) == []
+    ledger.put(assignment, TASK, "done", candidates=candidates[:1], programs=found[:1])
+    assert journal.programs("t") == {"deep": found[:1]}
+    journal.close()
+
+
+def test_programs_that_fit_go_before_every_stage_and_the_others_after_all() -> None:
+    quick = [grid_candidate(ONE), *program("p", 1.0, FOUR).candidates()]
+    deep = [*program("q", 0.5, TWO).candidates(), grid_candidate(THREE)]
+    voted = attempts_of({"quick": quick, "deep": deep}, "programs-first", num_attempts=4)
+    assert [int(g[0, 0]) for g in voted["t", 0]] == [4, 3, 1, 2]
+    assert [int(g[0, 0]) for g in attempts_of({"deep": deep}, "programs-first")["t", 0]] == [3, 2]
+
+
+def test_wrong_programs_are_no_doubt_about_the_grids() -> None:
+    grids = [grid_candidate(ONE)] * 4
+    wrong = [c for n in range(9) for c in program(str(n), 0.0, FOUR).candidates()]
+    assert margin([*grids, *wrong]) == margin(grids)
+
+
+def test_the_figures_of_programs_are_those_of_the_prior_work() -> None:
+    found = [program("right", 1.0), program("half", 0.5, TWO), program("", 0.0, None, "no_code")]
+    figures = program_figures(found, {"t": (FOUR,)})
+    assert figures["valid_code"] == figures["valid_outputs"] == figures["unique_outputs"] == pytest.approx(2 / 3)
+    assert figures["train_correct_grids"] == pytest.approx(0.5) and figures["train_pass_rate"] == pytest.approx(1 / 3)
+    assert figures["pass_rate"] == pytest.approx(1 / 3) and figures["pass@n"] == 1.0
+    assert figures["test_pixel_similarity"] == pytest.approx(1 / 3)
+
+
+def test_a_share_is_split_between_programs_and_grids() -> None:
+    task_set = TaskSet("x", (TASK,))
+    both = settings(strategy="both", **{"program.share": 0.4})
+    assignment = Schedule(task_set, both, end_s=101.5, num_workers=1)
+    assignment.mark_done("t", "quick")
+    job = assignment.next(0.0)
+    assert job is not None and job.stage == "deep"
+    assert job.program_s == pytest.approx(40.0) and 0 < job.train_s <= 60.0 * both.train.max_share
+    for strategy, share in (("transduction", 0.0), ("both", 0.4), ("induction", 1.0)):
+        chosen = settings(strategy=strategy)
+        shares = Shares(chosen, Forecast([TASK], chosen))
+        assert shares.program_share == share
+        assert shares.least_s(TaskState(TASK)) > 0
+        assert shares.train_s(TaskState(TASK), 10.0, None) == (0.0 if strategy == "induction" else 6.5)
+        assert shares.ample_s(TaskState(TASK)) == math.inf
