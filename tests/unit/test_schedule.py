@@ -249,3 +249,51 @@ def test_log_probabilities_that_are_no_numbers_do_not_break_the_order() -> None:
     rng = generator("order")
     found = [Candidate(task.task_id, 0, grid(rng, n), math.nan, 10) for n in (2, 3)]
     assert certainty_of(task, found) == Certainty(0.0, 0.0)
+
+
+def test_every_second_round_asks_the_saved_adapter_and_trains_nothing() -> None:
+    task_set = tasks(1, most_side=1)
+    schedule = schedule_of(task_set, end_s=1000, planned=costs(task_set, step_s=0.05, view_s=0.2))
+    past_quick(schedule)
+    kinds = []
+    for number in range(4):
+        job = take(schedule, 10.0 * number)
+        schedule.finished(job, [task_set.ids()[0]], seconds=10.0)
+        schedule.set_adapter(task_set.ids()[0], f"sha-{number}")
+        schedule.set_certainty(task_set.ids()[0], Certainty(0.1, 0.0))
+        kinds.append((job.train_s > 0, job.adapter_sha))
+    assert kinds == [(True, ""), (False, "sha-0"), (True, ""), (False, "sha-2")]
+
+
+def test_where_training_does_not_fit_any_more_the_plain_model_is_asked() -> None:
+    task_set = tasks(3, most_side=1)
+    schedule = schedule_of(task_set, end_s=20 + DRAIN_S, planned=costs(task_set, step_s=10.0, view_s=0.1))
+    past_quick(schedule)
+    job = take(schedule)
+    assert (job.stage, job.train_s, job.is_late) == ("deep", 0.0, True)
+    assert job.num_views >= 8
+
+
+def test_without_time_to_train_an_adapter_that_there_is_answers() -> None:
+    task_set = tasks(1, most_side=1)
+    only = task_set.ids()[0]
+    schedule = schedule_of(task_set, end_s=20 + DRAIN_S, planned=costs(task_set, step_s=10.0, view_s=0.1))
+    past_quick(schedule)
+    schedule.mark_done(only, "deep", seconds=400.0)
+    schedule.mark_done(only, "deep", number=2)
+    schedule.set_adapter(only, "sha")
+    schedule.set_certainty(only, Certainty(0.1, 0.0))
+    job = take(schedule)
+    assert (job.round, job.train_s, job.adapter_sha) == (3, 0.0, "sha")
+
+
+def test_a_task_begins_on_the_rung_that_fits_and_keeps_it_once_it_fell() -> None:
+    task_set = tasks(2, most_side=1)
+    schedule = schedule_of(task_set, end_s=1000)
+    past_quick(schedule)
+    schedule.begin_on(dict.fromkeys(task_set.ids(), 1))
+    job = take(schedule)
+    assert job.rung == 1
+    schedule.out_of_memory(job)
+    schedule.begin_on(dict.fromkeys(task_set.ids(), 0))
+    assert sorted(s.deep.rung for s in schedule.states.values()) == [0, 2]

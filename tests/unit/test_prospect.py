@@ -1,0 +1,143 @@
+"""What the plan expects of tasks, where on the memory ladder they begin, and what a probe changes about both."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from appliance.arc.task import TaskSet
+from appliance.clock import VirtualClock
+from appliance.machine.card import load_card
+from appliance.machine.costs import Probe
+from appliance.machine.gpu import GIB
+from appliance.machine.host import Host
+from appliance.machine.lengths import lengths_of
+from appliance.machine.machine import Machine, find_machine
+from appliance.machine.request import SizingRequest
+from appliance.machine.sizing import size
+from appliance.run.fake import FakePool, Rig
+from appliance.run.journal import Journal
+from appliance.run.orchestrator import Orchestrator
+from appliance.run.prospect import PROBE_SHARE, ROOM, Prospect
+from appliance.solve.ladder import LAST_RUNG
+from appliance.solve.messages import Event, Failed, Job, Probed
+from tests.run_world import settings, tasks
+
+HOST = Host("CPU", 2, "affinity", 32 * GIB, "physical", 30 * GIB, ("avx2",))
+
+
+def prospect_of(task_set: TaskSet, *, room_gib: float = 8.0, **values: object) -> Prospect:
+    card = load_card("arc-mini")
+    machine: Machine = replace(find_machine({}), gpus=(), host=HOST)
+    sizing = size(machine, [card], SizingRequest(lengths_of(task_set, card), 600.0, engines=("transformers",)))
+    return Prospect.of(sizing.costs, task_set, settings(600.0, **values), room_gib=room_gib)
+
+
+def test_a_smaller_room_begins_further_down_the_ladder_and_the_longest_tasks_first() -> None:
+    task_set = tasks(20, most_side=30)
+    rungs = [prospect_of(task_set, room_gib=room).first_rungs() for room in (8.0, 1.0, 0.75, 0.6, 0.3)]
+    assert set(rungs[0].values()) == {0}
+    assert set(rungs[-1].values()) == {LAST_RUNG}
+    assert len(set(rungs[2].values()) | set(rungs[3].values())) > 1
+    for more, less in itertools.pairwise(rungs):
+        assert all(more[t] <= less[t] for t in more)
+
+
+def test_a_first_rung_fits_and_the_one_above_does_not() -> None:
+    prospect = prospect_of(tasks(20, most_side=30), room_gib=0.75)
+    for length in prospect.lengths.values():
+        rung = prospect.first_rung(length)
+        assert rung == LAST_RUNG or prospect.memory_gib(length, rung) <= ROOM * 0.75
+        assert all(prospect.memory_gib(length, r) > ROOM * 0.75 for r in range(rung))
+
+
+def test_the_longest_task_is_probed_that_takes_a_small_part_of_the_time() -> None:
+    prospect = prospect_of(tasks(20, most_side=30))
+    ample, scarce = prospect.to_probe(1e6), prospect.to_probe(100.0)
+    assert ample == max(prospect.lengths.values(), key=lambda t: t.lesson_tokens).task_id
+    assert scarce is not None
+    assert prospect.probe_s(scarce) <= PROBE_SHARE * 100
+    slow = replace(prospect, costs=prospect.costs.corrected_by(Probe(100, train_step_s=1e9, read_s=1e9)))
+    slower = replace(slow, lengths={k: v for k, v in slow.lengths.items() if v.lesson_tokens > 2000})
+    assert slower.to_probe(1.0) is None
+
+
+def test_a_probe_corrects_seconds_and_rungs() -> None:
+    prospect = prospect_of(tasks(20, most_side=30), room_gib=1.0)
+    longest = max(prospect.lengths.values(), key=lambda t: t.lesson_tokens)
+    tokens = longest.lesson_tokens
+    measured = Probe(tokens, train_step_s=3 * prospect.costs.step_s(tokens, rows=1), train_memory_gib=3.0)
+    after = prospect.corrected_by(measured)
+    assert after.step_s(longest) == pytest.approx(3 * prospect.step_s(longest))
+    assert after.memory_gib(longest, 0) == pytest.approx(3.0)
+    assert after.first_rung(longest) > prospect.first_rung(longest)
+    assert any("tasks begin at" in line for line in after.rung_lines())
+
+
+def test_a_probe_that_ran_out_of_memory_moves_its_task_down() -> None:
+    prospect = prospect_of(tasks(20, most_side=30), room_gib=8.0)
+    longest = max(prospect.lengths.values(), key=lambda t: t.lesson_tokens)
+    after = prospect.after_running_out(longest.task_id)
+    assert after.first_rung(longest) > prospect.first_rung(longest) == 0
+
+
+class _ProbingPool(FakePool):
+    """Answers the probe with a given event; all other work is imagined."""
+
+    answer: Event
+    probes: list[Job]
+
+    def submit(self, worker: int, job: Job) -> None:
+        if job.stage != "probe":
+            super().submit(worker, job)
+            return
+        self.probes = [*getattr(self, "probes", []), job]
+        self._put(worker, self._clock.now() + 1.0, self.answer.model_copy(update={"job_id": job.job_id}))
+
+
+def probed_run(answer: Event, *, room_gib: float = 8.0) -> tuple[_ProbingPool, Journal, list[str]]:
+    task_set = tasks(8, most_side=20)
+    prospect = prospect_of(task_set, room_gib=room_gib)
+    clock, chosen, told = VirtualClock(), prospect.settings, []
+    pool = _ProbingPool(Rig(prospect.task_costs(), chosen, load_s=2.0), clock, num_workers=2)
+    pool.answer = answer
+    journal = Journal(Path(":memory:"))
+    journal.put_tasks(task_set)
+    Orchestrator(
+        task_set,
+        chosen,
+        out=Path(),
+        journal=journal,
+        pool=pool,
+        num_workers=2,
+        clock=clock,
+        start_s=0.0,
+        deadline_s=600.0,
+        tell=told.append,
+        show=lambda report: None,
+        is_stopped=lambda: False,
+        prospect=prospect,
+        write=lambda attempts: None,
+    ).run()
+    return pool, journal, told
+
+
+def test_one_worker_probes_once_and_what_it_found_is_told_and_journaled() -> None:
+    answer = Probed(job_id=0, tokens=500, prompt_tokens=500, rows=2, train_step_s=1.0, train_memory_gib=2.0, read_s=0.5)
+    pool, journal, told = probed_run(answer)
+    assert len(pool.probes) == 1
+    assert journal.fact("probe")["correction"]["train_time"] > 1
+    assert any("a training step: 1 s measured" in line for line in told)
+    assert any("memory in training: 2 GiB measured" in line for line in told)
+    assert sum(r.stage == "deep" and r.status == "done" for r in journal.stages()) == 8
+
+
+def test_a_probe_that_found_no_room_moves_tasks_down_and_work_goes_on() -> None:
+    _, journal, told = probed_run(Failed(job_id=0, kind="memory", message="no room"))
+    assert any("the probe failed: no room" in line for line in told)
+    assert any("tasks begin at" in line for line in told)
+    rungs = [r.detail["rung"] for r in journal.stages() if r.stage == "deep"]
+    assert len(rungs) == 8 and max(rungs) > 0
