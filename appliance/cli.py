@@ -28,6 +28,7 @@ VERBS = {
     "train": ("appliance.learn.train", "train a model that is then submitted, offline"),
     "merge-adapter": ("appliance.learn.merge", "put an adapter into its base model for good, verified"),
     "report": ("appliance.report.run_page", "a run as one HTML page: coverage, plan, pictures of every task"),
+    "selftest": ("appliance.learn.selftest", "learn a few tasks by heart and get them back through the whole pipeline"),
     "pack": ("appliance.pack.cli", "build the upload folder for Kaggle or the jobs for HTCondor"),
     "doctor": ("appliance.run.doctor", "check this machine: GPU, packages, disk, memory, offline settings"),
     "settings": ("appliance.run.settings", "list every setting with its default and meaning"),

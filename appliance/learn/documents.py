@@ -57,6 +57,7 @@ class DocumentSampler:
         max_tokens: int,
         min_pairs: int = 3,
         max_pairs: int = 8,
+        keep_colours: bool = False,
         deform_share: float = 0.0,
     ) -> None:
         self._corpus = corpus
@@ -64,6 +65,7 @@ class DocumentSampler:
         self._max_tokens = max_tokens
         self._min_pairs = min_pairs
         self._max_pairs = max_pairs
+        self._keep_colours = keep_colours
         self._deform_share = deform_share
         self._programs = [body if body and write.can_write(body) else "" for body in corpus.programs]
         tokens = corpus.pair_tokens()
@@ -92,7 +94,7 @@ class DocumentSampler:
             if not program:
                 if self._deform_share and rng.random() < self._deform_share:
                     pairs = deform(pairs, rng)
-                view = random_view(rng, 0)
+                view = random_view(rng, 0, keep_colours=self._keep_colours)
                 pairs = [(view.apply(a), view.apply(b)) for a, b in pairs]
             written = self._writer.write(pairs, program, max_tokens=self._max_tokens, rng=rng)
             if written is not None:

@@ -13,7 +13,7 @@ from typing import Any
 from appliance.arc.metrics import grid_figures, vote_k
 from appliance.arc.source import load_tasks
 from appliance.arc.task import Solutions, Task
-from appliance.arc.view import sampling_views
+from appliance.arc.view import View, sampling_views
 from appliance.arc.vote import Candidate, group_by_output, vote
 from appliance.clock import Clock, Deadline
 from appliance.engine.transformers_sampler import TransformersSampler
@@ -29,13 +29,14 @@ FIGURES = ("accuracy", "correct_pixels", "correct_size", "pass_n", "unanswered")
 
 @dataclass(frozen=True)
 class Examiner:
-    """Asks the tasks. Answers depend on model, seed and number of views alone, not on how many processes share the work."""
+    """Asks the tasks. Greedy answers depend on model, seed and number of views, not on how many processes share the work."""
 
     tasks: Sequence[Task]
     solutions: Solutions
     num_views: int
     temperature: float
     seed: int
+    keep_colours: bool = False
 
     @staticmethod
     def of(plan: Evaluation, *, seed: int) -> Examiner:
@@ -50,7 +51,7 @@ class Examiner:
                 remedy="put the solutions file beside the challenges",
             )
         solutions = {t.task_id: loaded.solutions[t.task_id] for t in tasks}
-        return Examiner(tasks, solutions, plan.views, plan.temperature, seed)
+        return Examiner(tasks, solutions, plan.views, plan.temperature, seed, plan.keep_colours)
 
     def figures(self, model: Any, language: Language, *, clock: Clock, processes: Processes) -> dict[str, float]:
         """accuracy, correct_pixels, correct_size, pass_n, unanswered (over candidates), vote_1 and vote_2 (over tasks)."""
@@ -68,7 +69,7 @@ class Examiner:
             for task in tasks
             for pair in questions(
                 task,
-                sampling_views(generator(self.seed, task.task_id, "views"), self.num_views, len(task.train)),
+                self._views(task),
                 language,
                 temperature=self.temperature,
                 top_p=1.0,
@@ -79,6 +80,10 @@ class Examiner:
         for batch in sampler.sample([request for _, request in asked], deadline=Deadline(math.inf, clock)):
             for completion in batch:
                 yield candidate(asked[completion.request_index][0], completion, language, adapter="")
+
+    def _views(self, task: Task) -> Sequence[View]:
+        rng = generator(self.seed, task.task_id, "views")
+        return sampling_views(rng, self.num_views, len(task.train), keep_colours=self.keep_colours)
 
 
 def score(candidates: Sequence[Candidate], solutions: Solutions) -> dict[str, float]:

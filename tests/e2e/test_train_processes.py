@@ -1,0 +1,81 @@
+"""Two processes, started by `accelerate launch` on the CPU (gloo), train as one does; a run changes hands between them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from appliance import cli
+from tests.small_lm import save_chat_model
+
+pytestmark = pytest.mark.engine
+pytest.importorskip("torch")
+
+RECIPE = """
+seed: 3
+adaptation: {method: lora, rank: 4}
+data:
+  row_tokens: 768
+  rows_per_step: 3   # no multiple of the number of processes
+  datasets: {copies: {style: output-from-examples-v1, encoder: minimal, min_pairs: 2, max_pairs: 3}}
+optimization: {learning_rate: 0.01, warmup_steps: 2, max_steps: 4}
+save_every_steps: 2
+log_every_steps: 1
+"""
+
+
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory: pytest.TempPathFactory, challenges: Path) -> list[str]:
+    folder = tmp_path_factory.mktemp("run")
+    save_chat_model(folder / "base")
+    (folder / "recipe.yaml").write_text(RECIPE)
+    source = f"data.datasets.copies.source={challenges}"
+    return [
+        "--recipe",
+        str(folder / "recipe.yaml"),
+        "--model",
+        str(folder / "base"),
+        "--set",
+        source,
+        "--display",
+        "none",
+    ]
+
+
+def launch(*arguments: str) -> None:
+    """`accelerate launch` with two processes on this machine's CPU."""
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1"]
+    environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore")
+    done = subprocess.run(
+        [*command, "-m", "appliance.cli", "train", *arguments], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def losses(out: Path) -> dict[int, float]:
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: line["loss"] for line in lines}
+
+
+def test_two_processes_train_as_one_and_a_run_may_change_between_them(flags: list[str], tmp_path: Path) -> None:
+    assert cli.main(["train", *flags, "--out", str(tmp_path / "one")]) == 0
+    launch(*flags, "--out", str(tmp_path / "two"), "--max-steps", "2")
+    assert len((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()) == 2  # one process writes
+    assert cli.main(["train", *flags, "--out", str(tmp_path / "two")]) == 0
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    assert (tmp_path / "two" / "adapter" / "adapter_model.safetensors").is_file()
