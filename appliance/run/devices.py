@@ -20,10 +20,10 @@ from appliance.machine.pins import Pins
 from appliance.machine.plan import Plan
 from appliance.machine.request import SizingRequest
 from appliance.machine.sizing import size
+from appliance.run.precision import choose_precision, choose_trainer
 from appliance.solve.messages import Setup
 
 NEEDED = ("torch", "transformers", "peft", "safetensors")
-CAN_BFLOAT16 = (8, 0)
 BUILT_IN_ENGINES = ("transformers",)
 PLANNED_SETTINGS = (
     "train.rank",
@@ -89,6 +89,7 @@ def _pins(asked: Settings, lengths: TaskLengths) -> Pins:
     """What the settings leave no choice about, so that the plan is one of the run that follows."""
     tokens = min(asked.train.max_seq_tokens, lengths.longest())
     return Pins(
+        quantization=None if asked.model.quantization == "auto" else asked.model.quantization,
         full_finetune=asked.train.method == "full",
         lora_targets="all",
         micro_batch=max(1, asked.train.tokens_per_step // tokens),
@@ -103,18 +104,19 @@ def plan_run(machine: Machine, settings: Settings, sizing: Plan, *, model_dir: P
     cores = machine.host.num_cores
     num_workers = len(machine.gpus) if has_gpu else min(settings.run.workers, cores)
     num_threads = max(1, cores // num_workers)
-    dtype = _dtype(machine, settings)
-    autocast = _autocast(machine, dtype.value)
+    precision = choose_precision(machine, settings, sizing.train.quantization)
+    trainer = choose_trainer(machine, settings)
     is_planned = num_workers == sizing.workers.value
     choices: dict[str, Choice[Any]] = {
         "model": sizing.model,
         "machine": Choice(machine.summary(), f"GPUs found by {machine.gpu_source}"),
         "workers": sizing.workers if is_planned else Choice(num_workers, "set by run.workers"),
         "threads": Choice(num_threads, f"{cores} cores over {num_workers} workers"),
-        "dtype": dtype,
-        "autocast": autocast,
+        "dtype": precision.dtype,
+        "autocast": precision.autocast,
+        "quantization": precision.quantization,
         "engine": Choice("transformers", "shares the trained model in memory; nothing to start or reload per task"),
-        "trainer": Choice("peft", "plain torch loop, the same on every device"),
+        "trainer": trainer,
         "max_seq_tokens": _longest(settings, sizing),
         "views": _planned(settings.sample.views, sizing.sample.views, "sample.views"),
         "memory": Choice(
@@ -128,8 +130,10 @@ def plan_run(machine: Machine, settings: Settings, sizing: Plan, *, model_dir: P
             model_dir=str(model_dir.resolve()),
             run_dir=str(run_dir.resolve()),
             device="cuda" if has_gpu else "cpu",
-            dtype=dtype.value,
-            autocast_dtype=autocast.value,
+            dtype=precision.dtype.value,
+            autocast_dtype=precision.autocast.value,
+            quantization=precision.quantization.value,
+            trainer=trainer.value,
             num_threads=num_threads,
         )
         workers.append(WorkerPlan(setup, _environment(machine, index, num_threads)))
@@ -137,13 +141,10 @@ def plan_run(machine: Machine, settings: Settings, sizing: Plan, *, model_dir: P
 
 
 def _check_built_in(settings: Settings) -> None:
-    for key, value in (("model.engine", settings.model.engine), ("model.trainer", settings.model.trainer)):
-        if value in ("vllm", "unsloth"):
-            raise UsageError(
-                f"{key} = {value} is not built in yet",
-                expected="auto, transformers (engine), peft (trainer)",
-                remedy="leave it at auto",
-            )
+    if settings.model.engine == "vllm":
+        raise UsageError(
+            "model.engine = vllm is not built in yet", expected="auto or transformers", remedy="leave it at auto"
+        )
 
 
 def _longest(settings: Settings, sizing: Plan) -> Choice[int]:
@@ -155,27 +156,6 @@ def _longest(settings: Settings, sizing: Plan) -> Choice[int]:
 
 def _planned(value: int, planned: Choice[int], key: str) -> Choice[int]:
     return planned if value == planned.value else Choice(value, f"set by {key}")
-
-
-def _dtype(machine: Machine, settings: Settings) -> Choice[str]:
-    if settings.model.dtype != "auto":
-        return Choice(settings.model.dtype, "set by model.dtype")
-    if not machine.gpus:
-        return Choice("float32", "CPU: weights in float32, matrices in the autocast type")
-    capability = min(g.capability or (0, 0) for g in machine.gpus)
-    if capability >= CAN_BFLOAT16:
-        return Choice("bfloat16", f"compute capability {capability[0]}.{capability[1]} has bfloat16")
-    return Choice("float32", f"compute capability {capability[0]}.{capability[1]} has no bfloat16; float16 in autocast")
-
-
-def _autocast(machine: Machine, dtype: str) -> Choice[str | None]:
-    if dtype != "float32":
-        return Choice(None, "weights are stored in the type they compute in")
-    if machine.gpus:
-        return Choice("float16", "no bfloat16 on this card")
-    if machine.host.can_bf16:
-        return Choice("bfloat16", "this CPU multiplies bfloat16 natively")
-    return Choice(None, "this CPU has no fast bfloat16")
 
 
 def _environment(machine: Machine, index: int, num_threads: int) -> dict[str, str]:
