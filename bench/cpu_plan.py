@@ -126,7 +126,7 @@ def compare(steps: int) -> bool:
     is_right = True
     for tokens in TRAIN_TOKENS:
         rows = max(1, 4096 // tokens)
-        setup = replace(train_setup(card, device, Pins(max_seq_tokens=tokens)), micro_batch=rows)
+        setup = replace(train_setup(card, device, Pins(max_seq_tokens=tokens, full_finetune=True)), micro_batch=rows)
         found = in_child("train", tokens, rows, steps)
         name = f"train {rows} x {tokens} tokens"
         is_right &= _line(name, "s a step", found["seconds"], train_step_s(card, setup, device), 0.30)

@@ -98,7 +98,7 @@ def native_attention(card: ModelCard, device: Device) -> str:
 
 def train_setup(card: ModelCard, device: Device, pins: Pins) -> TrainSetup:
     """The setup of the pins; what they leave open is as in the published runs: checkpointing, fused loss, rank 32."""
-    full = card.is_tiny if pins.full_finetune is None else pins.full_finetune
+    full = bool(pins.full_finetune)
     return TrainSetup(
         dtype=pins.dtype or native_dtype(device),
         quantization=pins.quantization or "none",

@@ -50,7 +50,7 @@ def size(machine: Machine, cards: Sequence[ModelCard], request: SizingRequest) -
 def size_one(machine: Machine, card: ModelCard, request: SizingRequest) -> Plan:
     """The plan for one model."""
     workers, threads, device = _workers(machine, card, request)
-    room_gib = device.free_gib if device.is_gpu else device.free_gib / workers.value
+    room_gib = device.free_gib if device.is_gpu else _room_gib(machine, device, workers.value)
     fitted = fit_training(
         card,
         device,
@@ -101,6 +101,12 @@ def size_one(machine: Machine, card: ModelCard, request: SizingRequest) -> Plan:
         costs=costs,
         notes=_notes(machine, card, device, fitted, draft.memory, request),
     )
+
+
+def _room_gib(machine: Machine, device: Device, num_workers: int) -> float:
+    """Of one worker on the CPU: its part of what is free, and no more than one process may hold."""
+    shared_gib, alone = device.free_gib / num_workers, machine.host.process_bytes
+    return shared_gib if alone is None else min(shared_gib, alone / GIB)
 
 
 def _workers(machine: Machine, card: ModelCard, request: SizingRequest) -> tuple[Choice[int], Choice[int], Device]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -167,3 +168,14 @@ def test_this_machine_can_be_imagined_with_other_cards() -> None:
     assert imagined(machine, "none").gpus == ()
     with pytest.raises(UsageError, match="0 cards"):
         imagined(machine, "T4x0")
+
+
+def test_an_address_space_limit_is_of_each_process_and_not_shared(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (3 * GIB, 3 * GIB))
+    host = find_host(plain_root(tmp_path))
+    assert host.memory_reason == "address space limit (ulimit -v)"
+    assert host.process_bytes is not None
+    assert 2 * GIB < host.process_bytes < 3 * GIB
+    assert host.memory_free_bytes > 3 * GIB
