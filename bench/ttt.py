@@ -1,71 +1,254 @@
-"""What test-time training is worth: the same tasks, seed and time with and without it.
+"""What test-time training is worth, and from what it should start: one table over tasks and seeds, with intervals.
 
-    python -m bench.ttt --tasks CHALLENGES --solutions SOLUTIONS --num-tasks 20 --budget 10m [--set KEY=VALUE]
+    python -m bench.ttt --tasks dev80_challenges.json --solutions dev80_solutions.json --corpus CORPUS --work out/ttt
 
-Both runs get the same budget; the one without training spends all of it on further views. The shortest tasks are taken, because
-a small model on two cores does nothing useful with long ones. Prints accuracy, correct_pixels, correct_size and pass_n over the
-candidates of the deep pass, and vote_1 and vote_2 over all tasks.
+Rows (--rows, default all):
+  greedy           the model as it is, one view, greedy
+  vote16           the same under 16 views, voted
+  ttt-lora         arc-mini with a new LoRA adapter (rank 32) trained on each task
+  ttt-full         arc-mini with all weights trained on each task
+  lora32-new       arc-mini after offline LoRA 32, merged; at test time a new adapter of rank 32
+  lora32-continue  the same offline adapter, gone on with at test time
+  lora128-new, lora128-continue   the same with rank 128
+  full-full        arc-mini after offline full fine-tuning, all weights trained at test time
+
+The last five need --corpus (see `appliance train --pack`), from which each start is trained for --offline-steps steps, once.
+Test time is `appliance submit` with --seconds-per-task for each task; the greedy rows are sampled outright. Everything is
+kept in --work, and the same command goes on where it was stopped. Columns are means over tasks and seeds with 95 %
+intervals: tasks are drawn anew 2,000 times with all their seeds (bootstrap); where no draw can differ (all 0 or all 1) the
+Wilson interval for that many tasks stands in. accuracy, correct_pixels and pass_n are over the candidates of the last
+pass that a task had (all rounds of it), vote_1 and vote_2 over all of its candidates; minutes are per task, of wall time.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
-import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from appliance.arc.source import load_tasks
+import numpy as np
+import yaml
 
-COLUMNS = ("accuracy", "correct_pixels", "correct_size", "pass_n")
+from appliance.arc.encode import get_encoder
+from appliance.arc.metrics import task_figures, vote_k
+from appliance.arc.prompt import get_style
+from appliance.arc.source import load_solutions, load_tasks
+from appliance.arc.task import Solutions, TaskSet
+from appliance.arc.vote import DEFAULT_SELECTOR, Candidate, group_by_output
+from appliance.clock import SystemClock
+from appliance.engine.environment import prepare_process
+from appliance.engine.folder import model_dir, read_card
+from appliance.run.attempts import attempts_of
+from appliance.run.journal import Journal
+from appliance.run.progress import split_stage_name
+
+COLUMNS = ("accuracy", "correct_pixels", "pass_n", "vote_1", "vote_2", "minutes")
+NUM_RESAMPLES = 2000
+STARTUP_S = 20.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """views: sampled outright under so many views; 0: by `submit`. offline: what the model is first, "" as it is. test_time:
+    settings of `submit`. wears: the offline adapter is worn and gone on with, instead of merged."""
+
+    views: int = 0
+    offline: str = ""
+    test_time: tuple[str, ...] = ()
+    wears: bool = False
+
+
+def lora(rank: int) -> tuple[str, ...]:
+    return ("train.method=lora", f"train.rank={rank}", f"train.alpha={rank}")
+
+
+FULL = ("train.method=full", "train.learning_rate=0.0003")
+ROWS = {
+    "greedy": Row(views=1),
+    "vote16": Row(views=16),
+    "ttt-lora": Row(test_time=lora(32)),
+    "ttt-full": Row(test_time=FULL),
+    "lora32-new": Row(offline="lora32", test_time=lora(32)),
+    "lora32-continue": Row(offline="lora32", test_time=lora(32), wears=True),
+    "lora128-new": Row(offline="lora128", test_time=lora(128)),
+    "lora128-continue": Row(offline="lora128", test_time=lora(128), wears=True),
+    "full-full": Row(offline="full", test_time=FULL),
+}
+TaskFigures = dict[str, dict[str, float]]
+"""Task id to its figures in one row with one seed."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.ttt", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.ttt", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tasks", required=True)
     parser.add_argument("--solutions", required=True)
-    parser.add_argument("--num-tasks", type=int, default=20)
-    parser.add_argument("--budget", default="10m", help="of each run")
+    parser.add_argument("--work", type=Path, default=Path("out/ttt"), help="what is trained and found is kept here")
+    parser.add_argument("--corpus", type=Path, help="packed corpora for the offline starts")
+    parser.add_argument("--recipe", type=Path, default=Path("recipes/arc-mini.yaml"), help="data of the offline starts")
+    parser.add_argument("--offline-steps", type=int, default=200)
+    parser.add_argument("--num-tasks", type=int, help="the shortest so many; default all")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--rows", default=",".join(ROWS))
+    parser.add_argument("--seconds-per-task", type=float, default=40.0)
     parser.add_argument("--model", default="arc-mini")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--methods", default="none,lora,full", help="of none, lora, full")
-    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--set", action="append", default=[], help="further settings of submit")
     args = parser.parse_args(argv)
-    tasks = sorted(load_tasks(args.tasks), key=lambda t: (t.num_cells(), t.task_id))[: args.num_tasks]
-    only = ",".join(t.task_id for t in tasks)
-    print(f"{len(tasks)} shortest of {args.tasks}, seed {args.seed}, {args.budget} a run")
-    print("training  candidates  " + "  ".join(f"{c:>14}" for c in COLUMNS) + "  vote_1  vote_2  solved")
-    for method in args.methods.split(","):
-        print(row(method, only, args), flush=True)
+    unknown = [name for name in args.rows.split(",") if name not in ROWS]
+    if unknown:
+        parser.error(f"no row {', '.join(unknown)}; there are {', '.join(ROWS)}")
+    prepare_process()
+    chosen = sorted(load_tasks(args.tasks), key=lambda t: (t.num_cells(), t.task_id))[: args.num_tasks]
+    tasks = TaskSet(args.tasks, tuple(chosen))
+    everything = load_tasks(args.tasks)
+    solutions = {i: a for i, a in load_solutions(args.solutions, everything).items() if i in tasks.ids()}
+    seeds = [int(seed) for seed in args.seeds.split(",")]
+    print(f"{len(tasks)} tasks of {args.tasks}, seeds {args.seeds}, {args.seconds_per_task:.0f} s a task, {args.model}")
+    print("row               " + "".join(f"{column:>24}" for column in COLUMNS))
+    for name in args.rows.split(","):
+        found = [measured(name, seed, tasks, solutions, args) for seed in seeds]
+        print(f"{name:16}  " + "".join(f"{text:>24}" for text in cells(found)), flush=True)
     return 0
 
 
-def row(method: str, only: str, args: argparse.Namespace) -> str:
-    """One line of the table."""
-    switch = ["train.enabled=false"] if method == "none" else [f"train.method={method}"]
-    with tempfile.TemporaryDirectory() as out:
-        command = ["submit", "--tasks", args.tasks, "--only", only, "--budget", args.budget, "--out", out]
-        for setting in [*switch, *args.set]:
-            command += ["--set", setting]
-        run([*command, "--model", args.model, "--seed", str(args.seed), "--display", "none"])
-        figures: dict[str, Any] = json.loads(run(["evaluate", out, "--solutions", args.solutions, "--json"]))
-        report = json.loads((Path(out) / "run" / "report.json").read_text())
-    stage = figures["stages"].get("deep") or figures["stages"]["quick"]
-    values = "  ".join(f"{stage[c]:>14.4f}" for c in COLUMNS)
-    votes = figures["votes"]
-    return (
-        f"{method:8}  {stage['num_candidates']:>10.0f}  {values}  {votes['vote_1']:.4f}  {votes['vote_2']:.4f}  "
-        f"{report.get('solved', '?')} in {report['seconds']:.0f} s"
-    )
+def cells(found: Sequence[TaskFigures]) -> Iterator[str]:
+    """Each column's mean over tasks and seeds with its interval."""
+    for column in COLUMNS:
+        values = np.array([[figures[column] for figures in by_task.values()] for by_task in found])  # seeds x tasks
+        low, high = interval(values.mean(axis=0), is_share=column != "minutes")
+        yield f"{values.mean():.4f} [{low:.3f}, {high:.3f}]"
 
 
-def run(arguments: list[str]) -> str:
+def interval(values: np.ndarray, *, is_share: bool) -> tuple[float, float]:
+    """95 % interval of the mean of one value per task."""
+    if is_share and (values.min() == values.max()) and values.min() in (0.0, 1.0):
+        return wilson(int(values.sum()), values.size)
+    rng = np.random.default_rng(0)
+    means = values[rng.integers(0, values.size, (NUM_RESAMPLES, values.size))].mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def wilson(num_hits: int, num: int) -> tuple[float, float]:
+    """Wilson's 95 % interval for num_hits of num."""
+    z = 1.959964
+    share = num_hits / num
+    middle = (share + z * z / (2 * num)) / (1 + z * z / num)
+    half = z / (1 + z * z / num) * math.sqrt(share * (1 - share) / num + z * z / (4 * num * num))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def measured(name: str, seed: int, tasks: TaskSet, solutions: Solutions, args: argparse.Namespace) -> TaskFigures:
+    """The figures of one row with one seed: those kept in --work, else made now."""
+    row = ROWS[name]
+    facts = [tasks.digest(), args.model, seed, args.seconds_per_task * (not row.views), args.set, row.test_time]
+    kept = args.work / "figures" / f"{name}-seed{seed}.json"
+    if kept.is_file():
+        record = json.loads(kept.read_text())
+        if record["facts"] == json.loads(json.dumps(facts)):
+            return dict(record["figures"])
+    figures = sampled(row, seed, tasks, solutions, args) if row.views else submitted(name, seed, tasks, solutions, args)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps({"facts": facts, "figures": figures}))
+    return figures
+
+
+def sampled(row: Row, seed: int, tasks: TaskSet, solutions: Solutions, args: argparse.Namespace) -> TaskFigures:
+    """No test-time training and no deadline: every task under the same number of views."""
+    from appliance.engine.model import load_causal_lm
+    from appliance.engine.tokens import Codec
+    from appliance.learn.evaluate import Examiner
+    from appliance.solve.transduce import Language
+
+    folder = model_dir(args.model)
+    card = read_card(folder)
+    language = Language(get_style(card.style), get_encoder(card.encoder), Codec.load(folder), card.max_positions)
+    model = load_causal_lm(folder, dtype="float32", device="cpu")
+    examiner = Examiner(tasks.tasks, solutions, row.views, 0.0, seed)
+    began_s = time.perf_counter()
+    found = list(examiner.candidates(model, language, tasks.tasks, clock=SystemClock()))
+    minutes = (time.perf_counter() - began_s) / 60 / len(tasks)
+    return figures_of({"quick": found}, solutions, minutes)
+
+
+def submitted(name: str, seed: int, tasks: TaskSet, solutions: Solutions, args: argparse.Namespace) -> TaskFigures:
+    """A whole run of `submit`; goes on where an earlier one was stopped."""
+    row = ROWS[name]
+    out = args.work / "runs" / f"{name}-seed{seed}"
+    model = start_of(row, args)
+    settings = [*row.test_time, *args.set]
+    budget_s = STARTUP_S + args.seconds_per_task * len(tasks)
+    command = ["submit", "--tasks", args.tasks, "--only", ",".join(tasks.ids()), "--budget", f"{budget_s:.0f}s"]
+    command += ["--out", str(out), "--seed", str(seed), "--display", "none", *model]
+    command += ["--strategy", "transduction"]
+    began_s = time.perf_counter()
+    verb(*command, *(part for setting in settings for part in ("--set", setting)))
+    minutes = (time.perf_counter() - began_s) / 60 / len(tasks)
+    journal = Journal(out / "run" / "journal.sqlite")
+    found = journal.candidates()
+    journal.close()
+    return figures_of(found, solutions, minutes)
+
+
+def figures_of(found: dict[str, list[Candidate]], solutions: Solutions, minutes: float) -> TaskFigures:
+    """Per task: figures of the candidates of its last pass (all rounds of it), votes of all of them. found: by stage."""
+    voted = attempts_of(found, DEFAULT_SELECTOR)
+    passes: dict[str, list[Candidate]] = {"deep": [], "quick": []}
+    for stage, candidates in found.items():
+        passes[split_stage_name(stage)[0]] += candidates
+    by_pass = [group_by_output(candidates) for candidates in passes.values()]
+    result: TaskFigures = {}
+    for task_id, answers in solutions.items():
+        outputs = [(task_id, i) for i in range(len(answers))]
+        last = next((groups for groups in by_pass if any(output in groups for output in outputs)), {})
+        predictions = [[c.grid for c in last.get(output, [])] for output in outputs]
+        attempts = {task_id: [list(voted.get(output, ())) for output in outputs]}
+        votes = {f"vote_{k}": vote_k(attempts, {task_id: answers}, k) for k in (1, 2)}
+        result[task_id] = {**task_figures(predictions, answers), **votes, "minutes": minutes}
+    return result
+
+
+def start_of(row: Row, args: argparse.Namespace) -> list[str]:
+    """The model to submit with, trained and merged first where it is not there yet."""
+    if not row.offline:
+        return ["--model", args.model]
+    if args.corpus is None:
+        raise SystemExit(f"offline start {row.offline}: pass --corpus, made by `appliance train --pack`")
+    out = args.work / "offline" / row.offline
+    is_full = row.offline == "full"
+    result = out / ("model" if is_full else "adapter")
+    if not result.is_dir():
+        rank = row.offline.removeprefix("lora")
+        way = ["full"] if is_full else ["lora", f"adaptation.rank={rank}", f"adaptation.alpha={rank}"]
+        plan = yaml.safe_load(args.recipe.read_text())
+        plan["optimization"] = {"learning_rate": 3e-4 if is_full else 1e-3, "warmup_steps": 10}
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "recipe.yaml").write_text(yaml.safe_dump(plan))
+        settings = [f"adaptation.method={way[0]}", *way[1:]]
+        command = ["train", "--recipe", str(out / "recipe.yaml"), "--corpus", str(args.corpus), "--out", str(out)]
+        command += ["--model", str(model_dir(args.model)), "--max-steps", str(args.offline_steps), "--display", "none"]
+        verb(*command, *(part for setting in settings for part in ("--set", setting)))
+    if is_full:
+        return ["--model", str(result)]
+    if row.wears:
+        return ["--model", args.model, "--adapter", str(result)]
+    merged = out / "merged"
+    if not merged.is_dir():
+        verb("merge-adapter", str(model_dir(args.model)), str(result), str(merged), "--dtype", "float32")
+    return ["--model", str(merged)]
+
+
+def verb(*arguments: str) -> None:
     done = subprocess.run([sys.executable, "-m", "appliance.cli", *arguments], capture_output=True, text=True)
     if done.returncode not in (0, 5):
-        raise SystemExit(done.stderr)
-    return done.stdout
+        raise SystemExit(f"appliance {arguments[0]}: exit {done.returncode}\n{done.stderr[-2000:]}")
 
 
 if __name__ == "__main__":
