@@ -81,8 +81,8 @@ class ProgramSettings(_Part):
     learn: bool = Field(True, description="false: independent samples of the plain model")
     picked: int = Field(16, ge=1, description="different programs that an epoch learns from")
     is_diverse: bool = Field(True, description="prefer programs whose outputs are new among the picked")
-    learning_rate: float = Field(1e-3, gt=0)
-    max_steps: int = Field(24, ge=1, description="of an epoch's training")
+    learning_rate: float = Field(3e-4, gt=0)
+    max_steps: int = Field(16, ge=1, description="of an epoch's training")
     temperature: float = Field(1.0, gt=0, le=2)
     top_p: float = Field(0.95, gt=0, le=1)
     max_new_tokens: int | None = Field(None, ge=8, description="longest program; by default what the model card says")
@@ -101,6 +101,10 @@ class SampleSettings(_Part):
     top_p: float = Field(1.0, gt=0, le=1)
     keep_colours: bool = False
     batch_tokens: int = Field(16384, ge=1024, description="(prompt + new tokens) x rows of one batch")
+    serving: Literal["auto", "on-the-fly", "merged"] = Field(
+        "auto", description="how vLLM gets adapters; auto: on the fly on a GPU, merged on a CPU, where it is faster"
+    )
+    stall_s: float = Field(120.0, gt=0, description="an engine that writes nothing for so long is started anew")
     score_views: int = Field(
         0, ge=0, le=64, description="views that a trained task's answers are weighed under; 0: none"
     )

@@ -23,7 +23,7 @@ from appliance.run.forecast import TaskCost
 from appliance.run.pool import Arrival, Died
 from appliance.seeds import generator
 from appliance.solve.ladder import LAST_RUNG
-from appliance.solve.messages import Event, Failed, Finished, Job, Ready, Sampled, Trained
+from appliance.solve.messages import Event, Failed, Finished, Job, Ready, Sampled, Searched, Trained
 
 SAMPLE_SPREAD = 0.35
 TRAIN_SPREAD = 0.1
@@ -54,8 +54,8 @@ class Rig:
 
 @dataclass(frozen=True)
 class Span:
-    """What a device did from one instant to another. kind: load, quick, train, sample, overhead, or lost where a fault ended
-    it. num: training steps, or views that were answered. is_again: in a further round."""
+    """What a device did from one instant to another. kind: load, quick, search, train, sample, overhead, or lost where a fault
+    ended it. num: training steps, or views that were answered. is_again: in a further round."""
 
     worker: int
     kind: str
@@ -213,12 +213,15 @@ class _Play:
             yield self._act("lost", short.task_id, wasted_s, failed)
             return
         is_trained = False
+        if job.stage == "deep" and job.program_until_s > 0:
+            yield self._searching(tasks[0])
         if job.stage == "deep" and job.train_until_s > 0:
             act = self._training(tasks[0])
             is_trained = act.num > 0
             yield act
-        complete = []
-        for task in tasks:
+        writes_grids = self._rig.settings.writes_grids
+        complete = [] if writes_grids else [task.task_id for task in tasks]
+        for task in tasks if writes_grids else ():
             acts = list(self._sampling(task, answers, is_trained))
             yield from acts
             if sum(len(a.event.candidates) for a in acts if isinstance(a.event, Sampled)) == len(job.views) * len(
@@ -230,6 +233,13 @@ class _Play:
         yield self._act(
             "overhead", tasks[0].task_id, late_s, Finished(job_id=job.job_id, complete=complete, seconds=seconds)
         )
+
+    def _searching(self, task: Task) -> _Act:
+        """For programs, as long as it may: none of the imagined ones agree."""
+        job = self._job
+        seconds = max(0.0, min(job.program_until_s, job.deadline_s) - self._at_s)
+        found = Searched(job_id=job.job_id, task_id=task.task_id, seconds=seconds, is_agreed=False, epochs=[])
+        return self._act("search", task.task_id, seconds, found)
 
     def _training(self, task: Task) -> _Act:
         job = self._job

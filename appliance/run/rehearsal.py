@@ -44,7 +44,7 @@ class Rehearsal:
 
     def of_pass(self, name: str) -> list[Span]:
         """Spans of work in that pass."""
-        kinds = ("quick",) if name == "quick" else ("train", "sample")
+        kinds = ("quick",) if name == "quick" else ("search", "train", "sample")
         return [s for s in self.spans if s.kind in kinds and s.is_again == (name == "third")]
 
     def seconds_by_task(self, name: str) -> dict[str, float]:
@@ -182,8 +182,8 @@ def static_baseline(
 
 
 def timeline(rehearsal: Rehearsal, *, width: int) -> Iterator[str]:
-    """One line a device, one letter for what it did most in that part of the time: L load, q quick, t train, s sample,
-    T and S the same in a further round, x lost, "." nothing."""
+    """One line a device, one letter for what it did most in that part of the time: L load, q quick, p search for
+    programs, t train, s sample, capitals the same in a further round, x lost, "." nothing."""
     cell_s = rehearsal.budget_s / width
     for worker in range(rehearsal.num_workers):
         shares: list[dict[str, float]] = [{} for _ in range(width)]
@@ -198,7 +198,7 @@ def timeline(rehearsal: Rehearsal, *, width: int) -> Iterator[str]:
 
 
 def _letter(span: Span) -> str:
-    letter = {"load": "L", "quick": "q", "train": "t", "sample": "s", "lost": "x"}[span.kind]
+    letter = {"load": "L", "quick": "q", "search": "p", "train": "t", "sample": "s", "lost": "x"}[span.kind]
     return letter.upper() if span.is_again else letter
 
 

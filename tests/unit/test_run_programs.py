@@ -22,6 +22,7 @@ from appliance.run.progress import Assignment, TaskState
 from appliance.run.schedule import Schedule
 from appliance.run.shares import Shares
 from appliance.solve.messages import EpochMessage, ProgramMessage, Searched
+from tests import run_world
 
 ONE, TWO, THREE, FOUR = (as_grid([[n]]) for n in (1, 2, 3, 4))
 TASK = Task("t", (Pair(ONE, TWO), Pair(TWO, THREE)), (THREE,))
@@ -127,3 +128,17 @@ def test_a_share_is_split_between_programs_and_grids() -> None:
         assert shares.least_s(TaskState(TASK)) > 0
         assert shares.train_s(TaskState(TASK), 10.0, None) == (0.0 if strategy == "induction" else 6.5)
         assert shares.ample_s(TaskState(TASK)) == math.inf
+
+
+def searched_s(strategy: str, share: float) -> tuple[float, set[str]]:
+    found = run_world.run(
+        run_world.tasks(6), budget_s=300, is_planned=True, strategy=strategy, program__share=share, run__rounds=1
+    )
+    return sum(s.seconds for s in found.spans if s.kind == "search"), {s.kind for s in found.spans}
+
+
+def test_a_rehearsal_searches_for_programs_as_long_as_its_share_says() -> None:
+    little, much = searched_s("both", 0.1), searched_s("both", 0.5)
+    assert 0 < 2 * little[0] < much[0] and {"train", "sample"} <= much[1]
+    alone = searched_s("induction", 0.1)
+    assert alone[0] > much[0] and not alone[1] & {"train", "sample"}
