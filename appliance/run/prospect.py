@@ -37,6 +37,7 @@ class Prospect:
     @staticmethod
     def of(costs: Costs, tasks: TaskSet, settings: Settings, *, room_gib: float) -> Prospect:
         lengths = {length.task_id: length for length in lengths_of(tasks, costs.card).tasks}
+        costs = replace(costs, train=replace(costs.train, gradient_checkpointing=False))  # rung by rung instead
         return Prospect(costs, lengths, settings, room_gib)
 
     def task_costs(self) -> dict[str, TaskCost]:
@@ -52,8 +53,12 @@ class Prospect:
 
     def step_s(self, length: TaskLength) -> float:
         """One optimizer step as the worker will make it: as many of the task's longest lessons as a step holds."""
-        tokens = self._row_tokens(length, 0)
-        return self.costs.step_s(tokens, rows=self._rows(tokens))
+        rung = self.first_rung(length)
+        setup = self._setup(length, rung)
+        costs = replace(
+            self.costs, train=replace(self.costs.train, gradient_checkpointing=setup.gradient_checkpointing)
+        )
+        return costs.step_s(setup.max_seq_tokens, rows=setup.micro_batch)
 
     def first_rung(self, length: TaskLength) -> int:
         """Of the memory ladder: the first that fits by the model. The last one trains nothing and always fits."""
@@ -65,17 +70,20 @@ class Prospect:
 
     def memory_gib(self, length: TaskLength, rung: int) -> float:
         """Of a worker that trains on that task, on that rung."""
-        tokens = self._row_tokens(length, rung)
-        rows = self._rows(tokens)
-        setup: TrainSetup = replace(
+        memory = self.costs.memory_of(self._setup(length, rung))
+        return memory.memory_gib + memory.context_gib
+
+    def _setup(self, length: TaskLength, rung: int) -> TrainSetup:
+        """As the worker makes it (see solve.ladder): nothing is computed twice before the first rung down."""
+        tokens = max(1, min(length.lesson_tokens, seq_tokens_at(self.costs.train.max_seq_tokens, rung)))
+        rows = max(1, self.settings.train.tokens_per_step // tokens)
+        return replace(
             self.costs.train,
             max_seq_tokens=tokens,
             micro_batch=max(1, rows // 2) if rung >= 2 else rows,
-            gradient_checkpointing=self.costs.train.gradient_checkpointing or rung >= 1,
+            gradient_checkpointing=rung >= 1,
             lora_rank=max(1, self.settings.train.rank // (4 if rung >= 4 else 1)),
         )
-        memory = self.costs.memory_of(setup)
-        return memory.memory_gib + memory.context_gib
 
     def to_probe(self, device_s: float) -> str | None:
         """The longest task that a probe may measure when the devices have so many seconds together; None where even the
@@ -112,12 +120,6 @@ class Prospect:
                     f"  {count} of {len(self.lengths)} tasks begin at «{RUNGS[rung]}»: one rung above, training takes "
                     f"{least:.2f} GiB or more and a worker has {self.room_gib:.2f}"
                 )
-
-    def _row_tokens(self, length: TaskLength, rung: int) -> int:
-        return max(1, min(length.lesson_tokens, seq_tokens_at(self.costs.train.max_seq_tokens, rung)))
-
-    def _rows(self, tokens: int) -> int:
-        return max(1, self.settings.train.tokens_per_step // tokens)
 
 
 def correction_lines(before: Prospect, after: Prospect, probe: Probe, *, seconds: float) -> list[str]:

