@@ -109,6 +109,7 @@ def merge_adapter(base: Path, adapter: Path, out: Path, *, onto: str = "trained"
     _check_same(merged, from_disk, part)
     storage = float((_logits(from_disk.float()) - after).abs().max())
     names = {"style": record.get("style", card.style), "encoder": record.get("encoder", card.encoder)}
+    names |= {"program_style": card.program_style, "program_tokens": card.program_tokens}
     described = {**names, "strategies": list(card.strategies), "merged_from": record.get("base_sha", "")}
     (part / RECORD_FILE).write_text(json.dumps(described, indent=1) + "\n")
     part.rename(out)
