@@ -2,8 +2,8 @@
 
     python -m bench.budgets --tasks CHALLENGES --num-tasks 20 --budgets 60s,3m,10m [--set KEY=VALUE]
 
-The shortest tasks are taken, because a small model on two cores does nothing useful with long ones. Solutions must lie beside the
-tasks. A run that ends before nine tenths of its budget must have said that nothing is left to improve. How busy the machine
+The shortest tasks are taken, because a small model on two cores does nothing useful with long ones. Solutions must lie beside
+the tasks. A run that ends before nine tenths of its budget must have said that nothing is left to improve. How busy the machine
 was is printed with every row: a machine that others use answers less in the same time.
 """
 
@@ -70,10 +70,10 @@ def row(budget: str, only: str, args: argparse.Namespace) -> bool:
         report = json.loads((Path(out) / "run" / "report.json").read_text())
     share, cover = report["seconds"] / budget_s, report["coverage"]
     is_done = SAYS_DONE in done.stdout
+    load = f"{before:.1f} / {os.getloadavg()[0]:.1f}" + ("   every vote settled" if is_done else "")
     print(
         f"{budget:6}  {report['seconds']:6.1f} s {share:5.1%}  {cover['quick']:5}  {cover['trained']:7}  {cover['deep']:4}  "
-        f"{cover['again']:5}  {report['score']['by_output']:9.3f}  {report['solved']:6}   {before:.1f} / {os.getloadavg()[0]:.1f}"
-        f"{'   every vote settled' if is_done else ''}",
+        f"{cover['again']:5}  {report['score']['by_output']:9.3f}  {report['solved']:6}   {load}",
         flush=True,
     )
     return share <= 1.0 and (share >= LEAST_SHARE or is_done)

@@ -16,11 +16,12 @@ from appliance.machine.train_memory import TrainMemory, train_memory
 class Probe:
     """What a probe measured: seconds of the second training step on `rows` sequences of `tokens`, peak memory of training (of
     tensors on a GPU, else of the process), seconds to read a prompt of `prompt_tokens` (by default as many) and to write each
-    token after it. None where it was not measured."""
+    token after it. None where it was not measured. gradient_checkpointing: None says as planned."""
 
     tokens: int
     rows: int = 1
     prompt_tokens: int = 0
+    gradient_checkpointing: bool | None = None
     train_step_s: float | None = None
     train_memory_gib: float | None = None
     read_s: float | None = None
@@ -95,17 +96,24 @@ class Costs:
         peak = train_memory(self.card, setup, self.device)
         return replace(peak, memory_gib=peak.memory_gib * self.correction.memory)
 
+    def as_probed(self, probe: Probe) -> Costs:
+        """What was planned for the work of that probe."""
+        again = (
+            self.train.gradient_checkpointing if probe.gradient_checkpointing is None else probe.gradient_checkpointing
+        )
+        setup = replace(self.train, micro_batch=probe.rows, gradient_checkpointing=again)
+        return replace(self, train=setup, correction=NO_CORRECTION)
+
     def corrected_by(self, probe: Probe) -> Costs:
         """With the ratios of the probe in place of the earlier ones. A ratio outside 1/20-20 is a fault of the probe (the
         first step of a cold device, a clock that jumped) and is cut to that range."""
-        plain, now = replace(self, correction=NO_CORRECTION), self.correction
-        setup = replace(self.train, max_seq_tokens=probe.tokens, micro_batch=probe.rows)
+        plain, now = self.as_probed(probe), self.correction
         prompt = probe.prompt_tokens or probe.tokens
         found = Correction(
             train_time=_ratio(probe.train_step_s, plain.step_s(probe.tokens, rows=probe.rows), now.train_time),
             read_time=_ratio(probe.read_s, plain.read_s(prompt), now.read_time),
             write_time=_ratio(probe.write_token_s, plain.write_token_s(prompt), now.write_time),
-            memory=_ratio(probe.train_memory_gib, plain.memory_of(setup).memory_gib, now.memory),
+            memory=_ratio(probe.train_memory_gib, plain.memory(probe.tokens).memory_gib, now.memory),
         )
         return replace(self, correction=found)
 

@@ -124,7 +124,7 @@ class Prospect:
 
 def correction_lines(before: Prospect, after: Prospect, probe: Probe, *, seconds: float) -> list[str]:
     """For people: measured beside planned, and what is corrected."""
-    plain, found = before.costs, after.costs.correction
+    plain, found = before.costs.as_probed(probe), after.costs.correction
     shown = [
         f"probe at {probe.tokens} tokens x {probe.rows} rows, {format_duration(seconds)}: the plan's figures are corrected"
     ]
@@ -132,9 +132,10 @@ def correction_lines(before: Prospect, after: Prospect, probe: Probe, *, seconds
         planned = plain.step_s(probe.tokens, rows=probe.rows)
         shown.append(_line("a training step", probe.train_step_s, planned, found.train_time, "s"))
     if probe.train_memory_gib is not None:
-        setup = replace(plain.train, max_seq_tokens=probe.tokens, micro_batch=probe.rows)
         shown.append(
-            _line("memory in training", probe.train_memory_gib, plain.memory_of(setup).memory_gib, found.memory, "GiB")
+            _line(
+                "memory in training", probe.train_memory_gib, plain.memory(probe.tokens).memory_gib, found.memory, "GiB"
+            )
         )
     prompt = probe.prompt_tokens or probe.tokens
     if probe.read_s is not None:

@@ -18,7 +18,11 @@ class _Message(BaseModel):
 
 
 class Setup(_Message):
-    """First line to a worker: what to load with which engines, and where its adapters go."""
+    """First line to a worker: what to load with which engines, and where its adapters go.
+
+    window_tokens: the longest prompt with its answer that the engine must take. memory_share, kv_cache_bytes, max_num_seqs: see
+    engine/base.py. stall_s: an engine that writes nothing for so long is stuck.
+    """
 
     settings: Settings
     model_dir: str
@@ -29,6 +33,12 @@ class Setup(_Message):
     num_threads: int
     trainer: str = "peft"
     engine: str = "transformers"
+    serving: Literal["on-the-fly", "merged"] = "merged"
+    window_tokens: int = 1 << 20
+    memory_share: float = 0.4
+    kv_cache_bytes: int | None = None
+    max_num_seqs: int = 64
+    stall_s: float = 120.0
     quantization: str = "none"
 
 
@@ -67,7 +77,8 @@ class Job(_Message):
     Stage "probe" measures what a training step and a prompt of that one task take, and solves nothing.
 
     deadline_s, train_until_s, program_until_s: Unix seconds. rung: how far down the memory ladder (0 is the plan as made).
-    adapter_sha: of the adapter that an earlier job saved for the task; it is put on instead of training.
+    adapter_sha: of the adapter that an earlier job saved for the task; it is put on instead of training. is_plain: sample with
+    Transformers, as the engine was lost under this job.
     """
 
     job_id: int
@@ -81,6 +92,7 @@ class Job(_Message):
     rung: int = 0
     seed: int = 0
     adapter_sha: str = ""
+    is_plain: bool = False
 
 
 class Ready(_Message):
@@ -113,6 +125,7 @@ class Probed(_Message):
     tokens: int
     prompt_tokens: int
     rows: int
+    gradient_checkpointing: bool = False
     train_step_s: float | None = None
     train_memory_gib: float | None = None
     read_s: float | None = None
@@ -194,10 +207,12 @@ class ProgramMessage(_Message):
 
 
 class Sampled(_Message):
-    """Candidates that are ready, and programs that were run; a job sends several of these."""
+    """Candidates that are ready, and programs that were run; a job sends several of these. stall_s: after so many seconds
+    without a further event the sampler is stuck; None where silence says nothing."""
 
     event: Literal["sampled"] = "sampled"
     job_id: int
+    stall_s: float | None = None
     candidates: list[CandidateMessage] = []
     programs: list[ProgramMessage] = []
 
@@ -247,12 +262,15 @@ class Searched(_Message):
 
 
 class Finished(_Message):
-    """The job is over. complete: tasks all of whose questions were answered before the deadline."""
+    """The job is over. complete: tasks all of whose questions were answered before the deadline. how: which engine sampled the
+    grids, and in which way; refused: what was tried before, and why it was not taken."""
 
     event: Literal["finished"] = "finished"
     job_id: int
     complete: list[str]
     seconds: float
+    how: str = ""
+    refused: list[str] = []
 
 
 class Failed(_Message):

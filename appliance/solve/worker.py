@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from appliance.arc.encode import get_encoder
 from appliance.arc.grid import to_lists
@@ -24,14 +24,14 @@ from appliance.arc.task import Task
 from appliance.arc.view import View
 from appliance.arc.vote import Candidate
 from appliance.clock import Deadline, SystemClock
-from appliance.engine.base import EngineSpec, NotTuned, Outcome, TuneSettings
+from appliance.engine.base import EngineSpec, NotTuned, Outcome, Served, TuneSettings
 from appliance.engine.folder import FolderCard, read_card
 from appliance.engine.model import poisons_process, weights_sha
 from appliance.engine.packing import TokenSequence
 from appliance.engine.probe import probe_sampling, probe_training
 from appliance.engine.registry import import_first, make_scorer, make_server, make_trainer
 from appliance.engine.tokens import Codec
-from appliance.errors import ApplianceError, InputError, OutOfMemory
+from appliance.errors import ApplianceError, EngineError, EngineLost, InputError, OutOfMemory
 from appliance.seeds import generator, seed_of
 from appliance.solve.ladder import batch_tokens_at, seq_tokens_at, tune_settings_at
 from appliance.solve.messages import (
@@ -70,12 +70,20 @@ class Worker:
         self._emit = emit
         model_dir = Path(setup.model_dir)
         card = read_card(model_dir)
-        spec = _spec(setup, card.max_positions)
+        window_tokens = min(card.max_positions, setup.window_tokens)
+        spec = _spec(setup, window_tokens)
         import_first(setup.trainer, spec)
         codec = Codec.load(model_dir)
         self._trainer = make_trainer(setup.trainer, spec, codec)
-        self._server = make_server(setup.engine, spec, codec, self._trainer)
-        self._language = Language(get_style(card.style), get_encoder(card.encoder), codec, card.max_positions)
+        self._plain = make_server("transformers", spec, codec, self._trainer)
+        self._server, self._engine_faults = self._plain, list[str]()
+        self._served: Served | None = None
+        try:
+            self._server = make_server(setup.engine, spec, codec, self._trainer)
+        except EngineError as fault:
+            traceback.print_exc()
+            self._engine_faults = [f"{setup.engine}: {fault}"]
+        self._language = Language(get_style(card.style), get_encoder(card.encoder), codec, window_tokens)
         self._max_lesson_tokens = min(setup.settings.train.max_seq_tokens, card.max_positions)
         self._start: Literal["new", "continue"] = "new" if setup.settings.model.adapter is None else "continue"
         if self._start == "continue":
@@ -87,6 +95,7 @@ class Worker:
             "style": card.style,
             "max_seq_tokens": card.max_positions,
             "torch": torch.__version__,
+            "engine": " not ".join(["transformers", *self._engine_faults]) if self._engine_faults else setup.engine,
         }
         emit(Ready(seconds=self._clock.now() - began_s, facts=facts))
 
@@ -98,6 +107,7 @@ class Worker:
         if job.stage == "probe":
             self._emit(self._probe(tasks[0], job, deadline))
             return
+        self._served = None
         complete = [task.task_id for task in tasks]
         is_solved = job.stage == "deep" and self._search(tasks[0], job)
         if self._setup.settings.writes_grids and not is_solved:
@@ -106,7 +116,15 @@ class Worker:
             self._trainer.reset()
             written = self._programs.quick(tasks, job, batch_tokens=self._batch_tokens(job), deadline=deadline)
             complete = [task_id for task_id in complete if task_id in written]
-        self._emit(Finished(job_id=job.job_id, complete=complete, seconds=self._clock.now() - began_s))
+        seconds = self._clock.now() - began_s
+        self._emit(Finished(job_id=job.job_id, complete=complete, seconds=seconds, **self._told_of_serving(job)))
+
+    def _told_of_serving(self, job: Job) -> dict[str, Any]:
+        """How the grids were sampled, and why not otherwise."""
+        if self._served is None:
+            return {}
+        lost = ["vllm: lost twice under this task"] if job.is_plain else []
+        return {"how": self._served.how, "refused": [*self._engine_faults, *lost, *self._served.refused]}
 
     def _do_grids(self, tasks: list[Task], job: Job, deadline: Deadline) -> list[str]:
         """Train where the job says so, and sample grids; returns the tasks whose every question was answered."""
@@ -177,6 +195,7 @@ class Worker:
             tokens=row_tokens,
             prompt_tokens=len(prompt_ids),
             rows=settings.rows_per_step if settings else 1,
+            gradient_checkpointing=settings.gradient_checkpointing if settings else False,
             train_step_s=training.step_s if training else None,
             train_memory_gib=training.memory_gib if training else None,
             read_s=sampling.read_s,
@@ -265,11 +284,12 @@ class Worker:
         num_scored = sample.score_views if job.stage == "deep" else 0
         sampling = self._sampling_deadline(deadline) if num_scored else deadline
         answers = []
-        with self._server.serve(
-            self._trainer,
-            adapter_dir=self._adapter_dir(tasks[0]) if adapter else None,
-            batch_tokens=self._batch_tokens(job),
-        ) as served:
+        server = self._plain if job.is_plain else self._server
+        adapter_dir = self._adapter_dir(tasks[0]) if adapter else None
+        with server.serve(self._trainer, adapter_dir=adapter_dir, batch_tokens=self._batch_tokens(job)) as served:
+            self._served = served
+            stall_s = self._setup.stall_s if served.shows_life else None
+            self._emit(Sampled(job_id=job.job_id, stall_s=stall_s))
             for batch in served.sampler.sample(requests, deadline=sampling):
                 messages = []
                 for completion in batch:
@@ -278,7 +298,8 @@ class Worker:
                     found = candidate(question, completion, self._language, adapter=adapter)
                     messages.append(CandidateMessage.of(found))
                     answers.append(found)
-                self._emit(Sampled(job_id=job.job_id, candidates=messages))
+                self._emit(Sampled(job_id=job.job_id, stall_s=stall_s, candidates=messages))
+        self._emit(Sampled(job_id=job.job_id))
         if num_scored:
             self._score(tasks, answers, views[:num_scored], job, deadline)
         return [t for t, left in open_questions.items() if left == 0 and t not in unasked]
@@ -308,7 +329,7 @@ class Worker:
                 )
 
 
-def _spec(setup: Setup, max_positions: int) -> EngineSpec:
+def _spec(setup: Setup, window_tokens: int) -> EngineSpec:
     return EngineSpec(
         model_dir=Path(setup.model_dir),
         scratch_dir=Path(setup.run_dir) / "scratch" / str(os.getpid()),
@@ -317,8 +338,13 @@ def _spec(setup: Setup, max_positions: int) -> EngineSpec:
         autocast_dtype=setup.autocast_dtype,
         quantization=setup.quantization,
         shipped_adapter=setup.settings.model.adapter,
-        max_seq_tokens=max_positions,
+        max_seq_tokens=window_tokens,
         batch_tokens=setup.settings.sample.batch_tokens,
+        memory_share=setup.memory_share,
+        kv_cache_bytes=setup.kv_cache_bytes,
+        max_num_seqs=setup.max_num_seqs,
+        serving=setup.serving,
+        max_rank=setup.settings.train.rank,
     )
 
 
@@ -372,9 +398,10 @@ def main() -> None:
         try:
             worker.do(job)
         except (ApplianceError, RuntimeError, ValueError, MemoryError) as fault:
-            if poisons_process(fault):
-                raise  # every later call would fail as well: another process is started, the task tried once more
             traceback.print_exc()
+            if isinstance(fault, EngineLost) or poisons_process(fault):
+                sys.stderr.flush()
+                os._exit(1)  # every later call would fail or hang, those of a tidy end as well; another process goes on
             emit(_failed(job.job_id, fault))
 
 

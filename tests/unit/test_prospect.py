@@ -69,7 +69,7 @@ def test_a_probe_corrects_seconds_and_rungs() -> None:
     prospect = prospect_of(tasks(20, most_side=30), room_gib=1.0)
     longest = max(prospect.lengths.values(), key=lambda t: t.lesson_tokens)
     tokens = longest.lesson_tokens
-    timed = prospect.corrected_by(Probe(tokens, train_step_s=3 * prospect.step_s(longest)))
+    timed = prospect.corrected_by(Probe(tokens, train_step_s=3 * prospect.step_s(longest), gradient_checkpointing=True))
     assert timed.step_s(longest) == pytest.approx(3 * prospect.step_s(longest))
     measured = Probe(tokens, train_memory_gib=3.0)
     after = prospect.corrected_by(measured)
