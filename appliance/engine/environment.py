@@ -32,6 +32,13 @@ VLLM = {
     "VLLM_PLUGINS": "",
 }
 
+CACHES = {
+    "VLLM_CACHE_ROOT": "vllm",
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    "TRITON_CACHE_DIR": "triton",
+}
+"""Folders within the run's scratch for what engines compile and keep."""
+
 VLLM_CPU = {
     # The first log-probability would compile C++ for 7 s, and where there is no compiler the engine hangs for good.
     "TORCHDYNAMO_DISABLE": "1",

@@ -59,7 +59,7 @@ class VllmEngine:
         is_cpu = spec.device == "cpu"
         for name, value in (VLLM | (VLLM_CPU if is_cpu else {})).items():
             os.environ.setdefault(name, value)
-        os.environ["VLLM_CACHE_ROOT"] = str(spec.scratch_dir / "vllm")
+        os.environ.setdefault("VLLM_CACHE_ROOT", str(spec.scratch_dir / "vllm"))
         try:
             from vllm import LLM
 

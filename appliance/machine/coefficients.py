@@ -49,6 +49,8 @@ class Coefficients:
     cpu_token_s: float = 4.41e-05
     cpu_sample_token_s: float = 4.71e-05
     cpu_generate_slowdown: float = 2.0  # transformers' generate() in 16 bits against vLLM; by bench/cpu_plan.py
+    cpu_vllm_start_s: float = 8.0  # import and engine, one core; by bench/vllm.py
+    cpu_vllm_swap_s: float = 0.1  # merged weights and canary, of each task
     cpu_decode_step_s: float = 0.00178
 
 

@@ -70,7 +70,8 @@ def plan_from(args: argparse.Namespace) -> tuple[Machine, Plan]:
     cards = [load_card(name) for name in names]
     pins = Pins.parse([text for group in args.pin for text in group])
     budget = args.budget or (KAGGLE_BUDGET if machine.platform.site == "kaggle" else _USUAL_BUDGET)
-    engines = ("vllm", "transformers") if machine.gpu_source == "imagined" else installed_engines()
+    is_imagined = machine.gpu_source == "imagined"
+    engines = ("vllm", "transformers") if is_imagined else installed_engines(has_gpu=bool(machine.gpus))
     request = SizingRequest(_lengths(args.tasks, cards), parse_duration(budget), pins, engines)
     return machine, size(machine, cards, request)
 

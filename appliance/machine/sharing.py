@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from appliance.machine.card import ModelCard
 from appliance.machine.choice import Choice
 from appliance.machine.device import Device
+from appliance.machine.engines import choose_engine
 from appliance.machine.fitting import Fitted
 from appliance.machine.gpu import GIB
 from appliance.machine.memory import SampleMemory, kv_bytes_per_token, sample_memory
@@ -35,14 +36,14 @@ class SampleDraft:
 def fit_sampling(
     card: ModelCard, device: Device, request: SizingRequest, fitted: Fitted, *, room_gib: float
 ) -> SampleDraft:
-    engine = _engine(card, device, request)
     setup = replace(
         sample_setup(card, device, request.pins),
-        engine=engine.value,
         quantization=fitted.setup.quantization,
         max_seq_tokens=fitted.setup.max_seq_tokens,
         samples_per_prompt=samples_per_view(card, request.pins).value,
     )
+    engine = choose_engine(card, device, request, setup)
+    setup = replace(setup, engine=engine.value)
     share, residency = _share(card, device, request, fitted, setup, room_gib)
     setup = replace(setup, share=share.value)
     memory = sample_memory(card, setup, device)
@@ -56,19 +57,6 @@ def samples_per_view(card: ModelCard, pins: Pins) -> Choice[int]:
     if card.writes_programs:
         return Choice(_PROGRAMS_PER_VIEW, "programs are drawn at random; samples of one prompt share its reading")
     return Choice(1, "greedy; answers differ by view")
-
-
-def _engine(card: ModelCard, device: Device, request: SizingRequest) -> Choice[str]:
-    if request.pins.engine:
-        return Choice(request.pins.engine, "pinned")
-    if device.is_gpu and device.capability < (7, 0):
-        return Choice(
-            "transformers",
-            f"vLLM needs compute capability 7.0, the card has {device.capability[0]}.{device.capability[1]}",
-        )
-    if "vllm" in request.engines:
-        return Choice("vllm", "installed; 8-19 times the rate of generate() where samples share a prompt")
-    return Choice("transformers", "vLLM is not installed")
 
 
 def _share(

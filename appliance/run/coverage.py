@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from appliance.config import RunSettings
@@ -19,7 +20,7 @@ class Coverage:
     trained for.
     again: gone through once more because their vote was uncertain. sampled: in any of them. untrained_reasons: why training
     gave nothing, with counts. outputs_fallback: test outputs that no candidate answered, so a fallback stands in the
-    submission."""
+    submission. served: how deep rounds were sampled, with counts; refusals: why another way was not taken."""
 
     num_tasks: int
     quick: int
@@ -34,6 +35,8 @@ class Coverage:
     programs_fit: int
     settled: int
     untrained_reasons: dict[str, int]
+    served: dict[str, int] = field(default_factory=dict)
+    refusals: dict[str, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -48,6 +51,12 @@ class Coverage:
             f"answered {self.num_outputs - self.outputs_fallback}/{self.num_outputs} test outputs, "
             f"{self.outputs_fallback} fell back to a guess from the demonstrations",
         ]
+        if self.served:
+            lines.append(
+                "grids sampled by "
+                + ", ".join(f"{how} {count}" for how, count in sorted(self.served.items()))
+                + "".join(f"; {count} times not {reason}" for reason, count in sorted(self.refusals.items()))
+            )
         if self.programs_written:
             lines.append(
                 f"programs: {self.programs_fit} tasks fit all demonstrations "
@@ -75,6 +84,7 @@ def coverage_of(journal: Journal) -> Coverage:
     trained = {r.task_id for r in rows if split_stage_name(r.stage)[0] == "train" and r.status == "done"}
     searched = [r for r in rows if split_stage_name(r.stage)[0] == "search"]
     settled = {r.task_id for r in searched if r.detail["is_agreed"]} - trained
+    deep = [r for r in rows if split_stage_name(r.stage)[0] == "deep"]
     programs = [p for found in journal.programs().values() for p in found]
     answered = attempts_of(journal.candidates(), "votes-only")
     reasons: dict[str, int] = {}
@@ -97,4 +107,6 @@ def coverage_of(journal: Journal) -> Coverage:
         programs_fit=len({p.task_id for p in programs if p.fits}),
         settled=len(settled),
         untrained_reasons=reasons,
+        served=dict(Counter(r.detail["how"] for r in deep if r.detail.get("how"))),
+        refusals=dict(Counter(refusal for r in deep for refusal in r.detail.get("refused", ()))),
     )

@@ -10,8 +10,8 @@ from typing import Any
 
 from appliance.arc.task import TaskSet
 from appliance.config import Settings
-from appliance.engine.environment import CPU, QUIET_AND_OFFLINE
-from appliance.errors import PrerequisiteError, UsageError
+from appliance.engine.environment import CACHES, CPU, QUIET_AND_OFFLINE, VLLM, VLLM_CPU
+from appliance.errors import PrerequisiteError
 from appliance.machine.card import load_card
 from appliance.machine.choice import Choice
 from appliance.machine.lengths import TaskLengths, lengths_of
@@ -20,11 +20,11 @@ from appliance.machine.pins import Pins
 from appliance.machine.plan import Plan
 from appliance.machine.request import SizingRequest
 from appliance.machine.sizing import size
+from appliance.run.engine import choose_engine, usable_engines, vllm_setup
 from appliance.run.precision import choose_precision, choose_trainer
 from appliance.solve.messages import Setup
 
 NEEDED = ("torch", "transformers", "peft", "safetensors")
-BUILT_IN_ENGINES = ("transformers",)
 PLANNED_SETTINGS = (
     "train.rank",
     "sample.views",
@@ -75,7 +75,7 @@ def size_run(
     cards = [load_card(str(folder)).model_copy(update={"name": name}) for name, folder in offered.items()]
     lengths = {card.name: lengths_of(tasks, card) for card in cards}
     longest = max(lengths.values(), key=TaskLengths.longest)
-    request = SizingRequest(longest, budget_s, _pins(asked, longest), BUILT_IN_ENGINES)
+    request = SizingRequest(longest, budget_s, _pins(asked, longest), usable_engines(machine, asked))
     sizing = size(machine, cards, request)
     values = {key: value for key, value in sizing.to_settings().items() if key in PLANNED_SETTINGS}
     if (
@@ -99,7 +99,7 @@ def _pins(asked: Settings, lengths: TaskLengths) -> Pins:
 
 def plan_run(machine: Machine, settings: Settings, sizing: Plan, *, model_dir: Path, run_dir: Path) -> RunPlan:
     """The workers for this machine: one per visible GPU; without GPU `run.workers` processes share the cores."""
-    _check_built_in(settings)
+    engine = choose_engine(machine, settings, sizing)
     has_gpu = bool(machine.gpus)
     cores = machine.host.num_cores
     num_workers = len(machine.gpus) if has_gpu else min(settings.run.workers, cores)
@@ -115,7 +115,7 @@ def plan_run(machine: Machine, settings: Settings, sizing: Plan, *, model_dir: P
         "dtype": precision.dtype,
         "autocast": precision.autocast,
         "quantization": precision.quantization,
-        "engine": Choice("transformers", "shares the trained model in memory; nothing to start or reload per task"),
+        "engine": engine,
         "trainer": trainer,
         "max_seq_tokens": _longest(settings, sizing),
         "views": _planned(settings.sample.views, sizing.sample.views, "sample.views"),
@@ -135,16 +135,11 @@ def plan_run(machine: Machine, settings: Settings, sizing: Plan, *, model_dir: P
             quantization=precision.quantization.value,
             trainer=trainer.value,
             num_threads=num_threads,
+            engine=engine.value,
+            **(vllm_setup(settings, sizing, has_gpu=has_gpu) if engine.value == "vllm" else {}),
         )
-        workers.append(WorkerPlan(setup, _environment(machine, index, num_threads)))
+        workers.append(WorkerPlan(setup, _environment(machine, index, num_threads, run_dir.resolve())))
     return RunPlan(tuple(workers), choices)
-
-
-def _check_built_in(settings: Settings) -> None:
-    if settings.model.engine == "vllm":
-        raise UsageError(
-            "model.engine = vllm is not built in yet", expected="auto or transformers", remedy="leave it at auto"
-        )
 
 
 def _longest(settings: Settings, sizing: Plan) -> Choice[int]:
@@ -158,9 +153,10 @@ def _planned(value: int, planned: Choice[int], key: str) -> Choice[int]:
     return planned if value == planned.value else Choice(value, f"set by {key}")
 
 
-def _environment(machine: Machine, index: int, num_threads: int) -> dict[str, str]:
-    """Offline, quiet, its own device, its share of the threads."""
-    environment = QUIET_AND_OFFLINE | CPU | {"OMP_NUM_THREADS": str(num_threads)}
+def _environment(machine: Machine, index: int, num_threads: int, run_dir: Path) -> dict[str, str]:
+    """Offline, quiet, its own device, its share of the threads, caches in the run's scratch."""
+    caches = {name: str(run_dir / "scratch" / folder) for name, folder in CACHES.items()}
+    environment = QUIET_AND_OFFLINE | CPU | VLLM | caches | {"OMP_NUM_THREADS": str(num_threads)}
     if machine.gpus:
-        environment["CUDA_VISIBLE_DEVICES"] = machine.gpus[index].uuid
-    return environment
+        return environment | {"CUDA_VISIBLE_DEVICES": machine.gpus[index].uuid}
+    return environment | VLLM_CPU

@@ -54,6 +54,8 @@ class Ledger:
         searched: Searched | None = None,
         seconds: float = 0.0,
         reason: str | None = None,
+        how: str = "",
+        refused: Sequence[str] = (),
     ) -> None:
         """The outcome of one task of a job. status: done, partial or failed. Candidates of an earlier try at the same stage
         and round are replaced if there are new ones."""
@@ -66,7 +68,8 @@ class Ledger:
             name = stage_name("search", assignment.round)
             detail = searched.model_dump(include={"is_agreed", "epochs"})
             self._journal.put_stage(StageRow(task.task_id, name, "done", searched.seconds, detail))
-        detail = {"rung": assignment.rung} | ({} if reason is None else {"reason": reason})
+        told = {"reason": reason, "how": how, "refused": list(refused)}
+        detail = {"rung": assignment.rung} | {name: value for name, value in told.items() if value}
         self._journal.put_stage(StageRow(task.task_id, assignment.name, status, seconds, detail), candidates, programs)
         if candidates:
             self._count_votes(task)

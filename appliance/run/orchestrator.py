@@ -6,7 +6,7 @@ never imports torch and never touches a device.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from appliance.run.pool import Died, Pool
 from appliance.run.prober import Prober
 from appliance.run.progress import Assignment, split_stage_name
 from appliance.run.prospect import Prospect
+from appliance.run.resend import remaining_job
 from appliance.run.schedule import DRAIN_S, Schedule
 from appliance.run.slots import Running, Slot, views_answered
 from appliance.seeds import generator, seed_of
@@ -222,6 +223,9 @@ class Orchestrator:
         match event:
             case Ready():
                 slot.state, slot.num_starts, slot.was_ready = "idle", 0, True
+                if slot.running:  # what remains of the job that its forerunner was lost under
+                    slot.state = "busy"
+                    self._pool.submit(worker, slot.running.job)
                 self._journal.put_fact(f"worker-{worker}", event.facts)
                 self._tell(f"worker {worker} ready after {format_duration(event.seconds)}: {event.facts}")
             case Probed():
@@ -233,6 +237,7 @@ class Orchestrator:
                     slot.running.trained[event.task_id] = event
             case Sampled():
                 if slot.running:
+                    slot.running.stall_s, slot.running.heard_s = event.stall_s, self._clock.now()
                     slot.running.candidates += [c.candidate() for c in event.candidates]
                     slot.running.candidates += [c for p in event.programs for c in p.candidates()]
                     slot.running.programs += event.programs
@@ -256,22 +261,23 @@ class Orchestrator:
             case Failed():
                 self._fall(slot, self._schedule.crashed, event.message)
             case Died():
-                self._fall(slot, self._schedule.crashed, f"worker {worker} died with code {event.exit_code}")
-                slot.num_falls += 1
-                self._start(worker, why=event.log_tail)
+                last_line = event.log_tail.splitlines()[-1:] or ["no last words"]
+                self._lose(worker, f"worker {worker} died with code {event.exit_code} ({last_line[0]})", event.log_tail)
 
     def _finish(self, slot: Slot, event: Finished) -> None:
         running = slot.running
         if running is None:
             return
         assignment = running.assignment
+        event = event.model_copy(update={"complete": [*running.answered, *event.complete]})
         self._schedule.finished(assignment, event.complete, seconds=event.seconds)
         self._measure(running, event)
         for task in assignment.tasks:
             found = running.found(task)
             is_done = task.task_id in event.complete or (found and assignment.stage == "deep")
             status = "done" if is_done else "partial" if found else "failed"
-            self._note(running, status, task.task_id, reason=None if is_done or found else "no answer in its time")
+            reason = None if is_done or found else "no answer in its time"
+            self._note(running, status, task.task_id, reason=reason, how=event.how, refused=event.refused)
         slot.state, slot.running, slot.num_falls = "idle", None, 0
 
     def _measure(self, running: Running, event: Finished) -> None:
@@ -284,7 +290,16 @@ class Orchestrator:
         views = views_answered(running, event.complete, self._settings.sample.samples_per_view)
         forecast.note_sampling(assignment.stage, views, sampling_s)
 
-    def _note(self, running: Running, status: str, task_id: str, *, reason: str | None = None) -> None:
+    def _note(
+        self,
+        running: Running,
+        status: str,
+        task_id: str,
+        *,
+        reason: str | None = None,
+        how: str = "",
+        refused: Sequence[str] = (),
+    ) -> None:
         """Write down what a job gave for one of its tasks, and take it into the vote."""
         assignment, task = running.assignment, self._schedule.states[task_id].task
         found, trained = running.found(task), running.trained.get(task_id)
@@ -306,6 +321,8 @@ class Orchestrator:
             searched=running.searched.get(task_id),
             seconds=seconds,
             reason=reason,
+            how=how,
+            refused=refused,
         )
         if task_id in self._ledger.certainties:
             self._schedule.set_certainty(task_id, self._ledger.certainties[task_id])
@@ -357,13 +374,30 @@ class Orchestrator:
             if slot.running and now_s >= self._limit_s(slot.running):
                 self._pool.kill(worker)
                 late_s = now_s - slot.running.job.deadline_s
+                slot.running.stall_s = None  # no time is left to ask again
                 message = f"worker {worker} hung {late_s:.0f} s past its deadline, killed"
-                self._fall(slot, self._schedule.crashed, message)
-                slot.num_falls += 1
-                self._start(worker, why=message)
+                self._lose(worker, message, message)
+            elif slot.running and slot.running.is_stuck(now_s):
+                self._pool.kill(worker)
+                message = f"worker {worker} wrote nothing for {now_s - slot.running.heard_s:.0f} s, killed"
+                self._lose(worker, message, message)
             elif slot.state == "starting" and now_s >= slot.since_s + START_LIMIT_S:
                 self._pool.kill(worker)
                 self._start(worker, why=f"not ready after {START_LIMIT_S:.0f} s")
+
+    def _lose(self, worker: int, message: str, why: str) -> None:
+        """The worker is gone: the next one gets what remains of its job, or the job has failed."""
+        slot = self._slots[worker]
+        running = slot.running
+        samples = self._settings.sample.samples_per_view
+        job = remaining_job(running, samples_per_view=samples) if running else None
+        if running and job:
+            running.job = job
+            self._tell(f"{running.assignment.name}: {message}; {len(job.views)} views are asked again")
+        else:
+            self._fall(slot, self._schedule.crashed, message)
+        slot.num_falls += 1
+        self._start(worker, why=why)
 
     def _start(self, worker: int, *, why: str = "") -> None:
         """(Re)start a worker, unless it has failed too often."""
@@ -378,6 +412,7 @@ class Orchestrator:
         self._pool.start(worker)
 
     def _give_up(self, worker: int, why: str) -> None:
+        self._fall(self._slots[worker], self._schedule.crashed, why)
         self._slots[worker].state = "gone"
         self._schedule.num_workers = sum(s.state != "gone" for s in self._slots.values())
         if self._schedule.num_workers == 0:

@@ -16,7 +16,8 @@ State = Literal["down", "starting", "idle", "busy", "gone"]
 
 @dataclass
 class Running:
-    """A job that a worker has, and what it gave so far."""
+    """A job that a worker has, and what it gave so far. answered: tasks that were complete when it was sent again. heard_s:
+    instant of its last answers, stall_s: how long after that it is stuck, while it samples."""
 
     assignment: Assignment
     job: Job
@@ -25,6 +26,13 @@ class Running:
     programs: list[ProgramMessage] = field(default_factory=list)
     trained: dict[str, Trained] = field(default_factory=dict)
     searched: dict[str, Searched] = field(default_factory=dict)
+    answered: list[str] = field(default_factory=list)
+    num_resends: int = 0
+    stall_s: float | None = None
+    heard_s: float = 0.0
+
+    def is_stuck(self, now_s: float) -> bool:
+        return self.stall_s is not None and now_s >= self.heard_s + self.stall_s
 
     def found(self, task: Task) -> list[Candidate]:
         return [c for c in self.candidates if c.task_id == task.task_id]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -208,6 +209,7 @@ def _work(
         failure = fault
     finally:
         with_handlers()
+        shutil.rmtree(folder.run / "scratch", ignore_errors=True)
     display.close()
     return _conclude(tasks, settings, folder, journal, clock.now() - start_s, stopped, failure, display)
 
