@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--method", choices=("full", "lora"), help="what is trained; default full for arc-mini, else lora"
     )
     parser.add_argument("--tasks", type=int, default=6, metavar="N", help="tasks to learn by heart")
-    parser.add_argument("--max-steps", type=int, default=150, metavar="N", help="training steps")
+    parser.add_argument("--max-steps", type=int, default=100, metavar="N", help="training steps")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="keep what is made here; default a folder that is removed"
     )

@@ -1,0 +1,190 @@
+"""Training throughput: `appliance train` against Hugging Face Trainer with peft, on the same model and the same documents.
+
+    python -m bench.train [--model DIR] [--steps 6] [--rounds 2]
+
+Tokens are those of documents, padding not counted. The baseline is what the notebooks run: LoRA by peft, Trainer with
+gradient accumulation and answers-only labels, once with one document a pass (as their defaults have it) and once with
+padded batches of eight in random order (as a GPU with room would). Each side takes its turn in every round, in one
+process, so that both meet the same machine; speed is given per CPU-second of the process, because that is steady on a
+machine that others use too, and per second of wall time. Start-up and the first step are left out on both sides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from appliance.arc.encode import get_encoder
+from appliance.arc.prompt import get_style
+from appliance.clock import SystemClock
+from appliance.engine.environment import prepare_process
+from appliance.engine.folder import model_dir, read_card
+from appliance.engine.packing import TokenSequence
+from appliance.engine.tokens import Codec
+from appliance.learn.corpus import assemble
+from appliance.learn.documents import DocumentSampler, Mixture
+from appliance.learn.generated import family_tasks
+from appliance.learn.loop import Hooks, StepReport, train
+from appliance.learn.recipe import Recipe
+from appliance.learn.start import make_start
+from appliance.learn.styles import make_writer
+
+AIM_RATIO = 1.5
+ROW_TOKENS = 512
+ROWS_PER_STEP = 8
+LORA_RANK = 32
+
+
+@dataclass
+class Speed:
+    """num_tokens of documents since the first step ended."""
+
+    num_tokens: int = 0
+    marks: list[tuple[float, float, int]] = field(default_factory=list)
+
+    def mark(self, num_tokens: int) -> None:
+        """A step is done that held so many tokens."""
+        self.num_tokens += num_tokens
+        self.marks.append((time.process_time(), time.perf_counter(), self.num_tokens))
+
+    def per_second(self) -> tuple[float, float]:
+        """Tokens per CPU-second and per second of wall time, the first step left out."""
+        (cpu0, wall0, first), (cpu1, wall1, last) = self.marks[0], self.marks[-1]
+        return (last - first) / (cpu1 - cpu0), (last - first) / (wall1 - wall0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.train", description=__doc__)
+    parser.add_argument("--model", default="arc-mini")
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=2)
+    args = parser.parse_args()
+    prepare_process()
+    folder = model_dir(args.model)
+    sampler = documents_of(folder)
+    for method in ("lora", "full"):
+        sides: dict[str, Callable[[], Speed]] = {
+            "appliance train": lambda method=method: ours(folder, sampler, method, args.steps),
+            "Trainer, 1 document a pass": lambda method=method: theirs(folder, sampler, method, args.steps, 1),
+            "Trainer, 8 padded documents": lambda method=method: theirs(folder, sampler, method, args.steps, 8),
+        }
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
+        for _ in range(args.rounds):
+            for name, run in sides.items():
+                found[name].append(run().per_second())
+        report(method, found)
+
+
+def report(method: str, found: dict[str, list[tuple[float, float]]]) -> None:
+    print(f"\n{method + (f' rank {LORA_RANK}' if method == 'lora' else '')}: tokens per CPU-second (range), per second")
+    medians = {name: statistics.median(cpu for cpu, _ in values) for name, values in found.items()}
+    for name, values in found.items():
+        cpu, wall = zip(*values, strict=True)
+        print(f"  {name:28} {medians[name]:8,.0f} ({min(cpu):,.0f}-{max(cpu):,.0f})  {statistics.median(wall):8,.0f}")
+    best = max(value for name, value in medians.items() if name.startswith("Trainer"))
+    print(f"  {medians['appliance train'] / best:.2f} x the faster baseline (aim {AIM_RATIO})")
+
+
+def documents_of(folder: Path) -> DocumentSampler:
+    """Documents of our own families in the model's own style, such as a training of it reads."""
+    card = read_card(folder)
+    writer = make_writer(get_style(card.style), get_encoder(card.encoder), Codec.load(folder))
+    return DocumentSampler(assemble(family_tasks(1)), writer, max_tokens=ROW_TOKENS, min_pairs=3, max_pairs=6)
+
+
+def recipe_of(folder: Path, method: str, num_steps: int) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "start_from": folder,
+            "adaptation": {"method": method, "rank": LORA_RANK},
+            "data": {"row_tokens": ROW_TOKENS, "rows_per_step": ROWS_PER_STEP},
+            "optimization": {"learning_rate": 1e-4, "max_steps": num_steps},
+            "save_every_steps": num_steps,
+            "log_every_steps": 1,
+        }
+    )
+
+
+def ours(folder: Path, sampler: DocumentSampler, method: str, num_steps: int) -> Speed:
+    recipe = recipe_of(folder, method, num_steps)
+    speed = Speed()
+
+    def report_step(line: StepReport) -> None:
+        speed.mark(round(ROW_TOKENS * ROWS_PER_STEP * (1 - line.padding)))
+
+    with tempfile.TemporaryDirectory() as out:
+        start = make_start(recipe, device="cpu")
+        mixture = Mixture([("families", sampler, 1.0)])
+        train(recipe, start, mixture, {}, out=Path(out), clock=SystemClock(), hooks=Hooks(report=report_step))
+    return speed
+
+
+def theirs(folder: Path, sampler: DocumentSampler, method: str, num_steps: int, batch_size: int) -> Speed:
+    """The same number of documents a step, in passes of batch_size."""
+    import torch
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    recipe = recipe_of(folder, method, num_steps)
+    start = make_start(recipe, device="cpu")
+    rng = np.random.default_rng(0)
+    mean_tokens = statistics.mean(len(sampler.document(rng)) for _ in range(50))
+    per_step = max(batch_size, round(ROW_TOKENS * ROWS_PER_STEP / mean_tokens) // batch_size * batch_size)
+    documents = [sampler.document(rng) for _ in range(num_steps * per_step)]
+    speed = Speed()
+
+    class Mark(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            done = documents[(state.global_step - 1) * per_step : state.global_step * per_step]
+            speed.mark(sum(map(len, done)))
+
+    with tempfile.TemporaryDirectory() as out:
+        plan = TrainingArguments(
+            output_dir=out,
+            per_device_train_batch_size=batch_size,
+            gradient_accumulation_steps=per_step // batch_size,
+            max_steps=num_steps,
+            learning_rate=1e-4,
+            save_strategy="no",
+            report_to=[],
+            use_cpu=True,
+            disable_tqdm=True,
+            train_sampling_strategy="sequential",
+            remove_unused_columns=False,
+            bf16=start.autocast_dtype == "bfloat16",
+            logging_strategy="no",
+        )
+        trainer = Trainer(
+            model=start.model,
+            args=plan,
+            train_dataset=documents,
+            data_collator=lambda batch: padded(batch, start.codec.pad_id, torch),
+            callbacks=[Mark()],
+        )
+        trainer.train()
+    return speed
+
+
+def padded(batch: list[TokenSequence], pad_id: int, torch: Any) -> dict[str, Any]:
+    """Right padding to the longest, labels on answers alone: what completion-only collators give."""
+    width = max(map(len, batch))
+    ids = torch.full((len(batch), width), pad_id)
+    labels = torch.full((len(batch), width), -100)
+    mask = torch.zeros((len(batch), width), dtype=torch.long)
+    for row, document in enumerate(batch):
+        size = len(document)
+        ids[row, :size] = torch.from_numpy(document.ids.astype(np.int64))
+        labels[row, :size] = torch.from_numpy(np.where(document.is_target, document.ids, -100).astype(np.int64))
+        mask[row, :size] = 1
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+if __name__ == "__main__":
+    main()

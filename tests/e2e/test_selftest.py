@@ -1,0 +1,118 @@
+"""`appliance selftest` passes on a whole pipeline, and every stage that is broken on purpose makes it fail.
+
+Slow for a test (a minute of one core): arc-mini is really trained, once, and everything else looks at what came out.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from appliance.arc.encode import CellEncoder, ParseError
+from appliance.arc.view import View
+from appliance.engine.folder import model_dir
+from appliance.learn import evaluate, selftest
+from appliance.learn.recipe import Recipe
+from appliance.learn.selftest import Stage
+
+pytestmark = pytest.mark.engine
+pytest.importorskip("torch")
+
+NUM_TASKS = 2
+
+
+@dataclass(frozen=True)
+class Done:
+    """A selftest that went well: its stages by name, its recipe and its folders."""
+
+    stages: Mapping[str, Stage]
+    recipe: Recipe
+    out: Path
+
+    @property
+    def model(self) -> Path:
+        return self.out / "train" / "model"
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    out = tmp_path_factory.mktemp("selftest")
+    recipe = selftest.recipe_for(model_dir("arc-mini"), out, method="full", max_steps=45)
+    stages = {stage.name: stage for stage in selftest.all_stages(recipe, out, num_tasks=NUM_TASKS)}
+    return Done(stages, recipe, out)
+
+
+def answered(done: Done, folder: Path | None = None) -> dict[str, bool]:
+    """Which of the stages after training are good with the model of the folder."""
+    tasks, solutions = selftest.easy_tasks(NUM_TASKS)
+    model, language = selftest.load(done.recipe, folder or done.model)
+    return {stage.name: stage.is_good for stage in selftest.answered(model, language, tasks, solutions)}
+
+
+def test_a_whole_pipeline_passes(done: Done) -> None:
+    assert list(done.stages) == ["train", "sample", "parse", "answer", "vote", "submit"]
+    assert all(stage.is_good for stage in done.stages.values()), done.stages
+
+
+def test_a_training_that_does_not_learn(done: Done, tmp_path: Path) -> None:
+    still = done.recipe.model_copy(
+        update={"optimization": done.recipe.optimization.model_copy(update={"learning_rate": 1e-9, "max_steps": 3})}
+    )
+    selftest.train_recipe(still, corpus_dir=None, out=tmp_path, display="none")
+    assert not selftest.trained(tmp_path).is_good
+
+
+def test_a_sampler_that_loses_answers(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = evaluate.TransformersSampler.sample
+
+    def every_second(*arguments: Any, **more: Any) -> Iterator[Any]:
+        for batch in whole(*arguments, **more):
+            yield batch[::2]
+
+    monkeypatch.setattr(evaluate.TransformersSampler, "sample", every_second)
+    assert not answered(done)["sample"]
+
+
+def test_a_decoder_that_refuses(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: CellEncoder, text: str) -> Any:
+        raise ParseError("broken")
+
+    monkeypatch.setattr(CellEncoder, "decode", refuse)
+    assert answered(done) == {"sample": True, "parse": False, "answer": False, "vote": False}
+
+
+def test_a_decoder_that_changes_grids_in_silence(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = CellEncoder.decode
+    monkeypatch.setattr(CellEncoder, "decode", lambda self, text: (whole(self, text) + 1) % 10)
+    assert answered(done) == {"sample": True, "parse": True, "answer": False, "vote": False}
+
+
+def test_views_that_are_not_turned_back(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(View, "invert", lambda self, grid: grid)
+    assert not answered(done)["answer"]
+
+
+def test_a_vote_that_takes_another_grid(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = evaluate.vote
+
+    def other(candidates: Any) -> Any:
+        return {output: (np.zeros((1, 1), dtype=np.int8), *grids) for output, grids in whole(candidates).items()}
+
+    monkeypatch.setattr(evaluate, "vote", other)
+    assert answered(done) == {"sample": True, "parse": True, "answer": True, "vote": False}
+
+
+def test_a_result_that_was_not_saved(done: Done, tmp_path: Path) -> None:
+    """The files of a model that never trained: answers and the submission both show it."""
+    from appliance.learn.start import make_start, save_result
+
+    save_result(make_start(done.recipe, device="cpu"), tmp_path / "model", done.recipe)
+    assert not answered(done, tmp_path / "model")["answer"]
+    shutil.rmtree(done.out / "submit")
+    assert not selftest.submitted(done.recipe, tmp_path / "model", done.out).is_good
