@@ -11,13 +11,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from appliance.engine.base import TuneSettings
+from appliance.engine.loss import answer_loss
 from appliance.engine.model import check_logits, is_out_of_memory, poisons_process
+from appliance.engine.packing import TokenSequence, fill_rows
 from appliance.engine.quantize import keep_trainable
 from appliance.errors import EngineError, OutOfMemory, PrerequisiteError, UsageError
+from appliance.seeds import generator
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 """All linear layers of the Llama and Qwen families, which are those that its kernels know."""
+PACKING_TOLERANCE = 0.005
+"""Of the loss; rounding in 16 bits stays well below, a sequence that sees its neighbour does not."""
 _VLLM_ON_CPU = "vllm._C"
 
 
@@ -77,7 +84,36 @@ def load_with_unsloth(
         ) from fault
     keep_trainable(model)
     check_logits(model.eval(), f"{folder} in {dtype} with unsloth")
+    check_packing(model)
     return model
+
+
+def check_packing(model: Any) -> None:
+    """Raises EngineError when a sequence in a flat row is not read as it is alone: then kernels see across its borders, and
+    training would go wrong without a sign."""
+    import torch
+
+    rng = generator("packing")
+    lessons = [
+        TokenSequence(rng.integers(0, model.config.vocab_size, n, dtype=np.int32), np.arange(n) >= n // 2)
+        for n in (24, 40)
+    ]
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        alone = [
+            float(answer_loss(model, fill_rows([x], [[0]], row_tokens=len(x), pad_id=0), device=device))
+            for x in lessons
+        ]
+        rows = fill_rows(lessons, [[0], [1]], row_tokens=48, pad_id=0).flat()
+        packed = float(answer_loss(model, rows, device=device))
+    weights = [int(x.is_target[1:].sum()) for x in lessons]
+    expected = float(np.average(alone, weights=weights))
+    if not abs(packed - expected) <= PACKING_TOLERANCE * expected:
+        raise EngineError(
+            f"unsloth reads packed sequences with a loss of {packed:.4f}",
+            expected=f"{expected:.4f}, as it reads them alone",
+            remedy="--trainer peft",
+        )
 
 
 class UnslothKit:

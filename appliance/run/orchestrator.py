@@ -20,7 +20,7 @@ from appliance.errors import EngineError, InputError
 from appliance.run.forecast import TaskCost
 from appliance.run.journal import Journal
 from appliance.run.ledger import Attempts, Ledger
-from appliance.run.pool import Died, Pool
+from appliance.run.pool import SAFE_TRAINER, Died, Pool
 from appliance.run.prober import Prober
 from appliance.run.progress import Assignment, split_stage_name
 from appliance.run.prospect import Prospect
@@ -253,7 +253,9 @@ class Orchestrator:
                 raise InputError(f"worker {worker} cannot start: {event.message}", remedy="see the run's worker log")
             case Failed(job_id=-1):
                 self._pool.kill(worker)
-                if event.kind != "memory" and not slot.was_ready:
+                if event.kind == "trainer":
+                    self._tell(f"worker {worker}: {event.message}; it starts again with the trainer {SAFE_TRAINER}")
+                elif event.kind != "memory" and not slot.was_ready:
                     slot.num_starts = MAX_STARTS  # another try would find the same
                 self._start(worker, why=event.message)
             case Failed(kind="memory"):

@@ -20,7 +20,10 @@ from typing import IO, Protocol
 
 from pydantic import ValidationError
 
-from appliance.solve.messages import Event, Job, Setup, parse_event
+from appliance.solve.messages import Event, Failed, Job, Setup, parse_event
+
+SAFE_TRAINER = "peft"
+"""What a worker starts again with when the trainer that the plan chose cannot be used on this device."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class SubprocessPool:
     """Real worker processes. setups: one per worker; environments: what is laid over the inherited environment."""
 
     def __init__(self, setups: list[Setup], environments: list[Mapping[str, str]], *, log_dir: Path) -> None:
-        self._setups = setups
+        self._setups = list(setups)
         self._environments = environments
         self._log_dir = log_dir
         self._children: dict[int, _Child] = {}
@@ -124,6 +127,8 @@ class SubprocessPool:
                 event = parse_event(line)
             except ValidationError:
                 break  # cut off by a kill
+            if isinstance(event, Failed) and event.kind == "trainer":
+                self._setups[worker] = self._setups[worker].model_copy(update={"trainer": SAFE_TRAINER})
             self._arrivals.put((child, worker, event))
         code = child.process.wait()
         self._arrivals.put((child, worker, Died(code, _tail(child.log_path))))

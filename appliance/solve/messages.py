@@ -274,11 +274,12 @@ class Finished(_Message):
 
 
 class Failed(_Message):
-    """The job, or the start of the worker (job_id -1), did not work out. kind says what to do next."""
+    """The job, or the start of the worker (job_id -1), did not work out. kind says what to do next; "trainer": start again with
+    the trainer that always works."""
 
     event: Literal["failed"] = "failed"
     job_id: int
-    kind: Literal["memory", "input", "engine"]
+    kind: Literal["memory", "input", "engine", "trainer"]
     message: str
     exit_code: int = 1
 

@@ -391,7 +391,9 @@ def main() -> None:
         worker = Worker(setup, emit)
     except (ApplianceError, RuntimeError, OSError, ImportError) as fault:
         traceback.print_exc()
-        emit(_failed(-1, fault))
+        failed = _failed(-1, fault)
+        is_chosen = setup.trainer == "unsloth" and setup.settings.model.trainer == "auto"
+        emit(failed.model_copy(update={"kind": "trainer"}) if is_chosen and failed.kind == "engine" else failed)
         return
     while True:
         job = Job.model_validate_json(lines.get())
