@@ -89,6 +89,8 @@ def join_processes(*, is_gpu: bool) -> Processes:
             expected="one process per GPU",
             remedy="accelerate launch --num_processes with the number of GPUs",
         )
+    if is_gpu:
+        torch.cuda.set_device(local_rank)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if is_gpu else "gloo")
     return Processes(rank, world_size, local_rank)

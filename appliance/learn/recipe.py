@@ -164,7 +164,8 @@ class Recipe(_Part):
         parts = {
             "architecture": self.architecture.model_dump() if self.start_from is None else {},
             "adaptation": self.adaptation.model_dump(exclude={"adapter", "gradient_checkpointing"}),
-            "data": self.data.model_dump(exclude={"rows_per_pass"}),
+            # Where a source lies may change; what it holds is in `corpus`.
+            "data": self.data.model_dump(exclude={"rows_per_pass": True, "datasets": {"__all__": {"source"}}}),
             "optimization": self.optimization.model_dump(exclude={"max_steps", "decay_fraction", "max_loss_rise"}),
         }
         hashes = {name: _short_hash(part) for name, part in parts.items()}
