@@ -189,8 +189,8 @@ def is_solved(attempts: list[tuple[Grid, ...]], answers: tuple[Grid, ...] | None
     return all(any(same_grid(g, a) for g in grids) for grids, a in zip(attempts, answers, strict=True))
 
 
-PALETTE = ("#000000", "#0074D9", "#FF4136", "#2ECC40", "#FFDC00", "#AAAAAA", "#F012BE", "#FF851B", "#7FDBFF", "#870C25")
-"""The colours of the ARC web pages, 0 to 9."""
+PALETTE = ("#303030", "#0074D9", "#FF4136", "#2ECC40", "#FFDC00", "#AAAAAA", "#F012BE", "#FF851B", "#7FDBFF", "#870C25")
+"""The colours of the ARC web pages, 0 to 9, but for black: on a dark terminal it could not be told from what lies around."""
 
 
 def side_by_side(left: Grid, right: Grid) -> Any:

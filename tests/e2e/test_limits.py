@@ -1,0 +1,108 @@
+"""Real workers that hang or find no memory: the run goes on, says so, and ends in time with a valid submission."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from appliance.arc.source import load_tasks
+from appliance.arc.submission import validate
+from appliance.run.journal import Journal
+from appliance.solve.ladder import RUNGS
+
+pytestmark = pytest.mark.engine
+pytest.importorskip("torch")
+
+ENGINES = ["--engine", "transformers", "--trainer", "peft", "--display", "plain"]
+
+
+def workers_of(pid: int) -> list[int]:
+    """Worker processes that this process started."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_text().split("\0")
+            parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:  # ended meanwhile
+            continue
+        if parent == pid and "appliance.solve.worker" in words:
+            found.append(int(folder.name))
+    return found
+
+
+def test_a_worker_that_stands_still_is_killed_and_costs_its_own_share_alone(
+    challenges: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    """About half a minute: a hang shows only when the job's deadline and its grace are over. The budget is for a busy machine."""
+    command = [sys.executable, "-m", "appliance.cli", "submit", "--tasks", str(challenges), "--model", str(tiny_model)]
+    command += ["--out", str(tmp_path), "--budget", "10m", *ENGINES]
+    for setting in ("train.max_steps=6", "train.tokens_per_step=256", "train.rank=4", "run.rounds=1", "sample.views=4"):
+        command += ["--set", setting]
+    shown = []
+    with subprocess.Popen([*command, "--workers", "1"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        stopped = 0
+        for line in process.stdout:
+            shown.append(line)
+            if line.startswith("deep") and not stopped:
+                stopped = workers_of(process.pid)[0]
+                os.kill(stopped, signal.SIGSTOP)
+    assert process.returncode == 0, shown
+    assert not Path(f"/proc/{stopped}").exists()
+    assert any("hung" in line and "killed" in line for line in shown)
+    stages = {(r.task_id, r.stage): r.status for r in Journal(tmp_path / "run" / "journal.sqlite").stages()}
+    assert [stages[f"copy{i}", "deep"] for i in range(6)] == ["done"] * 6
+    tasks = load_tasks(str(challenges))
+    assert validate(json.loads((tmp_path / "submission.json").read_text()), tasks) == []
+
+
+def long_tasks(path: Path) -> None:
+    """Two short tasks and two that fill 8,000 tokens."""
+    rng = np.random.default_rng(0)
+
+    def task(side: int, num_pairs: int) -> dict[str, object]:
+        grids = [rng.integers(0, 10, (side, side)) for _ in range(num_pairs + 1)]
+        pairs = [{"input": g.tolist(), "output": np.rot90(g).tolist()} for g in grids[:-1]]
+        return {"train": pairs, "test": [{"input": grids[-1].tolist()}]}
+
+    shapes = {"short0": (3, 3), "short1": (4, 3), "long0": (29, 4), "long1": (30, 4)}
+    path.write_text(json.dumps({name: task(*shape) for name, shape in shapes.items()}))
+
+
+def test_tasks_of_8000_tokens_in_little_memory_go_down_the_ladder_and_finish(tmp_path: Path) -> None:
+    """The embedded model in an address space of 1.9 GiB, two minutes: training those tasks as planned takes more than that."""
+    long_tasks(tmp_path / "tasks.json")
+    out, limit = tmp_path / "out", int(1.9 * 2**30)
+    command = [
+        sys.executable,
+        "-m",
+        "appliance.cli",
+        "submit",
+        "--tasks",
+        str(tmp_path / "tasks.json"),
+        "--out",
+        str(out),
+    ]
+    command += ["--budget", "20m", "--workers", "1", *ENGINES]
+    for setting in ("train.max_steps=2", "sample.views=1", "sample.quick_views=1", "run.rounds=1"):
+        command += ["--set", setting]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert validate(json.loads((out / "submission.json").read_text()), load_tasks(str(tmp_path / "tasks.json"))) == []
+    rungs = {r.task_id: r.detail["rung"] for r in Journal(out / "run" / "journal.sqlite").stages() if r.stage == "deep"}
+    assert rungs["short0"] == 0
+    assert max(rungs["long0"], rungs["long1"]) > 0
+    assert any(name in done.stdout for name in RUNGS[1:])
