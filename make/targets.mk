@@ -107,6 +107,10 @@ kaggle-submit: kaggle-ready ## Submit VERSION of the notebook to the competition
 	$(KAGGLE) kernels status "$$kernel" | grep -qi complete || { echo "appliance: the commit run of $$kernel is not complete; do: make kaggle-status" >&2; exit 3; }
 	$(KAGGLE) competitions submit $(COMPETITION) -f submission.json -k "$$kernel" -v $(VERSION) -m "$$(git rev-parse --short HEAD)"
 
+.PHONY: gpu-check
+gpu-check: $(STAMP) ## Engines, memory and speed on this machine's NVIDIA GPU, in ten minutes (TARGET=gpu, GPU_CHECK)
+	"$(BIN)/python" -m bench.gpu_check $(GPU_CHECK)
+
 build/hpc/python: requirements/hpc.txt
 	$(PYTHON) -m pip install --quiet --upgrade --target $@ --no-deps --require-hashes -r requirements/hpc.txt
 	touch $@

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,7 +61,14 @@ def make_benches(folder: Path, scratch: Path, *, has_vllm: bool) -> dict[str, Be
 
     codec = Codec.load(folder)
     spec = EngineSpec(
-        folder, scratch, max_seq_tokens=2048, batch_tokens=4096, kv_cache_bytes=32 << 20, max_num_seqs=16, max_rank=64
+        folder,
+        scratch,
+        device=os.environ.get("CONFORMANCE_DEVICE", "cpu"),
+        max_seq_tokens=2048,
+        batch_tokens=4096,
+        kv_cache_bytes=32 << 20,
+        max_num_seqs=16,
+        max_rank=64,
     )
 
     def trainer() -> Trainer:

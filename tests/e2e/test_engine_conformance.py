@@ -1,8 +1,11 @@
-"""What every Trainer and Sampler must do, run on the real engines with a real tiny model on the CPU."""
+"""What every Trainer must do, run on the real engines with a real tiny model on the CPU. Samplers: test_samplers.py."""
 
 from __future__ import annotations
 
 import itertools
+import json
+import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,26 +19,34 @@ from appliance.arc.prompt import get_style
 from appliance.arc.source import load_tasks
 from appliance.arc.task import Task
 from appliance.clock import Deadline, SystemClock
-from appliance.engine.base import NotTuned, Request, Tuned, TuneSettings
+from appliance.engine.base import EngineSpec, NotTuned, Trainer, Tuned, TuneSettings
 from appliance.engine.loss import answer_loss
 from appliance.engine.model import load_causal_lm, weights_sha
 from appliance.engine.packing import TokenSequence, fill_rows, plan_rows
-from appliance.engine.peft_trainer import PeftTrainer
+from appliance.engine.peft_trainer import RECORD_FILE
+from appliance.engine.registry import make_trainer
 from appliance.engine.tokens import Codec
-from appliance.engine.transformers_sampler import TransformersSampler
+from appliance.engine.unsloth_trainer import import_unsloth
 from appliance.errors import InputError
 from appliance.solve.transduce import Language, LessonPlan, lessons
 
-pytestmark = pytest.mark.engine
+TRAINER = os.environ.get("CONFORMANCE_TRAINER", "peft")
+DEVICE = os.environ.get("CONFORMANCE_DEVICE", "cpu")
+"""Another trainer or device has a process of its own: see test_unsloth.py and bench/gpu_check.py."""
+if TRAINER == "unsloth":  # it must come before transformers
+    import_unsloth(Path(tempfile.mkdtemp()), device=DEVICE)
 torch = pytest.importorskip("torch")
+pytestmark = [pytest.mark.engine, *([pytest.mark.gpu] if DEVICE == "cuda" else [])]
 
 SETTINGS = TuneSettings(rank=8, alpha=8, max_steps=30, row_tokens=64, rows_per_step=8, learning_rate=5e-3)
 VARIANTS = {
     "lora-rslora": SETTINGS,
     "lora-plain": replace(SETTINGS, rslora=False, alpha=16),
     "lora-checkpointed": replace(SETTINGS, gradient_checkpointing=True),
-    "full": replace(SETTINGS, method="full", learning_rate=1e-3),
 }
+FULL = replace(SETTINGS, method="full", learning_rate=1e-3)
+if TRAINER == "peft":
+    VARIANTS["full"] = FULL
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +59,16 @@ def task(challenges: Path) -> Task:
     return load_tasks(str(challenges)).tasks[0]
 
 
-def trainer_on(folder: Path, *, autocast: str | None = None) -> PeftTrainer:
-    model = load_causal_lm(folder, dtype="float32", device="cpu")
-    return PeftTrainer(model, pad_id=0, base_sha=weights_sha(folder), autocast_dtype=autocast)
+def trainer_on(folder: Path, *, autocast: str | None = None, shipped: Path | None = None) -> Trainer:
+    spec = EngineSpec(
+        model_dir=folder,
+        scratch_dir=folder.parent / "scratch",
+        device=DEVICE,
+        autocast_dtype=autocast,
+        shipped_adapter=shipped,
+        max_seq_tokens=2048,
+    )
+    return make_trainer(TRAINER, spec, Codec.load(folder))
 
 
 def lessons_of(task: Task, language: Language, seed: int = 0) -> Iterator[TokenSequence]:
@@ -64,7 +82,7 @@ def in_seconds(seconds: float) -> Deadline:
 
 def logits_of(model: Any, prompt: tuple[int, ...]) -> Any:
     with torch.inference_mode():
-        return model(input_ids=torch.tensor([prompt]), use_cache=False).logits[0, -1].float()
+        return model(input_ids=torch.tensor([prompt], device=DEVICE), use_cache=False).logits[0, -1].float().cpu()
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -105,7 +123,7 @@ def test_one_task_after_another_gives_the_same_adapter_as_alone(
 ) -> None:
     first, second = load_tasks(str(challenges)).tasks[:2]
 
-    def train(trainer: PeftTrainer, task: Task, name: str) -> str:
+    def train(trainer: Trainer, task: Task, name: str) -> str:
         outcome = trainer.tune(
             lessons_of(task, language), SETTINGS, adapter_dir=tmp_path / name, deadline=in_seconds(60), seed=5
         )
@@ -134,10 +152,10 @@ def test_an_adapter_of_another_base_is_refused(
 ) -> None:
     trainer = trainer_on(tiny_model)
     trainer.tune(lessons_of(task, language), SETTINGS, adapter_dir=tmp_path / "a", deadline=in_seconds(60), seed=1)
-    model = load_causal_lm(tiny_model, dtype="float32", device="cpu")
-    other = PeftTrainer(model, pad_id=0, base_sha="0" * 64, autocast_dtype=None)
+    record = tmp_path / "a" / RECORD_FILE
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"base_sha": "0" * 64}))
     with pytest.raises(InputError, match="trained on base"):
-        other.load(tmp_path / "a", SETTINGS)
+        trainer_on(tiny_model).load(tmp_path / "a", SETTINGS)
 
 
 def test_training_goes_on_from_a_shipped_adapter(
@@ -147,10 +165,7 @@ def test_training_goes_on_from_a_shipped_adapter(
     began = first.tune(
         lessons_of(task, language), SETTINGS, adapter_dir=tmp_path / "a", deadline=in_seconds(60), seed=1
     )
-    model = load_causal_lm(tiny_model, dtype="float32", device="cpu")
-    second = PeftTrainer(
-        model, pad_id=0, base_sha=weights_sha(tiny_model), autocast_dtype=None, shipped_adapter=tmp_path / "a"
-    )
+    second = trainer_on(tiny_model, shipped=tmp_path / "a")
     second.start_from_shipped()
     prompt = language.prompt_ids(task, 0)
     assert torch.equal(logits_of(second.model, prompt), logits_of(first.model, prompt))
@@ -201,7 +216,7 @@ def test_divergence_is_reported_and_undone(tiny_model: Path, language: Language,
     trainer = trainer_on(tiny_model)
     prompt = language.prompt_ids(task, 0)
     before = logits_of(trainer.model, prompt)
-    wild = replace(VARIANTS["full"], learning_rate=1e30, max_steps=5)
+    wild = replace(SETTINGS, learning_rate=1e30, max_steps=5)
     outcome = trainer.tune(
         lessons_of(task, language), wild, adapter_dir=tmp_path / "a", deadline=in_seconds(30), seed=1
     )
@@ -220,78 +235,6 @@ def test_packed_rows_give_the_loss_of_separate_sequences(tiny_model: Path, langu
         packed = float(answer_loss(model, rows, device="cpu")) * rows.num_targets()
         separate = sum(float(answer_loss(model, r, device="cpu")) * r.num_targets() for r in single)
     assert packed == pytest.approx(separate, rel=1e-5)
-
-
-def sampler_of(model: Any, batch_tokens: int = 4096) -> TransformersSampler:
-    return TransformersSampler(lambda: model, pad_id=0, stop_ids=(2,), batch_tokens=batch_tokens)
-
-
-def greedy_by_hand(model: Any, prompt: tuple[int, ...], max_new_tokens: int) -> tuple[tuple[int, ...], float]:
-    """Greedy decoding without cache, padding or batch: the slow truth."""
-    ids, logprob = list(prompt), 0.0
-    for _ in range(max_new_tokens):
-        logs = logits_of(model, tuple(ids)).log_softmax(-1)
-        token = int(logs.argmax())
-        logprob += float(logs[token])
-        ids.append(token)
-        if token == 2:
-            return tuple(ids[len(prompt) : -1]), logprob
-    return tuple(ids[len(prompt) :]), logprob
-
-
-def test_greedy_answers_and_logprobs_equal_decoding_by_hand(
-    tiny_model: Path, language: Language, challenges: Path
-) -> None:
-    model = load_causal_lm(tiny_model, dtype="float32", device="cpu")
-    prompts = [language.prompt_ids(t, 0) for t in load_tasks(str(challenges))]
-    prompts = [p[: 10 + 7 * i] for i, p in enumerate(prompts)]  # of different lengths
-    requests = [Request(p, max_new_tokens=12) for p in prompts]
-    found = {c.request_index: c for batch in sampler_of(model).sample(requests, deadline=in_seconds(60)) for c in batch}
-    assert sorted(found) == list(range(len(prompts)))
-    for i, prompt in enumerate(prompts):
-        ids, logprob = greedy_by_hand(model, prompt, 12)
-        assert found[i].ids == ids
-        assert found[i].logprob == pytest.approx(logprob, abs=1e-3)
-
-
-def test_answers_do_not_depend_on_the_batch(tiny_model: Path, language: Language, challenges: Path) -> None:
-    model = load_causal_lm(tiny_model, dtype="float32", device="cpu")
-    requests = [Request(language.prompt_ids(t, 0), max_new_tokens=20) for t in load_tasks(str(challenges))]
-
-    def answers(batch_tokens: int) -> dict[int, tuple[int, ...]]:
-        batches = sampler_of(model, batch_tokens).sample(requests, deadline=in_seconds(60))
-        return {c.request_index: c.ids for batch in batches for c in batch}
-
-    assert answers(80) == answers(100_000)
-
-
-def test_sampling_gives_n_answers_the_same_for_the_same_seed(tiny_model: Path, language: Language, task: Task) -> None:
-    model = load_causal_lm(tiny_model, dtype="float32", device="cpu")
-
-    def answers(seed: int) -> list[tuple[int, ...]]:
-        request = Request(language.prompt_ids(task, 0), max_new_tokens=16, num_samples=6, temperature=1.0, seed=seed)
-        return [c.ids for batch in sampler_of(model).sample([request], deadline=in_seconds(60)) for c in batch]
-
-    assert len(answers(1)) == 6
-    assert len(set(answers(1))) > 1
-    assert answers(1) == answers(1)
-    assert answers(1) != answers(2)
-
-
-def test_sampling_leaves_the_global_generator_alone(tiny_model: Path, language: Language, task: Task) -> None:
-    model = load_causal_lm(tiny_model, dtype="float32", device="cpu")
-    request = Request(language.prompt_ids(task, 0), max_new_tokens=4, num_samples=2, temperature=1.0)
-    state = torch.random.get_rng_state()
-    list(sampler_of(model).sample([request], deadline=in_seconds(60)))
-    assert torch.equal(state, torch.random.get_rng_state())
-
-
-def test_a_past_deadline_gives_nothing_rather_than_half_answers(
-    tiny_model: Path, language: Language, task: Task
-) -> None:
-    model = load_causal_lm(tiny_model, dtype="float32", device="cpu")
-    request = Request(language.prompt_ids(task, 0), max_new_tokens=500)
-    assert list(sampler_of(model).sample([request], deadline=in_seconds(-1))) == []
 
 
 @pytest.mark.parametrize("autocast", [None, "bfloat16"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,12 @@ needs_bitsandbytes = pytest.mark.skipif(
 # bitsandbytes says once that it casts activations of int8 layers, and that its fastest CPU kernel is not there.
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore::UserWarning:bitsandbytes")]
 
+DEVICE = os.environ.get("CONFORMANCE_DEVICE", "cpu")
 SETTINGS = TuneSettings(rank=8, alpha=8, max_steps=20, row_tokens=64, rows_per_step=8, learning_rate=5e-3)
 
 
 def trainer_on(folder: Path, *, quantization: str = "none", autocast: str | None = None) -> PeftTrainer:
-    model = load_causal_lm(folder, dtype="float32", device="cpu", quantization=quantization)
+    model = load_causal_lm(folder, dtype="float32", device=DEVICE, quantization=quantization)
     return PeftTrainer(model, pad_id=0, base_sha=weights_sha(folder), autocast_dtype=autocast)
 
 
@@ -47,7 +49,7 @@ def lessons_of(task: Task, language: Language) -> Iterator[TokenSequence]:
 
 def logits_of(model: Any, prompt: tuple[int, ...]) -> Any:
     with torch.inference_mode():
-        return model(input_ids=torch.tensor([prompt]), use_cache=False).logits[0, -1].float()
+        return model(input_ids=torch.tensor([prompt], device=DEVICE), use_cache=False).logits[0, -1].float()
 
 
 @needs_bitsandbytes
@@ -78,7 +80,7 @@ def test_quantised_weights_take_less_room_and_answer_nearly_alike(
         return int(weight.numel() * weight.element_size())
 
     models = {
-        q: load_causal_lm(tiny_model, dtype="float32", device="cpu", quantization=q) for q in ("none", "int8", "nf4")
+        q: load_causal_lm(tiny_model, dtype="float32", device=DEVICE, quantization=q) for q in ("none", "int8", "nf4")
     }
     sizes = {q: bytes_of_layer(m) for q, m in models.items()}
     assert sizes["none"] == 4 * sizes["int8"] == 8 * sizes["nf4"]
@@ -99,7 +101,7 @@ def test_all_weights_of_a_quantised_model_cannot_be_trained(
 
 def test_an_unknown_quantisation_is_refused(tiny_model: Path) -> None:
     with pytest.raises(UsageError, match="one of none, nf4, int8"):
-        load_causal_lm(tiny_model, dtype="float32", device="cpu", quantization="int4")
+        load_causal_lm(tiny_model, dtype="float32", device=DEVICE, quantization="int4")
 
 
 def test_training_in_float16_lowers_the_loss_as_float32_does(
@@ -114,7 +116,7 @@ def test_training_in_float16_lowers_the_loss_as_float32_does(
 
 def test_the_loss_scale_falls_until_gradients_are_finite(tiny_model: Path, task: Task, language: Language) -> None:
     """Gradients beyond the range of float16 are left out, and the scale is halved until they fit."""
-    model = load_causal_lm(tiny_model, dtype="float32", device="cpu").requires_grad_(True)
+    model = load_causal_lm(tiny_model, dtype="float32", device=DEVICE).requires_grad_(True)
     loop = Loop(model, list(model.parameters()), pad_id=0, autocast_dtype="float16")
     rows = loop.pack(lessons_of(task, language), SETTINGS)
     blown = model.model.embed_tokens.weight.register_hook(lambda grad: grad * (torch.inf if loop.scale > 1024 else 1))
@@ -139,7 +141,7 @@ def test_gradients_that_are_never_finite_end_the_training(
 
 
 def test_logits_that_are_not_finite_are_found_at_load(tiny_model: Path) -> None:
-    model = load_causal_lm(tiny_model, dtype="float32", device="cpu")
+    model = load_causal_lm(tiny_model, dtype="float32", device=DEVICE)
     with torch.no_grad():
         model.model.norm.weight[0] = torch.inf
     with pytest.raises(EngineError, match="not finite"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,13 +28,14 @@ from appliance.solve.transduce import Language, LessonPlan, lessons
 pytestmark = pytest.mark.engine
 torch = pytest.importorskip("torch")
 
+DEVICE = os.environ.get("CONFORMANCE_DEVICE", "cpu")
 SCORERS = (PrefixScorer, PackedScorer)
 
 
 @pytest.fixture(scope="module")
 def adapted(tiny_model: Path, language: Language, task: Task, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A model with a trained adapter on."""
-    model = load_causal_lm(tiny_model, dtype="float32", device="cpu")
+    model = load_causal_lm(tiny_model, dtype="float32", device=DEVICE)
     trainer = PeftTrainer(model, pad_id=0, base_sha=weights_sha(tiny_model), autocast_dtype=None)
     outcome = trainer.tune(
         lessons(task, language, generator(0), max_tokens=64, plan=LessonPlan()),
@@ -64,7 +66,7 @@ def by_hand(model: Any, request: ScoreRequest) -> list[float]:
     """One forward of prompt and answer for each answer, without cache, padding or batch."""
     found = []
     for answer in request.answers:
-        ids = torch.tensor([[*request.prompt_ids, *answer]])
+        ids = torch.tensor([[*request.prompt_ids, *answer]], device=DEVICE)
         with torch.inference_mode():
             logs = model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
         begin = len(request.prompt_ids)

