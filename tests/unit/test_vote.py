@@ -3,6 +3,7 @@
 import json
 import math
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,17 @@ def test_votes_come_before_log_probability() -> None:
     candidates = [grid_candidate(A, -0.01), grid_candidate(B, -9.0), grid_candidate(B, -9.0)]
     assert first(candidates) == [[[2]], [[1]]]
     assert first(candidates, "logprob-only") == [[[1]], [[2]]]
+
+
+def test_the_product_over_views_ranks_scored_answers_before_others() -> None:
+    def scored(grid, *scores: float) -> Candidate:
+        return replace(grid_candidate(grid, -0.5), view_scores=scores)
+
+    seen_often = [scored(A, -2.0, -6.0), scored(A, -2.0, -6.0)]
+    likely = [scored(B, -3.0, -3.0)]
+    assert first([*seen_often, *likely, grid_candidate(C)], "product-of-views") == [[[2]], [[1]]]
+    assert first([*seen_often, *likely, grid_candidate(C)], "votes-then-logprob")[0] == [[1]]
+    assert first([grid_candidate(C), grid_candidate(A), grid_candidate(A)], "product-of-views")[0] == [[1]]
 
 
 def test_log_probability_is_per_token() -> None:
