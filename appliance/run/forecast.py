@@ -11,10 +11,8 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from appliance.arc.task import Task, TaskSet
+from appliance.arc.task import Task
 from appliance.config import Settings
-from appliance.machine.costs import Costs
-from appliance.machine.lengths import lengths_of
 
 WINDOW = 24
 PRIOR_WEIGHT = 3.0
@@ -41,17 +39,6 @@ def cost_by_cells(task: Task, settings: Settings) -> TaskCost:
     written = sum(p.output.size for p in task.train) / len(task.train)
     step = max(1.0, shown / settings.train.tokens_per_step)
     return TaskCost(step, sum(shown + g.size + ANSWER_WEIGHT * written for g in task.test))
-
-
-def costs_by_plan(costs: Costs, tasks: TaskSet, settings: Settings) -> dict[str, TaskCost]:
-    """Seconds by the model of the machine."""
-    num_views, samples = settings.sample.views, settings.sample.samples_per_view
-    return {
-        length.task_id: TaskCost(
-            costs.step_s(length.lesson_tokens), costs.sample_s(length, num_views, samples_per_view=samples) / num_views
-        )
-        for length in lengths_of(tasks, costs.card).tasks
-    }
 
 
 class Meter:

@@ -30,9 +30,10 @@ class Prober:
         self._schedule = schedule
         self._journal = journal
         self._tell = tell
-        self._to_probe = prospect.to_probe(device_s)
+        writes_grids = prospect.settings.writes_grids  # programs alone learn from lessons of another length
+        self._to_probe = prospect.to_probe(device_s) if writes_grids else None
         self._begin_on_rungs()
-        if self._to_probe is None:
+        if self._to_probe is None and writes_grids:
             tell("no probe: it would take too much of this budget; measured times correct the plan as they come")
 
     def next(self, now_s: float) -> Assignment | None:
@@ -47,7 +48,7 @@ class Prober:
             1,
             until_s=min(self._schedule.end_s, now_s + PATIENCE * expected_s),
             expected_until_s=now_s + expected_s,
-            train_s=expected_s if settings.train.enabled and settings.writes_grids else 0.0,
+            train_s=expected_s if settings.train.enabled else 0.0,
             rung=min(prospect.first_rung(prospect.lengths[task_id]), LAST_RUNG - 1),
         )
 

@@ -42,11 +42,11 @@ class Prospect:
 
     def task_costs(self) -> dict[str, TaskCost]:
         """Seconds of one step and of one view."""
-        sample = self.settings.sample
-        found = {}
+        sample, found = self.settings.sample, {}
+        batch_tokens = sample.batch_tokens if self.costs.sample.engine == "transformers" else None
         for task_id, length in self.lengths.items():
             seconds = self.costs.sample_s(
-                length, sample.views, samples_per_view=sample.samples_per_view, batch_tokens=sample.batch_tokens
+                length, sample.views, samples_per_view=sample.samples_per_view, batch_tokens=batch_tokens
             )
             found[task_id] = TaskCost(self.step_s(length), seconds / sample.views)
         return found

@@ -30,7 +30,7 @@ from appliance.machine.sizing import size
 from appliance.run.devices import PLANNED_SETTINGS
 from appliance.run.fake import Rig
 from appliance.run.faults import KINDS, parse_faults
-from appliance.run.forecast import costs_by_plan
+from appliance.run.prospect import Prospect
 from appliance.run.rehearsal import PASSES, Baseline, Rehearsal, rehearse, spread, static_baseline, timeline
 from appliance.run.submit import add_settings_arguments
 
@@ -109,7 +109,8 @@ def simulate(args: argparse.Namespace, clock: Clock) -> Simulation:
     plan = size(machine, cards, SizingRequest(lengths, budget_s, pins))
     settings = _settings(args, plan, pins)
     batch = plan.costs.sample.batch if args.at_once is None else args.at_once
-    costs = costs_by_plan(replace(plan.costs, sample=replace(plan.costs.sample, batch=batch)), tasks, settings)
+    at_once = replace(plan.costs, sample=replace(plan.costs.sample, batch=batch))
+    costs = Prospect.of(at_once, tasks, settings, room_gib=plan.room_gib).task_costs()
     rig = Rig(costs, settings, load_s=plan.costs.load_s())
     num_workers = plan.workers.value if machine.gpus else settings.run.workers
     runs = [

@@ -41,7 +41,7 @@ def workers_of(pid: int) -> list[int]:
 def test_a_worker_that_stands_still_is_killed_and_costs_its_own_share_alone(
     challenges: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    """About half a minute: a hang shows only when the job's deadline and its grace are over. The budget is for a busy machine."""
+    """About half a minute: a hang shows when the job's deadline and grace are over. The budget is for a busy machine."""
     command = [sys.executable, "-m", "appliance.cli", "submit", "--tasks", str(challenges), "--model", str(tiny_model)]
     command += ["--out", str(tmp_path), "--budget", "10m", *ENGINES]
     for setting in ("train.max_steps=6", "train.tokens_per_step=256", "train.rank=4", "run.rounds=1", "sample.views=4"):

@@ -21,7 +21,7 @@ from appliance.machine.sizing import size
 from appliance.run import simulate
 from appliance.run.fake import Rig
 from appliance.run.faults import NO_FAULTS, parse_faults
-from appliance.run.forecast import costs_by_plan
+from appliance.run.prospect import Prospect
 from appliance.run.rehearsal import rehearse, spread, timeline
 from tests.run_world import run, tasks
 
@@ -107,7 +107,7 @@ def test_the_published_run_of_the_winner_is_told_within_fifteen_percent() -> Non
     settings = resolve(
         [Layer("test", {"run.budget_s": budget_s, "train.max_steps": 128, "sample.views": 16, "sample.quick_views": 1})]
     )
-    costs = costs_by_plan(one_by_one, task_set, settings)
+    costs = Prospect.of(one_by_one, task_set, settings, room_gib=plan.room_gib).task_costs()
     rig = Rig(costs, settings, load_s=plan.costs.load_s())
     told = rehearse(task_set, settings, rig, num_workers=4, budget_s=budget_s, faults=NO_FAULTS, costs=costs)
     taken = list(told.seconds_by_task("deep").values())
