@@ -29,8 +29,8 @@ PROMPT_TOKENS = 128
 NEW_TOKENS = 128
 ROUNDS = 3
 RANKS = (8, 16, 32, 64)
-NUM_ASKED = 8
-ASKED_TOKENS = 48
+NUM_ASKED = 4
+ASKED_TOKENS = 24
 
 
 def main() -> int:
@@ -177,7 +177,7 @@ def _adapters(count: int, dtype: str, scratch: Path) -> int:
         if not isinstance(outcome, Tuned):
             print(f"adapter {number}: {outcome.reason}")
             continue
-        prompts = _prompts(NUM_ASKED, trainer.model.config.vocab_size, seed=number, tokens=48)
+        prompts = _prompts(NUM_ASKED, trainer.model.config.vocab_size, seed=number, tokens=24)
         requests = [Request(p, ASKED_TOKENS) for p in prompts]
         answers: dict[str, dict[int, tuple[int, ...]]] = {}
         for name, server in servers.items():

@@ -9,6 +9,7 @@ What was measured of it, and why it is called as it is here:
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ class VllmEngine:
         try:
             from vllm import LLM
 
+            _look_at_the_model_here(spec)
             self._llm = LLM(**_arguments(spec, slots_rank=slots_rank, num_slots=num_slots))
         except Exception as fault:
             if is_out_of_memory(fault):
@@ -186,6 +188,16 @@ class VllmEngine:
             return outputs
 
         self._engine.engine_core.get_output = counted
+
+
+def _look_at_the_model_here(spec: EngineSpec) -> None:
+    """vLLM asks a process of its own what its class for the model can do, which imports everything once more: half of the time
+    to start. A class that is registered as such is asked in this process."""
+    from vllm.model_executor.models.registry import ModelRegistry
+
+    for name in json.loads((spec.model_dir / "config.json").read_text()).get("architectures") or ():
+        if name in ModelRegistry.models:
+            ModelRegistry.register_model(name, ModelRegistry.models[name].load_model_cls())
 
 
 def _arguments(spec: EngineSpec, *, slots_rank: int | None, num_slots: int) -> dict[str, Any]:
