@@ -61,6 +61,16 @@ def find_machine(env: Mapping[str, str] | None = None) -> Machine:
     return Machine(finding.gpus, host, platform, finding.source, finding.note)
 
 
+def shared(machine: Machine, workers_per_card: int) -> Machine:
+    """The machine as its workers may plan with it: every card once for each worker that shares it, with a part of its memory."""
+    parts = tuple(
+        replace(g, total_bytes=g.total_bytes // workers_per_card, free_bytes=g.free_bytes // workers_per_card)
+        for g in machine.gpus
+        for _ in range(workers_per_card)
+    )
+    return replace(machine, gpus=parts)
+
+
 def imagined(machine: Machine, gpu: str) -> Machine:
     """This machine with other GPUs: "T4x2", "H100", "none".
 

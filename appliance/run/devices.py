@@ -89,6 +89,8 @@ def _pins(asked: Settings, lengths: TaskLengths) -> Pins:
     """What the settings leave no choice about, so that the plan is one of the run that follows."""
     tokens = min(asked.train.max_seq_tokens, lengths.longest())
     return Pins(
+        dtype=None if asked.model.dtype == "auto" else asked.model.dtype,
+        quantized_compute="native",
         quantization=None if asked.model.quantization == "auto" else asked.model.quantization,
         full_finetune=asked.train.method == "full",
         lora_targets="all",

@@ -59,7 +59,7 @@ def vllm_setup(settings: Settings, sizing: Plan, *, has_gpu: bool) -> dict[str, 
     return {
         "serving": serving if serving != "auto" else "on-the-fly" if has_gpu else "merged",
         "window_tokens": window_tokens,
-        "memory_share": sample.gpu_memory_utilization.value,
+        "memory_share": sample.gpu_memory_utilization.value / settings.run.workers_per_card,
         "kv_cache_bytes": None if has_gpu else max(int(sample.memory.kv_gib * GIB), 2 * window_bytes),
         "max_num_seqs": sample.max_num_seqs.value,
         "stall_s": max(settings.sample.stall_s, STALL_BATCHES * largest_batch_s),

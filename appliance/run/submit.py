@@ -29,7 +29,7 @@ from appliance.errors import (
 )
 from appliance.machine.check import Status
 from appliance.machine.expectation import check_expectation, profile_expectation
-from appliance.machine.machine import Machine, find_machine
+from appliance.machine.machine import Machine, find_machine, shared
 from appliance.run.console import DISPLAYS, Display, make_display
 from appliance.run.coverage import coverage_of
 from appliance.run.devices import RunPlan, check_engine_installed, plan_run, size_run
@@ -134,6 +134,7 @@ def run(args: argparse.Namespace) -> int:
         machine = find_machine()
         if args.profile:
             _check_hardware(machine, args.profile)
+        machine = shared(machine, asked.run.workers_per_card)
         sizing, planned = size_run(machine, offered, tasks, asked, budget_s=deadline_s - start_s)
         chosen = sizing.model.value
         settings = resolve([Layer("plan", planned), *layers, Layer("plan", {"model.path": chosen})])
