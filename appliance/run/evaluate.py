@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +31,8 @@ from appliance.run.journal import Journal
 from appliance.run.progress import split_stage_name
 from appliance.solve.messages import ProgramMessage
 
+NUM_ERRORS = 12
+"""The commonest ends of programs that are told: enough to see which names programs miss."""
 Found = TypeVar("Found")
 
 
@@ -54,7 +57,11 @@ def run(args: argparse.Namespace) -> int:
         grids = {stage: [c for c in pooled if c.demo_score is None] for stage, pooled in _pooled(found).items()}
         figures["stages"] = {stage: stage_figures(pooled, solutions) for stage, pooled in grids.items() if pooled}
         figures["votes"] = vote_figures(found, solutions)
-        figures["programs"] = {stage: program_figures(p, solutions) for stage, p in _pooled(journal.programs()).items()}
+        written = journal.programs()
+        figures["program_errors"] = dict(
+            Counter(why_failed(p) for ps in written.values() for p in ps).most_common(NUM_ERRORS)
+        )
+        figures["programs"] = {stage: program_figures(p, solutions) for stage, p in _pooled(written).items()}
         journal.close()
     if args.json:
         print(json.dumps(figures, indent=1))
@@ -83,6 +90,16 @@ def program_figures(programs: Sequence[ProgramMessage], solutions: Solutions) ->
             scores.setdefault(program.task_id, []).append(_score(program, solutions[program.task_id]))
     figures = mean_figures([program_task_figures(found) for found in scores.values()])
     return {"num_tasks": float(len(scores)), "num_programs": float(sum(map(len, scores.values()))), **figures}
+
+
+def why_failed(program: ProgramMessage) -> str:
+    """How it ended, with the missing name where a program called what is not there: "error NameError: name 'x' ..."."""
+    is_missing = program.error is not None and program.error.startswith(("NameError", "ImportError", "ModuleNotFound"))
+    return (
+        f"{program.outcome} {program.error}"
+        if is_missing
+        else f"{program.outcome} {(program.error or '').split(':')[0]}".strip()
+    )
 
 
 def _score(program: ProgramMessage, answers: Sequence[Grid]) -> ProgramScore:
@@ -149,6 +166,8 @@ def _print(figures: dict[str, Any], path: Path) -> None:
     for stage, values in figures.get("programs", {}).items():
         print(f"  programs of stage {stage}: {values['num_tasks']:.0f} tasks, {values['num_programs']:.0f} programs")
         _print_values(values)
+    for error, count in figures.get("program_errors", {}).items():
+        print(f"  {count:>6} programs: {error}")
 
 
 def _print_values(values: Mapping[str, float]) -> None:

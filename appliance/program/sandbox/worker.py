@@ -87,6 +87,7 @@ class Worker:
             if not part:
                 raise self._fell()
             line += part
+        self._folder.cleanup()  # the zygote stands in it or needs it no more; a host that is killed leaves nothing behind
         report = json.loads(line)
         missing = [m for m in self.options.modules if m in report["missing"]]
         if missing:
