@@ -56,6 +56,8 @@ MAX_FALLS = 5
 """A worker that does not start so often, or dies under so many jobs in a row while others live, is not used again."""
 KNOWN_PER_PICKED = 4
 """A search is told of so many earlier programs for each one that it learns from: some of them are alike."""
+LATENESS_SLACK = 10.0
+"""On a busy machine this process wakes up late: the end is planned so many times that much earlier."""
 RESERVE_SHARE = 0.1
 """The reserve for the last write is at most this part of a short budget; on a slow disk it is two of its writes."""
 
@@ -113,6 +115,7 @@ class Orchestrator:
         self._schedule = Schedule(tasks, settings, end_s=end_s, num_workers=num_workers, costs=costs)
         self._slots = {worker: Slot() for worker in range(num_workers)}
         self._next_job_id = 0
+        self._lateness_s = 0.0
         write = write or (lambda attempts: write_submission(out / "submission.json", build(tasks, attempts)))
         self._ledger = Ledger(tasks, journal, selector=settings.sample.selector, clock=clock, write=write)
         self._resume()
@@ -134,9 +137,10 @@ class Orchestrator:
                 self._wait()
                 self._reap_late()
                 self._ledger.write_if_due()
-                reserve_s = max(self._reserve_s, 2 * self._ledger.slowest_write_s)
+                reserve_s = max(self._reserve_s, 2 * self._ledger.slowest_write_s + LATENESS_SLACK * self._lateness_s)
                 self._schedule.end_s = self._deadline_s - reserve_s
         finally:
+            self._ledger.write()  # to kill workers may take seconds on a busy machine
             self._pool.close()
             for slot in self._slots.values():
                 self._keep_partial(slot)
@@ -214,6 +218,8 @@ class Orchestrator:
         due = [self._schedule.end_s, now_s + self._poll_s]
         due += [self._limit_s(s.running) for s in self._slots.values() if s.running]
         arrival = self._pool.next_arrival(max(0.0, min(due) - now_s))
+        if arrival is None:
+            self._lateness_s = max(self._lateness_s, self._clock.now() - max(now_s, min(due)))
         while arrival is not None:
             self._handle(*arrival)
             arrival = self._pool.next_arrival(0.0)
