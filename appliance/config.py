@@ -106,7 +106,7 @@ class SampleSettings(_Part):
     )
     stall_s: float = Field(120.0, gt=0, description="an engine that writes nothing for so long is started anew")
     score_views: int = Field(
-        0, ge=0, le=64, description="views that a trained task's answers are weighed under; 0: none"
+        8, ge=0, le=64, description="views that a trained task's answers are weighed under; 0: none"
     )
     selector: str = "programs-first"
 

@@ -65,6 +65,7 @@ def test_the_product_over_views_ranks_scored_answers_before_others() -> None:
     assert first([*seen_often, *likely, grid_candidate(C)], "product-of-views") == [[[2]], [[1]]]
     assert first([*seen_often, *likely, grid_candidate(C)], "votes-then-logprob")[0] == [[1]]
     assert first([grid_candidate(C), grid_candidate(A), grid_candidate(A)], "product-of-views")[0] == [[1]]
+    assert first([*seen_often, *likely, grid_candidate(C)], "programs-first") == [[[2]], [[1]]]
 
 
 def test_log_probability_is_per_token() -> None:
