@@ -122,7 +122,9 @@ class RunSettings(_Part):
     deadline: str | None = Field(None, description="ISO 8601 instant; the earlier of it and the budget binds")
     seed: int = Field(0, ge=0)
     workers: int = Field(1, ge=1, le=64)
-    workers_per_card: int = Field(1, ge=1, le=4, description="workers that share one GPU, each with its part of the memory")
+    workers_per_card: int = Field(
+        1, ge=1, le=4, description="workers that share one GPU, each with its part of the memory"
+    )
     rounds: int = Field(8, ge=1, le=64, description="most deep passes over one task; every second one trains anew")
     quick_share: Share = Field(0.25, description="part of the time that the quick pass may use")
     reserve_s: float = Field(3.0, ge=0, description="kept free at the end for the last write")
