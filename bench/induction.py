@@ -12,7 +12,9 @@ Intervals: 95 %, bootstrap over tasks; the difference is paired by task.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -76,7 +78,8 @@ def main(argv: list[str] | None = None) -> int:
     began_s = clock.now()
     families = [f for f in families_of("held_out") if f.program][: args.families]
     arms: dict[str, dict[str, list[Figures]]] = {}  # of a set: of an arm: by task
-    with Arms(args) as run:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with Arms(args) as run, contextlib.suppress(KeyboardInterrupt):  # what was measured by then is told
         for seed in range(args.first_seed, args.first_seed + args.seeds):
             sets = {
                 "held-out families": [Problem(*make_task(f, seed)) for f in families],
