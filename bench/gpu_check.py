@@ -116,9 +116,10 @@ def main(argv: list[str] | None = None) -> int:
     cases = [c for c in cases_of(args.device) if args.only in c.name]
     with tempfile.TemporaryDirectory() as scratch:
         for i, case in enumerate(cases):
-            share_s = (deadline.at_s - clock.now()) / (len(cases) - i)
+            left_s = deadline.at_s - clock.now()
+            budget_s = min(case.most_s, left_s, 1.5 * left_s / (len(cases) - i))
             print(f"gpu-check: {case.name} ...", file=sys.stderr, flush=True)
-            report["cases"].append(run_case(case, Path(scratch), args.device, min(case.most_s, 1.5 * share_s), clock))
+            report["cases"].append(run_case(case, Path(scratch), args.device, budget_s, clock))
     report["seconds"] = round(clock.now() - began_s, 1)
     args.out.mkdir(parents=True, exist_ok=True)
     write_atomic(args.out / "gpu-check.json", (json.dumps(report, indent=1) + "\n").encode())
