@@ -1,6 +1,6 @@
 """Two workers of one thread each beside one worker of one thread, on the same tasks with the same steps and views.
 
-    python -m bench.workers [--num-tasks 8] [--rounds 3]
+    python -m bench.workers [--num-tasks 6] [--rounds 2]
 
 Both do the same work, bound by steps and views, never by time. What counts is the time from the first worker ready to the last
 task done; the aim is at most 60 % of one worker's. It needs two idle cores: the load is printed beside the figures.
@@ -27,8 +27,8 @@ WORK = ("train.max_steps=20", "train.rank=16", "sample.views=4", "sample.quick_v
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.workers", description=__doc__)
-    parser.add_argument("--num-tasks", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--num-tasks", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=2)
     args = parser.parse_args(argv)
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
