@@ -104,6 +104,9 @@ class SampleSettings(_Part):
     serving: Literal["auto", "on-the-fly", "merged"] = Field(
         "auto", description="how vLLM gets adapters; auto: on the fly on a GPU, merged on a CPU, where it is faster"
     )
+    grammar: Literal["none", "rectangular", "shape"] = Field(
+        "none", description="what answers are forced into: legal rectangles, or the shape that is foretold; needs vLLM"
+    )
     stall_s: float = Field(120.0, gt=0, description="an engine that writes nothing for so long is started anew")
     score_views: int = Field(
         8, ge=0, le=64, description="views that a trained task's answers are weighed under; 0: none"

@@ -6,7 +6,7 @@ from typing import Any
 
 from appliance.config import Settings
 from appliance.engine.vllm_engine import MOST_BATCHED_TOKENS
-from appliance.errors import PrerequisiteError
+from appliance.errors import PrerequisiteError, UsageError
 from appliance.machine.choice import Choice
 from appliance.machine.gpu import GIB
 from appliance.machine.machine import Machine
@@ -22,24 +22,35 @@ STALL_BATCHES = 4
 
 
 def usable_engines(machine: Machine, asked: Settings) -> tuple[str, ...]:
-    """Those that the plan may choose from. Raises PrerequisiteError when the one that is asked for cannot be used."""
-    has_gpu = bool(machine.gpus)
-    if asked.model.engine == "auto":
+    """Those that the plan may choose from. Raises PrerequisiteError when the one that is asked for cannot be used, UsageError
+    for settings that exclude each other."""
+    has_gpu, grammar = bool(machine.gpus), asked.sample.grammar
+    if asked.model.engine == "transformers" and grammar != "none":
+        raise UsageError(
+            f"sample.grammar = {grammar} with --engine transformers",
+            expected="vLLM, which alone forces answers into a grammar",
+            remedy="leave model.engine at auto, or sample.grammar at none",
+        )
+    if asked.model.engine == "auto" and grammar == "none":
         return installed_engines(has_gpu=has_gpu)
-    fault = vllm_fault(has_gpu=has_gpu) if asked.model.engine == "vllm" else None
+    if asked.model.engine == "transformers":
+        return ("transformers",)
+    fault = vllm_fault(has_gpu=has_gpu)
     if fault:
         raise PrerequisiteError(
-            f"--engine vllm: {fault}",
+            f"{'--engine vllm' if asked.model.engine == 'vllm' else f'sample.grammar = {grammar}'}: {fault}",
             expected="vLLM for this machine",
             remedy="make engines (a GPU: make setup TARGET=gpu), or --engine auto",
         )
-    return (asked.model.engine,)
+    return ("vllm",)
 
 
 def choose_engine(machine: Machine, settings: Settings, sizing: Plan) -> Choice[str]:
     planned, asked = sizing.sample.engine, settings.model.engine
     if asked != "auto":
         return Choice(asked, "set by model.engine")
+    if settings.sample.grammar != "none":
+        return Choice("vllm", "sample.grammar needs it")
     if planned.value == "transformers":
         return Choice(planned.value, vllm_fault(has_gpu=bool(machine.gpus)) or planned.reason)
     if sizing.sample.residency.value == "in turns":

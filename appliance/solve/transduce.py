@@ -19,6 +19,7 @@ from appliance.arc.vote import Candidate
 from appliance.engine.base import Completion, Request
 from appliance.engine.packing import TokenSequence
 from appliance.engine.tokens import Codec
+from appliance.solve.grammar import Grammar, answer_pattern
 
 ANSWER_SLACK = 1.25
 ANSWER_EXTRA_TOKENS = 16
@@ -125,6 +126,7 @@ def questions(
     top_p: float,
     num_samples: int,
     seed: int,
+    grammar: Grammar = "none",
 ) -> list[tuple[Question, Request]]:
     """One request per view and test input; those that do not fit even with one demonstration are left out."""
     asked = []
@@ -132,7 +134,8 @@ def questions(
         max_new = _max_answer_tokens(task, test_index, language)
         for view in views:
             room = language.max_seq_tokens - max_new
-            fitted = fit_question(view.apply_task(task), test_index, language, room=room)
+            shown = view.apply_task(task)
+            fitted = fit_question(shown, test_index, language, room=room)
             if fitted is None:
                 continue
             request = Request(
@@ -142,6 +145,7 @@ def questions(
                 temperature=temperature,
                 top_p=top_p,
                 seed=seed,
+                pattern=answer_pattern(grammar, shown, test_index, language.encoder),
             )
             asked.append((Question(task, test_index, view), request))
     return asked

@@ -274,6 +274,7 @@ class Worker:
                 top_p=sample.top_p,
                 num_samples=sample.samples_per_view,
                 seed=seed_of(job.seed, task.task_id, "sampling"),
+                grammar=sample.grammar,
             ):
                 asked.append((question, request.num_samples))
                 requests.append(request)

