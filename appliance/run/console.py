@@ -12,10 +12,10 @@ from typing import Any, Protocol, TextIO
 
 from appliance.arc.grid import Grid, same_grid, to_lists
 from appliance.arc.task import Solutions
-from appliance.arc.vote import DEFAULT_SELECTOR
+from appliance.arc.vote import DEFAULT_SELECTOR, is_proven
 from appliance.clock import Clock, format_duration
 from appliance.run.attempts import attempts_of
-from appliance.run.orchestrator import TaskReport
+from appliance.run.slots import TaskReport
 
 DISPLAYS = ("rich", "plain", "json", "none")
 
@@ -156,12 +156,14 @@ def task_facts(report: TaskReport, solutions: Solutions) -> dict[str, Any]:
         "num_candidates": len(report.candidates),
         "first_votes": sum(c.grid is not None and first is not None and same_grid(c.grid, first) for c in answers),
         "num_answers": len(answers),
+        "num_programs": sum(c.demo_score is not None for c in answers),
+        "num_fit": sum(is_proven(c) for c in answers),
         "trained": None if trained is None else trained.reason is None,
         "num_steps": trained.num_steps if trained else 0,
         "loss_before": trained.loss_before if trained else None,
         "loss_after": trained.loss_after if trained else None,
         "not_trained_because": trained.reason if trained else None,
-        "solved": is_solved(attempts, solutions.get(report.task.task_id)),
+        "solved": is_solved(attempts, solutions.get(report.task.task_id)) if report.candidates else None,
     }
 
 
@@ -175,7 +177,12 @@ def task_line(report: TaskReport, solutions: Solutions) -> str:
         )
     elif facts["trained"] is False:
         parts.append(f"not trained: {facts['not_trained_because']}")
-    parts.append(f"first attempt has {facts['first_votes']} of {facts['num_answers']} votes")
+    if not report.candidates:
+        parts.append("settled before: two of its programs agree")
+    else:
+        parts.append(f"first attempt has {facts['first_votes']} of {facts['num_answers']} votes")
+    if facts["num_programs"]:
+        parts.append(f"{facts['num_fit']} of {facts['num_programs']} programs fit")
     parts.append(format_duration(report.seconds))
     if facts["solved"] is not None:
         parts.append("SOLVED" if facts["solved"] else "not solved")

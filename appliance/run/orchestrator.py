@@ -7,17 +7,15 @@ never imports torch and never touches a device.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.arc.submission import build, write_submission
-from appliance.arc.task import Task, TaskSet
-from appliance.arc.view import sampling_views
-from appliance.arc.vote import Candidate
+from appliance.arc.task import TaskSet
 from appliance.clock import Clock, format_duration
 from appliance.config import Settings
 from appliance.errors import EngineError, InputError
 from appliance.run.forecast import TaskCost
+from appliance.run.jobs import job_of
 from appliance.run.journal import Journal
 from appliance.run.ledger import Attempts, Ledger
 from appliance.run.pool import SAFE_TRAINER, Died, Pool
@@ -26,20 +24,17 @@ from appliance.run.progress import Assignment, split_stage_name
 from appliance.run.prospect import Prospect
 from appliance.run.resend import remaining_job
 from appliance.run.schedule import DRAIN_S, Schedule
-from appliance.run.slots import Running, Slot, views_answered
-from appliance.seeds import generator, seed_of
+from appliance.run.slots import Running, Slot, TaskReport, views_answered
 from appliance.solve.ladder import RUNGS
 from appliance.solve.messages import (
     Failed,
     Finished,
-    Job,
     KnownProgram,
     Probed,
     Ready,
     Sampled,
     Scored,
     Searched,
-    TaskMessage,
     Trained,
 )
 
@@ -60,18 +55,6 @@ LATENESS_SLACK = 10.0
 """On a busy machine this process wakes up late: the end is planned so many times that much earlier."""
 RESERVE_SHARE = 0.1
 """The reserve for the last write is at most this part of a short budget; on a slow disk it is two of its writes."""
-
-
-@dataclass(frozen=True)
-class TaskReport:
-    """For the display: what is now known of a task. seconds: of the job, shared by its tasks. round: 1, or more in pass 3."""
-
-    task: Task
-    stage: str
-    trained: Trained | None
-    candidates: tuple[Candidate, ...]
-    seconds: float
-    round: int = 1
 
 
 class Orchestrator:
@@ -175,21 +158,7 @@ class Orchestrator:
         assignment = (self._prober and self._prober.next(now_s)) or self._schedule.next(now_s)
         if assignment is None:
             return
-        seed = self._settings.run.seed
-        train_from_s = now_s + assignment.program_s
-        job = Job(
-            job_id=self._next_job_id,
-            stage=assignment.stage,
-            tasks=[TaskMessage.of(t) for t in assignment.tasks],
-            views=self._views(assignment),
-            deadline_s=assignment.until_s,
-            train_until_s=train_from_s + assignment.train_s if assignment.train_s else 0.0,
-            program_until_s=train_from_s if assignment.program_s else 0.0,
-            known=self._known(assignment),
-            rung=assignment.rung,
-            seed=seed if assignment.round == 1 else seed_of(seed, "round", assignment.round),
-            adapter_sha=assignment.adapter_sha,
-        )
+        job = job_of(assignment, self._settings, job_id=self._next_job_id, now_s=now_s, known=self._known(assignment))
         self._next_job_id += 1
         slot.state, slot.running = "busy", Running(assignment, job, now_s)
         self._pool.submit(worker, job)
@@ -200,17 +169,6 @@ class Orchestrator:
             return []
         limit = KNOWN_PER_PICKED * self._settings.program.picked
         return self._ledger.known_programs(assignment.tasks[0].task_id, limit)
-
-    def _views(self, assignment: Assignment) -> list[str]:
-        """Names of the views to sample under. One set serves all quick jobs, however the tasks are grouped or sharded."""
-        is_deep = assignment.stage == "deep"
-        first = assignment.tasks[0]
-        rng = generator(self._settings.run.seed, first.task_id if is_deep else "all", assignment.name, "views")
-        order = len(first.train) if is_deep else 0
-        views = sampling_views(rng, assignment.num_views, order, keep_colours=self._settings.sample.keep_colours)
-        if assignment.adapter_sha and len(views) > 1:
-            views = views[1:]  # the first one is the same in every round, and this adapter has answered it
-        return list(dict.fromkeys(view.name for view in views))
 
     def _wait(self) -> None:
         """Until something arrives or something is due, but not so long that a signal would be noticed late."""

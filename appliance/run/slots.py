@@ -41,6 +41,18 @@ class Running:
         return [p for p in self.programs if p.task_id == task.task_id]
 
 
+@dataclass(frozen=True)
+class TaskReport:
+    """For the display: what is now known of a task. seconds: of the job, shared by its tasks. round: 1, or more in pass 3."""
+
+    task: Task
+    stage: str
+    trained: Trained | None
+    candidates: tuple[Candidate, ...]
+    seconds: float
+    round: int = 1
+
+
 @dataclass
 class Slot:
     """since_s: instant of its last start. num_starts: since it was last ready. num_falls: jobs in a row that it died or hung
