@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from appliance.arc.grid import as_grid, to_lists
-from appliance.arc.vote import Candidate, combine, get_selector, margin, vote
+from appliance.arc.vote import Candidate, get_selector, margin, vote
 from appliance.errors import UsageError
 
 CASE = Path(__file__).parents[3] / "shared" / "cases" / "votes_and_metrics.json"
@@ -108,13 +108,13 @@ def test_a_grid_of_a_higher_level_does_not_take_the_second_attempt_too() -> None
 
 def test_combined_programs_that_fit_come_first_and_the_rest_last() -> None:
     candidates = [program(B, 1.0), *[grid_candidate(A)] * 9, program(C, 0.5)]
-    assert [to_lists(g) for g in combine(candidates)["t", 0]] == [[[2]], [[1]]]
-    assert [to_lists(g) for g in combine([program(B, 0.5), grid_candidate(A)])["t", 0]] == [[[1]], [[2]]]
+    assert [to_lists(g) for g in vote(candidates)["t", 0]] == [[[2]], [[1]]]
+    assert [to_lists(g) for g in vote([program(B, 0.5), grid_candidate(A)])["t", 0]] == [[[1]], [[2]]]
 
 
 def test_combined_attempts_are_distinct_and_filled() -> None:
     candidates = [program(A, 1.0), grid_candidate(A), grid_candidate(A), program(A, 0.5), program(B, 0.1)]
-    assert [to_lists(g) for g in combine(candidates)["t", 0]] == [[[1]], [[2]]]
+    assert [to_lists(g) for g in vote(candidates)["t", 0]] == [[[1]], [[2]]]
 
 
 def test_a_misspelt_selector_is_answered_with_the_nearest() -> None:
