@@ -236,7 +236,8 @@ class Orchestrator:
             return
         assignment = running.assignment
         event = event.model_copy(update={"complete": [*running.answered, *event.complete]})
-        self._schedule.finished(assignment, event.complete, seconds=event.seconds)
+        is_empty = not running.candidates and not event.complete
+        self._schedule.finished(assignment, event.complete, seconds=event.seconds, is_empty=is_empty)
         self._measure(running, event)
         for task in assignment.tasks:
             found = running.found(task)

@@ -79,13 +79,18 @@ class Schedule:
             self._running.append(assignment)
         return assignment
 
-    def finished(self, assignment: Assignment, complete: Iterable[str], *, seconds: float) -> None:
-        """The job came back after so many seconds. What the quick pass cut off is asked once more, after all others."""
+    def finished(
+        self, assignment: Assignment, complete: Iterable[str], *, seconds: float, is_empty: bool = False
+    ) -> None:
+        """The job came back after so many seconds; is_empty: without any answer. What was cut off is asked once more: in the
+        quick pass after all others, in the deep one with a longer share."""
         answered = set(complete)
         self._running.remove(assignment)
         for task in assignment.tasks:
             state = self.states[task.task_id]
-            if assignment.stage == "deep":
+            if assignment.name == "deep" and is_empty and state.deep.num_cut == 0:
+                state.deep.num_cut, state.deep.status = 1, "waiting"
+            elif assignment.stage == "deep":
                 state.deep.status, state.rounds = "done", max(state.rounds, assignment.round)
                 state.first_s = seconds if assignment.round == 1 else state.first_s
             elif task.task_id in answered:

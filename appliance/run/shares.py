@@ -16,6 +16,8 @@ STEP_SLACK = 1.25
 LEAST_VIEWS = 2
 """A task is not begun without time for so many."""
 LEAST_JOB_S = 0.5
+CUT_SLACK = 8.0
+"""A task that was cut off without an answer may use so many times what it is expected to need."""
 
 
 class Shares:
@@ -47,7 +49,8 @@ class Shares:
         most_s = min(most_s, max(0.0, share_s - self._forecast.slowness("deep") * first_views_s))
         step_s = self._forecast.step_s(task_id)
         wanted_s = max(share_s - sample_s, most_s / 2, self._least_training_s(state))
-        return min(most_s, wanted_s, math.inf if step_s is None else STEP_SLACK * train.max_steps * step_s)
+        all_steps_s = math.inf if step_s is None else STEP_SLACK * train.max_steps * step_s
+        return min(most_s, wanted_s, max(all_steps_s, train.min_seconds))  # steps may be forecast much too short
 
     def need_s(self, state: TaskState) -> float:
         """What every step and every view take on the mean; without end while nothing was measured."""
@@ -57,6 +60,8 @@ class Shares:
     def ample_s(self, state: TaskState) -> float:
         """The share that is surely enough for all steps, within the part that training may take of it."""
         train_s, sample_s = self._needs(state)
+        if state.deep.num_cut:  # its first share gave no answer: what is known of it is far too little
+            train_s, sample_s = CUT_SLACK * train_s, CUT_SLACK * sample_s
         if train_s == 0:
             return self._with_programs(sample_s)
         grids_s = max(STEP_SLACK * train_s + sample_s, STEP_SLACK * train_s / self._settings.train.max_share)

@@ -297,3 +297,16 @@ def test_a_task_begins_on_the_rung_that_fits_and_keeps_it_once_it_fell() -> None
     schedule.out_of_memory(job)
     schedule.begin_on(dict.fromkeys(task_set.ids(), 0))
     assert sorted(s.deep.rung for s in schedule.states.values()) == [0, 2]
+
+
+def test_a_task_that_was_cut_off_without_an_answer_gets_a_longer_second_turn_and_no_third() -> None:
+    task_set = tasks(1, most_side=1)
+    schedule = schedule_of(task_set, end_s=10_000, planned=costs(task_set, step_s=0.01, view_s=0.05))
+    past_quick(schedule)
+    first = take(schedule)
+    schedule.finished(first, [], seconds=10.0, is_empty=True)
+    second = take(schedule, 20.0)
+    assert (second.stage, second.round) == ("deep", 1)
+    assert second.until_s - 20.0 > 4 * first.until_s
+    schedule.finished(second, [], seconds=10.0, is_empty=True)
+    assert schedule.states[task_set.ids()[0]].deep.status == "done"
