@@ -49,7 +49,8 @@ class Coefficients:
     cpu_token_s: float = 4.41e-05
     cpu_sample_token_s: float = 4.71e-05
     cpu_generate_slowdown: float = 2.0  # transformers' generate() in 16 bits against vLLM; by bench/cpu_plan.py
-    cpu_vllm_start_s: float = 8.0  # import and engine, one core; by bench/vllm.py
+    cpu_vllm_start_s: float = 11.0  # import and engine, CPU seconds (2026-11-21, AVX2 server, one thread)
+    cpu_vllm_launches: float = 1.35  # in launches of generate(), float32; by bench/vllm.py at 1 and 32 prompts
     cpu_vllm_swap_s: float = 0.1  # merged weights and canary, of each task
     cpu_decode_step_s: float = 0.00178
 

@@ -119,14 +119,15 @@ def sample_speed(
     answer_tokens: float,
     k: Coefficients = FITTED,
 ) -> SampleSpeed:
-    """At full batch: as many sequences as the setup asks for and the cache holds, samples of a prompt sharing its cache."""
+    """At full batch: as many sequences as the setup asks for and the cache holds, samples of a prompt sharing its cache; vLLM
+    reads it once for all of them, generate() for each."""
     shared = max(1, setup.samples_per_prompt)
     need = prompt_tokens + shared * answer_tokens
     room = max(1, int(kv_tokens / max(1.0, need) * shared))
     batch = max(1, min(setup.batch, room))
     step_s = decode_step_s(card, setup, device, batch=batch, context_tokens=prompt_tokens + answer_tokens / 2, k=k)
     read_s = prefill_s(card, setup, device, prompt_tokens=prompt_tokens, k=k)
-    per_answer_s = step_s * answer_tokens / batch + read_s / shared
+    per_answer_s = step_s * answer_tokens / batch + read_s / (shared if setup.engine == "vllm" else 1)
     return SampleSpeed(answer_tokens / per_answer_s, prompt_tokens / read_s, step_s, batch)
 
 
@@ -180,4 +181,6 @@ def _cpu_pass_s(
             launches_s = k.generate_launch_s * card.num_layers
         else:
             slowdown = k.cpu_generate_slowdown
+    elif setup.dtype == "float32":
+        launches_s = k.cpu_vllm_launches * k.generate_launch_s * card.num_layers
     return launches_s + slowdown * (tokens * k.cpu_sample_token_s * _cpu_depth(card) + operations / reach)

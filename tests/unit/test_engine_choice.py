@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import metadata, util
 from types import SimpleNamespace
 
@@ -23,12 +24,14 @@ from appliance.run.engine import usable_engines
 CARD = load_card("arc-mini")
 DEVICE = device_of_cpu(find_machine().host, 1)
 BOTH = ("vllm", "transformers")
+SAMPLES = Pins(samples_per_view=8, dtype="float32")
 
 
 def chosen(num_tasks: int, budget_s: float, engines: tuple[str, ...] = BOTH, pins: Pins = NO_PINS) -> tuple[str, str]:
     lengths = TaskLengths(tuple(TaskLength(str(i), 600, 100, 500, 1) for i in range(num_tasks)), "test")
     request = SizingRequest(lengths, budget_s, pins, engines)
-    choice = choose_engine(CARD, DEVICE, request, sample_setup(CARD, DEVICE, pins))
+    setup = replace(sample_setup(CARD, DEVICE, pins), dtype="float32")
+    choice = choose_engine(CARD, DEVICE, request, setup)
     return choice.value, choice.reason
 
 
@@ -38,14 +41,19 @@ def test_a_tiny_run_does_not_repay_the_start_of_vllm_and_says_so() -> None:
     assert "s to start" in reason
 
 
-def test_a_long_run_does() -> None:
+def test_a_long_run_with_long_prompts_does() -> None:
+    """generate() copies its whole cache for every token that it writes."""
     assert chosen(400, 10 * 3600)[0] == "vllm"
+
+
+def test_a_long_run_of_many_samples_of_each_prompt_does() -> None:
+    assert chosen(400, 10 * 3600, pins=SAMPLES)[0] == "vllm"
 
 
 def test_in_a_short_run_what_gets_further_counts() -> None:
     """Neither is done in time: starting takes most of what there is."""
-    assert chosen(400, 25)[0] == "transformers"
-    assert chosen(400, 3600)[0] == "vllm"
+    assert chosen(400, 35, pins=SAMPLES)[0] == "transformers"
+    assert chosen(400, 3600, pins=SAMPLES)[0] == "vllm"
 
 
 def test_pinned_or_not_installed() -> None:
