@@ -45,15 +45,13 @@ LORA_RANK = 32
 
 @dataclass
 class Speed:
-    """num_tokens of documents since the first step ended."""
+    """Both clocks and the tokens learnt from, at the end of every step."""
 
-    num_tokens: int = 0
     marks: list[tuple[float, float, int]] = field(default_factory=list)
 
     def mark(self, num_tokens: int) -> None:
-        """A step is done that held so many tokens."""
-        self.num_tokens += num_tokens
-        self.marks.append((time.process_time(), time.perf_counter(), self.num_tokens))
+        """A step is done, and so many tokens have been learnt from since the start."""
+        self.marks.append((time.process_time(), time.perf_counter(), num_tokens))
 
     def per_second(self) -> tuple[float, float]:
         """Tokens per CPU-second and per second of wall time, the first step left out."""
@@ -118,7 +116,7 @@ def ours(folder: Path, sampler: DocumentSampler, method: str, num_steps: int) ->
     speed = Speed()
 
     def report_step(line: StepReport) -> None:
-        speed.mark(round(ROW_TOKENS * ROWS_PER_STEP * (1 - line.padding)))
+        speed.mark(line.tokens)
 
     with tempfile.TemporaryDirectory() as out:
         start = make_start(recipe, device="cpu")
@@ -142,8 +140,7 @@ def theirs(folder: Path, sampler: DocumentSampler, method: str, num_steps: int, 
 
     class Mark(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            done = documents[(state.global_step - 1) * per_step : state.global_step * per_step]
-            speed.mark(sum(map(len, done)))
+            speed.mark(sum(map(len, documents[: state.global_step * per_step])))
 
     with tempfile.TemporaryDirectory() as out:
         plan = TrainingArguments(

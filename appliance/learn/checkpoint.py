@@ -20,12 +20,13 @@ KEPT_CHECKPOINTS = 2
 
 @dataclass
 class State:
-    """What a step changes. watch: see `Watch.state` in optimize.py."""
+    """What a step changes. tokens: learnt from so far. watch: see `Watch.state` in optimize.py."""
 
     weights: list[tuple[str, Any]]
     optimizers: list[Any]
     scaler: Any
     step: int = 0
+    tokens: int = 0
     watch: tuple[float, float] = (0.0, 0.0)
 
 
@@ -49,6 +50,7 @@ def save_checkpoint(out: Path, identity: dict[str, str], state: State) -> Path:
                 "optimizers": [o.state_dict() for o in state.optimizers],
                 "scaler": state.scaler.state_dict(),
                 "step": state.step,
+                "tokens": state.tokens,
                 "watch": state.watch,
             },
             file,
@@ -96,5 +98,5 @@ def restore_checkpoint(out: Path, identity: dict[str, str], state: State) -> Non
         optimizer.load_state_dict(values)
     if saved["scaler"]:
         state.scaler.load_state_dict(saved["scaler"])
-    state.step = int(saved["step"])
+    state.step, state.tokens = int(saved["step"]), int(saved["tokens"])
     state.watch = saved["watch"]

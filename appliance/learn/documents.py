@@ -1,7 +1,7 @@
 """Training documents drawn from a corpus: pairs of one family, as one random view shows them, written in one style.
 
 The batch of a step is a function of (seed, step) alone, so a resumed run replays nothing and skips nothing, and the number
-of processes does not change the data: each takes its share of the rows.
+of processes does not change the data: each takes its share of the documents.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from appliance.seeds import generator
 
 MAX_DRAWS = 200
 """So many documents in a row that do not fit mean that this data and this sequence length do not go together."""
+MAX_LENGTH_RATIO = 1.15
+"""Longest to shortest document of a batch, where there is a choice."""
 
 
 class Writer(Protocol):
@@ -126,10 +128,11 @@ class Mixture:
         return self._samplers[int(rng.choice(len(self._samplers), p=self._shares))]
 
 
-def batch_rows(
-    mixture: Mixture, *, seed: int, step: int, row_tokens: int, num_rows: int, pad_id: int
-) -> tuple[str, Rows]:
-    """The name of the dataset that this step learns from, and its rows: a function of the arguments alone."""
+def batch_of(
+    mixture: Mixture, *, seed: int, step: int, row_tokens: int, num_rows: int
+) -> tuple[str, list[TokenSequence]]:
+    """The name of the dataset that this step learns from, and its documents, shortest first: as many as fill the rows. A
+    function of the arguments alone."""
     rng = generator(seed, "documents", step)
     name, sampler = mixture.pick(rng)
     documents: list[TokenSequence] = []
@@ -140,4 +143,30 @@ def batch_rows(
             yield len(documents[-1])
 
     plan = plan_rows(lengths(), row_tokens=row_tokens, num_rows=num_rows)
-    return name, fill_rows(documents, plan, row_tokens=row_tokens, pad_id=pad_id)
+    chosen = sorted(i for row in plan for i in row)
+    return name, sorted((documents[i] for i in chosen), key=len)
+
+
+def passes_of(documents: Sequence[TokenSequence], *, pad_id: int, max_tokens: int, min_tokens: int) -> Iterator[Rows]:
+    """The documents, which come shortest first, in batches of like length, one document a row.
+
+    Padding at the end of a row needs no attention mask under a causal model, and no row attends to another document: on a
+    CPU this is 1.2 to 1.45 times as fast as documents packed end to end in rows of 512. A batch ends where the next document
+    is too long for it, once it holds min_tokens; or where it would hold more than max_tokens, padding counted.
+    """
+    batch: list[TokenSequence] = []
+    for document in documents:
+        size = len(batch) * len(document)
+        is_long = bool(batch) and len(document) > MAX_LENGTH_RATIO * len(batch[0]) and size >= min_tokens
+        if batch and (is_long or size + len(document) > max_tokens):
+            yield _one_a_row(batch, pad_id)
+            batch = []
+        batch.append(document)
+    if batch:
+        yield _one_a_row(batch, pad_id)
+
+
+def _one_a_row(batch: Sequence[TokenSequence], pad_id: int) -> Rows:
+    width = len(batch[-1])
+    rows = fill_rows(batch, [[i] for i in range(len(batch))], row_tokens=width, pad_id=pad_id)
+    return Rows(rows.ids, np.tile(np.arange(width), (len(batch), 1)), rows.labels)

@@ -1,4 +1,4 @@
-"""The training loop of `appliance train`: packed rows, one optimizer step a batch, checkpoints that lose nothing.
+"""The training loop of `appliance train`: one optimizer step a batch, passes of like length, checkpoints that lose nothing.
 
 Resume is exact: what learns, optimizer state and step are saved together, the batch of a step is a function of (seed, step),
 and nothing in the loop draws random numbers; a run killed at any moment and started again on the same machine gives the same
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,10 +19,10 @@ from typing import Any
 
 from appliance.clock import Clock
 from appliance.engine.loss import answer_loss
-from appliance.engine.packing import Rows
-from appliance.errors import EngineError, InputError
+from appliance.engine.packing import TokenSequence
+from appliance.errors import InputError
 from appliance.learn.checkpoint import State, checkpoint_folder, restore_checkpoint, save_checkpoint
-from appliance.learn.documents import Mixture, batch_rows
+from appliance.learn.documents import Mixture, batch_of, passes_of
 from appliance.learn.optimize import Watch, learning_rate_at, make_optimizers
 from appliance.learn.processes import Processes
 from appliance.learn.recipe import Recipe
@@ -32,13 +32,16 @@ FIRST_SCALE = 4096.0
 MAX_SKIPPED = 12
 """float16 steps left out in a row because a gradient overflowed; each halves the loss scale, from 4096 down to 1."""
 
+MIN_PASS_TOKENS = {"cpu": 256, "cuda": 16384}
+"""Smaller passes leave the device idle between kernels; only then are documents of unlike length put together."""
+
 Figures = dict[str, float]
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """One line of metrics.jsonl. loss: nats per answer token. dataset: what the step learnt from. tokens: of packed rows,
-    since the start of the run. padding: share of this step's tokens that is none."""
+    """One line of metrics.jsonl. loss: nats per answer token. dataset: what the step learnt from. tokens: of documents, since
+    the start of the run, padding never counted; tokens_per_s: of them, since the line before."""
 
     step: int
     loss: float
@@ -47,7 +50,6 @@ class StepReport:
     dataset: str
     tokens: int
     tokens_per_s: float
-    padding: float
 
 
 @dataclass(frozen=True)
@@ -74,23 +76,20 @@ def train(
     stepper = Stepper(recipe, start, hooks.processes)
     restore_checkpoint(out, identity, stepper.state)
     stepper.watch.state = stepper.state.watch
-    tokens_per_step = recipe.data.row_tokens * recipe.data.rows_per_step
-    mark_s, mark_step = clock.now(), stepper.state.step
+    mark_s, mark_tokens = clock.now(), stepper.state.tokens
     is_stopped = False
-    batches = _batches(recipe, mixture, start.codec.pad_id, stepper.state.step)
+    batches = _batches(recipe, mixture, stepper.state.step)
     while stepper.state.step < plan.max_steps and not is_stopped:
-        dataset, rows = next(batches)
-        loss, norm, is_stopped = stepper.step(rows, is_stopped=hooks.is_interrupted())
-        step = stepper.state.step
+        dataset, documents = next(batches)
+        loss, norm, is_stopped = stepper.step(documents, is_stopped=hooks.is_interrupted())
+        step, tokens = stepper.state.step, stepper.state.tokens
         if step % recipe.log_every_steps == 0:
             now = clock.now()
-            speed = (step - mark_step) * tokens_per_step / max(now - mark_s, 1e-9)
-            rate = learning_rate_at(step - 1, plan)
-            padding = float((rows.ids == start.codec.pad_id).mean())
-            line = StepReport(step, loss, norm, rate, dataset, step * tokens_per_step, speed, padding)
+            speed = (tokens - mark_tokens) / max(now - mark_s, 1e-9)
+            line = StepReport(step, loss, norm, learning_rate_at(step - 1, plan), dataset, tokens, speed)
             _append(out / "metrics.jsonl", line.__dict__, hooks)
             hooks.report(line)
-            mark_s, mark_step = now, step
+            mark_s, mark_tokens = now, tokens
         if step % recipe.save_every_steps == 0 and stepper.watch.is_safe:
             _save(out, identity, stepper, hooks)
         every = recipe.evaluation.every_steps if recipe.evaluation else 0
@@ -100,7 +99,7 @@ def train(
             start.model.train()
             _append(out / "evaluation.jsonl", {"step": step, **figures}, hooks)
             hooks.report_figures(step, figures)
-            mark_s, mark_step = clock.now(), step
+            mark_s, mark_tokens = clock.now(), tokens
     batches.close()
     _save(out, identity, stepper, hooks)
     if stepper.state.step < plan.max_steps:
@@ -125,7 +124,8 @@ class Stepper:
         self._device = self._weights[0].device
         self._dtype = start.autocast_dtype
         self._plan = recipe.optimization
-        self._rows_per_pass = recipe.data.rows_per_pass
+        self._pad_id = start.codec.pad_id
+        self._max_tokens = recipe.data.row_tokens * (recipe.data.rows_per_pass or recipe.data.rows_per_step)
         self._processes = processes
         self._num_skipped = 0
         scaler = torch.amp.GradScaler(
@@ -134,11 +134,11 @@ class Stepper:
         self.state = State(named, make_optimizers(named, self._plan), scaler)
         self.watch = Watch(self._plan.max_loss_rise)
 
-    def step(self, rows: Rows, *, is_stopped: bool) -> tuple[float, float, bool]:
+    def step(self, documents: Sequence[TokenSequence], *, is_stopped: bool) -> tuple[float, float, bool]:
         """Loss and gradient norm of the step just taken, and whether any process was told to stop."""
         import torch
 
-        loss, num_stopped = self._processes.sums(self._gradients(rows), float(is_stopped))
+        loss, num_stopped = self._processes.sums(self._gradients(documents), float(is_stopped))
         self._processes.sum_gradients(self._weights)
         for optimizer in self.state.optimizers:
             self.state.scaler.unscale_(optimizer)
@@ -154,21 +154,22 @@ class Stepper:
         for optimizer in self.state.optimizers:
             optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
+        self.state.tokens += sum(map(len, documents))
         self.state.watch = self.watch.state
         return loss, norm, num_stopped > 0
 
-    def _gradients(self, rows: Rows) -> float:
+    def _gradients(self, documents: Sequence[TokenSequence]) -> float:
         """Backward over this process's share, pass by pass; its part of the loss."""
         import torch
 
-        num_targets = rows.num_targets()
+        num_targets = sum(int(d.is_target[1:].sum()) for d in documents)
+        share = documents[self._processes.rank :: self._processes.world_size]
         dtype = getattr(torch, self._dtype or "float32")
+        min_tokens = MIN_PASS_TOKENS[self._device.type]
         total = 0.0
-        for part in _passes(rows, self._processes, self._rows_per_pass):
-            if not part.num_targets():
-                continue
+        for rows in passes_of(share, pad_id=self._pad_id, max_tokens=self._max_tokens, min_tokens=min_tokens):
             with torch.autocast(self._device.type, dtype, enabled=self._dtype is not None):
-                loss = answer_loss(self._model, part, device=self._device) * (part.num_targets() / num_targets)
+                loss = answer_loss(self._model, rows, device=self._device) * (rows.num_targets() / num_targets)
             self.state.scaler.scale(loss).backward()
             total += float(loss.item())
         return total
@@ -188,35 +189,20 @@ class Stepper:
             )
 
 
-def _passes(rows: Rows, processes: Processes, rows_per_pass: int) -> Iterator[Rows]:
-    """This process's share of the rows, so many at a time."""
-    mine = range(len(rows.ids))[processes.rank :: processes.world_size]
-    size = rows_per_pass or max(1, len(mine))
-    for begin in range(0, len(mine), size):
-        chosen = list(mine[begin : begin + size])
-        yield Rows(rows.ids[chosen], rows.positions[chosen], rows.labels[chosen])
-
-
-def _batches(recipe: Recipe, mixture: Mixture, pad_id: int, first_step: int) -> Generator[tuple[str, Rows], None, None]:
+def _batches(
+    recipe: Recipe, mixture: Mixture, first_step: int
+) -> Generator[tuple[str, list[TokenSequence]], None, None]:
     """The batches from a step on, each made while the one before is learnt from."""
-    data = recipe.data
     make: Any = partial(
-        batch_rows,
-        mixture,
-        seed=recipe.seed,
-        row_tokens=data.row_tokens,
-        num_rows=data.rows_per_step,
-        pad_id=pad_id,
+        batch_of, mixture, seed=recipe.seed, row_tokens=recipe.data.row_tokens, num_rows=recipe.data.rows_per_step
     )
     with ThreadPoolExecutor(1) as pool:
         ahead = pool.submit(make, step=first_step)
         step = first_step
         while True:
-            batch: tuple[str, Rows] = ahead.result()
+            batch: tuple[str, list[TokenSequence]] = ahead.result()
             step += 1
             ahead = pool.submit(make, step=step)
-            if not batch[1].num_targets():
-                raise EngineError(f"step {step - 1} has no answer token", expected="documents with answers")
             yield batch
 
 

@@ -76,8 +76,9 @@ class Dataset(_Part):
 
 
 class Data(_Part):
-    """Documents of at most max_seq_tokens (default: row_tokens) packed in rows of row_tokens. rows_per_step is the effective
-    batch over all processes; rows_per_pass of them go through the model at once (0: a process's whole share)."""
+    """Documents of at most max_seq_tokens (default: row_tokens). A step learns from as many as fill rows_per_step rows of
+    row_tokens, the effective batch over all processes; at most rows_per_pass x row_tokens go through the model at once (0: no
+    limit but the step's)."""
 
     row_tokens: int = Field(512, ge=64)
     max_seq_tokens: int | None = Field(None, ge=64)

@@ -9,11 +9,11 @@ import pytest
 
 from appliance.arc.encode import get_encoder
 from appliance.arc.prompt import get_style
-from appliance.engine.packing import TokenSequence
+from appliance.engine.packing import Rows, TokenSequence
 from appliance.engine.tokens import Codec
 from appliance.errors import InputError
 from appliance.learn.corpus import Corpus, FamilyPairs, assemble, open_source
-from appliance.learn.documents import DocumentSampler, Mixture, batch_rows
+from appliance.learn.documents import DocumentSampler, Mixture, batch_of, passes_of
 from appliance.learn.styles import StyleWriter, TinyWriter, make_writer
 from tests.small_lm import byte_tokenizer
 
@@ -152,8 +152,8 @@ def test_weights_are_shares_of_steps(corpus: Corpus, chat_codec: Codec) -> None:
     mixture = Mixture([("outputs", outputs, 3.0), ("inputs", inputs, 1.0)])
     names = []
     for step in range(40):
-        name, rows = batch_rows(mixture, seed=0, step=step, row_tokens=1024, num_rows=1, pad_id=chat_codec.pad_id)
-        assert rows.num_targets() > 0
+        name, documents = batch_of(mixture, seed=0, step=step, row_tokens=1024, num_rows=1)
+        assert all(document.is_target.any() for document in documents)
         names.append(name)
     assert 20 <= names.count("outputs") <= 38
 
@@ -164,3 +164,39 @@ def test_a_source_may_be_a_pack_or_plain_tasks(challenges: Path) -> None:
     assert len(tasks.shapes) == 6 * 4  # three demonstrations and one answered test input each
     with pytest.raises(InputError, match="not a packed corpus"):
         open_source("nowhere", None)
+
+
+def test_passes_hold_every_document_once_and_keep_to_their_sizes(corpus: Corpus) -> None:
+    sampler = DocumentSampler(corpus, TinyWriter(), max_tokens=200, min_pairs=2, deform_share=0.5)
+    documents = sorted((sampler.document(np.random.default_rng(i)) for i in range(40)), key=len)
+    passes = list(passes_of(documents, pad_id=0, max_tokens=600, min_tokens=100))
+    rows = [
+        (ids[: np.flatnonzero(ids)[-1] + 1], labels)
+        for p in passes
+        for ids, labels in zip(p.ids, p.labels, strict=True)
+    ]
+    assert [tuple(ids) for ids, _ in rows] == [tuple(d.ids) for d in documents]
+    assert sum(p.num_targets() for p in passes) == sum(int(d.is_target.sum()) for d in documents)
+    assert all(p.ids.size <= 600 or len(p.ids) == 1 for p in passes)
+    assert sum(p.ids.size for p in passes) < 1.15 * sum(map(len, documents))
+
+
+def test_rows_of_a_pass_give_the_losses_of_documents_alone(corpus: Corpus, tiny_model: Path) -> None:
+    import torch
+
+    from appliance.engine.loss import answer_loss
+    from appliance.engine.model import load_causal_lm
+
+    model = load_causal_lm(tiny_model, dtype="float32", device="cpu")
+    sampler = DocumentSampler(corpus, TinyWriter(), max_tokens=300, min_pairs=2, deform_share=0.5)
+    documents = sorted((sampler.document(np.random.default_rng(i)) for i in range(5)), key=len)
+    device = torch.device("cpu")
+
+    def total(passes: list[Rows]) -> float:
+        with torch.inference_mode():
+            return sum(float(answer_loss(model, p, device=device)) * p.num_targets() for p in passes)
+
+    together = list(passes_of(documents, pad_id=0, max_tokens=10_000, min_tokens=10_000))
+    alone = [rows for d in documents for rows in passes_of([d], pad_id=0, max_tokens=1, min_tokens=1)]
+    assert (len(together), len(alone)) == (1, 5)
+    assert total(together) == pytest.approx(total(alone), rel=1e-5)

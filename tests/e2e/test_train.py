@@ -16,9 +16,9 @@ import pytest
 from appliance import cli
 from appliance.arc.grid import same_grid
 from appliance.arc.source import load_tasks
-from appliance.engine.packing import Rows
+from appliance.engine.packing import TokenSequence
 from appliance.learn.corpus import load_corpus
-from appliance.learn.documents import DocumentSampler, Mixture, batch_rows
+from appliance.learn.documents import DocumentSampler, Mixture, batch_of
 from appliance.learn.styles import TinyWriter
 from appliance.models import tiny
 
@@ -90,28 +90,35 @@ def test_a_packed_corpus_gives_back_every_pair(corpus: Path, challenges: Path) -
             assert any(same_grid(a, pair.input) and same_grid(b, pair.output) for a, b in held)
 
 
-def batch(corpus: Path, *, seed: int, step: int, num_rows: int = 4) -> Rows:
+def batch(corpus: Path, *, seed: int, step: int) -> list[TokenSequence]:
     sampler = DocumentSampler(load_corpus(corpus), TinyWriter(), max_tokens=128, min_pairs=2)
     mixture = Mixture([("copies", sampler, 1.0)])
-    name, rows = batch_rows(mixture, seed=seed, step=step, row_tokens=128, num_rows=num_rows, pad_id=tiny.PAD)
+    name, documents = batch_of(mixture, seed=seed, step=step, row_tokens=128, num_rows=4)
     assert name == "copies"
-    return rows
+    return documents
 
 
 def test_the_batch_of_a_step_depends_on_seed_and_step_alone(corpus: Path) -> None:
-    first = batch(corpus, seed=1, step=9).ids
-    assert np.array_equal(first, batch(corpus, seed=1, step=9).ids)
-    assert not np.array_equal(first, batch(corpus, seed=1, step=10).ids)
-    assert not np.array_equal(first, batch(corpus, seed=2, step=9).ids)
+    def ids(**which: int) -> list[bytes]:
+        return [document.ids.tobytes() for document in batch(corpus, **which)]
+
+    assert ids(seed=1, step=9) == ids(seed=1, step=9)
+    assert ids(seed=1, step=9) != ids(seed=1, step=10)
+    assert ids(seed=1, step=9) != ids(seed=2, step=9)
+
+
+def test_a_step_holds_as_many_tokens_as_its_rows(corpus: Path) -> None:
+    sizes = [sum(map(len, batch(corpus, seed=0, step=step))) for step in range(10)]
+    assert max(sizes) <= 4 * 128
+    assert min(sizes) > 0.8 * 4 * 128
 
 
 def test_documents_have_the_tokens_of_the_tokenizer(corpus: Path, tiny_model: Path) -> None:
     from appliance.engine.tokens import Codec
 
-    rows = batch(corpus, seed=0, step=0, num_rows=2)
     codec = Codec.load(tiny_model)
-    text = "".join(tiny.TOKENS[i] for i in rows.ids[0] if i != tiny.PAD)
-    assert codec.num_tokens(text) == int((rows.ids[0] != tiny.PAD).sum())
+    for document in batch(corpus, seed=0, step=0):
+        assert codec.num_tokens("".join(tiny.TOKENS[i] for i in document.ids)) == len(document)
 
 
 def test_killed_and_started_again_it_gives_the_same_losses_to_the_bit(
