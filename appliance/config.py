@@ -83,6 +83,7 @@ class ProgramSettings(_Part):
     is_diverse: bool = Field(True, description="prefer programs whose outputs are new among the picked")
     learning_rate: float = Field(3e-4, gt=0)
     max_steps: int = Field(16, ge=1, description="of an epoch's training")
+    passes: int = Field(3, ge=1, description="times that an epoch's training sees a picked program at most")
     temperature: float = Field(1.0, gt=0, le=2)
     top_p: float = Field(0.95, gt=0, le=1)
     max_new_tokens: int | None = Field(None, ge=8, description="longest program; by default what the model card says")

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Dict, List, Optional, Set, Tuple, Union  # noqa: UP035 - programs expect these names
 
 import numpy as np
@@ -222,21 +221,19 @@ class Symmetry:
         raise NotImplementedError
 
 
-@dataclass
 class TranslationalSymmetry(Symmetry):
-    translate_x: int
-    translate_y: int
+    def __init__(self, translate_x: int, translate_y: int) -> None:
+        self.translate_x, self.translate_y = translate_x, translate_y
 
     def apply(self, x: Any, y: Any, iters: int = 1) -> tuple[Any, Any]:
         return _whole(x + iters * self.translate_x), _whole(y + iters * self.translate_y)
 
 
-@dataclass
 class MirrorSymmetry(Symmetry):
     """mirror_x, mirror_y: the fixed coordinate, None where it is not mirrored."""
 
-    mirror_x: float | None
-    mirror_y: float | None
+    def __init__(self, mirror_x: float | None, mirror_y: float | None) -> None:
+        self.mirror_x, self.mirror_y = mirror_x, mirror_y
 
     def apply(self, x: Any, y: Any, iters: int = 1) -> tuple[Any, Any]:
         if iters % 2 == 0:
@@ -245,12 +242,11 @@ class MirrorSymmetry(Symmetry):
         return _whole(x), _whole(y if self.mirror_y is None else 2 * self.mirror_y - y)
 
 
-@dataclass
 class RotationalSymmetry(Symmetry):
     """Quarter turns about a centre, clockwise for a positive number."""
 
-    center_x: float
-    center_y: float
+    def __init__(self, center_x: float, center_y: float) -> None:
+        self.center_x, self.center_y = center_x, center_y
 
     def apply(self, x: Any, y: Any, iters: int = 1) -> tuple[Any, Any]:
         x, y = x - self.center_x, y - self.center_y

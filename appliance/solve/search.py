@@ -9,7 +9,7 @@ written in one batch by the plain model.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance.arc.task import Task
@@ -135,7 +135,7 @@ class Searcher:
             else:
                 outcome = self._trainer.tune(
                     program_lessons(solved, self._language, generator(own_seed, "lessons"), max_tokens=row_tokens),
-                    settings,
+                    replace(settings, max_steps=min(settings.max_steps, self._num_steps(len(solved), settings))),
                     adapter_dir=adapter_dir,
                     deadline=deadline.within(TRAIN_SHARE * deadline.remaining_s()),
                     seed=seed_of(own_seed, "adapter"),
@@ -153,6 +153,10 @@ class Searcher:
                 found += batch
             trials += found
             yield Epoch(outcome, len(picked), tuple(found))
+
+    def _num_steps(self, num_solved: int, settings: TuneSettings) -> int:
+        """A few passes, no more: one program learnt by heart is all that the model would write."""
+        return -(-self._settings.passes * num_solved // settings.rows_per_step)
 
     def _why_not(self, picked: Sequence[Trial], row_tokens: int) -> str:
         if not self._settings.learn:

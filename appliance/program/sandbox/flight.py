@@ -18,6 +18,7 @@ _MAX_WAITING = 64  # programs taken from the caller before there is a worker for
 _MAX_AHEAD = 20_000  # results kept while an earlier program still runs
 _PATIENCE = 100  # wall limits; the zygote itself ends a program that stands still after one
 
+_LIBRARY = re.compile(rb"\b(scipy|common)\b")
 # Words of programs whose answer can depend on addresses or the real clock, which no seed governs: worth a second run.
 _SUSPECT = re.compile(rb"\b(class|hash|repr|ctypes|datetime|strftime|ctime|localtime|gmtime)\b|\bobject\(\)")
 
@@ -34,7 +35,7 @@ class Flight:
         self._cache = cache
         self._num_taken = self._num_given = 0
         self._is_exhausted = False
-        self._waiting: dict[bool, deque[Job]] = {False: deque(), True: deque()}  # by: is scipy needed?
+        self._waiting: dict[bool, deque[Job]] = {False: deque(), True: deque()}  # by: are libraries needed?
         self._done: dict[int, Result] = {}
 
     def results(self) -> Iterator[Result]:
@@ -51,12 +52,12 @@ class Flight:
 
     def _fill(self) -> None:
         """Gives work to every worker that has room, in turns, so that none is left behind with a long queue."""
-        for needs_scipy, waiting in self._waiting.items():
+        for needs_libraries, waiting in self._waiting.items():
             while not waiting and self._take():
                 pass
             if not waiting:
                 continue
-            group = self._team.group(needs_scipy=needs_scipy)
+            group = self._team.group(needs_libraries=needs_libraries)
             for worker in sorted(group, key=lambda w: len(w.jobs)):
                 while (waiting or self._take()) and waiting and worker.has_room(waiting[0]):
                     try:
@@ -83,7 +84,7 @@ class Flight:
             reason = f"a source of {len(source)} bytes, the most is {MAX_SOURCE_BYTES}"
             self._done[index] = Result("error", (None,) * num_inputs, reason)
         else:
-            self._waiting[b"scipy" in source].append(Job(index, source, inputs, num_inputs, self._cpu_s))
+            self._waiting[_names_library(source)].append(Job(index, source, inputs, num_inputs, self._cpu_s))
         return True
 
     def _collect(self, busy: list[Worker]) -> None:
@@ -130,4 +131,8 @@ class Flight:
         return None
 
     def _again(self, job: Job) -> None:
-        self._waiting[b"scipy" in job.source].appendleft(job)
+        self._waiting[_names_library(job.source)].appendleft(job)
+
+
+def _names_library(source: bytes) -> bool:
+    return _LIBRARY.search(source) is not None

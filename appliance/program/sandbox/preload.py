@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import itertools
 import json
 import os
@@ -24,23 +23,23 @@ STANDARD = (
     "struct", "textwrap", "threading", "time", "traceback", "types", "typing", "uuid", "warnings", "numpy.linalg",
     "numpy.fft", "numpy.ma", "numpy.random", "numpy.lib.stride_tricks", "numpy.typing",
 )  # fmt: skip
-SCIPY = ("scipy.ndimage",)
+LIBRARIES = ("scipy.ndimage", "common")
 ALIASES = {"dsl": "appliance.program.dsl", "common": "appliance.program.common"}
 
 
 def preload(modules: tuple[str, ...]) -> list[str]:
-    """Imports the standard set, the DSL and these modules. Returns the names that were not to be had."""
+    """Imports the standard set, the DSL and these modules (`common` is ours). Returns the names that were not to be had."""
     missing = []
-    for name in STANDARD + modules:
+    for name in STANDARD + tuple(m for m in modules if m not in ALIASES):
         try:
             importlib.import_module(name)
         except ImportError:
             missing.append(name)
-    for alias, name in ALIASES.items():
-        if importlib.util.find_spec(name):
-            importlib.import_module(name)
-            for loaded in [m for m in sys.modules if m == name or m.startswith(name + ".")]:
-                sys.modules[alias + loaded.removeprefix(name)] = sys.modules[loaded]
+    for alias in ("dsl", *(m for m in modules if m in ALIASES)):
+        name = ALIASES[alias]
+        importlib.import_module(name)
+        for loaded in [m for m in sys.modules if m == name or m.startswith(name + ".")]:
+            sys.modules[alias + loaded.removeprefix(name)] = sys.modules[loaded]
     _touch()
     return missing
 

@@ -10,14 +10,15 @@ from appliance.program.sandbox import linux
 from appliance.program.sandbox.canary import CANARIES, CANARY_CPU_S, LIMITS
 from appliance.program.sandbox.layers import Layer
 from appliance.program.sandbox.policy import AUDIT_ARCH
-from appliance.program.sandbox.preload import SCIPY
+from appliance.program.sandbox.preload import LIBRARIES
 from appliance.program.sandbox.worker import Job, Worker, WorkerDied, ZygoteOptions
 
 NO_SECCOMP = "no-seccomp"
 
 
 class Team:
-    """Two groups of workers, with and without scipy: it doubles the cost of a fork, so only programs that name it pay.
+    """Two groups of workers, with and without scipy and `common`: these double the cost of a fork, so only programs that name
+    one of them pay.
 
     Raises PrerequisiteError when the workers cannot stand, or stand at a level that was not accepted.
     """
@@ -44,22 +45,22 @@ class Team:
         self._groups: dict[bool, list[Worker]] = {}
         self.report: tuple[Layer, ...] = ()
         try:
-            self.group(needs_scipy=False)
+            self.group(needs_libraries=False)
             self.level = _level(self.report)
             _refuse_weak(self.report, self.level, accept_level)
         except BaseException:
             self.close()
             raise
 
-    def group(self, *, needs_scipy: bool) -> list[Worker]:
+    def group(self, *, needs_libraries: bool) -> list[Worker]:
         """The workers for such programs, started at the first call."""
-        if needs_scipy not in self._groups:
-            modules = self.preload + (SCIPY if needs_scipy else ())
+        if needs_libraries not in self._groups:
+            modules = self.preload + (LIBRARIES if needs_libraries else ())
             options = ZygoteOptions(modules, self.seed, self.memory_bytes, self.wall_s)
-            self._groups[needs_scipy] = [Worker(options) for _ in range(self._num_workers)]
-            for worker in self._groups[needs_scipy]:
+            self._groups[needs_libraries] = [Worker(options) for _ in range(self._num_workers)]
+            for worker in self._groups[needs_libraries]:
                 self._let_in(worker)
-        return self._groups[needs_scipy]
+        return self._groups[needs_libraries]
 
     def workers(self) -> list[Worker]:
         return [worker for group in self._groups.values() for worker in group]
