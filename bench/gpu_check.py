@@ -39,7 +39,15 @@ CELLS = {"cuda": 1200, "cpu": 100}
 ALL_S = {"cuda": 570.0, "cpu": 1800.0}
 SUITES = ("test_engine_conformance.py", "test_samplers.py", "test_scorers.py", "test_precision.py")
 SUITE_S = 150.0
-JOB = ("train.max_steps=20", "train.rank=16", "sample.views=4", "sample.quick_views=1", "run.rounds=1", "run.workers=1")
+JOB = (
+    "train.max_steps=20",
+    "train.rank=16",
+    "sample.views=4",
+    "sample.quick_views=1",
+    "run.rounds=1",
+    "run.workers=1",
+    "train.min_seconds=5",
+)
 
 QWEN = {"vocab_size": 151936, "tie_word_embeddings": True, "max_position_embeddings": 8192}
 SHAPES: dict[str, dict[str, Any]] = {

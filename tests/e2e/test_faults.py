@@ -55,7 +55,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, challenges: Path, tiny_mo
     folder = tmp_path_factory.mktemp("faults")
     (folder / "sitecustomize.py").write_text(INJECTION)
     # A lesson takes some 50 tokens: five rows a step, and two once the batch is halved.
-    few = ["train.max_steps=4", "train.tokens_per_step=256", "train.rank=4", "run.rounds=1"]
+    few = ["train.max_steps=4", "train.tokens_per_step=256", "train.rank=4", "train.min_seconds=20", "run.rounds=1"]
     command = [sys.executable, "-m", "appliance.cli", "submit", "--tasks", str(challenges), "--model", str(tiny_model)]
     command += [
         "--only",
