@@ -62,7 +62,7 @@ def find_machine(env: Mapping[str, str] | None = None) -> Machine:
 
 
 def shared(machine: Machine, workers_per_card: int) -> Machine:
-    """The machine as its workers may plan with it: every card once for each worker that shares it, with a part of its memory."""
+    """The machine as its workers may plan with it: each card once for every worker that shares it, with its part of memory."""
     parts = tuple(
         replace(g, total_bytes=g.total_bytes // workers_per_card, free_bytes=g.free_bytes // workers_per_card)
         for g in machine.gpus
