@@ -21,7 +21,7 @@ from appliance.machine.card import load_card
 from appliance.machine.expectation import profile_expectation
 from appliance.machine.lengths import lengths_of
 from appliance.machine.plan import Plan
-from appliance.pack.shards import balance, predicted_costs
+from appliance.machine.shards import balance, predicted_costs
 from appliance.pack.site import site_lines
 from appliance.pack.slot import Slot, slot_for
 from appliance.pack.templates import read_template, render, template_path

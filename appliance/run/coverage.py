@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from appliance.config import RunSettings
@@ -72,6 +73,16 @@ class Coverage:
         if train_enabled and self.trained + self.settled < floors.min_trained_share * self.num_tasks:
             faults.append(f"trained {self.trained}/{self.num_tasks}, floor {floors.min_trained_share:.0%}")
         return faults
+
+
+def covered_by_all(parts: Sequence[Coverage]) -> Coverage:
+    """Of a vote over runs that have no task in common: every number added up."""
+
+    def total(name: str) -> Any:
+        values = [getattr(part, name) for part in parts]
+        return dict(sum((Counter(v) for v in values), Counter())) if isinstance(values[0], dict) else sum(values)
+
+    return Coverage(**{entry.name: total(entry.name) for entry in fields(Coverage)})
 
 
 def coverage_of(journal: Journal) -> Coverage:

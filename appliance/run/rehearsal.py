@@ -89,6 +89,7 @@ def rehearse(
     seed: int = 0,
     costs: Mapping[str, TaskCost] | None = None,
     journal_path: Path = IN_MEMORY,
+    polls: int = POLLS,
 ) -> Rehearsal:
     """costs: what the orchestrator is told beforehand, None when it has to find out; what is true stands in the rig."""
     clock = VirtualClock()
@@ -128,7 +129,7 @@ def rehearse(
             is_stopped=lambda: 0 < stop * budget_s <= clock.now(),
             costs=costs,
             write=write,
-            poll_s=max(POLL_S, budget_s / POLLS),
+            poll_s=max(POLL_S, budget_s / polls),
         )
         try:
             orchestrator.run()

@@ -9,33 +9,27 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from appliance.arc.source import load_tasks
 from appliance.arc.task import TaskSet
-from appliance.clock import Clock, SystemClock, format_duration, parse_duration
-from appliance.config import Layer, Settings, assignments_layer, environment_layer, file_layer, profile_layer, resolve
+from appliance.clock import Clock, SystemClock, format_duration
+from appliance.config import Settings
 from appliance.errors import EXIT_DONE, UsageError
-from appliance.machine.card import ARC_MINI, load_card
-from appliance.machine.lengths import TaskLengths, lengths_of
-from appliance.machine.machine import Machine, find_machine, imagined
-from appliance.machine.pins import Pins
+from appliance.machine.card import ARC_MINI
+from appliance.machine.machine import Machine
 from appliance.machine.plan import Plan
-from appliance.machine.request import SizingRequest
-from appliance.machine.sizing import size
-from appliance.run.devices import PLANNED_SETTINGS
-from appliance.run.fake import Rig
-from appliance.run.faults import KINDS, parse_faults
-from appliance.run.prospect import Prospect
-from appliance.run.rehearsal import PASSES, Baseline, Rehearsal, rehearse, spread, static_baseline, timeline
+from appliance.run import sharded
+from appliance.run.faults import KINDS
+from appliance.run.rehearsal import PASSES, Baseline, Rehearsal, spread, timeline
+from appliance.run.scene import Given
 from appliance.run.submit import add_settings_arguments
 
 BUDGET = "12h"
 WIDTH = 96
+SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -77,67 +71,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--inject", action="append", default=[], metavar="KIND[:RATE]", help=f"faults, may be repeated. {kinds}"
     )
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs to take intervals from (default 3)")
+    parser.add_argument("--seeds", type=int, metavar="N", help=f"runs to take intervals from (default {SEEDS})")
+    parser.add_argument(
+        "--shards", type=int, metavar="N", help="on N such machines, shared out as by pack condor, --budget for each"
+    )
     parser.add_argument("--json", action="store_true", help="print everything as JSON, task by task")
     add_settings_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    simulation = simulate(args, SystemClock())
-    if args.json:
-        print(json.dumps(as_json(simulation), indent=1))
+    if args.shards is None:
+        simulation = simulate(args, SystemClock())
+        value, shown = as_json(simulation), lines(simulation)
     else:
-        for line in lines(simulation):
-            print(line)
+        if args.seeds:
+            raise UsageError("--seeds with --shards", expected="one of them", remedy="each shard has a seed of its own")
+        shards = sharded.simulate_shards(Given.of(args), args.shards, SystemClock())
+        value, shown = sharded.as_json(shards), sharded.lines(shards)
+    print(json.dumps(value, indent=1) if args.json else "\n".join(shown))
     return EXIT_DONE
 
 
 def simulate(args: argparse.Namespace, clock: Clock) -> Simulation:
     began_s = clock.now()
-    for flag, count in (("--seeds", args.seeds), ("--limit", args.limit), ("--at-once", args.at_once)):
-        if count is not None and count < 1:
-            raise UsageError(f"{flag} {count}", expected="1 or more", remedy=f"pass {flag} 1")
-    faults = parse_faults(args.inject)
-    budget_s = parse_duration(args.budget)
-    tasks = load_tasks(args.tasks)
-    tasks = tasks.select(tasks.ids()[: args.limit])
-    machine = find_machine()
-    machine = machine if args.gpu is None else imagined(machine, args.gpu)
-    cards = [load_card(name.strip()) for text in args.model or [ARC_MINI] for name in text.split(",")]
-    pins = Pins.parse([text for group in args.pin for text in group])
-    lengths = max((lengths_of(tasks, card) for card in cards), key=TaskLengths.longest)
-    plan = size(machine, cards, SizingRequest(lengths, budget_s, pins))
-    settings = _settings(args, plan, pins)
-    batch = plan.costs.sample.batch if args.at_once is None else args.at_once
-    at_once = replace(plan.costs, sample=replace(plan.costs.sample, batch=batch))
-    costs = Prospect.of(at_once, tasks, settings, room_gib=plan.room_gib).task_costs()
-    rig = Rig(costs, settings, load_s=plan.costs.load_s())
-    num_workers = plan.workers.value if machine.gpus else settings.run.workers
-    runs = [
-        rehearse(
-            tasks, settings, rig, num_workers=num_workers, budget_s=budget_s, faults=faults, seed=seed, costs=costs
-        )
-        for seed in range(args.seeds)
-    ]
-    baseline = static_baseline(tasks, settings, rig, num_workers=num_workers, budget_s=budget_s, seed=0)
-    return Simulation(tasks, machine, plan, settings, tuple(runs), baseline, clock.now() - began_s)
-
-
-def _settings(args: argparse.Namespace, plan: Plan, pins: Pins) -> Settings:
-    """As in a real run: the plan's values lie under what the user set; steps are bounded by the settings, or pinned."""
-    planned = {key: value for key, value in plan.to_settings().items() if key in PLANNED_SETTINGS}
-    layers = [Layer("plan", planned)]
-    if args.profile:
-        layers.append(profile_layer(args.profile))
-    if args.config:
-        layers.append(file_layer(args.config))
-    layers += [environment_layer(os.environ), assignments_layer(args.set)]
-    pinned: dict[str, Any] = {"run.budget_s": args.budget}
-    if pins.steps_per_task is not None:
-        pinned |= {"train.enabled": pins.steps_per_task > 0, "train.max_steps": max(1, pins.steps_per_task)}
-    if pins.views is not None:
-        pinned["sample.views"] = pins.views
-    return resolve([*layers, Layer("flags", pinned)])
+    given = Given.of(args)
+    scene = given.scene(given.tasks())
+    runs = tuple(scene.rehearse(seed) for seed in range(args.seeds or SEEDS))
+    return Simulation(
+        scene.tasks, given.machine, scene.plan, scene.settings, runs, scene.baseline(), clock.now() - began_s
+    )
 
 
 def lines(simulation: Simulation) -> list[str]:

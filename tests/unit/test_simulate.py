@@ -71,10 +71,31 @@ def test_the_page_for_people_has_a_line_a_device_and_the_baseline(
     assert "past their deadline: 0" in page
 
 
-@pytest.mark.parametrize("texts", [["--inject", "meteor"], ["--inject", "crash:2"], ["--seeds", "0"], ["--gpu", "Z80"]])
+@pytest.mark.parametrize(
+    "texts", [["--inject", "meteor"], ["--inject", "crash:2"], ["--seeds", "0"], ["--shards", "7"], ["--gpu", "Z80"]]
+)
 def test_what_it_cannot_do_is_refused(challenges: str, texts: list[str]) -> None:
     with pytest.raises(UsageError):
         simulate.run(arguments("--tasks", challenges, *texts))
+
+
+def test_shards_are_played_as_pack_condor_shares_them_out(challenges: str, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--gpu", "A100", "--model", "Qwen3-4B", "--tasks", challenges, "--budget", "10m", "--shards", "2"]
+    assert simulate.run(arguments(*given, "--json")) == 0
+    told = json.loads(capsys.readouterr().out)
+    ends = [shard["finish_s"] for shard in told["shards"]]
+    assert sorted(t for shard in told["shards"] for t in shard["tasks"]) == sorted(load_tasks(challenges).ids())
+    assert told["slot_hours"] == pytest.approx(sum(ends) / 3600, abs=1e-3)
+    assert told["coverage"]["sampled"] == sum(shard["coverage"]["sampled"] for shard in told["shards"]) == 6
+    assert (told["late"], told["faulty"]) == (0, 0)
+    assert max(s["predicted_s"] for s in told["shards"]) < sum(s["predicted_s"] for s in told["shards"])
+    simulate.run(arguments(*given))
+    assert "merged over all shards:" in capsys.readouterr().out
+
+
+def test_shards_have_seeds_of_their_own(challenges: str) -> None:
+    with pytest.raises(UsageError, match="--seeds with --shards"):
+        simulate.run(arguments("--tasks", challenges, "--shards", "2", "--seeds", "2"))
 
 
 def test_faults_are_read_with_and_without_a_rate() -> None:

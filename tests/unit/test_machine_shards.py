@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.errors import UsageError
-from appliance.pack.shards import balance
+from appliance.machine.shards import balance
 
 COSTS = st.dictionaries(st.text("abcdef0123456789", min_size=1, max_size=8), st.floats(0, 1e6), min_size=1, max_size=60)
 
