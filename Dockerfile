@@ -19,6 +19,8 @@ COPY requirements requirements
 RUN /uv/bin/uv venv --quiet --python "$(command -v python3)" /usr/local/appliance \
     && backend="$(if [ "${TARGET}" = cpu ] && [ -z "${FIND_LINKS}" ]; then echo --torch-backend=cpu; fi)" \
     && /uv/bin/uv pip install --quiet --python /usr/local/appliance/bin/python --no-deps --compile-bytecode ${backend} \
+        -r requirements/torch-${TARGET}.txt \
+    && /uv/bin/uv pip install --quiet --python /usr/local/appliance/bin/python --no-deps --compile-bytecode --require-hashes \
         -r requirements/${TARGET}.txt
 COPY . .
 RUN /uv/bin/uv pip install --quiet --python /usr/local/appliance/bin/python --no-deps --no-build-isolation --compile-bytecode .

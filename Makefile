@@ -40,7 +40,7 @@ help: ## List the commands
 .PHONY: setup
 setup: $(STAMP) ## Make .venv with everything pinned (TARGET=cpu or gpu)
 
-$(STAMP): requirements/$(TARGET).txt requirements/dev.txt pyproject.toml
+$(STAMP): requirements/torch-$(TARGET).txt requirements/$(TARGET).txt requirements/dev.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "appliance: no $(PYTHON) found; expected Python 3.11 or newer; do: install it, or make setup PYTHON=/path/to/python" >&2; exit 3; }
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "appliance: Python %d.%d found; expected 3.11 or newer; do: make setup PYTHON=python3.11" % sys.version_info[:2])'
 	mkdir -p build
@@ -54,7 +54,8 @@ $(STAMP): requirements/$(TARGET).txt requirements/dev.txt pyproject.toml
 	"$$uv" venv --quiet --python "$$(command -v $(PYTHON))" "$(VENV)"
 	# Where the CPU build of torch does not lie in a local wheel folder, uv's own switch finds it.
 	backend=(); if [ "$(TARGET)" = cpu ] && ! ls $(UV_FIND_LINKS)/torch-*+cpu* >/dev/null 2>&1; then backend=(--torch-backend cpu); fi
-	"$$uv" pip install --quiet --python "$(BIN)/python" --no-deps --compile-bytecode "$${backend[@]}" -r requirements/$(TARGET).txt
+	"$$uv" pip install --quiet --python "$(BIN)/python" --no-deps --compile-bytecode "$${backend[@]}" -r requirements/torch-$(TARGET).txt
+	"$$uv" pip install --quiet --python "$(BIN)/python" --no-deps --compile-bytecode --require-hashes -r requirements/$(TARGET).txt
 	"$$uv" pip install --quiet --python "$(BIN)/python" --no-deps --compile-bytecode --require-hashes -r requirements/dev.txt
 	"$$uv" pip install --quiet --python "$(BIN)/python" --no-deps --no-build-isolation-package arc-appliance -e .
 	rm -f "$(VENV)"/.installed-*
@@ -63,8 +64,7 @@ $(STAMP): requirements/$(TARGET).txt requirements/dev.txt pyproject.toml
 
 $(VENV)/.engines: requirements/engines.txt | $(STAMP)
 	uv=$$(command -v uv || echo build/uv/bin/uv)
-	backend=(); if ! ls $(UV_FIND_LINKS)/torch-*+cpu* >/dev/null 2>&1; then backend=(--torch-backend cpu); fi
-	"$$uv" pip install --quiet --python "$(BIN)/python" --no-deps --compile-bytecode "$${backend[@]}" -r requirements/engines.txt
+	"$$uv" pip install --quiet --python "$(BIN)/python" --no-deps --compile-bytecode --require-hashes -r requirements/engines.txt
 	touch "$@"
 	echo "setup: $(VENV) holds vLLM, unsloth and bitsandbytes as well"
 
@@ -94,13 +94,19 @@ bench: $(STAMP) $(ENGINES) ## Speed and memory, measured on this machine
 
 .PHONY: lock
 lock: ## Compile requirements/*.txt anew from pyproject.toml (needs uv)
-	compile() { uv pip compile --quiet pyproject.toml --python-version 3.11 --no-annotate --no-header --no-emit-index-url --no-emit-find-links "$$@"; }
+	pins() { uv pip compile --quiet --python-version 3.11 --no-annotate --no-header --no-emit-index-url --no-emit-find-links "$$@"; }
+	resolve() { pins pyproject.toml "$$@"; }
+	compile() { resolve --generate-hashes --no-emit-package torch "$$@"; }
+	# Tools in environments of their own, without what the appliance needs.
+	alone() { sed -n "s/^$$1 = \[\(.*\)\].*/\1/p" pyproject.toml | tr -d '"' | tr , '\n' | pins - --generate-hashes -o requirements/$$1.txt; }
+	resolve --extra cpu | grep '^torch==' >requirements/torch-cpu.txt
+	UV_FIND_LINKS= resolve --extra gpu --python-platform x86_64-manylinux_2_28 | grep '^torch==' >requirements/torch-gpu.txt
 	compile --extra cpu -o requirements/cpu.txt
 	compile --extra cpu --extra engines --override requirements/overrides.txt -o requirements/engines.txt
 	UV_FIND_LINKS= compile --extra gpu --python-platform x86_64-manylinux_2_28 -o requirements/gpu.txt
-	compile --extra dev --constraint requirements/cpu.txt --generate-hashes -o requirements/dev.txt
-	compile --extra kaggle --generate-hashes -o requirements/kaggle.txt
-	compile --extra hpc --generate-hashes -o requirements/hpc.txt
+	compile --extra dev --constraint requirements/cpu.txt -o requirements/dev.txt
+	alone kaggle
+	alone hpc
 
 .PHONY: clean
 clean: ## Remove what the commands made (not out/)

@@ -115,7 +115,7 @@ def _driver(machine: Machine, torch_version: str | None) -> Iterable[Check]:
 
 def _engines(machine: Machine, versions: Mapping[str, str | None]) -> Iterable[Check]:
     target = "gpu" if machine.gpus else "cpu"
-    install = f"pip install -r requirements/{target}.txt"
+    install = f"make setup TARGET={target}"
     for name in ("torch", "transformers", "peft"):
         version = versions.get(name)
         yield passed(name, version) if version else failed(name, "not installed", install)

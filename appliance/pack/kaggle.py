@@ -19,7 +19,7 @@ from appliance.errors import EXIT_DONE, InputError, UsageError
 from appliance.machine.expectation import profile_expectation
 from appliance.pack.kaggle_rules import dataset_faults, kernel_faults, slug_of
 from appliance.pack.templates import read_template
-from appliance.pack.wheelhouse import build_appliance, check_closure, download
+from appliance.pack.wheelhouse import build_appliance, check_closure, download, versions_of
 
 REPOSITORY = Path(__file__).parents[2]
 NOTEBOOK = "arc-appliance.ipynb"
@@ -58,9 +58,10 @@ def run(args: argparse.Namespace) -> int:
 def pack(args: argparse.Namespace) -> None:
     if not args.owner:
         raise UsageError("no Kaggle user named", expected="--owner USER", remedy="the name in your profile's address")
-    requirements = REPOSITORY / "requirements" / f"{args.target}.txt"
-    if not requirements.is_file():
-        raise UsageError(f"no {requirements}", expected="a checkout", remedy="run pack kaggle from the checkout")
+    lists = [REPOSITORY / "requirements" / f"{name}.txt" for name in (f"torch-{args.target}", args.target)]
+    for path in lists:
+        if not path.is_file():
+            raise UsageError(f"no {path}", expected="a checkout", remedy="run pack kaggle from the checkout")
     config = _config(args)
     pythons = tuple(args.python or PYTHONS)
     for python in pythons:
@@ -73,10 +74,10 @@ def pack(args: argparse.Namespace) -> None:
     wheels = dataset / "wheels"
     for old in wheels.glob("arc_appliance-*.whl"):
         old.unlink()
-    print(f"wheels for Python {', '.join(pythons)} from {requirements.name}", flush=True)
-    download(requirements, pythons, wheels)
+    print(f"wheels for Python {', '.join(pythons)} from requirements/{args.target}.txt", flush=True)
+    download(lists, pythons, wheels)
     appliance = build_appliance(REPOSITORY, wheels)
-    shutil.copy(requirements, dataset / "requirements.txt")
+    write_atomic(dataset / "requirements.txt", versions_of(lists).encode())
     check_closure(dataset / "requirements.txt", pythons, wheels)
     if args.model != EMBEDDED:
         _copy_model(Path(args.model), dataset / "model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
 import sys
@@ -21,14 +22,21 @@ engine's wheel asks for more than 2.28."""
 _VERBS = ("download", "wheel", "install", "check")
 
 
-def download(requirements: Path, pythons: Sequence[str], wheels: Path) -> None:
-    """Fetch the pinned wheels for every Python ("3.12"). Needs an index; pip's own configuration says which.
+def download(lists: Sequence[Path], pythons: Sequence[str], wheels: Path) -> None:
+    """Fetch the pinned wheels of each list for every Python ("3.12"); a list with hashes is held to them. Needs an index;
+    pip's own configuration says which.
 
     Raises PrerequisiteError naming what pip did not find.
     """
     wheels.mkdir(parents=True, exist_ok=True)
-    for python in pythons:
+    for python, requirements in itertools.product(pythons, lists):
         _pip("download", *_target(python), "--no-deps", "--dest", str(wheels), "-r", str(requirements))
+
+
+def versions_of(lists: Sequence[Path]) -> str:
+    """The pinned versions of all lists without their hashes, which pip wants of every line or of none."""
+    text = "".join(path.read_text(encoding="utf-8").replace("\\\n", " ") for path in lists)
+    return "".join(line.split(" --hash=")[0].rstrip() + "\n" for line in text.splitlines())
 
 
 def build_appliance(source: Path, wheels: Path) -> str:

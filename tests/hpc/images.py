@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parents[2]
 BASE = "library/python:3.11-slim-bookworm"
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 IMAGE = "localhost/arc-appliance:cpu"
-SOURCES = ("Dockerfile", "apptainer.def", "pyproject.toml", "requirements/cpu.txt")
+SOURCES = ("Dockerfile", "apptainer.def", "pyproject.toml", "requirements/torch-cpu.txt", "requirements/cpu.txt")
 MODEL = os.environ.get("ARC_TEST_MODEL", EMBEDDED)
 """The model of these tests: the one in the image, or a folder."""
 

@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import json
 import os
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +22,7 @@ from appliance.pack import kaggle
 from appliance.pack.condor import challenges_json
 from appliance.pack.kaggle_rules import dataset_faults, kernel_faults, slug_of
 from appliance.pack.templates import template_path
+from appliance.pack.wheelhouse import versions_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "kaggle"
 TITLE = "ARC appliance"
@@ -108,6 +110,24 @@ def test_the_notebook_is_valid_python_and_names_its_kernel() -> None:
     for cell in book["cells"]:
         if cell["cell_type"] == "code":
             compile(cell["source"], cell["id"], "exec")
+
+
+LISTS = kaggle.REPOSITORY / "requirements"
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu", "engines", "dev", "kaggle", "hpc"])
+def test_every_pinned_package_but_torch_has_hashes(name: str) -> None:
+    pins = (LISTS / f"{name}.txt").read_text().replace("\\\n", " ").splitlines()
+    assert all("==" in pin and " --hash=sha256:" in pin for pin in pins)
+    assert not any(pin.startswith("torch==") for pin in pins)
+
+
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_the_packed_list_holds_versions_alone_and_torch(target: str) -> None:
+    lines = versions_of([LISTS / f"torch-{target}.txt", LISTS / f"{target}.txt"]).splitlines()
+    assert lines[0].startswith("torch==")
+    assert all(re.fullmatch(r"[a-z0-9._-]+==[^ ]+", line) for line in lines)
+    assert any(line.startswith("numpy==") for line in lines)
 
 
 def packed(out: Path) -> Path:
