@@ -1,5 +1,6 @@
 # Docker, Apptainer, HTCondor, Kaggle. Included by the Makefile; `make help` lists the commands.
-ENGINE ?= $(firstword $(foreach e,docker podman buildah,$(if $(shell command -v $(e) 2>/dev/null),$(e))))
+# The first that answers: the docker command is often there without its daemon.
+ENGINE ?= $(firstword $(foreach e,docker podman buildah,$(if $(shell $(e) info >/dev/null 2>&1 && echo yes),$(e))))
 IMAGE ?= arc-appliance:$(TARGET)
 SIF ?= build/arc-appliance-$(TARGET).sif
 BASE ?= python:3.11-slim-bookworm
@@ -27,7 +28,7 @@ need = command -v $(1) >/dev/null || { echo "appliance: $(1) is not installed; d
 
 .PHONY: image
 image: ## Build the Docker image (TARGET, ENGINE, BASE, IMAGE, IMAGE_ARGS)
-	@[ -n "$(ENGINE)" ] || { echo "appliance: no docker, podman or buildah found; do: install one of them (docs/docker.md)" >&2; exit 3; }
+	@[ -n "$(ENGINE)" ] || { echo "appliance: no docker, podman or buildah answers; do: install or start one of them (docs/docker.md)" >&2; exit 3; }
 	$(ENGINE) $(if $(filter buildah,$(ENGINE)),bud,build) --build-arg TARGET=$(TARGET) --build-arg BASE=$(BASE) \
 		--build-arg REVISION=$$(git rev-parse --short HEAD 2>/dev/null || echo unknown) $(IMAGE_ARGS) -t $(IMAGE) .
 
