@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--method", choices=("full", "lora"), help="what is trained; default full for arc-mini, else lora"
     )
     parser.add_argument("--tasks", type=int, default=6, metavar="N", help="tasks to learn by heart")
-    parser.add_argument("--max-steps", type=int, default=100, metavar="N", help="training steps")
+    parser.add_argument("--max-steps", type=int, default=150, metavar="N", help="training steps")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="keep what is made here; default a folder that is removed"
     )
@@ -88,12 +88,12 @@ def run(args: argparse.Namespace) -> int:
 def recipe_for(model: Path, out: Path, *, method: str, max_steps: int) -> Recipe:
     """A short training on the tasks of `out`, all pairs of a task in a document, geometry alone for views."""
     is_tiny = read_card(model).style == "grid-tokens-v1"
-    pairs = {"source": str(out / "tasks_challenges.json"), "min_pairs": 2, "max_pairs": 4, "keep_colours": True}
+    pairs = {"source": str(out / "tasks_challenges.json"), "min_pairs": 4, "max_pairs": 4, "keep_colours": True}
     return Recipe.model_validate(
         {
             "start_from": model,
             "adaptation": {"method": method, "rank": 64, "alpha": 64},
-            "data": {"row_tokens": 512 if is_tiny else 2048, "rows_per_step": 4, "datasets": {"tasks": pairs}},
+            "data": {"row_tokens": 1024 if is_tiny else 4096, "rows_per_step": 2, "datasets": {"tasks": pairs}},
             "optimization": {
                 "learning_rate": 2e-3 if is_tiny else 4e-4,
                 "weight_decay": 0.0,

@@ -43,7 +43,7 @@ class Done:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     out = tmp_path_factory.mktemp("selftest")
-    recipe = selftest.recipe_for(model_dir("arc-mini"), out, method="full", max_steps=45)
+    recipe = selftest.recipe_for(model_dir("arc-mini"), out, method="full", max_steps=80)
     stages = {stage.name: stage for stage in selftest.all_stages(recipe, out, num_tasks=NUM_TASKS)}
     return Done(stages, recipe, out)
 
