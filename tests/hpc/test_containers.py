@@ -114,6 +114,15 @@ def test_apptainer_test_holds_without_a_gpu() -> None:
 
 
 @needs_machine
+def test_apptainer_test_is_short_where_htcondor_runs_it_before_every_job() -> None:
+    sif = f"/build-hpc/{appliance_sif().name}"
+    done = apptainer("test", "--env", "_CONDOR_SCRATCH_DIR=/tmp", sif)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("appliance ")
+    assert "engines: " not in done.stdout
+
+
+@needs_machine
 def test_apptainer_runs_the_main_job_unprivileged_read_only_without_network(out: Path) -> None:
     sif = f"/build-hpc/{appliance_sif().name}"
     walls = ["--containall", "--no-home", "--net", "--network", "none", "--bind", "/work-out:/out"]
