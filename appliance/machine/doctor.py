@@ -126,7 +126,7 @@ def _engines(machine: Machine, versions: Mapping[str, str | None]) -> Iterable[C
     ):
         version = versions.get(name)
         if not version:
-            yield caution(name, f"not installed: {use}", install)
+            yield caution(name, f"not installed: {use}", install if machine.gpus else "make engines")
         elif name == "vllm" and not machine.gpus and shutil.which("lscpu") is None:
             yield failed(
                 name, f"{version}, but lscpu is not on the path and vLLM asks it for the CPU", "install util-linux"

@@ -118,7 +118,7 @@ def test_apptainer_test_is_short_where_htcondor_runs_it_before_every_job() -> No
     sif = f"/build-hpc/{appliance_sif().name}"
     done = apptainer("test", "--env", "_CONDOR_SCRATCH_DIR=/tmp", sif)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("appliance ")
+    assert done.stdout.startswith("arc-appliance ")
     assert "engines: " not in done.stdout
 
 
