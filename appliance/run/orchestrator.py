@@ -101,7 +101,7 @@ class Orchestrator:
         self._lateness_s = 0.0
         write = write or (lambda attempts: write_submission(out / "submission.json", build(tasks, attempts)))
         self._ledger = Ledger(tasks, journal, selector=settings.sample.selector, clock=clock, write=write)
-        self._resume()
+        self._resume(out / "run" / "adapters")
         device_s = (end_s - start_s) * num_workers
         self._prober = None if prospect is None else Prober(prospect, self._schedule, journal, self._tell, device_s)
 
@@ -129,8 +129,9 @@ class Orchestrator:
                 self._keep_partial(slot)
             self._ledger.write()
 
-    def _resume(self) -> None:
-        """Stages that are done in the journal stay done."""
+    def _resume(self, adapters: Path) -> None:
+        """Stages that are done in the journal stay done. Adapters do not travel from one batch slot to the next: a task whose
+        adapter is gone trains anew in its next round."""
         rows = [r for r in self._journal.stages() if r.status == "done" and r.task_id in self._schedule.states]
         for row in rows:
             stage, number = split_stage_name(row.stage)
@@ -138,7 +139,7 @@ class Orchestrator:
                 self._schedule.mark_done(row.task_id, "quick")
             elif stage == "deep":
                 self._schedule.mark_done(row.task_id, "deep", number=number, seconds=row.seconds)
-            elif stage == "train":
+            elif stage == "train" and any((adapters / row.task_id).glob("*.safetensors")):
                 self._schedule.set_adapter(row.task_id, row.detail["adapter_sha"])
         for task_id, certainty in self._ledger.certainties.items():
             self._schedule.set_certainty(task_id, certainty)

@@ -25,13 +25,15 @@ TASKS = "6150a2bd,d037b0a7,44f52bb0,0d3d703e,25ff71a9,a85d4709,ed36ccf7,3c9b0459
 NUM_SHARDS = 4
 INNER = f"/home/{USER}/work"
 """Where the pool's user sees the work folder: DAGMan refuses to keep its logs below /tmp."""
-# Steps bind, not time, so the same seed gives the same answers wherever and in how many legs a task is worked on.
+# Steps bind, not time, so the same seed gives the same answers wherever and in how many legs a task is worked on. Further
+# rounds last as long as there is time, and train anew where a slot was taken: they are for scores, not for comparing.
 SETTINGS = (
     "train.max_steps=1",
     "train.tokens_per_step=1024",
     "sample.views=4",
     "run.quick_share=0",
     "train.max_share=1",
+    "run.rounds=1",
 )
 
 

@@ -14,6 +14,7 @@ from appliance.run.journal import Journal
 from appliance.run.ledger import Attempts
 from appliance.run.orchestrator import GRACE_S, START_LIMIT_S, Orchestrator
 from appliance.run.pool import Arrival
+from appliance.run.progress import split_stage_name
 from appliance.run.rehearsal import Rehearsal, rehearse
 from appliance.solve.messages import Failed, Job
 from tests.run_world import costs, run, settings, tasks
@@ -169,6 +170,18 @@ def test_a_finished_run_started_again_does_no_work(tmp_path: Path) -> None:
     assert first.coverage == again.coverage
     assert again.seconds < 10
     assert {s.kind for s in again.spans} == {"load"}
+
+
+def test_a_run_whose_adapters_stayed_behind_trains_the_next_round_anew(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    resumed(path, stop=0.3, seed=0)
+    journal = Journal(path)
+    rounds = {r.task_id: split_stage_name(r.stage)[1] for r in journal.stages() if r.stage.startswith("deep")}
+    journal.close()
+    went_on = resumed(path, stop=0.0, seed=1)
+    work = [s for s in went_on.spans if s.kind in ("train", "sample")]
+    kinds = {next((s.kind for s in work if s.task_id == t), "train") for t, number in rounds.items() if number % 2}
+    assert kinds == {"train"}
 
 
 class RefusingPool(FakePool):
