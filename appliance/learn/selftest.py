@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--method", choices=("full", "lora"), help="what is trained; default full for arc-mini, else lora"
     )
     parser.add_argument("--tasks", type=int, default=6, metavar="N", help="tasks to learn by heart")
-    parser.add_argument("--max-steps", type=int, default=150, metavar="N", help="training steps")
+    parser.add_argument("--max-steps", type=int, default=300, metavar="N", help="training steps")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="keep what is made here; default a folder that is removed"
     )
@@ -119,9 +119,10 @@ def all_stages(recipe: Recipe, out: Path, *, num_tasks: int) -> Iterator[Stage]:
 
 
 def easy_tasks(num_tasks: int) -> tuple[list[Task], Solutions]:
-    """The smallest tasks of our own families, one a family, with their answers."""
+    """The smallest tasks of our own families, one a family, with their answers. An answer counts, for its pair is learnt too:
+    a single large pair would keep the whole task out of a document."""
     made = [make_task(family, 0, 3) for family in families_of("train")]
-    made.sort(key=lambda pair: (pair[0].num_cells(), pair[0].task_id))
+    made.sort(key=lambda pair: (pair[0].num_cells() + sum(grid.size for grid in pair[1]), pair[0].task_id))
     return [task for task, _ in made[:num_tasks]], {task.task_id: answers for task, answers in made[:num_tasks]}
 
 

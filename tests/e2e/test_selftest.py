@@ -1,6 +1,6 @@
 """`appliance selftest` passes on a whole pipeline, and every stage that is broken on purpose makes it fail.
 
-Slow for a test (a minute of one core): arc-mini is really trained, once, and everything else looks at what came out.
+Slow for a test (two minutes of one core): arc-mini is really trained, once, and everything else looks at what came out.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Done:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     out = tmp_path_factory.mktemp("selftest")
-    recipe = selftest.recipe_for(model_dir("arc-mini"), out, method="full", max_steps=80)
+    recipe = selftest.recipe_for(model_dir("arc-mini"), out, method="full", max_steps=110)
     stages = {stage.name: stage for stage in selftest.all_stages(recipe, out, num_tasks=NUM_TASKS)}
     return Done(stages, recipe, out)
 
