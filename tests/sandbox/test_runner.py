@@ -144,7 +144,7 @@ def test_many_large_inputs_and_sources_get_through(sandbox: Sandbox) -> None:
         ("", "NameError"),
         ("x = " + "1 + " * 300_000 + "1", "a source of 1200"),
         ("x = '\ud800'", "UnicodeEncodeError"),
-        ("\0", "SyntaxError"),
+        ("\0", ("SyntaxError", "ValueError")),  # the second until Python 3.11.3
         ("(" * 5000, "SyntaxError"),
         ("x = " + "-" * 100_000 + "1", "MemoryError"),
         ("x = " + "a." * 60_000 + "a", ""),
@@ -154,7 +154,7 @@ def test_many_large_inputs_and_sources_get_through(sandbox: Sandbox) -> None:
     ],
     ids=["empty", "1 MB", "surrogate", "zero byte", "nested", "signs", "dots", "no function", "wrong arity", "syntax"],
 )
-def test_a_source_that_is_no_program_is_an_error(source: str, error: str, sandbox: Sandbox) -> None:
+def test_a_source_that_is_no_program_is_an_error(source: str, error: str | tuple[str, ...], sandbox: Sandbox) -> None:
     (result,) = sandbox.run([Program(source, CELL)])
     assert result.outcome == "error" and result.error and result.error.startswith(error), result
 
