@@ -100,10 +100,10 @@ lock: ## Compile requirements/*.txt anew from pyproject.toml (needs uv)
 	# Tools in environments of their own, without what the appliance needs.
 	alone() { sed -n "s/^$$1 = \[\(.*\)\].*/\1/p" pyproject.toml | tr -d '"' | tr , '\n' | pins - --generate-hashes -o requirements/$$1.txt; }
 	resolve --extra cpu | grep '^torch==' >requirements/torch-cpu.txt
-	UV_FIND_LINKS= resolve --extra gpu --python-platform x86_64-manylinux_2_28 | grep '^torch==' >requirements/torch-gpu.txt
+	UV_FIND_LINKS= resolve --extra gpu --python-platform x86_64-manylinux_2_35 | grep '^torch==' >requirements/torch-gpu.txt
 	compile --extra cpu -o requirements/cpu.txt
 	compile --extra cpu --extra engines --override requirements/overrides.txt -o requirements/engines.txt
-	UV_FIND_LINKS= compile --extra gpu --python-platform x86_64-manylinux_2_28 -o requirements/gpu.txt
+	UV_FIND_LINKS= compile --extra gpu --python-platform x86_64-manylinux_2_35 -o requirements/gpu.txt
 	compile --extra dev --constraint requirements/cpu.txt -o requirements/dev.txt
 	alone kaggle
 	alone hpc
