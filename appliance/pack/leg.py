@@ -45,7 +45,8 @@ def run_leg(
     clock: Clock,
     program: Sequence[str] = SUBMIT,
 ) -> int:
-    """The exit code of the leg. Adapters are removed at its end: nothing that follows needs them, and they are large."""
+    """The exit code of the leg. Adapters are removed at its end: they are large, and a task trains anew where its next round
+    wants one."""
     notes = out / "run" / "legs.json"
     notes.parent.mkdir(parents=True, exist_ok=True)
     legs: list[float] = json.loads(notes.read_text()) if notes.exists() else []
