@@ -91,9 +91,9 @@ def _walls(inputs: Path, working: Path, scratch: Path, *, is_rerun: bool, enviro
     command = ["bwrap", "--unshare-all", "--die-with-parent", "--clearenv", "--proc", "/proc", "--dev", "/dev"]
     for name in ("bin", "sbin", "lib", "lib64"):
         command += ["--symlink", f"usr/{name}", f"/{name}"]
-    for path in dict.fromkeys(binds):
-        command += ["--ro-bind", path, path]
     command += ["--bind", str(scratch), "/tmp", "--ro-bind", str(inputs), "/kaggle/input"]
+    for path in dict.fromkeys(binds):  # after /tmp, for a checkout may lie there
+        command += ["--ro-bind", path, path]
     command += ["--bind", str(working), "/kaggle/working", "--chdir", "/kaggle/working"]
     for name, value in variables.items():
         command += ["--setenv", name, value]

@@ -36,7 +36,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     kaggle.add_arguments(parser)
     arguments = ["--out", str(out), "--owner", OWNER, "--competition", COMPETITION, *model_arguments()]
     arguments += ["--profile", "laptop", "--target", "cpu", "--python", PYTHON, "--smoke", "4m", "--budget", "6m"]
-    arguments += ["--set", "train.max_steps=2", "--set", "sample.views=2"]
+    arguments += ["--set", "train.max_steps=2", "--set", "sample.views=2", "--set", "run.rounds=1"]
     assert kaggle.run(parser.parse_args(arguments)) == 0
     return out
 
