@@ -69,9 +69,16 @@ class Journal:
             self._db.execute("PRAGMA journal_mode=DELETE")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.executescript(_SCHEMA)
+            self._add_what_is_newer()
         except sqlite3.DatabaseError as fault:
             self._db.close()
             raise _as_ours(path, fault) from fault
+
+    def _add_what_is_newer(self) -> None:
+        """Journals of before views were scored lack that column; they are read and resumed all the same."""
+        columns = {str(row[1]) for row in self._db.execute("PRAGMA table_info(candidates)")}
+        if "view_scores" not in columns:
+            self._db.execute("ALTER TABLE candidates ADD COLUMN view_scores TEXT NOT NULL DEFAULT '[]'")
 
     def close(self) -> None:
         self._db.close()

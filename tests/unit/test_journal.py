@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -140,3 +141,18 @@ def test_events_and_facts_are_kept(path: Path) -> None:
         None,
     )
     journal.close()
+
+
+def test_a_journal_from_before_views_were_scored_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    Journal(path).close()
+    with sqlite3.connect(path) as old:
+        old.execute("ALTER TABLE candidates DROP COLUMN view_scores")
+        old.execute(
+            "INSERT INTO candidates (task_id, test_index, stage, view, method, adapter, grid, logprob, num_tokens, program)"
+            " VALUES ('t', 0, 'deep', 'f0r0-0123456789', 'transduction', '', '[[1]]', -1.0, 2, '')"
+        )
+    old.close()
+    (found,) = Journal(path).candidates()["deep"]
+    assert found.grid is not None
+    assert found.grid.tolist() == [[1]]
