@@ -20,7 +20,7 @@ pytestmark = [
 
 def test_the_suite_of_trainers_passes_with_unsloth() -> None:
     """A minute: importing unsloth takes 10 s, so all of its tests share one import."""
-    command = [sys.executable, "-m", "pytest", str(SUITE), "-q", "-W", "ignore", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", str(SUITE), "-W", "ignore", "-p", "no:cacheprovider"]
     environment = os.environ | {"CONFORMANCE_TRAINER": "unsloth"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=SUITE.parents[2])
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
