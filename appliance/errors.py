@@ -82,3 +82,8 @@ class OutOfMemory(EngineError):
 
 class EngineLost(EngineError):
     """A step of the engine failed; what it would do next is not to be trusted (vLLM's then waits for ever)."""
+
+
+def first_line(fault: BaseException) -> str:
+    """What another package says went wrong, short enough for one line of ours; its type where it says nothing."""
+    return (str(fault) or type(fault).__name__).splitlines()[0][:300]

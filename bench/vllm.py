@@ -140,7 +140,6 @@ def _adapters(count: int, dtype: str, scratch: Path) -> int:
 
     from appliance.clock import Deadline, SystemClock
     from appliance.engine.base import Request, Tuned, TuneSettings
-    from appliance.engine.model import weights_sha
     from appliance.engine.packing import TokenSequence
     from appliance.engine.registry import TransformersServer
     from appliance.engine.vllm_server import VllmServer
@@ -148,7 +147,7 @@ def _adapters(count: int, dtype: str, scratch: Path) -> int:
     spec, codec, trainer, engine = _engines(
         dtype, scratch, kv_cache_bytes=64 << 20, max_num_seqs=16, slots_rank=max(RANKS), max_rank=max(RANKS)
     )
-    base = {"base_sha": weights_sha(spec.model_dir), "base_model": trainer.model, "stop_ids": codec.stop_ids}
+    base = {"base_sha": trainer.base_sha, "base_model": trainer.model, "stop_ids": codec.stop_ids}
     plain = TransformersServer(codec)
     servers = {
         "transformers": plain,

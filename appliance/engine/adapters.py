@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.engine.folder import check_safetensors
+from appliance.engine.folder import check_safetensors, read_record
 from appliance.errors import InputError
 
-RECORD_FILE = "appliance.json"
 MOST_RANK = 512
 EMBEDDINGS = ("embed_tokens", "lm_head", "wte", "wpe")
 PLAIN_STARTS = ("gaussian", "eva", "orthogonal")
@@ -54,13 +53,12 @@ def read_adapter(folder: Path, *, base_sha: str) -> AdapterCard:
 
 def check_base(folder: Path, *, base_sha: str) -> None:
     """An adapter of ours names its base; one of other make is taken at its word. Raises InputError when they differ."""
-    path = folder / RECORD_FILE
-    found = json.loads(path.read_text())["base_sha"] if path.is_file() else base_sha
+    found = read_record(folder).get("base_sha", base_sha)
     if found != base_sha:
         raise InputError(
             f"adapter {folder} was trained on base {found[:12]}",
             expected=f"this model, {base_sha[:12]}",
-            remedy="pass the --model it was trained on",
+            remedy="give the base that it was trained on",
         )
 
 

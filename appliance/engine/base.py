@@ -117,10 +117,14 @@ class Completion:
 
 
 class Trainer(Protocol):
-    """Owns the loaded model; `model` is the torch module as it is now, adapted or plain."""
+    """Owns the loaded model; `model` is the torch module as it is now, adapted or plain. base_sha: SHA-256 of the weights that
+    it was loaded from."""
 
     @property
     def model(self) -> Any: ...
+
+    @property
+    def base_sha(self) -> str: ...
 
     def tune(
         self,

@@ -13,6 +13,8 @@ from appliance.arc.prompt import STYLES
 from appliance.errors import InputError
 
 EMBEDDED = "arc-mini"
+RECORD_FILE = "appliance.json"
+"""What a folder of ours says of itself, beside the files that Transformers and PEFT know."""
 DEFAULT_STYLE = "output-from-examples-v1"
 DEFAULT_PROGRAM_STYLE = "code-from-examples-v2"
 DEFAULT_PROGRAM_TOKENS = 1024
@@ -65,7 +67,7 @@ def read_card(folder: Path) -> FolderCard:
         )
     for path in weights:
         check_safetensors(path)
-    card = _json(folder, "appliance.json") if (folder / "appliance.json").is_file() else {}
+    card = read_record(folder)
     style = card.get("style", DEFAULT_STYLE)
     writes_programs = style in STYLES and STYLES[style].answer != "grid"
     return FolderCard(
@@ -78,17 +80,22 @@ def read_card(folder: Path) -> FolderCard:
     )
 
 
+def read_record(folder: Path) -> dict[str, Any]:
+    """The appliance.json of a model or an adapter; empty for one of other make."""
+    return _json(folder, RECORD_FILE) if (folder / RECORD_FILE).is_file() else {}
+
+
 def _json(folder: Path, name: str) -> dict[str, Any]:
     try:
         value = json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError) as fault:
         raise InputError(
-            f"model folder {folder}: {name} cannot be read ({fault})",
+            f"{folder}: {name} cannot be read ({fault})",
             expected="a JSON object",
-            remedy="pass --model with a complete Transformers folder",
+            remedy="complete the folder",
         ) from fault
     if not isinstance(value, dict):
-        raise InputError(f"model folder {folder}: {name} is a {type(value).__name__}", expected="a JSON object")
+        raise InputError(f"{folder}: {name} is a {type(value).__name__}", expected="a JSON object")
     return value
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from appliance.engine.weights import plain_weights
+
 
 def is_peft(model: Any) -> bool:
     from peft import PeftModel
@@ -57,7 +59,7 @@ class Twin:
         if self._twin is None:
             device = next(plain.parameters()).device
             self._twin = type(plain)(plain.config).to(device, getattr(torch, self._dtype)).eval()
-        base = {name.replace(".base_layer", ""): p for name, p in plain.named_parameters() if ".lora_" not in name}
+        base = dict(plain_weights(model))
         names = {id(module): name for name, module in plain.named_modules()}
         deltas = {f"{names[id(layer)]}.weight": layer.get_delta_weight("default") for layer in lora_layers(model)}
         with torch.no_grad():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.engine.quantize import keep_trainable, loading_arguments
-from appliance.errors import EngineError, InputError, OutOfMemory
+from appliance.errors import EngineError, InputError, OutOfMemory, first_line
 
 NUM_PROBE_TOKENS = 32
 _OOM_SIGNS = (
@@ -46,7 +46,7 @@ def load_causal_lm(folder: Path, *, dtype: str, device: str, quantization: str =
         if poisons_process(fault):
             raise
         raise InputError(
-            f"model folder {folder}: {_first_line(fault)}",
+            f"model folder {folder}: {first_line(fault)}",
             expected="config.json and *.safetensors of a Transformers causal LM",
             remedy="pass --model with a complete model folder",
         ) from fault
@@ -109,7 +109,3 @@ def release_memory(fault: BaseException) -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def _first_line(fault: BaseException) -> str:
-    return (str(fault) or type(fault).__name__).splitlines()[0][:300]

@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from appliance.clock import Clock, Deadline
+from appliance.engine.adapters import check_base
 from appliance.engine.base import NotTuned, Outcome, Tuned, TuneSettings
+from appliance.engine.folder import RECORD_FILE
 from appliance.engine.loop import Course, Loop
 from appliance.engine.merging import Twin, folded, is_peft, is_quantized
 from appliance.engine.model import is_out_of_memory, release_memory, weights_sha
 from appliance.engine.packing import TokenSequence
-from appliance.errors import EngineError, InputError, OutOfMemory
+from appliance.errors import EngineError, InputError, OutOfMemory, first_line
 
 NUM_CHECK_LESSONS = 8
-RECORD_FILE = "appliance.json"
 
 
 class Kit(Protocol):
@@ -97,7 +98,7 @@ class PeftTrainer:
     ) -> None:
         self.model = model
         self._pad_id = pad_id
-        self._base_sha = base_sha
+        self.base_sha = base_sha
         self._autocast_dtype = autocast_dtype
         self._shipped_adapter = shipped_adapter
         self._kit = kit or PeftKit()
@@ -213,7 +214,7 @@ class PeftTrainer:
         from peft import set_peft_model_state_dict
         from safetensors.torch import load_file
 
-        self._check_base(adapter_dir)
+        check_base(adapter_dir, base_sha=self.base_sha)
         self._prepare(settings, seed=0)
         if settings.method == "lora":
             set_peft_model_state_dict(self.model, load_file(adapter_dir / "adapter_model.safetensors"))
@@ -280,28 +281,17 @@ class PeftTrainer:
             raise EngineError(
                 "there is no adapter to continue from", expected="an adapter", remedy="pass --adapter DIR"
             )
-        self._check_base(self._shipped_adapter)
+        check_base(self._shipped_adapter, base_sha=self.base_sha)
         try:
             self.model = self._kit.open_adapter(self.model, self._shipped_adapter)
         except (OSError, ValueError, RuntimeError) as fault:
             if is_out_of_memory(fault):
                 raise
             raise InputError(
-                f"adapter {self._shipped_adapter}: {str(fault).splitlines()[0]}",
+                f"adapter {self._shipped_adapter}: {first_line(fault)}",
                 expected="a PEFT adapter folder that fits the model",
                 remedy="pass another --adapter",
             ) from fault
-
-    def _check_base(self, adapter_dir: Path) -> None:
-        """An adapter of ours names its base; one of other make is taken at its word."""
-        path = adapter_dir / RECORD_FILE
-        base_sha = json.loads(path.read_text())["base_sha"] if path.is_file() else self._base_sha
-        if base_sha != self._base_sha:
-            raise InputError(
-                f"adapter {adapter_dir} was trained on base {base_sha[:12]}",
-                expected=f"this model, {self._base_sha[:12]}",
-                remedy="pass the --model it was trained on",
-            )
 
     def _draw_lora_a(self, seed: int) -> None:
         """The usual LoRA start from the task's own seed: A uniform (Kaiming, a = sqrt 5), B zero (Hu et al. 2021)."""
@@ -325,7 +315,7 @@ class PeftTrainer:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         self.model.save_pretrained(str(part))
-        record = {"base_sha": self._base_sha, "method": settings.method}
+        record = {"base_sha": self.base_sha, "method": settings.method}
         (part / RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n")
         shutil.rmtree(adapter_dir, ignore_errors=True)
         part.rename(adapter_dir)

@@ -37,10 +37,10 @@ def import_first(name: str, spec: EngineSpec) -> None:
 
 def make_scorer(name: str, model: Any, *, pad_id: int, batch_tokens: int) -> Scorer:
     """What scores answers on the model of the trainer of that name."""
-    from appliance.engine.score import PackedScorer, PrefixScorer
+    from appliance.engine.score import ModelScorer, read_packed, read_prefix_once
 
-    scorer = PackedScorer if name == "unsloth" else PrefixScorer
-    return scorer(model, pad_id=pad_id, batch_tokens=batch_tokens)
+    read = read_packed if name == "unsloth" else read_prefix_once
+    return ModelScorer(model, read=read, pad_id=pad_id, batch_tokens=batch_tokens)
 
 
 def _peft(spec: EngineSpec, codec: Codec) -> Trainer:
@@ -100,7 +100,6 @@ class TransformersServer:
 
 
 def _vllm(spec: EngineSpec, codec: Codec, trainer: Trainer) -> Server:
-    from appliance.engine.model import weights_sha
     from appliance.engine.vllm_engine import VllmEngine
     from appliance.engine.vllm_server import VllmServer
 
@@ -108,7 +107,7 @@ def _vllm(spec: EngineSpec, codec: Codec, trainer: Trainer) -> Server:
     return VllmServer(
         spec,
         VllmEngine(spec, stop_ids=codec.stop_ids, slots_rank=slots_rank),
-        base_sha=weights_sha(spec.model_dir),
+        base_sha=trainer.base_sha,
         base_model=trainer.model,
         stop_ids=codec.stop_ids,
         otherwise=TransformersServer(codec),

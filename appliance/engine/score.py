@@ -7,8 +7,9 @@ prompts; here the head is applied to answer tokens alone, a block at a time. Imp
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,80 +24,72 @@ LOGITS_PER_BLOCK = 1 << 26
 """Head and softmax take 256 MiB at a time, however large vocabulary and answers are."""
 
 
-class PrefixScorer:
-    """A Scorer that reads a prompt once, keeps its keys and values, and repeats these over the answers.
+Reading = Callable[..., Iterator[list[float]]]
+
+
+@dataclass(frozen=True)
+class ModelScorer:
+    """A Scorer on a loaded model. read: one of the two ways below to read a prompt and groups of answers to it.
 
     batch_tokens: upper bound for (prompt + answer) x answers at once.
     """
 
-    def __init__(self, model: Any, *, pad_id: int, batch_tokens: int) -> None:
-        self._model = model
-        self._pad_id = pad_id
-        self._batch_tokens = batch_tokens
+    model: Any
+    read: Reading
+    pad_id: int
+    batch_tokens: int
 
     def score(self, requests: Sequence[ScoreRequest], *, deadline: Deadline) -> Iterator[tuple[float, ...]]:
+        import torch
+
         for request in requests:
             if deadline.is_past():
                 return
-            with _within_memory(request):
-                found = self._score(request)
-            yield found
-
-    def _score(self, request: ScoreRequest) -> tuple[float, ...]:
-        import torch
-
-        found = [0.0] * len(request.answers)
-        with torch.inference_mode():
-            device = next(self._model.parameters()).device
-            prompt = torch.tensor([request.prompt_ids], device=device)
-            read = self._model.get_decoder()(input_ids=prompt, use_cache=True)
-            for group in _groups(request, self._batch_tokens):
-                answers = [request.answers[i] for i in group]
-                width = max(len(a) for a in answers)
-                ids = torch.full((len(group), width), self._pad_id, device=device)
-                for row, answer in enumerate(answers):
-                    ids[row, : len(answer)] = torch.tensor(answer, device=device)
-                hidden = read.last_hidden_state[:, -1:].expand(len(group), -1, -1)
-                if width > 1:
-                    cache = copy.deepcopy(read.past_key_values)
-                    cache.batch_repeat_interleave(len(group))
-                    # padding stands at the right, where no answer token sees it
-                    later = self._model.get_decoder()(input_ids=ids[:, :-1], past_key_values=cache, use_cache=True)
-                    hidden = torch.cat([hidden, later.last_hidden_state], dim=1)
-                lengths = torch.tensor([len(a) for a in answers], device=device)
-                is_real = torch.arange(width, device=device)[None] < lengths[:, None]
-                logprobs = torch.zeros(ids.shape, device=device)
-                logprobs[is_real] = _logprobs(self._model, hidden[is_real], ids[is_real])
-                for i, value in zip(group, logprobs.double().sum(1).tolist(), strict=True):
-                    found[i] = value
-        return tuple(found)
+            groups = list(_groups(request, self.batch_tokens))
+            with _within_memory(request), torch.inference_mode():
+                values = [v for part in self.read(self.model, request, groups, pad_id=self.pad_id) for v in part]
+            order = [i for group in groups for i in group]
+            yield tuple(value for _, value in sorted(zip(order, values, strict=True)))
 
 
-class PackedScorer:
-    """A Scorer for models whose kernels take no cache of several tokens (unsloth on CUDA): prompt and answer are read together,
-    many in one flat row, as in training."""
+def read_prefix_once(
+    model: Any, request: ScoreRequest, groups: list[list[int]], *, pad_id: int
+) -> Iterator[list[float]]:
+    """The prompt's keys and values are kept and repeated over the answers of each group."""
+    import torch
 
-    def __init__(self, model: Any, *, pad_id: int, batch_tokens: int) -> None:
-        self._model = model
-        self._pad_id = pad_id
-        self._batch_tokens = batch_tokens
-
-    def score(self, requests: Sequence[ScoreRequest], *, deadline: Deadline) -> Iterator[tuple[float, ...]]:
-        for request in requests:
-            if deadline.is_past():
-                return
-            with _within_memory(request):
-                found = [0.0] * len(request.answers)
-                for group in _groups(request, self._batch_tokens):
-                    for i, value in zip(group, self._score(request, group), strict=True):
-                        found[i] = value
-            yield tuple(found)
-
-    def _score(self, request: ScoreRequest, group: list[int]) -> list[float]:
-        import torch
-
+    device = next(model.parameters()).device
+    prompt = torch.tensor([request.prompt_ids], device=device)
+    read = model.get_decoder()(input_ids=prompt, use_cache=True)
+    for group in groups:
         answers = [request.answers[i] for i in group]
-        num_prompt = len(request.prompt_ids)
+        width = max(len(a) for a in answers)
+        ids = torch.full((len(group), width), pad_id, device=device)
+        for row, answer in enumerate(answers):
+            ids[row, : len(answer)] = torch.tensor(answer, device=device)
+        hidden = read.last_hidden_state[:, -1:].expand(len(group), -1, -1)
+        if width > 1:
+            cache = copy.deepcopy(read.past_key_values)
+            cache.batch_repeat_interleave(len(group))
+            # padding stands at the right, where no answer token sees it
+            later = model.get_decoder()(input_ids=ids[:, :-1], past_key_values=cache, use_cache=True)
+            hidden = torch.cat([hidden, later.last_hidden_state], dim=1)
+        lengths = torch.tensor([len(a) for a in answers], device=device)
+        is_real = torch.arange(width, device=device)[None] < lengths[:, None]
+        logprobs = torch.zeros(ids.shape, device=device)
+        logprobs[is_real] = _logprobs(model, hidden[is_real], ids[is_real])
+        yield logprobs.double().sum(1).tolist()
+
+
+def read_packed(model: Any, request: ScoreRequest, groups: list[list[int]], *, pad_id: int) -> Iterator[list[float]]:
+    """Prompt and answer are read together, a group in one flat row, as in training: for models whose kernels take no cache of
+    several tokens (unsloth on CUDA)."""
+    import torch
+
+    device = next(model.parameters()).device
+    num_prompt = len(request.prompt_ids)
+    for group in groups:
+        answers = [request.answers[i] for i in group]
         sequences = [
             TokenSequence(
                 np.array([*request.prompt_ids, *answer], dtype=np.int32),
@@ -105,19 +98,16 @@ class PackedScorer:
             for answer in answers
         ]
         plan = [list(range(len(sequences)))]
-        rows = fill_rows(sequences, plan, row_tokens=sum(map(len, sequences)), pad_id=self._pad_id)
-        with torch.inference_mode():
-            device = next(self._model.parameters()).device
-            labels = torch.from_numpy(rows.labels).to(device)
-            hidden = self._model.get_decoder()(
-                input_ids=torch.from_numpy(rows.ids).to(device),
-                position_ids=torch.from_numpy(rows.positions).to(device),
-                use_cache=False,
-            ).last_hidden_state
-            is_answer = labels >= 0
-            logprobs = _logprobs(self._model, hidden[is_answer], labels[is_answer]).double()
-            parts = logprobs.split([len(answer) for answer in answers])
-        return [float(part.sum()) for part in parts]
+        rows = fill_rows(sequences, plan, row_tokens=sum(map(len, sequences)), pad_id=pad_id)
+        labels = torch.from_numpy(rows.labels).to(device)
+        hidden = model.get_decoder()(
+            input_ids=torch.from_numpy(rows.ids).to(device),
+            position_ids=torch.from_numpy(rows.positions).to(device),
+            use_cache=False,
+        ).last_hidden_state
+        is_answer = labels >= 0
+        logprobs = _logprobs(model, hidden[is_answer], labels[is_answer]).double()
+        yield [float(part.sum()) for part in logprobs.split([len(answer) for answer in answers])]
 
 
 def _groups(request: ScoreRequest, batch_tokens: int) -> Iterator[list[int]]:

@@ -18,7 +18,7 @@ from appliance.engine.loss import answer_loss
 from appliance.engine.model import check_logits, is_out_of_memory, poisons_process
 from appliance.engine.packing import TokenSequence, fill_rows
 from appliance.engine.quantize import keep_trainable
-from appliance.errors import EngineError, OutOfMemory, PrerequisiteError, UsageError
+from appliance.errors import EngineError, OutOfMemory, PrerequisiteError, UsageError, first_line
 from appliance.seeds import generator
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -44,7 +44,7 @@ def import_unsloth(scratch_dir: Path, *, device: str) -> Any:
         import unsloth
     except (ImportError, NotImplementedError, OSError) as fault:
         raise PrerequisiteError(
-            f"unsloth cannot be used: {str(fault).splitlines()[0]}",
+            f"unsloth cannot be used: {first_line(fault)}",
             expected="the package unsloth, as pinned in requirements/gpu.txt",
             remedy="install it, or --trainer peft",
         ) from fault
@@ -78,7 +78,7 @@ def load_with_unsloth(
         if poisons_process(fault):
             raise
         raise EngineError(
-            f"unsloth cannot load {folder}: {str(fault).splitlines()[0]}",
+            f"unsloth cannot load {folder}: {first_line(fault)}",
             expected="a model of the Llama or Qwen families",
             remedy="--trainer peft",
         ) from fault

@@ -19,7 +19,7 @@ from appliance.engine.adapters import AdapterCard
 from appliance.engine.base import EngineSpec, Request
 from appliance.engine.environment import VLLM, VLLM_CPU
 from appliance.engine.model import is_out_of_memory
-from appliance.errors import EngineError, EngineLost, OutOfMemory
+from appliance.errors import EngineError, EngineLost, OutOfMemory, first_line
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Those that vLLM has slots for; a slot larger than the adapter is paid for in full."""
@@ -35,9 +35,11 @@ class Adapter:
     card: AdapterCard
     number: int
 
-    @property
-    def name(self) -> str:
-        return f"adapter-{self.number}"
+    def request(self) -> Any:
+        """The adapter as vLLM asks for it."""
+        from vllm.lora.request import LoRARequest
+
+        return LoRARequest(f"adapter-{self.number}", self.number, str(self.card.folder))
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,8 @@ class VllmEngine:
             self._llm = LLM(**_arguments(spec, slots_rank=slots_rank, num_slots=num_slots))
         except Exception as fault:
             if is_out_of_memory(fault):
-                raise OutOfMemory(f"no room for vLLM: {_first_line(fault)}") from fault
-            raise EngineError(f"vLLM does not start: {_first_line(fault)}", remedy="--engine transformers") from fault
+                raise OutOfMemory(f"no room for vLLM: {first_line(fault)}") from fault
+            raise EngineError(f"vLLM does not start: {first_line(fault)}", remedy="--engine transformers") from fault
         self._engine: Any = self._llm.llm_engine
         self._stop_ids = stop_ids
         self._model_dir = spec.model_dir
@@ -82,15 +84,13 @@ class VllmEngine:
 
     def add(self, card: AdapterCard) -> Adapter:
         """Load an adapter. Raises EngineError when the engine refuses it; it then goes on as before."""
-        from vllm.lora.request import LoRARequest
-
         adapter = Adapter(card, self._next_number)
         self._next_number += 1
         try:
-            if not self._engine.add_lora(LoRARequest(adapter.name, adapter.number, str(card.folder))):
+            if not self._engine.add_lora(adapter.request()):
                 raise ValueError("add_lora returned false")
         except Exception as fault:
-            raise EngineError(f"vLLM refuses adapter {card.folder.name}: {_first_line(fault)}") from fault
+            raise EngineError(f"vLLM refuses adapter {card.folder.name}: {first_line(fault)}") from fault
         return adapter
 
     def remove(self, adapter: Adapter) -> None:
@@ -115,13 +115,11 @@ class VllmEngine:
             if not self._llm.reset_prefix_cache():
                 raise RuntimeError("the prefix cache is in use")
         except Exception as fault:
-            raise EngineLost(f"vLLM did not take new weights: {_first_line(fault)}") from fault
+            raise EngineLost(f"vLLM did not take new weights: {first_line(fault)}") from fault
 
     def submit(self, request: Request, key: int, adapter: Adapter | None) -> str:
         """Queue a request under a key; returns its name. Raises EngineError for one that the engine does not take."""
-        from vllm.lora.request import LoRARequest
-
-        lora = None if adapter is None else LoRARequest(adapter.name, adapter.number, str(adapter.card.folder))
+        lora = None if adapter is None else adapter.request()
         name = f"{key}:{self._next_request}"
         self._next_request += 1
         try:
@@ -132,7 +130,7 @@ class VllmEngine:
                 lora_request=lora,
             )
         except ValueError as fault:  # checked before it is queued
-            raise EngineError(f"vLLM does not take the request: {_first_line(fault)}") from fault
+            raise EngineError(f"vLLM does not take the request: {first_line(fault)}") from fault
         return name
 
     def step(self) -> Iterator[Answer]:
@@ -146,8 +144,8 @@ class VllmEngine:
                 outputs = self._engine.step()
         except Exception as fault:
             if is_out_of_memory(fault):
-                raise OutOfMemory(f"no room for a step of vLLM: {_first_line(fault)}") from fault
-            raise EngineLost(f"a step of vLLM failed: {type(fault).__name__}: {_first_line(fault)}") from fault
+                raise OutOfMemory(f"no room for a step of vLLM: {first_line(fault)}") from fault
+            raise EngineLost(f"a step of vLLM failed: {type(fault).__name__}: {first_line(fault)}") from fault
         for output in outputs:
             if output.finished:
                 key = int(output.request_id.split(":")[0])
@@ -162,16 +160,15 @@ class VllmEngine:
     def next_logprobs(self, prompt_ids: Sequence[int], adapter: Adapter | None, *, num_tokens: int) -> dict[int, float]:
         """Log-probabilities of the likeliest next tokens."""
         from vllm import SamplingParams
-        from vllm.lora.request import LoRARequest
 
-        lora = None if adapter is None else LoRARequest(adapter.name, adapter.number, str(adapter.card.folder))
+        lora = None if adapter is None else adapter.request()
         params = SamplingParams(temperature=0.0, max_tokens=1, logprobs=num_tokens, detokenize=False)
         try:
             (output,) = self._llm.generate(
                 [{"prompt_token_ids": list(prompt_ids)}], params, lora_request=lora, use_tqdm=False
             )
         except Exception as fault:
-            raise EngineLost(f"a step of vLLM failed: {type(fault).__name__}: {_first_line(fault)}") from fault
+            raise EngineLost(f"a step of vLLM failed: {type(fault).__name__}: {first_line(fault)}") from fault
         return {token: found.logprob for token, found in output.outputs[0].logprobs[0].items()}
 
     def raw(self) -> Any:
@@ -254,7 +251,3 @@ def _sampling(request: Request, stop_ids: tuple[int, ...]) -> Any:
         output_kind=RequestOutputKind.FINAL_ONLY,
         structured_outputs=StructuredOutputsParams(regex=request.pattern) if request.pattern else None,
     )
-
-
-def _first_line(fault: BaseException) -> str:
-    return (str(fault) or type(fault).__name__).splitlines()[0][:300]

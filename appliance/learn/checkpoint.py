@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.errors import InputError, UsageError
+from appliance.errors import InputError, UsageError, first_line
 
 KEPT_CHECKPOINTS = 2
 
@@ -87,7 +87,7 @@ def restore_checkpoint(out: Path, identity: dict[str, str], state: State) -> Non
         saved = torch.load(newest / "state.pt", map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError) as fault:
         raise InputError(
-            f"{newest}: cannot be read ({str(fault).splitlines()[0]})",
+            f"{newest}: cannot be read ({first_line(fault)})",
             expected="a checkpoint that this program wrote",
             remedy="remove that folder; the one before it is used then",
         ) from fault

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from appliance.engine.adapters import check_base
 from appliance.engine.environment import prepare_process
-from appliance.engine.folder import read_card
+from appliance.engine.folder import RECORD_FILE, read_card, read_record
 from appliance.engine.model import load_causal_lm, weights_sha
-from appliance.engine.peft_trainer import RECORD_FILE
-from appliance.errors import EXIT_DONE, EngineError, InputError, UsageError
+from appliance.errors import EXIT_DONE, EngineError, InputError, UsageError, first_line
 
 MAX_LOGIT_ERROR = 1e-3
 """Largest gap between merged and adapted logits, as a share of the largest logit: float32 rounding through the layers."""
@@ -74,7 +74,7 @@ def merge_adapter(base: Path, adapter: Path, out: Path, *, onto: str = "trained"
         raise UsageError(f"{out} exists", expected="a folder to make", remedy="choose another OUT or remove it")
     card = read_card(base)
     record = _record(adapter)
-    _check_base(record, base, adapter)
+    check_base(adapter, base_sha=weights_sha(base))
     stored = dtype or _stored_dtype(base)
     is_nf4 = record.get("quantization") == "nf4" and onto == "trained"
     is_full = not (adapter / "adapter_config.json").is_file()
@@ -126,17 +126,7 @@ def _record(adapter: Path) -> dict[str, Any]:
             expected="adapter_model.safetensors with adapter_config.json, or the weights of a full fine-tuning",
             remedy="pass the folder that `appliance train` wrote",
         )
-    path = adapter / RECORD_FILE
-    return dict(json.loads(path.read_text())) if path.is_file() else {}
-
-
-def _check_base(record: dict[str, Any], base: Path, adapter: Path) -> None:
-    if "base_sha" in record and record["base_sha"] != weights_sha(base):
-        raise InputError(
-            f"{adapter} was trained on base {record['base_sha'][:12]}",
-            expected=f"this base, {weights_sha(base)[:12]}",
-            remedy="pass the BASE it was trained on",
-        )
+    return read_record(adapter)
 
 
 def _stored_dtype(base: Path) -> str:
@@ -157,7 +147,7 @@ def _wear(model: Any, adapter: Path) -> Any:
         return PeftModel.from_pretrained(model, str(adapter)).eval()
     except (OSError, ValueError, RuntimeError, KeyError) as fault:
         raise InputError(
-            f"adapter {adapter}: {str(fault).splitlines()[0]}",
+            f"adapter {adapter}: {first_line(fault)}",
             expected="a PEFT adapter that fits the base",
             remedy="pass the BASE it was trained on",
         ) from fault

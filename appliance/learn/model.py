@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from appliance.engine.peft_trainer import RECORD_FILE
+from appliance.engine.folder import RECORD_FILE
 from appliance.engine.tokens import Codec
 from appliance.learn.recipe import Architecture
 from appliance.models import tiny

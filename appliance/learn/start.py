@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from appliance.arc.prompt import get_style
-from appliance.engine.folder import read_card
+from appliance.engine.adapters import check_base
+from appliance.engine.folder import RECORD_FILE, read_card, read_record
 from appliance.engine.model import load_causal_lm, weights_sha
-from appliance.engine.peft_trainer import RECORD_FILE
 from appliance.engine.tokens import Codec
-from appliance.errors import InputError
+from appliance.errors import InputError, first_line
 from appliance.learn.model import fresh_model, save_model, tokenizer
 from appliance.learn.recipe import Recipe
 from appliance.machine.host import find_host
@@ -77,8 +77,7 @@ def make_start(recipe: Recipe, *, device: str) -> Start:
     if recipe.adaptation.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     said = read_card(recipe.start_from)
-    path = recipe.start_from / RECORD_FILE
-    card = json.loads(path.read_text()) if path.is_file() else {}
+    card = read_record(recipe.start_from)
     adapter_sha = weights_sha(adapter) if adapter else ""
     return Start(model, codec, said.style, said.encoder, card, autocast, base_sha, adapter_sha)
 
@@ -103,7 +102,7 @@ def _new_adapter(model: Any, recipe: Recipe) -> Any:
             return get_peft_model(model, config)
         except ValueError as fault:
             raise InputError(
-                f"adaptation.target_modules: {str(fault).splitlines()[0]}",
+                f"adaptation.target_modules: {first_line(fault)}",
                 expected="all-linear, or names of linear layers of this model",
                 remedy="correct adaptation.target_modules",
             ) from fault
@@ -112,20 +111,12 @@ def _new_adapter(model: Any, recipe: Recipe) -> Any:
 def _open_adapter(model: Any, folder: Path, base_sha: str) -> Any:
     from peft import PeftModel
 
-    record = folder / RECORD_FILE
-    if record.is_file():
-        its_base = json.loads(record.read_text()).get("base_sha", base_sha)
-        if its_base != base_sha:
-            raise InputError(
-                f"adapter {folder} was trained on base {its_base[:12]}",
-                expected=f"this model, {base_sha[:12]}",
-                remedy="set start_from to the model it was trained on",
-            )
+    check_base(folder, base_sha=base_sha)
     try:
         return PeftModel.from_pretrained(model, str(folder), is_trainable=True)
     except (OSError, ValueError, RuntimeError) as fault:
         raise InputError(
-            f"adapter {folder}: {str(fault).splitlines()[0]}",
+            f"adapter {folder}: {first_line(fault)}",
             expected="a PEFT adapter folder that fits the model",
             remedy="correct adaptation.adapter",
         ) from fault

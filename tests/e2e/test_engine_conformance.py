@@ -20,10 +20,10 @@ from appliance.arc.source import load_tasks
 from appliance.arc.task import Task
 from appliance.clock import Deadline, SystemClock
 from appliance.engine.base import EngineSpec, NotTuned, Trainer, Tuned, TuneSettings
+from appliance.engine.folder import RECORD_FILE
 from appliance.engine.loss import answer_loss
 from appliance.engine.model import load_causal_lm, weights_sha
 from appliance.engine.packing import TokenSequence, fill_rows, plan_rows
-from appliance.engine.peft_trainer import RECORD_FILE
 from appliance.engine.registry import make_trainer
 from appliance.engine.tokens import Codec
 from appliance.engine.unsloth_trainer import import_unsloth

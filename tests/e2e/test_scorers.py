@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ from appliance.arc.task import Task
 from appliance.arc.view import IDENTITY, View
 from appliance.arc.vote import Candidate
 from appliance.clock import Deadline, SystemClock
-from appliance.engine.base import Scorer, ScoreRequest, Tuned, TuneSettings
+from appliance.engine.base import ScoreRequest, Tuned, TuneSettings
 from appliance.engine.model import load_causal_lm, weights_sha
 from appliance.engine.peft_trainer import PeftTrainer
-from appliance.engine.score import PackedScorer, PrefixScorer
+from appliance.engine.registry import TRAINERS, make_scorer
 from appliance.errors import OutOfMemory
 from appliance.seeds import generator
 from appliance.solve.scoring import GridScore, score_candidates
@@ -29,7 +29,6 @@ pytestmark = pytest.mark.engine
 torch = pytest.importorskip("torch")
 
 DEVICE = os.environ.get("CONFORMANCE_DEVICE", "cpu")
-SCORERS = (PrefixScorer, PackedScorer)
 
 
 @pytest.fixture(scope="module")
@@ -74,31 +73,35 @@ def by_hand(model: Any, request: ScoreRequest) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("make", SCORERS)
+@pytest.mark.parametrize("trainer", TRAINERS)
 @pytest.mark.parametrize("batch_tokens", [1, 150, 100_000])
 def test_scores_equal_those_by_hand_whatever_the_batch(
-    make: Callable[..., Scorer], batch_tokens: int, adapted: Any, requests: list[ScoreRequest]
+    trainer: str, batch_tokens: int, adapted: Any, requests: list[ScoreRequest]
 ) -> None:
-    found = list(make(adapted, pad_id=0, batch_tokens=batch_tokens).score(requests, deadline=in_seconds(60)))
+    found = list(
+        make_scorer(trainer, adapted, pad_id=0, batch_tokens=batch_tokens).score(requests, deadline=in_seconds(60))
+    )
     for request, logprobs in zip(requests, found, strict=True):
         assert logprobs == pytest.approx(by_hand(adapted, request), abs=1e-3)
 
 
-@pytest.mark.parametrize("make", SCORERS)
-def test_a_past_deadline_gives_nothing(make: Callable[..., Scorer], adapted: Any, requests: list[ScoreRequest]) -> None:
-    assert list(make(adapted, pad_id=0, batch_tokens=1000).score(requests, deadline=in_seconds(-1))) == []
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_a_past_deadline_gives_nothing(trainer: str, adapted: Any, requests: list[ScoreRequest]) -> None:
+    assert (
+        list(make_scorer(trainer, adapted, pad_id=0, batch_tokens=1000).score(requests, deadline=in_seconds(-1))) == []
+    )
 
 
-@pytest.mark.parametrize("make", SCORERS)
+@pytest.mark.parametrize("trainer", TRAINERS)
 def test_no_room_is_out_of_memory(
-    make: Callable[..., Scorer], adapted: Any, requests: list[ScoreRequest], monkeypatch: pytest.MonkeyPatch
+    trainer: str, adapted: Any, requests: list[ScoreRequest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(adapted.get_decoder(), "forward", full)
     with pytest.raises(OutOfMemory, match="score"):
-        list(make(adapted, pad_id=0, batch_tokens=1000).score(requests, deadline=in_seconds(60)))
+        list(make_scorer(trainer, adapted, pad_id=0, batch_tokens=1000).score(requests, deadline=in_seconds(60)))
 
 
 class _PromptScorer:
