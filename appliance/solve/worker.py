@@ -18,43 +18,35 @@ from pathlib import Path
 from typing import Any, Literal
 
 from appliance.arc.encode import get_encoder
-from appliance.arc.grid import to_lists
 from appliance.arc.prompt import get_style
 from appliance.arc.task import Task
 from appliance.arc.view import View
-from appliance.arc.vote import Candidate
 from appliance.clock import Deadline, SystemClock
 from appliance.engine.base import EngineSpec, NotTuned, Outcome, Served, TuneSettings
 from appliance.engine.folder import FolderCard, read_card
 from appliance.engine.model import poisons_process, weights_sha
 from appliance.engine.packing import TokenSequence
 from appliance.engine.probe import probe_sampling, probe_training
-from appliance.engine.registry import import_first, make_scorer, make_server, make_trainer
+from appliance.engine.registry import import_first, make_server, make_trainer
 from appliance.engine.tokens import Codec
 from appliance.errors import ApplianceError, EngineError, EngineLost, InputError, OutOfMemory
 from appliance.seeds import generator, seed_of
+from appliance.solve.grids import GridWork
 from appliance.solve.ladder import batch_tokens_at, seq_tokens_at, tune_settings_at
 from appliance.solve.messages import (
-    CandidateMessage,
     Event,
     Failed,
     Finished,
     Job,
     Probed,
     Ready,
-    Sampled,
-    Scored,
     Setup,
     Trained,
 )
 from appliance.solve.programs import ProgramWork
-from appliance.solve.scoring import score_candidates
-from appliance.solve.transduce import Language, LessonPlan, Question, candidate, lessons, longest_lesson, questions
+from appliance.solve.transduce import Language, LessonPlan, lessons, longest_lesson, questions
 
 Emit = Callable[[Event], None]
-
-SCORE_SHARE = 0.15
-"""Part of the time left after training that is kept for scores, where they are asked for."""
 
 
 class Worker:
@@ -88,6 +80,7 @@ class Worker:
         self._start: Literal["new", "continue"] = "new" if setup.settings.model.adapter is None else "continue"
         if self._start == "continue":
             self._trainer.start_from_shipped()
+        self._grids = GridWork(setup, self._language, emit)
         self._programs = self._program_work(card) if setup.settings.writes_programs else None
         num_parameters = sum(p.numel() for p in self._trainer.model.parameters())
         facts = {
@@ -138,7 +131,16 @@ class Worker:
             adapter_sha = "" if isinstance(outcome, NotTuned) else outcome.adapter_sha
         else:
             self._trainer.reset()
-        return self._sample(tasks, job, adapter_sha, deadline)
+        server = self._plain if job.is_plain else self._server
+        adapter_dir = self._adapter_dir(tasks[0]) if adapter_sha else None
+        with server.serve(self._trainer, adapter_dir=adapter_dir, batch_tokens=self._batch_tokens(job)) as served:
+            self._served = served
+            sampling = self._grids.sampling_deadline(job, deadline)
+            complete, answers = self._grids.sample(tasks, job, served, adapter=adapter_sha, deadline=sampling)
+        if self._grids.has_scores(job):
+            with self._trainer.merged() as model:  # it still wears the task's adapter
+                self._grids.score(tasks, job, answers, model, batch_tokens=self._batch_tokens(job), deadline=deadline)
+        return complete
 
     def _search(self, task: Task, job: Job) -> bool:
         """Search for programs as long as the job says; whether they settle the task, so that no grids are needed."""
@@ -258,76 +260,6 @@ class Worker:
             rows_per_step=max(1, train.tokens_per_step // row_tokens),
         )
         return tune_settings_at(planned, rung)
-
-    def _sample(self, tasks: list[Task], job: Job, adapter: str, deadline: Deadline) -> list[str]:
-        """Emit candidates; return the tasks whose every question was answered."""
-        sample = self._setup.settings.sample
-        views = [View.parse(name) for name in job.views]
-        asked: list[tuple[Question, int]] = []
-        requests = []
-        for task in tasks:
-            for question, request in questions(
-                task,
-                [v for v in views if len(v.order) in (0, len(task.train))],
-                self._language,
-                temperature=sample.temperature,
-                top_p=sample.top_p,
-                num_samples=sample.samples_per_view,
-                seed=seed_of(job.seed, task.task_id, "sampling"),
-                grammar=sample.grammar,
-            ):
-                asked.append((question, request.num_samples))
-                requests.append(request)
-        open_questions = {task.task_id: 0 for task in tasks}
-        for question, num_samples in asked:
-            open_questions[question.task.task_id] += num_samples
-        unasked = {task_id for task_id, count in open_questions.items() if count == 0}
-        num_scored = sample.score_views if job.stage == "deep" else 0
-        sampling = self._sampling_deadline(deadline) if num_scored else deadline
-        answers = []
-        server = self._plain if job.is_plain else self._server
-        adapter_dir = self._adapter_dir(tasks[0]) if adapter else None
-        with server.serve(self._trainer, adapter_dir=adapter_dir, batch_tokens=self._batch_tokens(job)) as served:
-            self._served = served
-            stall_s = self._setup.stall_s if served.shows_life else None
-            self._emit(Sampled(job_id=job.job_id, stall_s=stall_s))
-            for batch in served.sampler.sample(requests, deadline=sampling):
-                messages = []
-                for completion in batch:
-                    question = asked[completion.request_index][0]
-                    open_questions[question.task.task_id] -= 1
-                    found = candidate(question, completion, self._language, adapter=adapter)
-                    messages.append(CandidateMessage.of(found))
-                    answers.append(found)
-                self._emit(Sampled(job_id=job.job_id, stall_s=stall_s, candidates=messages))
-        self._emit(Sampled(job_id=job.job_id))
-        if num_scored:
-            self._score(tasks, answers, views[:num_scored], job, deadline)
-        return [t for t, left in open_questions.items() if left == 0 and t not in unasked]
-
-    def _sampling_deadline(self, deadline: Deadline) -> Deadline:
-        """Some time is kept for the scores."""
-        now_s = self._clock.now()
-        return Deadline(now_s + (1 - SCORE_SHARE) * (deadline.at_s - now_s), self._clock)
-
-    def _score(
-        self, tasks: list[Task], answers: list[Candidate], views: list[View], job: Job, deadline: Deadline
-    ) -> None:
-        """Weigh the distinct answers against each other with the trainer's model, which still wears the task's adapter."""
-        with self._trainer.merged() as model:
-            scorer = make_scorer(
-                self._setup.trainer, model, pad_id=self._language.codec.pad_id, batch_tokens=self._batch_tokens(job)
-            )
-            for found in score_candidates(tasks, answers, views, self._language, scorer, deadline=deadline):
-                self._emit(
-                    Scored(
-                        job_id=job.job_id,
-                        task_id=found.task_id,
-                        test_index=found.test_index,
-                        grid=to_lists(found.grid),
-                        logprobs=list(found.logprobs),
-                    )
-                )
 
 
 def _spec(setup: Setup, window_tokens: int) -> EngineSpec:

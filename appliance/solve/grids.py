@@ -1,0 +1,102 @@
+"""A worker's work on grids: the questions of a job put to a sampler, and the distinct answers weighed against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from appliance.arc.grid import to_lists
+from appliance.arc.task import Task
+from appliance.arc.view import View
+from appliance.arc.vote import Candidate
+from appliance.clock import Deadline
+from appliance.engine.base import Request, Served
+from appliance.engine.registry import make_scorer
+from appliance.seeds import seed_of
+from appliance.solve.messages import CandidateMessage, Event, Job, Sampled, Scored, Setup
+from appliance.solve.scoring import score_candidates
+from appliance.solve.transduce import Language, Question, candidate, questions
+
+SCORE_SHARE = 0.15
+"""Part of the time left after training that is kept for scores, where they are asked for."""
+
+
+class GridWork:
+    def __init__(self, setup: Setup, language: Language, emit: Callable[[Event], None]) -> None:
+        self._setup = setup
+        self._language = language
+        self._emit = emit
+
+    def sample(
+        self, tasks: Sequence[Task], job: Job, served: Served, *, adapter: str, deadline: Deadline
+    ) -> tuple[list[str], list[Candidate]]:
+        """Tell of each answer as it comes; returns the tasks whose every question was answered, and all answers.
+
+        adapter: hash of what the sampler's model wears, "" for nothing.
+        """
+        asked = [pair for task in tasks for pair in self._questions(task, job)]
+        num_open = dict.fromkeys((question.task.task_id for question, _ in asked), 0)
+        for question, request in asked:
+            num_open[question.task.task_id] += request.num_samples
+        stall_s = self._setup.stall_s if served.shows_life else None
+        self._emit(Sampled(job_id=job.job_id, stall_s=stall_s))
+        answers: list[Candidate] = []
+        for batch in served.sampler.sample([request for _, request in asked], deadline=deadline):
+            found = [candidate(asked[c.request_index][0], c, self._language, adapter=adapter) for c in batch]
+            for completion in batch:
+                num_open[asked[completion.request_index][0].task.task_id] -= 1
+            messages = [CandidateMessage.of(f) for f in found]
+            self._emit(Sampled(job_id=job.job_id, stall_s=stall_s, candidates=messages))
+            answers += found
+        self._emit(Sampled(job_id=job.job_id))
+        return [task_id for task_id, left in num_open.items() if left == 0], answers
+
+    def _questions(self, task: Task, job: Job) -> list[tuple[Question, Request]]:
+        sample = self._setup.settings.sample
+        views = [View.parse(name) for name in job.views]
+        return questions(
+            task,
+            [v for v in views if len(v.order) in (0, len(task.train))],
+            self._language,
+            temperature=sample.temperature,
+            top_p=sample.top_p,
+            num_samples=sample.samples_per_view,
+            seed=seed_of(job.seed, task.task_id, "sampling"),
+            grammar=sample.grammar,
+        )
+
+    def has_scores(self, job: Job) -> bool:
+        """Whether the answers to this job are to be weighed."""
+        return job.stage == "deep" and self._setup.settings.sample.score_views > 0
+
+    def sampling_deadline(self, job: Job, deadline: Deadline) -> Deadline:
+        """Some time is kept for the scores, where there will be any."""
+        if not self.has_scores(job):
+            return deadline
+        now_s = deadline.clock.now()
+        return Deadline(now_s + (1 - SCORE_SHARE) * (deadline.at_s - now_s), deadline.clock)
+
+    def score(
+        self,
+        tasks: Sequence[Task],
+        job: Job,
+        answers: Sequence[Candidate],
+        model: Any,
+        *,
+        batch_tokens: int,
+        deadline: Deadline,
+    ) -> None:
+        """Weigh the distinct answers with this model, which must wear what the sampler's did. Raises OutOfMemory."""
+        views = [View.parse(name) for name in job.views[: self._setup.settings.sample.score_views]]
+        pad_id = self._language.codec.pad_id
+        scorer = make_scorer(self._setup.trainer, model, pad_id=pad_id, batch_tokens=batch_tokens)
+        for found in score_candidates(tasks, answers, views, self._language, scorer, deadline=deadline):
+            self._emit(
+                Scored(
+                    job_id=job.job_id,
+                    task_id=found.task_id,
+                    test_index=found.test_index,
+                    grid=to_lists(found.grid),
+                    logprobs=list(found.logprobs),
+                )
+            )
