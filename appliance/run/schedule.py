@@ -1,9 +1,10 @@
 """Who is worked on next and for how long: pure bookkeeping over tasks, driven by the clock it is given.
 
 Pass 1 ("quick"): the base model, few views, all tasks, many tasks a job. Pass 2 ("deep"): train, then sample all views, one
-task a job. Both go from cheap to dear, so that most tasks are answered early; the time left is shared out anew at every
-dispatch by what was measured so far, so what one task saves the others get. Pass 3: further deep rounds, each with an adapter
-and views of its own, for the tasks whose vote is least certain, until the time is over or every vote is settled.
+task a job. Both go from cheap to dear while time is short, so that most tasks are answered early; the time left is shared out
+anew at every dispatch by what was measured so far, so what one task saves the others get. Pass 3: further deep rounds, each
+with an adapter and views of its own, for the tasks whose vote is least certain, until the time is over or every vote is
+settled.
 """
 
 from __future__ import annotations
@@ -177,7 +178,8 @@ class Schedule:
         return began_s + min(1.0, share) * whole_s
 
     def _next_deep(self, now_s: float) -> Assignment | None:
-        """Cheapest first, but a dear task that would not fit any more after the next cheap one comes before it."""
+        """Cheapest first, but a dear task that would not fit any more after the next cheap one comes before it. Where there is
+        time for all, several workers begin with the largest: none is at work on a long task when the others are done."""
         left_s, capacity_s = self._last_s - now_s, self._capacity_s(now_s)
         least = self._admitted(left_s, capacity_s)
         if not least:
@@ -193,7 +195,9 @@ class Schedule:
 
         first, dearest = states[0], max(states, key=lambda s: least[s.task.task_id])
         dearest_s = least[dearest.task.task_id]
-        if dearest_s > left_s - min(left_s, share_s(first)):
+        if is_ample and self.num_workers > 1:
+            first, dearest_s = states[-1], 0.0
+        elif dearest_s > left_s - min(left_s, share_s(first)):
             first, dearest_s = dearest, 0.0
         first_s = least[first.task.task_id]
         free_s = capacity_s - reserved_s + first_s - share_s(first)

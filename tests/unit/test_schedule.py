@@ -310,3 +310,19 @@ def test_a_task_that_was_cut_off_without_an_answer_gets_a_longer_second_turn_and
     assert second.until_s - 20.0 > 4 * first.until_s
     schedule.finished(second, [], seconds=10.0, is_empty=True)
     assert schedule.states[task_set.ids()[0]].deep.status == "done"
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "end_s", "is_largest_first"), [(2, 100_000, True), (2, 60, False), (1, 100_000, False)]
+)
+def test_several_workers_begin_with_the_largest_task_where_there_is_time_for_all(
+    num_workers: int, end_s: float, is_largest_first: bool
+) -> None:
+    task_set = tasks(12)
+    planned = costs(task_set, step_s=0.05, view_s=0.01)
+    schedule = schedule_of(task_set, end_s=end_s, num_workers=num_workers, planned=planned)
+    past_quick(schedule)
+    first = take(schedule)
+    assert first.stage == "deep"
+    by_size = sorted(task_set.ids(), key=lambda t: (schedule.forecast.size(t), t))
+    assert first.tasks[0].task_id == (by_size[-1] if is_largest_first else by_size[0])
