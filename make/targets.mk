@@ -55,7 +55,9 @@ condor-status: ## The jobs of the DAG, why some are held, and the last line of e
 	@$(call need,condor_q,run this on an access point of your pool)
 	condor_q -nobatch -dag
 	condor_q -hold -af:jh HoldReason
-	tail -qn 1 "$(DAG)"/logs/*.out
+	shopt -s nullglob; logs=("$(DAG)"/logs/*.out)
+	[ $${#logs[@]} -gt 0 ] || echo "no job of $(DAG) has started yet"
+	for log in "$${logs[@]}"; do echo "$$(basename "$$log" .out): $$(tail -n 1 "$$log")"; done
 
 .PHONY: condor-fetch
 condor-fetch: $(STAMP) ## Vote over what has come back so far and write OUT/submission.json
@@ -93,7 +95,10 @@ kaggle-push: kaggle-ready ## Upload the dataset (a new version if it is there) a
 	else
 		$(KAGGLE) datasets create -p "$(PACKAGE)/dataset" --dir-mode tar --keep-tabular
 	fi
-	until [ "$$($(KAGGLE) datasets status "$$id" | tail -n 1)" = ready ]; do sleep 10; done
+	until status=$$($(KAGGLE) datasets status "$$id" | tail -n 1) && [ "$$status" = ready ]; do
+		case "$$status" in *fail*|*error*|*delete*) echo "appliance: Kaggle says of $$id: $$status; do: look at its page" >&2; exit 3;; esac
+		sleep 10
+	done
 	$(KAGGLE) kernels push -p "$(PACKAGE)/notebook"
 
 .PHONY: kaggle-status

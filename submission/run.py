@@ -56,7 +56,7 @@ def main(config: dict[str, Any]) -> None:
         python = install(dataset, manifest)
         solve(config, python, tasks, dataset, manifest, is_rerun)
     except Fault as fault:
-        print(f"\n{fault}\n", flush=True)
+        print(f"\n{fault} ({seconds():.1f} s)\n", flush=True)
         if not is_rerun:
             raise SystemExit(str(fault)) from None
 

@@ -51,13 +51,19 @@ def lay_out(inputs: Path, dataset: Path, challenges: Path, *, layout: str) -> Pa
     return mounted
 
 
-def run_notebook(notebook: Path, inputs: Path, work: Path, *, is_rerun: bool, python: Path | None = None) -> Ran:
+def run_notebook(
+    notebook: Path, inputs: Path, work: Path, *, is_rerun: bool, python: Path | None = None, cards: str = ""
+) -> Ran:
     """python: of an environment with nbclient, which executes the notebook as Kaggle does; without it the cells are run in
-    order by this Python."""
+    order by this Python. cards: what nvidia-smi says there, a line for each GPU."""
     working, scratch = work / "working", work / "tmp"
-    for folder in (working, scratch):
+    for folder in (working, scratch, scratch / "bin"):
         folder.mkdir(parents=True, mode=0o777)
         folder.chmod(0o777)
+    if cards:
+        smi = scratch / "bin" / "nvidia-smi"
+        smi.write_text(f"#!/bin/sh\ncat <<'CARDS'\n{cards}CARDS\n")
+        smi.chmod(0o755)
     if python is None:
         python = Path(sys.executable)
         cells = json.loads(notebook.read_text())["cells"]
@@ -85,7 +91,7 @@ def base_python() -> str:
 def _walls(inputs: Path, working: Path, scratch: Path, *, is_rerun: bool, environment: Path) -> list[str]:
     """bwrap: a fresh root with the system's own folders and Kaggle's; nothing of this repository is in it."""
     binds = ["/usr", "/etc", sys.base_prefix, str(environment)]
-    variables = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "KAGGLE_KERNEL_RUN_TYPE": "Batch"}
+    variables = {"PATH": "/tmp/bin:/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "KAGGLE_KERNEL_RUN_TYPE": "Batch"}
     if is_rerun:
         variables["KAGGLE_IS_COMPETITION_RERUN"] = "1"
     command = ["bwrap", "--unshare-all", "--die-with-parent", "--clearenv", "--proc", "/proc", "--dev", "/dev"]

