@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import os
 import statistics
 import sys
@@ -160,7 +161,9 @@ def _adapters(count: int, dtype: str, scratch: Path) -> int:
     swaps: dict[str, list[float]] = {"merged": [], "on-the-fly": []}
     memory: list[float] = []
     refused: list[str] = []
-    for number in range(count):
+    for number in itertools.count():
+        if len(memory) == count:
+            break
         rank, is_rslora = RANKS[number % 4], (number // 4) % 2 == 0
         lessons = _noise(np.random.default_rng(number), TokenSequence)
         settings = TuneSettings(
@@ -174,8 +177,7 @@ def _adapters(count: int, dtype: str, scratch: Path) -> int:
             seed=number,
         )
         if not isinstance(outcome, Tuned):
-            print(f"adapter {number}: {outcome.reason}")
-            continue
+            continue  # diverged, so there is no adapter to serve
         prompts = _prompts(NUM_ASKED, trainer.model.config.vocab_size, seed=number, tokens=24)
         requests = [Request(p, ASKED_TOKENS) for p in prompts]
         answers: dict[str, dict[int, tuple[int, ...]]] = {}
@@ -191,8 +193,8 @@ def _adapters(count: int, dtype: str, scratch: Path) -> int:
             alike[name] += sum(answers[name][i] == answers["transformers"][i] for i in range(NUM_ASKED))
         gc.collect()
         memory.append(process.memory_info().rss / 2**20)
-        if number % 10 == 9:
-            print(f"{number + 1} adapters: {memory[-1]:.0f} MiB, alike {alike}", flush=True)
+        if len(memory) % 10 == 0:
+            print(f"{len(memory)} adapters: {memory[-1]:.0f} MiB, alike {alike}", flush=True)
     total = NUM_ASKED * count
     for name in ("merged", "on-the-fly"):
         found = sorted(swaps[name])
