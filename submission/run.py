@@ -226,8 +226,9 @@ def clean_environment() -> dict[str, str]:
 def solve(
     config: dict[str, Any], python: Path, tasks: Path, dataset: Path, manifest: dict[str, Any], is_rerun: bool
 ) -> None:
-    """`appliance submit` with the time that is left; only submission.json stays in the working folder."""
-    budget_s = (config["budget_s"] if is_rerun else config["smoke_s"]) - seconds()
+    """`appliance submit` with the time that is left, or as a smoke that does not count the install; only submission.json
+    stays in the working folder."""
+    budget_s = config["budget_s"] - seconds() if is_rerun else config["smoke_s"]
     run = SCRATCH / "run"
     run.mkdir(parents=True, exist_ok=True)
     link = WORKING / "run"  # what is large lies on scratch: Kaggle keeps and counts what is in the working folder
