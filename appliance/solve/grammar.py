@@ -25,7 +25,7 @@ def answer_pattern(grammar: Grammar, task: Task, test_index: int, encoder: GridE
         return None
     shape = foretold_shape(task, test_index) if grammar == "shape" else None
     text = _of_shape(shape, encoder) if shape else _of_any_shape(encoder)
-    return None if text is None else text.removeprefix(re.escape(encoder.opening))
+    return None if text is None else text.removeprefix(_literal(encoder.opening))
 
 
 def foretold_shape(task: Task, test_index: int) -> Shape | None:
@@ -51,7 +51,7 @@ def _of_shape(shape: Shape, encoder: GridEncoder) -> str | None:
     pattern = []
     for found in zip(*texts, strict=True):
         kinds = "".join(dict.fromkeys(found))
-        pattern.append(re.escape(kinds) if len(kinds) == 1 else f"[{re.escape(kinds)}]")
+        pattern.append(_literal(kinds) if len(kinds) == 1 else f"[{_literal(kinds)}]")
     return "".join(pattern)
 
 
@@ -65,8 +65,8 @@ def _of_any_shape(encoder: GridEncoder) -> str | None:
             return None
         if two == row * 2:
             kinds.append(f"({row}){{1,{MOST_SIDE}}}")
-        elif two == f"{row}{re.escape(chr(10))}{row}":
-            kinds.append(f"{row}({re.escape(chr(10))}{row}){{0,{MOST_SIDE - 1}}}")
+        elif two == f"{row}\n{row}":
+            kinds.append(f"{row}(\n{row}){{0,{MOST_SIDE - 1}}}")
         else:
             return None
     return "|".join(f"({kind})" for kind in kinds)
@@ -74,3 +74,8 @@ def _of_any_shape(encoder: GridEncoder) -> str | None:
 
 def _plain(shape: Shape, colour: int) -> Grid:
     return freeze(np.full(shape, colour, dtype=np.int8))
+
+
+def _literal(text: str) -> str:
+    """The text as a pattern. `re.escape` also escapes white space, which the engine's grammars do not know."""
+    return re.sub(r"[\\.^$*+?{}\[\]()|-]", lambda sign: f"\\{sign[0]}", text)
