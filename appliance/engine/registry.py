@@ -5,6 +5,7 @@ A new engine is one function and one line in its table; the conformance suite ru
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,6 +96,7 @@ class TransformersServer:
                 pad_id=self._codec.pad_id,
                 stop_ids=self._codec.stop_ids,
                 batch_tokens=batch_tokens,
+                reads_once="unsloth" not in sys.modules,  # it puts forward passes of its own into every model
             )
             yield Served(sampler, "transformers")
 

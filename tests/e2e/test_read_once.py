@@ -1,0 +1,45 @@
+"""A prompt of many samples is read once by the Transformers sampler: what is written is what reading it for each row gives."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from appliance.arc.source import load_tasks
+from appliance.clock import Deadline, VirtualClock
+from appliance.engine.base import Completion, Request
+from appliance.engine.transformers_sampler import TransformersSampler
+from appliance.solve.transduce import Language
+
+pytestmark = pytest.mark.engine
+pytest.importorskip("torch")
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_the_samples_are_those_of_reading_for_each_row(
+    temperature: float, tiny_model: Path, language: Language, challenges: Path
+) -> None:
+    from appliance.engine.model import load_causal_lm
+
+    model = load_causal_lm(tiny_model, dtype="float32", device="cpu", quantization="none").eval()
+    prompts = [language.prompt_ids(task, 0) for task in load_tasks(str(challenges))][:3]
+    prompts[0] = prompts[0][:-5]  # of different lengths
+    requests = [Request(p, max_new_tokens=8, num_samples=n, temperature=temperature) for n, p in enumerate(prompts, 2)]
+    requests.append(replace(requests[0], num_samples=1, prompt_ids=prompts[0][:-3]))
+
+    def written(*, reads_once: bool) -> list[Completion]:
+        sampler = TransformersSampler(
+            lambda: model,
+            pad_id=language.codec.pad_id,
+            stop_ids=language.codec.stop_ids,
+            batch_tokens=1 << 14,
+            reads_once=reads_once,
+        )
+        return [c for batch in sampler.sample(requests, deadline=Deadline(1.0, VirtualClock(0.0))) for c in batch]
+
+    once, each = written(reads_once=True), written(reads_once=False)
+    assert len(once) == 2 + 3 + 4 + 1
+    assert [(c.request_index, c.ids) for c in once] == [(c.request_index, c.ids) for c in each]
+    assert [c.logprob for c in once] == pytest.approx([c.logprob for c in each], abs=1e-3)
