@@ -1,12 +1,16 @@
 """Is learning from one's own programs worth its time? Search-and-learn against independent samples, program for program.
 
-    python -m bench.induction [--model DIR] [--families N] [--compositions N] [--seeds N] [--first N] [--epochs N] [--json]
+    python -m bench.induction [--model DIR] [--families N] [--compositions N] [--seeds N] [--first N] [--epochs N] [--alone]
 
-Both begin with the same `first` programs a task by the plain model. Then one goes on sampling the plain model; the other learns
-before every further `first` programs from what its programs so far really do. Tasks that neither has seen: families of ours
-that are held out of training (`families_of("held_out")`) and random compositions of other seeds than the training's. A task
-counts as solved when a program fits all demonstrations (train_pass@n), and pass@n when one is right on the hidden test as well.
-Intervals: 95 %, bootstrap over tasks; the difference is paired by task.
+Both begin with the same `first` programs a task by the plain model. Then one goes on sampling the plain model; the other
+learns before every further `first` programs from what its programs so far really do: the tasks of a seed together (one adapter
+for all, as the quick pass of a run does), or with --alone each by itself (as the deep passes do). A task that two programs
+settle gets no more from the one that learns.
+
+Tasks that no training saw: families of ours that are held out (`families_of("held_out")`), and random compositions of other
+seeds than the training's; those whose prompt is longer than --max-prompt-tokens are left out. fit: share of programs that fit
+all demonstrations; train_pass@n: one of them does; pass@n: and one is right on the hidden test as well; curve: pass@n after
+each round. Intervals: 95 %, bootstrap over tasks; the difference is paired by task.
 """
 
 from __future__ import annotations
@@ -17,7 +21,8 @@ import json
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,30 +48,28 @@ from appliance.program.trial import Trial
 from appliance.solve.search import Searcher
 from appliance.solve.transduce import Language
 
-COLUMNS = ("valid_outputs", "unique_outputs", "train_correct_grids", "train_pass@n", "pass@n")
+COLUMNS = ("valid_outputs", "unique_outputs", "train_correct_grids", "fit", "train_pass@n", "pass@n")
 BATCH_TOKENS = 1 << 15
 NUM_DRAWS = 2000
-
-
-@dataclass(frozen=True)
-class Problem:
-    task: Task
-    answers: tuple[Grid, ...]
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.induction", description=__doc__)
     parser.add_argument("--model", default="arc-mini")
-    parser.add_argument("--families", type=int, default=8, help="held-out families, one task a seed")
-    parser.add_argument("--compositions", type=int, default=8, help="random programs, a new set a seed")
+    parser.add_argument("--families", type=int, default=32, help="held-out families at most, one task a seed")
+    parser.add_argument("--compositions", type=int, default=15, help="random programs, a new set a seed")
+    parser.add_argument("--max-calls", type=int, default=2, help="of a random program; some lines hold more")
+    parser.add_argument("--max-prompt-tokens", type=int, default=450)
+    parser.add_argument("--max-new-tokens", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument(
-        "--first", type=int, default=32, help="programs per task before each learning, and after the last"
+        "--first", type=int, default=16, help="programs per task before each learning, and after the last"
     )
-    parser.add_argument("--epochs", type=int, default=3, help="times that it learns")
+    parser.add_argument("--epochs", type=int, default=2, help="times that it learns")
+    parser.add_argument("--alone", action="store_true", help="each task learns by itself")
     parser.add_argument("--learning-rate", type=float, default=ProgramSettings().learning_rate)
-    parser.add_argument("--max-steps", type=int, default=ProgramSettings().max_steps)
+    parser.add_argument("--temperature", type=float, default=ProgramSettings().temperature)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(argv)
@@ -76,27 +79,79 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(args.threads)
     clock = SystemClock()
     began_s = clock.now()
-    families = [f for f in families_of("held_out") if f.program][: args.families]
-    arms: dict[str, dict[str, list[Figures]]] = {}  # of a set: of an arm: by task
+    pairs: list[Pair] = []
+    num_seeds = 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Arms(args) as run, contextlib.suppress(KeyboardInterrupt):  # what was measured by then is told
         for seed in range(args.first_seed, args.first_seed + args.seeds):
-            sets = {
-                "held-out families": [Problem(*make_task(f, seed)) for f in families],
-                "compositions": [composed(f"{seed}-{i}") for i in range(args.compositions)],
-            }
-            for name, problems in sets.items():
-                for problem, independent, learnt in run.both(problems, seed):
-                    found = arms.setdefault(name, {"independent": [], "search and learn": []})
-                    found["independent"].append(figures(problem, independent))
-                    found["search and learn"].append(figures(problem, learnt))
-                    print(line(problem, found, run.told), file=sys.stderr, flush=True)
-    arms["all"] = {arm: [f for by in arms.values() for f in by[arm]] for arm in ("independent", "search and learn")}
+            problems = [p for p in drawn(args, seed) if run.prompt_tokens(p.task) <= args.max_prompt_tokens]
+            pairs += run.both(problems, seed)
+            num_seeds += 1
+            print(f"seed {seed} {format_duration(clock.now() - began_s)}{run.told}", file=sys.stderr)
+            print(table("so far", pairs, args.first), file=sys.stderr, flush=True)
     num = args.first * (1 + args.epochs)
-    title = f"{args.model}, {num} programs a task, {args.seeds} seeds from {args.first_seed}"
-    print(json.dumps({"title": title, "arms": arms}) if args.json else table(title, arms))
+    title = f"{args.model}, {num} programs a task, {num_seeds} seeds from {args.first_seed}"
+    if not pairs:
+        print("stopped before the first seed was done", file=sys.stderr)
+    elif args.json:
+        rows = [{"set": p.set_name, "task": p.problem.task.task_id, **dict(p.figures(args.first))} for p in pairs]
+        print(json.dumps({"title": title, "tasks": rows}))
+    else:
+        print(table(title, pairs, args.first))
     print(f"in {format_duration(clock.now() - began_s)}", file=sys.stderr)
     return 0
+
+
+def drawn(args: argparse.Namespace, seed: int) -> list[Problem]:
+    families = [f for f in families_of("held_out") if f.program][: args.families]
+    own = [Problem("held-out families", *make_task(f, seed)) for f in families]
+    return own + [composed(f"{seed}-{i}", args.max_calls) for i in range(args.compositions)]
+
+
+def composed(name: str, max_calls: int) -> Problem:
+    """Three demonstrations and a test of a random program."""
+    made = compose(rng_for("bench composition", name), max_calls=max_calls)
+    task = Task(f"composition-{name}", made.pairs[:-1], (made.pairs[-1].input,))
+    return Problem("compositions", task, (made.pairs[-1].output,))
+
+
+@dataclass(frozen=True)
+class Problem:
+    set_name: str
+    task: Task
+    answers: tuple[Grid, ...]
+
+    def figures(self, trials: Sequence[Trial], first: int, most: int) -> Figures:
+        """Over all trials, and pass@n over the first ones, by rounds of `first` up to `most`."""
+        train = [pair.output for pair in self.task.train]
+        scores = [
+            score_program(ProgramRun(has_code=bool(t.draft.source), train=t.train, test=t.test), train, self.answers)
+            for t in trials
+        ]
+        found = dict(program_task_figures(scores)) | {"fit": sum(t.fits for t in trials) / len(trials)}
+        for num in range(first, most + 1, first):
+            found[f"@{num}"] = program_task_figures(scores[:num])["pass@n"]
+        return found
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Programs of both arms on one task, in the order in which they were written."""
+
+    problem: Problem
+    independent: Sequence[Trial]
+    learnt: Sequence[Trial]
+
+    @property
+    def set_name(self) -> str:
+        return self.problem.set_name
+
+    def figures(self, first: int) -> dict[str, Figures]:
+        most = len(self.independent)
+        return {
+            "independent": self.problem.figures(self.independent, first, most),
+            "search and learn": self.problem.figures(self.learnt, first, most),
+        }
 
 
 class Arms:
@@ -109,10 +164,11 @@ class Arms:
         self._scratch = tempfile.TemporaryDirectory()
         spec = EngineSpec(model_dir=folder, scratch_dir=Path(self._scratch.name))
         self._sandbox = Sandbox(workers=1)
-        self._settings = ProgramSettings(
-            samples_per_epoch=args.first, epochs=args.epochs, learning_rate=args.learning_rate, max_steps=args.max_steps
+        self._args = args
+        self._settings = ProgramSettings(learning_rate=args.learning_rate, temperature=args.temperature)
+        self._language = language = Language(
+            get_style(card.program_style), get_encoder(card.encoder), codec, card.max_positions
         )
-        language = Language(get_style(card.program_style), get_encoder(card.encoder), codec, card.max_positions)
         trainer = make_trainer("peft", spec, codec)
         server = make_server("transformers", spec, codec, trainer)
 
@@ -123,7 +179,7 @@ class Arms:
                 trainer=trainer,
                 server=server,
                 sandbox=self._sandbox,
-                max_new_tokens=card.program_tokens,
+                max_new_tokens=args.max_new_tokens,
             )
 
         self._plain, self._learning = searcher(learn=False), searcher(learn=True)
@@ -131,47 +187,58 @@ class Arms:
         self._clock = SystemClock()
         self.told = ""
 
-    def both(self, problems: Sequence[Problem], seed: int) -> Iterator[tuple[Problem, list[Trial], list[Trial]]]:
-        """For each problem the programs of both arms. The first ones are shared; all of the plain model's are one batch."""
-        first = self._write(problems, self._settings.samples_per_epoch, seed)
-        more = self._write(problems, self._settings.samples_per_epoch * self._settings.epochs, seed + 1_000_003)
-        for problem in problems:
-            task_id = problem.task.task_id
-            known = first.get(task_id, [])
-            yield problem, known + more.get(task_id, []), known + self._learn(problem, known, seed)
+    def prompt_tokens(self, task: Task) -> int:
+        return len(self._language.prompt_ids(task, 0))
 
-    def _write(self, problems: Sequence[Problem], num: int, seed: int) -> dict[str, list[Trial]]:
+    def both(self, problems: Sequence[Problem], seed: int) -> list[Pair]:
+        """The first programs are shared."""
+        first, epochs = self._args.first, self._args.epochs
+        tasks = [problem.task for problem in problems]
+        known = self._by_task(self._write(tasks, first, seed))
+        more = self._by_task(self._write(tasks, first * epochs, seed + 1_000_003))
+        groups = [[task] for task in tasks] if self._args.alone else [tasks]
+        self.told = ""
+        learnt = self._by_task(t for group in groups for t in self._learn(group, known, seed))
+        return [
+            Pair(p, known[task_id] + more[task_id], known[task_id] + learnt[task_id])
+            for p in problems
+            for task_id in [p.task.task_id]
+        ]
+
+    def _by_task(self, trials: Iterable[Trial]) -> dict[str, list[Trial]]:
+        found: dict[str, list[Trial]] = defaultdict(list)
+        for trial in trials:
+            found[trial.draft.task.task_id].append(trial)
+        return found
+
+    def _write(self, tasks: Sequence[Task], num: int, seed: int) -> Iterator[Trial]:
         self._reset()
-        found: dict[str, list[Trial]] = {}
         for batch in self._plain.write(
-            [p.task for p in problems],
+            tasks,
             num_samples=num,
             adapter=None,
             batch_tokens=BATCH_TOKENS,
             deadline=self._no_deadline(),
             seed=seed,
         ):
-            for trial in batch:
-                found.setdefault(trial.draft.task.task_id, []).append(trial)
-        return found
+            yield from batch
 
-    def _learn(self, problem: Problem, known: list[Trial], seed: int) -> list[Trial]:
-        trials: list[Trial] = []
-        self.told = ""
+    def _learn(self, tasks: Sequence[Task], known: Mapping[str, list[Trial]], seed: int) -> Iterator[Trial]:
         for epoch in self._learning.search(
-            problem.task,
-            known,
+            tasks,
+            [trial for task in tasks for trial in known[task.task_id]],
             self._tune_settings,
+            num_epochs=self._args.epochs,
+            num_samples=self._args.first,
             max_lesson_tokens=4096,
             adapter_dir=Path(self._scratch.name) / "adapter",
             batch_tokens=BATCH_TOKENS,
             deadline=self._no_deadline(),
             seed=seed,
         ):
-            trials += epoch.trials
+            yield from epoch.trials
             losses = (epoch.outcome.loss_before, epoch.outcome.loss_after) if isinstance(epoch.outcome, Tuned) else ()
             self.told += f" {epoch.num_picked}:" + "->".join(f"{loss:.2f}" for loss in losses)
-        return trials
 
     def _tune_settings(self, row_tokens: int) -> TuneSettings:
         return TuneSettings(
@@ -192,36 +259,17 @@ class Arms:
         self._scratch.cleanup()
 
 
-def composed(name: str) -> Problem:
-    """Three demonstrations and a test of a random program."""
-    made = compose(rng_for("bench composition", name))
-    task = Task(f"composition-{name}", made.pairs[:-1], (made.pairs[-1].input,))
-    return Problem(task, (made.pairs[-1].output,))
-
-
-def figures(problem: Problem, trials: Sequence[Trial]) -> Figures:
-    train = [pair.output for pair in problem.task.train]
-    runs = [ProgramRun(has_code=bool(t.draft.source), train=t.train, test=t.test) for t in trials]
-    return program_task_figures([score_program(run, train, problem.answers) for run in runs])
-
-
-def line(problem: Problem, found: dict[str, list[Figures]], told: str) -> str:
-    values = [f"{f[-1]['train_correct_grids']:.3f}/{f[-1]['pass@n']:.0f}" for f in found.values()]
-    return f"  {problem.task.task_id:30} independent {values[0]}  learning {values[1]} {told}"
-
-
-def table(title: str, arms: dict[str, dict[str, list[Figures]]]) -> str:
-    lines = [title, f"{'set':18} {'arm':18} {'tasks':>5}" + "".join(f"  {column:>26}" for column in COLUMNS)]
-    for name, by_arm in arms.items():
-        independent, learnt = by_arm["independent"], by_arm["search and learn"]
-        rows: dict[str, Callable[[str], list[float]]] = {
-            "independent": lambda c, f=independent: [x[c] for x in f],
-            "search and learn": lambda c, f=learnt: [x[c] for x in f],
-            "difference": lambda c, a=learnt, b=independent: [x[c] - y[c] for x, y in zip(a, b, strict=True)],
-        }
-        for arm, values in rows.items():
-            cells = "".join(f"  {interval(values(column)):>26}" for column in COLUMNS)
-            lines.append(f"{name:18} {arm:18} {len(independent):>5}{cells}")
+def table(title: str, pairs: Sequence[Pair], first: int) -> str:
+    lines = [title, f"{'set':18} {'arm':18} {'tasks':>5}" + "".join(f"  {c:>22}" for c in COLUMNS) + "  curve"]
+    for name in (*dict.fromkeys(p.set_name for p in pairs), "all"):
+        both = [p.figures(first) for p in pairs if name in (p.set_name, "all")]
+        independent, learnt = ([b[arm] for b in both] for arm in ("independent", "search and learn"))
+        gain = [{c: b[c] - a[c] for c in a} for a, b in zip(independent, learnt, strict=True)]
+        for arm, rows in (("independent", independent), ("search and learn", learnt), ("difference", gain)):
+            cells = "".join(f"  {interval([r[c] for r in rows]):>22}" for c in COLUMNS)
+            rounds = [c for c in rows[0] if c.startswith("@")]
+            curve = "  ".join(f"{100 * np.mean([r[c] for r in rows]):.1f}" for c in rounds)
+            lines.append(f"{name:18} {arm:18} {len(rows):>5}{cells}  {curve}")
     return "\n".join(lines)
 
 
@@ -229,7 +277,7 @@ def interval(values: Sequence[float]) -> str:
     """Mean and the middle 95 % of the means of resampled tasks, in percent."""
     draws = np.random.default_rng(0).choice(values, (NUM_DRAWS, len(values))).mean(axis=1)
     low, high = np.quantile(draws, [0.025, 0.975])
-    return f"{100 * np.mean(values):.2f} [{100 * low:.2f}, {100 * high:.2f}]"
+    return f"{100 * np.mean(values):.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 if __name__ == "__main__":

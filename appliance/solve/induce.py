@@ -97,10 +97,10 @@ def program_lessons(
             return
 
 
-def longest_program_lesson(solved: Sequence[Relabelled], language: Language, max_tokens: int) -> int:
-    """Tokens of the longest lesson that fits, 0 when none does."""
+def program_lesson_tokens(solved: Sequence[Relabelled], language: Language, max_tokens: int) -> list[int]:
+    """Tokens of the lessons of one round, without those that do not fit."""
     fitted = [_fitted(s.task, 0, s.answer, language, max_tokens) for s in solved]
-    return max((len(lesson) for lesson in fitted if lesson), default=0)
+    return [len(lesson) for lesson in fitted if lesson is not None]
 
 
 def _fitted(task: Task, test_index: int, answer: str, language: Language, max_tokens: int) -> TokenSequence | None:

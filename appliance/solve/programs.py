@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -52,17 +53,43 @@ class ProgramWork:
             keep_colours=settings.sample.keep_colours,
         )
 
-    def quick(self, tasks: Sequence[Task], job: Job, *, batch_tokens: int, deadline: Deadline) -> list[str]:
-        """The first programs of all tasks in one batch, by the model as it is; returns the tasks that got all of theirs."""
+    def quick(
+        self,
+        tasks: Sequence[Task],
+        job: Job,
+        tune_settings: Callable[[int], TuneSettings | None],
+        *,
+        max_lesson_tokens: int,
+        adapter_dir: Path,
+        batch_tokens: int,
+        deadline: Deadline,
+    ) -> list[str]:
+        """The first programs of all tasks in one batch, by the model as it is; returns the tasks that got all of theirs.
+
+        Then as many again, as far as the time goes, by one adapter that has learnt from the programs of all tasks.
+        """
         wanted = self._settings.quick_samples
-        num_run = dict.fromkeys((task.task_id for task in tasks), 0)
+        known: list[Trial] = []
         for trials in self._searcher.write(
             tasks, num_samples=wanted, adapter=None, batch_tokens=batch_tokens, deadline=deadline, seed=job.seed
         ):
             self._send(job, trials)
-            for trial in trials:
-                num_run[trial.draft.task.task_id] += 1
-        return [task_id for task_id, count in num_run.items() if count >= wanted]
+            known += trials
+        for epoch in self._searcher.search(
+            tasks,
+            known,
+            tune_settings,
+            num_epochs=self._settings.quick_epochs,
+            num_samples=wanted,
+            max_lesson_tokens=max_lesson_tokens,
+            adapter_dir=adapter_dir,
+            batch_tokens=batch_tokens,
+            deadline=deadline,
+            seed=job.seed,
+        ):
+            self._send(job, epoch.trials)
+        num_run = Counter(trial.draft.task.task_id for trial in known)
+        return [task.task_id for task in tasks if num_run[task.task_id] >= wanted]
 
     def deep(
         self,
@@ -81,9 +108,11 @@ class ProgramWork:
         trials = list(run_drafts(drafts, self._sandbox, deadline=deadline))
         epochs: list[EpochMessage] = []
         for epoch in self._searcher.search(
-            task,
+            [task],
             trials,
             tune_settings,
+            num_epochs=self._settings.epochs,
+            num_samples=self._settings.samples_per_epoch,
             max_lesson_tokens=max_lesson_tokens,
             adapter_dir=adapter_dir,
             batch_tokens=batch_tokens,

@@ -1,9 +1,10 @@
 """Search and learn: write programs, run them, learn from what they really do, write again.
 
-One epoch on a task: the best programs so far become solved tasks by hindsight (`program/relabel.py`), a fresh adapter is
-trained on these for a short while, and the adapted model writes the next programs. It ends when two different programs fit
-all demonstrations and answer alike, when the epochs are over, or when the time is. The first programs of all tasks are
-written in one batch by the plain model.
+One epoch: the best programs so far become solved tasks by hindsight (`program/relabel.py`), a fresh adapter is trained on
+these for a short while, and the adapted model writes the next programs; for a task that two different programs settle, which
+fit all demonstrations and answer alike, none are written any more. It ends when all tasks are settled, when the epochs are
+over, or when the time is. The first programs of all tasks are written in one batch by the plain model; an epoch may take all
+tasks together, one adapter for all, or one task by itself.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from appliance.arc.view import sampling_views
 from appliance.clock import Deadline
 from appliance.config import ProgramSettings
 from appliance.engine.base import NotTuned, Outcome, Sampler, Server, Trainer, TuneSettings
-from appliance.program.relabel import pick, relabel
+from appliance.program.relabel import Relabelled, pick, relabel
 from appliance.program.sandbox import Sandbox
 from appliance.program.trial import Draft, Trial, agreed, run_drafts
 from appliance.seeds import generator, seed_of
-from appliance.solve.induce import draft_of, longest_program_lesson, program_lessons, program_questions
+from appliance.solve.induce import draft_of, program_lesson_tokens, program_lessons, program_questions
 from appliance.solve.transduce import Language
 
 TRAIN_SHARE = 0.5
@@ -104,63 +105,90 @@ class Searcher:
 
     def search(
         self,
-        task: Task,
+        tasks: Sequence[Task],
         known: Sequence[Trial],
         tune_settings: Callable[[int], TuneSettings | None],
         *,
+        num_epochs: int,
+        num_samples: int,
         max_lesson_tokens: int,
         adapter_dir: Path,
         batch_tokens: int,
         deadline: Deadline,
         seed: int,
     ) -> Iterator[Epoch]:
-        """Epochs on one task, beginning with the programs that are known already.
+        """Epochs of num_samples programs a task, beginning with the programs that are known already.
 
-        tune_settings: by the tokens of the longest lesson; None where nothing may be trained.
+        tune_settings: by the tokens of the longest lesson, max_steps for each task; None where nothing may be trained.
         The model is left as the last epoch adapted it.
         """
-        trials = list(known)
-        for number in range(self._settings.epochs):
-            if agreed(trials) or deadline.is_past():
+        trials: dict[str, list[Trial]] = {task.task_id: [] for task in tasks}
+        for trial in known:
+            trials[trial.draft.task.task_id].append(trial)
+        for number in range(num_epochs):
+            unsettled = [task for task in tasks if not agreed(trials[task.task_id])]
+            if not unsettled or deadline.is_past():
                 return
-            picked = pick(trials, self._settings.picked, is_diverse=self._settings.is_diverse)
-            solved = [relabel(trial) for trial in picked]
-            row_tokens = longest_program_lesson(solved, self._language, max_lesson_tokens)
-            own_seed = seed_of(seed, task.task_id, "epoch", number)
-            settings = tune_settings(row_tokens) if row_tokens else None
-            outcome: Outcome
-            if settings is None or not self._settings.learn:
-                self._trainer.reset()
-                outcome = NotTuned(self._why_not(picked, row_tokens))
-            else:
-                outcome = self._trainer.tune(
-                    program_lessons(solved, self._language, generator(own_seed, "lessons"), max_tokens=row_tokens),
-                    replace(settings, max_steps=min(settings.max_steps, self._num_steps(len(solved), settings))),
-                    adapter_dir=adapter_dir,
-                    deadline=deadline.within(TRAIN_SHARE * deadline.remaining_s()),
-                    seed=seed_of(own_seed, "adapter"),
-                )
+            own_seed = seed_of(seed, tasks[0].task_id, "epoch", number)
+            solved = [relabel(trial) for task in tasks for trial in self._picked(trials[task.task_id])]
+            outcome = self._learn(
+                solved,
+                tune_settings,
+                num_tasks=len(tasks),
+                max_lesson_tokens=max_lesson_tokens,
+                adapter_dir=adapter_dir,
+                deadline=deadline.within(TRAIN_SHARE * deadline.remaining_s()),
+                seed=own_seed,
+            )
             adapter = None if isinstance(outcome, NotTuned) else (outcome.adapter_dir, outcome.adapter_sha)
             found: list[Trial] = []
             for batch in self.write(
-                [task],
-                num_samples=self._settings.samples_per_epoch,
+                unsettled,
+                num_samples=num_samples,
                 adapter=adapter,
                 batch_tokens=batch_tokens,
                 deadline=deadline,
                 seed=own_seed,
             ):
                 found += batch
-            trials += found
-            yield Epoch(outcome, len(picked), tuple(found))
+            for trial in found:
+                trials[trial.draft.task.task_id].append(trial)
+            yield Epoch(outcome, len(solved), tuple(found))
 
-    def _num_steps(self, num_solved: int, settings: TuneSettings) -> int:
-        """A few passes, no more: one program learnt by heart is all that the model would write."""
-        return -(-self._settings.passes * num_solved // settings.rows_per_step)
+    def _picked(self, trials: Sequence[Trial]) -> list[Trial]:
+        return pick(trials, self._settings.picked, is_diverse=self._settings.is_diverse)
 
-    def _why_not(self, picked: Sequence[Trial], row_tokens: int) -> str:
+    def _learn(
+        self,
+        solved: Sequence[Relabelled],
+        tune_settings: Callable[[int], TuneSettings | None],
+        *,
+        num_tasks: int,
+        max_lesson_tokens: int,
+        adapter_dir: Path,
+        deadline: Deadline,
+        seed: int,
+    ) -> Outcome:
+        """A few passes over the lessons, no more: a program learnt by heart is all that the model would write."""
+        lengths = program_lesson_tokens(solved, self._language, max_lesson_tokens)
+        row_tokens = max(lengths, default=0)
+        settings = tune_settings(row_tokens) if row_tokens else None
+        if settings is None or not self._settings.learn:
+            self._trainer.reset()
+            return NotTuned(self._why_not(solved, row_tokens))
+        step_tokens = row_tokens * settings.rows_per_step
+        num_steps = -(-self._settings.passes * sum(lengths) // step_tokens)
+        return self._trainer.tune(
+            program_lessons(solved, self._language, generator(seed, "lessons"), max_tokens=row_tokens),
+            replace(settings, max_steps=min(num_tasks * settings.max_steps, num_steps)),
+            adapter_dir=adapter_dir,
+            deadline=deadline,
+            seed=seed_of(seed, "adapter"),
+        )
+
+    def _why_not(self, solved: Sequence[Relabelled], row_tokens: int) -> str:
         if not self._settings.learn:
             return "learning is switched off"
-        if not picked:
+        if not solved:
             return "no valid program yet"
         return "out of memory on every rung of the ladder" if row_tokens else "no lesson fits the sequence length"

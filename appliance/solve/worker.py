@@ -14,6 +14,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,7 +108,15 @@ class Worker:
             complete = self._do_grids(tasks, job, deadline)
         if self._programs and job.stage == "quick":
             self._trainer.reset()
-            written = self._programs.quick(tasks, job, batch_tokens=self._batch_tokens(job), deadline=deadline)
+            written = self._programs.quick(
+                tasks,
+                job,
+                partial(self._program_tune_settings, rung=job.rung),
+                max_lesson_tokens=seq_tokens_at(self._max_lesson_tokens, job.rung),
+                adapter_dir=Path(self._setup.run_dir) / "adapters" / f"quick-{job.job_id}-programs",
+                batch_tokens=self._batch_tokens(job),
+                deadline=deadline,
+            )
             complete = [task_id for task_id in complete if task_id in written]
         seconds = self._clock.now() - began_s
         self._emit(Finished(job_id=job.job_id, complete=complete, seconds=seconds, **self._told_of_serving(job)))
@@ -146,23 +155,22 @@ class Worker:
         """Search for programs as long as the job says; whether they settle the task, so that no grids are needed."""
         if self._programs is None:
             return False
-        program = self._setup.settings.program
-
-        def settings(row_tokens: int) -> TuneSettings | None:
-            planned = self._tune_settings(row_tokens, job.rung)
-            if planned is None:
-                return None
-            return replace(planned, method="lora", learning_rate=program.learning_rate, max_steps=program.max_steps)
-
         return self._programs.deep(
             task,
             job,
-            settings,
+            partial(self._program_tune_settings, rung=job.rung),
             max_lesson_tokens=seq_tokens_at(self._max_lesson_tokens, job.rung),
             adapter_dir=Path(self._setup.run_dir) / "adapters" / f"{task.task_id}-programs",
             batch_tokens=self._batch_tokens(job),
             deadline=Deadline(min(job.program_until_s, job.deadline_s), self._clock),
         )
+
+    def _program_tune_settings(self, row_tokens: int, rung: int) -> TuneSettings | None:
+        program = self._setup.settings.program
+        planned = self._tune_settings(row_tokens, rung)
+        if planned is None:
+            return None
+        return replace(planned, method="lora", learning_rate=program.learning_rate, max_steps=program.max_steps)
 
     def _program_work(self, card: FolderCard) -> ProgramWork:
         return ProgramWork(

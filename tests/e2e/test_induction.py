@@ -76,7 +76,15 @@ def ids_of(codec: Codec, text: str) -> tuple[int, ...]:
 
 
 def search(
-    texts: Sequence[str], programs: Language, tiny_model: Path, sandbox: Sandbox, tmp_path: Path, **values: object
+    texts: Sequence[str],
+    programs: Language,
+    tiny_model: Path,
+    sandbox: Sandbox,
+    tmp_path: Path,
+    *,
+    tasks: Sequence[Task] = (TASK,),
+    num_epochs: int = 5,
+    **values: object,
 ) -> tuple[list[Epoch], Script]:
     from appliance.engine.registry import make_trainer
 
@@ -84,7 +92,7 @@ def search(
     spec = EngineSpec(model_dir=tiny_model, scratch_dir=tmp_path)
     searcher = Searcher(
         programs,
-        ProgramSettings(**{"samples_per_epoch": 4, "samples_per_view": 4, "epochs": 5} | values),  # type: ignore[arg-type]
+        ProgramSettings(**{"samples_per_view": 4} | values),  # type: ignore[arg-type]
         trainer=make_trainer("peft", spec, programs.codec),
         server=script,
         sandbox=sandbox,
@@ -92,9 +100,11 @@ def search(
     )
     clock = SystemClock()
     epochs = searcher.search(
-        TASK,
+        tasks,
         [],
         lambda row_tokens: TuneSettings(rank=4, alpha=4, max_steps=6, row_tokens=row_tokens, learning_rate=0.01),
+        num_epochs=num_epochs,
+        num_samples=4,
         max_lesson_tokens=512,
         adapter_dir=tmp_path / "adapter",
         batch_tokens=4096,
@@ -120,10 +130,29 @@ def test_it_learns_from_what_programs_do_and_stops_when_two_agree(
     assert {t.draft.adapter for t in epochs[1].trials} == {epochs[1].outcome.adapter_sha}
 
 
+def test_tasks_learn_together_and_the_settled_one_is_left_alone(
+    programs: Language, tiny_model: Path, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    turn = Task("turn", tuple(Pair(g, as_grid(g[::-1, ::-1].tolist())) for g in GRIDS[:2]), (GRIDS[2],))
+    texts = [
+        "return flip_h(grid)\n",
+        "return rot180(flip_v(grid))\n",
+        "return grid\n",
+        "return rot90(grid)\n",
+    ]  # of TASK
+    texts += ["return flip_v(grid)\n", "return transpose(grid)\n", "return grid\n", "return nonsense\n"]
+    texts += ["return rot180(grid)\n"] * 4
+    epochs, script = search(texts, programs, tiny_model, sandbox, tmp_path, tasks=[TASK, turn], num_epochs=2)
+    assert epochs[1].num_picked == 4 + 3 and isinstance(epochs[1].outcome, Tuned)
+    assert len(script.prompts) == 3  # the first task has two programs that agree
+    assert {t.draft.task.task_id for t in epochs[1].trials} == {"turn"} and all(t.fits for t in epochs[1].trials)
+    assert {t.draft.adapter for t in epochs[1].trials} == {epochs[1].outcome.adapter_sha}
+
+
 def test_without_learning_it_only_samples(
     programs: Language, tiny_model: Path, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    epochs, _ = search(["return grid\n"] * 12, programs, tiny_model, sandbox, tmp_path, learn=False, epochs=3)
+    epochs, _ = search(["return grid\n"] * 12, programs, tiny_model, sandbox, tmp_path, learn=False, num_epochs=3)
     assert [type(e.outcome) for e in epochs] == [NotTuned] * 3
     assert not (tmp_path / "adapter").exists()
 
@@ -227,7 +256,8 @@ def test_a_run_searches_programs_and_leaves_a_whole_submission(
     assert len(json.loads((tmp_path / "out" / "submission.json").read_text())) == 2
     journal = Journal(tmp_path / "out" / "run" / "journal.sqlite")
     assert {r.stage for r in journal.stages()} >= {"quick", "search"}
-    assert {len(found) for found in journal.programs().values()} == {4, 8}
+    written = journal.programs()
+    assert {len(found) for found in written.values()} == {8}  # 2 tasks: 2 + 2 in the quick pass, 4 in the deep one
     journal.close()
     solutions = challenges.with_name("copy_solutions.json")
     figures = run(["evaluate", str(tmp_path / "out"), "--solutions", str(solutions), "--json"])
