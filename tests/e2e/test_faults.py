@@ -115,3 +115,35 @@ def test_its_neighbours_notice_nothing(finished: tuple[Path, str], challenges: P
     tasks = load_tasks(str(challenges)).select(("copy0", "copy1", "copy2", "copy3"))
     assert validate(read_submission(out / "submission.json"), tasks) == []
     assert "4/4" in printed or "4 of 4" in printed
+
+
+UNSLOTH_FAILS = """
+import sys
+words = getattr(sys, "orig_argv", ())
+if "appliance.solve.worker" in words:
+    from appliance.engine import unsloth_trainer
+    from appliance.errors import EngineError
+
+    def broken(scratch_dir, *, device):
+        raise EngineError("unsloth cannot be used: injected")
+
+    unsloth_trainer.import_unsloth = broken
+elif "appliance.cli" in words:
+    from appliance.machine.choice import Choice
+    from appliance.run import devices
+
+    devices.choose_trainer = lambda machine, settings: Choice("unsloth", "as on a GPU")
+"""
+
+
+def test_a_run_goes_on_with_peft_where_unsloth_fails(tmp_path: Path, challenges: Path, tiny_model: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(UNSLOTH_FAILS)
+    command = [sys.executable, "-m", "appliance.cli", "submit", "--tasks", str(challenges), "--model", str(tiny_model)]
+    command += ["--only", "copy0", "--out", str(tmp_path / "out"), "--display", "plain", "--budget", "5m"]
+    for setting in ("train.max_steps=4", "train.rank=4", "run.rounds=1", "sample.views=2", "run.workers=1"):
+        command += ["--set", setting]
+    path = os.pathsep.join([str(tmp_path), *(p for p in sys.path if p)])
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | {"PYTHONPATH": path})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "unsloth cannot be used: injected; it starts again with the trainer peft" in done.stdout
+    assert trainings(tmp_path / "out")["copy0"][0] == "done"
