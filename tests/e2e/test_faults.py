@@ -17,6 +17,7 @@ from appliance.arc.source import load_tasks
 from appliance.arc.submission import read_submission, validate
 from appliance.run.journal import Journal
 from appliance.solve.ladder import LAST_RUNG
+from bench.job import submit_command
 
 pytestmark = pytest.mark.engine
 pytest.importorskip("torch")
@@ -56,18 +57,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, challenges: Path, tiny_mo
     (folder / "sitecustomize.py").write_text(INJECTION)
     # A lesson takes some 50 tokens: five rows a step, and two once the batch is halved.
     few = ["train.max_steps=4", "train.tokens_per_step=256", "train.rank=4", "train.min_seconds=20", "run.rounds=1"]
-    command = [sys.executable, "-m", "appliance.cli", "submit", "--tasks", str(challenges), "--model", str(tiny_model)]
-    command += [
-        "--only",
-        "copy0,copy1,copy2,copy3",
-        "--out",
-        str(folder / "out"),
-        "--display",
-        "plain",
-        "--budget",
-        "20m",
-    ]
-    command += [word for setting in [*few, "sample.views=2", "run.workers=1"] for word in ("--set", setting)]
+    flags = ["--model", str(tiny_model), "--only", "copy0,copy1,copy2,copy3", "--budget", "20m"]
+    command = submit_command(challenges, folder / "out", *flags, settings=[*few, "sample.views=2", "run.workers=1"])
     path = os.pathsep.join([str(folder), *(p for p in sys.path if p)])
     environment = os.environ | {"PYTHONPATH": path, "BROKEN_ONCE": str(folder / "broken")}
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment)
@@ -138,10 +129,9 @@ elif "appliance.cli" in words:
 
 def test_a_run_goes_on_with_peft_where_unsloth_fails(tmp_path: Path, challenges: Path, tiny_model: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(UNSLOTH_FAILS)
-    command = [sys.executable, "-m", "appliance.cli", "submit", "--tasks", str(challenges), "--model", str(tiny_model)]
-    command += ["--only", "copy0", "--out", str(tmp_path / "out"), "--display", "plain", "--budget", "5m"]
-    for setting in ("train.max_steps=4", "train.rank=4", "run.rounds=1", "sample.views=2", "run.workers=1"):
-        command += ["--set", setting]
+    few = ["train.max_steps=4", "train.rank=4", "run.rounds=1", "sample.views=2", "run.workers=1"]
+    flags = ["--model", str(tiny_model), "--only", "copy0", "--budget", "5m"]
+    command = submit_command(challenges, tmp_path / "out", *flags, settings=few)
     path = os.pathsep.join([str(tmp_path), *(p for p in sys.path if p)])
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | {"PYTHONPATH": path})
     assert done.returncode == 0, done.stdout + done.stderr

@@ -7,7 +7,6 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,12 @@ from appliance.arc.source import load_tasks
 from appliance.arc.submission import validate
 from appliance.run.journal import Journal
 from appliance.solve.ladder import RUNGS
+from bench.job import submit_command
 
 pytestmark = pytest.mark.engine
 pytest.importorskip("torch")
 
-ENGINES = ["--engine", "transformers", "--trainer", "peft", "--display", "plain"]
+ENGINES = ["--engine", "transformers", "--trainer", "peft"]
 
 
 def workers_of(pid: int) -> list[int]:
@@ -42,12 +42,11 @@ def test_a_worker_that_stands_still_is_killed_and_costs_its_own_share_alone(
     challenges: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     """About half a minute: a hang shows when the job's deadline and grace are over. The budget is for a busy machine."""
-    command = [sys.executable, "-m", "appliance.cli", "submit", "--tasks", str(challenges), "--model", str(tiny_model)]
-    command += ["--out", str(tmp_path), "--budget", "10m", *ENGINES]
-    for setting in ("train.max_steps=6", "train.tokens_per_step=256", "train.rank=4", "run.rounds=1", "sample.views=4"):
-        command += ["--set", setting]
+    few = ["train.max_steps=6", "train.tokens_per_step=256", "train.rank=4", "run.rounds=1", "sample.views=4"]
+    flags = ["--model", str(tiny_model), "--budget", "10m", "--workers", "1", *ENGINES]
+    command = submit_command(challenges, tmp_path, *flags, settings=few)
     shown = []
-    with subprocess.Popen([*command, "--workers", "1"], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         stopped = 0
         for line in process.stdout:
@@ -81,19 +80,9 @@ def test_tasks_of_8000_tokens_in_little_memory_go_down_the_ladder_and_finish(tmp
     """The embedded model in an address space of 1.9 GiB, two minutes: training those tasks as planned takes more than that."""
     long_tasks(tmp_path / "tasks.json")
     out, limit = tmp_path / "out", int(1.9 * 2**30)
-    command = [
-        sys.executable,
-        "-m",
-        "appliance.cli",
-        "submit",
-        "--tasks",
-        str(tmp_path / "tasks.json"),
-        "--out",
-        str(out),
-    ]
-    command += ["--budget", "20m", "--workers", "1", *ENGINES]
-    for setting in ("train.max_steps=2", "sample.views=1", "sample.quick_views=1", "run.rounds=1"):
-        command += ["--set", setting]
+    few = ["train.max_steps=2", "sample.views=1", "sample.quick_views=1", "run.rounds=1"]
+    flags = ["--budget", "20m", "--workers", "1", *ENGINES]
+    command = submit_command(tmp_path / "tasks.json", out, *flags, settings=few)
     done = subprocess.run(
         command,
         capture_output=True,

@@ -8,7 +8,6 @@ import random
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,26 +17,16 @@ from appliance.arc.source import load_tasks
 from appliance.arc.submission import validate
 from appliance.errors import EXIT_CHECKPOINTED, EXIT_COVERAGE, EXIT_INTERRUPTED
 from appliance.run.journal import Journal
+from bench.job import submit_command
 
 pytestmark = pytest.mark.engine
 pytest.importorskip("torch")
 
-FEW_STEPS = [
-    "--set",
-    "train.max_steps=6",
-    "--set",
-    "train.tokens_per_step=256",
-    "--set",
-    "train.rank=4",
-    "--set",
-    "run.rounds=1",
-]
-FEW_VIEWS = ["--set", "sample.views=4"]
+FEW = ("train.max_steps=6", "train.tokens_per_step=256", "train.rank=4", "run.rounds=1", "sample.views=4")
 
 
 def command(challenges: Path, model: Path, out: Path, *more: str) -> list[str]:
-    start = [sys.executable, "-m", "appliance.cli", "submit", "--tasks", str(challenges), "--model", str(model)]
-    return [*start, "--out", str(out), "--display", "plain", *FEW_STEPS, *FEW_VIEWS, *more]
+    return submit_command(challenges, out, "--model", str(model), *more, settings=FEW)
 
 
 def run(challenges: Path, model: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:

@@ -15,6 +15,7 @@ import pytest
 from appliance.arc.source import load_tasks
 from appliance.arc.submission import read_submission, validate
 from appliance.run.journal import Journal, StageRow
+from bench.job import submit_command
 
 pytestmark = pytest.mark.engine
 pytest.importorskip("torch")
@@ -62,10 +63,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, challenges: Path, tiny_mo
     folder = tmp_path_factory.mktemp("faults")
     (folder / "sitecustomize.py").write_text(INJECTION)
     few = ["train.max_steps=4", "train.rank=4", "run.rounds=1", "sample.views=2", "run.workers=1", "sample.stall_s=8"]
-    command = [sys.executable, "-m", "appliance.cli", "submit", "--tasks", str(challenges), "--model", str(tiny_model)]
-    command += ["--only", ",".join(TASKS), "--engine", "vllm", "--out", str(folder / "out")]
-    command += ["--display", "plain", "--budget", "8m"]
-    command += [word for setting in few for word in ("--set", setting)]
+    flags = ["--model", str(tiny_model), "--only", ",".join(TASKS), "--engine", "vllm", "--budget", "8m"]
+    command = submit_command(challenges, folder / "out", *flags, settings=few)
     path = os.pathsep.join([str(folder), *(p for p in sys.path if p)])
     environment = os.environ | {"PYTHONPATH": path, "FAULTS": str(folder)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment)
