@@ -76,7 +76,7 @@ class ProgramSettings(_Part):
     share: Share = Field(0.4, description="part of a task's time for programs where the strategy is both")
     quick_samples: int = Field(8, ge=1, description="programs per task in the quick pass, in one batch over tasks")
     quick_epochs: int = Field(
-        1, ge=0, description="rounds of the quick pass in which one adapter learns from the programs of all tasks"
+        0, ge=0, description="rounds of the quick pass in which one adapter learns from the programs of all tasks"
     )
     samples_per_epoch: int = Field(32, ge=1)
     samples_per_view: int = Field(8, ge=1, description="programs written under one view of a task")

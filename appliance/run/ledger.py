@@ -80,7 +80,7 @@ class Ledger:
         valid = [p for found in self._journal.programs(task_id).values() for p in found if p.outcome == "ok"]
         unique = {(p.view, p.answer): p for p in sorted(valid, key=lambda p: p.demo_score)}
         best = list(unique.values())[::-1][:limit]
-        return [KnownProgram(**p.model_dump(include={"view", "answer", "logprob", "num_tokens"})) for p in best]
+        return [KnownProgram.of(p) for p in best]
 
     def _count_votes(self, task: Task) -> None:
         found = self._journal.candidates(task.task_id)

@@ -357,11 +357,14 @@ class Orchestrator:
         """The worker is gone: the next one gets what remains of its job, or the job has failed."""
         slot = self._slots[worker]
         running = slot.running
-        samples = self._settings.sample.samples_per_view
-        job = remaining_job(running, samples_per_view=samples) if running else None
+        settings = self._settings
+        samples = settings.sample.samples_per_view if settings.writes_grids else 0
+        programs = settings.program.quick_samples if settings.writes_programs else 0
+        job = remaining_job(running, samples_per_view=samples, quick_programs=programs) if running else None
         if running and job:
             running.job = job
-            self._tell(f"{running.assignment.name}: {message}; {len(job.views)} views are asked again")
+            what = f"programs, beginning with {len(job.known)}," if job.program_until_s else f"{len(job.views)} views"
+            self._tell(f"{running.assignment.name}: {message}; {what} are asked again")
         else:
             self._fall(slot, self._schedule.crashed, message)
         slot.num_falls += 1

@@ -4,39 +4,62 @@ from __future__ import annotations
 
 from collections import Counter
 
+from appliance.arc.vote import Candidate
 from appliance.run.slots import Running
-from appliance.solve.messages import Job
+from appliance.solve.messages import Job, KnownProgram, TaskMessage
 
 MAX_RESENDS = 2
 """The last time with Transformers: an engine that was lost twice under the same prompts would be lost again."""
 
 
-def remaining_job(running: Running, *, samples_per_view: int) -> Job | None:
-    """The same job without what is answered, with the adapter that was trained; None where it had not come to sampling, where
-    programs are searched for, or where it was sent again often enough.
+def remaining_job(running: Running, *, samples_per_view: int, quick_programs: int) -> Job | None:
+    """The same job without what is answered, with the adapter that was trained; None where it had not come to sampling, or
+    where it was sent again often enough.
 
-    Forgets the answers of views that are asked once more, so that none of them counts twice.
+    A search for programs goes on from those that it had written; where it was over, grids are all that remains. A task of a
+    quick job that lacks programs is asked anew. Forgets the answers of what is asked once more, so that none counts twice.
+
+    samples_per_view: grids for each view and test input, 0 where none are asked. quick_programs: likewise for a task of a quick
+    job.
     """
     job = running.job
-    if running.stall_s is None or running.num_resends >= MAX_RESENDS or job.program_until_s > 0:
+    if running.stall_s is None or running.num_resends >= MAX_RESENDS:
         return None
-    num_found = Counter((c.task_id, c.view) for c in running.candidates)
-    open_views = {
-        task.task_id: [v for v in job.views if num_found[task.task_id, v] < samples_per_view * len(task.test)]
-        for task in job.tasks
-    }
-    views = [v for v in job.views if any(v in missing for missing in open_views.values())]
-    running.answered += [task_id for task_id, missing in open_views.items() if not missing]
-    tasks = [task for task in job.tasks if open_views[task.task_id]]
-    asked = {task.task_id for task in tasks}
-    running.candidates = [c for c in running.candidates if c.task_id not in asked or c.view not in views]
     running.num_resends += 1
     running.stall_s = None
+    is_plain = running.num_resends == MAX_RESENDS
+    if job.program_until_s > 0 and not running.searched:
+        written = [p for p in running.programs if p.outcome == "ok"]
+        known = {(k.view, k.answer): k for k in [*job.known, *map(KnownProgram.of, written)]}
+        return job.model_copy(update={"known": list(known.values()), "is_plain": is_plain})
+    views_open = {task.task_id: _open_views(running, task, samples_per_view, quick_programs) for task in job.tasks}
+    views = [v for v in job.views if any(v in missing for missing in views_open.values())]
+    running.answered += [task_id for task_id, missing in views_open.items() if not missing]
+    tasks = [task for task in job.tasks if views_open[task.task_id]]
+    asked = {task.task_id for task in tasks}
+    is_quick = job.stage == "quick"
+    running.programs = [p for p in running.programs if p.task_id not in asked or not is_quick]
+    running.candidates = [c for c in running.candidates if c.task_id not in asked or not _is_asked(c, views, is_quick)]
     trained = running.trained.get(tasks[0].task_id) if tasks else None
     change = {
         "tasks": tasks,
         "views": views,
         "adapter_sha": trained.adapter_sha if trained else job.adapter_sha,
-        "is_plain": running.num_resends == MAX_RESENDS,
+        "program_until_s": 0.0,
+        "is_plain": is_plain,
     }
     return job.model_copy(update=change)
+
+
+def _open_views(running: Running, task: TaskMessage, samples_per_view: int, quick_programs: int) -> list[str]:
+    """The task's views that lack answers; all of them where a quick job lacks programs."""
+    job = running.job
+    num_programs = sum(p.task_id == task.task_id for p in running.programs)
+    if job.stage == "quick" and num_programs < quick_programs:
+        return job.views
+    grids = Counter(c.view for c in running.candidates if c.task_id == task.task_id and c.method == "transduction")
+    return [v for v in job.views if grids[v] < samples_per_view * len(task.test)]
+
+
+def _is_asked(candidate: Candidate, views: list[str], is_quick: bool) -> bool:
+    return is_quick if candidate.method == "induction" else candidate.view in views

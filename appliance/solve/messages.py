@@ -61,12 +61,16 @@ class TaskMessage(_Message):
 
 
 class KnownProgram(_Message):
-    """A program of an earlier job, as the model wrote it under a view."""
+    """A program written before, as the model wrote it under a view."""
 
     view: str
     answer: str
     logprob: float
     num_tokens: int
+
+    @staticmethod
+    def of(program: ProgramMessage) -> KnownProgram:
+        return KnownProgram(**program.model_dump(include={"view", "answer", "logprob", "num_tokens"}))
 
 
 class Job(_Message):

@@ -12,7 +12,7 @@ from appliance.arc.task import Task
 from appliance.arc.view import View
 from appliance.clock import Deadline
 from appliance.config import Settings
-from appliance.engine.base import NotTuned, Server, Trainer, TuneSettings
+from appliance.engine.base import NotTuned, Served, Server, Trainer, TuneSettings
 from appliance.program.source import runnable
 from appliance.program.trial import Draft, Trial, agreed, run_drafts
 from appliance.solve.messages import EpochMessage, Event, Job, KnownProgram, ProgramMessage, Sampled, Searched
@@ -22,7 +22,8 @@ from appliance.solve.transduce import Language
 
 
 class ProgramWork:
-    """language: of programs. program_tokens: of the longest, where the settings leave it open.
+    """language: of programs. plain: the server for jobs under which the engine was lost. program_tokens: of the longest, where
+    the settings leave it open.
 
     Raises PrerequisiteError where the sandbox cannot stand.
     """
@@ -34,8 +35,10 @@ class ProgramWork:
         *,
         trainer: Trainer,
         server: Server,
+        plain: Server,
         program_tokens: int,
         num_workers: int,
+        stall_s: float,
         emit: Callable[[Event], None],
     ) -> None:
         program = settings.program
@@ -43,15 +46,22 @@ class ProgramWork:
         self._settings = program
         self._emit = emit
         self._sandbox = open_sandbox(settings, workers=num_workers)
-        self._searcher = Searcher(
-            language,
-            program,
-            trainer=trainer,
-            server=server,
-            sandbox=self._sandbox,
-            max_new_tokens=program.max_new_tokens or program_tokens,
-            keep_colours=settings.sample.keep_colours,
-        )
+        self._searchers = {
+            is_plain: Searcher(
+                language,
+                program,
+                trainer=trainer,
+                server=plain if is_plain else server,
+                sandbox=self._sandbox,
+                max_new_tokens=program.max_new_tokens or program_tokens,
+                keep_colours=settings.sample.keep_colours,
+                tell=self._tell,
+            )
+            for is_plain in (False, True)
+        }
+        self._stall_s = stall_s
+        self._is_watched = False
+        self._job_id = 0
 
     def quick(
         self,
@@ -66,16 +76,18 @@ class ProgramWork:
     ) -> list[str]:
         """The first programs of all tasks in one batch, by the model as it is; returns the tasks that got all of theirs.
 
-        Then as many again, as far as the time goes, by one adapter that has learnt from the programs of all tasks.
+        Then, `quick_epochs` times while there is time, as many again by one adapter that has learnt from those of all tasks.
         """
         wanted = self._settings.quick_samples
+        searcher = self._searcher(job)
         known: list[Trial] = []
-        for trials in self._searcher.write(
+        for trials in searcher.write(
             tasks, num_samples=wanted, adapter=None, batch_tokens=batch_tokens, deadline=deadline, seed=job.seed
         ):
-            self._send(job, trials)
+            if trials:
+                self._send(trials)
             known += trials
-        for epoch in self._searcher.search(
+        for epoch in searcher.search(
             tasks,
             known,
             tune_settings,
@@ -87,7 +99,7 @@ class ProgramWork:
             deadline=deadline,
             seed=job.seed,
         ):
-            self._send(job, epoch.trials)
+            self._send(epoch.trials)
         num_run = Counter(trial.draft.task.task_id for trial in known)
         return [task.task_id for task in tasks if num_run[task.task_id] >= wanted]
 
@@ -107,7 +119,7 @@ class ProgramWork:
         drafts = [_draft(task, known, self._language) for known in job.known]
         trials = list(run_drafts(drafts, self._sandbox, deadline=deadline))
         epochs: list[EpochMessage] = []
-        for epoch in self._searcher.search(
+        for epoch in self._searcher(job).search(
             [task],
             trials,
             tune_settings,
@@ -119,7 +131,7 @@ class ProgramWork:
             deadline=deadline,
             seed=job.seed,
         ):
-            self._send(job, epoch.trials)
+            self._send(epoch.trials)
             epochs.append(_epoch_message(epoch))
             trials += epoch.trials
         is_agreed = agreed(trials)
@@ -129,8 +141,20 @@ class ProgramWork:
         )
         return is_agreed
 
-    def _send(self, job: Job, trials: Sequence[Trial]) -> None:
-        self._emit(Sampled(job_id=job.job_id, programs=[_program_message(trial) for trial in trials]))
+    def _searcher(self, job: Job) -> Searcher:
+        self._job_id = job.job_id
+        return self._searchers[job.is_plain]
+
+    def _tell(self, served: Served | None) -> None:
+        """From here on silence means that the sampler is stuck, or no longer does."""
+        self._is_watched = served is not None and served.shows_life
+        self._send(())
+
+    def _send(self, trials: Sequence[Trial]) -> None:
+        stall_s = self._stall_s if self._is_watched else None
+        self._emit(
+            Sampled(job_id=self._job_id, stall_s=stall_s, programs=[_program_message(trial) for trial in trials])
+        )
 
 
 def _draft(task: Task, known: KnownProgram, language: Language) -> Draft:

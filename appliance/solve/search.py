@@ -17,7 +17,7 @@ from appliance.arc.task import Task
 from appliance.arc.view import sampling_views
 from appliance.clock import Deadline
 from appliance.config import ProgramSettings
-from appliance.engine.base import NotTuned, Outcome, Sampler, Server, Trainer, TuneSettings
+from appliance.engine.base import NotTuned, Outcome, Sampler, Served, Server, Trainer, TuneSettings
 from appliance.program.relabel import Relabelled, pick, relabel
 from appliance.program.sandbox import Sandbox
 from appliance.program.trial import Draft, Trial, agreed, run_drafts
@@ -41,7 +41,8 @@ class Epoch:
 class Searcher:
     """What search needs of a worker: the model that writes, the engines that train and sample it, and the sandbox.
 
-    max_new_tokens: of the longest program. keep_colours: views leave the colours as they are.
+    max_new_tokens: of the longest program. keep_colours: views leave the colours as they are. tell: called with what samples
+    when it begins and whenever it has written something, and with None when it has ended.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Searcher:
         sandbox: Sandbox,
         max_new_tokens: int,
         keep_colours: bool = False,
+        tell: Callable[[Served | None], None] = lambda _: None,
     ) -> None:
         self._language = language
         self._settings = settings
@@ -62,6 +64,7 @@ class Searcher:
         self._sandbox = sandbox
         self._max_new_tokens = max_new_tokens
         self._keep_colours = keep_colours
+        self._tell = tell
 
     def write(
         self,
@@ -95,13 +98,16 @@ class Searcher:
         requests = [request for _, request in asked]
         directory, name = adapter or (None, "")
         with self._server.serve(self._trainer, adapter_dir=directory, batch_tokens=batch_tokens) as served:
+            self._tell(served)
             sampler: Sampler = served.sampler
             for batch in sampler.sample(requests, deadline=deadline):
+                self._tell(served)
                 drafts: list[Draft] = []
                 for completion in batch:
                     question = asked[completion.request_index][0]
                     drafts.append(draft_of(question, completion, self._language, adapter=name))
                 yield list(run_drafts(drafts, self._sandbox, deadline=deadline))
+        self._tell(None)
 
     def search(
         self,

@@ -153,7 +153,7 @@ class Worker:
 
     def _search(self, task: Task, job: Job) -> bool:
         """Search for programs as long as the job says; whether they settle the task, so that no grids are needed."""
-        if self._programs is None:
+        if self._programs is None or job.program_until_s <= 0:
             return False
         return self._programs.deep(
             task,
@@ -178,8 +178,10 @@ class Worker:
             replace(self._language, style=get_style(card.program_style)),
             trainer=self._trainer,
             server=self._server,
+            plain=self._plain,
             program_tokens=card.program_tokens,
             num_workers=self._setup.num_threads,
+            stall_s=self._setup.stall_s,
             emit=self._emit,
         )
 

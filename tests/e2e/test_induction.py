@@ -4,6 +4,7 @@ a test says so, because a tiny random model writes no programs."""
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from appliance.arc.prompt import get_style
 from appliance.arc.task import Pair, Task
 from appliance.arc.view import IDENTITY
 from appliance.clock import Deadline, SystemClock
-from appliance.config import ProgramSettings
+from appliance.config import Layer, ProgramSettings, resolve
 from appliance.engine.base import Completion, EngineSpec, NotTuned, Request, Served, Tuned, TuneSettings
 from appliance.engine.tokens import Codec
 from appliance.program.relabel import Relabelled, relabel
@@ -29,6 +30,8 @@ from appliance.program.trial import run_drafts
 from appliance.run.journal import Journal
 from appliance.seeds import generator
 from appliance.solve.induce import draft_of, program_lessons, program_questions
+from appliance.solve.messages import Event, Job, Sampled, TaskMessage
+from appliance.solve.programs import ProgramWork
 from appliance.solve.search import Epoch, Searcher
 from appliance.solve.transduce import Language
 
@@ -59,7 +62,7 @@ class Script:
 
     @contextmanager
     def serve(self, trainer: Any, *, adapter_dir: Path | None, batch_tokens: int) -> Iterator[Served]:
-        yield Served(self, "script")
+        yield Served(self, "script", shows_life=True)
 
     def sample(self, requests: Sequence[Request], *, deadline: Deadline) -> Iterator[list[Completion]]:
         for index, request in enumerate(requests):
@@ -147,6 +150,47 @@ def test_tasks_learn_together_and_the_settled_one_is_left_alone(
     assert len(script.prompts) == 3  # the first task has two programs that agree
     assert {t.draft.task.task_id for t in epochs[1].trials} == {"turn"} and all(t.fits for t in epochs[1].trials)
     assert {t.draft.adapter for t in epochs[1].trials} == {epochs[1].outcome.adapter_sha}
+
+
+def test_silence_counts_while_programs_are_written_and_a_lost_engine_is_avoided(
+    programs: Language, tiny_model: Path, tmp_path: Path
+) -> None:
+    from appliance.engine.registry import make_trainer
+
+    texts = ["return grid\n"] * 8
+    values = {"quick_samples": 4, "samples_per_view": 4, "quick_epochs": 1}
+    server, plain = Script(programs.codec, texts), Script(programs.codec, texts)
+    events: list[Event] = []
+    work = ProgramWork(
+        resolve([Layer("test", {"run.budget_s": 100} | {f"program.{k}": v for k, v in values.items()})]),
+        programs,
+        trainer=make_trainer("peft", EngineSpec(model_dir=tiny_model, scratch_dir=tmp_path), programs.codec),
+        server=server,
+        plain=plain,
+        program_tokens=64,
+        num_workers=1,
+        stall_s=9.0,
+        emit=events.append,
+    )
+    for is_plain, asked in ((False, server), (True, plain)):
+        job = Job(
+            job_id=3, stage="quick", tasks=[TaskMessage.of(TASK)], views=[], deadline_s=math.inf, is_plain=is_plain
+        )
+        written = work.quick(
+            [TASK],
+            job,
+            lambda row_tokens: TuneSettings(rank=4, alpha=4, max_steps=2, row_tokens=row_tokens),
+            max_lesson_tokens=512,
+            adapter_dir=tmp_path / "adapter",
+            batch_tokens=4096,
+            deadline=Deadline(SystemClock().now() + 120, SystemClock()),
+        )
+        assert written == [TASK.task_id] and len(asked.prompts) == 2
+        told = [(e.stall_s, len(e.programs)) for e in events if isinstance(e, Sampled)]
+        first, second = [(9.0, 0), (9.0, 0), (9.0, 4), (None, 0)], [(9.0, 0), (9.0, 0), (None, 0), (None, 4)]
+        assert told == first + second
+        events.clear()
+    work._sandbox.close()
 
 
 def test_without_learning_it_only_samples(
@@ -247,6 +291,7 @@ def test_a_run_searches_programs_and_leaves_a_whole_submission(
     }
     (model / "appliance.json").write_text(json.dumps(card | {"strategies": ["transduction", "induction"]}))
     few = ["program.epochs=1", "program.samples_per_epoch=4", "program.quick_samples=2", "run.rounds=1"]
+    few += ["program.quick_epochs=1"]
     few += ["train.max_steps=4", "sample.views=2", "train.rank=4"]
     command = ["submit", "--tasks", str(challenges), "--limit", "2", "--model", str(model), "--strategy", strategy]
     command += ["--budget", "5m", "--out", str(tmp_path / "out"), "--display", "plain"]

@@ -6,7 +6,7 @@ from appliance.arc.vote import Candidate
 from appliance.run.progress import Assignment
 from appliance.run.resend import MAX_RESENDS, remaining_job
 from appliance.run.slots import Running
-from appliance.solve.messages import Job, TaskMessage, Trained
+from appliance.solve.messages import Job, ProgramMessage, Searched, TaskMessage, Trained
 from tests.run_world import tasks
 
 VIEWS = ["v0", "v1", "v2"]
@@ -35,7 +35,7 @@ def test_answered_views_are_not_asked_again_and_keep_their_answers() -> None:
     lost = running()
     answer(lost, "v1")
     kept = list(lost.candidates)
-    job = remaining_job(lost, samples_per_view=1)
+    job = remaining_job(lost, samples_per_view=1, quick_programs=0)
     assert job is not None
     assert job.views == ["v0", "v2"]
     assert lost.candidates == kept
@@ -45,7 +45,7 @@ def test_answered_views_are_not_asked_again_and_keep_their_answers() -> None:
 def test_a_view_answered_in_part_is_asked_again_and_its_answers_forgotten() -> None:
     lost = running()
     answer(lost, "v0")
-    job = remaining_job(lost, samples_per_view=2)
+    job = remaining_job(lost, samples_per_view=2, quick_programs=0)
     assert job is not None
     assert job.views == VIEWS
     assert lost.candidates == []
@@ -55,7 +55,7 @@ def test_the_adapter_that_was_trained_is_put_on_again() -> None:
     lost = running()
     task_id = lost.job.tasks[0].task_id
     lost.trained[task_id] = Trained(job_id=7, task_id=task_id, seconds=1.0, adapter_sha="abc")
-    job = remaining_job(lost, samples_per_view=1)
+    job = remaining_job(lost, samples_per_view=1, quick_programs=0)
     assert job is not None
     assert job.adapter_sha == "abc"
 
@@ -65,7 +65,7 @@ def test_a_task_that_is_complete_leaves_the_job_and_stays_complete() -> None:
     for view in VIEWS:
         answer(lost, view, task=0)
     answer(lost, "v0", task=1)
-    job = remaining_job(lost, samples_per_view=1)
+    job = remaining_job(lost, samples_per_view=1, quick_programs=0)
     assert job is not None
     assert [t.task_id for t in job.tasks] == [lost.job.tasks[1].task_id]
     assert lost.answered == [lost.job.tasks[0].task_id]
@@ -76,16 +76,16 @@ def test_the_last_time_transformers_samples_and_then_the_job_has_failed() -> Non
     lost = running()
     plain = []
     for _ in range(MAX_RESENDS):
-        job = remaining_job(lost, samples_per_view=1)
+        job = remaining_job(lost, samples_per_view=1, quick_programs=0)
         assert job is not None
         plain.append(job.is_plain)
         lost.job, lost.stall_s = job, 60.0
     assert plain == [False, True]
-    assert remaining_job(lost, samples_per_view=1) is None
+    assert remaining_job(lost, samples_per_view=1, quick_programs=0) is None
 
 
 def test_a_worker_lost_in_training_is_another_matter() -> None:
-    assert remaining_job(running(stall_s=None), samples_per_view=1) is None
+    assert remaining_job(running(stall_s=None), samples_per_view=1, quick_programs=0) is None
 
 
 def test_silence_is_counted_from_the_last_answers() -> None:
@@ -93,3 +93,82 @@ def test_silence_is_counted_from_the_last_answers() -> None:
     assert not lost.is_stuck(69.0)
     assert lost.is_stuck(70.0)
     assert not running(stall_s=None).is_stuck(1e9)
+
+
+def program(answer: str, task_id: str, outcome: str = "ok") -> ProgramMessage:
+    return ProgramMessage(
+        task_id=task_id,
+        view="v0",
+        adapter="",
+        answer=answer,
+        source=answer,
+        outcome=outcome,
+        error=None,
+        demo_score=0.0,
+        similarity=0.0,
+        outputs=answer,
+        test=[[[1]]],
+        logprob=-1.0,
+        num_tokens=2,
+    )
+
+
+def write(found: Running, *answers: str, task: int = 0) -> None:
+    task_id = found.job.tasks[task].task_id
+    programs = [program(answer, task_id) for answer in answers]
+    found.programs += programs
+    found.candidates += [c for p in programs for c in p.candidates()]
+
+
+def searching() -> Running:
+    lost = running()
+    lost.job = lost.job.model_copy(update={"program_until_s": 40.0})
+    return lost
+
+
+def test_a_search_for_programs_goes_on_from_those_that_were_written() -> None:
+    lost = searching()
+    write(lost, "a", "b", "a")
+    lost.programs.append(program("c", lost.job.tasks[0].task_id, "error"))
+    written = list(lost.programs)
+    job = remaining_job(lost, samples_per_view=1, quick_programs=2)
+    assert job is not None
+    assert [k.answer for k in job.known] == ["a", "b"]
+    assert (job.program_until_s, job.views) == (40.0, VIEWS)
+    assert lost.programs == written  # they stand, and are not written again
+
+
+def test_after_the_search_only_grids_remain() -> None:
+    lost = searching()
+    task_id = lost.job.tasks[0].task_id
+    write(lost, "a")
+    lost.searched[task_id] = Searched(job_id=7, task_id=task_id, seconds=1.0, is_agreed=False, epochs=[])
+    answer(lost, "v1")
+    kept = list(lost.candidates)
+    job = remaining_job(lost, samples_per_view=1, quick_programs=2)
+    assert job is not None
+    assert (job.program_until_s, job.views) == (0.0, ["v0", "v2"])
+    assert lost.candidates == kept
+
+
+def test_a_task_of_the_quick_pass_that_lacks_programs_is_asked_anew() -> None:
+    lost = running(num_tasks=2, stage="quick")
+    for task in (0, 1):
+        for view in VIEWS:
+            answer(lost, view, task)
+    write(lost, "a", "b")
+    write(lost, "c", task=1)
+    job = remaining_job(lost, samples_per_view=1, quick_programs=2)
+    assert job is not None
+    first, second = (t.task_id for t in lost.job.tasks)
+    assert [t.task_id for t in job.tasks] == [second] and lost.answered == [first]
+    assert job.views == VIEWS
+    assert {p.task_id for p in lost.programs} == {c.task_id for c in lost.candidates} == {first}
+
+
+def test_where_no_grids_are_asked_programs_alone_count() -> None:
+    lost = running(num_tasks=2, stage="quick")
+    write(lost, "a", "b")
+    job = remaining_job(lost, samples_per_view=0, quick_programs=2)
+    assert job is not None
+    assert [t.task_id for t in job.tasks] == [lost.job.tasks[1].task_id]
