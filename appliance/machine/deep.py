@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,12 @@ import json, torch
 count = torch.cuda.device_count() if torch.cuda.is_available() else 0
 print(json.dumps({"cuda": torch.version.cuda, "devices": count, "archs": torch.cuda.get_arch_list() if count else []}))
 """
+_UNSLOTH = """
+import pathlib
+from appliance.engine.unsloth_trainer import import_unsloth
+import_unsloth(pathlib.Path.cwd(), device="{}")
+"""
+"""As a worker imports it: by itself it looks for a library of vLLM that kills the process on a CPU without AVX-512."""
 
 
 def deep_checks(machine: Machine) -> Iterator[Check]:
@@ -30,7 +37,10 @@ def deep_checks(machine: Machine) -> Iterator[Check]:
 
 
 def _import_check(machine: Machine, name: str, folder: str) -> Check:
-    words = [sys.executable, "-c", _TORCH if name == "torch" else f"import {name}"]
+    script = {"torch": _TORCH, "unsloth": _UNSLOTH.format("cuda" if machine.gpus else "cpu")}.get(
+        name, f"import {name}"
+    )
+    words = [sys.executable, "-c", script]
     env = os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     try:
         done = subprocess.run(
@@ -41,8 +51,10 @@ def _import_check(machine: Machine, name: str, folder: str) -> Check:
             f"import {name}", f"no answer in {_TIMEOUT_S} s", "look for a slow disk, or a hub that is waited for"
         )
     if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        return failed(f"import {name}", last[:200], "install the versions that requirements/ pins")
+        code = done.returncode
+        ended = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        last = (done.stderr.strip().splitlines() or [""])[-1]
+        return failed(f"import {name}", f"{ended}: {last[:200]}", "install the versions that requirements/ pins")
     return _torch_check(machine, done.stdout) if name == "torch" else passed(f"import {name}", "imports")
 
 
