@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from appliance.engine.folder import model_dir
 from appliance.errors import UsageError
 
 
@@ -135,9 +136,9 @@ class Recipe(_Part):
     """What to train, on what, how long. What does not change the result may change on resume: how often is saved, logged and
     evaluated, rows_per_pass, precision, the number of processes; and max_steps with its decay.
 
-    start_from: a model folder; without one a fresh model of `architecture`. precision of the arithmetic: auto is bfloat16
-    where the device is fast at it, else float16 on a GPU and float32 on a CPU. card: what the result's appliance.json says
-    besides its style and encoder.
+    start_from: a model folder, or arc-mini; without one a fresh model of `architecture`. precision of the arithmetic: auto
+    is bfloat16 where the device is fast at it, else float16 on a GPU and float32 on a CPU. card: what the result's
+    appliance.json says besides its style and encoder.
     """
 
     seed: int = 0
@@ -152,6 +153,11 @@ class Recipe(_Part):
     tracking: Literal["none", "wandb", "trackio"] = "none"
     save_every_steps: int = Field(200, ge=1)
     log_every_steps: int = Field(10, ge=1)
+
+    @field_validator("start_from")
+    @classmethod
+    def _embedded_by_name(cls, value: Path | None) -> Path | None:
+        return None if value is None else model_dir(str(value))
 
     @model_validator(mode="after")
     def _has_a_base(self) -> Recipe:

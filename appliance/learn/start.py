@@ -58,6 +58,7 @@ def make_start(recipe: Recipe, *, device: str) -> Start:
     if recipe.start_from is None:
         model = fresh_model(recipe.architecture, seed=recipe.seed).to(device)
         return Start(model, Codec(tokenizer()), "grid-tokens-v1", "grid-tokens", TINY_CARD, autocast)
+    said = read_card(recipe.start_from)
     is_lora = recipe.adaptation.method == "lora"
     on_gpu = device.startswith("cuda")
     # What is not trained need not be stored longer than it is computed; on a CPU autocast pays from float32 only.
@@ -76,7 +77,6 @@ def make_start(recipe: Recipe, *, device: str) -> Start:
         model.requires_grad_(True)
     if recipe.adaptation.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    said = read_card(recipe.start_from)
     card = read_record(recipe.start_from)
     adapter_sha = weights_sha(adapter) if adapter else ""
     return Start(model, codec, said.style, said.encoder, card, autocast, base_sha, adapter_sha)

@@ -60,7 +60,9 @@ several GPUs or processes:
         "--corpus", type=Path, metavar="DIR", help="packed corpus, or a folder of them that the recipe names"
     )
     group.add_argument("--out", type=Path, metavar="DIR", help="checkpoints, metrics.jsonl and the result")
-    group.add_argument("--model", type=Path, metavar="DIR", help="overrides start_from: the model to train")
+    group.add_argument(
+        "--model", type=Path, metavar="DIR", help="overrides start_from: the model to train, a folder or arc-mini"
+    )
     group.add_argument("--adapter", type=Path, metavar="DIR", help="overrides adaptation.adapter: go on with this one")
     group.add_argument("--max-steps", type=int, metavar="N", help="overrides optimization.max_steps")
     group.add_argument(

@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 
 from appliance import cli
+from appliance.engine.folder import read_card
 from appliance.engine.model import load_causal_lm, weights_sha
+from appliance.errors import InputError
+from appliance.learn.recipe import Recipe
+from appliance.learn.start import make_start
 from tests.small_lm import save_chat_model
 
 pytestmark = pytest.mark.engine
@@ -187,3 +191,10 @@ def test_a_tracker_that_is_not_installed_is_named(run: Any, capsys: pytest.Captu
     except ImportError:
         run("out", code=3, adaptation=LORA, tracking="trackio")
         assert "trackio is not installed" in capsys.readouterr().err
+
+
+def test_the_embedded_model_is_found_by_name_and_a_missing_one_named() -> None:
+    recipe = Recipe.model_validate(RECIPE | {"start_from": "arc-mini"})
+    assert read_card(recipe.start_from).style == "grid-tokens-v1"
+    with pytest.raises(InputError, match="nowhere: not there"):
+        make_start(Recipe.model_validate(RECIPE | {"start_from": "nowhere"}), device="cpu")
