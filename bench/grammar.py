@@ -90,7 +90,7 @@ def _sampled(
         trainer.tune(
             lessons(task, language, rng, max_tokens=row_tokens, plan=LessonPlan()),
             TuneSettings(
-                rank=32, alpha=32, max_steps=num_steps, row_tokens=row_tokens, rows_per_step=max(1, 4096 // row_tokens)
+                rank=32, alpha=32, max_steps=num_steps, row_tokens=row_tokens, rows_per_step=max(1, 1024 // row_tokens)
             ),
             adapter_dir=scratch / "adapter",
             deadline=Deadline(clock.now() + 600, clock),

@@ -1,6 +1,6 @@
 """Training throughput: `appliance train` against Hugging Face Trainer with peft, on the same model and the same documents.
 
-    python -m bench.train [--model DIR] [--steps 6] [--rounds 2]
+    python -m bench.train [--model DIR] [--steps 6] [--rounds 2] [--rows 8] [--methods lora,full]
 
 Tokens are those of documents, padding not counted. The baseline is what the notebooks run: LoRA by peft, Trainer with
 gradient accumulation and answers-only labels, once with one document a pass (as their defaults have it) and once with
@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +65,18 @@ def main() -> None:
     parser.add_argument("--model", default="arc-mini")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rows", type=int, default=ROWS_PER_STEP, help=f"rows of {ROW_TOKENS} tokens a step")
+    parser.add_argument("--methods", default="lora,full")
     args = parser.parse_args()
     prepare_process()
     folder = model_dir(args.model)
     sampler = documents_of(folder)
-    for method in ("lora", "full"):
+    for method in args.methods.split(","):
+        recipe = recipe_of(folder, method, args.steps, args.rows)
         sides: dict[str, Callable[[], Speed]] = {
-            "appliance train": lambda method=method: ours(folder, sampler, method, args.steps),
-            "Trainer, 1 document a pass": lambda method=method: theirs(folder, sampler, method, args.steps, 1),
-            "Trainer, 8 padded documents": lambda method=method: theirs(folder, sampler, method, args.steps, 8),
+            "appliance train": partial(ours, recipe, sampler),
+            "Trainer, 1 document a pass": partial(theirs, recipe, sampler, batch_size=1),
+            "Trainer, 8 padded documents": partial(theirs, recipe, sampler, batch_size=8),
         }
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
         for _ in range(args.rounds):
@@ -98,12 +102,12 @@ def documents_of(folder: Path) -> DocumentSampler:
     return DocumentSampler(assemble(family_tasks(1)), writer, max_tokens=ROW_TOKENS, min_pairs=3, max_pairs=6)
 
 
-def recipe_of(folder: Path, method: str, num_steps: int) -> Recipe:
+def recipe_of(folder: Path, method: str, num_steps: int, num_rows: int) -> Recipe:
     return Recipe.model_validate(
         {
             "start_from": folder,
             "adaptation": {"method": method, "rank": LORA_RANK},
-            "data": {"row_tokens": ROW_TOKENS, "rows_per_step": ROWS_PER_STEP},
+            "data": {"row_tokens": ROW_TOKENS, "rows_per_step": num_rows},
             "optimization": {"learning_rate": 1e-4, "max_steps": num_steps},
             "save_every_steps": num_steps,
             "log_every_steps": 1,
@@ -111,8 +115,7 @@ def recipe_of(folder: Path, method: str, num_steps: int) -> Recipe:
     )
 
 
-def ours(folder: Path, sampler: DocumentSampler, method: str, num_steps: int) -> Speed:
-    recipe = recipe_of(folder, method, num_steps)
+def ours(recipe: Recipe, sampler: DocumentSampler) -> Speed:
     speed = Speed()
 
     def report_step(line: StepReport) -> None:
@@ -125,16 +128,16 @@ def ours(folder: Path, sampler: DocumentSampler, method: str, num_steps: int) ->
     return speed
 
 
-def theirs(folder: Path, sampler: DocumentSampler, method: str, num_steps: int, batch_size: int) -> Speed:
+def theirs(recipe: Recipe, sampler: DocumentSampler, *, batch_size: int) -> Speed:
     """The same number of documents a step, in passes of batch_size."""
     import torch
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
-    recipe = recipe_of(folder, method, num_steps)
+    num_steps, step_tokens = recipe.optimization.max_steps, recipe.data.row_tokens * recipe.data.rows_per_step
     start = make_start(recipe, device="cpu")
     rng = np.random.default_rng(0)
     mean_tokens = statistics.mean(len(sampler.document(rng)) for _ in range(50))
-    per_step = max(batch_size, round(ROW_TOKENS * ROWS_PER_STEP / mean_tokens) // batch_size * batch_size)
+    per_step = max(batch_size, round(step_tokens / mean_tokens) // batch_size * batch_size)
     documents = [sampler.document(rng) for _ in range(num_steps * per_step)]
     speed = Speed()
 
