@@ -1,10 +1,10 @@
 """Training throughput: `appliance train` against Hugging Face Trainer with peft, on the same model and the same documents.
 
-    python -m bench.train [--model DIR] [--steps 6] [--rounds 2] [--rows 8] [--methods lora,full]
+    python -m bench.train [--model DIR] [--steps 6] [--rounds 2] [--rows 8] [--padded 8] [--methods lora,full]
 
 Tokens are those of documents, padding not counted. The baseline is what the notebooks run: LoRA by peft, Trainer with
 gradient accumulation and answers-only labels, once with one document a pass (as their defaults have it) and once with
-padded batches of eight in random order (as a GPU with room would). Each side takes its turn in every round, in one
+padded batches of eight (--padded) in random order (as a GPU with room would). Each side takes its turn in every round, in one
 process, so that both meet the same machine; speed is given per CPU-second of the process, because that is steady on a
 machine that others use too, and per second of wall time. Start-up and the first step are left out on both sides.
 """
@@ -66,6 +66,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--rows", type=int, default=ROWS_PER_STEP, help=f"rows of {ROW_TOKENS} tokens a step")
+    parser.add_argument("--padded", type=int, default=8, help="documents of a padded batch")
     parser.add_argument("--methods", default="lora,full")
     args = parser.parse_args()
     prepare_process()
@@ -76,7 +77,7 @@ def main() -> None:
         sides: dict[str, Callable[[], Speed]] = {
             "appliance train": partial(ours, recipe, sampler),
             "Trainer, 1 document a pass": partial(theirs, recipe, sampler, batch_size=1),
-            "Trainer, 8 padded documents": partial(theirs, recipe, sampler, batch_size=8),
+            f"Trainer, {args.padded} padded documents": partial(theirs, recipe, sampler, batch_size=args.padded),
         }
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
         for _ in range(args.rounds):
