@@ -82,6 +82,8 @@ def make_benches(folder: Path, scratch: Path, *, has_vllm: bool) -> dict[str, Be
     from appliance.engine.vllm_server import VllmServer
 
     engine = VllmEngine(spec, stop_ids=codec.stop_ids, slots_rank=spec.max_rank, num_slots=2)
+    # When the process ends torch's groups may be gone before vLLM wants to close them, which prints a traceback.
+    engine.raw().llm_engine.engine_core._finalizer.atexit = False
     for serving in ("merged", "on-the-fly"):
         own = trainer()
         server = VllmServer(
