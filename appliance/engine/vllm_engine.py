@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from appliance.engine.adapters import AdapterCard
@@ -67,7 +70,8 @@ class VllmEngine:
             from vllm import LLM
 
             _look_at_the_model_here(spec)
-            self._llm = LLM(**_arguments(spec, slots_rank=slots_rank, num_slots=num_slots))
+            with _temporary_files_in(spec.scratch_dir):
+                self._llm = LLM(**_arguments(spec, slots_rank=slots_rank, num_slots=num_slots))
         except Exception as fault:
             if is_out_of_memory(fault):
                 raise OutOfMemory(f"no room for vLLM: {first_line(fault)}") from fault
@@ -230,6 +234,17 @@ def _arguments(spec: EngineSpec, *, slots_rank: int | None, num_slots: int) -> d
             "max_lora_rank": rank,
         }
     return arguments
+
+
+@contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """vLLM leaves the file by which its processes meet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def _sampling(request: Request, stop_ids: tuple[int, ...]) -> Any:
