@@ -18,11 +18,19 @@ def answer_loss(model: Any, rows: Rows, *, device: torch.device) -> torch.Tensor
     import torch
 
     labels = torch.from_numpy(rows.labels).to(device)
-    hidden = model.get_decoder()(
+    hidden = hidden_states(model, rows, device=device)
+    wanted = labels != IGNORED
+    logits = model.get_output_embeddings()(hidden[wanted])
+    return torch.nn.functional.cross_entropy(logits.float(), labels[wanted])
+
+
+def hidden_states(model: Any, rows: Rows, *, device: torch.device) -> torch.Tensor:
+    """What the model makes of packed rows before its head, (B, T, H)."""
+    import torch
+
+    read: torch.Tensor = model.get_decoder()(
         input_ids=torch.from_numpy(rows.ids).to(device),
         position_ids=torch.from_numpy(rows.positions).to(device),
         use_cache=False,
     ).last_hidden_state
-    wanted = labels != IGNORED
-    logits = model.get_output_embeddings()(hidden[wanted])
-    return torch.nn.functional.cross_entropy(logits.float(), labels[wanted])
+    return read

@@ -16,13 +16,13 @@ import numpy as np
 
 from appliance.clock import Deadline
 from appliance.engine.base import ScoreRequest
+from appliance.engine.loss import hidden_states
 from appliance.engine.model import is_out_of_memory, release_memory
 from appliance.engine.packing import TokenSequence, fill_rows
 from appliance.errors import OutOfMemory
 
 LOGITS_PER_BLOCK = 1 << 26
 """Head and softmax take 256 MiB at a time, however large vocabulary and answers are."""
-
 
 Reading = Callable[..., Iterator[list[float]]]
 
@@ -100,11 +100,7 @@ def read_packed(model: Any, request: ScoreRequest, groups: list[list[int]], *, p
         plan = [list(range(len(sequences)))]
         rows = fill_rows(sequences, plan, row_tokens=sum(map(len, sequences)), pad_id=pad_id)
         labels = torch.from_numpy(rows.labels).to(device)
-        hidden = model.get_decoder()(
-            input_ids=torch.from_numpy(rows.ids).to(device),
-            position_ids=torch.from_numpy(rows.positions).to(device),
-            use_cache=False,
-        ).last_hidden_state
+        hidden = hidden_states(model, rows, device=device)
         is_answer = labels >= 0
         logprobs = _logprobs(model, hidden[is_answer], labels[is_answer]).double()
         yield [float(part.sum()) for part in logprobs.split([len(answer) for answer in answers])]
