@@ -28,10 +28,10 @@ from appliance.arc.vote import Candidate, by_votes_then_logprob, group_by_output
 from appliance.clock import Deadline, SystemClock
 from appliance.engine.environment import VLLM_CPU, prepare_process
 from appliance.seeds import generator
+from bench.interval import bootstrap
 
 GRAMMARS = ("none", "rectangular", "shape")
 COLUMNS = ("answered", "accuracy", "correct_pixels", "correct_size", "pass_n", "vote_2")
-NUM_DRAWS = 2000
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -121,8 +121,7 @@ def _figures(task: Task, candidates: list[Candidate], answers: tuple[np.ndarray,
 def _cell(rows: list[dict[str, float]], plain: list[dict[str, float]], column: str) -> str:
     values = np.array([row[column] for row in rows])
     gains = values - np.array([row[column] for row in plain])
-    draws = np.random.default_rng(0).integers(0, len(gains), (NUM_DRAWS, len(gains)))
-    low, high = np.percentile(gains[draws].mean(axis=1), [2.5, 97.5])
+    low, high = bootstrap(gains)
     return f"{values.mean():.3f}" + (f" ({low:+.3f} to {high:+.3f})" if gains.any() else "")
 
 

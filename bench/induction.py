@@ -47,10 +47,10 @@ from appliance.program.sandbox import Sandbox
 from appliance.program.trial import Trial
 from appliance.solve.search import Searcher
 from appliance.solve.transduce import Language
+from bench.interval import bootstrap
 
 COLUMNS = ("valid_outputs", "unique_outputs", "train_correct_grids", "fit", "train_pass@n", "pass@n")
 BATCH_TOKENS = 1 << 15
-NUM_DRAWS = 2000
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -275,8 +275,7 @@ def table(title: str, pairs: Sequence[Pair], first: int) -> str:
 
 def interval(values: Sequence[float]) -> str:
     """Mean and the middle 95 % of the means of resampled tasks, in percent."""
-    draws = np.random.default_rng(0).choice(values, (NUM_DRAWS, len(values))).mean(axis=1)
-    low, high = np.quantile(draws, [0.025, 0.975])
+    low, high = bootstrap(values)
     return f"{100 * np.mean(values):.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 

@@ -47,9 +47,9 @@ from appliance.engine.folder import model_dir, read_card
 from appliance.run.attempts import attempts_of
 from appliance.run.journal import Journal
 from appliance.run.progress import split_stage_name
+from bench.interval import bootstrap
 
 COLUMNS = ("accuracy", "correct_pixels", "pass_n", "vote_1", "vote_2", "minutes")
-NUM_RESAMPLES = 2000
 STARTUP_S = 20.0
 
 
@@ -130,10 +130,7 @@ def interval(values: np.ndarray, *, is_share: bool) -> tuple[float, float]:
     """95 % interval of the mean of one value per task."""
     if is_share and (values.min() == values.max()) and values.min() in (0.0, 1.0):
         return wilson(int(values.sum()), values.size)
-    rng = np.random.default_rng(0)
-    means = values[rng.integers(0, values.size, (NUM_RESAMPLES, values.size))].mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
+    return bootstrap(values)
 
 
 def wilson(num_hits: int, num: int) -> tuple[float, float]:
