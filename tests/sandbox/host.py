@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 
 from appliance.arc.grid import as_grid, to_lists
-from appliance.program.sandbox import Program, Result, Sandbox
+from appliance.program.sandbox import Limits, Program, Result, Sandbox
 
 SECRET = "EXPECTED-OUTPUT-93c1"
 SHARED_CORPUS = Path(__file__).parents[3] / "shared/cases/hostile.jsonl"
@@ -46,8 +46,13 @@ class Host:
     control: str = ""
     num_processes: int = 0
 
-    def run(self, source: str, inputs: tuple[Any, ...] = INPUTS) -> Result:
+    def run(self, source: str, inputs: tuple[Any, ...] = INPUTS, *, may_time_out: bool = True) -> Result:
+        """may_time_out: False runs a program that did once more with forty times the time, because how long a program
+        takes is this machine's affair."""
         (result,) = self.sandbox.run([Program(source, inputs)])
+        if result.outcome == "timeout" and not may_time_out:
+            with Sandbox(Limits(cpu_s=20), workers=1, preload=ATTACK_MODULES) as patient:
+                (result,) = patient.run([Program(source, inputs)])
         return result
 
     def run_control(self) -> str:
