@@ -270,12 +270,8 @@ class Orchestrator:
     ) -> None:
         """Write down what a job gave for one of its tasks, and take it into the vote."""
         assignment, task = running.assignment, self._schedule.states[task_id].task
-        found, trained = running.found(task), running.trained.get(task_id)
-        if assignment.name == "deep" and self._settings.train.enabled and not running.job.train_until_s:
-            reason_not = (
-                "no time was left to train" if assignment.is_late else "no room to train on any rung of the ladder"
-            )
-            trained = Trained(job_id=running.job.job_id, task_id=task_id, seconds=0.0, reason=reason_not)
+        found = running.found(task)
+        trained = running.training(task_id, is_wanted=self._settings.train.enabled)
         if trained and trained.adapter_sha:
             self._schedule.set_adapter(task_id, trained.adapter_sha)
         seconds = (self._clock.now() - running.started_s) / len(assignment.tasks)

@@ -40,6 +40,14 @@ class Running:
     def written(self, task: Task) -> list[ProgramMessage]:
         return [p for p in self.programs if p.task_id == task.task_id]
 
+    def training(self, task_id: str, *, is_wanted: bool) -> Trained | None:
+        """What training the task had; where it was wanted and the job left none for it, why not."""
+        if not is_wanted or self.assignment.name != "deep" or self.job.train_until_s:
+            return self.trained.get(task_id)
+        late, no_room = "no time was left to train", "no room to train on any rung of the ladder"
+        reason = late if self.assignment.is_late else no_room
+        return Trained(job_id=self.job.job_id, task_id=task_id, seconds=0.0, reason=reason)
+
 
 @dataclass(frozen=True)
 class TaskReport:
