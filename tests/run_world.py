@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from appliance.arc.grid import Grid, freeze
+from appliance.arc.grid import Grid, as_grid, freeze, to_lists
 from appliance.arc.task import Pair, Task, TaskSet
 from appliance.config import Layer, Settings, resolve
 from appliance.run.fake import Rig
@@ -14,6 +15,7 @@ from appliance.run.faults import Faults
 from appliance.run.forecast import TaskCost
 from appliance.run.rehearsal import Rehearsal, rehearse
 from appliance.seeds import generator
+from appliance.solve.messages import ProgramMessage
 
 
 def grid(rng: np.random.Generator, side: int) -> Grid:
@@ -68,4 +70,25 @@ def run(
         faults=Faults(faults or {}),
         seed=seed,
         costs=true if is_planned else None,
+    )
+
+
+def program(
+    answer: str, *, task_id: str = "t", view: str = "v0", score: float = 0.0, grid: Any = ((1,),), outcome: str = "ok"
+) -> ProgramMessage:
+    """A program whose text and outputs are `answer`, with this grid (None: nothing) for the only test input."""
+    return ProgramMessage(
+        task_id=task_id,
+        view=view,
+        adapter="",
+        answer=answer,
+        source=answer,
+        outcome=outcome,
+        error=None,
+        demo_score=score,
+        similarity=score,
+        outputs=answer,
+        test=[None if grid is None else to_lists(as_grid(grid))],
+        logprob=-1.0,
+        num_tokens=2,
     )

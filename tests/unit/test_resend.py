@@ -6,8 +6,8 @@ from appliance.arc.vote import Candidate
 from appliance.run.progress import Assignment
 from appliance.run.resend import MAX_RESENDS, remaining_job
 from appliance.run.slots import Running
-from appliance.solve.messages import Job, ProgramMessage, Searched, TaskMessage, Trained
-from tests.run_world import tasks
+from appliance.solve.messages import Job, Searched, TaskMessage, Trained
+from tests.run_world import program, tasks
 
 VIEWS = ["v0", "v1", "v2"]
 
@@ -95,27 +95,9 @@ def test_silence_is_counted_from_the_last_answers() -> None:
     assert not running(stall_s=None).is_stuck(1e9)
 
 
-def program(answer: str, task_id: str, outcome: str = "ok") -> ProgramMessage:
-    return ProgramMessage(
-        task_id=task_id,
-        view="v0",
-        adapter="",
-        answer=answer,
-        source=answer,
-        outcome=outcome,
-        error=None,
-        demo_score=0.0,
-        similarity=0.0,
-        outputs=answer,
-        test=[[[1]]],
-        logprob=-1.0,
-        num_tokens=2,
-    )
-
-
 def write(found: Running, *answers: str, task: int = 0) -> None:
     task_id = found.job.tasks[task].task_id
-    programs = [program(answer, task_id) for answer in answers]
+    programs = [program(answer, task_id=task_id) for answer in answers]
     found.programs += programs
     found.candidates += [c for p in programs for c in p.candidates()]
 
@@ -129,7 +111,7 @@ def searching() -> Running:
 def test_a_search_for_programs_goes_on_from_those_that_were_written() -> None:
     lost = searching()
     write(lost, "a", "b", "a")
-    lost.programs.append(program("c", lost.job.tasks[0].task_id, "error"))
+    lost.programs.append(program("c", task_id=lost.job.tasks[0].task_id, outcome="error"))
     written = list(lost.programs)
     job = remaining_job(lost, samples_per_view=1, quick_programs=2)
     assert job is not None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.arc.grid import as_grid, to_lists
+from appliance.arc.grid import as_grid
 from appliance.arc.task import Pair, Task, TaskSet
 from appliance.arc.vote import Candidate, margin
 from appliance.clock import VirtualClock
@@ -29,21 +29,7 @@ TASK = Task("t", (Pair(ONE, TWO), Pair(TWO, THREE)), (THREE,))
 
 
 def program(answer: str, score: float, grid: object = FOUR, outcome: str = "ok") -> ProgramMessage:
-    return ProgramMessage(
-        task_id="t",
-        view="f0r0-0123456789",
-        adapter="",
-        answer=answer,
-        source=answer,
-        outcome=outcome,
-        error=None,
-        demo_score=score,
-        similarity=score,
-        outputs=f"{answer}",
-        test=[None if grid is None else to_lists(grid)],  # type: ignore[arg-type]
-        logprob=-1.0,
-        num_tokens=2,
-    )
+    return run_world.program(answer, view="f0r0-0123456789", score=score, grid=grid, outcome=outcome)
 
 
 def grid_candidate(grid: object) -> Candidate:
