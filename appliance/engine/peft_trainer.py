@@ -21,6 +21,7 @@ from appliance.engine.adapters import check_base
 from appliance.engine.base import NotTuned, Outcome, Tuned, TuneSettings
 from appliance.engine.folder import RECORD_FILE
 from appliance.engine.loop import Course, Loop
+from appliance.engine.lora import sum_weights
 from appliance.engine.merging import Twin, folded, is_peft, is_quantized
 from appliance.engine.model import is_out_of_memory, release_memory, weights_sha
 from appliance.engine.packing import TokenSequence
@@ -63,12 +64,16 @@ class PeftKit:
             target_modules="all-linear",
             task_type="CAUSAL_LM",
         )
-        return get_peft_model(model, config)
+        adapted = get_peft_model(model, config)
+        sum_weights(adapted)
+        return adapted
 
     def open_adapter(self, model: Any, adapter_dir: Path) -> Any:
         from peft import PeftModel
 
-        return PeftModel.from_pretrained(model, str(adapter_dir), is_trainable=True)
+        adapted = PeftModel.from_pretrained(model, str(adapter_dir), is_trainable=True)
+        sum_weights(adapted)
+        return adapted
 
     def for_training(self, model: Any, *, checkpointing: bool) -> None:
         toggle = model.gradient_checkpointing_enable if checkpointing else model.gradient_checkpointing_disable

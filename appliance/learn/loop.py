@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.clock import Clock
+from appliance.engine.lora import sum_weights
 from appliance.engine.loss import answer_loss
 from appliance.engine.packing import TokenSequence
 from appliance.errors import InputError
@@ -118,6 +119,7 @@ class Stepper:
         import torch
 
         start.model.train()
+        sum_weights(start.model)
         named = start.weights()
         self._model = start.model
         self._weights = [w for _, w in named]
