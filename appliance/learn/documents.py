@@ -154,19 +154,17 @@ def passes_of(documents: Sequence[TokenSequence], *, pad_id: int, max_tokens: in
     CPU this is 1.2 to 1.45 times as fast as documents packed end to end in rows of 512. A batch ends where the next document
     is too long for it, once it holds min_tokens; or where it would hold more than max_tokens, padding counted.
     """
+
+    def one_a_row(batch: Sequence[TokenSequence]) -> Rows:
+        return fill_rows(batch, [[i] for i in range(len(batch))], row_tokens=len(batch[-1]), pad_id=pad_id)
+
     batch: list[TokenSequence] = []
     for document in documents:
         size = len(batch) * len(document)
         is_long = bool(batch) and len(document) > MAX_LENGTH_RATIO * len(batch[0]) and size >= min_tokens
         if batch and (is_long or size + len(document) > max_tokens):
-            yield _one_a_row(batch, pad_id)
+            yield one_a_row(batch)
             batch = []
         batch.append(document)
     if batch:
-        yield _one_a_row(batch, pad_id)
-
-
-def _one_a_row(batch: Sequence[TokenSequence], pad_id: int) -> Rows:
-    width = len(batch[-1])
-    rows = fill_rows(batch, [[i] for i in range(len(batch))], row_tokens=width, pad_id=pad_id)
-    return Rows(rows.ids, np.tile(np.arange(width), (len(batch), 1)), rows.labels)
+        yield one_a_row(batch)

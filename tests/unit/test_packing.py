@@ -38,9 +38,9 @@ def test_labels_are_the_targets_shifted_by_one(lengths: list[int]) -> None:
     assert (rows.labels[wanted] == rows.ids[wanted] + 1).all()
 
 
-def test_positions_restart_at_every_sequence_and_at_the_padding() -> None:
+def test_positions_restart_at_every_sequence_and_count_on_through_the_padding() -> None:
     rows = fill_rows([sequence(3, 1), sequence(2, 9)], [[0, 1]], row_tokens=8, pad_id=0)
-    assert rows.positions.tolist() == [[0, 1, 2, 0, 1, 0, 1, 2]]
+    assert rows.positions.tolist() == [[0, 1, 2, 0, 1, 2, 3, 4]]
     assert rows.ids.tolist() == [[1, 2, 3, 9, 10, 0, 0, 0]]
 
 
@@ -48,5 +48,5 @@ def test_a_flat_batch_is_one_row_whose_positions_still_tell_the_sequences_apart(
     rows = fill_rows([sequence(3, 1), sequence(2, 9)], [[0], [1]], row_tokens=4, pad_id=0)
     flat = rows.flat()
     assert flat.ids.tolist() == [[1, 2, 3, 0, 9, 10, 0, 0]]
-    assert flat.positions.tolist() == [[0, 1, 2, 0, 0, 1, 0, 1]]
+    assert flat.positions.tolist() == [[0, 1, 2, 3, 0, 1, 2, 3]]
     assert flat.num_targets() == rows.num_targets()
