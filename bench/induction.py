@@ -1,16 +1,18 @@
-"""Is learning from one's own programs worth its time? Search-and-learn against independent samples, program for program.
+"""Are searching and learning from one's own programs worth their time? Against independent samples, program for program.
 
     python -m bench.induction [--model DIR] [--families N] [--compositions N] [--seeds N] [--first N] [--epochs N] [--alone]
 
-Both begin with the same `first` programs a task by the plain model. Then one goes on sampling the plain model; the other
-learns before every further `first` programs from what its programs so far really do: the tasks of a seed together (one adapter
-for all, as the quick pass of a run does), or with --alone each by itself (as the deep passes do). A task that two programs
-settle gets no more from the one that learns.
+All arms begin with the same `first` programs a task by the plain model, and write `epochs` times as many again:
+
+- independent: by the plain model, as many for every task.
+- search: by the plain model, in rounds; a task that a program fits leaves its share to those without one.
+- search and learn: the same, but before every round it learns from what its programs so far really do: the tasks of a seed
+  together (one adapter for all, as the quick pass of a run does), or with --alone each by itself (as the deep passes do).
 
 Tasks that no training saw: families of ours that are held out (`families_of("held_out")`), and random compositions of other
-seeds than the training's; those whose prompt is longer than --max-prompt-tokens are left out. fit: share of programs that fit
-all demonstrations; train_pass@n: one of them does; pass@n: and one is right on the hidden test as well; curve: pass@n after
-each round. Intervals: 95 %, bootstrap over tasks; the difference is paired by task.
+seeds than the training's; those whose prompt is longer than --max-prompt-tokens are left out. programs: how many a task got;
+fit: share of them that fit all demonstrations; train_pass@n: one of them does; pass@n: and one is right on the hidden test as
+well; curve: pass@n after each round. Intervals: 95 %, bootstrap over tasks; a gain is paired by task.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +52,8 @@ from appliance.solve.search import Searcher
 from appliance.solve.transduce import Language
 from bench.interval import bootstrap
 
-COLUMNS = ("valid_outputs", "unique_outputs", "train_correct_grids", "fit", "train_pass@n", "pass@n")
+ARMS = ("independent", "search", "search and learn")
+COLUMNS = ("programs", "valid_outputs", "unique_outputs", "train_correct_grids", "fit", "train_pass@n", "pass@n")
 BATCH_TOKENS = 1 << 15
 
 
@@ -79,25 +83,25 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(args.threads)
     clock = SystemClock()
     began_s = clock.now()
-    pairs: list[Pair] = []
+    rows: list[Row] = []
     num_seeds = 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Arms(args) as run, contextlib.suppress(KeyboardInterrupt):  # what was measured by then is told
         for seed in range(args.first_seed, args.first_seed + args.seeds):
             problems = [p for p in drawn(args, seed) if run.prompt_tokens(p.task) <= args.max_prompt_tokens]
-            pairs += run.both(problems, seed)
+            rows += run.all_arms(problems, seed)
             num_seeds += 1
             print(f"seed {seed} {format_duration(clock.now() - began_s)}{run.told}", file=sys.stderr)
-            print(table("so far", pairs, args.first), file=sys.stderr, flush=True)
+            print(table("so far", rows), file=sys.stderr, flush=True)
     num = args.first * (1 + args.epochs)
     title = f"{args.model}, {num} programs a task, {num_seeds} seeds from {args.first_seed}"
-    if not pairs:
+    if not rows:
         print("stopped before the first seed was done", file=sys.stderr)
     elif args.json:
-        rows = [{"set": p.set_name, "task": p.problem.task.task_id, **dict(p.figures(args.first))} for p in pairs]
-        print(json.dumps({"title": title, "tasks": rows}))
+        tasks = [{"set": r.problem.set_name, "task": r.problem.task.task_id, **r.figures} for r in rows]
+        print(json.dumps({"title": title, "tasks": tasks}))
     else:
-        print(table(title, pairs, args.first))
+        print(table(title, rows))
     print(f"in {format_duration(clock.now() - began_s)}", file=sys.stderr)
     return 0
 
@@ -121,41 +125,35 @@ class Problem:
     task: Task
     answers: tuple[Grid, ...]
 
-    def figures(self, trials: Sequence[Trial], first: int, most: int) -> Figures:
-        """Over all trials, and pass@n over the first ones, by rounds of `first` up to `most`."""
+    def figures(self, rounds: Sequence[Sequence[Trial]]) -> Figures:
+        """Over all trials, and pass@n after each round."""
         train = [pair.output for pair in self.task.train]
+        trials = [trial for written in rounds for trial in written]
         scores = [
             score_program(ProgramRun(has_code=bool(t.draft.source), train=t.train, test=t.test), train, self.answers)
             for t in trials
         ]
-        found = dict(program_task_figures(scores)) | {"fit": sum(t.fits for t in trials) / len(trials)}
-        for num in range(first, most + 1, first):
-            found[f"@{num}"] = program_task_figures(scores[:num])["pass@n"]
+        found = dict(program_task_figures(scores)) | {"programs": len(trials)}
+        found["fit"] = sum(t.fits for t in trials) / len(trials)
+        for number, num in enumerate(accumulate(map(len, rounds))):
+            found[f"@{number}"] = program_task_figures(scores[:num])["pass@n"]
         return found
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Programs of both arms on one task, in the order in which they were written."""
+class Row:
+    """A task and, for each arm, how its programs did."""
 
     problem: Problem
-    independent: Sequence[Trial]
-    learnt: Sequence[Trial]
+    figures: Mapping[str, Figures]
 
-    @property
-    def set_name(self) -> str:
-        return self.problem.set_name
 
-    def figures(self, first: int) -> dict[str, Figures]:
-        most = len(self.independent)
-        return {
-            "independent": self.problem.figures(self.independent, first, most),
-            "search and learn": self.problem.figures(self.learnt, first, most),
-        }
+Written = Mapping[str, Sequence[Trial]]
+"""What a round wrote, by task."""
 
 
 class Arms:
-    """The model, the engines and the sandbox, and how the two arms use them."""
+    """The model, the engines and the sandbox, and how the arms use them."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         folder = model_dir(args.model)
@@ -190,55 +188,62 @@ class Arms:
     def prompt_tokens(self, task: Task) -> int:
         return len(self._language.prompt_ids(task, 0))
 
-    def both(self, problems: Sequence[Problem], seed: int) -> list[Pair]:
+    def all_arms(self, problems: Sequence[Problem], seed: int) -> list[Row]:
         """The first programs are shared."""
         first, epochs = self._args.first, self._args.epochs
         tasks = [problem.task for problem in problems]
-        known = self._by_task(self._write(tasks, first, seed))
-        more = self._by_task(self._write(tasks, first * epochs, seed + 1_000_003))
-        groups = [[task] for task in tasks] if self._args.alone else [tasks]
+        known = self._write(tasks, first, seed)
+        more = self._write(tasks, first * epochs, seed + 1_000_003)
         self.told = ""
-        learnt = self._by_task(t for group in groups for t in self._learn(group, known, seed))
+        rounds = {
+            ARMS[0]: [known, *(cut(more, first * i, first * (i + 1)) for i in range(epochs))],
+            ARMS[1]: [known, *self._search(self._plain, [tasks], known, seed)],
+            ARMS[2]: [known, *self._search(self._learning, self._groups(tasks), known, seed)],
+        }
         return [
-            Pair(p, known[task_id] + more[task_id], known[task_id] + learnt[task_id])
+            Row(p, {arm: p.figures([written.get(p.task.task_id, []) for written in rounds[arm]]) for arm in ARMS})
             for p in problems
-            for task_id in [p.task.task_id]
         ]
 
-    def _by_task(self, trials: Iterable[Trial]) -> dict[str, list[Trial]]:
-        found: dict[str, list[Trial]] = defaultdict(list)
-        for trial in trials:
-            found[trial.draft.task.task_id].append(trial)
-        return found
+    def _groups(self, tasks: Sequence[Task]) -> list[Sequence[Task]]:
+        return [[task] for task in tasks] if self._args.alone else [tasks]
 
-    def _write(self, tasks: Sequence[Task], num: int, seed: int) -> Iterator[Trial]:
+    def _write(self, tasks: Sequence[Task], num: int, seed: int) -> Written:
         self._reset()
-        for batch in self._plain.write(
+        batches = self._plain.write(
             tasks,
             num_samples=num,
             adapter=None,
             batch_tokens=BATCH_TOKENS,
             deadline=self._no_deadline(),
             seed=seed,
-        ):
-            yield from batch
+        )
+        return by_task(trial for batch in batches for trial in batch)
 
-    def _learn(self, tasks: Sequence[Task], known: Mapping[str, list[Trial]], seed: int) -> Iterator[Trial]:
-        for epoch in self._learning.search(
-            tasks,
-            [trial for task in tasks for trial in known[task.task_id]],
-            self._tune_settings,
-            num_epochs=self._args.epochs,
-            num_samples=self._args.first,
-            max_lesson_tokens=4096,
-            adapter_dir=Path(self._scratch.name) / "adapter",
-            batch_tokens=BATCH_TOKENS,
-            deadline=self._no_deadline(),
-            seed=seed,
-        ):
-            yield from epoch.trials
-            losses = (epoch.outcome.loss_before, epoch.outcome.loss_after) if isinstance(epoch.outcome, Tuned) else ()
-            self.told += f" {epoch.num_picked}:" + "->".join(f"{loss:.2f}" for loss in losses)
+    def _search(
+        self, searcher: Searcher, groups: Sequence[Sequence[Task]], known: Written, seed: int
+    ) -> Iterator[Written]:
+        """What each round wrote; a group that is settled writes no more."""
+        found: list[list[Trial]] = [[] for _ in range(self._args.epochs)]
+        for tasks in groups:
+            epochs = searcher.search(
+                tasks,
+                [trial for task in tasks for trial in known[task.task_id]],
+                self._tune_settings,
+                num_epochs=self._args.epochs,
+                num_samples=self._args.first,
+                max_lesson_tokens=4096,
+                adapter_dir=Path(self._scratch.name) / "adapter",
+                batch_tokens=BATCH_TOKENS,
+                deadline=self._no_deadline(),
+                seed=seed,
+            )
+            for number, epoch in enumerate(epochs):
+                found[number] += epoch.trials
+                if isinstance(epoch.outcome, Tuned):
+                    losses = f"{epoch.outcome.loss_before:.2f}->{epoch.outcome.loss_after:.2f}"
+                    self.told += f" {epoch.num_picked}:{losses}"
+        return map(by_task, found)
 
     def _tune_settings(self, row_tokens: int) -> TuneSettings:
         return TuneSettings(
@@ -259,18 +264,35 @@ class Arms:
         self._scratch.cleanup()
 
 
-def table(title: str, pairs: Sequence[Pair], first: int) -> str:
-    lines = [title, f"{'set':18} {'arm':18} {'tasks':>5}" + "".join(f"  {c:>22}" for c in COLUMNS) + "  curve"]
-    for name in (*dict.fromkeys(p.set_name for p in pairs), "all"):
-        both = [p.figures(first) for p in pairs if name in (p.set_name, "all")]
-        independent, learnt = ([b[arm] for b in both] for arm in ("independent", "search and learn"))
-        gain = [{c: b[c] - a[c] for c in a} for a, b in zip(independent, learnt, strict=True)]
-        for arm, rows in (("independent", independent), ("search and learn", learnt), ("difference", gain)):
-            cells = "".join(f"  {interval([r[c] for r in rows]):>22}" for c in COLUMNS)
-            rounds = [c for c in rows[0] if c.startswith("@")]
-            curve = "  ".join(f"{100 * np.mean([r[c] for r in rows]):.1f}" for c in rounds)
-            lines.append(f"{name:18} {arm:18} {len(rows):>5}{cells}  {curve}")
+def by_task(trials: Iterable[Trial]) -> Written:
+    found: dict[str, list[Trial]] = defaultdict(list)
+    for trial in trials:
+        found[trial.draft.task.task_id].append(trial)
+    return found
+
+
+def cut(written: Written, start: int, end: int) -> Written:
+    return {task_id: trials[start:end] for task_id, trials in written.items()}
+
+
+def table(title: str, rows: Sequence[Row]) -> str:
+    lines = [title, f"{'set':18} {'arm':20} {'tasks':>5}" + "".join(f"  {c:>22}" for c in COLUMNS) + "  curve"]
+    for name in (*dict.fromkeys(r.problem.set_name for r in rows), "all"):
+        chosen = [r.figures for r in rows if name in (r.problem.set_name, "all")]
+        for arm in ARMS:
+            lines.append(line(name, arm, [figures[arm] for figures in chosen]))
+        for arm in ARMS[1:]:
+            gain = [{c: f[arm][c] - f[ARMS[0]][c] for c in f[arm]} for f in chosen]
+            lines.append(line(name, f"+ by {arm}", gain))
     return "\n".join(lines)
+
+
+def line(set_name: str, arm: str, values: Sequence[Figures]) -> str:
+    """The number of programs as it is, all else in percent."""
+    cells = [f"{np.mean([v[COLUMNS[0]] for v in values]):.1f}"]
+    cells += [interval([v[c] for v in values]) for c in COLUMNS[1:]]
+    curve = "  ".join(f"{100 * np.mean([v[c] for v in values]):.1f}" for c in values[0] if c.startswith("@"))
+    return f"{set_name:18} {arm:20} {len(values):>5}" + "".join(f"  {cell:>22}" for cell in cells) + f"  {curve}"
 
 
 def interval(values: Sequence[float]) -> str:

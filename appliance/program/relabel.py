@@ -34,7 +34,8 @@ def pick(trials: Sequence[Trial], num: int, *, is_diverse: bool) -> list[Trial]:
     """Up to `num` valid programs that differ from each other, best first, by the fraction of demonstrations they get right.
 
     is_diverse: each one is chosen by that fraction plus the fraction of its outputs that none chosen before it gave
-    (greedy), so that no single idea fills the lesson. Of equals the one that the model held likelier comes first.
+    (greedy), so that no single idea fills the lesson. Of equals the one that the model held less likely comes first: it has
+    more to teach, and what the model writes anyway needs no lesson.
     """
     unique: dict[str, Trial] = {}
     for trial in sorted(filter(lambda t: t.is_valid, trials), key=_rank):
@@ -53,7 +54,7 @@ def pick(trials: Sequence[Trial], num: int, *, is_diverse: bool) -> list[Trial]:
 
 
 def _rank(trial: Trial) -> tuple[float, float, str]:
-    return (-trial.demo_score, -trial.draft.logprob / max(1, trial.draft.num_tokens), trial.draft.source)
+    return (-trial.demo_score, trial.draft.logprob / max(1, trial.draft.num_tokens), trial.draft.source)
 
 
 def _novelty(trial: Trial, seen: set[object]) -> float:

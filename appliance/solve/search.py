@@ -1,15 +1,16 @@
 """Search and learn: write programs, run them, learn from what they really do, write again.
 
 One epoch: the best programs so far become solved tasks by hindsight (`program/relabel.py`), a fresh adapter is trained on
-these for a short while, and the adapted model writes the next programs; for a task that two different programs settle, which
-fit all demonstrations and answer alike, none are written any more. It ends when all tasks are settled, when the epochs are
-over, or when the time is. The first programs of all tasks are written in one batch by the plain model; an epoch may take all
-tasks together, one adapter for all, or one task by itself.
+these for a short while, and the adapted model writes the next programs. They go where they may still find something: none to a
+task that two different programs settle, which fit all demonstrations and answer alike, and where an epoch takes several
+tasks, those that no program fits yet share the programs of all. It ends when all tasks are settled, when the epochs are over,
+or when the time is. The first programs of all tasks are written in one batch by the plain model; an epoch may take all tasks
+together, one adapter for all, or one task by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -123,7 +124,7 @@ class Searcher:
         deadline: Deadline,
         seed: int,
     ) -> Iterator[Epoch]:
-        """Epochs of num_samples programs a task, beginning with the programs that are known already.
+        """Epochs of num_samples programs a task on average, beginning with the programs that are known already.
 
         tune_settings: by the tokens of the longest lesson, max_steps for each task; None where nothing may be trained.
         The model is left as the last epoch adapted it.
@@ -132,8 +133,8 @@ class Searcher:
         for trial in known:
             trials[trial.draft.task.task_id].append(trial)
         for number in range(num_epochs):
-            unsettled = [task for task in tasks if not agreed(trials[task.task_id])]
-            if not unsettled or deadline.is_past():
+            wanting = _wanting(tasks, trials)
+            if not wanting or deadline.is_past():
                 return
             own_seed = seed_of(seed, tasks[0].task_id, "epoch", number)
             solved = [relabel(trial) for task in tasks for trial in self._picked(trials[task.task_id])]
@@ -149,8 +150,8 @@ class Searcher:
             adapter = None if isinstance(outcome, NotTuned) else (outcome.adapter_dir, outcome.adapter_sha)
             found: list[Trial] = []
             for batch in self.write(
-                unsettled,
-                num_samples=num_samples,
+                wanting,
+                num_samples=num_samples * len(tasks) // len(wanting),
                 adapter=adapter,
                 batch_tokens=batch_tokens,
                 deadline=deadline,
@@ -198,3 +199,9 @@ class Searcher:
         if not solved:
             return "no valid program yet"
         return "out of memory on every rung of the ladder" if row_tokens else "no lesson fits the sequence length"
+
+
+def _wanting(tasks: Sequence[Task], trials: Mapping[str, Sequence[Trial]]) -> list[Task]:
+    """The tasks that no program fits, else those that no two programs settle."""
+    unfitted = [task for task in tasks if not any(trial.fits for trial in trials[task.task_id])]
+    return unfitted or [task for task in tasks if not agreed(trials[task.task_id])]

@@ -144,10 +144,10 @@ def test_tasks_learn_together_and_the_settled_one_is_left_alone(
         "return rot90(grid)\n",
     ]  # of TASK
     texts += ["return flip_v(grid)\n", "return transpose(grid)\n", "return grid\n", "return nonsense\n"]
-    texts += ["return rot180(grid)\n"] * 4
+    texts += ["return rot180(grid)\n"] * 8
     epochs, script = search(texts, programs, tiny_model, sandbox, tmp_path, tasks=[TASK, turn], num_epochs=2)
     assert epochs[1].num_picked == 4 + 3 and isinstance(epochs[1].outcome, Tuned)
-    assert len(script.prompts) == 3  # the first task has two programs that agree
+    assert len(script.prompts) == 4  # two views: the first task has two programs that agree and leaves its share
     assert {t.draft.task.task_id for t in epochs[1].trials} == {"turn"} and all(t.fits for t in epochs[1].trials)
     assert {t.draft.adapter for t in epochs[1].trials} == {epochs[1].outcome.adapter_sha}
 

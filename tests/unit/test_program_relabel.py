@@ -114,3 +114,11 @@ def test_diversity_prefers_outputs_that_are_new(sandbox: Sandbox) -> None:
     diverse = [t.draft.answer for t in pick(found, 2, is_diverse=True)]
     new = found[2].draft.answer
     assert new not in by_score and new in diverse
+
+
+def test_of_equals_the_one_that_the_model_held_less_likely_teaches(sandbox: Sandbox) -> None:
+    drafts = [draft("return flip_v(grid)", logprob=-1.0), draft("return rot180(grid)", logprob=-5.0)]
+    found = list(run_drafts(drafts, sandbox, deadline=NEVER))
+    assert [t.demo_score for t in found] == [0.0, 0.0]
+    for is_diverse in (False, True):
+        assert [t.draft.logprob for t in pick(found, 2, is_diverse=is_diverse)] == [-5.0, -1.0]
