@@ -95,15 +95,17 @@ class CellEncoder:
 
 
 @dataclass(frozen=True)
-class BlockEncoder:
-    """The base text in a code block opened with ```grid."""
-
+class _Block:
     base: GridEncoder
     opening: str = _FENCE
 
     def __post_init__(self) -> None:
         if self.base.opening:
             raise ValueError("a block right inside a block cannot be read back")
+
+
+class BlockEncoder(_Block):
+    """The base text in a code block opened with ```grid."""
 
     @property
     def name(self) -> str:
@@ -119,19 +121,11 @@ class BlockEncoder:
         return self.base.decode(blocks[0])
 
 
-@dataclass(frozen=True)
-class ShapeEncoder:
+class ShapeEncoder(_Block):
     """The base text in a code block that declares rows x columns; a grid that breaks the declaration is refused.
 
     A block that was never closed is read as well: the declared shape shows whether it is complete.
     """
-
-    base: GridEncoder
-    opening: str = _FENCE
-
-    def __post_init__(self) -> None:
-        if self.base.opening:
-            raise ValueError("a block right inside a block cannot be read back")
 
     @property
     def name(self) -> str:
