@@ -1,9 +1,11 @@
-"""Write a file whole or not at all: a kill or a full disk at any moment leaves the old file or the new one."""
+"""Write a file, or a folder, whole or not at all: a kill or a full disk at any moment leaves the old one or the new one."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.errors import OutputError
@@ -33,6 +35,24 @@ def write_atomic(path: Path, data: bytes) -> None:
             remedy="free space or choose another folder; what stood there before is untouched",
         ) from fault
     _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside it to write into, which takes the place of `folder` when the `with` ends well.
+
+    Its files may then be read by whoever may read the folder: safetensors 0.8 writes for the owner alone, so that a model
+    made by root could not be read in a container.
+    """
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    yield part
+    mode = part.stat().st_mode & 0o666
+    for file in filter(Path.is_file, part.rglob("*")):
+        file.chmod(mode)
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
 
 
 def _sync_folder(folder: Path) -> None:

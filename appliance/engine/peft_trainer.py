@@ -10,12 +10,12 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from appliance.arc.atomic import whole_folder
 from appliance.clock import Clock, Deadline
 from appliance.engine.adapters import check_base
 from appliance.engine.base import NotTuned, Outcome, Tuned, TuneSettings
@@ -315,12 +315,8 @@ class PeftTrainer:
         return [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
 
     def _save(self, adapter_dir: Path, settings: TuneSettings) -> None:
-        """Only what was trained, beside the identity of its base; written to a side folder, then renamed."""
-        part = adapter_dir.with_name(f".{adapter_dir.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        self.model.save_pretrained(str(part))
-        record = {"base_sha": self.base_sha, "method": settings.method}
-        (part / RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n")
-        shutil.rmtree(adapter_dir, ignore_errors=True)
-        part.rename(adapter_dir)
+        """Only what was trained, beside the identity of its base."""
+        with whole_folder(adapter_dir) as part:
+            self.model.save_pretrained(str(part))
+            record = {"base_sha": self.base_sha, "method": settings.method}
+            (part / RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n")

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from appliance.arc.atomic import whole_folder
 from appliance.engine.adapters import check_base
 from appliance.engine.environment import prepare_process
 from appliance.engine.folder import RECORD_FILE, read_card, read_record
@@ -99,20 +100,18 @@ def merge_adapter(base: Path, adapter: Path, out: Path, *, onto: str = "trained"
             expected=f"at most {MAX_LOGIT_ERROR:g} of the largest",
             remedy="report this adapter; sample with it unmerged meanwhile",
         )
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    merged = merged.to(getattr(torch, stored))
-    merged.config.dtype = stored
-    merged.save_pretrained(part)
-    _copy_surroundings(base, adapter, part)
-    from_disk = load_causal_lm(part, dtype=stored, device="cpu")
-    _check_same(merged, from_disk, part)
-    storage = float((_logits(from_disk.float()) - after).abs().max())
-    names = {"style": record.get("style", card.style), "encoder": record.get("encoder", card.encoder)}
-    names |= {"program_style": card.program_style, "program_tokens": card.program_tokens}
-    described = {**names, "strategies": list(card.strategies), "merged_from": record.get("base_sha", "")}
-    (part / RECORD_FILE).write_text(json.dumps(described, indent=1) + "\n")
-    part.rename(out)
+    with whole_folder(out) as part:
+        merged = merged.to(getattr(torch, stored))
+        merged.config.dtype = stored
+        merged.save_pretrained(part)
+        _copy_surroundings(base, adapter, part)
+        from_disk = load_causal_lm(part, dtype=stored, device="cpu")
+        _check_same(merged, from_disk, part)
+        storage = float((_logits(from_disk.float()) - after).abs().max())
+        names = {"style": record.get("style", card.style), "encoder": record.get("encoder", card.encoder)}
+        names |= {"program_style": card.program_style, "program_tokens": card.program_tokens}
+        described = {**names, "strategies": list(card.strategies), "merged_from": record.get("base_sha", "")}
+        (part / RECORD_FILE).write_text(json.dumps(described, indent=1) + "\n")
     return Merged(
         kind, "nf4" if is_nf4 else "none", stored, float((adapted - before).abs().max()), error, max(0.0, storage)
     )

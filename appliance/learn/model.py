@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,11 @@ def save_model(model: Any, folder: Path, *, card: dict[str, Any], codec: Codec |
     and encoder. The model itself stays as it is."""
     import torch
 
-    dtype = model.config.dtype
-    model.config.dtype = torch.bfloat16
+    with torch.device("meta"):
+        stored = type(model)(deepcopy(model.config))
     weights = {name: weight.detach().to(torch.bfloat16) for name, weight in model.state_dict().items()}
-    model.save_pretrained(str(folder), state_dict=weights)
-    model.config.dtype = dtype
+    stored.load_state_dict(weights, assign=True)
+    stored.tie_weights()  # what is shared is written once
+    stored.save_pretrained(str(folder))
     (codec or Codec(tokenizer())).save(folder)
     (folder / RECORD_FILE).write_text(json.dumps(card, indent=1) + "\n")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from appliance.arc.atomic import whole_folder
 from appliance.arc.prompt import get_style
 from appliance.engine.adapters import check_base
 from appliance.engine.folder import RECORD_FILE, read_card, read_record
@@ -138,17 +138,13 @@ def save_result(start: Start, folder: Path, recipe: Recipe) -> None:
     if start.base_sha:
         card |= {"base_sha": start.base_sha, "method": recipe.adaptation.method}
         card |= {"quantization": recipe.adaptation.quantization}
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    if recipe.adaptation.method == "lora":
-        start.model.save_pretrained(str(part), save_embedding_layers=False)
-        start.codec.save(part)
-        (part / RECORD_FILE).write_text(json.dumps(card, indent=1) + "\n")
-    else:
-        save_model(start.model, part, card=card, codec=start.codec)
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    with whole_folder(folder) as part:
+        if recipe.adaptation.method == "lora":
+            start.model.save_pretrained(str(part), save_embedding_layers=False)
+            start.codec.save(part)
+            (part / RECORD_FILE).write_text(json.dumps(card, indent=1) + "\n")
+        else:
+            save_model(start.model, part, card=card, codec=start.codec)
 
 
 def _autocast(precision: str, device: str) -> str | None:

@@ -174,8 +174,12 @@ def test_the_finished_model_is_one_that_submit_takes(recipe: Path, corpus: Path,
     assert cli.main(arguments) == 0
     folder = tmp_path / "out" / "model"
     assert read_card(folder).style == "grid-tokens-v1"
-    load_causal_lm(folder, dtype="float32", device="cpu")
+    loaded = load_causal_lm(folder, dtype="float32", device="cpu")
     assert Codec.load(folder).eos_id == tiny.EOS
+    assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
+    weights = folder / "model.safetensors"
+    assert weights.stat().st_size < 2.1 * sum(p.numel() for p in loaded.parameters()), "tied weights are there once"
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {folder.stat().st_mode & 0o666}
 
 
 @pytest.mark.parametrize(
