@@ -48,7 +48,7 @@ from appliance.learn.synth.compose import compose
 from appliance.learn.synth.family import make_task, rng_for
 from appliance.program.sandbox import Sandbox
 from appliance.program.trial import Trial
-from appliance.solve.search import Searcher
+from appliance.solve.search import Room, Searcher
 from appliance.solve.transduce import Language
 from bench.interval import bootstrap
 
@@ -182,7 +182,13 @@ class Arms:
 
         self._plain, self._learning = searcher(learn=False), searcher(learn=True)
         self._reset = trainer.reset
-        self._clock = SystemClock()
+        clock = SystemClock()
+        self._room = Room(
+            max_lesson_tokens=4096,
+            batch_tokens=BATCH_TOKENS,
+            adapter_dir=Path(self._scratch.name) / "adapter",
+            deadline=Deadline(clock.now() + 1e6, clock),
+        )
         self.told = ""
 
     def prompt_tokens(self, task: Task) -> int:
@@ -214,8 +220,7 @@ class Arms:
             tasks,
             num_samples=num,
             adapter=None,
-            batch_tokens=BATCH_TOKENS,
-            deadline=self._no_deadline(),
+            room=self._room,
             seed=seed,
         )
         return by_task(trial for batch in batches for trial in batch)
@@ -232,10 +237,7 @@ class Arms:
                 self._tune_settings,
                 num_epochs=self._args.epochs,
                 num_samples=self._args.first,
-                max_lesson_tokens=4096,
-                adapter_dir=Path(self._scratch.name) / "adapter",
-                batch_tokens=BATCH_TOKENS,
-                deadline=self._no_deadline(),
+                room=self._room,
                 seed=seed,
             )
             for number, epoch in enumerate(epochs):
@@ -252,9 +254,6 @@ class Arms:
             row_tokens=row_tokens,
             rows_per_step=max(1, 1024 // row_tokens),
         )
-
-    def _no_deadline(self) -> Deadline:
-        return Deadline(self._clock.now() + 1e6, self._clock)
 
     def __enter__(self) -> Arms:
         return self

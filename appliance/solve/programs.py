@@ -5,19 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from appliance.arc.grid import to_lists
 from appliance.arc.task import Task
 from appliance.arc.view import View
-from appliance.clock import Deadline
 from appliance.config import Settings
 from appliance.engine.base import NotTuned, Served, Server, Trainer, TuneSettings
 from appliance.program.source import runnable
 from appliance.program.trial import Draft, Trial, agreed, run_drafts
 from appliance.solve.messages import EpochMessage, Event, Job, KnownProgram, ProgramMessage, Sampled, Searched
 from appliance.solve.sandbox import open_sandbox
-from appliance.solve.search import Epoch, Searcher
+from appliance.solve.search import Epoch, Room, Searcher
 from appliance.solve.transduce import Language
 
 
@@ -68,11 +66,7 @@ class ProgramWork:
         tasks: Sequence[Task],
         job: Job,
         tune_settings: Callable[[int], TuneSettings | None],
-        *,
-        max_lesson_tokens: int,
-        adapter_dir: Path,
-        batch_tokens: int,
-        deadline: Deadline,
+        room: Room,
     ) -> list[str]:
         """The first programs of all tasks in one batch, by the model as it is; returns the tasks that got all of theirs.
 
@@ -81,9 +75,7 @@ class ProgramWork:
         wanted = self._settings.quick_samples
         searcher = self._searcher(job)
         known: list[Trial] = []
-        for trials in searcher.write(
-            tasks, num_samples=wanted, adapter=None, batch_tokens=batch_tokens, deadline=deadline, seed=job.seed
-        ):
+        for trials in searcher.write(tasks, num_samples=wanted, adapter=None, room=room, seed=job.seed):
             if trials:
                 self._send(trials)
             known += trials
@@ -93,10 +85,7 @@ class ProgramWork:
             tune_settings,
             num_epochs=self._settings.quick_epochs,
             num_samples=wanted,
-            max_lesson_tokens=max_lesson_tokens,
-            adapter_dir=adapter_dir,
-            batch_tokens=batch_tokens,
-            deadline=deadline,
+            room=room,
             seed=job.seed,
         ):
             self._send(epoch.trials)
@@ -108,16 +97,13 @@ class ProgramWork:
         task: Task,
         job: Job,
         tune_settings: Callable[[int], TuneSettings | None],
-        *,
-        max_lesson_tokens: int,
-        adapter_dir: Path,
-        batch_tokens: int,
-        deadline: Deadline,
+        room: Room,
     ) -> bool:
-        """Search and learn on one task until the deadline; whether two different programs agree at the end."""
-        began_s = deadline.clock.now()
+        """Search and learn on one task until the room's deadline; whether two different programs agree at the end."""
+        clock = room.deadline.clock
+        began_s = clock.now()
         drafts = [_draft(task, known, self._language) for known in job.known]
-        trials = list(run_drafts(drafts, self._sandbox, deadline=deadline))
+        trials = list(run_drafts(drafts, self._sandbox, deadline=room.deadline))
         epochs: list[EpochMessage] = []
         for epoch in self._searcher(job).search(
             [task],
@@ -125,17 +111,14 @@ class ProgramWork:
             tune_settings,
             num_epochs=self._settings.epochs,
             num_samples=self._settings.samples_per_epoch,
-            max_lesson_tokens=max_lesson_tokens,
-            adapter_dir=adapter_dir,
-            batch_tokens=batch_tokens,
-            deadline=deadline,
+            room=room,
             seed=job.seed,
         ):
             self._send(epoch.trials)
             epochs.append(_epoch_message(epoch))
             trials += epoch.trials
         is_agreed = agreed(trials)
-        seconds = deadline.clock.now() - began_s
+        seconds = clock.now() - began_s
         self._emit(
             Searched(job_id=job.job_id, task_id=task.task_id, seconds=seconds, is_agreed=is_agreed, epochs=epochs)
         )

@@ -39,6 +39,16 @@ class Epoch:
     trials: tuple[Trial, ...]
 
 
+@dataclass(frozen=True)
+class Room:
+    """What a job leaves to a search. batch_tokens: (prompt + new tokens) x rows of one batch of the sampler."""
+
+    max_lesson_tokens: int
+    batch_tokens: int
+    adapter_dir: Path
+    deadline: Deadline
+
+
 class Searcher:
     """What search needs of a worker: the model that writes, the engines that train and sample it, and the sandbox.
 
@@ -73,8 +83,7 @@ class Searcher:
         *,
         num_samples: int,
         adapter: tuple[Path, str] | None,
-        batch_tokens: int,
-        deadline: Deadline,
+        room: Room,
         seed: int,
     ) -> Iterator[list[Trial]]:
         """Programs for these tasks by the model as it is now, run: a list for each batch that the sampler finished.
@@ -98,16 +107,16 @@ class Searcher:
             )
         requests = [request for _, request in asked]
         directory, name = adapter or (None, "")
-        with self._server.serve(self._trainer, adapter_dir=directory, batch_tokens=batch_tokens) as served:
+        with self._server.serve(self._trainer, adapter_dir=directory, batch_tokens=room.batch_tokens) as served:
             self._tell(served)
             sampler: Sampler = served.sampler
-            for batch in sampler.sample(requests, deadline=deadline):
+            for batch in sampler.sample(requests, deadline=room.deadline):
                 self._tell(served)
                 drafts: list[Draft] = []
                 for completion in batch:
                     question = asked[completion.request_index][0]
                     drafts.append(draft_of(question, completion, self._language, adapter=name))
-                yield list(run_drafts(drafts, self._sandbox, deadline=deadline))
+                yield list(run_drafts(drafts, self._sandbox, deadline=room.deadline))
         self._tell(None)
 
     def search(
@@ -118,10 +127,7 @@ class Searcher:
         *,
         num_epochs: int,
         num_samples: int,
-        max_lesson_tokens: int,
-        adapter_dir: Path,
-        batch_tokens: int,
-        deadline: Deadline,
+        room: Room,
         seed: int,
     ) -> Iterator[Epoch]:
         """Epochs of num_samples programs a task on average, beginning with the programs that are known already.
@@ -134,7 +140,7 @@ class Searcher:
             trials[trial.draft.task.task_id].append(trial)
         for number in range(num_epochs):
             wanting = _wanting(tasks, trials)
-            if not wanting or deadline.is_past():
+            if not wanting or room.deadline.is_past():
                 return
             own_seed = seed_of(seed, tasks[0].task_id, "epoch", number)
             solved = [relabel(trial) for task in tasks for trial in self._picked(trials[task.task_id])]
@@ -142,9 +148,7 @@ class Searcher:
                 solved,
                 tune_settings,
                 num_tasks=len(tasks),
-                max_lesson_tokens=max_lesson_tokens,
-                adapter_dir=adapter_dir,
-                deadline=deadline.within(TRAIN_SHARE * deadline.remaining_s()),
+                room=room,
                 seed=own_seed,
             )
             adapter = None if isinstance(outcome, NotTuned) else (outcome.adapter_dir, outcome.adapter_sha)
@@ -153,8 +157,7 @@ class Searcher:
                 wanting,
                 num_samples=num_samples * len(tasks) // len(wanting),
                 adapter=adapter,
-                batch_tokens=batch_tokens,
-                deadline=deadline,
+                room=room,
                 seed=own_seed,
             ):
                 found += batch
@@ -171,13 +174,11 @@ class Searcher:
         tune_settings: Callable[[int], TuneSettings | None],
         *,
         num_tasks: int,
-        max_lesson_tokens: int,
-        adapter_dir: Path,
-        deadline: Deadline,
+        room: Room,
         seed: int,
     ) -> Outcome:
         """A few passes over the lessons, no more: a program learnt by heart is all that the model would write."""
-        lengths = program_lesson_tokens(solved, self._language, max_lesson_tokens)
+        lengths = program_lesson_tokens(solved, self._language, room.max_lesson_tokens)
         row_tokens = max(lengths, default=0)
         settings = tune_settings(row_tokens) if row_tokens else None
         if settings is None or not self._settings.learn:
@@ -188,8 +189,8 @@ class Searcher:
         return self._trainer.tune(
             program_lessons(solved, self._language, generator(seed, "lessons"), max_tokens=row_tokens),
             replace(settings, max_steps=min(num_tasks * settings.max_steps, num_steps)),
-            adapter_dir=adapter_dir,
-            deadline=deadline,
+            adapter_dir=room.adapter_dir,
+            deadline=room.deadline.within(TRAIN_SHARE * room.deadline.remaining_s()),
             seed=seed_of(seed, "adapter"),
         )
 

@@ -45,6 +45,7 @@ from appliance.solve.messages import (
     Trained,
 )
 from appliance.solve.programs import ProgramWork
+from appliance.solve.search import Room
 from appliance.solve.transduce import Language, LessonPlan, lessons, longest_lesson, questions
 
 Emit = Callable[[Event], None]
@@ -108,15 +109,8 @@ class Worker:
             complete = self._do_grids(tasks, job, deadline)
         if self._programs and job.stage == "quick":
             self._trainer.reset()
-            written = self._programs.quick(
-                tasks,
-                job,
-                partial(self._program_tune_settings, rung=job.rung),
-                max_lesson_tokens=seq_tokens_at(self._max_lesson_tokens, job.rung),
-                adapter_dir=Path(self._setup.run_dir) / "adapters" / f"quick-{job.job_id}-programs",
-                batch_tokens=self._batch_tokens(job),
-                deadline=deadline,
-            )
+            room = self._room(job, f"quick-{job.job_id}-programs", deadline)
+            written = self._programs.quick(tasks, job, partial(self._program_tune_settings, rung=job.rung), room)
             complete = [task_id for task_id in complete if task_id in written]
         seconds = self._clock.now() - began_s
         self._emit(Finished(job_id=job.job_id, complete=complete, seconds=seconds, **self._told_of_serving(job)))
@@ -155,14 +149,16 @@ class Worker:
         """Search for programs as long as the job says; whether they settle the task, so that no grids are needed."""
         if self._programs is None or job.program_until_s <= 0:
             return False
-        return self._programs.deep(
-            task,
-            job,
-            partial(self._program_tune_settings, rung=job.rung),
+        deadline = Deadline(min(job.program_until_s, job.deadline_s), self._clock)
+        room = self._room(job, f"{task.task_id}-programs", deadline)
+        return self._programs.deep(task, job, partial(self._program_tune_settings, rung=job.rung), room)
+
+    def _room(self, job: Job, adapter_name: str, deadline: Deadline) -> Room:
+        return Room(
             max_lesson_tokens=seq_tokens_at(self._max_lesson_tokens, job.rung),
-            adapter_dir=Path(self._setup.run_dir) / "adapters" / f"{task.task_id}-programs",
             batch_tokens=self._batch_tokens(job),
-            deadline=Deadline(min(job.program_until_s, job.deadline_s), self._clock),
+            adapter_dir=Path(self._setup.run_dir) / "adapters" / adapter_name,
+            deadline=deadline,
         )
 
     def _program_tune_settings(self, row_tokens: int, rung: int) -> TuneSettings | None:

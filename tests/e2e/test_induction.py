@@ -32,7 +32,7 @@ from appliance.seeds import generator
 from appliance.solve.induce import draft_of, program_lessons, program_questions
 from appliance.solve.messages import Event, Job, Sampled, TaskMessage
 from appliance.solve.programs import ProgramWork
-from appliance.solve.search import Epoch, Searcher
+from appliance.solve.search import Epoch, Room, Searcher
 from appliance.solve.transduce import Language
 
 pytestmark = pytest.mark.engine
@@ -108,10 +108,7 @@ def search(
         lambda row_tokens: TuneSettings(rank=4, alpha=4, max_steps=6, row_tokens=row_tokens, learning_rate=0.01),
         num_epochs=num_epochs,
         num_samples=4,
-        max_lesson_tokens=512,
-        adapter_dir=tmp_path / "adapter",
-        batch_tokens=4096,
-        deadline=Deadline(clock.now() + 120, clock),
+        room=Room(512, 4096, tmp_path / "adapter", Deadline(clock.now() + 120, clock)),
         seed=1,
     )
     return list(epochs), script
