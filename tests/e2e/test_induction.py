@@ -177,10 +177,7 @@ def test_silence_counts_while_programs_are_written_and_a_lost_engine_is_avoided(
             [TASK],
             job,
             lambda row_tokens: TuneSettings(rank=4, alpha=4, max_steps=2, row_tokens=row_tokens),
-            max_lesson_tokens=512,
-            adapter_dir=tmp_path / "adapter",
-            batch_tokens=4096,
-            deadline=Deadline(SystemClock().now() + 120, SystemClock()),
+            Room(512, 4096, tmp_path / "adapter", Deadline(SystemClock().now() + 120, SystemClock())),
         )
         assert written == [TASK.task_id] and len(asked.prompts) == 2
         told = [(e.stall_s, len(e.programs)) for e in events if isinstance(e, Sampled)]
