@@ -80,7 +80,7 @@ def test_tasks_of_8000_tokens_in_little_memory_go_down_the_ladder_and_finish(tmp
     """The embedded model in an address space of 1.9 GiB, two minutes: training those tasks as planned takes more than that."""
     long_tasks(tmp_path / "tasks.json")
     out, limit = tmp_path / "out", int(1.9 * 2**30)
-    few = ["train.max_steps=2", "sample.views=1", "sample.quick_views=1", "run.rounds=1"]
+    few = ["train.max_steps=2", "sample.views=1", "sample.quick_views=1", "run.rounds=1", "model.dtype=float32"]
     flags = ["--budget", "20m", "--workers", "1", *ENGINES]
     command = submit_command(tmp_path / "tasks.json", out, *flags, settings=few)
     done = subprocess.run(
