@@ -1,4 +1,8 @@
-"""Write a file, or a folder, whole or not at all: a kill or a full disk at any moment leaves the old one or the new one."""
+"""Write a file or a folder whole or not at all: what bears the name is never half written.
+
+A kill or a full disk at any moment leaves the old file or the new one. A folder that is replaced may be gone
+if the kill falls between the removal of the old one and the rename.
+"""
 
 from __future__ import annotations
 

@@ -70,17 +70,15 @@ def fill_rows(sequences: Sequence[TokenSequence], plan: list[list[int]], *, row_
     shape = (len(plan), row_tokens)
     ids = np.full(shape, pad_id, dtype=np.int64)
     labels = np.full(shape, IGNORED, dtype=np.int64)
-    positions = np.zeros(shape, dtype=np.int64)
+    positions = np.tile(np.arange(row_tokens), (len(plan), 1))
     for r, members in enumerate(plan):
         at = 0
         for i in members:
             sequence = sequences[i]
             end = at + len(sequence)
             ids[r, at:end] = sequence.ids
-            positions[r, at:end] = np.arange(len(sequence))
+            positions[r, at:] = np.arange(row_tokens - at)
             shifted = np.where(sequence.is_target[1:], sequence.ids[1:], IGNORED)
             labels[r, at : end - 1] = shifted
             at = end
-        last = len(sequences[members[-1]]) if members else 0
-        positions[r, at:] = last + np.arange(row_tokens - at)
     return Rows(ids, positions, labels)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from appliance.arc.atomic import whole_folder
 from appliance.errors import InputError, UsageError, first_line
 
 KEPT_CHECKPOINTS = 2
@@ -41,24 +42,22 @@ def save_checkpoint(out: Path, identity: dict[str, str], state: State) -> Path:
     final = checkpoint_folder(out, state.step)
     if final.exists():
         return final
-    part = final.with_name(f".{final.name}.{os.getpid()}")
-    part.mkdir(parents=True, exist_ok=True)
-    with (part / "state.pt").open("wb") as file:
-        torch.save(
-            {
-                "model": {name: weight.detach() for name, weight in state.weights},
-                "optimizers": [o.state_dict() for o in state.optimizers],
-                "scaler": state.scaler.state_dict(),
-                "step": state.step,
-                "tokens": state.tokens,
-                "watch": state.watch,
-            },
-            file,
-        )
-        file.flush()
-        os.fsync(file.fileno())
-    (part / "identity.json").write_text(json.dumps(identity, indent=1) + "\n")
-    part.rename(final)
+    with whole_folder(final) as part:
+        with (part / "state.pt").open("wb") as file:
+            torch.save(
+                {
+                    "model": {name: weight.detach() for name, weight in state.weights},
+                    "optimizers": [o.state_dict() for o in state.optimizers],
+                    "scaler": state.scaler.state_dict(),
+                    "step": state.step,
+                    "tokens": state.tokens,
+                    "watch": state.watch,
+                },
+                file,
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        (part / "identity.json").write_text(json.dumps(identity, indent=1) + "\n")
     for old in sorted(final.parent.glob("step_*"))[:-KEPT_CHECKPOINTS]:
         shutil.rmtree(old)
     return final

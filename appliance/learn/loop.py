@@ -119,7 +119,8 @@ class Stepper:
         import torch
 
         start.model.train()
-        sum_weights(start.model)
+        if recipe.adaptation.method == "lora":
+            sum_weights(start.model)
         named = start.weights()
         self._model = start.model
         self._weights = [w for _, w in named]
