@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from appliance import cli
-from tests.small_lm import save_chat_model
 
 pytestmark = pytest.mark.engine
 pytest.importorskip("torch")
@@ -22,8 +21,9 @@ adaptation: {method: lora, rank: 4}
 data:
   row_tokens: 768
   rows_per_step: 3   # no multiple of the number of processes
-  datasets: {copies: {style: output-from-examples-v1, encoder: minimal, min_pairs: 2, max_pairs: 3}}
+  datasets: {copies: {min_pairs: 2, max_pairs: 3}}
 optimization: {learning_rate: 0.01, warmup_steps: 2, max_steps: 4}
+evaluation: {every_steps: 2, limit: 3, views: 2}   # three tasks: uneven shares
 save_every_steps: 2
 log_every_steps: 1
 """
@@ -32,19 +32,11 @@ log_every_steps: 1
 @pytest.fixture(scope="module")
 def flags(tmp_path_factory: pytest.TempPathFactory, challenges: Path) -> list[str]:
     folder = tmp_path_factory.mktemp("run")
-    save_chat_model(folder / "base")
     (folder / "recipe.yaml").write_text(RECIPE)
-    source = f"data.datasets.copies.source={challenges}"
-    return [
-        "--recipe",
-        str(folder / "recipe.yaml"),
-        "--model",
-        str(folder / "base"),
-        "--set",
-        source,
-        "--display",
-        "none",
-    ]
+    flags = ["--recipe", str(folder / "recipe.yaml"), "--model", "arc-mini", "--display", "none"]
+    for key in ("data.datasets.copies.source", "evaluation.tasks"):
+        flags += ["--set", f"{key}={challenges}"]
+    return flags
 
 
 def launch(*arguments: str) -> None:
@@ -67,15 +59,21 @@ def launch(*arguments: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+def told(out: Path, name: str) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / name).read_text().splitlines()]
+
+
 def losses(out: Path) -> dict[int, float]:
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return {line["step"]: line["loss"] for line in lines}
+    return {int(line["step"]): line["loss"] for line in told(out, "metrics.jsonl")}
 
 
 def test_two_processes_train_as_one_and_a_run_may_change_between_them(flags: list[str], tmp_path: Path) -> None:
     assert cli.main(["train", *flags, "--out", str(tmp_path / "one")]) == 0
     launch(*flags, "--out", str(tmp_path / "two"), "--max-steps", "2")
-    assert len((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()) == 2  # one process writes
+    assert len(told(tmp_path / "two", "metrics.jsonl")) == 2  # one process writes
+    first, *_ = told(tmp_path / "one", "evaluation.jsonl")
+    assert told(tmp_path / "two", "evaluation.jsonl") == [first]
+    assert first["unanswered"] < 1
     assert cli.main(["train", *flags, "--out", str(tmp_path / "two")]) == 0
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
     assert (tmp_path / "two" / "adapter" / "adapter_model.safetensors").is_file()
