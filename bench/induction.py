@@ -185,6 +185,7 @@ class Arms:
         clock = SystemClock()
         self._room = Room(
             max_lesson_tokens=4096,
+            tune_settings=self._tune_settings,
             batch_tokens=BATCH_TOKENS,
             adapter_dir=Path(self._scratch.name) / "adapter",
             deadline=Deadline(clock.now() + 1e6, clock),
@@ -234,7 +235,6 @@ class Arms:
             epochs = searcher.search(
                 tasks,
                 [trial for task in tasks for trial in known[task.task_id]],
-                self._tune_settings,
                 num_epochs=self._args.epochs,
                 num_samples=self._args.first,
                 room=self._room,

@@ -10,7 +10,7 @@ from appliance.arc.grid import to_lists
 from appliance.arc.task import Task
 from appliance.arc.view import View
 from appliance.config import Settings
-from appliance.engine.base import NotTuned, Served, Server, Trainer, TuneSettings
+from appliance.engine.base import NotTuned, Served, Server, Trainer
 from appliance.program.source import runnable
 from appliance.program.trial import Draft, Trial, agreed, run_drafts
 from appliance.solve.messages import EpochMessage, Event, Job, KnownProgram, ProgramMessage, Sampled, Searched
@@ -61,13 +61,7 @@ class ProgramWork:
         self._is_watched = False
         self._job_id = 0
 
-    def quick(
-        self,
-        tasks: Sequence[Task],
-        job: Job,
-        tune_settings: Callable[[int], TuneSettings | None],
-        room: Room,
-    ) -> list[str]:
+    def quick(self, tasks: Sequence[Task], job: Job, room: Room) -> list[str]:
         """The first programs of all tasks in one batch, by the model as it is; returns the tasks that got all of theirs.
 
         Then, `quick_epochs` times while there is time, as many again by one adapter that has learnt from those of all tasks.
@@ -82,7 +76,6 @@ class ProgramWork:
         for epoch in searcher.search(
             tasks,
             known,
-            tune_settings,
             num_epochs=self._settings.quick_epochs,
             num_samples=wanted,
             room=room,
@@ -92,13 +85,7 @@ class ProgramWork:
         num_run = Counter(trial.draft.task.task_id for trial in known)
         return [task.task_id for task in tasks if num_run[task.task_id] >= wanted]
 
-    def deep(
-        self,
-        task: Task,
-        job: Job,
-        tune_settings: Callable[[int], TuneSettings | None],
-        room: Room,
-    ) -> bool:
+    def deep(self, task: Task, job: Job, room: Room) -> bool:
         """Search and learn on one task until the room's deadline; whether two different programs agree at the end."""
         clock = room.deadline.clock
         began_s = clock.now()
@@ -108,7 +95,6 @@ class ProgramWork:
         for epoch in self._searcher(job).search(
             [task],
             trials,
-            tune_settings,
             num_epochs=self._settings.epochs,
             num_samples=self._settings.samples_per_epoch,
             room=room,

@@ -41,9 +41,14 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Room:
-    """What a job leaves to a search. batch_tokens: (prompt + new tokens) x rows of one batch of the sampler."""
+    """What a job leaves to a search.
+
+    tune_settings: by the tokens of the longest lesson, max_steps for each task; None where nothing may be trained.
+    batch_tokens: (prompt + new tokens) x rows of one batch of the sampler.
+    """
 
     max_lesson_tokens: int
+    tune_settings: Callable[[int], TuneSettings | None]
     batch_tokens: int
     adapter_dir: Path
     deadline: Deadline
@@ -123,7 +128,6 @@ class Searcher:
         self,
         tasks: Sequence[Task],
         known: Sequence[Trial],
-        tune_settings: Callable[[int], TuneSettings | None],
         *,
         num_epochs: int,
         num_samples: int,
@@ -132,7 +136,6 @@ class Searcher:
     ) -> Iterator[Epoch]:
         """Epochs of num_samples programs a task on average, beginning with the programs that are known already.
 
-        tune_settings: by the tokens of the longest lesson, max_steps for each task; None where nothing may be trained.
         The model is left as the last epoch adapted it.
         """
         trials: dict[str, list[Trial]] = {task.task_id: [] for task in tasks}
@@ -144,13 +147,7 @@ class Searcher:
                 return
             own_seed = seed_of(seed, tasks[0].task_id, "epoch", number)
             solved = [relabel(trial) for task in tasks for trial in self._picked(trials[task.task_id])]
-            outcome = self._learn(
-                solved,
-                tune_settings,
-                num_tasks=len(tasks),
-                room=room,
-                seed=own_seed,
-            )
+            outcome = self._learn(solved, num_tasks=len(tasks), room=room, seed=own_seed)
             adapter = None if isinstance(outcome, NotTuned) else (outcome.adapter_dir, outcome.adapter_sha)
             found: list[Trial] = []
             for batch in self.write(
@@ -168,19 +165,11 @@ class Searcher:
     def _picked(self, trials: Sequence[Trial]) -> list[Trial]:
         return pick(trials, self._settings.picked, is_diverse=self._settings.is_diverse)
 
-    def _learn(
-        self,
-        solved: Sequence[Relabelled],
-        tune_settings: Callable[[int], TuneSettings | None],
-        *,
-        num_tasks: int,
-        room: Room,
-        seed: int,
-    ) -> Outcome:
+    def _learn(self, solved: Sequence[Relabelled], *, num_tasks: int, room: Room, seed: int) -> Outcome:
         """A few passes over the lessons, no more: a program learnt by heart is all that the model would write."""
         lengths = program_lesson_tokens(solved, self._language, room.max_lesson_tokens)
         row_tokens = max(lengths, default=0)
-        settings = tune_settings(row_tokens) if row_tokens else None
+        settings = room.tune_settings(row_tokens) if row_tokens else None
         if settings is None or not self._settings.learn:
             self._trainer.reset()
             return NotTuned(self._why_not(solved, row_tokens))

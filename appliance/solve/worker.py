@@ -110,7 +110,7 @@ class Worker:
         if self._programs and job.stage == "quick":
             self._trainer.reset()
             room = self._room(job, f"quick-{job.job_id}-programs", deadline)
-            written = self._programs.quick(tasks, job, partial(self._program_tune_settings, rung=job.rung), room)
+            written = self._programs.quick(tasks, job, room)
             complete = [task_id for task_id in complete if task_id in written]
         seconds = self._clock.now() - began_s
         self._emit(Finished(job_id=job.job_id, complete=complete, seconds=seconds, **self._told_of_serving(job)))
@@ -151,11 +151,12 @@ class Worker:
             return False
         deadline = Deadline(min(job.program_until_s, job.deadline_s), self._clock)
         room = self._room(job, f"{task.task_id}-programs", deadline)
-        return self._programs.deep(task, job, partial(self._program_tune_settings, rung=job.rung), room)
+        return self._programs.deep(task, job, room)
 
     def _room(self, job: Job, adapter_name: str, deadline: Deadline) -> Room:
         return Room(
             max_lesson_tokens=seq_tokens_at(self._max_lesson_tokens, job.rung),
+            tune_settings=partial(self._program_tune_settings, rung=job.rung),
             batch_tokens=self._batch_tokens(job),
             adapter_dir=Path(self._setup.run_dir) / "adapters" / adapter_name,
             deadline=deadline,

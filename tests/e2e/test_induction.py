@@ -78,6 +78,16 @@ def ids_of(codec: Codec, text: str) -> tuple[int, ...]:
     return tuple(codec._tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
+def room(adapter_dir: Path, *, max_steps: int) -> Room:
+    """Two minutes for a search with lessons of at most 512 tokens."""
+
+    def tune_settings(row_tokens: int) -> TuneSettings:
+        return TuneSettings(rank=4, alpha=4, max_steps=max_steps, row_tokens=row_tokens, learning_rate=0.01)
+
+    clock = SystemClock()
+    return Room(512, tune_settings, 4096, adapter_dir, Deadline(clock.now() + 120, clock))
+
+
 def search(
     texts: Sequence[str],
     programs: Language,
@@ -101,14 +111,12 @@ def search(
         sandbox=sandbox,
         max_new_tokens=64,
     )
-    clock = SystemClock()
     epochs = searcher.search(
         tasks,
         [],
-        lambda row_tokens: TuneSettings(rank=4, alpha=4, max_steps=6, row_tokens=row_tokens, learning_rate=0.01),
         num_epochs=num_epochs,
         num_samples=4,
-        room=Room(512, 4096, tmp_path / "adapter", Deadline(clock.now() + 120, clock)),
+        room=room(tmp_path / "adapter", max_steps=6),
         seed=1,
     )
     return list(epochs), script
@@ -173,12 +181,7 @@ def test_silence_counts_while_programs_are_written_and_a_lost_engine_is_avoided(
         job = Job(
             job_id=3, stage="quick", tasks=[TaskMessage.of(TASK)], views=[], deadline_s=math.inf, is_plain=is_plain
         )
-        written = work.quick(
-            [TASK],
-            job,
-            lambda row_tokens: TuneSettings(rank=4, alpha=4, max_steps=2, row_tokens=row_tokens),
-            Room(512, 4096, tmp_path / "adapter", Deadline(SystemClock().now() + 120, SystemClock())),
-        )
+        written = work.quick([TASK], job, room(tmp_path / "adapter", max_steps=2))
         assert written == [TASK.task_id] and len(asked.prompts) == 2
         told = [(e.stall_s, len(e.programs)) for e in events if isinstance(e, Sampled)]
         first, second = [(9.0, 0), (9.0, 0), (9.0, 4), (None, 0)], [(9.0, 0), (9.0, 0), (None, 0), (None, 4)]
