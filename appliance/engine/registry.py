@@ -96,7 +96,7 @@ class TransformersServer:
                 pad_id=self._codec.pad_id,
                 stop_ids=self._codec.stop_ids,
                 batch_tokens=batch_tokens,
-                reads_once="unsloth" not in sys.modules,  # it puts forward passes of its own into every model
+                takes_cache="unsloth" not in sys.modules,  # it puts forward passes of its own into every model
             )
             yield Served(sampler, "transformers")
 

@@ -63,8 +63,8 @@ def test_a_worker_that_stands_still_is_killed_and_costs_its_own_share_alone(
     assert validate(json.loads((tmp_path / "submission.json").read_text()), tasks) == []
 
 
-def long_tasks(path: Path) -> None:
-    """Two short tasks and two that fill 8,000 tokens."""
+def short_and_long_tasks(path: Path) -> None:
+    """Two short tasks and one of many demonstrations that fills 8,000 tokens; its answer has 183."""
     rng = np.random.default_rng(0)
 
     def task(side: int, num_pairs: int) -> dict[str, object]:
@@ -72,15 +72,15 @@ def long_tasks(path: Path) -> None:
         pairs = [{"input": g.tolist(), "output": np.rot90(g).tolist()} for g in grids[:-1]]
         return {"train": pairs, "test": [{"input": grids[-1].tolist()}]}
 
-    shapes = {"short0": (3, 3), "short1": (4, 3), "long0": (29, 4), "long1": (30, 4)}
+    shapes = {"short0": (3, 3), "short1": (4, 3), "long": (13, 21)}
     path.write_text(json.dumps({name: task(*shape) for name, shape in shapes.items()}))
 
 
-def test_tasks_of_8000_tokens_in_little_memory_go_down_the_ladder_and_finish(tmp_path: Path) -> None:
-    """The embedded model in an address space of 1.9 GiB, two minutes: training those tasks as planned takes more than that."""
-    long_tasks(tmp_path / "tasks.json")
+def test_a_task_of_8000_tokens_in_little_memory_goes_down_the_ladder_and_finishes(tmp_path: Path) -> None:
+    """The embedded model in an address space of 1.9 GiB: training that task as planned takes more than that."""
+    short_and_long_tasks(tmp_path / "tasks.json")
     out, limit = tmp_path / "out", int(1.9 * 2**30)
-    few = ["train.max_steps=2", "sample.views=1", "sample.quick_views=1", "run.rounds=1", "model.dtype=float32"]
+    few = ["train.max_steps=1", "sample.views=1", "sample.quick_views=1", "run.rounds=1", "model.dtype=float32"]
     flags = ["--budget", "20m", "--workers", "1", *ENGINES]
     command = submit_command(tmp_path / "tasks.json", out, *flags, settings=few)
     done = subprocess.run(
@@ -93,5 +93,5 @@ def test_tasks_of_8000_tokens_in_little_memory_go_down_the_ladder_and_finish(tmp
     assert validate(json.loads((out / "submission.json").read_text()), load_tasks(str(tmp_path / "tasks.json"))) == []
     rungs = {r.task_id: r.detail["rung"] for r in Journal(out / "run" / "journal.sqlite").stages() if r.stage == "deep"}
     assert rungs["short0"] == 0
-    assert max(rungs["long0"], rungs["long1"]) > 0
+    assert rungs["long"] > 0
     assert any(name in done.stdout for name in RUNGS[1:])

@@ -1,4 +1,4 @@
-"""A prompt of many samples is read once by the Transformers sampler: what is written is what reading it for each row gives."""
+"""The Transformers sampler reads a prompt of many samples once, into our cache: it writes what `generate` writes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytest.importorskip("torch")
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_the_samples_are_those_of_reading_for_each_row(
+def test_the_samples_are_those_of_generate(
     temperature: float, tiny_model: Path, language: Language, challenges: Path
 ) -> None:
     from appliance.engine.model import load_causal_lm
@@ -29,17 +29,17 @@ def test_the_samples_are_those_of_reading_for_each_row(
     requests = [Request(p, max_new_tokens=8, num_samples=n, temperature=temperature) for n, p in enumerate(prompts, 2)]
     requests.append(replace(requests[0], num_samples=1, prompt_ids=prompts[0][:-3]))
 
-    def written(*, reads_once: bool) -> list[Completion]:
+    def written(*, takes_cache: bool) -> list[Completion]:
         sampler = TransformersSampler(
             lambda: model,
             pad_id=language.codec.pad_id,
             stop_ids=language.codec.stop_ids,
             batch_tokens=1 << 14,
-            reads_once=reads_once,
+            takes_cache=takes_cache,
         )
         return [c for batch in sampler.sample(requests, deadline=Deadline(1.0, VirtualClock(0.0))) for c in batch]
 
-    once, each = written(reads_once=True), written(reads_once=False)
+    once, each = written(takes_cache=True), written(takes_cache=False)
     assert len(once) == 2 + 3 + 4 + 1
     assert [(c.request_index, c.ids) for c in once] == [(c.request_index, c.ids) for c in each]
     assert [c.logprob for c in once] == pytest.approx([c.logprob for c in each], abs=1e-3)
