@@ -23,8 +23,8 @@ class TransformersSampler:
     """A Sampler on whatever model `get_model` returns at the time of the call (the trainer's, adapted or plain).
 
     batch_tokens: upper bound for (prompt + new tokens) x rows of one batch, the size of its KV cache. takes_cache: `forward`
-    fills a cache of Transformers that it is given. Then it is given ours (`cache.py`), and a prompt of many samples is read once
-    and its cache repeated (8 samples of 350 tokens each by arc-mini: 3.6 times as fast on a CPU).
+    fills a cache of Transformers that it is given. Then it is given ours (`cache.py`), and a prompt of many samples is read
+    once and its cache repeated (8 samples of 350 tokens each by arc-mini: 3.6 times as fast on a CPU).
     """
 
     def __init__(
