@@ -8,7 +8,7 @@ import sys
 
 import psutil
 
-BENCHES = ("run", "worker", "workers", "cpu_plan", "sandbox", "vllm", "train")
+BENCHES = ("run", "worker", "workers", "cpu_plan", "sandbox", "sample", "vllm", "train")
 
 
 def main(names: list[str]) -> int:
