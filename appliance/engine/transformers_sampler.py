@@ -14,6 +14,9 @@ from appliance.engine.base import Completion, Request
 from appliance.engine.model import is_out_of_memory
 from appliance.errors import OutOfMemory
 
+STRETCH = 16
+"""Tokens written before the rows that are done leave the batch."""
+
 MAX_PADDING_RATIO = 1.25
 MIN_PADDING = 32
 """A row joins a batch while its prompt is at most 1.25 x the shortest + 32 tokens: padding costs attention as text does."""
@@ -79,63 +82,120 @@ class TransformersSampler:
 
     def _run(self, requests: Sequence[Request], batch: list[int], deadline: Deadline) -> Iterator[Completion]:
         import torch
-        from transformers import LogitsProcessorList, StoppingCriteriaList
-
-        from appliance.engine.cache import growing_cache
 
         model = self._get_model()
         device = next(model.parameters()).device
-        width = max(len(requests[i].prompt_ids) for i in batch)
-        ids = torch.full((len(batch), width), self._pad_id)
-        mask = torch.zeros((len(batch), width), dtype=torch.long)
-        for row, i in enumerate(batch):
-            prompt = torch.tensor(requests[i].prompt_ids)
-            ids[row, width - len(prompt) :] = prompt
-            mask[row, width - len(prompt) :] = 1
-        first = requests[batch[0]]
-        recorder = _logprob_recorder(width)
+        asked = [requests[i] for i in batch]
+        ids, mask = self._padded([request.prompt_ids for request in asked], device)
+        answers = [_Answer(request, self._stop_ids) for request in asked]
         sampling: dict[str, Any] = {"do_sample": False}
-        if first.temperature > 0:
-            sampling = {"do_sample": True, "temperature": first.temperature, "top_p": first.top_p, "top_k": 0}
+        if asked[0].temperature > 0:
+            sampling = {"do_sample": True, "temperature": asked[0].temperature, "top_p": asked[0].top_p, "top_k": 0}
         with (
             torch.inference_mode(),
             torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         ):
-            torch.manual_seed(first.seed)
-            if self._takes_cache:
-                sampling["past_key_values"] = cache = growing_cache(model.config)
-                if len(set(batch)) < len(batch):
-                    _read_once(model, cache, ids.to(device), mask.to(device), batch)
-            written = model.generate(
-                input_ids=ids.to(device),
-                attention_mask=mask.to(device),
-                max_new_tokens=max(requests[i].max_new_tokens for i in batch),
-                pad_token_id=self._pad_id,
-                eos_token_id=list(self._stop_ids),
-                logits_processor=LogitsProcessorList([recorder]),
-                stopping_criteria=StoppingCriteriaList([_stop_when_past(deadline)]),
-                use_cache=True,
-                **sampling,
+            torch.manual_seed(asked[0].seed)
+            cache = self._cache(model, ids, mask, batch)
+            rows = list(range(len(batch)))
+            while rows and not deadline.is_past():
+                num_left = max(answers[row].num_left for row in rows)
+                num_tokens = num_left if cache is None else min(num_left, STRETCH)
+                written, logprobs = self._write(model, ids, mask, cache, num_tokens, deadline, sampling)
+                for row, more, values in zip(rows, written[:, ids.shape[1] :].tolist(), logprobs, strict=True):
+                    answers[row].add(more, values)
+                going = [n for n, row in enumerate(rows) if answers[row].num_left]
+                mask = torch.nn.functional.pad(mask, (0, written.shape[1] - ids.shape[1]), value=1)[going]
+                ids = written[going]
+                if cache is not None and 0 < len(going) < len(rows):
+                    cache.batch_select_indices(torch.tensor(going, device=device))
+                rows = [rows[n] for n in going]
+        for index, answer in zip(batch, answers, strict=True):
+            if answer.num_left:
+                continue  # cut off by the deadline
+            yield Completion(
+                request_index=index,
+                ids=tuple(answer.ids),
+                logprob=answer.logprob,
+                num_tokens=answer.num_tokens,
+                is_complete=answer.is_complete,
             )
-        steps = recorder.close(written)
-        for row, i in enumerate(batch):
-            yield from self._completion(i, requests[i], written[row, width:].tolist(), steps[row])
 
-    def _completion(
-        self, index: int, request: Request, tokens: list[int], logprobs: list[float]
-    ) -> Iterator[Completion]:
-        tokens = tokens[: request.max_new_tokens]
-        stop = next((t for t, token in enumerate(tokens) if token in self._stop_ids), None)
-        if stop is None and len(tokens) < request.max_new_tokens:
-            return  # cut off by the deadline
-        num_tokens = len(tokens) if stop is None else stop + 1
-        yield Completion(
-            request_index=index,
-            ids=tuple(tokens[:stop]),
-            logprob=float(sum(logprobs[:num_tokens])),
-            num_tokens=num_tokens,
-            is_complete=stop is not None,
+    def _padded(self, prompts: Sequence[tuple[int, ...]], device: Any) -> tuple[Any, Any]:
+        """Ids and mask, (B, T), padded on the left."""
+        import torch
+
+        width = max(map(len, prompts))
+        ids = torch.full((len(prompts), width), self._pad_id)
+        mask = torch.zeros((len(prompts), width), dtype=torch.long)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = torch.tensor(prompt)
+            mask[row, width - len(prompt) :] = 1
+        return ids.to(device), mask.to(device)
+
+    def _cache(self, model: Any, ids: Any, mask: Any, batch: list[int]) -> Any:
+        """Where the model takes one: empty, or of all tokens but the last where rows share prompts."""
+        if not self._takes_cache:
+            return None
+        from appliance.engine.cache import growing_cache
+
+        cache = growing_cache(model.config)
+        if len(set(batch)) < len(batch):
+            _read_once(model, cache, ids, mask, batch)
+        return cache
+
+    def _write(
+        self, model: Any, ids: Any, mask: Any, cache: Any, num_tokens: int, deadline: Deadline, sampling: dict[str, Any]
+    ) -> tuple[Any, list[list[float]]]:
+        """ids with up to num_tokens more, (B, T + n), and the log-probability of each of these, B lists of n."""
+        from transformers import LogitsProcessorList, StoppingCriteriaList
+
+        recorder = _logprob_recorder()
+        written = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=num_tokens,
+            pad_token_id=self._pad_id,
+            eos_token_id=list(self._stop_ids),
+            logits_processor=LogitsProcessorList([recorder]),
+            stopping_criteria=StoppingCriteriaList([_stop_when_past(deadline)]),
+            use_cache=True,
+            **({} if cache is None else {"past_key_values": cache}),
+            **sampling,
         )
+        return written, recorder.close(written)
+
+
+class _Answer:
+    """What a row has written so far; the log-probability counts the stop token as well."""
+
+    def __init__(self, request: Request, stop_ids: tuple[int, ...]) -> None:
+        self.ids: list[int] = []
+        self.logprob = 0.0
+        self.is_complete = False
+        self._left = request.max_new_tokens
+        self._stop_ids = stop_ids
+
+    @property
+    def num_left(self) -> int:
+        """Tokens that it may still take."""
+        return 0 if self.is_complete else self._left
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.ids) + self.is_complete
+
+    def add(self, ids: Sequence[int], logprobs: Sequence[float]) -> None:
+        """What follows the stop token or the last token asked for is left out."""
+        for token, logprob in zip(ids, logprobs, strict=True):
+            if not self.num_left:
+                return
+            self._left -= 1
+            self.logprob += logprob
+            if token in self._stop_ids:
+                self.is_complete = True
+            else:
+                self.ids.append(token)
 
 
 def _read_once(model: Any, cache: Any, ids: Any, mask: Any, batch: list[int]) -> None:
@@ -157,7 +217,7 @@ def _read_once(model: Any, cache: Any, ids: Any, mask: Any, batch: list[int]) ->
     cache.batch_select_indices(torch.tensor([unique.index(i) for i in batch], device=ids.device))
 
 
-def _logprob_recorder(prompt_width: int) -> Any:
+def _logprob_recorder() -> Any:
     """A logits processor that changes nothing and keeps the log-probability of every token that was then chosen."""
     import torch
     from transformers import LogitsProcessor
@@ -177,7 +237,7 @@ def _logprob_recorder(prompt_width: int) -> Any:
                 self._steps.append(self._last.gather(1, input_ids[:, -1:])[:, 0])
 
         def close(self, written: torch.Tensor) -> list[list[float]]:
-            """(B, steps) log-probabilities of written[:, prompt_width:]."""
+            """(B, steps) log-probabilities of what was written."""
             self._take(written)
             if not self._steps:
                 return [[] for _ in range(written.shape[0])]
