@@ -10,7 +10,7 @@ import pytest
 from appliance.arc.source import load_tasks
 from appliance.clock import Deadline, VirtualClock
 from appliance.engine.base import Completion, Request
-from appliance.engine.transformers_sampler import TransformersSampler
+from appliance.engine.transformers_sampler import STRETCH, TransformersSampler
 from appliance.solve.transduce import Language
 
 pytestmark = pytest.mark.engine
@@ -26,7 +26,11 @@ def test_the_samples_are_those_of_generate(
     model = load_causal_lm(tiny_model, dtype="float32", device="cpu", quantization="none").eval()
     prompts = [language.prompt_ids(task, 0) for task in load_tasks(str(challenges))][:3]
     prompts[0] = prompts[0][:-5]  # of different lengths
-    requests = [Request(p, max_new_tokens=8, num_samples=n, temperature=temperature) for n, p in enumerate(prompts, 2)]
+    lengths = (8, 8, 8) if temperature else (8, STRETCH + 1, 3 * STRETCH)  # rows that are done leave, and draws change
+    requests = [
+        Request(p, max_new_tokens=length, num_samples=n, temperature=temperature)
+        for n, (p, length) in enumerate(zip(prompts, lengths, strict=True), 2)
+    ]
     requests.append(replace(requests[0], num_samples=1, prompt_ids=prompts[0][:-3]))
 
     def written(*, takes_cache: bool) -> list[Completion]:
