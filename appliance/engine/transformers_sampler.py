@@ -82,27 +82,34 @@ class TransformersSampler:
 
     def _run(self, requests: Sequence[Request], batch: list[int], deadline: Deadline) -> Iterator[Completion]:
         import torch
+        from transformers import LogitsProcessorList
 
         model = self._get_model()
         device = next(model.parameters()).device
         asked = [requests[i] for i in batch]
         ids, mask = self._padded([request.prompt_ids for request in asked], device)
         answers = [_Answer(request, self._stop_ids) for request in asked]
-        sampling: dict[str, Any] = {"do_sample": False}
-        if asked[0].temperature > 0:
-            sampling = {"do_sample": True, "temperature": asked[0].temperature, "top_p": asked[0].top_p, "top_k": 0}
         with (
             torch.inference_mode(),
             torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         ):
             torch.manual_seed(asked[0].seed)
             cache = self._cache(model, ids, mask, batch)
+            how = self._how(asked[0], cache, deadline)
             rows = list(range(len(batch)))
             while rows and not deadline.is_past():
                 num_left = max(answers[row].num_left for row in rows)
                 num_tokens = num_left if cache is None else min(num_left, STRETCH)
-                written, logprobs = self._write(model, ids, mask, cache, num_tokens, deadline, sampling)
-                for row, more, values in zip(rows, written[:, ids.shape[1] :].tolist(), logprobs, strict=True):
+                recorder = _logprob_recorder()
+                written = model.generate(
+                    input_ids=ids,
+                    attention_mask=mask,
+                    max_new_tokens=num_tokens,
+                    logits_processor=LogitsProcessorList([recorder]),
+                    **how,
+                )
+                more_ids, logprobs = written[:, ids.shape[1] :].tolist(), recorder.close(written)
+                for row, more, values in zip(rows, more_ids, logprobs, strict=True):
                     answers[row].add(more, values)
                 going = [n for n, row in enumerate(rows) if answers[row].num_left]
                 mask = torch.nn.functional.pad(mask, (0, written.shape[1] - ids.shape[1]), value=1)[going]
@@ -133,6 +140,21 @@ class TransformersSampler:
             mask[row, width - len(prompt) :] = 1
         return ids.to(device), mask.to(device)
 
+    def _how(self, first: Request, cache: Any, deadline: Deadline) -> dict[str, Any]:
+        """What every call of `generate` for a batch is told."""
+        from transformers import StoppingCriteriaList
+
+        how: dict[str, Any] = {
+            "pad_token_id": self._pad_id,
+            "eos_token_id": list(self._stop_ids),
+            "stopping_criteria": StoppingCriteriaList([_stop_when_past(deadline)]),
+            "use_cache": True,
+            "do_sample": first.temperature > 0,
+        }
+        if first.temperature > 0:
+            how |= {"temperature": first.temperature, "top_p": first.top_p, "top_k": 0}
+        return how if cache is None else how | {"past_key_values": cache}
+
     def _cache(self, model: Any, ids: Any, mask: Any, batch: list[int]) -> Any:
         """Where the model takes one: empty, or of all tokens but the last where rows share prompts."""
         if not self._takes_cache:
@@ -143,27 +165,6 @@ class TransformersSampler:
         if len(set(batch)) < len(batch):
             _read_once(model, cache, ids, mask, batch)
         return cache
-
-    def _write(
-        self, model: Any, ids: Any, mask: Any, cache: Any, num_tokens: int, deadline: Deadline, sampling: dict[str, Any]
-    ) -> tuple[Any, list[list[float]]]:
-        """ids with up to num_tokens more, (B, T + n), and the log-probability of each of these, B lists of n."""
-        from transformers import LogitsProcessorList, StoppingCriteriaList
-
-        recorder = _logprob_recorder()
-        written = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            max_new_tokens=num_tokens,
-            pad_token_id=self._pad_id,
-            eos_token_id=list(self._stop_ids),
-            logits_processor=LogitsProcessorList([recorder]),
-            stopping_criteria=StoppingCriteriaList([_stop_when_past(deadline)]),
-            use_cache=True,
-            **({} if cache is None else {"past_key_values": cache}),
-            **sampling,
-        )
-        return written, recorder.close(written)
 
 
 class _Answer:
