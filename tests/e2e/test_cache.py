@@ -22,10 +22,10 @@ BETWEEN: list[Callable[[Any], None]] = [
 def test_it_holds_what_the_one_of_transformers_holds() -> None:
     from transformers.cache_utils import DynamicLayer
 
-    from appliance.engine.cache import STRIDE, GrowingLayer
+    from appliance.engine.cache import STRIDE, growing_layer
 
     torch.manual_seed(0)
-    ours, theirs = GrowingLayer(), DynamicLayer()
+    ours, theirs = growing_layer()(), DynamicLayer()
     num_rows = 3
     for change in [None, *BETWEEN]:
         if change is not None:
@@ -43,7 +43,7 @@ def test_layers_that_hold_a_window_stay_as_they_are() -> None:
     from transformers import Qwen3Config
     from transformers.cache_utils import DynamicSlidingWindowLayer
 
-    from appliance.engine.cache import GrowingLayer, growing_cache
+    from appliance.engine.cache import growing_cache, growing_layer
 
     config = Qwen3Config(
         num_hidden_layers=2,
@@ -52,4 +52,4 @@ def test_layers_that_hold_a_window_stay_as_they_are() -> None:
         sliding_window=8,
     )
     kinds = [type(layer) for layer in growing_cache(config).layers]
-    assert kinds == [GrowingLayer, DynamicSlidingWindowLayer]
+    assert kinds == [growing_layer(), DynamicSlidingWindowLayer]
