@@ -156,8 +156,8 @@ class TransformersSampler:
         return how if cache is None else how | {"past_key_values": cache}
 
     def _cache(self, model: Any, ids: Any, mask: Any, batch: list[int]) -> Any:
-        """Where the model takes one: empty, or of all tokens but the last where rows share prompts."""
-        if not self._takes_cache:
+        """Where the model takes one and names no other: empty, or of all tokens but the last where rows share prompts."""
+        if not self._takes_cache or model.generation_config.cache_implementation is not None:
             return None
         from appliance.engine.cache import growing_cache
 

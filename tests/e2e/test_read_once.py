@@ -47,3 +47,21 @@ def test_the_samples_are_those_of_generate(
     assert len(once) == 2 + 3 + 4 + 1
     assert [(c.request_index, c.ids) for c in once] == [(c.request_index, c.ids) for c in each]
     assert [c.logprob for c in once] == pytest.approx([c.logprob for c in each], abs=1e-3)
+
+
+def test_a_model_that_names_its_own_kind_of_cache_gets_that(
+    tiny_model: Path, language: Language, challenges: Path
+) -> None:
+    from appliance.engine.model import load_causal_lm
+
+    model = load_causal_lm(tiny_model, dtype="float32", device="cpu", quantization="none").eval()
+    codec = language.codec
+    request = Request(language.prompt_ids(load_tasks(str(challenges)).tasks[0], 0), max_new_tokens=8, num_samples=1)
+
+    def written() -> list[list[Completion]]:
+        sampler = TransformersSampler(lambda: model, pad_id=codec.pad_id, stop_ids=codec.stop_ids, batch_tokens=1 << 14)
+        return list(sampler.sample([request], deadline=Deadline(1.0, VirtualClock(0.0))))
+
+    expected = written()
+    model.generation_config.cache_implementation = "static"
+    assert [c.ids for batch in written() for c in batch] == [c.ids for batch in expected for c in batch]
