@@ -68,7 +68,7 @@ def lora(rank: int) -> tuple[str, ...]:
     return ("train.method=lora", f"train.rank={rank}", f"train.alpha={rank}")
 
 
-FULL = ("train.method=full", "train.learning_rate=0.0003")
+FULL = ("train.method=full",)
 ROWS = {
     "greedy": Row(views=1),
     "vote16": Row(views=16),
