@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import resource
 import subprocess
@@ -77,18 +78,23 @@ def measure_training(tokens: int, rows: int, steps: int) -> dict[str, float]:
 def measure_sampling(tokens: int, rows: int, steps: int) -> dict[str, float]:
     import torch
 
+    from appliance.clock import Deadline, SystemClock
+    from appliance.engine.base import Request
+    from appliance.engine.transformers_sampler import TransformersSampler
+
     torch.set_num_threads(1)
     model = arc_mini().to(torch.bfloat16 if find_machine().host.can_bf16 else torch.float32).eval()
-    prompts = torch.randint(3, model.config.vocab_size, (rows, tokens))
-    kept = {"max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS, "do_sample": False, "pad_token_id": 0}
-    with torch.inference_mode():
-        model.generate(
-            prompts[:, :32],
-            attention_mask=torch.ones_like(prompts[:, :32]),
-            **(kept | {"max_new_tokens": 4, "min_new_tokens": 4}),
-        )
-        began = time.process_time()
-        model.generate(prompts, attention_mask=torch.ones_like(prompts), **kept)
+    prompts = torch.randint(3, model.config.vocab_size, (rows, tokens)).tolist()
+    sampler = TransformersSampler(lambda: model, pad_id=0, stop_ids=(-1,), batch_tokens=rows * (tokens + NEW_TOKENS))
+
+    def write(num_tokens: int) -> None:
+        requests = [Request(tuple(prompt), num_tokens) for prompt in prompts]
+        for _ in sampler.sample(requests, deadline=Deadline(math.inf, SystemClock())):
+            pass
+
+    write(4)
+    began = time.process_time()
+    write(NEW_TOKENS)
     return {"seconds": time.process_time() - began}
 
 

@@ -9,8 +9,9 @@ All arms begin with the same `first` programs a task by the plain model, and wri
 - search and learn: the same, but before every round it learns from what its programs so far really do: the tasks of a seed
   together (one adapter for all, as the quick pass of a run does), or with --alone each by itself (as the deep passes do).
 
-Tasks that no training saw: families of ours that are held out (`families_of("held_out")`), and random compositions of other
-seeds than the training's; those whose prompt is longer than --max-prompt-tokens are left out. programs: how many a task got;
+Tasks that no training saw: families of ours that are held out (`families_of("held_out")`), of these the theme "sketch", held
+out whole, by itself; and random compositions of other seeds than the training's. Those whose prompt is longer than
+--max-prompt-tokens are left out. programs: how many a task got;
 fit: share of them that fit all demonstrations; train_pass@n: one of them does; pass@n: and one is right on the hidden test as
 well; curve: pass@n after each round. Intervals: 95 %, bootstrap over tasks; a gain is paired by task.
 """
@@ -61,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.induction", description=__doc__)
     parser.add_argument("--model", default="arc-mini")
     parser.add_argument("--families", type=int, default=32, help="held-out families at most, one task a seed")
+    parser.add_argument("--sketches", type=int, default=3, help="tasks a seed of each family of the theme sketch")
     parser.add_argument("--compositions", type=int, default=15, help="random programs, a new set a seed")
     parser.add_argument("--max-calls", type=int, default=2, help="of a random program; some lines hold more")
     parser.add_argument("--max-prompt-tokens", type=int, default=450)
@@ -107,8 +109,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def drawn(args: argparse.Namespace, seed: int) -> list[Problem]:
-    families = [f for f in families_of("held_out") if f.program][: args.families]
-    own = [Problem("held-out families", *make_task(f, seed)) for f in families]
+    held_out = [f for f in families_of("held_out") if f.program]
+    by_name = [f for f in held_out if f.theme != "sketch"][: args.families]
+    own = [Problem("held-out families", *make_task(f, seed)) for f in by_name]
+    seeds = range(seed * args.sketches, (seed + 1) * args.sketches)
+    own += [Problem("sketches", *make_task(f, s)) for f in held_out if f.theme == "sketch" for s in seeds]
     return own + [composed(f"{seed}-{i}", args.max_calls) for i in range(args.compositions)]
 
 

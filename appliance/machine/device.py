@@ -17,7 +17,7 @@ _CORE_GB_S = 8.0
 @dataclass(frozen=True)
 class Device:
     """memory_gib: all of it; free_gib: what others leave. tflops_16, tflops_32: 1e12 operations a second with 16-bit and
-    32-bit weights (promised for a GPU, reached for a CPU). threads: of torch, cache_bytes: of the last level, on a CPU."""
+    32-bit weights (promised for a GPU, reached for a CPU). threads: of torch, on a CPU."""
 
     name: str
     is_gpu: bool
@@ -29,7 +29,6 @@ class Device:
     capability: tuple[int, int] = (0, 0)
     is_known: bool = True
     threads: int = 1
-    cache_bytes: int = 0
 
     def tflops(self, dtype: str) -> float:
         """bfloat16 is emulated on cards below capability 8.0: measured 4 times slower than float16 on a T4."""
@@ -69,7 +68,6 @@ def device_of_cpu(host: Host, threads: int) -> Device:
         tflops_32=gflops_32 * threads / 1000,
         is_known=best is not None,
         threads=threads,
-        cache_bytes=host.cache_bytes,
     )
 
 

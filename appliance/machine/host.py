@@ -30,8 +30,8 @@ class Limit:
 @dataclass(frozen=True)
 class Host:
     """num_cores: whole cores to start threads on. memory_bytes: most that this process may hold. isa: of amx-bf16,
-    avx512-bf16, avx512, avx2; the first is the best. cache_bytes: the last-level cache of one core.
-    process_bytes: what one process may keep resident under an address space limit, None without one."""
+    avx512-bf16, avx512, avx2; the first is the best. process_bytes: what one process may keep
+    resident under an address space limit, None without one."""
 
     cpu_model: str
     num_cores: int
@@ -40,7 +40,6 @@ class Host:
     memory_reason: str
     memory_free_bytes: int
     isa: tuple[str, ...]
-    cache_bytes: int = 32 * 2**20
     process_bytes: int | None = None
 
     @property
@@ -79,7 +78,6 @@ def find_host(root: Path = Path("/"), *, cores_given: int | None = None, memory_
         memory_reason=least.reason,
         memory_free_bytes=int(max(0.0, min([available, *shared, *(limit - used for limit, used in groups)]))),
         isa=instruction_sets(_field(cpuinfo, "flags")),
-        cache_bytes=_cache_bytes(root) or Host.cache_bytes,
         process_bytes=process_bytes,
     )
 
@@ -94,13 +92,6 @@ def instruction_sets(flags: str) -> tuple[str, ...]:
         "avx2": {"avx2"},
     }
     return tuple(name for name, needed in known.items() if needed <= words)
-
-
-def _cache_bytes(root: Path) -> int:
-    """0 where the kernel does not say."""
-    sizes = [_read(p).strip() for p in sorted((root / "sys/devices/system/cpu/cpu0/cache").glob("index*/size"))]
-    units = {"K": 2**10, "M": 2**20}
-    return max((int(s[:-1]) * units[s[-1]] for s in sizes if s[:-1].isdigit() and s[-1] in units), default=0)
 
 
 def disk_free_bytes(folder: Path) -> int:

@@ -119,15 +119,15 @@ def sample_speed(
     answer_tokens: float,
     k: Coefficients = FITTED,
 ) -> SampleSpeed:
-    """At full batch: as many sequences as the setup asks for and the cache holds, samples of a prompt sharing its cache; vLLM
-    reads it once for all of them, generate() for each."""
+    """At full batch: as many sequences as the setup asks for and the cache holds, samples of a prompt sharing its cache and the
+    reading of it."""
     shared = max(1, setup.samples_per_prompt)
     need = prompt_tokens + shared * answer_tokens
     room = max(1, int(kv_tokens / max(1.0, need) * shared))
     batch = max(1, min(setup.batch, room))
     step_s = decode_step_s(card, setup, device, batch=batch, context_tokens=prompt_tokens + answer_tokens / 2, k=k)
     read_s = prefill_s(card, setup, device, prompt_tokens=prompt_tokens, k=k)
-    per_answer_s = step_s * answer_tokens / batch + read_s / (shared if setup.engine == "vllm" else 1)
+    per_answer_s = step_s * answer_tokens / batch + read_s / shared
     return SampleSpeed(answer_tokens / per_answer_s, prompt_tokens / read_s, step_s, batch)
 
 
@@ -151,11 +151,6 @@ def decode_step_s(
         memory_s = read_bytes / (device.bandwidth_gb_s * 1e9 * k.decode_share)
         launches_s = k.generate_launch_s * card.num_layers if setup.engine == "transformers" else k.decode_step_s
         return launches_s + memory_s + operations / (reach * k.prefill_share)
-    if (
-        setup.engine == "transformers"
-    ):  # generate() copies its whole cache for every token; what the CPU's own cache holds is free
-        cache_bytes = batch * context_tokens * kv_bytes_per_token(card, setup)
-        read_bytes += 2 * max(0.0, cache_bytes - device.cache_bytes)
     memory_s = read_bytes / (device.bandwidth_gb_s * 1e9)
     return _cpu_pass_s(card, setup, device, tokens=batch, operations=operations, k=k) + memory_s
 

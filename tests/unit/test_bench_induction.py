@@ -12,7 +12,7 @@ from appliance.learn.synth.catalogue import families_of
 from appliance.program.trial import Draft, Trial
 from bench.induction import ARMS, Problem, Row, cut, drawn, table
 
-ARGUMENTS = Namespace(families=32, compositions=15, max_calls=2)
+ARGUMENTS = Namespace(families=32, sketches=2, compositions=15, max_calls=2)
 RIGHT, WRONG = as_grid([[1, 2]]), as_grid([[2, 1]])
 PROBLEM = Problem("families", Task("t", (Pair(WRONG, RIGHT),), (WRONG,)), (RIGHT,))
 

@@ -24,13 +24,19 @@ from appliance.run.engine import usable_engines
 CARD = load_card("arc-mini")
 DEVICE = device_of_cpu(find_machine().host, 1)
 BOTH = ("vllm", "transformers")
-SAMPLES = Pins(samples_per_view=8, dtype="float32")
+SAMPLES = Pins(samples_per_view=8)
 
 
-def chosen(num_tasks: int, budget_s: float, engines: tuple[str, ...] = BOTH, pins: Pins = NO_PINS) -> tuple[str, str]:
+def chosen(
+    num_tasks: int,
+    budget_s: float,
+    engines: tuple[str, ...] = BOTH,
+    pins: Pins = NO_PINS,
+    dtype: str = "bfloat16",
+) -> tuple[str, str]:
     lengths = TaskLengths(tuple(TaskLength(str(i), 600, 100, 500, 1) for i in range(num_tasks)), "test")
     request = SizingRequest(lengths, budget_s, pins, engines)
-    setup = replace(sample_setup(CARD, DEVICE, pins), dtype="float32")
+    setup = replace(sample_setup(CARD, DEVICE, pins), dtype=dtype)
     choice = choose_engine(CARD, DEVICE, request, setup)
     return choice.value, choice.reason
 
@@ -41,13 +47,15 @@ def test_a_tiny_run_does_not_repay_the_start_of_vllm_and_says_so() -> None:
     assert "s to start" in reason
 
 
-def test_a_long_run_with_long_prompts_does() -> None:
-    """generate() copies its whole cache for every token that it writes."""
+def test_a_long_run_in_16_bits_does() -> None:
     assert chosen(400, 10 * 3600)[0] == "vllm"
-
-
-def test_a_long_run_of_many_samples_of_each_prompt_does() -> None:
     assert chosen(400, 10 * 3600, pins=SAMPLES)[0] == "vllm"
+
+
+def test_in_float32_no_run_does() -> None:
+    """There a step of either engine takes as long, and both read a prompt once for all of its samples."""
+    assert chosen(400, 10 * 3600, dtype="float32")[0] == "transformers"
+    assert chosen(400, 10 * 3600, dtype="float32", pins=SAMPLES)[0] == "transformers"
 
 
 def test_in_a_short_run_what_gets_further_counts() -> None:

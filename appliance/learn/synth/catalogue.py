@@ -17,6 +17,7 @@ from appliance.learn.synth.themes import (
     pattern,
     scaling,
     select,
+    sketch,
     symmetry,
 )
 
@@ -24,7 +25,7 @@ from appliance.learn.synth.themes import (
 @cache
 def families() -> tuple[Family, ...]:
     """Every family, theme by theme; names are unique."""
-    themes = (geometry, scaling, symmetry, colour, counting, drawing, motion, select, edit, logic, pattern)
+    themes = (geometry, scaling, symmetry, colour, counting, drawing, motion, select, edit, logic, pattern, sketch)
     return tuple(family for theme in themes for family in theme.FAMILIES)
 
 
