@@ -6,8 +6,8 @@ All arms begin with the same `first` programs a task by the plain model, and wri
 
 - independent: by the plain model, as many for every task.
 - search: by the plain model, in rounds; a task that a program fits leaves its share to those without one.
-- search and learn: the same, but before every round it learns from what its programs so far really do: the tasks of a seed
-  together (one adapter for all, as the quick pass of a run does), or with --alone each by itself (as the deep passes do).
+- search and learn: the same, but before every round it learns from what its programs so far really do: the tasks of a set and
+  seed together (one adapter for all, as the quick pass of a run does), or with --alone each by itself (as the deep passes do).
 
 Tasks that no training saw: families of ours that are held out (`families_of("held_out")`), of these the theme "sketch", held
 out whole, by itself; and random compositions of other seeds than the training's. Those whose prompt is longer than
@@ -204,21 +204,21 @@ class Arms:
         """The first programs are shared."""
         first, epochs = self._args.first, self._args.epochs
         tasks = [problem.task for problem in problems]
+        names = dict.fromkeys(problem.set_name for problem in problems)
+        sets = [[problem.task for problem in problems if problem.set_name == name] for name in names]
+        groups = [[task] for task in tasks] if self._args.alone else sets
         known = self._write(tasks, first, seed)
         more = self._write(tasks, first * epochs, seed + 1_000_003)
         self.told = ""
         rounds = {
             ARMS[0]: [known, *(cut(more, first * i, first * (i + 1)) for i in range(epochs))],
-            ARMS[1]: [known, *self._search(self._plain, [tasks], known, seed)],
-            ARMS[2]: [known, *self._search(self._learning, self._groups(tasks), known, seed)],
+            ARMS[1]: [known, *self._search(self._plain, sets, known, seed)],
+            ARMS[2]: [known, *self._search(self._learning, groups, known, seed)],
         }
         return [
             Row(p, {arm: p.figures([written.get(p.task.task_id, []) for written in rounds[arm]]) for arm in ARMS})
             for p in problems
         ]
-
-    def _groups(self, tasks: Sequence[Task]) -> list[Sequence[Task]]:
-        return [[task] for task in tasks] if self._args.alone else [tasks]
 
     def _write(self, tasks: Sequence[Task], num: int, seed: int) -> Written:
         self._reset()
