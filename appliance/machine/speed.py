@@ -151,6 +151,8 @@ def decode_step_s(
         memory_s = read_bytes / (device.bandwidth_gb_s * 1e9 * k.decode_share)
         launches_s = k.generate_launch_s * card.num_layers if setup.engine == "transformers" else k.decode_step_s
         return launches_s + memory_s + operations / (reach * k.prefill_share)
+    if setup.dtype == "float32":  # in 16 bits, on CPUs that have them, measured to cost nothing beside the arithmetic
+        read_bytes += batch * context_tokens * kv_bytes_per_token(card, setup)
     memory_s = read_bytes / (device.bandwidth_gb_s * 1e9)
     return _cpu_pass_s(card, setup, device, tokens=batch, operations=operations, k=k) + memory_s
 
