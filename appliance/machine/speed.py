@@ -145,14 +145,13 @@ def decode_step_s(
     if setup.quantization != "none":  # unpacked by every step before it is multiplied
         read_bytes *= k.nf4_decode
     operations = batch * (forward_operations(card, 1) + 4.0 * context_tokens * card.query_size * card.num_layers)
+    if device.is_gpu or setup.dtype == "float32":  # free on CPUs with 16-bit arithmetic, as measured
+        read_bytes += batch * context_tokens * kv_bytes_per_token(card, setup)
     reach = device.tflops(setup.dtype) * TERA
     if device.is_gpu:
-        read_bytes += batch * context_tokens * kv_bytes_per_token(card, setup)
         memory_s = read_bytes / (device.bandwidth_gb_s * 1e9 * k.decode_share)
         launches_s = k.generate_launch_s * card.num_layers if setup.engine == "transformers" else k.decode_step_s
         return launches_s + memory_s + operations / (reach * k.prefill_share)
-    if setup.dtype == "float32":  # in 16 bits, on CPUs that have them, measured to cost nothing beside the arithmetic
-        read_bytes += batch * context_tokens * kv_bytes_per_token(card, setup)
     memory_s = read_bytes / (device.bandwidth_gb_s * 1e9)
     return _cpu_pass_s(card, setup, device, tokens=batch, operations=operations, k=k) + memory_s
 

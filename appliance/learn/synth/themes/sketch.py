@@ -1,7 +1,7 @@
 """Families that draw one figure at a fixed place: the rule is plain, and all that must be read off are its numbers.
 
-All of them are held out. Training meets such calls among a hundred others in random compositions, never as a task of its
-own, so here a model can still learn something while it searches.
+All of them are held out. Training meets such calls with fixed numbers only in random compositions, among those of a hundred
+other functions and on other inputs, so here a model can still learn something while it searches.
 """
 
 from __future__ import annotations
