@@ -12,26 +12,47 @@ from collections.abc import Sequence
 from appliance.errors import EXIT_INTERRUPTED, EXIT_USAGE, ApplianceError
 
 VERBS = {
-    "submit": ("appliance.run.submit", "solve tasks within a time budget and write submission.json"),
-    "evaluate": ("appliance.run.evaluate", "score a submission or a run against the answers"),
-    "validate": ("appliance.run.validate", "check that a submission keeps the rules of the competition"),
-    "vote": ("appliance.run.revote", "merge runs or shards and vote again, without a model"),
+    "submit": (
+        "appliance.commands.submit",
+        "solve tasks within a time budget and write submission.json",
+    ),
+    "evaluate": ("appliance.commands.evaluate", "score a submission or a run against the answers"),
+    "validate": (
+        "appliance.commands.validate",
+        "check that a submission keeps the rules of the competition",
+    ),
+    "vote": ("appliance.commands.vote", "merge runs or shards and vote again, without a model"),
     "plan": (
-        "appliance.machine.plan_cli",
+        "appliance.commands.plan",
         "say what would run on this machine or another, with the reason of every value",
     ),
     "simulate": (
-        "appliance.run.simulate",
+        "appliance.commands.simulate",
         "rehearse a run in seconds: timeline, coverage, idle time, what static shares would lose",
     ),
-    "exec": ("appliance.program.exec", "run untrusted programs in the sandbox"),
-    "train": ("appliance.learn.train", "train a model that is then submitted, offline"),
-    "merge-adapter": ("appliance.learn.merge", "put an adapter into its base model for good, verified"),
-    "report": ("appliance.report.run_page", "a run as one HTML page: coverage, plan, pictures of every task"),
-    "selftest": ("appliance.learn.selftest", "learn a few tasks by heart and get them back through the whole pipeline"),
-    "pack": ("appliance.pack.cli", "build the upload folder for Kaggle or the jobs for HTCondor"),
-    "doctor": ("appliance.run.doctor", "check this machine: GPU, packages, disk, memory, offline settings"),
-    "settings": ("appliance.run.settings", "list every setting with its default and meaning"),
+    "exec": ("appliance.commands.exec", "run untrusted programs in the sandbox"),
+    "train": ("appliance.commands.train", "train a model that is then submitted, offline"),
+    "merge-adapter": (
+        "appliance.commands.merge_adapter",
+        "put an adapter into its base model for good, verified",
+    ),
+    "report": (
+        "appliance.commands.report",
+        "a run as one HTML page: coverage, plan, pictures of every task",
+    ),
+    "selftest": (
+        "appliance.commands.selftest",
+        "learn a few tasks by heart and get them back through the whole pipeline",
+    ),
+    "pack": (
+        "appliance.commands.pack",
+        "build the upload folder for Kaggle or the jobs for HTCondor",
+    ),
+    "doctor": (
+        "appliance.commands.doctor",
+        "check this machine: GPU, packages, disk, memory, offline settings",
+    ),
+    "settings": ("appliance.commands.settings", "list every setting with its default and meaning"),
 }
 """Verb, module with add_arguments(parser) and run(args) -> exit code, and one line for --help."""
 
@@ -54,7 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at exit
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # or the interpreter complains at exit
         return 1
 
 
@@ -71,7 +94,10 @@ def _dispatch(arguments: list[str]) -> int:
     if verb not in VERBS:
         near = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"; nearest: {near[0]}" if near else ""
-        print(f"appliance: unknown verb {verb!r}{hint}; expected one of {', '.join(VERBS)}", file=sys.stderr)
+        print(
+            f"appliance: unknown verb {verb!r}{hint}; expected one of {', '.join(VERBS)}",
+            file=sys.stderr,
+        )
         return EXIT_USAGE
     module_name, summary = VERBS[verb]
     module = importlib.import_module(module_name)

@@ -84,7 +84,9 @@ def parse_duration(text: str) -> float:
     if re.fullmatch(r"\d+(\.\d+)?", cleaned):
         seconds = float(cleaned)
     elif re.fullmatch(r"(\d+(\.\d+)?[dhms])+", cleaned):
-        seconds = sum(float(n) * _UNIT_S[unit] for n, unit in re.findall(r"(\d+(?:\.\d+)?)([dhms])", cleaned))
+        seconds = sum(
+            float(n) * _UNIT_S[unit] for n, unit in re.findall(r"(\d+(?:\.\d+)?)([dhms])", cleaned)
+        )
     else:
         raise UsageError(
             f"budget {text!r} is not a duration",
@@ -92,7 +94,11 @@ def parse_duration(text: str) -> float:
             remedy="pass --budget 5m",
         )
     if seconds <= 0:
-        raise UsageError(f"budget {text!r} leaves no time", expected="a duration above zero", remedy="pass --budget 5m")
+        raise UsageError(
+            f"budget {text!r} leaves no time",
+            expected="a duration above zero",
+            remedy="pass --budget 5m",
+        )
     return seconds
 
 

@@ -38,7 +38,8 @@ class _Part(BaseModel):
 
 class ModelSettings(_Part):
     path: str = Field(
-        "arc-mini", description="model folder, or arc-mini for the one that ships inside; several with commas"
+        "arc-mini",
+        description="model folder, or arc-mini for the one that ships inside; several with commas",
     )
     adapter: Path | None = Field(None, description="LoRA adapter that comes with the model")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -65,7 +66,9 @@ class TrainSettings(_Part):
     tokens_per_step: int = Field(1024, ge=256)
     max_seq_tokens: int = Field(8192, ge=128)
     keep_colours: bool = Field(False, description="leave colours as they are in the lessons")
-    leave_two_out: Share = Field(0.0, description="share of lessons that show one demonstration less (n-2)")
+    leave_two_out: Share = Field(
+        0.0, description="share of lessons that show one demonstration less (n-2)"
+    )
     max_share: Share = 0.65
     min_seconds: float = Field(2.0, ge=0, description="a task that would get less is not trained")
 
@@ -73,23 +76,39 @@ class TrainSettings(_Part):
 class ProgramSettings(_Part):
     """Search and learn: programs are written, run, relabelled by what they do, learnt from, and written again."""
 
-    share: Share = Field(0.4, description="part of a task's time for programs where the strategy is both")
-    quick_samples: int = Field(8, ge=1, description="programs per task in the quick pass, in one batch over tasks")
+    share: Share = Field(
+        0.4, description="part of a task's time for programs where the strategy is both"
+    )
+    quick_samples: int = Field(
+        8, ge=1, description="programs per task in the quick pass, in one batch over tasks"
+    )
     quick_epochs: int = Field(
-        0, ge=0, description="rounds of the quick pass in which one adapter learns from the programs of all tasks"
+        0,
+        ge=0,
+        description="rounds of the quick pass in which one adapter learns from the programs of all tasks",
     )
     samples_per_epoch: int = Field(32, ge=1)
     samples_per_view: int = Field(8, ge=1, description="programs written under one view of a task")
     epochs: int = Field(16, ge=1, description="most rounds of learning and writing in one go")
     learn: bool = Field(True, description="false: independent samples of the plain model")
-    picked: int = Field(4, ge=1, description="different programs of a task that an epoch learns from")
-    is_diverse: bool = Field(True, description="prefer programs whose outputs are new among the picked")
+    picked: int = Field(
+        4, ge=1, description="different programs of a task that an epoch learns from"
+    )
+    is_diverse: bool = Field(
+        True, description="prefer programs whose outputs are new among the picked"
+    )
     learning_rate: float = Field(2e-4, gt=0)
-    max_steps: int = Field(16, ge=1, description="of an epoch's training, for each task that learns in it")
-    passes: int = Field(1, ge=1, description="times that an epoch's training sees a picked program at most")
+    max_steps: int = Field(
+        16, ge=1, description="of an epoch's training, for each task that learns in it"
+    )
+    passes: int = Field(
+        1, ge=1, description="times that an epoch's training sees a picked program at most"
+    )
     temperature: float = Field(0.8, gt=0, le=2)
     top_p: float = Field(0.95, gt=0, le=1)
-    max_new_tokens: int | None = Field(None, ge=8, description="longest program; by default what the model card says")
+    max_new_tokens: int | None = Field(
+        None, ge=8, description="longest program; by default what the model card says"
+    )
     cpu_s: float = Field(0.5, gt=0, description="CPU time of a program over all its inputs")
     memory_mb: int = Field(256, ge=16)
     accept_level: Literal["no-seccomp"] | None = Field(
@@ -104,14 +123,20 @@ class SampleSettings(_Part):
     temperature: float = Field(0.0, ge=0, le=2)
     top_p: float = Field(1.0, gt=0, le=1)
     keep_colours: bool = False
-    batch_tokens: int = Field(16384, ge=1024, description="(prompt + new tokens) x rows of one batch")
+    batch_tokens: int = Field(
+        16384, ge=1024, description="(prompt + new tokens) x rows of one batch"
+    )
     serving: Literal["auto", "on-the-fly", "merged"] = Field(
-        "auto", description="how vLLM gets adapters; auto: on the fly on a GPU, merged on a CPU, where it is faster"
+        "auto",
+        description="how vLLM gets adapters; auto: on the fly on a GPU, merged on a CPU, where it is faster",
     )
     grammar: Literal["none", "rectangular", "shape"] = Field(
-        "none", description="what answers are forced into: legal rectangles, or the shape that is foretold; needs vLLM"
+        "none",
+        description="what answers are forced into: legal rectangles, or the shape that is foretold; needs vLLM",
     )
-    stall_s: float = Field(120.0, gt=0, description="an engine that writes nothing for so long is started anew")
+    stall_s: float = Field(
+        120.0, gt=0, description="an engine that writes nothing for so long is started anew"
+    )
     score_views: int = Field(
         8, ge=0, le=64, description="views that a trained task's answers are weighed under; 0: none"
     )
@@ -120,23 +145,35 @@ class SampleSettings(_Part):
     @model_validator(mode="after")
     def _greedy_once(self) -> SampleSettings:
         if self.temperature == 0 and self.samples_per_view > 1:
-            raise ValueError("samples_per_view above 1 needs a temperature above 0: greedy samples are all the same")
+            raise ValueError(
+                "samples_per_view above 1 needs a temperature above 0: greedy samples are all the same"
+            )
         return self
 
 
 class RunSettings(_Part):
-    budget_s: Seconds | None = Field(None, description="time from the start of the command, such as 11h30m")
-    deadline: str | None = Field(None, description="ISO 8601 instant; the earlier of it and the budget binds")
+    budget_s: Seconds | None = Field(
+        None, description="time from the start of the command, such as 11h30m"
+    )
+    deadline: str | None = Field(
+        None, description="ISO 8601 instant; the earlier of it and the budget binds"
+    )
     seed: int = Field(0, ge=0)
     workers: int = Field(1, ge=1, le=64)
     workers_per_card: int = Field(
         1, ge=1, le=4, description="workers that share one GPU, each with its part of the memory"
     )
-    rounds: int = Field(8, ge=1, le=64, description="most deep passes over one task; every second one trains anew")
+    rounds: int = Field(
+        8, ge=1, le=64, description="most deep passes over one task; every second one trains anew"
+    )
     quick_share: Share = Field(0.25, description="part of the time that the quick pass may use")
     reserve_s: float = Field(3.0, ge=0, description="kept free at the end for the last write")
-    min_sampled_share: Share = Field(0.9, description="below this share of tasks sampled the exit code is 5")
-    min_trained_share: Share = Field(0.0, description="below this share of tasks trained the exit code is 5")
+    min_sampled_share: Share = Field(
+        0.9, description="below this share of tasks sampled the exit code is 5"
+    )
+    min_trained_share: Share = Field(
+        0.0, description="below this share of tasks trained the exit code is 5"
+    )
 
     @model_validator(mode="after")
     def _instant(self) -> RunSettings:
@@ -198,7 +235,9 @@ def resolve(layers: Iterable[Layer]) -> Settings:
     except ValidationError as fault:
         for error in fault.errors():
             key = ".".join(str(part) for part in error["loc"])
-            faults.append(f"{key} = {error['input']!r} ({origin.get(key, 'settings')}): {error['msg']}")
+            faults.append(
+                f"{key} = {error['input']!r} ({origin.get(key, 'settings')}): {error['msg']}"
+            )
     except UsageError as fault:  # raised by parse_duration and parse_instant
         faults.append(str(fault))
     if faults:
@@ -215,20 +254,27 @@ def file_layer(path: Path) -> Layer:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as fault:
-        raise UsageError(f"settings file {path}: {fault}", expected="a YAML file of settings") from fault
+        raise UsageError(
+            f"settings file {path}: {fault}", expected="a YAML file of settings"
+        ) from fault
     if not isinstance(values, dict):
-        raise UsageError(f"settings file {path} holds a {type(values).__name__}", expected="keys and values")
+        raise UsageError(
+            f"settings file {path} holds a {type(values).__name__}", expected="keys and values"
+        )
     return Layer(str(path), _flatten(values))
 
 
 def profile_layer(name: str) -> Layer:
     """The settings of a shipped profile; its `machine` part is an expectation, not a setting."""
     folder = resources.files("appliance") / "profiles"
-    names = sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
+    names = sorted(
+        p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
+    )
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
         raise UsageError(
-            f"no profile {name!r}" + (f"; nearest: {near[0]}" if near else ""), expected="one of " + ", ".join(names)
+            f"no profile {name!r}" + (f"; nearest: {near[0]}" if near else ""),
+            expected="one of " + ", ".join(names),
         )
     values = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
     values.pop("machine", None)
@@ -251,7 +297,11 @@ def assignments_layer(assignments: Iterable[str]) -> Layer:
     for text in assignments:
         key, sign, value = text.partition("=")
         if not sign:
-            raise UsageError(f"--set {text!r} has no '='", expected="--set key=value", remedy="such as train.rank=32")
+            raise UsageError(
+                f"--set {text!r} has no '='",
+                expected="--set key=value",
+                remedy="such as train.rank=32",
+            )
         values[key.strip()] = yaml.safe_load(value)
     return Layer("--set", values)
 

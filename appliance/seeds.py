@@ -9,7 +9,10 @@ import numpy as np
 
 def seed_of(*parts: object) -> int:
     """A 63-bit seed for (run seed, task, stage, ...): the same parts give the same seed on every machine."""
-    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:8], "little") >> 1
+    return (
+        int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:8], "little")
+        >> 1
+    )
 
 
 def generator(*parts: object) -> np.random.Generator:

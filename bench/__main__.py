@@ -14,7 +14,10 @@ BENCHES = ("run", "worker", "workers", "cpu_plan", "sandbox", "sample", "vllm", 
 def main(names: list[str]) -> int:
     unknown = [n for n in names if n not in BENCHES]
     if unknown:
-        print(f"bench: unknown {', '.join(unknown)}; expected one of {', '.join(BENCHES)}", file=sys.stderr)
+        print(
+            f"bench: unknown {', '.join(unknown)}; expected one of {', '.join(BENCHES)}",
+            file=sys.stderr,
+        )
         return 2
     print(
         f"machine: {platform.processor() or platform.machine()}, {psutil.cpu_count()} cores, python {platform.python_version()}"

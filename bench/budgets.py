@@ -35,9 +35,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", action="append", default=[])
     args = parser.parse_args(argv)
-    tasks = sorted(load_tasks(args.tasks), key=lambda t: (t.num_cells(), t.task_id))[: args.num_tasks]
-    print(f"{len(tasks)} shortest of {args.tasks}, {args.model}, seed {args.seed}, {os.cpu_count()} cores\n")
-    print("budget   used            quick  trained  deep  again  by output  solved   load before/after")
+    tasks = sorted(load_tasks(args.tasks), key=lambda t: (t.num_cells(), t.task_id))[
+        : args.num_tasks
+    ]
+    print(
+        f"{len(tasks)} shortest of {args.tasks}, {args.model}, seed {args.seed}, {os.cpu_count()} cores\n"
+    )
+    print(
+        "budget   used            quick  trained  deep  again  by output  solved   load before/after"
+    )
     is_right = True
     for budget in args.budgets.split(","):
         is_right &= row(budget, ",".join(t.task_id for t in tasks), args)
@@ -49,7 +55,16 @@ def row(budget: str, only: str, args: argparse.Namespace) -> bool:
     """One line of the table; whether the run used its time and did not pass it."""
     budget_s = parse_duration(budget)
     with tempfile.TemporaryDirectory() as out:
-        flags = ["--only", only, "--model", args.model, "--seed", str(args.seed), "--budget", budget]
+        flags = [
+            "--only",
+            only,
+            "--model",
+            args.model,
+            "--seed",
+            str(args.seed),
+            "--budget",
+            budget,
+        ]
         command = submit_command(args.tasks, out, *flags, settings=args.set)
         before = os.getloadavg()[0]
         done = subprocess.run(command, capture_output=True, text=True)

@@ -1,6 +1,6 @@
 """Fits the coefficients of the memory and time model on published measurements and prints every residual.
 
-    python bench/calibrate.py          residuals of the coefficients in appliance/machine/coefficients.py
+    python bench/calibrate.py          residuals of the coefficients in appliance/sizing/costs/coefficients.py
     python bench/calibrate.py --fit    fit the time coefficients again (needs scipy), print them and their residuals
 
 The rows stand in bench/calibration.json, each with its source. Memory coefficients are derived (see memory.py) and only
@@ -19,16 +19,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from appliance.machine.card import ModelCard, load_card
 from appliance.machine.catalogue import spec_by_name
-from appliance.machine.coefficients import FITTED, Coefficients
-from appliance.machine.device import Device, device_of_cpu, device_of_gpu
 from appliance.machine.gpu import GIB, Gpu
 from appliance.machine.host import Host
-from appliance.machine.memory import sample_memory
-from appliance.machine.pins import Pins, sample_setup, train_setup
-from appliance.machine.speed import optimizer_s, sample_speed, train_step_s
-from appliance.machine.train_memory import train_memory
+from appliance.sizing.costs.coefficients import FITTED, Coefficients
+from appliance.sizing.costs.device import Device, device_of_cpu, device_of_gpu
+from appliance.sizing.costs.model_card import ModelCard, load_card
+from appliance.sizing.costs.sample_memory import sample_memory
+from appliance.sizing.costs.speed import optimizer_s, sample_speed, train_step_s
+from appliance.sizing.costs.train_memory import train_memory
+from appliance.sizing.pins import Pins, sample_setup, train_setup
 
 DATA = Path(__file__).with_name("calibration.json")
 GPU_TIMES = (
@@ -54,7 +54,14 @@ def read_rows(path: Path = DATA) -> tuple[list[Row], dict[str, ModelCard]]:
 def device_of_row(row: Row) -> Device:
     if row["gpu"] == "none":
         host = Host(
-            "measured CPU", row["threads"], "", 24 * GIB, "", 24 * GIB, ("amx-bf16", "avx512", "avx2"), 105 * 2**20
+            "measured CPU",
+            row["threads"],
+            "",
+            24 * GIB,
+            "",
+            24 * GIB,
+            ("amx-bf16", "avx512", "avx2"),
+            105 * 2**20,
         )
         return device_of_cpu(host, row["threads"])
     spec = spec_by_name(row["gpu"])
@@ -67,7 +74,11 @@ def predict(row: Row, cards: dict[str, ModelCard], k: Coefficients) -> dict[str,
     card = cards.get(row["model"]) or load_card(row["model"])
     device, pins, measured = device_of_row(row), Pins.from_mapping(row["pins"]), row["measured"]
     said: dict[str, float | bool] = {}
-    if "kv_tokens" in measured or "gpu_memory_utilization" in row["pins"] or "tokens_per_second" in measured:
+    if (
+        "kv_tokens" in measured
+        or "gpu_memory_utilization" in row["pins"]
+        or "tokens_per_second" in measured
+    ):
         setup = replace(
             sample_setup(card, device, pins),
             batch=row.get("batch", 255),
@@ -91,16 +102,22 @@ def predict(row: Row, cards: dict[str, ModelCard], k: Coefficients) -> dict[str,
     said["fits"] = peak.fits(device.memory_gib)
     said["memory_gib"] = peak.memory_gib + (peak.context_gib if is_process else 0.0)
     step_s = train_step_s(card, setup, device, tokens=row.get("mean_tokens"), k=k)
-    said["seconds_per_step"] = step_s - optimizer_s(card, setup, device, k) * (1 - 1 / row.get("accumulation", 1))
+    said["seconds_per_step"] = step_s - optimizer_s(card, setup, device, k) * (
+        1 - 1 / row.get("accumulation", 1)
+    )
     return said
 
 
-def residuals(rows: Sequence[Row], cards: dict[str, ModelCard], k: Coefficients) -> list[tuple[Row, str, float, float]]:
+def residuals(
+    rows: Sequence[Row], cards: dict[str, ModelCard], k: Coefficients
+) -> list[tuple[Row, str, float, float]]:
     """(row, figure, measured, predicted) for every figure; fits as 1 and 0."""
     found = []
     for row in rows:
         said = predict(row, cards, k)
-        found += [(row, name, float(value), float(said[name])) for name, value in row["measured"].items()]
+        found += [
+            (row, name, float(value), float(said[name])) for name, value in row["measured"].items()
+        ]
     return found
 
 
@@ -126,7 +143,9 @@ def _fit_some(
     first = [math.log(getattr(start, n)) for n in names]
     high = [math.log(AT_MOST.get(n, 1e9)) for n in names]
     inside = [min(v, most - 1e-6) for v, most in zip(first, high, strict=True)]
-    return with_values(least_squares(misses, inside, bounds=(-math.inf, high), loss="soft_l1", f_scale=0.15).x)
+    return with_values(
+        least_squares(misses, inside, bounds=(-math.inf, high), loss="soft_l1", f_scale=0.15).x
+    )
 
 
 TIMES = ("seconds_per_step", "tokens_per_second")
@@ -137,23 +156,41 @@ def report(found: list[tuple[Row, str, float, float]]) -> bool:
     for row, name, measured, said in found:
         if name == "fits":
             verdict = "" if measured == said else "WRONG"
-            print(f"{row['id']:44} fits              {bool(measured)!s:>9} {bool(said)!s:>9} {verdict}")
+            print(
+                f"{row['id']:44} fits              {bool(measured)!s:>9} {bool(said)!s:>9} {verdict}"
+            )
         else:
-            print(f"{row['id']:44} {name:17} {measured:9.4g} {said:9.4g} {said / measured - 1:+7.1%}")
-    wrong = [row["id"] for row, name, measured, said in found if name == "fits" and measured != said]
-    memory = [abs(said / m - 1) for _, name, m, said in found if name in ("memory_gib", "kv_tokens")]
+            print(
+                f"{row['id']:44} {name:17} {measured:9.4g} {said:9.4g} {said / measured - 1:+7.1%}"
+            )
+    wrong = [
+        row["id"] for row, name, measured, said in found if name == "fits" and measured != said
+    ]
+    memory = [
+        abs(said / m - 1) for _, name, m, said in found if name in ("memory_gib", "kv_tokens")
+    ]
     times = {kind: [abs(s / m - 1) for r, n, m, s in found if n in TIMES and (r["gpu"] == "none") == (kind == "CPU")]
              for kind in ("GPU", "CPU")}  # fmt: skip
     num_fits = sum(name == "fits" for _, name, _, _ in found)
     print(f"\nfits: {num_fits - len(wrong)} of {num_fits} right {wrong or ''}")
-    print(f"memory: median error {statistics.median(memory):.1%}, largest {max(memory):.1%} of {len(memory)} figures")
+    print(
+        f"memory: median error {statistics.median(memory):.1%}, largest {max(memory):.1%} of {len(memory)} figures"
+    )
     for kind, errors in times.items():
-        print(f"time, {kind}: median error {statistics.median(errors):.1%} of {len(errors)} figures")
-    return not wrong and statistics.median(memory) <= 0.1 and all(statistics.median(e) <= 0.25 for e in times.values())
+        print(
+            f"time, {kind}: median error {statistics.median(errors):.1%} of {len(errors)} figures"
+        )
+    return (
+        not wrong
+        and statistics.median(memory) <= 0.1
+        and all(statistics.median(e) <= 0.25 for e in times.values())
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--fit", action="store_true", help="fit the time coefficients again")
     args = parser.parse_args(argv)
     rows, cards = read_rows()

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from appliance.engine.environment import CPU
-from appliance.machine.card import load_card
-from appliance.machine.device import device_of_cpu
 from appliance.machine.machine import find_machine
-from appliance.machine.pins import Pins, sample_setup, train_setup
-from appliance.machine.speed import sample_speed, train_step_s
-from appliance.machine.train_memory import train_memory
+from appliance.sizing.costs.device import device_of_cpu
+from appliance.sizing.costs.model_card import load_card
+from appliance.sizing.costs.speed import sample_speed, train_step_s
+from appliance.sizing.costs.train_memory import train_memory
+from appliance.sizing.pins import Pins, sample_setup, train_setup
 
 TRAIN_TOKENS = (512, 1536, 4096)
 SAMPLE_PROMPTS = (256, 1024, 3072)
@@ -36,8 +36,8 @@ NEW_TOKENS = 128
 
 
 def arc_mini() -> Any:
-    from appliance.engine.folder import model_dir
-    from appliance.engine.model import load_causal_lm
+    from appliance.engine.load_model import load_causal_lm
+    from appliance.engine.model_folder import model_dir
 
     return load_causal_lm(model_dir("arc-mini"), dtype="float32", device="cpu")
 
@@ -46,22 +46,23 @@ def measure_training(tokens: int, rows: int, steps: int) -> dict[str, float]:
     import numpy as np
     import torch
 
-    from appliance.engine.loss import answer_loss
-    from appliance.engine.packing import TokenSequence, fill_rows
+    from appliance.engine.training.loss import answer_loss
+    from appliance.engine.training.packing import TokenSequence, fill_rows
 
     torch.set_num_threads(1)
     model = arc_mini().train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     rng = np.random.default_rng(0)
     lesson = TokenSequence(
-        rng.integers(3, model.config.vocab_size, tokens, dtype=np.int32), np.arange(tokens) > tokens // 2
+        rng.integers(3, model.config.vocab_size, tokens, dtype=np.int32),
+        np.arange(tokens) > tokens // 2,
     )
     batch = fill_rows([lesson] * rows, [[i] for i in range(rows)], row_tokens=tokens, pad_id=0)
 
     can_bf16 = find_machine().host.can_bf16
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=can_bf16):  # as run/devices.py chooses
+        with torch.autocast("cpu", torch.bfloat16, enabled=can_bf16):  # as run/workers.py chooses
             loss = answer_loss(model, batch, device=torch.device("cpu"))
         loss.backward()
         optimizer.step()
@@ -72,7 +73,10 @@ def measure_training(tokens: int, rows: int, steps: int) -> dict[str, float]:
     for _ in range(steps):
         step()
     seconds = (time.process_time() - began) / steps
-    return {"seconds": seconds, "memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+    return {
+        "seconds": seconds,
+        "memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
 
 
 def measure_sampling(tokens: int, rows: int, steps: int) -> dict[str, float]:
@@ -80,12 +84,14 @@ def measure_sampling(tokens: int, rows: int, steps: int) -> dict[str, float]:
 
     from appliance.clock import Deadline, SystemClock
     from appliance.engine.base import Request
-    from appliance.engine.transformers_sampler import TransformersSampler
+    from appliance.engine.sampling.transformers_sampler import TransformersSampler
 
     torch.set_num_threads(1)
     model = arc_mini().to(torch.bfloat16 if find_machine().host.can_bf16 else torch.float32).eval()
     prompts = torch.randint(3, model.config.vocab_size, (rows, tokens)).tolist()
-    sampler = TransformersSampler(lambda: model, pad_id=0, stop_ids=(-1,), batch_tokens=rows * (tokens + NEW_TOKENS))
+    sampler = TransformersSampler(
+        lambda: model, pad_id=0, stop_ids=(-1,), batch_tokens=rows * (tokens + NEW_TOKENS)
+    )
 
     def write(num_tokens: int) -> None:
         requests = [Request(tuple(prompt), num_tokens) for prompt in prompts]
@@ -132,17 +138,28 @@ def compare(steps: int) -> bool:
     is_right = True
     for tokens in TRAIN_TOKENS:
         rows = max(1, 4096 // tokens)
-        setup = replace(train_setup(card, device, Pins(max_seq_tokens=tokens, full_finetune=True)), micro_batch=rows)
+        setup = replace(
+            train_setup(card, device, Pins(max_seq_tokens=tokens, full_finetune=True)),
+            micro_batch=rows,
+        )
         found = in_child("train", tokens, rows, steps)
         name = f"train {rows} x {tokens} tokens"
-        is_right &= _line(name, "s a step", found["seconds"], train_step_s(card, setup, device), 0.30)
-        is_right &= _line(name, "GiB", found["memory_gib"], train_memory(card, setup, device).memory_gib, 0.15)
+        is_right &= _line(
+            name, "s a step", found["seconds"], train_step_s(card, setup, device), 0.30
+        )
+        is_right &= _line(
+            name, "GiB", found["memory_gib"], train_memory(card, setup, device).memory_gib, 0.15
+        )
     for tokens in SAMPLE_PROMPTS:
         setup_s = replace(sample_setup(card, device, Pins()), engine="transformers", batch=ROWS)
         found = in_child("sample", tokens, ROWS, 1)
-        planned = sample_speed(card, setup_s, device, kv_tokens=10**9, prompt_tokens=tokens, answer_tokens=NEW_TOKENS)
+        planned = sample_speed(
+            card, setup_s, device, kv_tokens=10**9, prompt_tokens=tokens, answer_tokens=NEW_TOKENS
+        )
         rate = ROWS * NEW_TOKENS / found["seconds"]
-        is_right &= _line(f"sample {ROWS} prompts of {tokens}", "tokens/s", rate, planned.tokens_per_second, 0.30)
+        is_right &= _line(
+            f"sample {ROWS} prompts of {tokens}", "tokens/s", rate, planned.tokens_per_second, 0.30
+        )
     print(f"\nmemory within 15 %, time within 30 %: {'yes' if is_right else 'NO'}")
     return is_right
 
@@ -156,7 +173,9 @@ def _line(case: str, figure: str, measured: float, planned: float, aim: float) -
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--child", choices=("train", "sample"), help=argparse.SUPPRESS)
     parser.add_argument("--tokens", type=int, help=argparse.SUPPRESS)

@@ -23,13 +23,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from appliance.arc.atomic import write_atomic
 from appliance.arc.source import load_tasks
+from appliance.atomic import write_atomic
 from appliance.clock import Clock, Deadline, SystemClock, format_instant
 from appliance.errors import EXIT_PREREQUISITE
 from appliance.machine.machine import Machine, find_machine
 from appliance.machine.software import ENGINE_PACKAGES, version_of
-from appliance.run.journal import Journal
+from appliance.record.journal import Journal
 from bench.job import submit_command
 
 ROOT = Path(__file__).parents[1]
@@ -96,7 +96,13 @@ def cases_of(device: str) -> list[Case]:
     }
     shapes = {"0.5B": 50.0, "4B": 80.0} if device == "cuda" else {"small": 300.0}
     return trainers + [
-        Case(f"Qwen3 {shape}, {name}", shape, settings, most_s, "bitsandbytes" if name == "nf4" else None)
+        Case(
+            f"Qwen3 {shape}, {name}",
+            shape,
+            settings,
+            most_s,
+            "bitsandbytes" if name == "nf4" else None,
+        )
         for shape, most_s in shapes.items()
         for name, settings in precisions.items()
     ]
@@ -105,7 +111,9 @@ def cases_of(device: str) -> list[Case]:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu_check", description=__doc__)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--only", default="", help="only cases whose name holds this text; no conformance suites")
+    parser.add_argument(
+        "--only", default="", help="only cases whose name holds this text; no conformance suites"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "gpu-check")
     args = parser.parse_args(argv)
     machine, clock = find_machine(), SystemClock()
@@ -165,12 +173,19 @@ def suites(device: str, deadline: Deadline) -> list[dict[str, Any]]:
             continue
         names = SUITES if trainer == "peft" else SUITES[:1]
         limit_s = min(SUITE_S, deadline.at_s - deadline.clock.now())
-        command = [sys.executable, "-m", "pytest", *(str(ROOT / "tests" / "e2e" / name) for name in names)]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            *(str(ROOT / "tests" / "e2e" / name) for name in names),
+        ]
         command += ["-q", "-W", "ignore", "-p", "no:cacheprovider"]
         environment = os.environ | {"CONFORMANCE_TRAINER": trainer, "CONFORMANCE_DEVICE": device}
         print(f"gpu-check: conformance, {trainer} ...", file=sys.stderr, flush=True)
         try:
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT, timeout=limit_s)
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, cwd=ROOT, timeout=limit_s
+            )
             last = (done.stdout.strip().splitlines() or ["nothing printed"])[-1]
             outcome = "passed" if done.returncode == 0 else "FAILED"
         except subprocess.TimeoutExpired:
@@ -179,7 +194,9 @@ def suites(device: str, deadline: Deadline) -> list[dict[str, Any]]:
     return rows
 
 
-def run_case(case: Case, scratch: Path, device: str, budget_s: float, clock: Clock) -> dict[str, Any]:
+def run_case(
+    case: Case, scratch: Path, device: str, budget_s: float, clock: Clock
+) -> dict[str, Any]:
     """One main job in processes of its own, and what its journal says."""
     row: dict[str, Any] = {"name": case.name}
     if case.needs and find_spec(case.needs) is None:
@@ -188,14 +205,24 @@ def run_case(case: Case, scratch: Path, device: str, budget_s: float, clock: Clo
         return row | {"outcome": "no time"}
     model = "arc-mini" if case.shape is None else str(random_model(case.shape, scratch, device))
     out = scratch / re.sub(r"\W+", "-", case.name)
-    flags = ["--only", ",".join(task_ids(CELLS[device])), "--model", model, "--budget", f"{budget_s:.0f}s"]
+    flags = [
+        "--only",
+        ",".join(task_ids(CELLS[device])),
+        "--model",
+        model,
+        "--budget",
+        f"{budget_s:.0f}s",
+    ]
     command = submit_command(TASKS, out, *flags, settings=(*JOB, *case.settings))
     environment = os.environ | ({"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {})
     began_s = clock.now()
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     row |= {"seconds": round(clock.now() - began_s, 1), "exit_code": done.returncode}
     if not (out / "run" / "report.json").is_file():
-        return row | {"outcome": "FAILED", "told": (done.stderr.strip().splitlines() or ["nothing"])[-1]}
+        return row | {
+            "outcome": "FAILED",
+            "told": (done.stderr.strip().splitlines() or ["nothing"])[-1],
+        }
     row |= figures(out)
     is_whole = done.returncode == 0 and row["num_trained"] == NUM_TASKS and not row["faults"]
     if is_whole:
@@ -224,9 +251,13 @@ def figures(out: Path) -> dict[str, Any]:
         "num_trained": sum(s.stage == "train" and s.status == "done" for s in stages),
         "num_sampled": sum(s.stage == "deep" and s.status == "done" for s in stages),
         "faults": report["faults"],
-        "chosen": {name: choice["value"] for name, choice in plan.items() if isinstance(choice, dict)},
+        "chosen": {
+            name: choice["value"] for name, choice in plan.items() if isinstance(choice, dict)
+        },
         "probe": {"tokens": probe.get("tokens"), "rows": probe.get("rows")} | measured,
-        "notes": [text for _, text in events if "ladder" in text or "next try" in text or "died" in text],
+        "notes": [
+            text for _, text in events if "ladder" in text or "next try" in text or "died" in text
+        ],
     }
 
 
@@ -241,31 +272,46 @@ def random_model(shape: str, scratch: Path, device: str) -> Path:
     folder = scratch / f"qwen3-{shape}"
     if not folder.is_dir():
         subprocess.run(
-            [sys.executable, "-m", "bench.gpu_check_model", shape, str(folder), device], check=True, cwd=ROOT
+            [sys.executable, "-m", "bench.gpu_check_model", shape, str(folder), device],
+            check=True,
+            cwd=ROOT,
         )
     return folder
 
 
 def is_well(report: dict[str, Any]) -> bool:
     """Nothing failed and nothing was left undone for want of time; a package that is not installed is no failure."""
-    return not any(row["outcome"] in ("FAILED", "no time") for row in report["suites"] + report["cases"])
+    return not any(
+        row["outcome"] in ("FAILED", "no time") for row in report["suites"] + report["cases"]
+    )
 
 
 def table(report: dict[str, Any]) -> str:
     """For people: one line a suite and a case; measured figures with the plan's in brackets."""
-    packages = ", ".join(f"{name} {version or 'not installed'}" for name, version in report["packages"].items())
+    packages = ", ".join(
+        f"{name} {version or 'not installed'}" for name, version in report["packages"].items()
+    )
     lines = [f"{report['at']}  {report['machine']['summary']}", packages, ""]
-    lines += [f"{row['name']:34} {row['outcome']:14} {row.get('told', '')}" for row in report["suites"]]
+    lines += [
+        f"{row['name']:34} {row['outcome']:14} {row.get('told', '')}" for row in report["suites"]
+    ]
     lines += [
         "",
         f"{'main job':34} {'outcome':14} trained  step, s           training, GiB     prompt, s         token, s",
     ]
     for row in report["cases"]:
         probe = row.get("probe", {})
-        parts = [_beside(probe.get(n)) for n in ("train_step_s", "train_memory_gib", "read_s", "write_token_s")]
+        parts = [
+            _beside(probe.get(n))
+            for n in ("train_step_s", "train_memory_gib", "read_s", "write_token_s")
+        ]
         trained = f"{row['num_trained']}/{NUM_TASKS}" if "num_trained" in row else ""
         told = row["told"].strip().splitlines()[-1:] if row.get("told") else []
-        lines.append(" ".join([f"{row['name']:34}", f"{row['outcome']:14}", f"{trained:8}", *parts, *told]).rstrip())
+        lines.append(
+            " ".join(
+                [f"{row['name']:34}", f"{row['outcome']:14}", f"{trained:8}", *parts, *told]
+            ).rstrip()
+        )
     lines += ["", f"measured (planned); {report['seconds']:.0f} s in all"]
     return "\n".join(lines) + "\n"
 

@@ -15,7 +15,7 @@ def main(shape: str, folder: Path, device: str) -> None:
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    from appliance.learn.model import tokenizer
+    from appliance.learn.new_model import tokenizer
 
     # Of arc-mini's tokenizer only a few ids are used; the other rows of the vocabulary take room and time as real ones do.
     tokens = tokenizer()

@@ -50,14 +50,22 @@ def main(argv: list[str] | None = None) -> int:
     figures: dict[str, list[dict[str, float]]] = defaultdict(list)
     rates: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as scratch:
-        for task, grammar, candidates, rate in _sampled(tasks, args.steps, args.views, Path(scratch)):
+        for task, grammar, candidates, rate in _sampled(
+            tasks, args.steps, args.views, Path(scratch)
+        ):
             figures[grammar].append(_figures(task, candidates, solutions[task.task_id]))
             rates[grammar].append(rate)
     print(f"{len(tasks)} tasks of {args.tasks}, {args.steps} steps, {args.views} views")
-    print(f"{'grammar':12}" + "".join(f"{column:>26}" for column in COLUMNS) + f"{'tokens/CPU s':>16}")
+    print(
+        f"{'grammar':12}" + "".join(f"{column:>26}" for column in COLUMNS) + f"{'tokens/CPU s':>16}"
+    )
     for grammar in GRAMMARS:
         cells = [_cell(figures[grammar], figures["none"], column) for column in COLUMNS]
-        print(f"{grammar:12}" + "".join(f"{cell:>26}" for cell in cells) + f"{np.median(rates[grammar]):16.0f}")
+        print(
+            f"{grammar:12}"
+            + "".join(f"{cell:>26}" for cell in cells)
+            + f"{np.median(rates[grammar]):16.0f}"
+        )
     return 0
 
 
@@ -69,10 +77,17 @@ def _sampled(
     from appliance.arc.encode import get_encoder
     from appliance.arc.prompt import get_style
     from appliance.engine.base import EngineSpec, TuneSettings
-    from appliance.engine.folder import model_dir, read_card
+    from appliance.engine.model_folder import model_dir, read_card
     from appliance.engine.registry import make_server, make_trainer
     from appliance.engine.tokens import Codec
-    from appliance.solve.transduce import Language, LessonPlan, candidate, lessons, longest_lesson, questions
+    from appliance.solve.transduce import (
+        Language,
+        LessonPlan,
+        candidate,
+        lessons,
+        longest_lesson,
+        questions,
+    )
 
     torch.set_num_threads(1)
     folder = model_dir("arc-mini")
@@ -90,30 +105,51 @@ def _sampled(
         trainer.tune(
             lessons(task, language, rng, max_tokens=row_tokens, plan=LessonPlan()),
             TuneSettings(
-                rank=32, alpha=32, max_steps=num_steps, row_tokens=row_tokens, rows_per_step=max(1, 1024 // row_tokens)
+                rank=32,
+                alpha=32,
+                max_steps=num_steps,
+                row_tokens=row_tokens,
+                rows_per_step=max(1, 1024 // row_tokens),
             ),
             adapter_dir=scratch / "adapter",
             deadline=Deadline(clock.now() + 600, clock),
             seed=0,
         )
-        with server.serve(trainer, adapter_dir=scratch / "adapter", batch_tokens=spec.batch_tokens) as served:
+        with server.serve(
+            trainer, adapter_dir=scratch / "adapter", batch_tokens=spec.batch_tokens
+        ) as served:
             for grammar in GRAMMARS:
                 asked = questions(
-                    task, views, language, temperature=0.0, top_p=1.0, num_samples=1, seed=0, grammar=grammar
+                    task,
+                    views,
+                    language,
+                    temperature=0.0,
+                    top_p=1.0,
+                    num_samples=1,
+                    seed=0,
+                    grammar=grammar,
                 )
                 began_s = time.process_time()
-                batches = served.sampler.sample([r for _, r in asked], deadline=Deadline(clock.now() + 600, clock))
+                batches = served.sampler.sample(
+                    [r for _, r in asked], deadline=Deadline(clock.now() + 600, clock)
+                )
                 found = [(asked[c.request_index][0], c) for batch in batches for c in batch]
                 seconds = time.process_time() - began_s
                 candidates = [candidate(question, c, language, adapter="") for question, c in found]
                 yield task, grammar, candidates, sum(c.num_tokens for _, c in found) / seconds
 
 
-def _figures(task: Task, candidates: list[Candidate], answers: tuple[np.ndarray, ...]) -> dict[str, float]:
+def _figures(
+    task: Task, candidates: list[Candidate], answers: tuple[np.ndarray, ...]
+) -> dict[str, float]:
     groups = group_by_output(candidates)
     outputs = [groups.get((task.task_id, i), []) for i in range(len(answers))]
     found = task_figures([[c.grid for c in output] for output in outputs], answers)
-    voted = {task.task_id: [[entry.grid for entry in by_votes_then_logprob(output)] for output in outputs]}
+    voted = {
+        task.task_id: [
+            [entry.grid for entry in by_votes_then_logprob(output)] for output in outputs
+        ]
+    }
     answered = sum(c.grid is not None for c in candidates) / max(1, len(candidates))
     return {**found, "answered": answered, "vote_2": vote_k(voted, {task.task_id: answers}, 2)}
 

@@ -41,7 +41,7 @@ from appliance.clock import Deadline, SystemClock, format_duration
 from appliance.config import ProgramSettings
 from appliance.engine.base import EngineSpec, Tuned, TuneSettings
 from appliance.engine.environment import prepare_process
-from appliance.engine.folder import model_dir, read_card
+from appliance.engine.model_folder import model_dir, read_card
 from appliance.engine.registry import make_server, make_trainer
 from appliance.engine.tokens import Codec
 from appliance.learn.synth.catalogue import families_of
@@ -54,23 +54,42 @@ from appliance.solve.transduce import Language
 from bench.interval import bootstrap
 
 ARMS = ("independent", "search", "search and learn")
-COLUMNS = ("programs", "valid_outputs", "unique_outputs", "train_correct_grids", "fit", "train_pass@n", "pass@n")
+COLUMNS = (
+    "programs",
+    "valid_outputs",
+    "unique_outputs",
+    "train_correct_grids",
+    "fit",
+    "train_pass@n",
+    "pass@n",
+)
 BATCH_TOKENS = 1 << 15
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.induction", description=__doc__)
     parser.add_argument("--model", default="arc-mini")
-    parser.add_argument("--families", type=int, default=32, help="held-out families at most, one task a seed")
-    parser.add_argument("--sketches", type=int, default=3, help="tasks a seed of each family of the theme sketch")
-    parser.add_argument("--compositions", type=int, default=15, help="random programs, a new set a seed")
-    parser.add_argument("--max-calls", type=int, default=2, help="of a random program; some lines hold more")
+    parser.add_argument(
+        "--families", type=int, default=32, help="held-out families at most, one task a seed"
+    )
+    parser.add_argument(
+        "--sketches", type=int, default=3, help="tasks a seed of each family of the theme sketch"
+    )
+    parser.add_argument(
+        "--compositions", type=int, default=15, help="random programs, a new set a seed"
+    )
+    parser.add_argument(
+        "--max-calls", type=int, default=2, help="of a random program; some lines hold more"
+    )
     parser.add_argument("--max-prompt-tokens", type=int, default=450)
     parser.add_argument("--max-new-tokens", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument(
-        "--first", type=int, default=16, help="programs per task before each learning, and after the last"
+        "--first",
+        type=int,
+        default=16,
+        help="programs per task before each learning, and after the last",
     )
     parser.add_argument("--epochs", type=int, default=2, help="times that it learns")
     parser.add_argument("--alone", action="store_true", help="each task learns by itself")
@@ -88,19 +107,28 @@ def main(argv: list[str] | None = None) -> int:
     rows: list[Row] = []
     num_seeds = 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with Arms(args) as run, contextlib.suppress(KeyboardInterrupt):  # what was measured by then is told
+    with (
+        Arms(args) as run,
+        contextlib.suppress(KeyboardInterrupt),
+    ):  # what was measured by then is told
         for seed in range(args.first_seed, args.first_seed + args.seeds):
-            problems = [p for p in drawn(args, seed) if run.prompt_tokens(p.task) <= args.max_prompt_tokens]
+            problems = [
+                p for p in drawn(args, seed) if run.prompt_tokens(p.task) <= args.max_prompt_tokens
+            ]
             rows += run.all_arms(problems, seed)
             num_seeds += 1
-            print(f"seed {seed} {format_duration(clock.now() - began_s)}{run.told}", file=sys.stderr)
+            print(
+                f"seed {seed} {format_duration(clock.now() - began_s)}{run.told}", file=sys.stderr
+            )
             print(table("so far", rows), file=sys.stderr, flush=True)
     num = args.first * (1 + args.epochs)
     title = f"{args.model}, {num} programs a task, {num_seeds} seeds from {args.first_seed}"
     if not rows:
         print("stopped before the first seed was done", file=sys.stderr)
     elif args.json:
-        tasks = [{"set": r.problem.set_name, "task": r.problem.task.task_id, **r.figures} for r in rows]
+        tasks = [
+            {"set": r.problem.set_name, "task": r.problem.task.task_id, **r.figures} for r in rows
+        ]
         print(json.dumps({"title": title, "tasks": tasks}))
     else:
         print(table(title, rows))
@@ -113,7 +141,12 @@ def drawn(args: argparse.Namespace, seed: int) -> list[Problem]:
     by_name = [f for f in held_out if f.theme != "sketch"][: args.families]
     own = [Problem("held-out families", *make_task(f, seed)) for f in by_name]
     seeds = range(seed * args.sketches, (seed + 1) * args.sketches)
-    own += [Problem("sketches", *make_task(f, s)) for f in held_out if f.theme == "sketch" for s in seeds]
+    own += [
+        Problem("sketches", *make_task(f, s))
+        for f in held_out
+        if f.theme == "sketch"
+        for s in seeds
+    ]
     return own + [composed(f"{seed}-{i}", args.max_calls) for i in range(args.compositions)]
 
 
@@ -135,7 +168,11 @@ class Problem:
         train = [pair.output for pair in self.task.train]
         trials = [trial for written in rounds for trial in written]
         scores = [
-            score_program(ProgramRun(has_code=bool(t.draft.source), train=t.train, test=t.test), train, self.answers)
+            score_program(
+                ProgramRun(has_code=bool(t.draft.source), train=t.train, test=t.test),
+                train,
+                self.answers,
+            )
             for t in trials
         ]
         found = dict(program_task_figures(scores)) | {"programs": len(trials)}
@@ -168,7 +205,9 @@ class Arms:
         spec = EngineSpec(model_dir=folder, scratch_dir=Path(self._scratch.name))
         self._sandbox = Sandbox(workers=1)
         self._args = args
-        self._settings = ProgramSettings(learning_rate=args.learning_rate, temperature=args.temperature)
+        self._settings = ProgramSettings(
+            learning_rate=args.learning_rate, temperature=args.temperature
+        )
         self._language = language = Language(
             get_style(card.program_style), get_encoder(card.encoder), codec, card.max_positions
         )
@@ -205,7 +244,9 @@ class Arms:
         first, epochs = self._args.first, self._args.epochs
         tasks = [problem.task for problem in problems]
         names = dict.fromkeys(problem.set_name for problem in problems)
-        sets = [[problem.task for problem in problems if problem.set_name == name] for name in names]
+        sets = [
+            [problem.task for problem in problems if problem.set_name == name] for name in names
+        ]
         groups = [[task] for task in tasks] if self._args.alone else sets
         known = self._write(tasks, first, seed)
         more = self._write(tasks, first * epochs, seed + 1_000_003)
@@ -216,7 +257,13 @@ class Arms:
             ARMS[2]: [known, *self._search(self._learning, groups, known, seed)],
         }
         return [
-            Row(p, {arm: p.figures([written.get(p.task.task_id, []) for written in rounds[arm]]) for arm in ARMS})
+            Row(
+                p,
+                {
+                    arm: p.figures([written.get(p.task.task_id, []) for written in rounds[arm]])
+                    for arm in ARMS
+                },
+            )
             for p in problems
         ]
 
@@ -280,7 +327,10 @@ def cut(written: Written, start: int, end: int) -> Written:
 
 
 def table(title: str, rows: Sequence[Row]) -> str:
-    lines = [title, f"{'set':18} {'arm':20} {'tasks':>5}" + "".join(f"  {c:>22}" for c in COLUMNS) + "  curve"]
+    lines = [
+        title,
+        f"{'set':18} {'arm':20} {'tasks':>5}" + "".join(f"  {c:>22}" for c in COLUMNS) + "  curve",
+    ]
     for name in (*dict.fromkeys(r.problem.set_name for r in rows), "all"):
         chosen = [r.figures for r in rows if name in (r.problem.set_name, "all")]
         for arm in ARMS:
@@ -295,8 +345,14 @@ def line(set_name: str, arm: str, values: Sequence[Figures]) -> str:
     """The number of programs as it is, all else in percent."""
     cells = [f"{np.mean([v[COLUMNS[0]] for v in values]):.1f}"]
     cells += [interval([v[c] for v in values]) for c in COLUMNS[1:]]
-    curve = "  ".join(f"{100 * np.mean([v[c] for v in values]):.1f}" for c in values[0] if c.startswith("@"))
-    return f"{set_name:18} {arm:20} {len(values):>5}" + "".join(f"  {cell:>22}" for cell in cells) + f"  {curve}"
+    curve = "  ".join(
+        f"{100 * np.mean([v[c] for v in values]):.1f}" for c in values[0] if c.startswith("@")
+    )
+    return (
+        f"{set_name:18} {arm:20} {len(values):>5}"
+        + "".join(f"  {cell:>22}" for cell in cells)
+        + f"  {curve}"
+    )
 
 
 def interval(values: Sequence[float]) -> str:

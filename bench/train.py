@@ -27,16 +27,16 @@ from appliance.arc.encode import get_encoder
 from appliance.arc.prompt import get_style
 from appliance.clock import SystemClock
 from appliance.engine.environment import prepare_process
-from appliance.engine.folder import model_dir, read_card
-from appliance.engine.packing import TokenSequence
+from appliance.engine.model_folder import model_dir, read_card
 from appliance.engine.tokens import Codec
-from appliance.learn.corpus import assemble
-from appliance.learn.documents import DocumentSampler, Mixture
-from appliance.learn.generated import family_tasks
-from appliance.learn.loop import Hooks, StepReport, train
+from appliance.engine.training.packing import TokenSequence
+from appliance.learn.data.corpus import assemble
+from appliance.learn.data.documents import DocumentSampler, Mixture
+from appliance.learn.data.generated import family_tasks
+from appliance.learn.data.styles import make_writer
 from appliance.learn.recipe import Recipe
 from appliance.learn.start import make_start
-from appliance.learn.styles import make_writer
+from appliance.learn.training_loop import Hooks, StepReport, train
 
 AIM_RATIO = 1.5
 ROW_TOKENS = 512
@@ -65,7 +65,9 @@ def main() -> None:
     parser.add_argument("--model", default="arc-mini")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--rows", type=int, default=ROWS_PER_STEP, help=f"rows of {ROW_TOKENS} tokens a step")
+    parser.add_argument(
+        "--rows", type=int, default=ROWS_PER_STEP, help=f"rows of {ROW_TOKENS} tokens a step"
+    )
     parser.add_argument("--padded", type=int, default=8, help="documents of a padded batch")
     parser.add_argument("--methods", default="lora,full")
     args = parser.parse_args()
@@ -77,7 +79,9 @@ def main() -> None:
         sides: dict[str, Callable[[], Speed]] = {
             "appliance train": partial(ours, recipe, sampler),
             "Trainer, 1 document a pass": partial(theirs, recipe, sampler, batch_size=1),
-            f"Trainer, {args.padded} padded documents": partial(theirs, recipe, sampler, batch_size=args.padded),
+            f"Trainer, {args.padded} padded documents": partial(
+                theirs, recipe, sampler, batch_size=args.padded
+            ),
         }
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
         for _ in range(args.rounds):
@@ -87,11 +91,15 @@ def main() -> None:
 
 
 def report(method: str, found: dict[str, list[tuple[float, float]]]) -> None:
-    print(f"\n{method + (f' rank {LORA_RANK}' if method == 'lora' else '')}: tokens per CPU-second (range), per second")
+    print(
+        f"\n{method + (f' rank {LORA_RANK}' if method == 'lora' else '')}: tokens per CPU-second (range), per second"
+    )
     medians = {name: statistics.median(cpu for cpu, _ in values) for name, values in found.items()}
     for name, values in found.items():
         cpu, wall = zip(*values, strict=True)
-        print(f"  {name:28} {medians[name]:8,.0f} ({min(cpu):,.0f}-{max(cpu):,.0f})  {statistics.median(wall):8,.0f}")
+        print(
+            f"  {name:28} {medians[name]:8,.0f} ({min(cpu):,.0f}-{max(cpu):,.0f})  {statistics.median(wall):8,.0f}"
+        )
     best = max(value for name, value in medians.items() if name.startswith("Trainer"))
     print(f"  {medians['appliance train'] / best:.2f} x the faster baseline (aim {AIM_RATIO})")
 
@@ -100,7 +108,9 @@ def documents_of(folder: Path) -> DocumentSampler:
     """Documents of our own families in the model's own style, such as a training of it reads."""
     card = read_card(folder)
     writer = make_writer(get_style(card.style), get_encoder(card.encoder), Codec.load(folder))
-    return DocumentSampler(assemble(family_tasks(1)), writer, max_tokens=ROW_TOKENS, min_pairs=3, max_pairs=6)
+    return DocumentSampler(
+        assemble(family_tasks(1)), writer, max_tokens=ROW_TOKENS, min_pairs=3, max_pairs=6
+    )
 
 
 def recipe_of(folder: Path, method: str, num_steps: int, num_rows: int) -> Recipe:
@@ -125,7 +135,15 @@ def ours(recipe: Recipe, sampler: DocumentSampler) -> Speed:
     with tempfile.TemporaryDirectory() as out:
         start = make_start(recipe, device="cpu")
         mixture = Mixture([("families", sampler, 1.0)])
-        train(recipe, start, mixture, {}, out=Path(out), clock=SystemClock(), hooks=Hooks(report=report_step))
+        train(
+            recipe,
+            start,
+            mixture,
+            {},
+            out=Path(out),
+            clock=SystemClock(),
+            hooks=Hooks(report=report_step),
+        )
     return speed
 
 
@@ -134,7 +152,10 @@ def theirs(recipe: Recipe, sampler: DocumentSampler, *, batch_size: int) -> Spee
     import torch
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
-    num_steps, step_tokens = recipe.optimization.max_steps, recipe.data.row_tokens * recipe.data.rows_per_step
+    num_steps, step_tokens = (
+        recipe.optimization.max_steps,
+        recipe.data.row_tokens * recipe.data.rows_per_step,
+    )
     start = make_start(recipe, device="cpu")
     rng = np.random.default_rng(0)
     mean_tokens = statistics.mean(len(sampler.document(rng)) for _ in range(50))
@@ -182,7 +203,9 @@ def padded(batch: list[TokenSequence], pad_id: int, torch: Any) -> dict[str, Any
     for row, document in enumerate(batch):
         size = len(document)
         ids[row, :size] = torch.from_numpy(document.ids.astype(np.int64))
-        labels[row, :size] = torch.from_numpy(np.where(document.is_target, document.ids, -100).astype(np.int64))
+        labels[row, :size] = torch.from_numpy(
+            np.where(document.is_target, document.ids, -100).astype(np.int64)
+        )
         mask[row, :size] = 1
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 

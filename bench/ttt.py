@@ -43,10 +43,9 @@ from appliance.arc.task import Solutions, TaskSet
 from appliance.arc.vote import DEFAULT_SELECTOR, Candidate, group_by_output
 from appliance.clock import SystemClock
 from appliance.engine.environment import prepare_process
-from appliance.engine.folder import model_dir, read_card
-from appliance.run.attempts import attempts_of
-from appliance.run.journal import Journal
-from appliance.run.progress import split_stage_name
+from appliance.engine.model_folder import model_dir, read_card
+from appliance.record.attempts import attempts_of
+from appliance.record.journal import Journal, split_stage_name
 from bench.interval import bootstrap
 
 COLUMNS = ("accuracy", "correct_pixels", "pass_n", "vote_1", "vote_2", "minutes")
@@ -86,13 +85,22 @@ TaskFigures = dict[str, dict[str, float]]
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m bench.ttt", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m bench.ttt",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--tasks", required=True)
     parser.add_argument("--solutions", required=True)
-    parser.add_argument("--work", type=Path, default=Path("out/ttt"), help="what is trained and found is kept here")
+    parser.add_argument(
+        "--work", type=Path, default=Path("out/ttt"), help="what is trained and found is kept here"
+    )
     parser.add_argument("--corpus", type=Path, help="packed corpora for the offline starts")
-    parser.add_argument("--recipe", type=Path, default=Path("recipes/arc-mini.yaml"), help="data of the offline starts")
+    parser.add_argument(
+        "--recipe",
+        type=Path,
+        default=Path("recipes/arc-mini.yaml"),
+        help="data of the offline starts",
+    )
     parser.add_argument("--offline-steps", type=int, default=200)
     parser.add_argument("--num-tasks", type=int, help="the shortest so many; default all")
     parser.add_argument("--seeds", default="0,1,2")
@@ -105,12 +113,18 @@ def main(argv: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"no row {', '.join(unknown)}; there are {', '.join(ROWS)}")
     prepare_process()
-    chosen = sorted(load_tasks(args.tasks), key=lambda t: (t.num_cells(), t.task_id))[: args.num_tasks]
+    chosen = sorted(load_tasks(args.tasks), key=lambda t: (t.num_cells(), t.task_id))[
+        : args.num_tasks
+    ]
     tasks = TaskSet(args.tasks, tuple(chosen))
     everything = load_tasks(args.tasks)
-    solutions = {i: a for i, a in load_solutions(args.solutions, everything).items() if i in tasks.ids()}
+    solutions = {
+        i: a for i, a in load_solutions(args.solutions, everything).items() if i in tasks.ids()
+    }
     seeds = [int(seed) for seed in args.seeds.split(",")]
-    print(f"{len(tasks)} tasks of {args.tasks}, seeds {args.seeds}, {args.seconds_per_task:.0f} s a task, {args.model}")
+    print(
+        f"{len(tasks)} tasks of {args.tasks}, seeds {args.seeds}, {args.seconds_per_task:.0f} s a task, {args.model}"
+    )
     print("row               " + "".join(f"{column:>24}" for column in COLUMNS))
     for name in args.rows.split(","):
         found = [measured(name, seed, tasks, solutions, args) for seed in seeds]
@@ -121,7 +135,9 @@ def main(argv: list[str] | None = None) -> int:
 def cells(found: Sequence[TaskFigures]) -> Iterator[str]:
     """Each column's mean over tasks and seeds with its interval."""
     for column in COLUMNS:
-        values = np.array([[figures[column] for figures in by_task.values()] for by_task in found])  # seeds x tasks
+        values = np.array(
+            [[figures[column] for figures in by_task.values()] for by_task in found]
+        )  # seeds x tasks
         low, high = interval(values.mean(axis=0), is_share=column != "minutes")
         yield f"{values.mean():.4f} [{low:.3f}, {high:.3f}]"
 
@@ -142,31 +158,48 @@ def wilson(num_hits: int, num: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def measured(name: str, seed: int, tasks: TaskSet, solutions: Solutions, args: argparse.Namespace) -> TaskFigures:
+def measured(
+    name: str, seed: int, tasks: TaskSet, solutions: Solutions, args: argparse.Namespace
+) -> TaskFigures:
     """The figures of one row with one seed: those kept in --work, else made now."""
     row = ROWS[name]
-    facts = [tasks.digest(), args.model, seed, args.seconds_per_task * (not row.views), args.set, row.test_time]
+    facts = [
+        tasks.digest(),
+        args.model,
+        seed,
+        args.seconds_per_task * (not row.views),
+        args.set,
+        row.test_time,
+    ]
     kept = args.work / "figures" / f"{name}-seed{seed}.json"
     if kept.is_file():
         record = json.loads(kept.read_text())
         if record["facts"] == json.loads(json.dumps(facts)):
             return dict(record["figures"])
-    figures = sampled(row, seed, tasks, solutions, args) if row.views else submitted(name, seed, tasks, solutions, args)
+    figures = (
+        sampled(row, seed, tasks, solutions, args)
+        if row.views
+        else submitted(name, seed, tasks, solutions, args)
+    )
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps({"facts": facts, "figures": figures}))
     return figures
 
 
-def sampled(row: Row, seed: int, tasks: TaskSet, solutions: Solutions, args: argparse.Namespace) -> TaskFigures:
+def sampled(
+    row: Row, seed: int, tasks: TaskSet, solutions: Solutions, args: argparse.Namespace
+) -> TaskFigures:
     """No test-time training and no deadline: every task under the same number of views."""
-    from appliance.engine.model import load_causal_lm
+    from appliance.engine.load_model import load_causal_lm
     from appliance.engine.tokens import Codec
-    from appliance.learn.evaluate import Examiner
+    from appliance.learn.examine import Examiner
     from appliance.solve.transduce import Language
 
     folder = model_dir(args.model)
     card = read_card(folder)
-    language = Language(get_style(card.style), get_encoder(card.encoder), Codec.load(folder), card.max_positions)
+    language = Language(
+        get_style(card.style), get_encoder(card.encoder), Codec.load(folder), card.max_positions
+    )
     model = load_causal_lm(folder, dtype="float32", device="cpu")
     examiner = Examiner(tasks.tasks, solutions, row.views, 0.0, seed)
     began_s = time.perf_counter()
@@ -175,14 +208,24 @@ def sampled(row: Row, seed: int, tasks: TaskSet, solutions: Solutions, args: arg
     return figures_of({"quick": found}, solutions, minutes)
 
 
-def submitted(name: str, seed: int, tasks: TaskSet, solutions: Solutions, args: argparse.Namespace) -> TaskFigures:
+def submitted(
+    name: str, seed: int, tasks: TaskSet, solutions: Solutions, args: argparse.Namespace
+) -> TaskFigures:
     """A whole run of `submit`; goes on where an earlier one was stopped."""
     row = ROWS[name]
     out = args.work / "runs" / f"{name}-seed{seed}"
     model = start_of(row, args)
     settings = [*row.test_time, *args.set]
     budget_s = STARTUP_S + args.seconds_per_task * len(tasks)
-    command = ["submit", "--tasks", args.tasks, "--only", ",".join(tasks.ids()), "--budget", f"{budget_s:.0f}s"]
+    command = [
+        "submit",
+        "--tasks",
+        args.tasks,
+        "--only",
+        ",".join(tasks.ids()),
+        "--budget",
+        f"{budget_s:.0f}s",
+    ]
     command += ["--out", str(out), "--seed", str(seed), "--display", "none", *model]
     command += ["--strategy", "transduction"]
     began_s = time.perf_counter()
@@ -194,7 +237,9 @@ def submitted(name: str, seed: int, tasks: TaskSet, solutions: Solutions, args: 
     return figures_of(found, solutions, minutes)
 
 
-def figures_of(found: dict[str, list[Candidate]], solutions: Solutions, minutes: float) -> TaskFigures:
+def figures_of(
+    found: dict[str, list[Candidate]], solutions: Solutions, minutes: float
+) -> TaskFigures:
     """Per task: figures of the candidates of its last pass (all rounds of it), votes of all of them. found: by stage."""
     voted = attempts_of(found, DEFAULT_SELECTOR)
     passes: dict[str, list[Candidate]] = {"deep": [], "quick": []}
@@ -204,7 +249,9 @@ def figures_of(found: dict[str, list[Candidate]], solutions: Solutions, minutes:
     result: TaskFigures = {}
     for task_id, answers in solutions.items():
         outputs = [(task_id, i) for i in range(len(answers))]
-        last = next((groups for groups in by_pass if any(output in groups for output in outputs)), {})
+        last = next(
+            (groups for groups in by_pass if any(output in groups for output in outputs)), {}
+        )
         predictions = [[c.grid for c in last.get(output, [])] for output in outputs]
         attempts = {task_id: [list(voted.get(output, ())) for output in outputs]}
         votes = {f"vote_{k}": vote_k(attempts, {task_id: answers}, k) for k in (1, 2)}
@@ -217,20 +264,39 @@ def start_of(row: Row, args: argparse.Namespace) -> list[str]:
     if not row.offline:
         return ["--model", args.model]
     if args.corpus is None:
-        raise SystemExit(f"offline start {row.offline}: pass --corpus, made by `appliance train --pack`")
+        raise SystemExit(
+            f"offline start {row.offline}: pass --corpus, made by `appliance train --pack`"
+        )
     out = args.work / "offline" / row.offline
     is_full = row.offline == "full"
     result = out / ("model" if is_full else "adapter")
     if not result.is_dir():
         rank = row.offline.removeprefix("lora")
-        way = ["full"] if is_full else ["lora", f"adaptation.rank={rank}", f"adaptation.alpha={rank}"]
+        way = (
+            ["full"] if is_full else ["lora", f"adaptation.rank={rank}", f"adaptation.alpha={rank}"]
+        )
         plan = yaml.safe_load(args.recipe.read_text())
         plan["optimization"] = {"learning_rate": 3e-4 if is_full else 1e-3, "warmup_steps": 10}
         out.mkdir(parents=True, exist_ok=True)
         (out / "recipe.yaml").write_text(yaml.safe_dump(plan))
         settings = [f"adaptation.method={way[0]}", *way[1:]]
-        command = ["train", "--recipe", str(out / "recipe.yaml"), "--corpus", str(args.corpus), "--out", str(out)]
-        command += ["--model", str(model_dir(args.model)), "--max-steps", str(args.offline_steps), "--display", "none"]
+        command = [
+            "train",
+            "--recipe",
+            str(out / "recipe.yaml"),
+            "--corpus",
+            str(args.corpus),
+            "--out",
+            str(out),
+        ]
+        command += [
+            "--model",
+            str(model_dir(args.model)),
+            "--max-steps",
+            str(args.offline_steps),
+            "--display",
+            "none",
+        ]
         verb(*command, *(part for setting in settings for part in ("--set", setting)))
     if is_full:
         return ["--model", str(result)]
@@ -238,12 +304,21 @@ def start_of(row: Row, args: argparse.Namespace) -> list[str]:
         return ["--model", args.model, "--adapter", str(result)]
     merged = out / "merged"
     if not merged.is_dir():
-        verb("merge-adapter", str(model_dir(args.model)), str(result), str(merged), "--dtype", "float32")
+        verb(
+            "merge-adapter",
+            str(model_dir(args.model)),
+            str(result),
+            str(merged),
+            "--dtype",
+            "float32",
+        )
     return ["--model", str(merged)]
 
 
 def verb(*arguments: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "appliance.cli", *arguments], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "appliance", *arguments], capture_output=True, text=True
+    )
     if done.returncode not in (0, 5):
         raise SystemExit(f"appliance {arguments[0]}: exit {done.returncode}\n{done.stderr[-2000:]}")
 

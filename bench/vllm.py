@@ -35,7 +35,9 @@ ASKED_TOKENS = 24
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--adapters", type=int, default=0, metavar="N")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
@@ -58,15 +60,18 @@ def _engines(dtype: str, scratch: Path, **changes: Any) -> tuple[Any, Any, Any, 
     import torch
 
     from appliance.engine.base import EngineSpec
-    from appliance.engine.folder import model_dir
+    from appliance.engine.model_folder import model_dir
     from appliance.engine.registry import make_trainer
+    from appliance.engine.sampling.vllm_engine import VllmEngine
     from appliance.engine.tokens import Codec
-    from appliance.engine.vllm_engine import VllmEngine
 
     torch.set_num_threads(1)
     slots_rank, stops = changes.pop("slots_rank", None), changes.pop("stops", True)
     spec = replace(
-        EngineSpec(model_dir("arc-mini"), scratch, dtype=dtype, max_seq_tokens=1024, max_num_seqs=256), **changes
+        EngineSpec(
+            model_dir("arc-mini"), scratch, dtype=dtype, max_seq_tokens=1024, max_num_seqs=256
+        ),
+        **changes,
     )
     codec = Codec.load(spec.model_dir)
     trainer = make_trainer("peft", spec, codec)
@@ -76,11 +81,15 @@ def _engines(dtype: str, scratch: Path, **changes: Any) -> tuple[Any, Any, Any, 
     return spec, codec, trainer, engine
 
 
-def _prompts(count: int, vocab_size: int, seed: int = 0, tokens: int = PROMPT_TOKENS) -> list[tuple[int, ...]]:
+def _prompts(
+    count: int, vocab_size: int, seed: int = 0, tokens: int = PROMPT_TOKENS
+) -> list[tuple[int, ...]]:
     import numpy as np
 
     rng = np.random.default_rng(seed)
-    return [tuple(int(i) for i in rng.integers(3, min(16, vocab_size), tokens)) for _ in range(count)]
+    return [
+        tuple(int(i) for i in rng.integers(3, min(16, vocab_size), tokens)) for _ in range(count)
+    ]
 
 
 def _throughput(dtype: str, rounds: int, scratch: Path) -> int:
@@ -88,31 +97,46 @@ def _throughput(dtype: str, rounds: int, scratch: Path) -> int:
 
     from appliance.clock import Deadline, SystemClock
     from appliance.engine.base import Request
-    from appliance.engine.transformers_sampler import TransformersSampler
-    from appliance.engine.vllm_sampler import VllmSampler
+    from appliance.engine.sampling.transformers_sampler import TransformersSampler
+    from appliance.engine.sampling.vllm_sampler import VllmSampler
 
     _, codec, trainer, engine = _engines(dtype, scratch, kv_cache_bytes=512 << 20, stops=False)
     clock = SystemClock()
-    params = SamplingParams(temperature=1.0, seed=1, max_tokens=NEW_TOKENS, ignore_eos=True, detokenize=False)
+    params = SamplingParams(
+        temperature=1.0, seed=1, max_tokens=NEW_TOKENS, ignore_eos=True, detokenize=False
+    )
     params.logprobs = 0
     vllm_sampler = VllmSampler(engine, stop_ids=())
-    generate = TransformersSampler(lambda: trainer.model, pad_id=codec.pad_id, stop_ids=(-1,), batch_tokens=1 << 17)
+    generate = TransformersSampler(
+        lambda: trainer.model, pad_id=codec.pad_id, stop_ids=(-1,), batch_tokens=1 << 17
+    )
 
     def sampled(sampler: Any, prompts: list[tuple[int, ...]]) -> Callable[[], int]:
         requests = [Request(p, NEW_TOKENS, temperature=1.0, seed=1) for p in prompts]
         return lambda: sum(
-            c.num_tokens for b in sampler.sample(requests, deadline=Deadline(clock.now() + 600, clock)) for c in b
+            c.num_tokens
+            for b in sampler.sample(requests, deadline=Deadline(clock.now() + 600, clock))
+            for c in b
         )
 
     def raw(prompts: list[tuple[int, ...]]) -> Callable[[], int]:
         given = [{"prompt_token_ids": list(p)} for p in prompts]
-        return lambda: sum(len(o.outputs[0].token_ids) for o in engine.raw().generate(given, params, use_tqdm=False))
+        return lambda: sum(
+            len(o.outputs[0].token_ids)
+            for o in engine.raw().generate(given, params, use_tqdm=False)
+        )
 
-    print(f"{'prompts':>8} {'raw vLLM':>16} {'appliance vLLM':>16} {'of raw':>7} {'transformers':>16} {'vLLM is':>8}")
+    print(
+        f"{'prompts':>8} {'raw vLLM':>16} {'appliance vLLM':>16} {'of raw':>7} {'transformers':>16} {'vLLM is':>8}"
+    )
     is_right = True
     for count in PROMPTS:
         prompts = _prompts(count, trainer.model.config.vocab_size)
-        jobs = {"raw": raw(prompts), "ours": sampled(vllm_sampler, prompts), "generate": sampled(generate, prompts)}
+        jobs = {
+            "raw": raw(prompts),
+            "ours": sampled(vllm_sampler, prompts),
+            "generate": sampled(generate, prompts),
+        }
         rates: dict[str, list[float]] = {name: [] for name in jobs}
         for _ in range(rounds):  # in turns, so that a drift of the machine meets all of them
             for name, job in jobs.items():
@@ -141,19 +165,26 @@ def _adapters(count: int, dtype: str, scratch: Path) -> int:
 
     from appliance.clock import Deadline, SystemClock
     from appliance.engine.base import Request, Tuned, TuneSettings
-    from appliance.engine.packing import TokenSequence
     from appliance.engine.registry import TransformersServer
-    from appliance.engine.vllm_server import VllmServer
+    from appliance.engine.sampling.vllm_server import VllmServer
+    from appliance.engine.training.packing import TokenSequence
 
     spec, codec, trainer, engine = _engines(
-        dtype, scratch, kv_cache_bytes=64 << 20, max_num_seqs=16, slots_rank=max(RANKS), max_rank=max(RANKS)
+        dtype,
+        scratch,
+        kv_cache_bytes=64 << 20,
+        max_num_seqs=16,
+        slots_rank=max(RANKS),
+        max_rank=max(RANKS),
     )
     base = {"base_sha": trainer.base_sha, "base_model": trainer.model, "stop_ids": codec.stop_ids}
     plain = TransformersServer(codec)
     servers = {
         "transformers": plain,
         "merged": VllmServer(replace(spec, serving="merged"), engine, otherwise=plain, **base),
-        "on-the-fly": VllmServer(replace(spec, serving="on-the-fly"), engine, otherwise=plain, **base),
+        "on-the-fly": VllmServer(
+            replace(spec, serving="on-the-fly"), engine, otherwise=plain, **base
+        ),
     }
     clock = SystemClock()
     process = psutil.Process()
@@ -167,7 +198,13 @@ def _adapters(count: int, dtype: str, scratch: Path) -> int:
         rank, is_rslora = RANKS[number % 4], (number // 4) % 2 == 0
         lessons = _noise(np.random.default_rng(number), TokenSequence)
         settings = TuneSettings(
-            rank=rank, alpha=rank, rslora=is_rslora, max_steps=3, row_tokens=64, rows_per_step=4, learning_rate=2e-2
+            rank=rank,
+            alpha=rank,
+            rslora=is_rslora,
+            max_steps=3,
+            row_tokens=64,
+            rows_per_step=4,
+            learning_rate=2e-2,
         )
         outcome = trainer.tune(
             lessons,
@@ -183,14 +220,20 @@ def _adapters(count: int, dtype: str, scratch: Path) -> int:
         answers: dict[str, dict[int, tuple[int, ...]]] = {}
         for name, server in servers.items():
             began_s = time.process_time()
-            with server.serve(trainer, adapter_dir=outcome.adapter_dir, batch_tokens=spec.batch_tokens) as served:
+            with server.serve(
+                trainer, adapter_dir=outcome.adapter_dir, batch_tokens=spec.batch_tokens
+            ) as served:
                 if name in swaps:
                     swaps[name].append(time.process_time() - began_s)
                 refused += served.refused
-                batches = served.sampler.sample(requests, deadline=Deadline(clock.now() + 600, clock))
+                batches = served.sampler.sample(
+                    requests, deadline=Deadline(clock.now() + 600, clock)
+                )
                 answers[name] = {c.request_index: c.ids for b in batches for c in b}
         for name in ("merged", "on-the-fly"):
-            alike[name] += sum(answers[name][i] == answers["transformers"][i] for i in range(NUM_ASKED))
+            alike[name] += sum(
+                answers[name][i] == answers["transformers"][i] for i in range(NUM_ASKED)
+            )
         gc.collect()
         memory.append(process.memory_info().rss / 2**20)
         if len(memory) % 10 == 0:

@@ -23,11 +23,11 @@ def main() -> None:
     from appliance.arc.source import load_tasks
     from appliance.clock import Deadline, SystemClock
     from appliance.engine.base import TuneSettings
-    from appliance.engine.folder import model_dir, read_card
-    from appliance.engine.model import load_causal_lm, weights_sha
-    from appliance.engine.packing import TokenSequence
-    from appliance.engine.peft_trainer import NUM_CHECK_LESSONS, PeftTrainer
+    from appliance.engine.load_model import load_causal_lm, weights_sha
+    from appliance.engine.model_folder import model_dir, read_card
     from appliance.engine.tokens import Codec
+    from appliance.engine.training.packing import TokenSequence
+    from appliance.engine.training.peft_trainer import NUM_CHECK_LESSONS, PeftTrainer
     from appliance.seeds import generator
     from appliance.solve.transduce import Language, LessonPlan, lessons, longest_lesson
 
@@ -36,7 +36,9 @@ def main() -> None:
     card, codec = read_card(folder), Codec.load(folder)
     language = Language(get_style(card.style), get_encoder(card.encoder), codec, card.max_positions)
     model = load_causal_lm(folder, dtype="float32", device="cpu")
-    trainer = PeftTrainer(model, pad_id=codec.pad_id, base_sha=weights_sha(folder), autocast_dtype="bfloat16")
+    trainer = PeftTrainer(
+        model, pad_id=codec.pad_id, base_sha=weights_sha(folder), autocast_dtype="bfloat16"
+    )
     clock = SystemClock()
     starts: list[float] = []
 
@@ -53,9 +55,13 @@ def main() -> None:
             begun_s = time.perf_counter()
             row_tokens = longest_lesson(task, language, card.max_positions)
             settings = TuneSettings(
-                row_tokens=row_tokens, rows_per_step=max(NUM_CHECK_LESSONS + 1, 2048 // row_tokens), max_steps=2
+                row_tokens=row_tokens,
+                rows_per_step=max(NUM_CHECK_LESSONS + 1, 2048 // row_tokens),
+                max_steps=2,
             )
-            stream = lessons(task, language, generator(0, task.task_id), max_tokens=row_tokens, plan=LessonPlan())
+            stream = lessons(
+                task, language, generator(0, task.task_id), max_tokens=row_tokens, plan=LessonPlan()
+            )
             trainer.tune(
                 marked(stream, begun_s),
                 settings,

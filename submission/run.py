@@ -42,7 +42,12 @@ def say(label: str, text: str) -> None:
 def main(config: dict[str, Any]) -> None:
     """config: what `appliance pack kaggle` wrote into the notebook."""
     is_rerun = bool(os.environ.get("KAGGLE_IS_COMPETITION_RERUN"))
-    say("start", "competition rerun" if is_rerun else "commit or interactive run: a short smoke of the same path")
+    say(
+        "start",
+        "competition rerun"
+        if is_rerun
+        else "commit or interactive run: a short smoke of the same path",
+    )
     try:
         tasks = find_tasks(config["competition"])
         num_tasks = write_guesses(tasks, WORKING / "submission.json")
@@ -67,16 +72,28 @@ def find_tasks(competition: str) -> Path:
     for folder in folders:
         for path in sorted(folder.glob("**/*test*challenges.json")):
             return path
-    raise Fault("tasks", f"no *test*challenges.json in {listed(folders)}; mounted: {tree()}", "attach the competition")
+    raise Fault(
+        "tasks",
+        f"no *test*challenges.json in {listed(folders)}; mounted: {tree()}",
+        "attach the competition",
+    )
 
 
 def find_dataset(dataset: str) -> Path:
     owner, slug = dataset.split("/")
-    folders = [INPUT / "datasets" / owner / slug, INPUT / slug, *sorted(INPUT.glob(f"datasets/*/{slug}"))]
+    folders = [
+        INPUT / "datasets" / owner / slug,
+        INPUT / slug,
+        *sorted(INPUT.glob(f"datasets/*/{slug}")),
+    ]
     for folder in folders:
         if (folder / "manifest.json").is_file():
             return folder
-    raise Fault("dataset", f"no manifest.json in {listed(folders)}; mounted: {tree()}", f"attach the dataset {dataset}")
+    raise Fault(
+        "dataset",
+        f"no manifest.json in {listed(folders)}; mounted: {tree()}",
+        f"attach the dataset {dataset}",
+    )
 
 
 def listed(paths: list[Path]) -> str:
@@ -85,7 +102,11 @@ def listed(paths: list[Path]) -> str:
 
 def tree() -> str:
     """What is mounted, three levels deep."""
-    found = [str(p.relative_to(INPUT)) for depth in ("*", "*/*", "*/*/*") for p in sorted(INPUT.glob(depth))]
+    found = [
+        str(p.relative_to(INPUT))
+        for depth in ("*", "*/*", "*/*/*")
+        for p in sorted(INPUT.glob(depth))
+    ]
     return ", ".join(found[:40]) or "nothing"
 
 
@@ -96,7 +117,12 @@ def write_guesses(challenges: Path, target: Path) -> int:
     for task_id, task in tasks.items():
         entries = []
         for test in task["test"]:
-            guesses = [test["input"], *(pair["output"] for pair in task["train"]), [[0, 0]], [[1, 1]]]
+            guesses = [
+                test["input"],
+                *(pair["output"] for pair in task["train"]),
+                [[0, 0]],
+                [[1, 1]],
+            ]
             distinct = [g for i, g in enumerate(guesses) if g not in guesses[:i] and g != [[0]]]
             entries.append({"attempt_1": distinct[0], "attempt_2": distinct[1]})
         submission[task_id] = entries
@@ -112,21 +138,34 @@ def check_gpus(machine: dict[str, Any]) -> None:
     wanted = machine.get("num_gpus", 0)
     gpus = found_gpus()
     found = (
-        ", ".join(f"{name} ({memory_gib:.1f} GiB, {capability})" for name, memory_gib, capability in gpus) or "no GPU"
+        ", ".join(
+            f"{name} ({memory_gib:.1f} GiB, {capability})" for name, memory_gib, capability in gpus
+        )
+        or "no GPU"
     )
     good = [
-        g for g in gpus if g[1] >= machine.get("min_gpu_memory_gib", 0) and g[2] >= machine.get("min_capability", 0)
+        g
+        for g in gpus
+        if g[1] >= machine.get("min_gpu_memory_gib", 0) and g[2] >= machine.get("min_capability", 0)
     ]
     if len(good) < wanted:
         asked = f"{wanted} x {machine.get('gpu') or 'GPU'} from {machine.get('min_gpu_memory_gib', 0)} GiB up"
         shape = machine.get("kaggle_machine_shape") or "a GPU"
-        raise Fault("gpu", f"{found}; asked for {asked}", f"choose the accelerator {shape} in the notebook's settings")
+        raise Fault(
+            "gpu",
+            f"{found}; asked for {asked}",
+            f"choose the accelerator {shape} in the notebook's settings",
+        )
     say("gpu", found)
 
 
 def found_gpus() -> list[tuple[str, float, float]]:
     """(name, GiB, compute capability) of each card."""
-    query = ["nvidia-smi", "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"]
+    query = [
+        "nvidia-smi",
+        "--query-gpu=name,memory.total,compute_cap",
+        "--format=csv,noheader,nounits",
+    ]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
@@ -140,14 +179,20 @@ def read_manifest(dataset: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads((dataset / "manifest.json").read_text())
         return manifest
     except ValueError as fault:
-        raise Fault("dataset", f"manifest.json is damaged: {fault}", "upload the dataset again") from None
+        raise Fault(
+            "dataset", f"manifest.json is damaged: {fault}", "upload the dataset again"
+        ) from None
 
 
 def check_python(manifest: dict[str, Any]) -> None:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     if version not in manifest["pythons"]:
         packed = ", ".join(manifest["pythons"])
-        raise Fault("python", f"Python {version}, wheels for {packed}", f"appliance pack kaggle --python {version}")
+        raise Fault(
+            "python",
+            f"Python {version}, wheels for {packed}",
+            f"appliance pack kaggle --python {version}",
+        )
     say("python", version)
 
 
@@ -157,17 +202,26 @@ def check_files(dataset: Path, manifest: dict[str, Any]) -> None:
     for name, entry in files.items():
         path = dataset / name
         if not path.is_file():
-            raise Fault(label_of(name), f"{name} is missing in {dataset}", "upload the dataset again")
+            raise Fault(
+                label_of(name), f"{name} is missing in {dataset}", "upload the dataset again"
+            )
         if path.stat().st_size != entry["bytes"]:
             found = f"{name} has {path.stat().st_size} bytes, the manifest says {entry['bytes']}"
             raise Fault(label_of(name), found, "upload the dataset again")
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
-        for name, digest in zip(files, threads.map(lambda name: sha256(dataset / name), files), strict=True):
+        for name, digest in zip(
+            files, threads.map(lambda name: sha256(dataset / name), files), strict=True
+        ):
             if digest != files[name]["sha256"]:
                 raise Fault(
-                    label_of(name), f"{name} is not what was packed (SHA-256 differs)", "upload the dataset again"
+                    label_of(name),
+                    f"{name} is not what was packed (SHA-256 differs)",
+                    "upload the dataset again",
                 )
-    say("files", f"{len(files)} files, {sum(e['bytes'] for e in files.values()) / 2**20:.0f} MiB, as packed")
+    say(
+        "files",
+        f"{len(files)} files, {sum(e['bytes'] for e in files.values()) / 2**20:.0f} MiB, as packed",
+    )
 
 
 def label_of(name: str) -> str:
@@ -188,7 +242,16 @@ def install(dataset: Path, manifest: dict[str, Any]) -> Path:
     """The interpreter of an environment of its own: the engines' torch is not Kaggle's."""
     environment = SCRATCH / "environment"
     python = environment / "bin" / "python"
-    pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check", "--quiet", "install"]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(python),
+        "--disable-pip-version-check",
+        "--quiet",
+        "install",
+    ]
     offline = ["--no-index", "--no-deps", "--no-cache-dir", "--find-links", str(dataset / "wheels")]
     steps = [
         [sys.executable, "-m", "venv", "--without-pip", "--clear", str(environment)],
@@ -197,7 +260,11 @@ def install(dataset: Path, manifest: dict[str, Any]) -> Path:
     for step in steps:
         done = subprocess.run(step, capture_output=True, text=True, env=clean_environment())
         if done.returncode:
-            raise Fault("install", done.stderr.strip()[-1500:], "pack the dataset anew; its closure was checked then")
+            raise Fault(
+                "install",
+                done.stderr.strip()[-1500:],
+                "pack the dataset anew; its closure was checked then",
+            )
     say("install", f"{environment} holds the packed wheels")
     return python
 
@@ -205,7 +272,9 @@ def install(dataset: Path, manifest: dict[str, Any]) -> Path:
 def clean_environment() -> dict[str, str]:
     """Nothing of Kaggle's own packages, caches on scratch, no thought of a network."""
     cache = SCRATCH / "cache"
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PIP_", "VIRTUAL_ENV"))}
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PIP_", "VIRTUAL_ENV"))
+    }
     return kept | {
         "PYTHONNOUSERSITE": "1",
         "PYTHONUNBUFFERED": "1",
@@ -224,24 +293,52 @@ def clean_environment() -> dict[str, str]:
 
 
 def solve(
-    config: dict[str, Any], python: Path, tasks: Path, dataset: Path, manifest: dict[str, Any], is_rerun: bool
+    config: dict[str, Any],
+    python: Path,
+    tasks: Path,
+    dataset: Path,
+    manifest: dict[str, Any],
+    is_rerun: bool,
 ) -> None:
     """`appliance submit` with the time that is left, or as a smoke that does not count the install; only submission.json
     stays in the working folder."""
     budget_s = config["budget_s"] - seconds() if is_rerun else config["smoke_s"]
     run = SCRATCH / "run"
     run.mkdir(parents=True, exist_ok=True)
-    link = WORKING / "run"  # what is large lies on scratch: Kaggle keeps and counts what is in the working folder
+    link = (
+        WORKING / "run"
+    )  # what is large lies on scratch: Kaggle keeps and counts what is in the working folder
     link.symlink_to(run)
-    command = [str(python), "-m", "appliance.cli", "submit", "--tasks", str(tasks), "--out", str(WORKING)]
-    command += ["--profile", config["profile"], "--budget", f"{max(30.0, budget_s):.0f}s", "--display", "plain"]
+    command = [
+        str(python),
+        "-m",
+        "appliance",
+        "submit",
+        "--tasks",
+        str(tasks),
+        "--out",
+        str(WORKING),
+    ]
+    command += [
+        "--profile",
+        config["profile"],
+        "--budget",
+        f"{max(30.0, budget_s):.0f}s",
+        "--display",
+        "plain",
+    ]
     command += ["--model", str(dataset / "model") if manifest["has_model"] else "arc-mini"]
     command += ["--adapter", str(dataset / "adapter")] if manifest["has_adapter"] else []
     command += [part for text in config["settings"] for part in ("--set", text)]
     say("run", " ".join(command))
     try:
         with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=clean_environment(), cwd=SCRATCH
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=clean_environment(),
+            cwd=SCRATCH,
         ) as process:
             for line in process.stdout or ():
                 print(line, end="", flush=True)

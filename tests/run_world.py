@@ -10,10 +10,10 @@ import numpy as np
 from appliance.arc.grid import Grid, as_grid, freeze, to_lists
 from appliance.arc.task import Pair, Task, TaskSet
 from appliance.config import Layer, Settings, resolve
-from appliance.run.fake import Rig
-from appliance.run.faults import Faults
-from appliance.run.forecast import TaskCost
-from appliance.run.rehearsal import Rehearsal, rehearse
+from appliance.run.rehearsal.fake_pool import Rig
+from appliance.run.rehearsal.faults import Faults
+from appliance.run.rehearsal.rehearsal import Rehearsal, rehearse
+from appliance.run.schedule.measured_costs import TaskCost
 from appliance.seeds import generator
 from appliance.solve.messages import ProgramMessage
 
@@ -28,8 +28,14 @@ def tasks(count: int, seed: int = 0, *, most_side: int = 6) -> TaskSet:
 
     def task(number: int) -> Task:
         side = int(rng.integers(1, most_side + 1))
-        pairs = tuple(Pair(grid(rng, side), grid(rng, side)) for _ in range(int(rng.integers(2, 4))))
-        return Task(f"task{number:04}", pairs, tuple(grid(rng, side) for _ in range(1 + int(rng.random() < 0.1))))
+        pairs = tuple(
+            Pair(grid(rng, side), grid(rng, side)) for _ in range(int(rng.integers(2, 4)))
+        )
+        return Task(
+            f"task{number:04}",
+            pairs,
+            tuple(grid(rng, side) for _ in range(1 + int(rng.random() < 0.1))),
+        )
 
     return TaskSet("world", tuple(task(n) for n in range(count)))
 
@@ -74,7 +80,13 @@ def run(
 
 
 def program(
-    answer: str, *, task_id: str = "t", view: str = "v0", score: float = 0.0, grid: Any = ((1,),), outcome: str = "ok"
+    answer: str,
+    *,
+    task_id: str = "t",
+    view: str = "v0",
+    score: float = 0.0,
+    grid: Any = ((1,),),
+    outcome: str = "ok",
 ) -> ProgramMessage:
     """A program whose text and outputs are `answer`, with this grid (None: nothing) for the only test input."""
     return ProgramMessage(

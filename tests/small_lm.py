@@ -12,7 +12,9 @@ CHATML = (
 )
 
 
-def save_chat_model(folder: Path, *, seed: int = 0, hidden_size: int = 64, num_layers: int = 2) -> Path:
+def save_chat_model(
+    folder: Path, *, seed: int = 0, hidden_size: int = 64, num_layers: int = 2
+) -> Path:
     """Write the model to `folder` and return it."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM

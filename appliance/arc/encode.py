@@ -17,11 +17,22 @@ from typing import Protocol
 import numpy as np
 
 from appliance.arc.grid import Grid, freeze, grid_fault
-from appliance.arc.names import nearest, unknown
 from appliance.errors import UsageError
+from appliance.names import nearest, unknown
 
 DIGITS = tuple("0123456789")
-COLOUR_WORDS = ("Black", "Blue", "Red", "Green", "Yellow", "Gray", "Pink", "Orange", "Purple", "Brown")
+COLOUR_WORDS = (
+    "Black",
+    "Blue",
+    "Red",
+    "Green",
+    "Yellow",
+    "Gray",
+    "Pink",
+    "Orange",
+    "Purple",
+    "Brown",
+)
 SYMBOLS = "ñò÷ûąćďęĚĞ"
 MAX_EXPRESSION_CHARS = 200
 _TO_SYMBOLS = str.maketrans("".join(DIGITS), SYMBOLS)
@@ -72,7 +83,9 @@ class CellEncoder:
     opening: str = ""
 
     def encode(self, grid: Grid) -> str:
-        text = "\n".join(self.separator.join(self.words[cell] for cell in row) for row in grid.tolist())
+        text = "\n".join(
+            self.separator.join(self.words[cell] for cell in row) for row in grid.tolist()
+        )
         return text + "\n" if self.ends_rows else text
 
     def decode(self, text: str) -> Grid:
@@ -141,7 +154,9 @@ class ShapeEncoder(_Block):
         num_rows, num_columns, body = blocks[0]
         grid = self.base.decode(body)
         if grid.shape != (int(num_rows), int(num_columns)):
-            raise ParseError(f"declared {num_rows}x{num_columns}, the grid is {grid.shape[0]}x{grid.shape[1]}")
+            raise ParseError(
+                f"declared {num_rows}x{num_columns}, the grid is {grid.shape[0]}x{grid.shape[1]}"
+            )
         return grid
 
 
@@ -209,7 +224,10 @@ _MAKERS: Mapping[str, tuple[Callable[..., GridEncoder], Mapping[str, type]]] = {
     "MinimalGridEncoder": (lambda: CellEncoder("MinimalGridEncoder()"), {}),
     "GridWithSeparationEncoder": (_separated, {"symbol": str}),
     "RepeatNumberEncoder": (_repeated, {"n": int}),
-    "ColorNameEncoder": (lambda: CellEncoder("ColorNameEncoder()", COLOUR_WORDS, separator=" "), {}),
+    "ColorNameEncoder": (
+        lambda: CellEncoder("ColorNameEncoder()", COLOUR_WORDS, separator=" "),
+        {},
+    ),
     "GridCodeBlockEncoder": (BlockEncoder, {"base": object}),
     "GridShapeEncoder": (ShapeEncoder, {"base": object}),
     "RowNumberEncoder": (RowNumberEncoder, {"base": object, "first": int}),
@@ -271,7 +289,11 @@ def _build(node: ast.expr) -> GridEncoder:
         raise ValueError(f"no encoder {name}" + (f", did you mean {close}?" if close else ""))
     make, kinds = _MAKERS[name]
     given = [*zip(kinds, node.args, strict=False), *((k.arg, k.value) for k in node.keywords)]
-    if len(node.args) > len(kinds) or {p for p, _ in given} - set(kinds) or len(dict(given)) < len(given):
+    if (
+        len(node.args) > len(kinds)
+        or {p for p, _ in given} - set(kinds)
+        or len(dict(given)) < len(given)
+    ):
         raise ValueError(f"{name} takes {', '.join(kinds) or 'nothing'}")
     values = {p: _value(f"{p} of {name}", kinds[p], v) for p, v in given if p is not None}
     try:

@@ -37,7 +37,10 @@ def predicted_shape(task: Task, test_index: int) -> Shape:
     outputs = {p.output.shape for p in task.train}
     if len(outputs) == 1:
         return outputs.pop()
-    ratios = {tuple(Fraction(o, i) for o, i in zip(p.output.shape, p.input.shape, strict=True)) for p in task.train}
+    ratios = {
+        tuple(Fraction(o, i) for o, i in zip(p.output.shape, p.input.shape, strict=True))
+        for p in task.train
+    }
     if len(ratios) == 1:
         rows, columns = (side * ratio for side, ratio in zip(shape, ratios.pop(), strict=True))
         if all(side.denominator == 1 and 1 <= side <= MAX_SIDE for side in (rows, columns)):

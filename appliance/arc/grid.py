@@ -38,7 +38,11 @@ def grid_fault(value: Any) -> str | None:
             return f"array of {value.dtype}, not of integers"
         value = value.tolist()
     if not isinstance(value, (list, tuple)) or not value:
-        return f"{_short(value)} is not a list of rows" if not isinstance(value, (list, tuple)) else "no rows"
+        return (
+            f"{_short(value)} is not a list of rows"
+            if not isinstance(value, (list, tuple))
+            else "no rows"
+        )
     if len(value) > MAX_SIDE:
         return f"{len(value)} rows"
     width = len(value[0]) if isinstance(value[0], (list, tuple)) else 0

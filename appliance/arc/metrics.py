@@ -52,17 +52,23 @@ def output_figures(predictions: Sequence[Grid | None], answer: Grid) -> Figures:
 
 def task_figures(predictions: Sequence[Sequence[Grid | None]], answers: Sequence[Grid]) -> Figures:
     """Figures of one task: the mean over its test outputs."""
-    return mean_figures([output_figures(p, answer) for p, answer in _per_output(predictions, answers)])
+    return mean_figures(
+        [output_figures(p, answer) for p, answer in _per_output(predictions, answers)]
+    )
 
 
 def grid_figures(predictions: Predictions, solutions: Solutions) -> Figures:
     """Figures over all tasks that have a solution: means over test outputs within the task, then over tasks."""
-    return mean_figures([task_figures(predictions.get(i, ()), answers) for i, answers in solutions.items()])
+    return mean_figures(
+        [task_figures(predictions.get(i, ()), answers) for i, answers in solutions.items()]
+    )
 
 
 def vote_k(attempts: Predictions, solutions: Solutions, k: int) -> float:
     """pass_n of the first k voted grids (vote_1, vote_2), averaged as `grid_figures` averages."""
-    first = {task_id: [list(ranked)[:k] for ranked in outputs] for task_id, outputs in attempts.items()}
+    first = {
+        task_id: [list(ranked)[:k] for ranked in outputs] for task_id, outputs in attempts.items()
+    }
     return grid_figures(first, solutions).get("pass_n", 0.0)
 
 
@@ -88,7 +94,9 @@ def submission_scores(attempts: Predictions, solutions: Solutions) -> Figures:
 
 def equal_cells(grid: Grid | None, answer: Grid) -> float:
     """Fraction of equal cells; 0 where the shape differs or there is no grid."""
-    return float(np.mean(grid == answer)) if grid is not None and grid.shape == answer.shape else 0.0
+    return (
+        float(np.mean(grid == answer)) if grid is not None and grid.shape == answer.shape else 0.0
+    )
 
 
 def pixel_similarity(grid: Grid | None, answer: Grid) -> float:
@@ -128,7 +136,9 @@ class ProgramRun:
 
 def correct_grids(outputs: Sequence[Grid | None], answers: Sequence[Grid]) -> float:
     """Fraction of grids exactly right: the demonstration score of a program, with its demonstrations as answers."""
-    hits = [p is not None and same_grid(p, a) for p, a in zip_longest(outputs[: len(answers)], answers)]
+    hits = [
+        p is not None and same_grid(p, a) for p, a in zip_longest(outputs[: len(answers)], answers)
+    ]
     return sum(hits) / len(hits) if hits else 0.0
 
 
@@ -198,4 +208,6 @@ def _per_output(
     predictions: Sequence[Sequence[Grid | None]], answers: Sequence[Grid]
 ) -> list[tuple[Sequence[Grid | None], Grid]]:
     """Each answer with its predictions; an output that was never predicted has none."""
-    return [(predictions[i] if i < len(predictions) else (), answer) for i, answer in enumerate(answers)]
+    return [
+        (predictions[i] if i < len(predictions) else (), answer) for i, answer in enumerate(answers)
+    ]

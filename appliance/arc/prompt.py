@@ -14,8 +14,8 @@ from typing import Literal, Protocol
 from appliance.arc import prompt_texts as texts
 from appliance.arc.encode import GridEncoder, ParseError
 from appliance.arc.grid import Grid
-from appliance.arc.names import pick
 from appliance.arc.task import Task
+from appliance.names import pick
 
 _PYTHON_BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 _PYTHON_FENCE = "```python\n"
@@ -54,7 +54,9 @@ class PromptStyle(Protocol):
     def prompt(self, task: Task, test_index: int, encoder: GridEncoder) -> Conversation:
         """The conversation to sample from: it holds no answer and no target."""
 
-    def lesson(self, task: Task, test_index: int, answer: Grid | str, encoder: GridEncoder) -> Conversation:
+    def lesson(
+        self, task: Task, test_index: int, answer: Grid | str, encoder: GridEncoder
+    ) -> Conversation:
         """The conversation to train on, with its answer. Raises TypeError for an answer of the other kind."""
 
     def parse(self, text: str, encoder: GridEncoder) -> Grid | str:
@@ -73,10 +75,15 @@ class PairwiseChat:
     answer: Answer = "grid"
 
     def prompt(self, task: Task, test_index: int, encoder: GridEncoder) -> Conversation:
-        shown = (*self._demonstrations(task, encoder, are_targets=False), self._question(task, test_index, encoder))
+        shown = (
+            *self._demonstrations(task, encoder, are_targets=False),
+            self._question(task, test_index, encoder),
+        )
         return Conversation(shown, encoder.opening)
 
-    def lesson(self, task: Task, test_index: int, answer: Grid | str, encoder: GridEncoder) -> Conversation:
+    def lesson(
+        self, task: Task, test_index: int, answer: Grid | str, encoder: GridEncoder
+    ) -> Conversation:
         answered = Turn("assistant", encoder.encode(_grid(answer)), is_target=True)
         demonstrations = self._demonstrations(task, encoder, are_targets=True)
         return Conversation((*demonstrations, self._question(task, test_index, encoder), answered))
@@ -84,11 +91,15 @@ class PairwiseChat:
     def parse(self, text: str, encoder: GridEncoder) -> Grid:
         return encoder.decode(encoder.opening + text)
 
-    def _demonstrations(self, task: Task, encoder: GridEncoder, *, are_targets: bool) -> tuple[Turn, ...]:
+    def _demonstrations(
+        self, task: Task, encoder: GridEncoder, *, are_targets: bool
+    ) -> tuple[Turn, ...]:
         turns = []
         for i, pair in enumerate(task.train):
             turns.append(Turn("user", encoder.encode(pair.input)))
-            turns.append(Turn("assistant", encoder.encode(pair.output), is_target=are_targets and i > 0))
+            turns.append(
+                Turn("assistant", encoder.encode(pair.output), is_target=are_targets and i > 0)
+            )
         return tuple(turns)
 
     def _question(self, task: Task, test_index: int, encoder: GridEncoder) -> Turn:
@@ -112,7 +123,9 @@ class PairwiseProgram:
             turns.append(Turn("assistant", encoder.encode(pair.output)))
         return Conversation((*turns, Turn("user", PROGRAM_MARK)))
 
-    def lesson(self, task: Task, test_index: int, answer: Grid | str, encoder: GridEncoder) -> Conversation:
+    def lesson(
+        self, task: Task, test_index: int, answer: Grid | str, encoder: GridEncoder
+    ) -> Conversation:
         if not isinstance(answer, str):
             raise TypeError(f"{self.name} answers with a program, not with a grid")
         shown = self.prompt(task, test_index, encoder).turns
@@ -145,14 +158,18 @@ class OneQuestion:
 
     def prompt(self, task: Task, test_index: int, encoder: GridEncoder) -> Conversation:
         demonstrations = "".join(
-            self.demonstration.format(i=i, input=encoder.encode(pair.input), output=encoder.encode(pair.output))
+            self.demonstration.format(
+                i=i, input=encoder.encode(pair.input), output=encoder.encode(pair.output)
+            )
             for i, pair in enumerate(task.train, 1)
         )
         closing = self.closing.format(test=encoder.encode(task.test[test_index]))
         turns = (Turn("system", self.system), Turn("user", self.opening + demonstrations + closing))
         return Conversation(turns, self.head + self._fence(encoder))
 
-    def lesson(self, task: Task, test_index: int, answer: Grid | str, encoder: GridEncoder) -> Conversation:
+    def lesson(
+        self, task: Task, test_index: int, answer: Grid | str, encoder: GridEncoder
+    ) -> Conversation:
         if self.answer == "grid":
             body = encoder.encode(_grid(answer))
         elif isinstance(answer, str):
@@ -184,7 +201,9 @@ def _grid(answer: Grid | str) -> Grid:
 
 
 def _code(name: str, opening: str, demonstration: str, closing: str, head: str = "") -> OneQuestion:
-    return OneQuestion(name, texts.SYSTEM_SHORT, opening, demonstration, closing, head, answer="program")
+    return OneQuestion(
+        name, texts.SYSTEM_SHORT, opening, demonstration, closing, head, answer="program"
+    )
 
 
 _CODE_GRID = texts.opening_code("grid")

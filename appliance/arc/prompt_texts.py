@@ -42,10 +42,12 @@ _SIMPLE_TASK = (
     "Below there are some input-output grid examples that define the task.\n"
 )
 OPENING_OUTPUT_V0 = (
-    "Let's see if you can solve this simple ARC task. These are some input-output grid examples that define the task.\n"
+    "Let's see if you can solve this simple ARC task. "
+    "These are some input-output grid examples that define the task.\n"
 )
 OPENING_OUTPUT_V1 = (
-    _SIMPLE_TASK + "Your job is to understand the transformation between the input and the output and apply it to the "
+    _SIMPLE_TASK
+    + "Your job is to understand the transformation between the input and the output and apply it to the "
     "test input grid.\n" + _PRIORS
 )
 OPENING_NEW_GRID = (
@@ -54,9 +56,11 @@ OPENING_NEW_GRID = (
     "Below there are some grid examples, please create a new and different grid that follows the same distribution.\n"
 )
 OPENING_CODE_V0 = (
-    _SIMPLE_TASK + "Your job is to understand the transformation between the input and the output and write a python "
+    _SIMPLE_TASK
+    + "Your job is to understand the transformation between the input and the output and write a python "
     "function that implements the transformation.\n"
-    "The function should be called `task` and receives a numpy array called `grid` as input.\n" + _PRIORS
+    "The function should be called `task` and receives a numpy array called `grid` as input.\n"
+    + _PRIORS
 )
 
 

@@ -8,8 +8,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from appliance.arc.names import nearest
 from appliance.errors import InputError
+from appliance.names import nearest
 
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -27,7 +27,9 @@ def read_json(path: Path) -> Any:
         raise missing(path) from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as fault:
         raise InputError(
-            f"{path}: damaged gzip ({fault})", expected="a whole .gz file", remedy="copy or download it again"
+            f"{path}: damaged gzip ({fault})",
+            expected="a whole .gz file",
+            remedy="copy or download it again",
         ) from None
     except OSError as fault:
         raise _unreadable(path, fault) from None
@@ -35,7 +37,9 @@ def read_json(path: Path) -> Any:
         return json.loads(data.decode("utf-8-sig"), object_pairs_hook=_object)
     except (ValueError, RecursionError) as fault:
         raise InputError(
-            f"{path}: not valid JSON ({str(fault)[:120]})", expected="a JSON file", remedy="copy or download it again"
+            f"{path}: not valid JSON ({str(fault)[:120]})",
+            expected="a JSON file",
+            remedy="copy or download it again",
         ) from None
 
 
@@ -53,23 +57,33 @@ def missing(path: Path) -> InputError:
     if not folder.is_dir():
         while not folder.is_dir():
             folder = folder.parent
-        return InputError(f"{path} does not exist", expected="a file", remedy=f"of this path only {folder} exists")
+        return InputError(
+            f"{path} does not exist", expected="a file", remedy=f"of this path only {folder} exists"
+        )
     names = [p.name for p in list_folder(folder)]
     close = nearest(path.name, names)
     return InputError(
         f"{path} does not exist",
         expected="a file",
-        remedy=f"did you mean {folder / close}?" if close else f"{folder} holds {', '.join(names[:8]) or 'nothing'}",
+        remedy=f"did you mean {folder / close}?"
+        if close
+        else f"{folder} holds {', '.join(names[:8]) or 'nothing'}",
     )
 
 
 def _unreadable(path: Path, fault: OSError) -> InputError:
-    return InputError(f"{path}: {fault.strerror or fault}", expected="a path that can be read", remedy="check the path")
+    return InputError(
+        f"{path}: {fault.strerror or fault}",
+        expected="a path that can be read",
+        remedy="check the path",
+    )
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"key {next(k for k in keys if keys.count(k) > 1)!r} stands twice in one object")
+        raise ValueError(
+            f"key {next(k for k in keys if keys.count(k) > 1)!r} stands twice in one object"
+        )
     return value

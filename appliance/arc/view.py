@@ -54,7 +54,10 @@ class View:
             raise ValueError(f"not the name of a view: {name!r}")
         flip, turns, colours, order = match.groups()
         return View(
-            flip == "1", int(turns), tuple(map(int, colours)), tuple(map(int, order.split("."))) if order else ()
+            flip == "1",
+            int(turns),
+            tuple(map(int, colours)),
+            tuple(map(int, order.split("."))) if order else (),
         )
 
     def apply(self, grid: Grid) -> Grid:
@@ -73,7 +76,9 @@ class View:
         Raises ValueError when the view orders another number of demonstrations than the task has.
         """
         if self.order and len(self.order) != len(task.train):
-            raise ValueError(f"view orders {len(self.order)} demonstrations, the task has {len(task.train)}")
+            raise ValueError(
+                f"view orders {len(self.order)} demonstrations, the task has {len(task.train)}"
+            )
         train = tuple(task.train[i] for i in self.order) if self.order else task.train
         return Task(
             task.task_id,
@@ -86,14 +91,18 @@ IDENTITY = View()
 D8 = tuple(View(flip=flip, turns=turns) for flip in (False, True) for turns in range(4))
 
 
-def random_colours(rng: np.random.Generator, *, keep_zero_probability: float = 0.9) -> tuple[int, ...]:
+def random_colours(
+    rng: np.random.Generator, *, keep_zero_probability: float = 0.9
+) -> tuple[int, ...]:
     """A colour permutation: with that probability 0 (mostly the background) stays and 1-9 are shuffled, else all ten."""
     if rng.random() < keep_zero_probability:
         return (0, *(int(c) for c in 1 + rng.permutation(NUM_COLOURS - 1)))
     return tuple(int(c) for c in rng.permutation(NUM_COLOURS))
 
 
-def random_view(rng: np.random.Generator, num_demonstrations: int, *, keep_colours: bool = False) -> View:
+def random_view(
+    rng: np.random.Generator, num_demonstrations: int, *, keep_colours: bool = False
+) -> View:
     """A view drawn uniformly over D8 and orders; colours as `random_colours`, or kept."""
     return View(
         flip=bool(rng.integers(2)),

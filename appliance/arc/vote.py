@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from appliance.arc.grid import Grid, grid_key
-from appliance.arc.names import pick
+from appliance.names import pick
 
 Output = tuple[str, int]
 """A test output: task id and index of the test input."""
@@ -81,11 +81,17 @@ class Tally:
         """Log of the summed probabilities of the voters' texts."""
         logs = [v.logprob for v in self.voters if not math.isnan(v.logprob)]
         top = max(logs, default=-math.inf)
-        return top + math.log(math.fsum(math.exp(x - top) for x in logs)) if math.isfinite(top) else top
+        return (
+            top + math.log(math.fsum(math.exp(x - top) for x in logs))
+            if math.isfinite(top)
+            else top
+        )
 
     def mean_view_score(self) -> float:
         """Log of the geometric mean over views of the grid's probability; -inf where it was not scored."""
-        scores = [math.fsum(v.view_scores) / len(v.view_scores) for v in self.voters if v.view_scores]
+        scores = [
+            math.fsum(v.view_scores) / len(v.view_scores) for v in self.voters if v.view_scores
+        ]
         return _mean(scores) if scores else -math.inf
 
     def mean_program_chars(self) -> float:
@@ -141,7 +147,10 @@ def by_demonstrations(candidates: Sequence[Candidate]) -> list[Tally]:
     levels: dict[float, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         levels[-1.0 if candidate.demo_score is None else candidate.demo_score].append(candidate)
-    ranked = [_ranked(levels[score], lambda t: (t.votes, -t.mean_program_chars())) for score in sorted(levels)[::-1]]
+    ranked = [
+        _ranked(levels[score], lambda t: (t.votes, -t.mean_program_chars()))
+        for score in sorted(levels)[::-1]
+    ]
     return _distinct(t for level in ranked for t in level)
 
 
@@ -201,7 +210,11 @@ def margin(candidates: Sequence[Candidate]) -> float:
     candidates make it less certain. Where programs fit all demonstrations, only those are asked, and else the grids of
     transduction where there are any: programs that are wrong on a demonstration are no doubt about them.
     """
-    asked = [c for c in candidates if is_proven(c)] or [c for c in candidates if c.demo_score is None] or candidates
+    asked = (
+        [c for c in candidates if is_proven(c)]
+        or [c for c in candidates if c.demo_score is None]
+        or candidates
+    )
     votes = Counter(grid_key(c.grid) for c in asked if c.grid is not None)
     first, second = ([n for _, n in votes.most_common(2)] + [0, 0])[:2]
     return (first - second) / (len(asked) + 1)
@@ -209,12 +222,20 @@ def margin(candidates: Sequence[Candidate]) -> float:
 
 def is_proven(candidate: Candidate) -> bool:
     """Whether it comes from a program that fits all demonstrations."""
-    return candidate.demo_score is not None and candidate.demo_score >= 1.0 and candidate.grid is not None
+    return (
+        candidate.demo_score is not None
+        and candidate.demo_score >= 1.0
+        and candidate.grid is not None
+    )
 
 
-def _ranked(candidates: Iterable[Candidate], figures: Callable[[Tally], tuple[float, ...]]) -> list[Tally]:
+def _ranked(
+    candidates: Iterable[Candidate], figures: Callable[[Tally], tuple[float, ...]]
+) -> list[Tally]:
     """Best first by `figures`, each the larger the better; what they leave tied by the grid."""
-    return sorted(tally(candidates), key=lambda t: (tuple(-f for f in figures(t)), grid_key(t.grid)))
+    return sorted(
+        tally(candidates), key=lambda t: (tuple(-f for f in figures(t)), grid_key(t.grid))
+    )
 
 
 def _distinct(ranked: Iterable[Tally]) -> list[Tally]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.engine.folder import check_safetensors, read_record
+from appliance.engine.model_folder import check_safetensors, read_record
 from appliance.errors import InputError
 
 MOST_RANK = 512
@@ -73,7 +73,9 @@ def _config(folder: Path) -> Mapping[str, Any]:
             remedy="train it again, or sample with sample.serving=merged",
         ) from fault
     if not isinstance(config, dict) or "r" not in config:
-        raise InputError(f"adapter {folder}: adapter_config.json names no rank", expected="a LoRA configuration")
+        raise InputError(
+            f"adapter {folder}: adapter_config.json names no rank", expected="a LoRA configuration"
+        )
     return config
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from appliance.clock import Clock, Deadline
-from appliance.engine.packing import TokenSequence
+from appliance.engine.training.packing import TokenSequence
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,12 @@ class Trainer(Protocol):
         """
 
     def time_steps(
-        self, lessons: Iterator[TokenSequence], settings: TuneSettings, *, num_steps: int, clock: Clock
+        self,
+        lessons: Iterator[TokenSequence],
+        settings: TuneSettings,
+        *,
+        num_steps: int,
+        clock: Clock,
     ) -> list[float]:
         """Seconds of each of so many optimizer steps, for a probe of the device; the model is reset afterwards.
 
@@ -162,7 +167,9 @@ class Trainer(Protocol):
 
 
 class Sampler(Protocol):
-    def sample(self, requests: Sequence[Request], *, deadline: Deadline) -> Iterator[list[Completion]]:
+    def sample(
+        self, requests: Sequence[Request], *, deadline: Deadline
+    ) -> Iterator[list[Completion]]:
         """Completions in any order, as they get ready; those that the deadline cuts off are missing, never half-true."""
 
 
@@ -175,7 +182,9 @@ class ScoreRequest:
 
 
 class Scorer(Protocol):
-    def score(self, requests: Sequence[ScoreRequest], *, deadline: Deadline) -> Iterator[tuple[float, ...]]:
+    def score(
+        self, requests: Sequence[ScoreRequest], *, deadline: Deadline
+    ) -> Iterator[tuple[float, ...]]:
         """For each request in turn the natural log of the probability of each of its answers, at temperature 1; the requests
         that the deadline cuts off are missing. Raises OutOfMemory when the device has no room for a prompt and an answer."""
 
@@ -195,7 +204,9 @@ class Served:
 class Server(Protocol):
     """The sampling engine of a worker: started once, then brought to each task's model."""
 
-    def serve(self, trainer: Trainer, *, adapter_dir: Path | None, batch_tokens: int) -> AbstractContextManager[Served]:
+    def serve(
+        self, trainer: Trainer, *, adapter_dir: Path | None, batch_tokens: int
+    ) -> AbstractContextManager[Served]:
         """A sampler for the time of the `with`, during which the trainer must be left alone.
 
         adapter_dir: where the trainer's adapter lies, None while its model is as it was loaded. batch_tokens: upper bound for

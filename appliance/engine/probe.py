@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from appliance.clock import Deadline
 from appliance.engine.base import Request, Sampler, Trainer, TuneSettings
-from appliance.engine.packing import TokenSequence
+from appliance.engine.training.packing import TokenSequence
 
 WRITTEN_TOKENS = 16
 WARM_UP_TOKENS = 32
@@ -31,7 +31,12 @@ class Sampling:
 
 
 def probe_training(
-    trainer: Trainer, lessons: Iterator[TokenSequence], settings: TuneSettings, *, device: str, deadline: Deadline
+    trainer: Trainer,
+    lessons: Iterator[TokenSequence],
+    settings: TuneSettings,
+    *,
+    device: str,
+    deadline: Deadline,
 ) -> Training:
     """Two steps; the first one pays for allocation and compiled kernels and counts only where the deadline forbids the second.
     Leaves the model as it was. Raises OutOfMemory when there is no room."""
@@ -42,7 +47,9 @@ def probe_training(
     return Training(seconds[-1], peak_memory_gib(device))
 
 
-def probe_sampling(sampler: Sampler, prompt_ids: tuple[int, ...], *, deadline: Deadline) -> Sampling:
+def probe_sampling(
+    sampler: Sampler, prompt_ids: tuple[int, ...], *, deadline: Deadline
+) -> Sampling:
     """The same prompt twice: for one token, then for some more; before them a short one that pays for the start."""
 
     clock = deadline.clock
@@ -50,7 +57,9 @@ def probe_sampling(sampler: Sampler, prompt_ids: tuple[int, ...], *, deadline: D
     def answer(prompt: tuple[int, ...], num_tokens: int) -> tuple[float, int]:
         began_s = clock.now()
         request = Request(prompt_ids=prompt, max_new_tokens=num_tokens)
-        written = sum(c.num_tokens for batch in sampler.sample([request], deadline=deadline) for c in batch)
+        written = sum(
+            c.num_tokens for batch in sampler.sample([request], deadline=deadline) for c in batch
+        )
         return clock.now() - began_s, written
 
     if not prompt_ids:

@@ -17,7 +17,9 @@ def loading_arguments(quantization: str, *, compute_dtype: str, device: str) -> 
     import torch
 
     if quantization not in QUANTIZATIONS:
-        raise UsageError(f"quantization {quantization!r}", expected="one of " + ", ".join(QUANTIZATIONS))
+        raise UsageError(
+            f"quantization {quantization!r}", expected="one of " + ", ".join(QUANTIZATIONS)
+        )
     if quantization == "none":
         return {}
     try:

@@ -31,25 +31,27 @@ def make_server(name: str, spec: EngineSpec, codec: Codec, trainer: Trainer) -> 
 def import_first(name: str, spec: EngineSpec) -> None:
     """Import what must come before transformers, so that this trainer can change it."""
     if name == "unsloth":
-        from appliance.engine.unsloth_trainer import import_unsloth
+        from appliance.engine.training.unsloth_trainer import import_unsloth
 
         import_unsloth(spec.scratch_dir, device=spec.device)
 
 
 def make_scorer(name: str, model: Any, *, pad_id: int, batch_tokens: int) -> Scorer:
     """What scores answers on the model of the trainer of that name."""
-    from appliance.engine.score import ModelScorer, read_packed, read_prefix_once
+    from appliance.engine.sampling.scorer import ModelScorer, read_packed, read_prefix_once
 
     read = read_packed if name == "unsloth" else read_prefix_once
     return ModelScorer(model, read=read, pad_id=pad_id, batch_tokens=batch_tokens)
 
 
 def _peft(spec: EngineSpec, codec: Codec) -> Trainer:
-    from appliance.engine.model import load_causal_lm, weights_sha
-    from appliance.engine.peft_trainer import PeftTrainer
+    from appliance.engine.load_model import load_causal_lm, weights_sha
+    from appliance.engine.training.peft_trainer import PeftTrainer
 
     return PeftTrainer(
-        load_causal_lm(spec.model_dir, dtype=spec.dtype, device=spec.device, quantization=spec.quantization),
+        load_causal_lm(
+            spec.model_dir, dtype=spec.dtype, device=spec.device, quantization=spec.quantization
+        ),
         pad_id=codec.pad_id,
         base_sha=weights_sha(spec.model_dir),
         autocast_dtype=spec.autocast_dtype,
@@ -58,9 +60,9 @@ def _peft(spec: EngineSpec, codec: Codec) -> Trainer:
 
 
 def _unsloth(spec: EngineSpec, codec: Codec) -> Trainer:
-    from appliance.engine.model import weights_sha
-    from appliance.engine.peft_trainer import PeftTrainer
-    from appliance.engine.unsloth_trainer import UnslothKit, load_with_unsloth
+    from appliance.engine.load_model import weights_sha
+    from appliance.engine.training.peft_trainer import PeftTrainer
+    from appliance.engine.training.unsloth_trainer import UnslothKit, load_with_unsloth
 
     model = load_with_unsloth(
         spec.model_dir,
@@ -87,8 +89,10 @@ class TransformersServer:
         self._codec = codec
 
     @contextmanager
-    def serve(self, trainer: Trainer, *, adapter_dir: Path | None, batch_tokens: int) -> Iterator[Served]:
-        from appliance.engine.transformers_sampler import TransformersSampler
+    def serve(
+        self, trainer: Trainer, *, adapter_dir: Path | None, batch_tokens: int
+    ) -> Iterator[Served]:
+        from appliance.engine.sampling.transformers_sampler import TransformersSampler
 
         with trainer.merged() as model:
             sampler = TransformersSampler(
@@ -96,14 +100,15 @@ class TransformersServer:
                 pad_id=self._codec.pad_id,
                 stop_ids=self._codec.stop_ids,
                 batch_tokens=batch_tokens,
-                takes_cache="unsloth" not in sys.modules,  # it puts forward passes of its own into every model
+                takes_cache="unsloth"
+                not in sys.modules,  # it puts forward passes of its own into every model
             )
             yield Served(sampler, "transformers")
 
 
 def _vllm(spec: EngineSpec, codec: Codec, trainer: Trainer) -> Server:
-    from appliance.engine.vllm_engine import VllmEngine
-    from appliance.engine.vllm_server import VllmServer
+    from appliance.engine.sampling.vllm_engine import VllmEngine
+    from appliance.engine.sampling.vllm_server import VllmServer
 
     slots_rank = spec.max_rank if spec.serving == "on-the-fly" else None
     return VllmServer(
@@ -116,7 +121,10 @@ def _vllm(spec: EngineSpec, codec: Codec, trainer: Trainer) -> Server:
     )
 
 
-TRAINERS: Mapping[str, Callable[[EngineSpec, Codec], Trainer]] = {"peft": _peft, "unsloth": _unsloth}
+TRAINERS: Mapping[str, Callable[[EngineSpec, Codec], Trainer]] = {
+    "peft": _peft,
+    "unsloth": _unsloth,
+}
 SERVERS: Mapping[str, Callable[[EngineSpec, Codec, Trainer], Server]] = {
     "transformers": lambda _spec, codec, _trainer: TransformersServer(codec),
     "vllm": _vllm,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from appliance.arc.prompt import Conversation
-from appliance.engine.packing import TokenSequence
+from appliance.engine.training.packing import TokenSequence
 from appliance.errors import InputError
 
 
@@ -73,7 +73,9 @@ class Codec:
                 begin = len(self._render(conversation, i))
                 if i + 1 == num_turns:
                     begin += len(conversation.answer_prefix)
-                end_mark = text.index(self._tokenizer.eos_token, begin) + len(self._tokenizer.eos_token)
+                end_mark = text.index(self._tokenizer.eos_token, begin) + len(
+                    self._tokenizer.eos_token
+                )
                 spans.append((begin, end_mark))
         encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         starts = np.array([a for a, _ in encoded["offset_mapping"]], dtype=np.int64)
@@ -97,8 +99,14 @@ class Codec:
         """The text of generated ids, special tokens left out."""
         return str(self._tokenizer.decode(ids, skip_special_tokens=True))
 
-    def _render(self, conversation: Conversation, num_turns: int, *, opens_answer: bool = True) -> str:
+    def _render(
+        self, conversation: Conversation, num_turns: int, *, opens_answer: bool = True
+    ) -> str:
         messages = [{"role": t.role, "content": t.text} for t in conversation.turns[:num_turns]]
         if not messages:
             return ""
-        return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opens_answer))
+        return str(
+            self._tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=opens_answer
+            )
+        )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.arc.atomic import whole_folder
+from appliance.atomic import whole_folder
 from appliance.errors import InputError, UsageError, first_line
 
 KEPT_CHECKPOINTS = 2

@@ -7,19 +7,17 @@ for an adapter trained over nf4). Imports torch inside its functions.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.arc.atomic import whole_folder
+from appliance.atomic import whole_folder
 from appliance.engine.adapters import check_base
-from appliance.engine.environment import prepare_process
-from appliance.engine.folder import RECORD_FILE, read_card, read_record
-from appliance.engine.model import load_causal_lm, weights_sha
-from appliance.errors import EXIT_DONE, EngineError, InputError, UsageError, first_line
+from appliance.engine.load_model import load_causal_lm, weights_sha
+from appliance.engine.model_folder import RECORD_FILE, read_card, read_record
+from appliance.errors import EngineError, InputError, UsageError, first_line
 
 MAX_LOGIT_ERROR = 1e-3
 """Largest gap between merged and adapted logits, as a share of the largest logit: float32 rounding through the layers."""
@@ -39,31 +37,9 @@ class Merged:
     storage_error: float
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = """an adapter trained over an nf4 base is merged into the weights that it saw, nf4 turned back to 16 bits;
---onto original puts it on the unquantised weights instead, which are another model by a little"""
-    parser.add_argument("base", type=Path, metavar="BASE", help="model folder that the adapter was trained on")
-    parser.add_argument("adapter", type=Path, metavar="ADAPTER", help="adapter folder, or a fully trained model")
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder to make")
-    parser.add_argument("--onto", choices=("trained", "original"), default="trained", help="weights to merge into")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="stored type; default the base's")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-
-
-def run(args: argparse.Namespace) -> int:
-    prepare_process()
-    done = merge_adapter(args.base, args.adapter, args.out, onto=args.onto, dtype=args.dtype)
-    if args.json:
-        print(json.dumps(asdict(done)))
-    else:
-        print(
-            f"{args.out}: {done.kind} merged, stored in {done.dtype}; the adapter moves logits by up to {done.effect:.3g}, "
-            f"merging by {done.logit_error:.1e}, storing by {done.storage_error:.1e}"
-        )
-    return EXIT_DONE
-
-
-def merge_adapter(base: Path, adapter: Path, out: Path, *, onto: str = "trained", dtype: str | None = None) -> Merged:
+def merge_adapter(
+    base: Path, adapter: Path, out: Path, *, onto: str = "trained", dtype: str | None = None
+) -> Merged:
     """Write the merged model to `out` and say how exact it is.
 
     Raises UsageError when `out` exists, InputError when the adapter belongs to another base or does not fit, EngineError
@@ -72,7 +48,9 @@ def merge_adapter(base: Path, adapter: Path, out: Path, *, onto: str = "trained"
     import torch
 
     if out.exists():
-        raise UsageError(f"{out} exists", expected="a folder to make", remedy="choose another OUT or remove it")
+        raise UsageError(
+            f"{out} exists", expected="a folder to make", remedy="choose another OUT or remove it"
+        )
     card = read_card(base)
     record = _record(adapter)
     check_base(adapter, base_sha=weights_sha(base))
@@ -108,12 +86,24 @@ def merge_adapter(base: Path, adapter: Path, out: Path, *, onto: str = "trained"
         from_disk = load_causal_lm(part, dtype=stored, device="cpu")
         _check_same(merged, from_disk, part)
         storage = float((_logits(from_disk.float()) - after).abs().max())
-        names = {"style": record.get("style", card.style), "encoder": record.get("encoder", card.encoder)}
+        names = {
+            "style": record.get("style", card.style),
+            "encoder": record.get("encoder", card.encoder),
+        }
         names |= {"program_style": card.program_style, "program_tokens": card.program_tokens}
-        described = {**names, "strategies": list(card.strategies), "merged_from": record.get("base_sha", "")}
+        described = {
+            **names,
+            "strategies": list(card.strategies),
+            "merged_from": record.get("base_sha", ""),
+        }
         (part / RECORD_FILE).write_text(json.dumps(described, indent=1) + "\n")
     return Merged(
-        kind, "nf4" if is_nf4 else "none", stored, float((adapted - before).abs().max()), error, max(0.0, storage)
+        kind,
+        "nf4" if is_nf4 else "none",
+        stored,
+        float((adapted - before).abs().max()),
+        error,
+        max(0.0, storage),
     )
 
 
@@ -162,7 +152,9 @@ def _put_on_nf4_weights(plain: Any, base: Path, adapter: Path) -> tuple[Any, Any
     with torch.no_grad():
         for name, module in quantized.named_modules():
             if isinstance(module, bitsandbytes.nn.Linear4bit):
-                weight = bitsandbytes.functional.dequantize_4bit(module.weight.data, module.weight.quant_state)
+                weight = bitsandbytes.functional.dequantize_4bit(
+                    module.weight.data, module.weight.quant_state
+                )
                 target = plain.get_submodule(name).weight
                 target.copy_(weight.reshape(target.shape))
     before = _logits(quantized)
@@ -173,7 +165,9 @@ def _with_full_weights(plain: Any, adapter: Path) -> Any:
     """The base with every weight of the trained folder; its tied weights stay tied."""
     from safetensors.torch import load_file
 
-    trained = {k: v for path in sorted(adapter.glob("*.safetensors")) for k, v in load_file(path).items()}
+    trained = {
+        k: v for path in sorted(adapter.glob("*.safetensors")) for k, v in load_file(path).items()
+    }
     result = plain.load_state_dict(trained, strict=False)
     missing = [name for name in result.missing_keys if name not in (plain._tied_weights_keys or {})]
     if missing or result.unexpected_keys:
@@ -200,8 +194,15 @@ def _copy_surroundings(base: Path, adapter: Path, part: Path) -> None:
     skipped = {"config.json", "generation_config.json", RECORD_FILE, "manifest.json", "README.md"}
     for folder in (base, adapter):
         for path in folder.iterdir():
-            is_text = path.suffix in (".json", ".jinja", ".model", ".txt") and "safetensors" not in path.name
-            if is_text and path.name not in skipped and not path.name.startswith(("adapter_", "training")):
+            is_text = (
+                path.suffix in (".json", ".jinja", ".model", ".txt")
+                and "safetensors" not in path.name
+            )
+            if (
+                is_text
+                and path.name not in skipped
+                and not path.name.startswith(("adapter_", "training"))
+            ):
                 shutil.copyfile(path, part / path.name)
 
 
@@ -209,8 +210,11 @@ def _check_same(merged: Any, from_disk: Any, part: Path) -> None:
     import torch
 
     read = dict(from_disk.named_parameters())
-    unequal = [name for name, weight in merged.named_parameters() if not torch.equal(weight, read[name])]
+    unequal = [
+        name for name, weight in merged.named_parameters() if not torch.equal(weight, read[name])
+    ]
     if unequal:
         raise EngineError(
-            f"{part}: {len(unequal)} weights read back differ, first {unequal[0]}", remedy="check the disk"
+            f"{part}: {len(unequal)} weights read back differ, first {unequal[0]}",
+            remedy="check the disk",
         )

@@ -35,8 +35,12 @@ def make_optimizers(weights: list[tuple[str, Any]], plan: Optimization) -> list[
 
     settings: dict[str, Any] = {"lr": plan.learning_rate, "betas": plan.betas, "fused": True}
     if plan.optimizer == "adamw":
-        return [torch.optim.AdamW([w for _, w in weights], weight_decay=plan.weight_decay, **settings)]
-    is_matrix = {n: w.ndim == 2 and "embed_tokens" not in n and "lm_head" not in n for n, w in weights}
+        return [
+            torch.optim.AdamW([w for _, w in weights], weight_decay=plan.weight_decay, **settings)
+        ]
+    is_matrix = {
+        n: w.ndim == 2 and "embed_tokens" not in n and "lm_head" not in n for n, w in weights
+    }
     matrices = [w for n, w in weights if is_matrix[n]]
     others = [w for n, w in weights if not is_matrix[n]]
     dtype = torch.bfloat16 if matrices[0].is_cuda else torch.float32

@@ -41,7 +41,9 @@ class Processes:
         for gradients in of_type.values():
             flat = torch.cat([g.reshape(-1) for g in gradients])
             dist.all_reduce(flat)
-            for gradient, summed in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            for gradient, summed in zip(
+                gradients, flat.split([g.numel() for g in gradients]), strict=True
+            ):
                 gradient.copy_(summed.view_as(gradient))
 
     def sums(self, *values: float) -> list[float]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from appliance.engine.folder import model_dir
+from appliance.engine.model_folder import model_dir
 from appliance.errors import UsageError
 
 
@@ -48,7 +48,9 @@ class Adaptation(_Part):
     @model_validator(mode="after")
     def _only_lora(self) -> Adaptation:
         if self.method == "full" and (self.quantization != "none" or self.adapter is not None):
-            raise ValueError("quantization and adapter go with method lora: weights in 4 bits cannot be trained")
+            raise ValueError(
+                "quantization and adapter go with method lora: weights in 4 bits cannot be trained"
+            )
         return self
 
 
@@ -90,7 +92,9 @@ class Data(_Part):
     @model_validator(mode="after")
     def _fits(self) -> Data:
         if (self.max_seq_tokens or 0) > self.row_tokens:
-            raise ValueError(f"max_seq_tokens {self.max_seq_tokens} does not fit a row of {self.row_tokens}")
+            raise ValueError(
+                f"max_seq_tokens {self.max_seq_tokens} does not fit a row of {self.row_tokens}"
+            )
         return self
 
     @property
@@ -172,8 +176,12 @@ class Recipe(_Part):
             "architecture": self.architecture.model_dump() if self.start_from is None else {},
             "adaptation": self.adaptation.model_dump(exclude={"adapter", "gradient_checkpointing"}),
             # Where a source lies may change; what it holds is in `corpus`.
-            "data": self.data.model_dump(exclude={"rows_per_pass": True, "datasets": {"__all__": {"source"}}}),
-            "optimization": self.optimization.model_dump(exclude={"max_steps", "decay_fraction", "max_loss_rise"}),
+            "data": self.data.model_dump(
+                exclude={"rows_per_pass": True, "datasets": {"__all__": {"source"}}}
+            ),
+            "optimization": self.optimization.model_dump(
+                exclude={"max_steps", "decay_fraction", "max_loss_rise"}
+            ),
         }
         hashes = {name: _short_hash(part) for name, part in parts.items()}
         given = {"corpus": corpus[:16], "base model": base[:16], "start adapter": adapter[:16]}
@@ -192,7 +200,9 @@ def load_recipe(path: Path, overrides: dict[str, Any]) -> Recipe:
     try:
         values = yaml.safe_load(path.read_text()) or {}
     except (OSError, yaml.YAMLError) as fault:
-        raise UsageError(f"recipe {path}: {fault}", expected="a YAML file", remedy="see recipes/") from fault
+        raise UsageError(
+            f"recipe {path}: {fault}", expected="a YAML file", remedy="see recipes/"
+        ) from fault
     for dotted, value in overrides.items():
         *parents, key = dotted.split(".")
         part = values

@@ -7,13 +7,11 @@ its floor, because nothing but a fault keeps a model from repeating six tasks th
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +21,11 @@ from appliance.arc.prompt import get_style
 from appliance.arc.task import Solutions, Task
 from appliance.arc.vote import Candidate
 from appliance.clock import SystemClock
-from appliance.engine.environment import prepare_process
-from appliance.engine.folder import EMBEDDED, model_dir, read_card
-from appliance.engine.model import load_causal_lm
+from appliance.engine.load_model import load_causal_lm
+from appliance.engine.model_folder import read_card
 from appliance.engine.tokens import Codec
 from appliance.errors import EXIT_COVERAGE, EXIT_DONE
-from appliance.learn.evaluate import Examiner, score
+from appliance.learn.examine import Examiner, score
 from appliance.learn.recipe import Recipe
 from appliance.learn.synth.catalogue import families_of
 from appliance.learn.synth.family import make_task
@@ -55,45 +52,24 @@ class Stage:
         return self.share >= self.floor
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "exit code 5: a stage is broken, and the first one below its floor is the one to look at"
-    parser.add_argument("--model", default=EMBEDDED, metavar="DIR|arc-mini", help="model to check the pipeline with")
-    parser.add_argument(
-        "--method", choices=("full", "lora"), help="what is trained; default full for arc-mini, else lora"
-    )
-    parser.add_argument("--tasks", type=int, default=6, metavar="N", help="tasks to learn by heart")
-    parser.add_argument("--max-steps", type=int, default=300, metavar="N", help="training steps")
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="keep what is made here; default a folder that is removed"
-    )
-    parser.add_argument("--json", action="store_true", help="print the stages as JSON")
-
-
-def run(args: argparse.Namespace) -> int:
-    prepare_process()
-    method = args.method or ("full" if args.model == EMBEDDED else "lora")
-    stages = []
-    with tempfile.TemporaryDirectory(prefix="selftest-") as scratch:
-        out = args.out or Path(scratch)
-        recipe = recipe_for(model_dir(args.model), out, method=method, max_steps=args.max_steps)
-        for stage in all_stages(recipe, out, num_tasks=args.tasks):
-            stages.append(stage)
-            if not args.json:
-                print(f"{'PASS' if stage.is_good else 'FAIL'}  {stage.name:7} {stage.words}", flush=True)
-    if args.json:
-        print(json.dumps([asdict(stage) | {"is_good": stage.is_good} for stage in stages]))
-    return EXIT_DONE if all(stage.is_good for stage in stages) else EXIT_COVERAGE
-
-
 def recipe_for(model: Path, out: Path, *, method: str, max_steps: int) -> Recipe:
     """A short training on the tasks of `out`, all pairs of a task in a document, geometry alone for views."""
     is_tiny = read_card(model).style == "grid-tokens-v1"
-    pairs = {"source": str(out / "tasks_challenges.json"), "min_pairs": 4, "max_pairs": 4, "keep_colours": True}
+    pairs = {
+        "source": str(out / "tasks_challenges.json"),
+        "min_pairs": 4,
+        "max_pairs": 4,
+        "keep_colours": True,
+    }
     return Recipe.model_validate(
         {
             "start_from": model,
             "adaptation": {"method": method, "rank": 64, "alpha": 64},
-            "data": {"row_tokens": 1024 if is_tiny else 4096, "rows_per_step": 2, "datasets": {"tasks": pairs}},
+            "data": {
+                "row_tokens": 1024 if is_tiny else 4096,
+                "rows_per_step": 2,
+                "datasets": {"tasks": pairs},
+            },
             "optimization": {
                 "learning_rate": 2e-3 if is_tiny else 4e-4,
                 "weight_decay": 0.0,
@@ -122,8 +98,12 @@ def easy_tasks(num_tasks: int) -> tuple[list[Task], Solutions]:
     """The smallest tasks of our own families, one a family, with their answers. An answer counts, for its pair is learnt too:
     a single large pair would keep the whole task out of a document."""
     made = [make_task(family, 0, 3) for family in families_of("train")]
-    made.sort(key=lambda pair: (pair[0].num_cells() + sum(grid.size for grid in pair[1]), pair[0].task_id))
-    return [task for task, _ in made[:num_tasks]], {task.task_id: answers for task, answers in made[:num_tasks]}
+    made.sort(
+        key=lambda pair: (pair[0].num_cells() + sum(grid.size for grid in pair[1]), pair[0].task_id)
+    )
+    return [task for task, _ in made[:num_tasks]], {
+        task.task_id: answers for task, answers in made[:num_tasks]
+    }
 
 
 def write_tasks(tasks: Sequence[Task], solutions: Solutions, out: Path) -> None:
@@ -131,7 +111,9 @@ def write_tasks(tasks: Sequence[Task], solutions: Solutions, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     challenges: dict[str, Any] = {
         task.task_id: {
-            "train": [{"input": to_lists(p.input), "output": to_lists(p.output)} for p in task.train],
+            "train": [
+                {"input": to_lists(p.input), "output": to_lists(p.output)} for p in task.train
+            ],
             "test": [{"input": to_lists(grid)} for grid in task.test],
         }
         for task in tasks
@@ -143,7 +125,9 @@ def write_tasks(tasks: Sequence[Task], solutions: Solutions, out: Path) -> None:
 
 def trained(train_out: Path) -> Stage:
     """Whether the loss came down: the mean of the last ten steps."""
-    losses = [json.loads(line)["loss"] for line in (train_out / "metrics.jsonl").read_text().splitlines()]
+    losses = [
+        json.loads(line)["loss"] for line in (train_out / "metrics.jsonl").read_text().splitlines()
+    ]
     loss = sum(losses[-10:]) / len(losses[-10:])
     words = f"loss from {losses[0]:.3f} to {loss:.3f} nats per answer token in {len(losses)} steps, at most {MAX_LOSS}"
     return Stage("train", min(1.0, MAX_LOSS / max(loss, 1e-9)), 1.0, words)
@@ -160,24 +144,38 @@ def load(recipe: Recipe, folder: Path) -> tuple[Any, Language]:
 
         model = PeftModel.from_pretrained(model, str(folder)).eval()
     card = read_card(base)
-    return model, Language(get_style(card.style), get_encoder(card.encoder), Codec.load(folder), card.max_positions)
+    return model, Language(
+        get_style(card.style), get_encoder(card.encoder), Codec.load(folder), card.max_positions
+    )
 
 
-def answered(model: Any, language: Language, tasks: Sequence[Task], solutions: Solutions) -> Iterator[Stage]:
+def answered(
+    model: Any, language: Language, tasks: Sequence[Task], solutions: Solutions
+) -> Iterator[Stage]:
     """Sampling, reading and voting, each measured on what the stage before gave."""
     examiner = Examiner(tasks, solutions, NUM_VIEWS, 0.0, 0, keep_colours=True)
     found: list[Candidate] = list(examiner.candidates(model, language, tasks, clock=SystemClock()))
     wanted = NUM_VIEWS * sum(len(task.test) for task in tasks)
     tokens = sum(c.num_tokens for c in found)
     yield Stage(
-        "sample", len(found) / wanted, 1.0, f"{len(found)} of {wanted} answers, {tokens} tokens, {NUM_VIEWS} views"
+        "sample",
+        len(found) / wanted,
+        1.0,
+        f"{len(found)} of {wanted} answers, {tokens} tokens, {NUM_VIEWS} views",
     )
     read = sum(c.grid is not None for c in found)
-    yield Stage("parse", read / max(1, len(found)), MIN_SHARE, f"{read} of {len(found)} answers are grids")
+    yield Stage(
+        "parse", read / max(1, len(found)), MIN_SHARE, f"{read} of {len(found)} answers are grids"
+    )
     figures = score(found, solutions)
     words = f"accuracy {figures['accuracy']:.2f}, correct_pixels {figures['correct_pixels']:.2f} over all answers"
     yield Stage("answer", figures["accuracy"], MIN_SHARE, words)
-    yield Stage("vote", figures["vote_1"], MIN_SHARE, f"vote_1 {figures['vote_1']:.2f}, vote_2 {figures['vote_2']:.2f}")
+    yield Stage(
+        "vote",
+        figures["vote_1"],
+        MIN_SHARE,
+        f"vote_1 {figures['vote_1']:.2f}, vote_2 {figures['vote_2']:.2f}",
+    )
 
 
 def submitted(recipe: Recipe, folder: Path, out: Path) -> Stage:
@@ -190,13 +188,22 @@ def submitted(recipe: Recipe, folder: Path, out: Path) -> Stage:
     where = ["--budget", BUDGET, "--out", str(out / "submit"), "--display", "none", "--fresh"]
     submit = _verb("submit", "--tasks", challenges, *model, *settings, *where)
     if submit.returncode not in (EXIT_DONE, EXIT_COVERAGE):
-        return Stage("submit", 0.0, MIN_SHARE, f"exit code {submit.returncode}: {submit.stderr.strip()[-300:]}")
+        return Stage(
+            "submit",
+            0.0,
+            MIN_SHARE,
+            f"exit code {submit.returncode}: {submit.stderr.strip()[-300:]}",
+        )
     evaluated = _verb("evaluate", str(out / "submit"), "--solutions", solutions, "--json")
     if evaluated.returncode != EXIT_DONE:
         return Stage("submit", 0.0, MIN_SHARE, f"evaluate: {evaluated.stderr.strip()[-300:]}")
     solved = float(json.loads(evaluated.stdout)["votes"]["vote_1"])
-    return Stage("submit", solved, MIN_SHARE, f"vote_1 {solved:.2f} by `appliance submit` with this model")
+    return Stage(
+        "submit", solved, MIN_SHARE, f"vote_1 {solved:.2f} by `appliance submit` with this model"
+    )
 
 
 def _verb(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "appliance.cli", *arguments], capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "appliance", *arguments], capture_output=True, text=True
+    )

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from appliance.clock import Clock, format_duration
 from appliance.errors import PrerequisiteError
-from appliance.learn.loop import Figures, StepReport
+from appliance.learn.training_loop import Figures, StepReport
 
 DISPLAYS = ("rich", "plain", "json", "none")
 
@@ -70,7 +70,10 @@ class RichDisplay(NoDisplay):
 
         super().__init__(max_steps)
         self._progress = Progress(
-            BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"), get_time=clock.now
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[facts]}"),
+            get_time=clock.now,
         )
         self._bar = self._progress.add_task("train", total=max_steps, facts="")
         self._progress.start()
@@ -80,7 +83,9 @@ class RichDisplay(NoDisplay):
         self._progress.update(self._bar, completed=line.step, facts=facts)
 
     def show_figures(self, step: int, figures: Figures) -> None:
-        self._progress.console.print(f"step {step}  " + _figures(figures), highlight=False, markup=False)
+        self._progress.console.print(
+            f"step {step}  " + _figures(figures), highlight=False, markup=False
+        )
 
     def close(self) -> None:
         self._progress.stop()
@@ -94,7 +99,9 @@ def _line(line: StepReport, max_steps: int) -> str:
 
 
 def _left(line: StepReport, max_steps: int) -> str:
-    return format_duration((max_steps - line.step) * (line.tokens / line.step) / max(line.tokens_per_s, 1e-9))
+    return format_duration(
+        (max_steps - line.step) * (line.tokens / line.step) / max(line.tokens_per_s, 1e-9)
+    )
 
 
 def _figures(figures: Figures) -> str:
@@ -115,7 +122,9 @@ class Tracker:
             self._service = importlib.import_module(name)
         except ImportError as fault:
             raise PrerequisiteError(
-                f"tracking: {name} is not installed", expected=f"the package {name}", remedy=f"pip install {name}"
+                f"tracking: {name} is not installed",
+                expected=f"the package {name}",
+                remedy=f"pip install {name}",
             ) from fault
         self._service.init(project=project, config=dict(config))
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.arc.atomic import whole_folder
 from appliance.arc.prompt import get_style
+from appliance.atomic import whole_folder
 from appliance.engine.adapters import check_base
-from appliance.engine.folder import RECORD_FILE, read_card, read_record
-from appliance.engine.model import load_causal_lm, weights_sha
+from appliance.engine.load_model import load_causal_lm, weights_sha
+from appliance.engine.model_folder import RECORD_FILE, read_card, read_record
 from appliance.engine.tokens import Codec
 from appliance.errors import InputError, first_line
-from appliance.learn.model import fresh_model, save_model, tokenizer
+from appliance.learn.new_model import fresh_model, save_model, tokenizer
 from appliance.learn.recipe import Recipe
 from appliance.machine.host import find_host
 from appliance.models import tiny
@@ -57,13 +57,17 @@ def make_start(recipe: Recipe, *, device: str) -> Start:
     autocast = _autocast(recipe.precision, device)
     if recipe.start_from is None:
         model = fresh_model(recipe.architecture, seed=recipe.seed).to(device)
-        return Start(model, Codec(tokenizer()), "grid-tokens-v1", "grid-tokens", TINY_CARD, autocast)
+        return Start(
+            model, Codec(tokenizer()), "grid-tokens-v1", "grid-tokens", TINY_CARD, autocast
+        )
     said = read_card(recipe.start_from)
     is_lora = recipe.adaptation.method == "lora"
     on_gpu = device.startswith("cuda")
     # What is not trained need not be stored longer than it is computed; on a CPU autocast pays from float32 only.
     stored = autocast if is_lora and on_gpu and autocast else "float32"
-    model = load_causal_lm(recipe.start_from, dtype=stored, device=device, quantization=recipe.adaptation.quantization)
+    model = load_causal_lm(
+        recipe.start_from, dtype=stored, device=device, quantization=recipe.adaptation.quantization
+    )
     codec = Codec.load(recipe.start_from)
     if not is_lora and _is_older_tiny(codec, model):
         codec = _grow(model, recipe.seed)
@@ -125,9 +129,18 @@ def _open_adapter(model: Any, folder: Path, base_sha: str) -> Any:
 def language_of(recipe: Recipe, start: Start) -> tuple[str, str]:
     """Style and encoder in which the result is asked for outputs: those of the weightiest dataset that teaches outputs, else
     the model's own."""
-    spoken = [(d.weight, d.style or start.style, d.encoder or start.encoder) for d in recipe.data.datasets.values()]
-    answering = [s for s in spoken if get_style(s[1]).answer == "grid" and not s[1].startswith(NEW_GRID_STYLES)]
-    _, style, encoder = max(answering, key=lambda s: s[0], default=(0.0, start.style, start.encoder))
+    spoken = [
+        (d.weight, d.style or start.style, d.encoder or start.encoder)
+        for d in recipe.data.datasets.values()
+    ]
+    answering = [
+        s
+        for s in spoken
+        if get_style(s[1]).answer == "grid" and not s[1].startswith(NEW_GRID_STYLES)
+    ]
+    _, style, encoder = max(
+        answering, key=lambda s: s[0], default=(0.0, start.style, start.encoder)
+    )
     return style, encoder
 
 

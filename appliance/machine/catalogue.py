@@ -96,7 +96,9 @@ def spec_of_device(name: str, capability: tuple[int, int] | None, memory_gib: fl
     rows = _same_card(name)
     if rows:
         best = min(rows, key=lambda s: abs(s.memory_gib - memory_gib))
-        return GpuSpec(best.name, capability or best.capability, memory_gib, best.bandwidth_gb_s, best.tflops)
+        return GpuSpec(
+            best.name, capability or best.capability, memory_gib, best.bandwidth_gb_s, best.tflops
+        )
     generation = capability or (6, 0)
     bandwidth, tflops = (300.0, 25.0) if generation >= (8, 0) else (200.0, 8.0)
     return GpuSpec(name, generation, memory_gib, bandwidth, tflops, is_known=False)

@@ -15,14 +15,20 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from appliance.clock import Clock, SystemClock, format_duration, format_instant
-from appliance.machine.check import Check, caution, failed, passed
+from appliance.machine.finding import Check, caution, failed, passed
 from appliance.machine.gpu import GIB
 from appliance.machine.host import disk_free_bytes
 from appliance.machine.machine import Machine
 from appliance.machine.software import ENGINE_PACKAGES, version_of
 
 _EARLIEST_S = 1_735_689_600.0  # 2025-01-01: before it this program did not exist
-_CACHE_VARIABLES = ("HF_HOME", "XDG_CACHE_HOME", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "VLLM_CACHE_ROOT")
+_CACHE_VARIABLES = (
+    "HF_HOME",
+    "XDG_CACHE_HOME",
+    "TRITON_CACHE_DIR",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "VLLM_CACHE_ROOT",
+)
 _DRIVERS = {"13": 580, "12": 525, "11": 450}
 """Oldest driver for a CUDA major version (NVIDIA's compatibility table)."""
 
@@ -71,7 +77,9 @@ def _gpus(machine: Machine, env: Mapping[str, str]) -> Iterable[Check]:
             )
         elif not gpu.spec.is_known:
             yield caution(
-                name, f"{text}; not in the catalogue", "nothing; the plan is careful and the probe step corrects it"
+                name,
+                f"{text}; not in the catalogue",
+                "nothing; the plan is careful and the probe step corrects it",
             )
         else:
             yield passed(name, text + (", one slice of it (MIG)" if gpu.is_mig else ""))
@@ -100,7 +108,9 @@ def _driver(machine: Machine, torch_version: str | None) -> Iterable[Check]:
     build = re.search(r"\+(cpu|cu(\d{2}))", torch_version)
     if build and build.group(1) == "cpu":
         yield failed(
-            "driver", f"{driver}, but torch {torch_version} is built for the CPU", "install the gpu requirements"
+            "driver",
+            f"{driver}, but torch {torch_version} is built for the CPU",
+            "install the gpu requirements",
         )
         return
     cuda = build.group(2) if build else "13"
@@ -108,7 +118,9 @@ def _driver(machine: Machine, torch_version: str | None) -> Iterable[Check]:
     major = re.match(r"\d+", driver)
     if major and int(major.group()) < needed:
         remedy = "install a torch built for an older CUDA, or a newer driver"
-        yield failed("driver", f"{driver}; torch {torch_version} (CUDA {cuda}) needs {needed}", remedy)
+        yield failed(
+            "driver", f"{driver}; torch {torch_version} (CUDA {cuda}) needs {needed}", remedy
+        )
     else:
         yield passed("driver", driver)
 
@@ -126,10 +138,14 @@ def _engines(machine: Machine, versions: Mapping[str, str | None]) -> Iterable[C
     ):
         version = versions.get(name)
         if not version:
-            yield caution(name, f"not installed: {use}", install if machine.gpus else "make engines")
+            yield caution(
+                name, f"not installed: {use}", install if machine.gpus else "make engines"
+            )
         elif name == "vllm" and not machine.gpus and shutil.which("lscpu") is None:
             yield failed(
-                name, f"{version}, but lscpu is not on the path and vLLM asks it for the CPU", "install util-linux"
+                name,
+                f"{version}, but lscpu is not on the path and vLLM asks it for the CPU",
+                "install util-linux",
             )
         else:
             yield passed(name, version)
@@ -141,7 +157,9 @@ def _host(machine: Machine) -> Iterable[Check]:
     yield passed("cores", cores)
     text = f"{host.memory_free_bytes / GIB:.1f} of {host.memory_bytes / GIB:.1f} GiB free ({host.memory_reason})"
     if host.memory_free_bytes < 1.5 * GIB:
-        yield failed("memory", text, "free memory or raise the limit: the smallest run takes 1.5 GiB")
+        yield failed(
+            "memory", text, "free memory or raise the limit: the smallest run takes 1.5 GiB"
+        )
     elif host.memory_free_bytes < 4 * GIB:
         yield caution("memory", text, "fine for arc-mini; raise the limit for more than one worker")
     else:
@@ -150,7 +168,9 @@ def _host(machine: Machine) -> Iterable[Check]:
     if machine.gpus and shm.is_dir() and shutil.disk_usage(shm).total < 256 * 2**20:
         size = shutil.disk_usage(shm).total / 2**20
         yield caution(
-            "shared memory", f"/dev/shm has {size:.0f} MiB", "start the container with --shm-size=1g or --ipc=host"
+            "shared memory",
+            f"/dev/shm has {size:.0f} MiB",
+            "start the container with --shm-size=1g or --ipc=host",
         )
 
 
@@ -158,7 +178,9 @@ def _disk(machine: Machine, out: Path) -> Iterable[Check]:
     free = disk_free_bytes(out) / GIB
     text = f"{free:.1f} GiB free for {out}"
     if not _is_writable(out):
-        yield failed("disk", f"{out} cannot be written", "pass --out with a folder that you may write to")
+        yield failed(
+            "disk", f"{out} cannot be written", "pass --out with a folder that you may write to"
+        )
     elif free < 0.2:
         yield failed("disk", text, "free at least 1 GiB, or write elsewhere with --out")
     elif free < 2:
@@ -170,7 +192,9 @@ def _disk(machine: Machine, out: Path) -> Iterable[Check]:
 def _caches(env: Mapping[str, str]) -> Iterable[Check]:
     """Engines compile kernels at run time and must have somewhere to put them; a read-only HOME is the commonest fault in
     containers."""
-    home_cache = Path(env.get("XDG_CACHE_HOME") or Path(env.get("HOME") or "/nonexistent") / ".cache")
+    home_cache = Path(
+        env.get("XDG_CACHE_HOME") or Path(env.get("HOME") or "/nonexistent") / ".cache"
+    )
     folders = {name: Path(env[name]) for name in _CACHE_VARIABLES if env.get(name)}
     folders.setdefault("XDG_CACHE_HOME", home_cache)
     bad = {name: path for name, path in folders.items() if not _is_writable(path)}
@@ -185,7 +209,9 @@ def _caches(env: Mapping[str, str]) -> Iterable[Check]:
         yield passed("caches", ", ".join(sorted({str(path) for path in folders.values()})))
     if not (env.get("USER") or env.get("LOGNAME")) and not _has_account():
         yield failed(
-            "user name", f"uid {os.getuid()} has no account; torch and vLLM ask for its name", "export USER=appliance"
+            "user name",
+            f"uid {os.getuid()} has no account; torch and vLLM ask for its name",
+            "export USER=appliance",
         )
 
 

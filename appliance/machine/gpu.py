@@ -136,7 +136,12 @@ def _cards_of(nvml: ModuleType, index: int, driver: str) -> Iterator[Gpu]:
     if not slices:
         yield card
     for piece in slices:
-        yield replace(_card(nvml, piece, index, driver), name=card.name, capability=card.capability, is_mig=True)
+        yield replace(
+            _card(nvml, piece, index, driver),
+            name=card.name,
+            capability=card.capability,
+            is_mig=True,
+        )
 
 
 def _card(nvml: ModuleType, handle: Any, index: int, driver: str) -> Gpu:
@@ -190,13 +195,21 @@ def _from_smi(why: str) -> tuple[tuple[Gpu, ...], str, str]:
     cards = _smi(tool, f"--query-gpu={fields}")
     users = _smi(tool, "--query-compute-apps=gpu_uuid,pid")
     gpus = parse_smi(cards, users)
-    return gpus, "nvidia-smi" if gpus else "none", why if gpus else f"{why}; nvidia-smi lists no GPU"
+    return (
+        gpus,
+        "nvidia-smi" if gpus else "none",
+        why if gpus else f"{why}; nvidia-smi lists no GPU",
+    )
 
 
 def _smi(tool: str, query: str) -> str:
     try:
         done = subprocess.run(
-            [tool, query, "--format=csv,noheader,nounits"], capture_output=True, text=True, timeout=10, check=False
+            [tool, query, "--format=csv,noheader,nounits"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

@@ -48,7 +48,9 @@ class Host:
         return bool({"amx-bf16", "avx512-bf16"} & set(self.isa))
 
 
-def find_host(root: Path = Path("/"), *, cores_given: int | None = None, memory_given_bytes: int | None = None) -> Host:
+def find_host(
+    root: Path = Path("/"), *, cores_given: int | None = None, memory_given_bytes: int | None = None
+) -> Host:
     """root: where proc/ and sys/ stand (tests give a folder). *_given: limits that a batch system announced."""
     cpuinfo = _read(root / "proc/cpuinfo")
     total, available = _meminfo(_read(root / "proc/meminfo"))
@@ -76,7 +78,9 @@ def find_host(root: Path = Path("/"), *, cores_given: int | None = None, memory_
         cores_reason=fewest.reason,
         memory_bytes=int(least.value),
         memory_reason=least.reason,
-        memory_free_bytes=int(max(0.0, min([available, *shared, *(limit - used for limit, used in groups)]))),
+        memory_free_bytes=int(
+            max(0.0, min([available, *shared, *(limit - used for limit, used in groups)]))
+        ),
         isa=instruction_sets(_field(cpuinfo, "flags")),
         process_bytes=process_bytes,
     )
@@ -107,7 +111,9 @@ def _affinity() -> int:
 
 
 def _meminfo(text: str) -> tuple[float, float]:
-    kib = {key: float(value) for key, value in re.findall(r"^(\w+):\s+(\d+) kB", text, re.MULTILINE)}
+    kib = {
+        key: float(value) for key, value in re.findall(r"^(\w+):\s+(\d+) kB", text, re.MULTILINE)
+    }
     total = kib.get("MemTotal", 0.0) * 1024
     return total, kib.get("MemAvailable", kib.get("MemFree", 0.0)) * 1024
 
@@ -145,7 +151,9 @@ def _cgroup_memory(root: Path) -> Iterator[tuple[float, float]]:
     """(limit, used) of every limited group; file cache that the kernel would give back does not count as used."""
     for folder in _cgroup_folders(root, "memory"):
         used = _number(folder / "memory.current") or _number(folder / "memory.usage_in_bytes")
-        cache = re.search(r"^(?:total_)?inactive_file (\d+)$", _read(folder / "memory.stat"), re.MULTILINE)
+        cache = re.search(
+            r"^(?:total_)?inactive_file (\d+)$", _read(folder / "memory.stat"), re.MULTILINE
+        )
         for name in ("memory.max", "memory.high", "memory.limit_in_bytes"):
             limit = _number(folder / name)
             if 0 < limit < _NO_LIMIT_BYTES:

@@ -30,7 +30,11 @@ class Machine:
         return {
             "summary": self.summary(),
             "gpus": [
-                {"name": g.name, "memory_gib": round(g.total_bytes / GIB, 2), "capability": list(g.spec.capability)}
+                {
+                    "name": g.name,
+                    "memory_gib": round(g.total_bytes / GIB, 2),
+                    "capability": list(g.spec.capability),
+                }
                 for g in self.gpus
             ],
             "cores": self.host.num_cores,
@@ -40,14 +44,24 @@ class Machine:
 
     def summary(self) -> str:
         """One line: `2 x Tesla T4 (14.6 GiB, capability 7.5), 4 cores, 31.4 GiB, Kaggle (rerun)`."""
-        cores = f"{self.host.num_cores} cores, {self.host.memory_bytes / GIB:.1f} GiB, {self.platform}"
+        cores = (
+            f"{self.host.num_cores} cores, {self.host.memory_bytes / GIB:.1f} GiB, {self.platform}"
+        )
         if not self.gpus:
             return f"no GPU, {cores}"
-        kinds = dict.fromkeys((g.name, round(g.total_bytes / GIB, 1), g.capability) for g in self.gpus)
+        kinds = dict.fromkeys(
+            (g.name, round(g.total_bytes / GIB, 1), g.capability) for g in self.gpus
+        )
         cards = []
         for name, memory_gib, capability in kinds:
-            count = sum(g.name == name and round(g.total_bytes / GIB, 1) == memory_gib for g in self.gpus)
-            text = f"capability {capability[0]}.{capability[1]}" if capability else "capability unknown"
+            count = sum(
+                g.name == name and round(g.total_bytes / GIB, 1) == memory_gib for g in self.gpus
+            )
+            text = (
+                f"capability {capability[0]}.{capability[1]}"
+                if capability
+                else "capability unknown"
+            )
             cards.append(f"{count} x {name} ({memory_gib} GiB, {text})")
         return ", ".join([*cards, cores])
 
@@ -57,14 +71,20 @@ def find_machine(env: Mapping[str, str] | None = None) -> Machine:
     env = os.environ if env is None else env
     platform = find_platform(env)
     finding: GpuFinding = find_gpus(visible=env.get("CUDA_VISIBLE_DEVICES"))
-    host = find_host(Path("/"), cores_given=platform.cores, memory_given_bytes=platform.memory_bytes)
+    host = find_host(
+        Path("/"), cores_given=platform.cores, memory_given_bytes=platform.memory_bytes
+    )
     return Machine(finding.gpus, host, platform, finding.source, finding.note)
 
 
 def shared(machine: Machine, workers_per_card: int) -> Machine:
     """The machine as its workers may plan with it: each card once for every worker that shares it, with its part of memory."""
     parts = tuple(
-        replace(g, total_bytes=g.total_bytes // workers_per_card, free_bytes=g.free_bytes // workers_per_card)
+        replace(
+            g,
+            total_bytes=g.total_bytes // workers_per_card,
+            free_bytes=g.free_bytes // workers_per_card,
+        )
         for g in machine.gpus
         for _ in range(workers_per_card)
     )
@@ -82,7 +102,8 @@ def imagined(machine: Machine, gpu: str) -> Machine:
     spec = spec_by_name(name)
     total = int(spec.memory_gib * GIB)
     gpus = tuple(
-        Gpu(i, f"GPU-imagined-{i}", spec.name, spec.capability, total, total, "imagined") for i in range(count)
+        Gpu(i, f"GPU-imagined-{i}", spec.name, spec.capability, total, total, "imagined")
+        for i in range(count)
     )
     return replace(machine, gpus=gpus, gpu_source="imagined", gpu_note="")
 
@@ -97,5 +118,7 @@ def split_count(gpu: str) -> tuple[str, int]:
     else:
         return text, 1
     if not 1 <= count <= 64:
-        raise UsageError(f"--gpu {gpu!r} asks for {count} cards", expected="1 to 64", remedy="pass --gpu T4x2")
+        raise UsageError(
+            f"--gpu {gpu!r} asks for {count} cards", expected="1 to 64", remedy="pass --gpu T4x2"
+        )
     return name, count

@@ -28,7 +28,9 @@ class Platform:
     job_ad: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        site = {"kaggle": "Kaggle", "htcondor": "HTCondor slot", "plain": "plain machine"}[self.site]
+        site = {"kaggle": "Kaggle", "htcondor": "HTCondor slot", "plain": "plain machine"}[
+            self.site
+        ]
         parts = [site + (f" ({self.phase})" if self.phase else "")]
         if self.container != "none" and self.site != "kaggle":
             parts.append(f"in {self.container}")
@@ -40,10 +42,18 @@ class Platform:
 def find_platform(env: Mapping[str, str], root: Path = Path("/")) -> Platform:
     """env: the environment of the process. root: tests give a folder in place of /."""
     container = _container(env, root)
-    if "KAGGLE_KERNEL_RUN_TYPE" in env or "KAGGLE_IS_COMPETITION_RERUN" in env or (root / "kaggle/input").is_dir():
+    if (
+        "KAGGLE_KERNEL_RUN_TYPE" in env
+        or "KAGGLE_IS_COMPETITION_RERUN" in env
+        or (root / "kaggle/input").is_dir()
+    ):
         working = root / "kaggle/working"
         return Platform(
-            "kaggle", _kaggle_phase(env), container, kaggle_layout(root), working if working.is_dir() else None
+            "kaggle",
+            _kaggle_phase(env),
+            container,
+            kaggle_layout(root),
+            working if working.is_dir() else None,
         )
     if "_CONDOR_SCRATCH_DIR" in env or "_CONDOR_JOB_AD" in env:
         job = parse_ad(_read(env.get("_CONDOR_JOB_AD")))
@@ -75,18 +85,37 @@ def kaggle_inputs(slug: str, *, root: Path = Path("/")) -> tuple[Path, ...]:
     """Folders that may hold the input of that slug ("arc-prize-2026", "owner/dataset"), existing ones only, best first."""
     inputs = root / "kaggle/input"
     name = slug.rsplit("/", 1)[-1]
-    patterns = [f"competitions/{name}", f"datasets/*/{name}", f"models/*/{name}/*/*/*", f"notebooks/*/{name}", name]
+    patterns = [
+        f"competitions/{name}",
+        f"datasets/*/{name}",
+        f"models/*/{name}/*/*/*",
+        f"notebooks/*/{name}",
+        name,
+    ]
     if "/" in slug:
         owner = slug.split("/", 1)[0]
-        patterns = [f"datasets/{owner}/{name}", f"models/{owner}/{name}/*/*/*", f"notebooks/{owner}/{name}", *patterns]
-    found = [path for pattern in patterns for path in sorted(inputs.glob(pattern), reverse=True) if path.is_dir()]
+        patterns = [
+            f"datasets/{owner}/{name}",
+            f"models/{owner}/{name}/*/*/*",
+            f"notebooks/{owner}/{name}",
+            *patterns,
+        ]
+    found = [
+        path
+        for pattern in patterns
+        for path in sorted(inputs.glob(pattern), reverse=True)
+        if path.is_dir()
+    ]
     return tuple(dict.fromkeys(found))
 
 
 def parse_ad(text: str) -> dict[str, str]:
     """A ClassAd in its long form, `Name = expression` a line; quotes around strings are taken off."""
     pairs = re.findall(r"^\s*(\w+)\s*=\s*(.*?)\s*$", text, re.MULTILINE)
-    return {name: value[1:-1] if value.startswith('"') and value.endswith('"') else value for name, value in pairs}
+    return {
+        name: value[1:-1] if value.startswith('"') and value.endswith('"') else value
+        for name, value in pairs
+    }
 
 
 def _kaggle_phase(env: Mapping[str, str]) -> str:
@@ -96,11 +125,17 @@ def _kaggle_phase(env: Mapping[str, str]) -> str:
 
 
 def _container(env: Mapping[str, str], root: Path) -> str:
-    if "APPTAINER_CONTAINER" in env or "SINGULARITY_CONTAINER" in env or (root / ".singularity.d").is_dir():
+    if (
+        "APPTAINER_CONTAINER" in env
+        or "SINGULARITY_CONTAINER" in env
+        or (root / ".singularity.d").is_dir()
+    ):
         return "apptainer"
     if (root / "run/.containerenv").exists():
         return "podman"
-    if (root / ".dockerenv").exists() or re.search(r"docker|kubepods|containerd", _read(root / "proc/1/cgroup")):
+    if (root / ".dockerenv").exists() or re.search(
+        r"docker|kubepods|containerd", _read(root / "proc/1/cgroup")
+    ):
         return "docker"
     return "none"
 

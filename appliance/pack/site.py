@@ -34,7 +34,9 @@ def read_sites() -> dict[str, Site]:
     """Raises InputError when the file breaks its form."""
     values: dict[str, Any] = yaml.safe_load(read_template("condor", "sites.yaml"))
     try:
-        return {name: Site.model_validate(value) for name, value in values.items()} | {NO_SITE: Site()}
+        return {name: Site.model_validate(value) for name, value in values.items()} | {
+            NO_SITE: Site()
+        }
     except ValidationError as fault:
         raise InputError(f"{template_path('condor', 'sites.yaml')}: {fault}") from fault
 
@@ -43,7 +45,11 @@ def site_lines(name: str, *, budget_s: float, has_gpu: bool) -> str:
     """Submit commands for a job of that length. Raises UsageError for an unknown site or a budget no category holds."""
     sites = read_sites()
     if name not in sites:
-        raise UsageError(f"no site {name!r}", expected="one of " + ", ".join(sites), remedy="or add it to sites.yaml")
+        raise UsageError(
+            f"no site {name!r}",
+            expected="one of " + ", ".join(sites),
+            remedy="or add it to sites.yaml",
+        )
     site = sites[name]
     lines = site.lines | (site.gpu_lines if has_gpu else {})
     categories = [c for c in site.categories if has_gpu or not c.gpu]

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 
 from appliance.arc.task import TaskSet
 from appliance.errors import UsageError
-from appliance.machine.card import ModelCard
 from appliance.machine.catalogue import CARDS
-from appliance.machine.choice import Choice
-from appliance.machine.expectation import Expectation
 from appliance.machine.gpu import GIB
 from appliance.machine.host import Host
-from appliance.machine.lengths import lengths_of
 from appliance.machine.machine import Machine, imagined
-from appliance.machine.plan import Plan
 from appliance.machine.platforms import Platform
-from appliance.machine.request import SizingRequest
-from appliance.machine.sizing import size
+from appliance.machine.profile_check import Expectation
+from appliance.sizing.choice import Choice
+from appliance.sizing.costs.model_card import ModelCard
+from appliance.sizing.costs.task_lengths import lengths_of
+from appliance.sizing.plan import Plan
+from appliance.sizing.request import SizingRequest
+from appliance.sizing.sizing import size
 
 OLDEST = 7.5
 """The oldest compute capability that today's torch and vLLM wheels hold kernels for."""
@@ -47,14 +47,24 @@ class Slot:
         if self.num_gpus.value:
             rows += [
                 ("request_gpus", str(self.num_gpus.value), self.num_gpus.reason),
-                ("gpus_minimum_memory", str(self.gpu_memory_mib.value), f"MiB; {self.gpu_memory_mib.reason}"),
+                (
+                    "gpus_minimum_memory",
+                    str(self.gpu_memory_mib.value),
+                    f"MiB; {self.gpu_memory_mib.reason}",
+                ),
                 ("gpus_minimum_capability", str(self.capability.value), self.capability.reason),
             ]
         return "\n".join(f"# {reason}\n{name:<24} = {value}" for name, value, reason in rows)
 
 
 def slot_for(
-    tasks: TaskSet, card: ModelCard, expectation: Expectation, *, num_shards: int, budget_s: float, image_bytes: int
+    tasks: TaskSet,
+    card: ModelCard,
+    expectation: Expectation,
+    *,
+    num_shards: int,
+    budget_s: float,
+    image_bytes: int,
 ) -> tuple[Slot, Plan]:
     """The slot and the plan for it. The card planned with is the smallest known one above the profile's floors on which
     the model fits, so that its memory is the floor of the job.
@@ -66,11 +76,16 @@ def slot_for(
     request = SizingRequest(lengths_of(tasks, card), budget_s * num_shards)
     plain = Machine((), host, Platform("htcondor"), "imagined")
     names: Sequence[str] = _candidates(expectation) if wanted else ("none",)
-    plans = (size(imagined(plain, f"{name}x{wanted}" if wanted else name), [card], request) for name in names)
+    plans = (
+        size(imagined(plain, f"{name}x{wanted}" if wanted else name), [card], request)
+        for name in names
+    )
     plan = next((p for p in plans if p.fits), None)
     if plan is None:
         raise UsageError(
-            f"{card.name} fits no known card that the profile allows", expected="a model that fits", remedy="pin nf4"
+            f"{card.name} fits no known card that the profile allows",
+            expected="a model that fits",
+            remedy="pin nf4",
         )
     if wanted:
         gpu = next(c for c in CARDS if c.name == plan.device)
@@ -95,7 +110,9 @@ def _candidates(expectation: Expectation) -> tuple[str, ...]:
     return tuple(c.name for c in sorted(fitting, key=lambda c: (c.memory_gib, c.name)))
 
 
-def _slot(expectation: Expectation, plan: Plan, floor_gib: float, weights_gib: float, image_gib: float) -> Slot:
+def _slot(
+    expectation: Expectation, plan: Plan, floor_gib: float, weights_gib: float, image_gib: float
+) -> Slot:
     workers = plan.workers.value
     if expectation.num_gpus:
         need_gib = HOST_GIB + workers * (HOST_GIB + 1.2 * weights_gib)
@@ -107,10 +124,15 @@ def _slot(expectation: Expectation, plan: Plan, floor_gib: float, weights_gib: f
     return Slot(
         num_gpus=Choice(expectation.num_gpus, "cards of one shard"),
         gpu_memory_mib=Choice(
-            math.floor(floor_gib * 1024), f"planned on {plan.device}: {plan.train.micro_batch.reason}"
+            math.floor(floor_gib * 1024),
+            f"planned on {plan.device}: {plan.train.micro_batch.reason}",
         ),
-        capability=Choice(max(OLDEST, expectation.min_capability), "what the engines hold kernels for"),
-        cpus=Choice(max(expectation.min_cores, expectation.num_gpus), "cores that the profile asks for"),
+        capability=Choice(
+            max(OLDEST, expectation.min_capability), "what the engines hold kernels for"
+        ),
+        cpus=Choice(
+            max(expectation.min_cores, expectation.num_gpus), "cores that the profile asks for"
+        ),
         memory_mib=_larger(expectation.min_memory_gib, need_gib, why, unit=1024),
         disk_gib=_larger(expectation.min_disk_gib, disk_gib, "image, weights, and the run folder"),
     )
@@ -119,10 +141,14 @@ def _slot(expectation: Expectation, plan: Plan, floor_gib: float, weights_gib: f
 def _larger(profile: float, need: float, why: str, *, unit: int = 1) -> Choice[int]:
     if need > profile:
         return Choice(math.ceil(need * unit), why)
-    return Choice(math.ceil(profile * unit), f"of the profile; the plan needs {need:.1f} GiB ({why})")
+    return Choice(
+        math.ceil(profile * unit), f"of the profile; the plan needs {need:.1f} GiB ({why})"
+    )
 
 
 def _host(expectation: Expectation) -> Host:
     """The least host that the profile allows, with plain AVX2 cores."""
     memory = int(max(2.0, expectation.min_memory_gib) * GIB)
-    return Host("any", expectation.min_cores, "of the profile", memory, "of the profile", memory, ("avx2",))
+    return Host(
+        "any", expectation.min_cores, "of the profile", memory, "of the profile", memory, ("avx2",)
+    )

@@ -30,7 +30,15 @@ def download(lists: Sequence[Path], pythons: Sequence[str], wheels: Path) -> Non
     """
     wheels.mkdir(parents=True, exist_ok=True)
     for python, requirements in itertools.product(pythons, lists):
-        _pip("download", *_target(python), "--no-deps", "--dest", str(wheels), "-r", str(requirements))
+        _pip(
+            "download",
+            *_target(python),
+            "--no-deps",
+            "--dest",
+            str(wheels),
+            "-r",
+            str(requirements),
+        )
 
 
 def versions_of(lists: Sequence[Path]) -> str:
@@ -45,7 +53,9 @@ def build_appliance(source: Path, wheels: Path) -> str:
         copy = Path(folder) / "source"
         copy.mkdir()
         for name in ("appliance", "condor", "submission"):
-            shutil.copytree(source / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                source / name, copy / name, ignore=shutil.ignore_patterns("__pycache__")
+            )
         for name in ("pyproject.toml", "README.md", "LICENSE"):
             shutil.copy(source / name, copy / name)
         _pip("wheel", "--no-deps", "--wheel-dir", str(wheels), str(copy))
@@ -62,7 +72,9 @@ def check_closure(requirements: Path, pythons: Sequence[str], wheels: Path) -> N
         with tempfile.TemporaryDirectory() as folder:
             if python == f"{sys.version_info.major}.{sys.version_info.minor}":
                 environment = Path(folder) / "environment"
-                subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
+                subprocess.run(
+                    [sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True
+                )
                 where = ["--python", str(environment / "bin" / "python")]
                 _pip(
                     *where,
@@ -76,15 +88,45 @@ def check_closure(requirements: Path, pythons: Sequence[str], wheels: Path) -> N
                 )
                 _pip(*where, "check")
             else:
-                offline = ["--dry-run", "--ignore-installed", "--no-index", "--find-links", str(wheels)]
-                _pip("install", *offline, "--target", folder, *_target(python), "-r", str(requirements))
+                offline = [
+                    "--dry-run",
+                    "--ignore-installed",
+                    "--no-index",
+                    "--find-links",
+                    str(wheels),
+                ]
+                _pip(
+                    "install",
+                    *offline,
+                    "--target",
+                    folder,
+                    *_target(python),
+                    "-r",
+                    str(requirements),
+                )
 
 
 def _target(python: str) -> list[str]:
     major, minor = python.split(".")
     abi = f"cp{major}{minor}"
-    tags = ["--implementation", "cp", "--python-version", python, "--abi", abi, "--abi", "abi3", "--abi", "none"]
-    return ["--only-binary", ":all:", *(part for p in PLATFORMS for part in ("--platform", p)), *tags]
+    tags = [
+        "--implementation",
+        "cp",
+        "--python-version",
+        python,
+        "--abi",
+        abi,
+        "--abi",
+        "abi3",
+        "--abi",
+        "none",
+    ]
+    return [
+        "--only-binary",
+        ":all:",
+        *(part for p in PLATFORMS for part in ("--platform", p)),
+        *tags,
+    ]
 
 
 def _pip(*arguments: str) -> None:
@@ -101,7 +143,18 @@ def _pip(*arguments: str) -> None:
 
 def _pip_command() -> list[str]:
     """pip 22.3 or newer, which can install into another environment: of this Python, else of the system."""
-    for python in (sys.executable, getattr(sys, "_base_executable", ""), shutil.which("python3") or ""):
-        if python and not subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode:
+    for python in (
+        sys.executable,
+        getattr(sys, "_base_executable", ""),
+        shutil.which("python3") or "",
+    ):
+        if (
+            python
+            and not subprocess.run(
+                [python, "-m", "pip", "--version"], capture_output=True
+            ).returncode
+        ):
             return [python, "-m", "pip"]
-    raise PrerequisiteError("no pip found", expected="python3 -m pip", remedy="apt-get install python3-pip")
+    raise PrerequisiteError(
+        "no pip found", expected="python3 -m pip", remedy="apt-get install python3-pip"
+    )

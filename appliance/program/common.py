@@ -87,17 +87,25 @@ def find_connected_components(
 ) -> list[Cells]:
     """Objects, by rising colour and in reading order; without `monochromatic` an object may have several colours."""
     grid = np.asarray(grid)
-    masks = [grid == c for c in np.unique(grid) if c != background] if monochromatic else [grid != background]
+    masks = (
+        [grid == c for c in np.unique(grid) if c != background]
+        if monochromatic
+        else [grid != background]
+    )
     found = []
     for mask in masks:
-        for rows, cols in components(np.where(mask, 0, -1), diagonal=len(_steps(connectivity)) == 8):
+        for rows, cols in components(
+            np.where(mask, 0, -1), diagonal=len(_steps(connectivity)) == 8
+        ):
             obj = np.full_like(grid, background)
             obj[rows, cols] = grid[rows, cols]
             found.append(obj)
     return found
 
 
-def blit(grid: Cells, sprite: Cells, x: int = 0, y: int = 0, background: int | None = None) -> Cells:
+def blit(
+    grid: Cells, sprite: Cells, x: int = 0, y: int = 0, background: int | None = None
+) -> Cells:
     """Copies the sprite into the grid, in place; its background, if one is named, stays out."""
     for (row, col), cell in np.ndenumerate(sprite):
         inside = 0 <= x + row < grid.shape[0] and 0 <= y + col < grid.shape[1]
@@ -202,7 +210,9 @@ def object_boundary(grid: Cells, background: int = Color.BLACK) -> NDArray[np.bo
     return np.asarray((np.asarray(grid) != background) & _grown(outside, FOUR)[1:-1, 1:-1])
 
 
-def object_neighbors(grid: Cells, background: int = Color.BLACK, connectivity: int = 4) -> NDArray[np.bool_]:
+def object_neighbors(
+    grid: Cells, background: int = Color.BLACK, connectivity: int = 4
+) -> NDArray[np.bool_]:
     """True on background cells beside the boundary of the object."""
     near = _grown(object_boundary(grid, background), _steps(connectivity))
     return np.asarray(near & (np.asarray(grid) == background))
@@ -210,7 +220,9 @@ def object_neighbors(grid: Cells, background: int = Color.BLACK, connectivity: i
 
 def is_contiguous(bitmask: Cells, background: int = Color.BLACK, connectivity: int = 4) -> bool:
     """Whether there is exactly one connected area besides the background."""
-    return len(find_connected_components(bitmask, background, connectivity, monochromatic=False)) == 1
+    return (
+        len(find_connected_components(bitmask, background, connectivity, monochromatic=False)) == 1
+    )
 
 
 class Symmetry:
@@ -263,20 +275,28 @@ def orbit(grid: Cells, x: int, y: int, symmetries: Sequence[Symmetry]) -> list[t
         for symmetry in symmetries:
             for iters in (1, -1):
                 row, col = symmetry.apply(*here, iters)
-                if 0 <= row < grid.shape[0] and 0 <= col < grid.shape[1] and (row, col) not in found:
+                if (
+                    0 <= row < grid.shape[0]
+                    and 0 <= col < grid.shape[1]
+                    and (row, col) not in found
+                ):
                     found.add((row, col))
                     fresh.append((row, col))
     return sorted(found)
 
 
-def detect_translational_symmetry(grid: Cells, ignore_colors: Iterable[int] = (0,)) -> list[Symmetry]:
+def detect_translational_symmetry(
+    grid: Cells, ignore_colors: Iterable[int] = (0,)
+) -> list[Symmetry]:
     """The best shift along x and the best along y; where there is neither, the best slanting one. Small shifts win ties."""
     rows, cols = grid.shape
 
     def best(shifts: Iterable[tuple[int, int]]) -> list[Symmetry]:
         scored = [(_score(grid, TranslationalSymmetry(*s), ignore_colors, 0.01), s) for s in shifts]
         good = [(score, s) for score, s in scored if score > 0]
-        return [TranslationalSymmetry(*max(good, key=lambda g: (g[0], -sum(g[1])))[1])] if good else []
+        return (
+            [TranslationalSymmetry(*max(good, key=lambda g: (g[0], -sum(g[1])))[1])] if good else []
+        )
 
     straight = best((x, 0) for x in range(1, rows)) + best((0, y) for y in range(1, cols))
     return straight or best((x, y) for x in range(1, rows) for y in range(1, cols))
@@ -318,7 +338,11 @@ def detect_objects(
 
     def take(obj: Cells, sprite: Cells) -> None:
         fits = palette is None or set(np.unique(sprite).tolist()) <= palette
-        if fits and (predicate is None or predicate(sprite)) and not any(np.array_equal(obj, o) for o in found):
+        if (
+            fits
+            and (predicate is None or predicate(sprite))
+            and not any(np.array_equal(obj, o) for o in found)
+        ):
             found.append(obj)
 
     if connectivity:
@@ -348,10 +372,14 @@ def random_sprite(
     """A connected sprite that reaches all four sides, by a random walk; symmetric by mirroring where that is asked for."""
     rows = random.choice(n) if isinstance(n, list) else n
     cols = random.choice(m) if isinstance(m, list) else m
-    palette = list(color_palette or [random.choice([c for c in Color.ALL_COLORS if c != background])])
+    palette = list(
+        color_palette or [random.choice([c for c in Color.ALL_COLORS if c != background])]
+    )
     sprite = np.full((rows, cols), background)
     x, y = rows // 2, cols // 2
-    while bounding_box(sprite, background)[2:] != (rows, cols) or np.mean(sprite != background) < min(density, 0.95):
+    while bounding_box(sprite, background)[2:] != (rows, cols) or np.mean(
+        sprite != background
+    ) < min(density, 0.95):
         sprite[x, y] = random.choice(palette)
         dx, dy = random.choice(_steps(connectivity))
         x, y = min(max(x + dx, 0), rows - 1), min(max(y + dy, 0), cols - 1)
@@ -372,9 +400,15 @@ def random_free_location_for_sprite(
     for _ in range(padding):
         taken = taken | _grown(taken, _steps(padding_connectivity))
     last_x, last_y = (g - s - border_size for g, s in zip(grid.shape, sprite.shape, strict=True))
-    places = [(x, y) for x in range(border_size, last_x + 1) for y in range(border_size, last_y + 1)]
+    places = [
+        (x, y) for x in range(border_size, last_x + 1) for y in range(border_size, last_y + 1)
+    ]
     mask = sprite != background
-    free = [(x, y) for x, y in places if not np.any(taken[x : x + mask.shape[0], y : y + mask.shape[1]] & mask)]
+    free = [
+        (x, y)
+        for x, y in places
+        if not np.any(taken[x : x + mask.shape[0], y : y + mask.shape[1]] & mask)
+    ]
     if not free:
         raise ValueError("No free location for sprite found.")
     return random.choice(free)
@@ -410,7 +444,9 @@ def _whole(value: Any) -> Any:
     return int(value) if float(value).is_integer() else value
 
 
-def _score(grid: Cells, symmetry: Symmetry, ignore_colors: Iterable[int], price_outside: float) -> float:
+def _score(
+    grid: Cells, symmetry: Symmetry, ignore_colors: Iterable[int], price_outside: float
+) -> float:
     """Cells that are kept, less a price for those that leave the grid; -inf when one meets another colour."""
     ignored = list(ignore_colors)
     rows, cols = np.nonzero(~np.isin(grid, ignored))
@@ -426,7 +462,9 @@ def _apart(objects: list[Cells], background: int) -> list[Cells]:
     """Objects of which no two share a cell: the larger box first, then the larger number of cells."""
     chosen: list[Cells] = []
     taken: NDArray[np.bool_] | None = None
-    for obj in sorted(objects, key=lambda o: (-crop(o, background).size, -int(np.sum(o != background)))):
+    for obj in sorted(
+        objects, key=lambda o: (-crop(o, background).size, -int(np.sum(o != background)))
+    ):
         mask = obj != background
         if taken is None or not np.any(taken & mask):
             chosen.append(obj)

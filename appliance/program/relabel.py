@@ -54,7 +54,11 @@ def pick(trials: Sequence[Trial], num: int, *, is_diverse: bool) -> list[Trial]:
 
 
 def _rank(trial: Trial) -> tuple[float, float, str]:
-    return (-trial.demo_score, trial.draft.logprob / max(1, trial.draft.num_tokens), trial.draft.source)
+    return (
+        -trial.demo_score,
+        trial.draft.logprob / max(1, trial.draft.num_tokens),
+        trial.draft.source,
+    )
 
 
 def _novelty(trial: Trial, seen: set[object]) -> float:

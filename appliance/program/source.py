@@ -50,17 +50,25 @@ def uses_chance(source: str) -> bool:
         return False
     nodes = list(ast.walk(tree))
     own = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    own |= {n.arg for n in nodes if isinstance(n, ast.arg)} | {n.name for n in nodes if isinstance(n, ast.FunctionDef)}
-    names = {"random"} | {name for node in nodes for name in _chance_imports(node)}  # `common` brings `random` along
+    own |= {n.arg for n in nodes if isinstance(n, ast.arg)} | {
+        n.name for n in nodes if isinstance(n, ast.FunctionDef)
+    }
+    names = {"random"} | {
+        name for node in nodes for name in _chance_imports(node)
+    }  # `common` brings `random` along
     used = {n.id for n in nodes if isinstance(n, ast.Name)} - own
     attributes = {n.attr for n in nodes if isinstance(n, ast.Attribute)}
-    return bool(names & used or any(u.startswith("random_") for u in used) or CHANCE_ATTRIBUTES & attributes)
+    return bool(
+        names & used or any(u.startswith("random_") for u in used) or CHANCE_ATTRIBUTES & attributes
+    )
 
 
 def _chance_imports(node: ast.AST) -> list[str]:
     """Names that the import binds to a source of chance."""
     if isinstance(node, ast.Import):
-        return [a.asname or a.name.partition(".")[0] for a in node.names if a.name in CHANCE_MODULES]
+        return [
+            a.asname or a.name.partition(".")[0] for a in node.names if a.name in CHANCE_MODULES
+        ]
     if isinstance(node, ast.ImportFrom) and node.module in CHANCE_MODULES:
         return [a.asname or a.name for a in node.names]
     return []
@@ -70,7 +78,9 @@ def parsed(source: str) -> ast.Module | None:
     """The syntax tree, None where the text is no Python."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes and the like are the program's own affair
+            warnings.simplefilter(
+                "ignore"
+            )  # invalid escapes and the like are the program's own affair
             return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None

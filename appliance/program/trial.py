@@ -112,5 +112,11 @@ def _judged(draft: Draft, result: Result) -> Trial:
     train = outputs[:num_train]
     similarity = mean_similarity(train, answers)
     return Trial(
-        draft, result.outcome, result.error, train, outputs[num_train:], correct_grids(train, answers), similarity
+        draft,
+        result.outcome,
+        result.error,
+        train,
+        outputs[num_train:],
+        correct_grids(train, answers),
+        similarity,
     )

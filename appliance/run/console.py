@@ -14,8 +14,8 @@ from appliance.arc.grid import Grid, same_grid, to_lists
 from appliance.arc.task import Solutions
 from appliance.arc.vote import DEFAULT_SELECTOR, is_proven
 from appliance.clock import Clock, format_duration
-from appliance.run.attempts import attempts_of
-from appliance.run.slots import TaskReport
+from appliance.record.attempts import attempts_of
+from appliance.run.worker_state import TaskReport
 
 DISPLAYS = ("rich", "plain", "json", "none")
 
@@ -30,12 +30,16 @@ class Display(Protocol):
     def close(self) -> None: ...
 
 
-def make_display(name: str | None, *, clock: Clock, deadline_s: float, num_tasks: int, solutions: Solutions) -> Display:
+def make_display(
+    name: str | None, *, clock: Clock, deadline_s: float, num_tasks: int, solutions: Solutions
+) -> Display:
     """The named display; by default rich on a terminal and plain elsewhere. Solutions are used to mark answers, no more."""
     if name is None:
         name = "rich" if sys.stdout.isatty() else "plain"
     if name == "rich":
-        return RichDisplay(clock=clock, deadline_s=deadline_s, num_tasks=num_tasks, solutions=solutions)
+        return RichDisplay(
+            clock=clock, deadline_s=deadline_s, num_tasks=num_tasks, solutions=solutions
+        )
     if name == "json":
         return JsonDisplay(sys.stdout, solutions)
     return PlainDisplay(sys.stdout, num_tasks, solutions) if name == "plain" else NoDisplay()
@@ -82,13 +86,17 @@ class PlainDisplay(NoDisplay):
     def show(self, report: TaskReport) -> None:
         done = self._done.setdefault(report.stage, set())
         done.add(report.task.task_id)
-        self.tell(f"{report.stage:5} {len(done):3}/{self._num_tasks}  {task_line(report, self._solutions)}")
+        self.tell(
+            f"{report.stage:5} {len(done):3}/{self._num_tasks}  {task_line(report, self._solutions)}"
+        )
 
 
 class RichDisplay(NoDisplay):
     """Task lines and grids scroll by above a bar that shows tasks done and time left."""
 
-    def __init__(self, *, clock: Clock, deadline_s: float, num_tasks: int, solutions: Solutions) -> None:
+    def __init__(
+        self, *, clock: Clock, deadline_s: float, num_tasks: int, solutions: Solutions
+    ) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -154,7 +162,9 @@ def task_facts(report: TaskReport, solutions: Solutions) -> dict[str, Any]:
         "round": report.round,
         "seconds": round(report.seconds, 2),
         "num_candidates": len(report.candidates),
-        "first_votes": sum(c.grid is not None and first is not None and same_grid(c.grid, first) for c in answers),
+        "first_votes": sum(
+            c.grid is not None and first is not None and same_grid(c.grid, first) for c in answers
+        ),
         "num_answers": len(answers),
         "num_programs": sum(c.demo_score is not None for c in answers),
         "num_fit": sum(is_proven(c) for c in answers),
@@ -163,14 +173,18 @@ def task_facts(report: TaskReport, solutions: Solutions) -> dict[str, Any]:
         "loss_before": trained.loss_before if trained else None,
         "loss_after": trained.loss_after if trained else None,
         "not_trained_because": trained.reason if trained else None,
-        "solved": is_solved(attempts, solutions.get(report.task.task_id)) if report.candidates else None,
+        "solved": is_solved(attempts, solutions.get(report.task.task_id))
+        if report.candidates
+        else None,
     }
 
 
 def task_line(report: TaskReport, solutions: Solutions) -> str:
     """One line for people."""
     facts = task_facts(report, solutions)
-    parts = [facts["task_id"] if report.round == 1 else f"{facts['task_id']} again ({report.round})"]
+    parts = [
+        facts["task_id"] if report.round == 1 else f"{facts['task_id']} again ({report.round})"
+    ]
     if facts["trained"]:
         parts.append(
             f"trained {facts['num_steps']} steps, loss {facts['loss_before']:.3f} -> {facts['loss_after']:.3f}"
@@ -193,10 +207,23 @@ def is_solved(attempts: list[tuple[Grid, ...]], answers: tuple[Grid, ...] | None
     """Whether every test output is among its attempts; None when the answers are not known."""
     if answers is None:
         return None
-    return all(any(same_grid(g, a) for g in grids) for grids, a in zip(attempts, answers, strict=True))
+    return all(
+        any(same_grid(g, a) for g in grids) for grids, a in zip(attempts, answers, strict=True)
+    )
 
 
-PALETTE = ("#303030", "#0074D9", "#FF4136", "#2ECC40", "#FFDC00", "#AAAAAA", "#F012BE", "#FF851B", "#7FDBFF", "#870C25")
+PALETTE = (
+    "#303030",
+    "#0074D9",
+    "#FF4136",
+    "#2ECC40",
+    "#FFDC00",
+    "#AAAAAA",
+    "#F012BE",
+    "#FF851B",
+    "#7FDBFF",
+    "#870C25",
+)
 """The colours of the ARC web pages, 0 to 9, but for black: on a dark terminal it could not be told from what lies around."""
 
 

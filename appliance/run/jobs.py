@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from appliance.arc.view import sampling_views
 from appliance.config import Settings
-from appliance.run.progress import Assignment
+from appliance.run.schedule.task_state import Assignment
 from appliance.seeds import generator, seed_of
 from appliance.solve.messages import Job, KnownProgram, TaskMessage
 
 
-def job_of(assignment: Assignment, settings: Settings, *, job_id: int, now_s: float, known: list[KnownProgram]) -> Job:
+def job_of(
+    assignment: Assignment,
+    settings: Settings,
+    *,
+    job_id: int,
+    now_s: float,
+    known: list[KnownProgram],
+) -> Job:
     """known: programs that a search goes on from. The same assignment gives the same views and seed in every run."""
     seed = settings.run.seed
     train_from_s = now_s + assignment.program_s
@@ -32,9 +39,15 @@ def views_of(assignment: Assignment, settings: Settings) -> list[str]:
     """Names of the views to sample under. One set serves all quick jobs, however the tasks are grouped or sharded."""
     is_deep = assignment.stage == "deep"
     first = assignment.tasks[0]
-    rng = generator(settings.run.seed, first.task_id if is_deep else "all", assignment.name, "views")
+    rng = generator(
+        settings.run.seed, first.task_id if is_deep else "all", assignment.name, "views"
+    )
     order = len(first.train) if is_deep else 0
-    views = sampling_views(rng, assignment.num_views, order, keep_colours=settings.sample.keep_colours)
+    views = sampling_views(
+        rng, assignment.num_views, order, keep_colours=settings.sample.keep_colours
+    )
     if assignment.adapter_sha and len(views) > 1:
-        views = views[1:]  # the first one is the same in every round, and this adapter has answered it
+        views = views[
+            1:
+        ]  # the first one is the same in every round, and this adapter has answered it
     return list(dict.fromkeys(view.name for view in views))

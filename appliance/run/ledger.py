@@ -9,10 +9,10 @@ from appliance.arc.grid import Grid
 from appliance.arc.task import Task, TaskSet
 from appliance.arc.vote import Candidate, Output
 from appliance.clock import Clock
-from appliance.run.attempts import attempts_of
-from appliance.run.confidence import Certainty, certainty_of
-from appliance.run.journal import Journal, StageRow
-from appliance.run.progress import Assignment, split_stage_name, stage_name
+from appliance.record.attempts import attempts_of
+from appliance.record.journal import Journal, StageRow, split_stage_name, stage_name
+from appliance.run.schedule.certainty import Certainty, certainty_of
+from appliance.run.schedule.task_state import Assignment
 from appliance.solve.messages import KnownProgram, ProgramMessage, Searched, Trained
 
 WRITE_EVERY_S = 1.0
@@ -26,7 +26,13 @@ class Ledger:
     """write: puts a submission with these attempts in place, whole or not at all."""
 
     def __init__(
-        self, tasks: TaskSet, journal: Journal, *, selector: str, clock: Clock, write: Callable[[Attempts], None]
+        self,
+        tasks: TaskSet,
+        journal: Journal,
+        *,
+        selector: str,
+        clock: Clock,
+        write: Callable[[Attempts], None],
     ) -> None:
         self._tasks = tasks
         self._journal = journal
@@ -60,7 +66,9 @@ class Ledger:
         """The outcome of one task of a job. status: done, partial or failed. Candidates of an earlier try at the same stage
         and round are replaced if there are new ones."""
         if trained is not None:
-            detail = trained.model_dump(exclude={"event", "job_id", "task_id", "seconds"}) | {"rung": assignment.rung}
+            detail = trained.model_dump(exclude={"event", "job_id", "task_id", "seconds"}) | {
+                "rung": assignment.rung
+            }
             name = stage_name("train", assignment.round)
             outcome = "done" if trained.reason is None else "failed"
             self._journal.put_stage(StageRow(task.task_id, name, outcome, trained.seconds, detail))
@@ -70,14 +78,21 @@ class Ledger:
             self._journal.put_stage(StageRow(task.task_id, name, "done", searched.seconds, detail))
         told = {"reason": reason, "how": how, "refused": list(refused)}
         detail = {"rung": assignment.rung} | {name: value for name, value in told.items() if value}
-        self._journal.put_stage(StageRow(task.task_id, assignment.name, status, seconds, detail), candidates, programs)
+        self._journal.put_stage(
+            StageRow(task.task_id, assignment.name, status, seconds, detail), candidates, programs
+        )
         if candidates:
             self._count_votes(task)
             self._is_dirty = True
 
     def known_programs(self, task_id: str, limit: int) -> list[KnownProgram]:
         """The best valid programs of the task so far, by the demonstrations that they get right, each text once."""
-        valid = [p for found in self._journal.programs(task_id).values() for p in found if p.outcome == "ok"]
+        valid = [
+            p
+            for found in self._journal.programs(task_id).values()
+            for p in found
+            if p.outcome == "ok"
+        ]
         unique = {(p.view, p.answer): p for p in sorted(valid, key=lambda p: p.demo_score)}
         best = list(unique.values())[::-1][:limit]
         return [KnownProgram.of(p) for p in best]
@@ -85,7 +100,12 @@ class Ledger:
     def _count_votes(self, task: Task) -> None:
         found = self._journal.candidates(task.task_id)
         self._attempts |= attempts_of(found, self._selector)
-        deep = [c for name, candidates in found.items() if split_stage_name(name)[0] == "deep" for c in candidates]
+        deep = [
+            c
+            for name, candidates in found.items()
+            if split_stage_name(name)[0] == "deep"
+            for c in candidates
+        ]
         if deep:
             self.certainties[task.task_id] = certainty_of(task, deep)
 
@@ -100,5 +120,7 @@ class Ledger:
         self._is_dirty = False
 
     def write_if_due(self) -> None:
-        if self._clock.now() - self._written_s >= max(WRITE_EVERY_S, self.slowest_write_s / WRITE_SHARE):
+        if self._clock.now() - self._written_s >= max(
+            WRITE_EVERY_S, self.slowest_write_s / WRITE_SHARE
+        ):
             self.write()

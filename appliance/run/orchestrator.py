@@ -14,17 +14,17 @@ from appliance.arc.task import TaskSet
 from appliance.clock import Clock, format_duration
 from appliance.config import Settings
 from appliance.errors import EngineError, InputError
-from appliance.run.forecast import TaskCost
+from appliance.record.journal import Journal, split_stage_name
 from appliance.run.jobs import job_of
-from appliance.run.journal import Journal
 from appliance.run.ledger import Attempts, Ledger
 from appliance.run.pool import SAFE_TRAINER, Died, Pool
-from appliance.run.prober import Prober
-from appliance.run.progress import Assignment, split_stage_name
-from appliance.run.prospect import Prospect
+from appliance.run.probe import Prober
 from appliance.run.resend import remaining_job
-from appliance.run.schedule import DRAIN_S, Schedule
-from appliance.run.slots import Running, Slot, TaskReport, views_answered
+from appliance.run.schedule.measured_costs import TaskCost
+from appliance.run.schedule.planned_costs import Prospect
+from appliance.run.schedule.schedule import DRAIN_S, Schedule
+from appliance.run.schedule.task_state import Assignment
+from appliance.run.worker_state import Running, Slot, TaskReport, views_answered
 from appliance.solve.ladder import RUNGS
 from appliance.solve.messages import (
     Failed,
@@ -95,15 +95,25 @@ class Orchestrator:
         self._reserve_s = min(settings.run.reserve_s, RESERVE_SHARE * (deadline_s - start_s))
         end_s = deadline_s - self._reserve_s
         costs = prospect.task_costs() if prospect else costs
-        self._schedule = Schedule(tasks, settings, end_s=end_s, num_workers=num_workers, costs=costs)
+        self._schedule = Schedule(
+            tasks, settings, end_s=end_s, num_workers=num_workers, costs=costs
+        )
         self._slots = {worker: Slot() for worker in range(num_workers)}
         self._next_job_id = 0
         self._lateness_s = 0.0
-        write = write or (lambda attempts: write_submission(out / "submission.json", build(tasks, attempts)))
-        self._ledger = Ledger(tasks, journal, selector=settings.sample.selector, clock=clock, write=write)
+        write = write or (
+            lambda attempts: write_submission(out / "submission.json", build(tasks, attempts))
+        )
+        self._ledger = Ledger(
+            tasks, journal, selector=settings.sample.selector, clock=clock, write=write
+        )
         self._resume(out / "run" / "adapters")
         device_s = (end_s - start_s) * num_workers
-        self._prober = None if prospect is None else Prober(prospect, self._schedule, journal, self._tell, device_s)
+        self._prober = (
+            None
+            if prospect is None
+            else Prober(prospect, self._schedule, journal, self._tell, device_s)
+        )
 
     def run(self) -> None:
         """Work until everything is done, the time is over, or a signal came. The submission is written in any case.
@@ -120,7 +130,10 @@ class Orchestrator:
                 self._wait()
                 self._reap_late()
                 self._ledger.write_if_due()
-                reserve_s = max(self._reserve_s, 2 * self._ledger.slowest_write_s + LATENESS_SLACK * self._lateness_s)
+                reserve_s = max(
+                    self._reserve_s,
+                    2 * self._ledger.slowest_write_s + LATENESS_SLACK * self._lateness_s,
+                )
                 self._schedule.end_s = self._deadline_s - reserve_s
         finally:
             self._ledger.write()  # to kill workers may take seconds on a busy machine
@@ -132,7 +145,11 @@ class Orchestrator:
     def _resume(self, adapters: Path) -> None:
         """Stages that are done in the journal stay done. Adapters do not travel from one batch slot to the next: a task whose
         adapter is gone trains anew in its next round."""
-        rows = [r for r in self._journal.stages() if r.status == "done" and r.task_id in self._schedule.states]
+        rows = [
+            r
+            for r in self._journal.stages()
+            if r.status == "done" and r.task_id in self._schedule.states
+        ]
         for row in rows:
             stage, number = split_stage_name(row.stage)
             if stage == "quick":
@@ -145,7 +162,9 @@ class Orchestrator:
             self._schedule.set_certainty(task_id, certainty)
         if rows:
             num_deep = sum(r.stage == "deep" for r in rows)
-            self._tell(f"resumed: {num_deep} of {len(self._tasks)} tasks are finished and stay as they are")
+            self._tell(
+                f"resumed: {num_deep} of {len(self._tasks)} tasks are finished and stay as they are"
+            )
 
     def _give_out(self) -> bool:
         """Hand a job to every idle worker. False when nothing is left to do."""
@@ -159,7 +178,13 @@ class Orchestrator:
         assignment = (self._prober and self._prober.next(now_s)) or self._schedule.next(now_s)
         if assignment is None:
             return
-        job = job_of(assignment, self._settings, job_id=self._next_job_id, now_s=now_s, known=self._known(assignment))
+        job = job_of(
+            assignment,
+            self._settings,
+            job_id=self._next_job_id,
+            now_s=now_s,
+            known=self._known(assignment),
+        )
         self._next_job_id += 1
         slot.state, slot.running = "busy", Running(assignment, job, now_s)
         self._pool.submit(worker, job)
@@ -192,7 +217,9 @@ class Orchestrator:
                     slot.state = "busy"
                     self._pool.submit(worker, slot.running.job)
                 self._journal.put_fact(f"worker-{worker}", event.facts)
-                self._tell(f"worker {worker} ready after {format_duration(event.seconds)}: {event.facts}")
+                self._tell(
+                    f"worker {worker} ready after {format_duration(event.seconds)}: {event.facts}"
+                )
             case Probed():
                 if self._prober and slot.running:
                     self._prober.take(event, seconds=self._clock.now() - slot.running.started_s)
@@ -215,11 +242,16 @@ class Orchestrator:
             case Finished():
                 self._finish(slot, event)
             case Failed(job_id=-1, kind="input"):
-                raise InputError(f"worker {worker} cannot start: {event.message}", remedy="see the run's worker log")
+                raise InputError(
+                    f"worker {worker} cannot start: {event.message}",
+                    remedy="see the run's worker log",
+                )
             case Failed(job_id=-1):
                 self._pool.kill(worker)
                 if event.kind == "trainer":
-                    self._tell(f"worker {worker}: {event.message}; it starts again with the trainer {SAFE_TRAINER}")
+                    self._tell(
+                        f"worker {worker}: {event.message}; it starts again with the trainer {SAFE_TRAINER}"
+                    )
                 elif event.kind != "memory" and not slot.was_ready:
                     slot.num_starts = MAX_STARTS  # another try would find the same
                 self._start(worker, why=event.message)
@@ -229,7 +261,11 @@ class Orchestrator:
                 self._fall(slot, self._schedule.crashed, event.message)
             case Died():
                 last_line = event.log_tail.splitlines()[-1:] or ["no last words"]
-                self._lose(worker, f"worker {worker} died with code {event.exit_code} ({last_line[0]})", event.log_tail)
+                self._lose(
+                    worker,
+                    f"worker {worker} died with code {event.exit_code} ({last_line[0]})",
+                    event.log_tail,
+                )
 
     def _finish(self, slot: Slot, event: Finished) -> None:
         running = slot.running
@@ -238,14 +274,18 @@ class Orchestrator:
         assignment = running.assignment
         event = event.model_copy(update={"complete": [*running.answered, *event.complete]})
         is_empty = not running.candidates and not event.complete
-        self._schedule.finished(assignment, event.complete, seconds=event.seconds, is_empty=is_empty)
+        self._schedule.finished(
+            assignment, event.complete, seconds=event.seconds, is_empty=is_empty
+        )
         self._measure(running, event)
         for task in assignment.tasks:
             found = running.found(task)
             is_done = task.task_id in event.complete or (found and assignment.stage == "deep")
             status = "done" if is_done else "partial" if found else "failed"
             reason = None if is_done or found else "no answer in its time"
-            self._note(running, status, task.task_id, reason=reason, how=event.how, refused=event.refused)
+            self._note(
+                running, status, task.task_id, reason=reason, how=event.how, refused=event.refused
+            )
         slot.state, slot.running, slot.num_falls = "idle", None, 0
 
     def _measure(self, running: Running, event: Finished) -> None:
@@ -253,7 +293,9 @@ class Orchestrator:
         forecast, assignment = self._schedule.forecast, running.assignment
         for task_id, trained in running.trained.items():
             forecast.note_training(task_id, trained.num_steps, trained.seconds)
-        aside_s = [t.seconds for t in running.trained.values()] + [s.seconds for s in running.searched.values()]
+        aside_s = [t.seconds for t in running.trained.values()] + [
+            s.seconds for s in running.searched.values()
+        ]
         sampling_s = event.seconds - sum(aside_s)
         views = views_answered(running, event.complete, self._settings.sample.samples_per_view)
         forecast.note_sampling(assignment.stage, views, sampling_s)
@@ -291,7 +333,9 @@ class Orchestrator:
         if task_id in self._ledger.certainties:
             self._schedule.set_certainty(task_id, self._ledger.certainties[task_id])
         if found or status != "failed":
-            self._show(TaskReport(task, assignment.stage, trained, tuple(found), seconds, assignment.round))
+            self._show(
+                TaskReport(task, assignment.stage, trained, tuple(found), seconds, assignment.round)
+            )
 
     def _fall(self, slot: Slot, rule: Callable[[Assignment], list[str]], message: str) -> None:
         """A job failed: keep what it gave, put its tasks back one rung down, or give them up."""
@@ -305,7 +349,9 @@ class Orchestrator:
             return
         self._keep_partial(slot)
         lost = rule(assignment)
-        names = ", ".join(t.task_id for t in assignment.tasks[:4]) + (", ..." if len(assignment.tasks) > 4 else "")
+        names = ", ".join(t.task_id for t in assignment.tasks[:4]) + (
+            ", ..." if len(assignment.tasks) > 4 else ""
+        )
         if lost:
             then = "given up"
         elif len(assignment.tasks) > 1:
@@ -329,7 +375,11 @@ class Orchestrator:
         """A worker that has not reported back by then hangs. It looks at the clock between steps and batches, which on a busy
         machine take their time; a probe is the first work of all and may be slower still."""
         slow_s = self._schedule.longest_wait_s(running.assignment)
-        return running.job.deadline_s + GRACE_S + (PROBE_GRACE if running.assignment.stage == "probe" else 2) * slow_s
+        return (
+            running.job.deadline_s
+            + GRACE_S
+            + (PROBE_GRACE if running.assignment.stage == "probe" else 2) * slow_s
+        )
 
     def _reap_late(self) -> None:
         """Kill and restart workers that are past their job's deadline, or that never became ready."""
@@ -356,10 +406,18 @@ class Orchestrator:
         settings = self._settings
         samples = settings.sample.samples_per_view if settings.writes_grids else 0
         programs = settings.program.quick_samples if settings.writes_programs else 0
-        job = remaining_job(running, samples_per_view=samples, quick_programs=programs) if running else None
+        job = (
+            remaining_job(running, samples_per_view=samples, quick_programs=programs)
+            if running
+            else None
+        )
         if running and job:
             running.job = job
-            what = f"programs, beginning with {len(job.known)}," if job.program_until_s else f"{len(job.views)} views"
+            what = (
+                f"programs, beginning with {len(job.known)},"
+                if job.program_until_s
+                else f"{len(job.views)} views"
+            )
             self._tell(f"{running.assignment.name}: {message}; {what} are asked again")
         else:
             self._fall(slot, self._schedule.crashed, message)
@@ -387,12 +445,16 @@ class Orchestrator:
                 f"worker {worker} does not start" + (f": {why}" if why else ""),
                 remedy="read run/logs; appliance doctor names what is missing",
             )
-        self._tell(f"worker {worker} is given up ({why}); {self._schedule.num_workers} go on without it")
+        self._tell(
+            f"worker {worker} is given up ({why}); {self._schedule.num_workers} go on without it"
+        )
 
     def _tell_early_end(self) -> None:
         left_s = self._schedule.end_s - DRAIN_S - self._clock.now()
         if left_s > 0:
-            self._tell(f"nothing is left that {format_duration(left_s)} are enough for and that could improve")
+            self._tell(
+                f"nothing is left that {format_duration(left_s)} are enough for and that could improve"
+            )
 
     def _tell(self, text: str) -> None:
         self._journal.put_event(self._clock.now(), text)

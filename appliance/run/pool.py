@@ -64,7 +64,9 @@ class _Child:
 class SubprocessPool:
     """Real worker processes. setups: one per worker; environments: what is laid over the inherited environment."""
 
-    def __init__(self, setups: list[Setup], environments: list[Mapping[str, str]], *, log_dir: Path) -> None:
+    def __init__(
+        self, setups: list[Setup], environments: list[Mapping[str, str]], *, log_dir: Path
+    ) -> None:
         self._setups = list(setups)
         self._environments = environments
         self._log_dir = log_dir
@@ -128,7 +130,9 @@ class SubprocessPool:
             except ValidationError:
                 break  # cut off by a kill
             if isinstance(event, Failed) and event.kind == "trainer":
-                self._setups[worker] = self._setups[worker].model_copy(update={"trainer": SAFE_TRAINER})
+                self._setups[worker] = self._setups[worker].model_copy(
+                    update={"trainer": SAFE_TRAINER}
+                )
             self._arrivals.put((child, worker, event))
         code = child.process.wait()
         self._arrivals.put((child, worker, Died(code, _tail(child.log_path))))
@@ -146,5 +150,7 @@ class SubprocessPool:
 
 def _tail(path: Path, num_lines: int = 5) -> str:
     with contextlib.suppress(OSError):
-        return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-num_lines:])
+        return "\n".join(
+            path.read_text(encoding="utf-8", errors="replace").splitlines()[-num_lines:]
+        )
     return ""

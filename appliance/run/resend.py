@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from appliance.arc.vote import Candidate
-from appliance.run.slots import Running
+from appliance.run.worker_state import Running
 from appliance.solve.messages import Job, KnownProgram, TaskMessage
 
 MAX_RESENDS = 2
@@ -32,14 +32,19 @@ def remaining_job(running: Running, *, samples_per_view: int, quick_programs: in
         written = [p for p in running.programs if p.outcome == "ok"]
         known = {(k.view, k.answer): k for k in [*job.known, *map(KnownProgram.of, written)]}
         return job.model_copy(update={"known": list(known.values()), "is_plain": is_plain})
-    views_open = {task.task_id: _open_views(running, task, samples_per_view, quick_programs) for task in job.tasks}
+    views_open = {
+        task.task_id: _open_views(running, task, samples_per_view, quick_programs)
+        for task in job.tasks
+    }
     views = [v for v in job.views if any(v in missing for missing in views_open.values())]
     running.answered += [task_id for task_id, missing in views_open.items() if not missing]
     tasks = [task for task in job.tasks if views_open[task.task_id]]
     asked = {task.task_id for task in tasks}
     is_quick = job.stage == "quick"
     running.programs = [p for p in running.programs if p.task_id not in asked or not is_quick]
-    running.candidates = [c for c in running.candidates if c.task_id not in asked or not _is_asked(c, views, is_quick)]
+    running.candidates = [
+        c for c in running.candidates if c.task_id not in asked or not _is_asked(c, views, is_quick)
+    ]
     trained = running.trained.get(tasks[0].task_id) if tasks else None
     change = {
         "tasks": tasks,
@@ -51,13 +56,19 @@ def remaining_job(running: Running, *, samples_per_view: int, quick_programs: in
     return job.model_copy(update=change)
 
 
-def _open_views(running: Running, task: TaskMessage, samples_per_view: int, quick_programs: int) -> list[str]:
+def _open_views(
+    running: Running, task: TaskMessage, samples_per_view: int, quick_programs: int
+) -> list[str]:
     """The task's views that lack answers; all of them where a quick job lacks programs."""
     job = running.job
     num_programs = sum(p.task_id == task.task_id for p in running.programs)
     if job.stage == "quick" and num_programs < quick_programs:
         return job.views
-    grids = Counter(c.view for c in running.candidates if c.task_id == task.task_id and c.method == "transduction")
+    grids = Counter(
+        c.view
+        for c in running.candidates
+        if c.task_id == task.task_id and c.method == "transduction"
+    )
     return [v for v in job.views if grids[v] < samples_per_view * len(task.test)]
 
 

@@ -19,7 +19,9 @@ MOST_SIDE = 30
 Shape = tuple[int, int]
 
 
-def answer_pattern(grammar: Grammar, task: Task, test_index: int, encoder: GridEncoder) -> str | None:
+def answer_pattern(
+    grammar: Grammar, task: Task, test_index: int, encoder: GridEncoder
+) -> str | None:
     """What the answer to this test input must look like after the encoder's opening; None where nothing can be said."""
     if grammar == "none":
         return None
@@ -34,7 +36,10 @@ def foretold_shape(task: Task, test_index: int) -> Shape | None:
     rows, columns = task.test[test_index].shape
     if len(outputs) == 1:
         return next(iter(outputs))
-    ratios = {(p.output.shape[0] / p.input.shape[0], p.output.shape[1] / p.input.shape[1]) for p in task.train}
+    ratios = {
+        (p.output.shape[0] / p.input.shape[0], p.output.shape[1] / p.input.shape[1])
+        for p in task.train
+    }
     if len(ratios) == 1:
         down, across = next(iter(ratios))
         shape = (rows * down, columns * across)

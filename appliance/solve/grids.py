@@ -42,7 +42,10 @@ class GridWork:
         self._emit(Sampled(job_id=job.job_id, stall_s=stall_s))
         answers: list[Candidate] = []
         for batch in served.sampler.sample([request for _, request in asked], deadline=deadline):
-            found = [candidate(asked[c.request_index][0], c, self._language, adapter=adapter) for c in batch]
+            found = [
+                candidate(asked[c.request_index][0], c, self._language, adapter=adapter)
+                for c in batch
+            ]
             for completion in batch:
                 num_open[asked[completion.request_index][0].task.task_id] -= 1
             messages = [CandidateMessage.of(f) for f in found]
@@ -90,7 +93,9 @@ class GridWork:
         views = [View.parse(name) for name in job.views[: self._setup.settings.sample.score_views]]
         pad_id = self._language.codec.pad_id
         scorer = make_scorer(self._setup.trainer, model, pad_id=pad_id, batch_tokens=batch_tokens)
-        for found in score_candidates(tasks, answers, views, self._language, scorer, deadline=deadline):
+        for found in score_candidates(
+            tasks, answers, views, self._language, scorer, deadline=deadline
+        ):
             self._emit(
                 Scored(
                     job_id=job.job_id,

@@ -13,7 +13,7 @@ from appliance.arc.task import Task
 from appliance.arc.view import View
 from appliance.config import ProgramSettings
 from appliance.engine.base import Completion, Request
-from appliance.engine.packing import TokenSequence
+from appliance.engine.training.packing import TokenSequence
 from appliance.program.relabel import Relabelled
 from appliance.program.source import runnable
 from appliance.program.trial import Draft
@@ -55,12 +55,16 @@ def program_questions(
     return asked
 
 
-def draft_of(question: Question, completion: Completion, language: Language, *, adapter: str) -> Draft:
+def draft_of(
+    question: Question, completion: Completion, language: Language, *, adapter: str
+) -> Draft:
     """The program in a completion; empty where there is none, or where the text was cut off."""
     answer = ""
     if completion.is_complete:
         try:
-            answer = str(language.style.parse(language.codec.text(completion.ids), language.encoder))
+            answer = str(
+                language.style.parse(language.codec.text(completion.ids), language.encoder)
+            )
         except ParseError:
             answer = ""
     kind = language.style.answer
@@ -87,7 +91,9 @@ def program_lessons(
         num_given = 0
         for index in rng.permutation(len(solved)):
             task = solved[index].task
-            shuffled = task.with_train(tuple(task.train[i] for i in rng.permutation(len(task.train))))
+            shuffled = task.with_train(
+                tuple(task.train[i] for i in rng.permutation(len(task.train)))
+            )
             test_index = int(rng.integers(len(task.test)))
             lesson = _fitted(shuffled, test_index, solved[index].answer, language, max_tokens)
             if lesson is not None:
@@ -97,16 +103,22 @@ def program_lessons(
             return
 
 
-def program_lesson_tokens(solved: Sequence[Relabelled], language: Language, max_tokens: int) -> list[int]:
+def program_lesson_tokens(
+    solved: Sequence[Relabelled], language: Language, max_tokens: int
+) -> list[int]:
     """Tokens of the lessons of one round, without those that do not fit."""
     fitted = [_fitted(s.task, 0, s.answer, language, max_tokens) for s in solved]
     return [len(lesson) for lesson in fitted if lesson is not None]
 
 
-def _fitted(task: Task, test_index: int, answer: str, language: Language, max_tokens: int) -> TokenSequence | None:
+def _fitted(
+    task: Task, test_index: int, answer: str, language: Language, max_tokens: int
+) -> TokenSequence | None:
     for num_shown in range(len(task.train), 0, -1):
         shorter = task.with_train(task.train[:num_shown])
-        lesson = language.codec.lesson(language.style.lesson(shorter, test_index, answer, language.encoder))
+        lesson = language.codec.lesson(
+            language.style.lesson(shorter, test_index, answer, language.encoder)
+        )
         if len(lesson) <= max_tokens:
             return lesson
     return None

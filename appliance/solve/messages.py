@@ -70,7 +70,9 @@ class KnownProgram(_Message):
 
     @staticmethod
     def of(program: ProgramMessage) -> KnownProgram:
-        return KnownProgram(**program.model_dump(include={"view", "answer", "logprob", "num_tokens"}))
+        return KnownProgram(
+            **program.model_dump(include={"view", "answer", "logprob", "num_tokens"})
+        )
 
 
 class Job(_Message):
@@ -239,7 +241,9 @@ class Scored(_Message):
             is_output = (c.task_id, c.test_index) == (self.task_id, self.test_index)
             return is_output and c.grid is not None and grid_key(c.grid) == key
 
-        return [replace(c, view_scores=tuple(self.logprobs)) if is_meant(c) else c for c in candidates]
+        return [
+            replace(c, view_scores=tuple(self.logprobs)) if is_meant(c) else c for c in candidates
+        ]
 
 
 class EpochMessage(_Message):

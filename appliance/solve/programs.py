@@ -13,7 +13,15 @@ from appliance.config import Settings
 from appliance.engine.base import NotTuned, Served, Server, Trainer
 from appliance.program.source import runnable
 from appliance.program.trial import Draft, Trial, agreed, run_drafts
-from appliance.solve.messages import EpochMessage, Event, Job, KnownProgram, ProgramMessage, Sampled, Searched
+from appliance.solve.messages import (
+    EpochMessage,
+    Event,
+    Job,
+    KnownProgram,
+    ProgramMessage,
+    Sampled,
+    Searched,
+)
 from appliance.solve.sandbox import open_sandbox
 from appliance.solve.search import Epoch, Room, Searcher
 from appliance.solve.transduce import Language
@@ -69,7 +77,9 @@ class ProgramWork:
         wanted = self._settings.quick_samples
         searcher = self._searcher(job)
         known: list[Trial] = []
-        for trials in searcher.write(tasks, num_samples=wanted, adapter=None, room=room, seed=job.seed):
+        for trials in searcher.write(
+            tasks, num_samples=wanted, adapter=None, room=room, seed=job.seed
+        ):
             if trials:
                 self._send(trials)
             known += trials
@@ -106,7 +116,13 @@ class ProgramWork:
         is_agreed = agreed(trials)
         seconds = clock.now() - began_s
         self._emit(
-            Searched(job_id=job.job_id, task_id=task.task_id, seconds=seconds, is_agreed=is_agreed, epochs=epochs)
+            Searched(
+                job_id=job.job_id,
+                task_id=task.task_id,
+                seconds=seconds,
+                is_agreed=is_agreed,
+                epochs=epochs,
+            )
         )
         return is_agreed
 
@@ -122,7 +138,11 @@ class ProgramWork:
     def _send(self, trials: Sequence[Trial]) -> None:
         stall_s = self._stall_s if self._is_watched else None
         self._emit(
-            Sampled(job_id=self._job_id, stall_s=stall_s, programs=[_program_message(trial) for trial in trials])
+            Sampled(
+                job_id=self._job_id,
+                stall_s=stall_s,
+                programs=[_program_message(trial) for trial in trials],
+            )
         )
 
 

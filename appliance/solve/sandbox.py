@@ -9,4 +9,6 @@ from appliance.program.sandbox import Limits, Sandbox
 def open_sandbox(settings: Settings, *, workers: int) -> Sandbox:
     """The sandbox that the settings ask for. Raises PrerequisiteError where it cannot stand."""
     program = settings.program
-    return Sandbox(Limits(program.cpu_s, program.memory_mb), workers=workers, accept_level=program.accept_level)
+    return Sandbox(
+        Limits(program.cpu_s, program.memory_mb), workers=workers, accept_level=program.accept_level
+    )

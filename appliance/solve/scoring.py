@@ -50,7 +50,11 @@ def score_candidates(
             grids = [entry.grid for entry in ranked]
             if len(grids) < 2:
                 continue  # nothing to choose from
-            requests = [r for view in views if (r := _request(task, test_index, view, grids, language)) is not None]
+            requests = [
+                r
+                for view in views
+                if (r := _request(task, test_index, view, grids, language)) is not None
+            ]
             by_grid: dict[int, list[float]] = defaultdict(list)
             for logprobs in scorer.score(requests, deadline=deadline):
                 for i, logprob in enumerate(logprobs):
@@ -59,7 +63,9 @@ def score_candidates(
                 yield GridScore(task.task_id, test_index, grids[i], tuple(logprobs_of_grid))
 
 
-def _request(task: Task, test_index: int, view: View, grids: Sequence[Grid], language: Language) -> ScoreRequest | None:
+def _request(
+    task: Task, test_index: int, view: View, grids: Sequence[Grid], language: Language
+) -> ScoreRequest | None:
     """The grids as answers to the task seen under the view; None when it does not fit with the longest of them."""
     seen = [view.apply(grid) for grid in grids]
     room = language.max_seq_tokens - max(language.num_answer_tokens(grid) for grid in seen)
@@ -67,7 +73,9 @@ def _request(task: Task, test_index: int, view: View, grids: Sequence[Grid], lan
     if fitted is None:
         return None
     prompt_ids = language.prompt_ids(fitted, test_index)
-    return ScoreRequest(prompt_ids, tuple(_answer_ids(fitted, test_index, grid, language) for grid in seen))
+    return ScoreRequest(
+        prompt_ids, tuple(_answer_ids(fitted, test_index, grid, language) for grid in seen)
+    )
 
 
 def _answer_ids(task: Task, test_index: int, grid: Grid, language: Language) -> tuple[int, ...]:

@@ -23,7 +23,12 @@ from appliance.program.relabel import Relabelled, pick, relabel
 from appliance.program.sandbox import Sandbox
 from appliance.program.trial import Draft, Trial, agreed, run_drafts
 from appliance.seeds import generator, seed_of
-from appliance.solve.induce import draft_of, program_lesson_tokens, program_lessons, program_questions
+from appliance.solve.induce import (
+    draft_of,
+    program_lesson_tokens,
+    program_lessons,
+    program_questions,
+)
 from appliance.solve.transduce import Language
 
 TRAIN_SHARE = 0.5
@@ -112,7 +117,9 @@ class Searcher:
             )
         requests = [request for _, request in asked]
         directory, name = adapter or (None, "")
-        with self._server.serve(self._trainer, adapter_dir=directory, batch_tokens=room.batch_tokens) as served:
+        with self._server.serve(
+            self._trainer, adapter_dir=directory, batch_tokens=room.batch_tokens
+        ) as served:
             self._tell(served)
             sampler: Sampler = served.sampler
             for batch in sampler.sample(requests, deadline=room.deadline):
@@ -146,9 +153,15 @@ class Searcher:
             if not wanting or room.deadline.is_past():
                 return
             own_seed = seed_of(seed, tasks[0].task_id, "epoch", number)
-            solved = [relabel(trial) for task in tasks for trial in self._picked(trials[task.task_id])]
+            solved = [
+                relabel(trial) for task in tasks for trial in self._picked(trials[task.task_id])
+            ]
             outcome = self._learn(solved, num_tasks=len(tasks), room=room, seed=own_seed)
-            adapter = None if isinstance(outcome, NotTuned) else (outcome.adapter_dir, outcome.adapter_sha)
+            adapter = (
+                None
+                if isinstance(outcome, NotTuned)
+                else (outcome.adapter_dir, outcome.adapter_sha)
+            )
             found: list[Trial] = []
             for batch in self.write(
                 wanting,
@@ -165,7 +178,9 @@ class Searcher:
     def _picked(self, trials: Sequence[Trial]) -> list[Trial]:
         return pick(trials, self._settings.picked, is_diverse=self._settings.is_diverse)
 
-    def _learn(self, solved: Sequence[Relabelled], *, num_tasks: int, room: Room, seed: int) -> Outcome:
+    def _learn(
+        self, solved: Sequence[Relabelled], *, num_tasks: int, room: Room, seed: int
+    ) -> Outcome:
         """A few passes over the lessons, no more: a program learnt by heart is all that the model would write."""
         lengths = program_lesson_tokens(solved, self._language, room.max_lesson_tokens)
         row_tokens = max(lengths, default=0)
@@ -176,7 +191,9 @@ class Searcher:
         step_tokens = row_tokens * settings.rows_per_step
         num_steps = -(-self._settings.passes * sum(lengths) // step_tokens)
         return self._trainer.tune(
-            program_lessons(solved, self._language, generator(seed, "lessons"), max_tokens=row_tokens),
+            program_lessons(
+                solved, self._language, generator(seed, "lessons"), max_tokens=row_tokens
+            ),
             replace(settings, max_steps=min(num_tasks * settings.max_steps, num_steps)),
             adapter_dir=room.adapter_dir,
             deadline=room.deadline.within(TRAIN_SHARE * room.deadline.remaining_s()),
@@ -188,7 +205,11 @@ class Searcher:
             return "learning is switched off"
         if not solved:
             return "no valid program yet"
-        return "out of memory on every rung of the ladder" if row_tokens else "no lesson fits the sequence length"
+        return (
+            "out of memory on every rung of the ladder"
+            if row_tokens
+            else "no lesson fits the sequence length"
+        )
 
 
 def _wanting(tasks: Sequence[Task], trials: Mapping[str, Sequence[Trial]]) -> list[Task]:

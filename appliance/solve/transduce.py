@@ -17,8 +17,8 @@ from appliance.arc.task import Task
 from appliance.arc.view import IDENTITY, View, random_view
 from appliance.arc.vote import Candidate
 from appliance.engine.base import Completion, Request
-from appliance.engine.packing import TokenSequence
 from appliance.engine.tokens import Codec
+from appliance.engine.training.packing import TokenSequence
 from appliance.solve.grammar import Grammar, answer_pattern
 
 ANSWER_SLACK = 1.25
@@ -50,7 +50,9 @@ class LessonPlan:
     leave_two_out: float = 0.0
 
 
-def lesson_tasks(task: Task, rng: np.random.Generator, plan: LessonPlan) -> Iterator[tuple[Task, Grid]]:
+def lesson_tasks(
+    task: Task, rng: np.random.Generator, plan: LessonPlan
+) -> Iterator[tuple[Task, Grid]]:
     """Leave-one-out tasks with their answers, without end, each under a random view.
 
     In any n of them that start at a multiple of n, each of the n demonstrations is answered once. A task of one
@@ -85,7 +87,9 @@ def lessons(
             return
 
 
-def fitted_lesson(question: Task, answer: Grid, language: Language, max_tokens: int) -> TokenSequence | None:
+def fitted_lesson(
+    question: Task, answer: Grid, language: Language, max_tokens: int
+) -> TokenSequence | None:
     """The lesson with as many demonstrations as fit, None when not even one does."""
     for num_shown in range(len(question.train), 0, -1):
         shorter = question.with_train(question.train[:num_shown])
@@ -153,7 +157,9 @@ def questions(
 
 def fit_question(task: Task, test_index: int, language: Language, *, room: int) -> Task | None:
     """The task with as many demonstrations as leave its prompt within `room` tokens; None when not even one does."""
-    return fit_demonstrations(task, lambda shorter: len(language.prompt_ids(shorter, test_index)) <= room)
+    return fit_demonstrations(
+        task, lambda shorter: len(language.prompt_ids(shorter, test_index)) <= room
+    )
 
 
 def _max_answer_tokens(task: Task, test_index: int, language: Language) -> int:
@@ -167,7 +173,9 @@ def _max_answer_tokens(task: Task, test_index: int, language: Language) -> int:
     return min(largest, round(ANSWER_SLACK * expected) + ANSWER_EXTRA_TOKENS)
 
 
-def candidate(question: Question, completion: Completion, language: Language, *, adapter: str) -> Candidate:
+def candidate(
+    question: Question, completion: Completion, language: Language, *, adapter: str
+) -> Candidate:
     """The answer as a candidate, turned back to the task's own view; grid None when it is not a legal grid."""
     try:
         written = language.style.parse(language.codec.text(completion.ids), language.encoder)

@@ -24,12 +24,12 @@ from appliance.arc.task import Task
 from appliance.arc.view import View
 from appliance.clock import Deadline, SystemClock
 from appliance.engine.base import EngineSpec, NotTuned, Outcome, Served, TuneSettings
-from appliance.engine.folder import FolderCard, read_card
-from appliance.engine.model import poisons_process, weights_sha
-from appliance.engine.packing import TokenSequence
+from appliance.engine.load_model import poisons_process, weights_sha
+from appliance.engine.model_folder import FolderCard, read_card
 from appliance.engine.probe import probe_sampling, probe_training
 from appliance.engine.registry import import_first, make_server, make_trainer
 from appliance.engine.tokens import Codec
+from appliance.engine.training.packing import TokenSequence
 from appliance.errors import ApplianceError, EngineError, EngineLost, InputError, OutOfMemory
 from appliance.seeds import generator, seed_of
 from appliance.solve.grids import GridWork
@@ -77,9 +77,13 @@ class Worker:
         except EngineError as fault:
             traceback.print_exc()
             self._engine_faults = [f"{setup.engine}: {fault}"]
-        self._language = Language(get_style(card.style), get_encoder(card.encoder), codec, window_tokens)
+        self._language = Language(
+            get_style(card.style), get_encoder(card.encoder), codec, window_tokens
+        )
         self._max_lesson_tokens = min(setup.settings.train.max_seq_tokens, card.max_positions)
-        self._start: Literal["new", "continue"] = "new" if setup.settings.model.adapter is None else "continue"
+        self._start: Literal["new", "continue"] = (
+            "new" if setup.settings.model.adapter is None else "continue"
+        )
         if self._start == "continue":
             self._trainer.start_from_shipped()
         self._grids = GridWork(setup, self._language, emit)
@@ -90,7 +94,9 @@ class Worker:
             "style": card.style,
             "max_seq_tokens": card.max_positions,
             "torch": torch.__version__,
-            "engine": " not ".join(["transformers", *self._engine_faults]) if self._engine_faults else setup.engine,
+            "engine": " not ".join(["transformers", *self._engine_faults])
+            if self._engine_faults
+            else setup.engine,
         }
         emit(Ready(seconds=self._clock.now() - began_s, facts=facts))
 
@@ -113,14 +119,21 @@ class Worker:
             written = self._programs.quick(tasks, job, room)
             complete = [task_id for task_id in complete if task_id in written]
         seconds = self._clock.now() - began_s
-        self._emit(Finished(job_id=job.job_id, complete=complete, seconds=seconds, **self._told_of_serving(job)))
+        self._emit(
+            Finished(
+                job_id=job.job_id, complete=complete, seconds=seconds, **self._told_of_serving(job)
+            )
+        )
 
     def _told_of_serving(self, job: Job) -> dict[str, Any]:
         """How the grids were sampled, and why not otherwise."""
         if self._served is None:
             return {}
         lost = ["vllm: lost twice under this task"] if job.is_plain else []
-        return {"how": self._served.how, "refused": [*self._engine_faults, *lost, *self._served.refused]}
+        return {
+            "how": self._served.how,
+            "refused": [*self._engine_faults, *lost, *self._served.refused],
+        }
 
     def _do_grids(self, tasks: list[Task], job: Job, deadline: Deadline) -> list[str]:
         """Train where the job says so, and sample grids; returns the tasks whose every question was answered."""
@@ -136,13 +149,24 @@ class Worker:
             self._trainer.reset()
         server = self._plain if job.is_plain else self._server
         adapter_dir = self._adapter_dir(tasks[0]) if adapter_sha else None
-        with server.serve(self._trainer, adapter_dir=adapter_dir, batch_tokens=self._batch_tokens(job)) as served:
+        with server.serve(
+            self._trainer, adapter_dir=adapter_dir, batch_tokens=self._batch_tokens(job)
+        ) as served:
             self._served = served
             sampling = self._grids.sampling_deadline(job, deadline)
-            complete, answers = self._grids.sample(tasks, job, served, adapter=adapter_sha, deadline=sampling)
+            complete, answers = self._grids.sample(
+                tasks, job, served, adapter=adapter_sha, deadline=sampling
+            )
         if self._grids.has_scores(job):
             with self._trainer.merged() as model:  # it still wears the task's adapter
-                self._grids.score(tasks, job, answers, model, batch_tokens=self._batch_tokens(job), deadline=deadline)
+                self._grids.score(
+                    tasks,
+                    job,
+                    answers,
+                    model,
+                    batch_tokens=self._batch_tokens(job),
+                    deadline=deadline,
+                )
         return complete
 
     def _search(self, task: Task, job: Job) -> bool:
@@ -167,7 +191,9 @@ class Worker:
         planned = self._tune_settings(row_tokens, rung)
         if planned is None:
             return None
-        return replace(planned, method="lora", learning_rate=program.learning_rate, max_steps=program.max_steps)
+        return replace(
+            planned, method="lora", learning_rate=program.learning_rate, max_steps=program.max_steps
+        )
 
     def _program_work(self, card: FolderCard) -> ProgramWork:
         return ProgramWork(
@@ -187,17 +213,27 @@ class Worker:
 
     def _probe(self, task: Task, job: Job, deadline: Deadline) -> Probed:
         """What the plan takes from a model of the machine, measured at the length of this task."""
-        row_tokens = longest_lesson(task, self._language, seq_tokens_at(self._max_lesson_tokens, job.rung))
-        settings = self._tune_settings(row_tokens, job.rung) if row_tokens and job.train_until_s else None
+        row_tokens = longest_lesson(
+            task, self._language, seq_tokens_at(self._max_lesson_tokens, job.rung)
+        )
+        settings = (
+            self._tune_settings(row_tokens, job.rung) if row_tokens and job.train_until_s else None
+        )
         training = None
         if settings is not None:
             stream = self._lessons(task, job, row_tokens)
-            training = probe_training(self._trainer, stream, settings, device=self._setup.device, deadline=deadline)
+            training = probe_training(
+                self._trainer, stream, settings, device=self._setup.device, deadline=deadline
+            )
         views = [View.parse(name) for name in job.views]
-        asked = questions(task, views, self._language, temperature=0.0, top_p=1.0, num_samples=1, seed=0)
+        asked = questions(
+            task, views, self._language, temperature=0.0, top_p=1.0, num_samples=1, seed=0
+        )
         prompt_ids = asked[0][1].prompt_ids if asked else ()
         self._trainer.reset()
-        with self._server.serve(self._trainer, adapter_dir=None, batch_tokens=self._batch_tokens(job)) as served:
+        with self._server.serve(
+            self._trainer, adapter_dir=None, batch_tokens=self._batch_tokens(job)
+        ) as served:
             sampling = probe_sampling(served.sampler, prompt_ids, deadline=deadline)
         return Probed(
             job_id=job.job_id,
@@ -303,9 +339,17 @@ def _trained(job: Job, task_id: str, outcome: Outcome, seconds: float) -> Traine
 
 
 def _failed(job_id: int, fault: Exception) -> Failed:
-    kind = "memory" if isinstance(fault, OutOfMemory) else "input" if isinstance(fault, InputError) else "engine"
+    kind = (
+        "memory"
+        if isinstance(fault, OutOfMemory)
+        else "input"
+        if isinstance(fault, InputError)
+        else "engine"
+    )
     code = fault.exit_code if isinstance(fault, ApplianceError) else 1
-    message = str(fault) if isinstance(fault, ApplianceError) else f"{type(fault).__name__}: {fault}"
+    message = (
+        str(fault) if isinstance(fault, ApplianceError) else f"{type(fault).__name__}: {fault}"
+    )
     return Failed(job_id=job_id, kind=kind, message=message, exit_code=code)
 
 
@@ -333,7 +377,11 @@ def main() -> None:
         traceback.print_exc()
         failed = _failed(-1, fault)
         is_chosen = setup.trainer == "unsloth" and setup.settings.model.trainer == "auto"
-        emit(failed.model_copy(update={"kind": "trainer"}) if is_chosen and failed.kind == "engine" else failed)
+        emit(
+            failed.model_copy(update={"kind": "trainer"})
+            if is_chosen and failed.kind == "engine"
+            else failed
+        )
         return
     while True:
         job = Job.model_validate_json(lines.get())
@@ -343,7 +391,9 @@ def main() -> None:
             traceback.print_exc()
             if isinstance(fault, EngineLost) or poisons_process(fault):
                 sys.stderr.flush()
-                os._exit(1)  # every later call would fail or hang, those of a tidy end as well; another process goes on
+                os._exit(
+                    1
+                )  # every later call would fail or hang, those of a tidy end as well; another process goes on
             emit(_failed(job.job_id, fault))
 
 

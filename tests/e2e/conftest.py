@@ -14,7 +14,9 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # see engine/environment.py; read when torch is imported
+os.environ.setdefault(
+    "TORCHDYNAMO_DISABLE", "1"
+)  # see engine/environment.py; read when torch is imported
 
 if TYPE_CHECKING:
     from appliance.arc.task import Task
@@ -27,11 +29,13 @@ CARD = {"style": "grid-tokens-v1", "encoder": "grid-tokens", "strategies": ["tra
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder of 0.1 M parameters in the layout of arc-mini."""
-    from appliance.learn.model import fresh_model, save_model
+    from appliance.learn.new_model import fresh_model, save_model
     from appliance.learn.recipe import Architecture
 
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    architecture = Architecture(hidden_size=64, num_layers=2, intermediate_size=128, max_positions=2048)
+    architecture = Architecture(
+        hidden_size=64, num_layers=2, intermediate_size=128, max_positions=2048
+    )
     save_model(fresh_model(architecture, seed=0), folder, card=CARD)
     return folder
 
@@ -63,7 +67,9 @@ def language(tiny_model: Path) -> Language:
     from appliance.engine.tokens import Codec
     from appliance.solve.transduce import Language
 
-    return Language(get_style("grid-tokens-v1"), get_encoder("grid-tokens"), Codec.load(tiny_model), 2048)
+    return Language(
+        get_style("grid-tokens-v1"), get_encoder("grid-tokens"), Codec.load(tiny_model), 2048
+    )
 
 
 @pytest.fixture(scope="session")

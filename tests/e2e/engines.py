@@ -18,7 +18,9 @@ from appliance.engine.base import EngineSpec, Served, Server, Trainer, Tuned, Tu
 from appliance.solve.transduce import Language, LessonPlan, lessons
 
 ENGINES = ("transformers", "vllm merged", "vllm on-the-fly")
-TUNING = TuneSettings(rank=8, alpha=8, max_steps=30, row_tokens=64, rows_per_step=8, learning_rate=5e-3)
+TUNING = TuneSettings(
+    rank=8, alpha=8, max_steps=30, row_tokens=64, rows_per_step=8, learning_rate=5e-3
+)
 
 
 @dataclass
@@ -31,7 +33,12 @@ class Bench:
     engine: Any = None
 
     def tune(
-        self, language: Language, task: Task, folder: Path, settings: TuneSettings = TUNING, seed: int = 1
+        self,
+        language: Language,
+        task: Task,
+        folder: Path,
+        settings: TuneSettings = TUNING,
+        seed: int = 1,
     ) -> Tuned:
         clock = SystemClock()
         outcome = self.trainer.tune(
@@ -48,14 +55,16 @@ class Bench:
     def tuned(self, language: Language, task: Task) -> Iterator[Served]:
         with tempfile.TemporaryDirectory() as folder:
             outcome = self.tune(language, task, Path(folder) / "a")
-            with self.server.serve(self.trainer, adapter_dir=outcome.adapter_dir, batch_tokens=4096) as served:
+            with self.server.serve(
+                self.trainer, adapter_dir=outcome.adapter_dir, batch_tokens=4096
+            ) as served:
                 assert not served.refused
                 yield served
 
 
 def make_benches(folder: Path, scratch: Path, *, has_vllm: bool) -> dict[str, Bench]:
     """One vLLM engine serves both ways: it has slots for adapters, and takes merged weights as well."""
-    from appliance.engine.model import weights_sha
+    from appliance.engine.load_model import weights_sha
     from appliance.engine.registry import TransformersServer, make_server, make_trainer
     from appliance.engine.tokens import Codec
 
@@ -78,8 +87,8 @@ def make_benches(folder: Path, scratch: Path, *, has_vllm: bool) -> dict[str, Be
     benches = {"transformers": Bench(spec, first, make_server("transformers", spec, codec, first))}
     if not has_vllm:
         return benches
-    from appliance.engine.vllm_engine import VllmEngine
-    from appliance.engine.vllm_server import VllmServer
+    from appliance.engine.sampling.vllm_engine import VllmEngine
+    from appliance.engine.sampling.vllm_server import VllmServer
 
     engine = VllmEngine(spec, stop_ids=codec.stop_ids, slots_rank=spec.max_rank, num_slots=2)
     # When the process ends torch's groups may be gone before vLLM wants to close them, which prints a traceback.

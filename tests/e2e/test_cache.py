@@ -22,7 +22,7 @@ BETWEEN: list[Callable[[Any], None]] = [
 def test_it_holds_what_the_one_of_transformers_holds() -> None:
     from transformers.cache_utils import DynamicLayer
 
-    from appliance.engine.cache import STRIDE, growing_layer
+    from appliance.engine.sampling.kv_cache import STRIDE, growing_layer
 
     torch.manual_seed(0)
     ours, theirs = growing_layer()(), DynamicLayer()
@@ -43,7 +43,7 @@ def test_layers_that_hold_a_window_stay_as_they_are() -> None:
     from transformers import Qwen3Config
     from transformers.cache_utils import DynamicSlidingWindowLayer
 
-    from appliance.engine.cache import growing_cache, growing_layer
+    from appliance.engine.sampling.kv_cache import growing_cache, growing_layer
 
     config = Qwen3Config(
         num_hidden_layers=2,

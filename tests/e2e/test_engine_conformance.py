@@ -20,13 +20,13 @@ from appliance.arc.source import load_tasks
 from appliance.arc.task import Task
 from appliance.clock import Deadline, SystemClock
 from appliance.engine.base import EngineSpec, NotTuned, Trainer, Tuned, TuneSettings
-from appliance.engine.folder import RECORD_FILE
-from appliance.engine.loss import answer_loss
-from appliance.engine.model import load_causal_lm, weights_sha
-from appliance.engine.packing import TokenSequence, fill_rows, plan_rows
+from appliance.engine.load_model import load_causal_lm, weights_sha
+from appliance.engine.model_folder import RECORD_FILE
 from appliance.engine.registry import make_trainer
 from appliance.engine.tokens import Codec
-from appliance.engine.unsloth_trainer import import_unsloth
+from appliance.engine.training.loss import answer_loss
+from appliance.engine.training.packing import TokenSequence, fill_rows, plan_rows
+from appliance.engine.training.unsloth_trainer import import_unsloth
 from appliance.errors import InputError
 from appliance.solve.transduce import Language, LessonPlan, lessons
 
@@ -38,7 +38,9 @@ if TRAINER == "unsloth":  # it must come before transformers
 torch = pytest.importorskip("torch")
 pytestmark = [pytest.mark.engine, *([pytest.mark.gpu] if DEVICE == "cuda" else [])]
 
-SETTINGS = TuneSettings(rank=8, alpha=8, max_steps=30, row_tokens=64, rows_per_step=8, learning_rate=5e-3)
+SETTINGS = TuneSettings(
+    rank=8, alpha=8, max_steps=30, row_tokens=64, rows_per_step=8, learning_rate=5e-3
+)
 VARIANTS = {
     "lora-rslora": SETTINGS,
     "lora-plain": replace(SETTINGS, rslora=False, alpha=16),
@@ -51,7 +53,9 @@ if TRAINER == "peft":
 
 @pytest.fixture(scope="module")
 def language(tiny_model: Path) -> Language:
-    return Language(get_style("grid-tokens-v1"), get_encoder("grid-tokens"), Codec.load(tiny_model), 2048)
+    return Language(
+        get_style("grid-tokens-v1"), get_encoder("grid-tokens"), Codec.load(tiny_model), 2048
+    )
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +63,9 @@ def task(challenges: Path) -> Task:
     return load_tasks(str(challenges)).tasks[0]
 
 
-def trainer_on(folder: Path, *, autocast: str | None = None, shipped: Path | None = None) -> Trainer:
+def trainer_on(
+    folder: Path, *, autocast: str | None = None, shipped: Path | None = None
+) -> Trainer:
     spec = EngineSpec(
         model_dir=folder,
         scratch_dir=folder.parent / "scratch",
@@ -82,7 +88,12 @@ def in_seconds(seconds: float) -> Deadline:
 
 def logits_of(model: Any, prompt: tuple[int, ...]) -> Any:
     with torch.inference_mode():
-        return model(input_ids=torch.tensor([prompt], device=DEVICE), use_cache=False).logits[0, -1].float().cpu()
+        return (
+            model(input_ids=torch.tensor([prompt], device=DEVICE), use_cache=False)
+            .logits[0, -1]
+            .float()
+            .cpu()
+        )
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -93,7 +104,11 @@ def test_training_lowers_the_loss_and_changes_the_answers(
     prompt = language.prompt_ids(task, 0)
     before = logits_of(trainer.model, prompt)
     outcome = trainer.tune(
-        lessons_of(task, language), VARIANTS[name], adapter_dir=tmp_path / "a", deadline=in_seconds(60), seed=1
+        lessons_of(task, language),
+        VARIANTS[name],
+        adapter_dir=tmp_path / "a",
+        deadline=in_seconds(60),
+        seed=1,
     )
     assert isinstance(outcome, Tuned)
     assert outcome.loss_after < outcome.loss_before
@@ -110,7 +125,11 @@ def test_reset_gives_the_untrained_model_back_to_the_bit(
     before = logits_of(trainer.model, prompt)
     for seed in (1, 2):
         trainer.tune(
-            lessons_of(task, language), VARIANTS[name], adapter_dir=tmp_path / "a", deadline=in_seconds(60), seed=seed
+            lessons_of(task, language),
+            VARIANTS[name],
+            adapter_dir=tmp_path / "a",
+            deadline=in_seconds(60),
+            seed=seed,
         )
         with trainer.merged():
             pass
@@ -125,7 +144,11 @@ def test_one_task_after_another_gives_the_same_adapter_as_alone(
 
     def train(trainer: Trainer, task: Task, name: str) -> str:
         outcome = trainer.tune(
-            lessons_of(task, language), SETTINGS, adapter_dir=tmp_path / name, deadline=in_seconds(60), seed=5
+            lessons_of(task, language),
+            SETTINGS,
+            adapter_dir=tmp_path / name,
+            deadline=in_seconds(60),
+            seed=5,
         )
         assert isinstance(outcome, Tuned)
         return outcome.adapter_sha
@@ -140,7 +163,13 @@ def test_a_saved_adapter_loads_back_to_the_same_answers(
 ) -> None:
     trainer = trainer_on(tiny_model)
     prompt = language.prompt_ids(task, 0)
-    trainer.tune(lessons_of(task, language), SETTINGS, adapter_dir=tmp_path / "a", deadline=in_seconds(60), seed=1)
+    trainer.tune(
+        lessons_of(task, language),
+        SETTINGS,
+        adapter_dir=tmp_path / "a",
+        deadline=in_seconds(60),
+        seed=1,
+    )
     trained = logits_of(trainer.model, prompt)
     fresh = trainer_on(tiny_model)
     fresh.load(tmp_path / "a", SETTINGS)
@@ -151,7 +180,13 @@ def test_an_adapter_of_another_base_is_refused(
     tiny_model: Path, language: Language, task: Task, tmp_path: Path
 ) -> None:
     trainer = trainer_on(tiny_model)
-    trainer.tune(lessons_of(task, language), SETTINGS, adapter_dir=tmp_path / "a", deadline=in_seconds(60), seed=1)
+    trainer.tune(
+        lessons_of(task, language),
+        SETTINGS,
+        adapter_dir=tmp_path / "a",
+        deadline=in_seconds(60),
+        seed=1,
+    )
     record = tmp_path / "a" / RECORD_FILE
     record.write_text(json.dumps(json.loads(record.read_text()) | {"base_sha": "0" * 64}))
     with pytest.raises(InputError, match="trained on base"):
@@ -163,7 +198,11 @@ def test_training_goes_on_from_a_shipped_adapter(
 ) -> None:
     first = trainer_on(tiny_model)
     began = first.tune(
-        lessons_of(task, language), SETTINGS, adapter_dir=tmp_path / "a", deadline=in_seconds(60), seed=1
+        lessons_of(task, language),
+        SETTINGS,
+        adapter_dir=tmp_path / "a",
+        deadline=in_seconds(60),
+        seed=1,
     )
     second = trainer_on(tiny_model, shipped=tmp_path / "a")
     second.start_from_shipped()
@@ -187,9 +226,17 @@ def test_the_adapter_file_holds_the_adapter_alone(
     tiny_model: Path, language: Language, task: Task, tmp_path: Path
 ) -> None:
     trainer = trainer_on(tiny_model)
-    trainer.tune(lessons_of(task, language), SETTINGS, adapter_dir=tmp_path / "a", deadline=in_seconds(60), seed=1)
+    trainer.tune(
+        lessons_of(task, language),
+        SETTINGS,
+        adapter_dir=tmp_path / "a",
+        deadline=in_seconds(60),
+        seed=1,
+    )
     sides = [(64, 64)] * 4 + [(64, 128)] * 2 + [(128, 64)]
-    expected = 2 * SETTINGS.rank * sum(a + b for a, b in sides) * 4  # two layers x rank x (in + out) x float32
+    expected = (
+        2 * SETTINGS.rank * sum(a + b for a, b in sides) * 4
+    )  # two layers x rank x (in + out) x float32
     written = (tmp_path / "a" / "adapter_model.safetensors").stat().st_size
     assert expected <= written <= expected + 8192
 
@@ -198,7 +245,11 @@ def test_no_time_means_not_tuned_with_a_reason(
     tiny_model: Path, language: Language, task: Task, tmp_path: Path
 ) -> None:
     outcome = trainer_on(tiny_model).tune(
-        lessons_of(task, language), SETTINGS, adapter_dir=tmp_path / "a", deadline=in_seconds(-1), seed=1
+        lessons_of(task, language),
+        SETTINGS,
+        adapter_dir=tmp_path / "a",
+        deadline=in_seconds(-1),
+        seed=1,
     )
     assert isinstance(outcome, NotTuned)
     assert "time" in outcome.reason
@@ -212,24 +263,34 @@ def test_no_lesson_means_not_tuned(tiny_model: Path, tmp_path: Path) -> None:
     assert isinstance(outcome, NotTuned)
 
 
-def test_divergence_is_reported_and_undone(tiny_model: Path, language: Language, task: Task, tmp_path: Path) -> None:
+def test_divergence_is_reported_and_undone(
+    tiny_model: Path, language: Language, task: Task, tmp_path: Path
+) -> None:
     trainer = trainer_on(tiny_model)
     prompt = language.prompt_ids(task, 0)
     before = logits_of(trainer.model, prompt)
     wild = replace(SETTINGS, learning_rate=1e30, max_steps=5)
     outcome = trainer.tune(
-        lessons_of(task, language), wild, adapter_dir=tmp_path / "a", deadline=in_seconds(30), seed=1
+        lessons_of(task, language),
+        wild,
+        adapter_dir=tmp_path / "a",
+        deadline=in_seconds(30),
+        seed=1,
     )
     assert isinstance(outcome, NotTuned)
     assert "loss" in outcome.reason or "gradient" in outcome.reason
     assert torch.equal(logits_of(trainer.model, prompt), before)
 
 
-def test_packed_rows_give_the_loss_of_separate_sequences(tiny_model: Path, language: Language, task: Task) -> None:
+def test_packed_rows_give_the_loss_of_separate_sequences(
+    tiny_model: Path, language: Language, task: Task
+) -> None:
     model = load_causal_lm(tiny_model, dtype="float32", device="cpu")
     sequences = list(itertools.islice(lessons_of(task, language), 6))
     lengths = [len(s) for s in sequences]
-    rows = fill_rows(sequences, plan_rows(lengths, row_tokens=200, num_rows=3), row_tokens=200, pad_id=0)
+    rows = fill_rows(
+        sequences, plan_rows(lengths, row_tokens=200, num_rows=3), row_tokens=200, pad_id=0
+    )
     single = [fill_rows([s], [[0]], row_tokens=len(s), pad_id=0) for s in sequences]
     with torch.inference_mode():
         packed = float(answer_loss(model, rows, device="cpu")) * rows.num_targets()
@@ -244,7 +305,13 @@ def test_the_merged_model_answers_as_the_adapter_does(
     trainer = trainer_on(tiny_model, autocast=autocast)
     prompt = language.prompt_ids(task, 0)
     base = logits_of(trainer.model, prompt)
-    trainer.tune(lessons_of(task, language), SETTINGS, adapter_dir=tmp_path / "a", deadline=in_seconds(60), seed=1)
+    trainer.tune(
+        lessons_of(task, language),
+        SETTINGS,
+        adapter_dir=tmp_path / "a",
+        deadline=in_seconds(60),
+        seed=1,
+    )
     adapted = logits_of(trainer.model, prompt)
     with trainer.merged() as merged:
         found = logits_of(merged, prompt)
@@ -262,21 +329,31 @@ def test_lessons_and_prompts_render_alike(language: Language, task: Task) -> Non
     answer = lesson.ids[len(prompt) :]
     assert lesson.is_target[len(prompt) :].all()
     assert answer[-1] == language.codec.eos_id
-    written = language.style.parse(language.codec.text(tuple(int(i) for i in answer[:-1])), language.encoder)
+    written = language.style.parse(
+        language.codec.text(tuple(int(i) for i in answer[:-1])), language.encoder
+    )
     assert np.array_equal(written, task.train[2].output)
 
 
-def test_the_first_answer_of_a_pairwise_lesson_is_not_trained(language: Language, task: Task) -> None:
+def test_the_first_answer_of_a_pairwise_lesson_is_not_trained(
+    language: Language, task: Task
+) -> None:
     question = Task(task.task_id, task.train[:2], (task.train[2].input,))
-    lesson = language.codec.lesson(language.style.lesson(question, 0, task.train[2].output, language.encoder))
+    lesson = language.codec.lesson(
+        language.style.lesson(question, 0, task.train[2].output, language.encoder)
+    )
     num_answer_tokens = language.num_answer_tokens(task.train[0].output)
     assert lesson.is_target.sum() == 2 * num_answer_tokens
 
 
-def test_timed_steps_leave_the_model_as_it_was(tiny_model: Path, language: Language, task: Task) -> None:
+def test_timed_steps_leave_the_model_as_it_was(
+    tiny_model: Path, language: Language, task: Task
+) -> None:
     trainer = trainer_on(tiny_model)
     prompt = language.prompt_ids(task, 0)
     before = logits_of(trainer.model, prompt)
-    seconds = trainer.time_steps(lessons_of(task, language), SETTINGS, num_steps=2, clock=SystemClock())
+    seconds = trainer.time_steps(
+        lessons_of(task, language), SETTINGS, num_steps=2, clock=SystemClock()
+    )
     assert len(seconds) == 2 and all(s > 0 for s in seconds)
     assert torch.equal(logits_of(trainer.model, prompt), before)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from appliance.arc.vote import Candidate
-from appliance.run.journal import Journal
+from appliance.record.journal import Journal
 from bench.job import submit_command
 
 pytestmark = pytest.mark.engine
@@ -34,9 +34,15 @@ def answers(engine: str, out: Path) -> dict[tuple[str, str, int, str], Candidate
     """Of arc-mini, by task, stage, test input and view. Work is bounded by steps and views, never by time."""
     flags = ["--only", ONLY, "--engine", engine, "--budget", "1h"]
     command = submit_command(TASKS, out, *flags, settings=WORK, display="none")
-    core = min(os.sched_getaffinity(0))  # sums of several threads differ from run to run, and so would the adapters
+    core = min(
+        os.sched_getaffinity(0)
+    )  # sums of several threads differ from run to run, and so would the adapters
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=500, preexec_fn=lambda: os.sched_setaffinity(0, {core})
+        command,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     journal = Journal(out / "run" / "journal.sqlite")
@@ -53,8 +59,13 @@ def answers(engine: str, out: Path) -> dict[tuple[str, str, int, str], Candidate
 
 
 def test_greedy_answers_agree(tmp_path: Path) -> None:
-    vllm, transformers = answers("vllm", tmp_path / "vllm"), answers("transformers", tmp_path / "transformers")
-    both = vllm.keys() & transformers.keys()  # the last task fills the time that is left with further views
+    vllm, transformers = (
+        answers("vllm", tmp_path / "vllm"),
+        answers("transformers", tmp_path / "transformers"),
+    )
+    both = (
+        vllm.keys() & transformers.keys()
+    )  # the last task fills the time that is left with further views
     assert len(both) >= 3 * (2 + 6)
     different = [key for key in both if vllm[key].grid.tolist() != transformers[key].grid.tolist()]
     assert different == []

@@ -15,7 +15,7 @@ import pytest
 
 from appliance.arc.source import load_tasks
 from appliance.arc.submission import read_submission, validate
-from appliance.run.journal import Journal
+from appliance.record.journal import Journal
 from appliance.solve.ladder import LAST_RUNG
 from bench.job import submit_command
 
@@ -26,7 +26,7 @@ INJECTION = """
 import os, sys
 if "appliance.solve.worker" in getattr(sys, "orig_argv", ()):
     from pathlib import Path
-    from appliance.engine import loop, peft_trainer
+    from appliance.engine.training import tuning_loop as loop, peft_trainer
     task = [""]
     tune, step = peft_trainer.PeftTrainer.tune, loop.Loop.step
 
@@ -51,14 +51,24 @@ if "appliance.solve.worker" in getattr(sys, "orig_argv", ()):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, challenges: Path, tiny_model: Path) -> tuple[Path, str]:
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, challenges: Path, tiny_model: Path
+) -> tuple[Path, str]:
     """A run whose workers meet all of it, and what it printed."""
     folder = tmp_path_factory.mktemp("faults")
     (folder / "sitecustomize.py").write_text(INJECTION)
     # A lesson takes some 50 tokens: five rows a step, and two once the batch is halved.
-    few = ["train.max_steps=4", "train.tokens_per_step=256", "train.rank=4", "train.min_seconds=20", "run.rounds=1"]
+    few = [
+        "train.max_steps=4",
+        "train.tokens_per_step=256",
+        "train.rank=4",
+        "train.min_seconds=20",
+        "run.rounds=1",
+    ]
     flags = ["--model", str(tiny_model), "--only", "copy0,copy1,copy2,copy3", "--budget", "20m"]
-    command = submit_command(challenges, folder / "out", *flags, settings=[*few, "sample.views=2", "run.workers=1"])
+    command = submit_command(
+        challenges, folder / "out", *flags, settings=[*few, "sample.views=2", "run.workers=1"]
+    )
     path = os.pathsep.join([str(folder), *(p for p in sys.path if p)])
     environment = os.environ | {"PYTHONPATH": path, "BROKEN_ONCE": str(folder / "broken")}
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment)
@@ -93,7 +103,9 @@ def test_a_task_that_fits_nowhere_is_sampled_untrained(finished: tuple[Path, str
     assert answers and all(a.adapter == "" for a in answers)
 
 
-def test_an_error_that_poisons_the_process_costs_the_worker_and_not_the_task(finished: tuple[Path, str]) -> None:
+def test_an_error_that_poisons_the_process_costs_the_worker_and_not_the_task(
+    finished: tuple[Path, str],
+) -> None:
     out, printed = finished
     assert "worker 0 died" in printed
     assert printed.count("worker 0 ready") == 2
@@ -112,28 +124,32 @@ UNSLOTH_FAILS = """
 import sys
 words = getattr(sys, "orig_argv", ())
 if "appliance.solve.worker" in words:
-    from appliance.engine import unsloth_trainer
+    from appliance.engine.training import unsloth_trainer
     from appliance.errors import EngineError
 
     def broken(scratch_dir, *, device):
         raise EngineError("unsloth cannot be used: injected")
 
     unsloth_trainer.import_unsloth = broken
-elif "appliance.cli" in words:
-    from appliance.machine.choice import Choice
-    from appliance.run import devices
+elif "appliance" in words:
+    from appliance.sizing.choice import Choice
+    from appliance.run import workers
 
-    devices.choose_trainer = lambda machine, settings: Choice("unsloth", "as on a GPU")
+    workers.choose_trainer = lambda machine, settings: Choice("unsloth", "as on a GPU")
 """
 
 
-def test_a_run_goes_on_with_peft_where_unsloth_fails(tmp_path: Path, challenges: Path, tiny_model: Path) -> None:
+def test_a_run_goes_on_with_peft_where_unsloth_fails(
+    tmp_path: Path, challenges: Path, tiny_model: Path
+) -> None:
     (tmp_path / "sitecustomize.py").write_text(UNSLOTH_FAILS)
     few = ["train.max_steps=4", "train.rank=4", "run.rounds=1", "sample.views=2", "run.workers=1"]
     flags = ["--model", str(tiny_model), "--only", "copy0", "--budget", "5m"]
     command = submit_command(challenges, tmp_path / "out", *flags, settings=few)
     path = os.pathsep.join([str(tmp_path), *(p for p in sys.path if p)])
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | {"PYTHONPATH": path})
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, env=os.environ | {"PYTHONPATH": path}
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "unsloth cannot be used: injected; it starts again with the trainer peft" in done.stdout
     assert trainings(tmp_path / "out")["copy0"][0] == "done"

@@ -49,7 +49,9 @@ def report(**outcomes: str) -> dict[str, Any]:
         "at": "2026-11-21T09:00:00Z",
         "machine": {"summary": "1 x L4"},
         "packages": {"torch": "2.13.0", "unsloth": None},
-        "suites": [{"name": "conformance, unsloth", "outcome": outcomes.get("suite", "not installed")}],
+        "suites": [
+            {"name": "conformance, unsloth", "outcome": outcomes.get("suite", "not installed")}
+        ],
         "cases": [case],
         "seconds": 300.0,
     }
@@ -75,6 +77,10 @@ def test_a_case_runs_to_its_end_on_a_cpu(tmp_path: Path) -> None:
     assert gpu_check.main(["--device", "cpu", "--only", "small, nf4", "--out", str(tmp_path)]) == 0
     written = json.loads((tmp_path / "gpu-check.json").read_text())
     (case,) = written["cases"]
-    assert (case["outcome"], case["num_trained"], case["chosen"]["quantization"]) == ("ok", 2, "nf4")
+    assert (case["outcome"], case["num_trained"], case["chosen"]["quantization"]) == (
+        "ok",
+        2,
+        "nf4",
+    )
     assert case["probe"]["train_step_s"]["measured"] > 0
     assert (tmp_path / "gpu-check.txt").read_text().startswith(written["at"])

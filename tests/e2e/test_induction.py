@@ -22,12 +22,20 @@ from appliance.arc.task import Pair, Task
 from appliance.arc.view import IDENTITY
 from appliance.clock import Deadline, SystemClock
 from appliance.config import Layer, ProgramSettings, resolve
-from appliance.engine.base import Completion, EngineSpec, NotTuned, Request, Served, Tuned, TuneSettings
+from appliance.engine.base import (
+    Completion,
+    EngineSpec,
+    NotTuned,
+    Request,
+    Served,
+    Tuned,
+    TuneSettings,
+)
 from appliance.engine.tokens import Codec
 from appliance.program.relabel import Relabelled, relabel
 from appliance.program.sandbox import Sandbox
 from appliance.program.trial import run_drafts
-from appliance.run.journal import Journal
+from appliance.record.journal import Journal
 from appliance.seeds import generator
 from appliance.solve.induce import draft_of, program_lessons, program_questions
 from appliance.solve.messages import Event, Job, Sampled, TaskMessage
@@ -61,16 +69,22 @@ class Script:
         self.prompts: list[str] = []
 
     @contextmanager
-    def serve(self, trainer: Any, *, adapter_dir: Path | None, batch_tokens: int) -> Iterator[Served]:
+    def serve(
+        self, trainer: Any, *, adapter_dir: Path | None, batch_tokens: int
+    ) -> Iterator[Served]:
         yield Served(self, "script", shows_life=True)
 
-    def sample(self, requests: Sequence[Request], *, deadline: Deadline) -> Iterator[list[Completion]]:
+    def sample(
+        self, requests: Sequence[Request], *, deadline: Deadline
+    ) -> Iterator[list[Completion]]:
         for index, request in enumerate(requests):
             self.prompts.append(self._codec.text(request.prompt_ids))
             written = []
             for text in (next(self._texts, "") for _ in range(request.num_samples)):
                 ids = ids_of(self._codec, text)
-                written.append(Completion(index, ids, -float(len(ids)), len(ids) + 1, is_complete=True))
+                written.append(
+                    Completion(index, ids, -float(len(ids)), len(ids) + 1, is_complete=True)
+                )
             yield written
 
 
@@ -82,7 +96,9 @@ def room(adapter_dir: Path, *, max_steps: int) -> Room:
     """Two minutes for a search with lessons of at most 512 tokens."""
 
     def tune_settings(row_tokens: int) -> TuneSettings:
-        return TuneSettings(rank=4, alpha=4, max_steps=max_steps, row_tokens=row_tokens, learning_rate=0.01)
+        return TuneSettings(
+            rank=4, alpha=4, max_steps=max_steps, row_tokens=row_tokens, learning_rate=0.01
+        )
 
     clock = SystemClock()
     return Room(512, tune_settings, 4096, adapter_dir, Deadline(clock.now() + 120, clock))
@@ -125,8 +141,18 @@ def search(
 def test_it_learns_from_what_programs_do_and_stops_when_two_agree(
     programs: Language, tiny_model: Path, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    texts = ["return rot90(grid)\n", "return nonsense\n", "return transpose(grid)\n", "return grid\n"]
-    texts += ["return flip_h(grid)\n", "return rot180(flip_v(grid))\n", "return grid\n", "return flip_h(grid)\n"]
+    texts = [
+        "return rot90(grid)\n",
+        "return nonsense\n",
+        "return transpose(grid)\n",
+        "return grid\n",
+    ]
+    texts += [
+        "return flip_h(grid)\n",
+        "return rot180(flip_v(grid))\n",
+        "return grid\n",
+        "return flip_h(grid)\n",
+    ]
     epochs, script = search(texts, programs, tiny_model, sandbox, tmp_path)
     assert len(epochs) == 2 and len(script.prompts) == 2  # of five: the second agreed
     assert isinstance(epochs[0].outcome, NotTuned) and epochs[0].num_picked == 0
@@ -141,19 +167,32 @@ def test_it_learns_from_what_programs_do_and_stops_when_two_agree(
 def test_tasks_learn_together_and_the_settled_one_is_left_alone(
     programs: Language, tiny_model: Path, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    turn = Task("turn", tuple(Pair(g, as_grid(g[::-1, ::-1].tolist())) for g in GRIDS[:2]), (GRIDS[2],))
+    turn = Task(
+        "turn", tuple(Pair(g, as_grid(g[::-1, ::-1].tolist())) for g in GRIDS[:2]), (GRIDS[2],)
+    )
     texts = [
         "return flip_h(grid)\n",
         "return rot180(flip_v(grid))\n",
         "return grid\n",
         "return rot90(grid)\n",
     ]  # of TASK
-    texts += ["return flip_v(grid)\n", "return transpose(grid)\n", "return grid\n", "return nonsense\n"]
+    texts += [
+        "return flip_v(grid)\n",
+        "return transpose(grid)\n",
+        "return grid\n",
+        "return nonsense\n",
+    ]
     texts += ["return rot180(grid)\n"] * 8
-    epochs, script = search(texts, programs, tiny_model, sandbox, tmp_path, tasks=[TASK, turn], num_epochs=2)
+    epochs, script = search(
+        texts, programs, tiny_model, sandbox, tmp_path, tasks=[TASK, turn], num_epochs=2
+    )
     assert epochs[1].num_picked == 4 + 3 and isinstance(epochs[1].outcome, Tuned)
-    assert len(script.prompts) == 4  # two views: the first task has two programs that agree and leaves its share
-    assert {t.draft.task.task_id for t in epochs[1].trials} == {"turn"} and all(t.fits for t in epochs[1].trials)
+    assert (
+        len(script.prompts) == 4
+    )  # two views: the first task has two programs that agree and leaves its share
+    assert {t.draft.task.task_id for t in epochs[1].trials} == {"turn"} and all(
+        t.fits for t in epochs[1].trials
+    )
     assert {t.draft.adapter for t in epochs[1].trials} == {epochs[1].outcome.adapter_sha}
 
 
@@ -167,9 +206,13 @@ def test_silence_counts_while_programs_are_written_and_a_lost_engine_is_avoided(
     server, plain = Script(programs.codec, texts), Script(programs.codec, texts)
     events: list[Event] = []
     work = ProgramWork(
-        resolve([Layer("test", {"run.budget_s": 100} | {f"program.{k}": v for k, v in values.items()})]),
+        resolve(
+            [Layer("test", {"run.budget_s": 100} | {f"program.{k}": v for k, v in values.items()})]
+        ),
         programs,
-        trainer=make_trainer("peft", EngineSpec(model_dir=tiny_model, scratch_dir=tmp_path), programs.codec),
+        trainer=make_trainer(
+            "peft", EngineSpec(model_dir=tiny_model, scratch_dir=tmp_path), programs.codec
+        ),
         server=server,
         plain=plain,
         program_tokens=64,
@@ -179,12 +222,20 @@ def test_silence_counts_while_programs_are_written_and_a_lost_engine_is_avoided(
     )
     for is_plain, asked in ((False, server), (True, plain)):
         job = Job(
-            job_id=3, stage="quick", tasks=[TaskMessage.of(TASK)], views=[], deadline_s=math.inf, is_plain=is_plain
+            job_id=3,
+            stage="quick",
+            tasks=[TaskMessage.of(TASK)],
+            views=[],
+            deadline_s=math.inf,
+            is_plain=is_plain,
         )
         written = work.quick([TASK], job, room(tmp_path / "adapter", max_steps=2))
         assert written == [TASK.task_id] and len(asked.prompts) == 2
         told = [(e.stall_s, len(e.programs)) for e in events if isinstance(e, Sampled)]
-        first, second = [(9.0, 0), (9.0, 0), (9.0, 4), (None, 0)], [(9.0, 0), (9.0, 0), (None, 0), (None, 4)]
+        first, second = (
+            [(9.0, 0), (9.0, 0), (9.0, 4), (None, 0)],
+            [(9.0, 0), (9.0, 0), (None, 0), (None, 4)],
+        )
         assert told == first + second
         events.clear()
     work._sandbox.close()
@@ -193,7 +244,9 @@ def test_silence_counts_while_programs_are_written_and_a_lost_engine_is_avoided(
 def test_without_learning_it_only_samples(
     programs: Language, tiny_model: Path, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    epochs, _ = search(["return grid\n"] * 12, programs, tiny_model, sandbox, tmp_path, learn=False, num_epochs=3)
+    epochs, _ = search(
+        ["return grid\n"] * 12, programs, tiny_model, sandbox, tmp_path, learn=False, num_epochs=3
+    )
     assert [type(e.outcome) for e in epochs] == [NotTuned] * 3
     assert not (tmp_path / "adapter").exists()
 
@@ -235,7 +288,13 @@ def chat_codec() -> Codec:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    marks = ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|finetune_right_pad_id|>"]
+    marks = [
+        "<|begin_of_text|>",
+        "<|start_header_id|>",
+        "<|end_header_id|>",
+        "<|eot_id|>",
+        "<|finetune_right_pad_id|>",
+    ]
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     core = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(letters)}, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -248,17 +307,26 @@ def chat_codec() -> Codec:
     )
     return Codec(
         PreTrainedTokenizerFast(
-            tokenizer_object=core, eos_token="<|eot_id|>", pad_token="<|finetune_right_pad_id|>", chat_template=template
+            tokenizer_object=core,
+            eos_token="<|eot_id|>",
+            pad_token="<|finetune_right_pad_id|>",
+            chat_template=template,
         )
     )
 
 
 def test_the_text_of_a_barc_model_is_read_run_and_taught_back(sandbox: Sandbox) -> None:
-    language = Language(get_style("barc-induction"), get_encoder("colour-words"), chat_codec(), 100_000)
+    language = Language(
+        get_style("barc-induction"), get_encoder("colour-words"), chat_codec(), 100_000
+    )
     ((question, request),) = program_questions(
         TASK, [IDENTITY], language, ProgramSettings(), num_samples=1, max_new_tokens=1024, seed=0
     )
-    assert language.codec.text(request.prompt_ids).rstrip().endswith("describing how to solve the problem:")
+    assert (
+        language.codec.text(request.prompt_ids)
+        .rstrip()
+        .endswith("describing how to solve the problem:")
+    )
     text = f"```python{BARC_TEXT}```\nThis mirrors the grid."
     completion = Completion(0, ids_of(language.codec, text), -3.0, 9, is_complete=True)
     clock = SystemClock()
@@ -286,11 +354,28 @@ def test_a_run_searches_programs_and_leaves_a_whole_submission(
         "program_style": "dsl-program-v1",
         "program_tokens": 24,
     }
-    (model / "appliance.json").write_text(json.dumps(card | {"strategies": ["transduction", "induction"]}))
-    few = ["program.epochs=1", "program.samples_per_epoch=4", "program.quick_samples=2", "run.rounds=1"]
+    (model / "appliance.json").write_text(
+        json.dumps(card | {"strategies": ["transduction", "induction"]})
+    )
+    few = [
+        "program.epochs=1",
+        "program.samples_per_epoch=4",
+        "program.quick_samples=2",
+        "run.rounds=1",
+    ]
     few += ["program.quick_epochs=1"]
     few += ["train.max_steps=4", "sample.views=2", "train.rank=4"]
-    command = ["submit", "--tasks", str(challenges), "--limit", "2", "--model", str(model), "--strategy", strategy]
+    command = [
+        "submit",
+        "--tasks",
+        str(challenges),
+        "--limit",
+        "2",
+        "--model",
+        str(model),
+        "--strategy",
+        strategy,
+    ]
     command += ["--budget", "5m", "--out", str(tmp_path / "out"), "--display", "plain"]
     done = run([*command, *(part for setting in few for part in ("--set", setting))])
     assert done.returncode in (0, 5), done.stderr  # 5: no program of a random model gives a grid
@@ -299,13 +384,19 @@ def test_a_run_searches_programs_and_leaves_a_whole_submission(
     journal = Journal(tmp_path / "out" / "run" / "journal.sqlite")
     assert {r.stage for r in journal.stages()} >= {"quick", "search"}
     written = journal.programs()
-    assert {len(found) for found in written.values()} == {8}  # 2 tasks: 2 + 2 in the quick pass, 4 in the deep one
+    assert {len(found) for found in written.values()} == {
+        8
+    }  # 2 tasks: 2 + 2 in the quick pass, 4 in the deep one
     journal.close()
     solutions = challenges.with_name("copy_solutions.json")
     figures = run(["evaluate", str(tmp_path / "out"), "--solutions", str(solutions), "--json"])
-    assert set(json.loads(figures.stdout)["programs"]["deep"]) >= {"valid_code", "train_pass@n", "pass@n"}
+    assert set(json.loads(figures.stdout)["programs"]["deep"]) >= {
+        "valid_code",
+        "train_pass@n",
+        "pass@n",
+    }
 
 
 def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "appliance.cli", *arguments]
+    command = [sys.executable, "-m", "appliance", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=400)

@@ -9,12 +9,12 @@ import pytest
 
 from appliance.arc.encode import get_encoder
 from appliance.arc.prompt import get_style
-from appliance.engine.packing import Rows, TokenSequence
 from appliance.engine.tokens import Codec
+from appliance.engine.training.packing import Rows, TokenSequence
 from appliance.errors import InputError
-from appliance.learn.corpus import Corpus, FamilyPairs, assemble, open_source
-from appliance.learn.documents import DocumentSampler, Mixture, batch_of, passes_of
-from appliance.learn.styles import StyleWriter, TinyWriter, make_writer
+from appliance.learn.data.corpus import Corpus, FamilyPairs, assemble, open_source
+from appliance.learn.data.documents import DocumentSampler, Mixture, batch_of, passes_of
+from appliance.learn.data.styles import StyleWriter, TinyWriter, make_writer
 from tests.small_lm import byte_tokenizer
 
 pytestmark = pytest.mark.engine
@@ -23,7 +23,7 @@ pytest.importorskip("torch")
 
 @pytest.fixture(scope="module")
 def tiny_codec() -> Codec:
-    from appliance.learn.model import tokenizer
+    from appliance.learn.new_model import tokenizer
 
     return Codec(tokenizer())
 
@@ -62,7 +62,9 @@ def test_both_writers_write_the_same(corpus: Corpus, tiny_codec: Codec) -> None:
     pairs = [corpus.pair(i) for i in range(4)]
     rng = np.random.default_rng(0)
     fast = TinyWriter().write(pairs, "", max_tokens=512, rng=rng)
-    slow = style_writer("grid-tokens-v1", tiny_codec, "grid-tokens").write(pairs, "", max_tokens=512, rng=rng)
+    slow = style_writer("grid-tokens-v1", tiny_codec, "grid-tokens").write(
+        pairs, "", max_tokens=512, rng=rng
+    )
     assert fast is not None and slow is not None
     assert np.array_equal(fast.ids, slow.ids)
     assert np.array_equal(fast.is_target, slow.is_target)
@@ -72,17 +74,23 @@ def test_both_writers_write_the_same_program(corpus: Corpus, tiny_codec: Codec) 
     pairs, program = [corpus.pair(i) for i in range(3)], corpus.programs[0]
     rng = np.random.default_rng(0)
     fast = TinyWriter().write(pairs, program, max_tokens=512, rng=rng)
-    slow = style_writer("dsl-program-v1", tiny_codec, "grid-tokens").write(pairs, program, max_tokens=512, rng=rng)
+    slow = style_writer("dsl-program-v1", tiny_codec, "grid-tokens").write(
+        pairs, program, max_tokens=512, rng=rng
+    )
     assert fast is not None and slow is not None
     words = slow.ids[slow.is_target]
     assert np.array_equal(fast.ids[-words.size :], words)
 
 
-def test_the_fast_writer_is_taken_where_it_is_right_only(tiny_codec: Codec, chat_codec: Codec) -> None:
+def test_the_fast_writer_is_taken_where_it_is_right_only(
+    tiny_codec: Codec, chat_codec: Codec
+) -> None:
     tokens, minimal = get_encoder("grid-tokens"), get_encoder("minimal")
     assert isinstance(make_writer(get_style("grid-tokens-v1"), tokens, tiny_codec), TinyWriter)
     assert isinstance(make_writer(get_style("grid-tokens-v1"), tokens, chat_codec), StyleWriter)
-    assert isinstance(make_writer(get_style("output-from-examples-v1"), minimal, tiny_codec), StyleWriter)
+    assert isinstance(
+        make_writer(get_style("output-from-examples-v1"), minimal, tiny_codec), StyleWriter
+    )
 
 
 @pytest.mark.parametrize(
@@ -91,24 +99,35 @@ def test_the_fast_writer_is_taken_where_it_is_right_only(tiny_codec: Codec, chat
         ("output-from-examples-v1", "### Output\n\n{output}"),
         ("input-from-inputs-v1", "## New grid\n\n{input}"),
         ("output-from-outputs-v0", "## New grid\n\n{output}"),
-        ("code-from-examples-v1", "from dsl import *\n\n\ndef task(grid):\n    return flip_h(grid)"),
+        (
+            "code-from-examples-v1",
+            "from dsl import *\n\n\ndef task(grid):\n    return flip_h(grid)",
+        ),
         ("dsl-program-v1", "return flip_h(grid)"),
     ],
 )
-def test_a_style_is_taught_what_it_asks_for(style: str, expected: str, corpus: Corpus, chat_codec: Codec) -> None:
+def test_a_style_is_taught_what_it_asks_for(
+    style: str, expected: str, corpus: Corpus, chat_codec: Codec
+) -> None:
     pairs = [corpus.pair(i) for i in range(3)]
     rng = np.random.default_rng(0)
-    document = style_writer(style, chat_codec).write(pairs, corpus.programs[0], max_tokens=4096, rng=rng)
+    document = style_writer(style, chat_codec).write(
+        pairs, corpus.programs[0], max_tokens=4096, rng=rng
+    )
     assert document is not None
     encoder = get_encoder("minimal")
     grid_in, grid_out = (encoder.encode(g) for g in pairs[-1])
     _, answer = text_and_answer(document, chat_codec)
     assert expected.format(input=grid_in, output=grid_out) in answer
     if style != "dsl-program-v1":
-        assert document.ids[np.flatnonzero(document.is_target)[-1]] == chat_codec.eos_id  # it learns to stop
+        assert (
+            document.ids[np.flatnonzero(document.is_target)[-1]] == chat_codec.eos_id
+        )  # it learns to stop
 
 
-def test_demonstrations_are_dropped_until_a_document_fits(corpus: Corpus, chat_codec: Codec) -> None:
+def test_demonstrations_are_dropped_until_a_document_fits(
+    corpus: Corpus, chat_codec: Codec
+) -> None:
     writer = style_writer("output-from-examples-v1", chat_codec)
     pairs = [corpus.pair(i) for i in range(8)]
     rng = np.random.default_rng(0)
@@ -123,12 +142,19 @@ def test_demonstrations_are_dropped_until_a_document_fits(corpus: Corpus, chat_c
 
 
 def test_programs_are_asked_of_families_that_have_one(corpus: Corpus, chat_codec: Codec) -> None:
-    sampler = DocumentSampler(corpus, style_writer("code-from-examples-v1", chat_codec), max_tokens=4096)
+    sampler = DocumentSampler(
+        corpus, style_writer("code-from-examples-v1", chat_codec), max_tokens=4096
+    )
     for seed in range(10):
-        assert "flip_h" in text_and_answer(sampler.document(np.random.default_rng(seed)), chat_codec)[1]
+        assert (
+            "flip_h"
+            in text_and_answer(sampler.document(np.random.default_rng(seed)), chat_codec)[1]
+        )
 
 
-def test_data_and_length_that_do_not_go_together_are_refused(corpus: Corpus, chat_codec: Codec) -> None:
+def test_data_and_length_that_do_not_go_together_are_refused(
+    corpus: Corpus, chat_codec: Codec
+) -> None:
     writer = style_writer("output-from-examples-v1", chat_codec)
     with pytest.raises(InputError, match="no family"):
         DocumentSampler(corpus, writer, max_tokens=30)
@@ -141,14 +167,22 @@ def test_a_deformed_share_is_another_task(corpus: Corpus) -> None:
     other = DocumentSampler(corpus, TinyWriter(), max_tokens=1000, deform_share=1.0)
 
     def mean_length(sampler: DocumentSampler) -> float:
-        return float(np.mean([len(sampler.document(np.random.default_rng(seed))) for seed in range(60)]))
+        return float(
+            np.mean([len(sampler.document(np.random.default_rng(seed))) for seed in range(60)])
+        )
 
-    assert mean_length(other) > 1.3 * mean_length(plain)  # padding, upscaling and mirroring make grids larger
+    assert mean_length(other) > 1.3 * mean_length(
+        plain
+    )  # padding, upscaling and mirroring make grids larger
 
 
 def test_weights_are_shares_of_steps(corpus: Corpus, chat_codec: Codec) -> None:
-    outputs = DocumentSampler(corpus, style_writer("output-from-examples-v1", chat_codec), max_tokens=1024)
-    inputs = DocumentSampler(corpus, style_writer("input-from-inputs-v1", chat_codec), max_tokens=1024)
+    outputs = DocumentSampler(
+        corpus, style_writer("output-from-examples-v1", chat_codec), max_tokens=1024
+    )
+    inputs = DocumentSampler(
+        corpus, style_writer("input-from-inputs-v1", chat_codec), max_tokens=1024
+    )
     mixture = Mixture([("outputs", outputs, 3.0), ("inputs", inputs, 1.0)])
     names = []
     for step in range(40):
@@ -181,11 +215,13 @@ def test_passes_hold_every_document_once_and_keep_to_their_sizes(corpus: Corpus)
     assert sum(p.ids.size for p in passes) < 1.15 * sum(map(len, documents))
 
 
-def test_rows_of_a_pass_give_the_losses_of_documents_alone(corpus: Corpus, tiny_model: Path) -> None:
+def test_rows_of_a_pass_give_the_losses_of_documents_alone(
+    corpus: Corpus, tiny_model: Path
+) -> None:
     import torch
 
-    from appliance.engine.loss import answer_loss
-    from appliance.engine.model import load_causal_lm
+    from appliance.engine.load_model import load_causal_lm
+    from appliance.engine.training.loss import answer_loss
 
     model = load_causal_lm(tiny_model, dtype="float32", device="cpu")
     sampler = DocumentSampler(corpus, TinyWriter(), max_tokens=300, min_pairs=2, deform_share=0.5)
@@ -194,9 +230,13 @@ def test_rows_of_a_pass_give_the_losses_of_documents_alone(corpus: Corpus, tiny_
 
     def total(passes: list[Rows]) -> float:
         with torch.inference_mode():
-            return sum(float(answer_loss(model, p, device=device)) * p.num_targets() for p in passes)
+            return sum(
+                float(answer_loss(model, p, device=device)) * p.num_targets() for p in passes
+            )
 
     together = list(passes_of(documents, pad_id=0, max_tokens=10_000, min_tokens=10_000))
-    alone = [rows for d in documents for rows in passes_of([d], pad_id=0, max_tokens=1, min_tokens=1)]
+    alone = [
+        rows for d in documents for rows in passes_of([d], pad_id=0, max_tokens=1, min_tokens=1)
+    ]
     assert (len(together), len(alone)) == (1, 5)
     assert total(together) == pytest.approx(total(alone), rel=1e-5)

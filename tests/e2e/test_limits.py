@@ -14,7 +14,7 @@ import pytest
 
 from appliance.arc.source import load_tasks
 from appliance.arc.submission import validate
-from appliance.run.journal import Journal
+from appliance.record.journal import Journal
 from appliance.solve.ladder import RUNGS
 from bench.job import submit_command
 
@@ -42,7 +42,13 @@ def test_a_worker_that_stands_still_is_killed_and_costs_its_own_share_alone(
     challenges: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     """About half a minute: a hang shows when the job's deadline and grace are over. The budget is for a busy machine."""
-    few = ["train.max_steps=6", "train.tokens_per_step=256", "train.rank=4", "run.rounds=1", "sample.views=4"]
+    few = [
+        "train.max_steps=6",
+        "train.tokens_per_step=256",
+        "train.rank=4",
+        "run.rounds=1",
+        "sample.views=4",
+    ]
     flags = ["--model", str(tiny_model), "--budget", "10m", "--workers", "1", *ENGINES]
     command = submit_command(challenges, tmp_path, *flags, settings=few)
     shown = []
@@ -57,7 +63,10 @@ def test_a_worker_that_stands_still_is_killed_and_costs_its_own_share_alone(
     assert process.returncode == 0, shown
     assert not Path(f"/proc/{stopped}").exists()
     assert any("hung" in line and "killed" in line for line in shown)
-    stages = {(r.task_id, r.stage): r.status for r in Journal(tmp_path / "run" / "journal.sqlite").stages()}
+    stages = {
+        (r.task_id, r.stage): r.status
+        for r in Journal(tmp_path / "run" / "journal.sqlite").stages()
+    }
     assert [stages[f"copy{i}", "deep"] for i in range(6)] == ["done"] * 6
     tasks = load_tasks(str(challenges))
     assert validate(json.loads((tmp_path / "submission.json").read_text()), tasks) == []
@@ -76,11 +85,19 @@ def short_and_long_tasks(path: Path) -> None:
     path.write_text(json.dumps({name: task(*shape) for name, shape in shapes.items()}))
 
 
-def test_a_task_of_8000_tokens_in_little_memory_goes_down_the_ladder_and_finishes(tmp_path: Path) -> None:
+def test_a_task_of_8000_tokens_in_little_memory_goes_down_the_ladder_and_finishes(
+    tmp_path: Path,
+) -> None:
     """The embedded model in an address space of 1.9 GiB: training that task as planned takes more than that."""
     short_and_long_tasks(tmp_path / "tasks.json")
     out, limit = tmp_path / "out", int(1.9 * 2**30)
-    few = ["train.max_steps=1", "sample.views=1", "sample.quick_views=1", "run.rounds=1", "model.dtype=float32"]
+    few = [
+        "train.max_steps=1",
+        "sample.views=1",
+        "sample.quick_views=1",
+        "run.rounds=1",
+        "model.dtype=float32",
+    ]
     flags = ["--budget", "20m", "--workers", "1", *ENGINES]
     command = submit_command(tmp_path / "tasks.json", out, *flags, settings=few)
     done = subprocess.run(
@@ -90,8 +107,18 @@ def test_a_task_of_8000_tokens_in_little_memory_goes_down_the_ladder_and_finishe
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert validate(json.loads((out / "submission.json").read_text()), load_tasks(str(tmp_path / "tasks.json"))) == []
-    rungs = {r.task_id: r.detail["rung"] for r in Journal(out / "run" / "journal.sqlite").stages() if r.stage == "deep"}
+    assert (
+        validate(
+            json.loads((out / "submission.json").read_text()),
+            load_tasks(str(tmp_path / "tasks.json")),
+        )
+        == []
+    )
+    rungs = {
+        r.task_id: r.detail["rung"]
+        for r in Journal(out / "run" / "journal.sqlite").stages()
+        if r.stage == "deep"
+    }
     assert rungs["short0"] == 0
     assert rungs["long"] > 0
     assert any(name in done.stdout for name in RUNGS[1:])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from appliance.engine.lora import MIN_SHARE, sum_weights
+from appliance.engine.training.lora import MIN_SHARE, sum_weights
 
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
@@ -18,11 +18,13 @@ IDS = [[1, 3, 7, 5, 9, 4, 2, 8]]
 
 
 def adapted(folder: Path, *, rank: int, **values: Any) -> Any:
-    from appliance.engine.model import load_causal_lm
+    from appliance.engine.load_model import load_causal_lm
 
     model = load_causal_lm(folder, dtype="float32", device="cpu")
     torch.manual_seed(0)
-    found = peft.get_peft_model(model, peft.LoraConfig(r=rank, target_modules="all-linear", **values))
+    found = peft.get_peft_model(
+        model, peft.LoraConfig(r=rank, target_modules="all-linear", **values)
+    )
     with torch.no_grad():
         for name, weight in found.named_parameters():
             if "lora_B" in name:
@@ -50,7 +52,12 @@ def test_only_layers_for_which_it_pays_are_changed(both: tuple[Any, Any], tiny_m
     plain, other = both
     assert 8 * (64 + 64) / (64 * 64) >= MIN_SHARE > 8 * (64 + 128) / (64 * 128)
     assert not summed(plain)
-    assert {name.split(".")[-1] for name in summed(other)} == {"q_proj", "k_proj", "v_proj", "o_proj"}
+    assert {name.split(".")[-1] for name in summed(other)} == {
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+    }
     for values in ({"rank": 2}, {"rank": 8, "use_dora": True}, {"rank": 8, "lora_dropout": 0.1}):
         model = adapted(tiny_model, **values)  # type: ignore[arg-type]
         sum_weights(model)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from appliance import cli
-from appliance.engine.model import load_causal_lm, weights_sha
+from appliance.engine.load_model import load_causal_lm, weights_sha
 from tests.small_lm import save_chat_model
 
 pytestmark = pytest.mark.engine
@@ -43,7 +43,9 @@ def make_adapter(base: Path, folder: Path, *, is_nf4: bool = False, **config: An
 
     quantization = "nf4" if is_nf4 else "none"
     loaded = load_causal_lm(base, dtype="float32", device="cpu", quantization=quantization)
-    plan = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM", **config)
+    plan = LoraConfig(
+        r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM", **config
+    )
     model = get_peft_model(loaded, plan)
     train_a_little(model)
     model.save_pretrained(str(folder))
@@ -72,7 +74,9 @@ def test_the_merged_model_answers_as_base_and_adapter(
     done = merge(base, adapter, tmp_path / "merged", capsys=capsys)
     assert done["kind"] == kind
     assert done["effect"] > 0.05  # else the check below would hold for a merge that did nothing
-    worn = PeftModel.from_pretrained(load_causal_lm(base, dtype="float32", device="cpu"), str(adapter))
+    worn = PeftModel.from_pretrained(
+        load_causal_lm(base, dtype="float32", device="cpu"), str(adapter)
+    )
     merged = load_causal_lm(tmp_path / "merged", dtype="float32", device="cpu")
     torch.testing.assert_close(logits(merged), logits(worn), atol=1e-4, rtol=1e-3)
 
@@ -111,7 +115,9 @@ def test_fully_trained_weights_take_the_tokenizer_of_their_base(
     assert all(torch.equal(p, expected[n]) for n, p in merged.named_parameters())
 
 
-def test_an_adapter_of_another_base_is_refused(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_adapter_of_another_base_is_refused(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     adapter = make_adapter(base, tmp_path / "adapter")
     other = save_chat_model(tmp_path / "other", seed=1)
     assert cli.main(["merge-adapter", str(other), str(adapter), str(tmp_path / "merged")]) == 4

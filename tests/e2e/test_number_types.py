@@ -13,10 +13,10 @@ import pytest
 from appliance.arc.task import Task
 from appliance.clock import Deadline, SystemClock
 from appliance.engine.base import NotTuned, Tuned, TuneSettings
-from appliance.engine.loop import FIRST_SCALE, Loop
-from appliance.engine.model import check_logits, load_causal_lm, weights_sha
-from appliance.engine.packing import TokenSequence
-from appliance.engine.peft_trainer import PeftTrainer
+from appliance.engine.load_model import check_logits, load_causal_lm, weights_sha
+from appliance.engine.training.packing import TokenSequence
+from appliance.engine.training.peft_trainer import PeftTrainer
+from appliance.engine.training.tuning_loop import FIRST_SCALE, Loop
 from appliance.errors import EngineError, UsageError
 from appliance.seeds import generator
 from appliance.solve.transduce import Language, LessonPlan, lessons
@@ -29,18 +29,30 @@ needs_bitsandbytes = pytest.mark.skipif(
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore::UserWarning:bitsandbytes")]
 
 DEVICE = os.environ.get("CONFORMANCE_DEVICE", "cpu")
-SETTINGS = TuneSettings(rank=8, alpha=8, max_steps=20, row_tokens=64, rows_per_step=8, learning_rate=5e-3)
+SETTINGS = TuneSettings(
+    rank=8, alpha=8, max_steps=20, row_tokens=64, rows_per_step=8, learning_rate=5e-3
+)
 
 
-def trainer_on(folder: Path, *, quantization: str = "none", autocast: str | None = None) -> PeftTrainer:
+def trainer_on(
+    folder: Path, *, quantization: str = "none", autocast: str | None = None
+) -> PeftTrainer:
     model = load_causal_lm(folder, dtype="float32", device=DEVICE, quantization=quantization)
     return PeftTrainer(model, pad_id=0, base_sha=weights_sha(folder), autocast_dtype=autocast)
 
 
-def tune(trainer: PeftTrainer, task: Task, language: Language, folder: Path, settings: TuneSettings = SETTINGS) -> Any:
+def tune(
+    trainer: PeftTrainer,
+    task: Task,
+    language: Language,
+    folder: Path,
+    settings: TuneSettings = SETTINGS,
+) -> Any:
     clock = SystemClock()
     deadline = Deadline(clock.now() + 60, clock)
-    return trainer.tune(lessons_of(task, language), settings, adapter_dir=folder, deadline=deadline, seed=1)
+    return trainer.tune(
+        lessons_of(task, language), settings, adapter_dir=folder, deadline=deadline, seed=1
+    )
 
 
 def lessons_of(task: Task, language: Language) -> Iterator[TokenSequence]:
@@ -49,7 +61,11 @@ def lessons_of(task: Task, language: Language) -> Iterator[TokenSequence]:
 
 def logits_of(model: Any, prompt: tuple[int, ...]) -> Any:
     with torch.inference_mode():
-        return model(input_ids=torch.tensor([prompt], device=DEVICE), use_cache=False).logits[0, -1].float()
+        return (
+            model(input_ids=torch.tensor([prompt], device=DEVICE), use_cache=False)
+            .logits[0, -1]
+            .float()
+        )
 
 
 @needs_bitsandbytes
@@ -80,7 +96,8 @@ def test_quantised_weights_take_less_room_and_answer_nearly_alike(
         return int(weight.numel() * weight.element_size())
 
     models = {
-        q: load_causal_lm(tiny_model, dtype="float32", device=DEVICE, quantization=q) for q in ("none", "int8", "nf4")
+        q: load_causal_lm(tiny_model, dtype="float32", device=DEVICE, quantization=q)
+        for q in ("none", "int8", "nf4")
     }
     sizes = {q: bytes_of_layer(m) for q, m in models.items()}
     assert sizes["none"] == 4 * sizes["int8"] == 8 * sizes["nf4"]
@@ -114,12 +131,16 @@ def test_training_in_float16_lowers_the_loss_as_float32_does(
     assert short.loss_after == pytest.approx(exact.loss_after, rel=0.05)
 
 
-def test_the_loss_scale_falls_until_gradients_are_finite(tiny_model: Path, task: Task, language: Language) -> None:
+def test_the_loss_scale_falls_until_gradients_are_finite(
+    tiny_model: Path, task: Task, language: Language
+) -> None:
     """Gradients beyond the range of float16 are left out, and the scale is halved until they fit."""
     model = load_causal_lm(tiny_model, dtype="float32", device=DEVICE).requires_grad_(True)
     loop = Loop(model, list(model.parameters()), pad_id=0, autocast_dtype="float16")
     rows = loop.pack(lessons_of(task, language), SETTINGS)
-    blown = model.model.embed_tokens.weight.register_hook(lambda grad: grad * (torch.inf if loop.scale > 1024 else 1))
+    blown = model.model.embed_tokens.weight.register_hook(
+        lambda grad: grad * (torch.inf if loop.scale > 1024 else 1)
+    )
     taken = [loop.step(rows, 1e-4)[1] for _ in range(4)]
     blown.remove()
     assert (FIRST_SCALE, taken, loop.scale) == (4096.0, [False, False, True, True], 1024.0)
@@ -131,7 +152,9 @@ def test_gradients_that_are_never_finite_end_the_training(
     trainer = trainer_on(tiny_model)
     prompt = language.prompt_ids(task, 0)
     before = logits_of(trainer.model, prompt)
-    trainer.time_steps(lessons_of(task, language), SETTINGS, num_steps=1, clock=SystemClock())  # makes the slots
+    trainer.time_steps(
+        lessons_of(task, language), SETTINGS, num_steps=1, clock=SystemClock()
+    )  # makes the slots
     weight = next(p for p in trainer.model.parameters() if p.requires_grad)
     weight.register_hook(lambda grad: grad * torch.nan)
     outcome = tune(trainer, task, language, tmp_path / "a")

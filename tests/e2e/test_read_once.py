@@ -10,7 +10,7 @@ import pytest
 from appliance.arc.source import load_tasks
 from appliance.clock import Deadline, VirtualClock
 from appliance.engine.base import Completion, Request
-from appliance.engine.transformers_sampler import STRETCH, TransformersSampler
+from appliance.engine.sampling.transformers_sampler import STRETCH, TransformersSampler
 from appliance.solve.transduce import Language
 
 pytestmark = pytest.mark.engine
@@ -21,12 +21,14 @@ pytest.importorskip("torch")
 def test_the_samples_are_those_of_generate(
     temperature: float, tiny_model: Path, language: Language, challenges: Path
 ) -> None:
-    from appliance.engine.model import load_causal_lm
+    from appliance.engine.load_model import load_causal_lm
 
     model = load_causal_lm(tiny_model, dtype="float32", device="cpu", quantization="none").eval()
     prompts = [language.prompt_ids(task, 0) for task in load_tasks(str(challenges))][:3]
     prompts[0] = prompts[0][:-5]  # of different lengths
-    lengths = (8, 8, 8) if temperature else (8, STRETCH + 1, 3 * STRETCH)  # rows that are done leave, and draws change
+    lengths = (
+        (8, 8, 8) if temperature else (8, STRETCH + 1, 3 * STRETCH)
+    )  # rows that are done leave, and draws change
     requests = [
         Request(p, max_new_tokens=length, num_samples=n, temperature=temperature)
         for n, (p, length) in enumerate(zip(prompts, lengths, strict=True), 2)
@@ -41,7 +43,11 @@ def test_the_samples_are_those_of_generate(
             batch_tokens=1 << 14,
             takes_cache=takes_cache,
         )
-        return [c for batch in sampler.sample(requests, deadline=Deadline(1.0, VirtualClock(0.0))) for c in batch]
+        return [
+            c
+            for batch in sampler.sample(requests, deadline=Deadline(1.0, VirtualClock(0.0)))
+            for c in batch
+        ]
 
     once, each = written(takes_cache=True), written(takes_cache=False)
     assert len(once) == 2 + 3 + 4 + 1
@@ -52,16 +58,24 @@ def test_the_samples_are_those_of_generate(
 def test_a_model_that_names_its_own_kind_of_cache_gets_that(
     tiny_model: Path, language: Language, challenges: Path
 ) -> None:
-    from appliance.engine.model import load_causal_lm
+    from appliance.engine.load_model import load_causal_lm
 
     model = load_causal_lm(tiny_model, dtype="float32", device="cpu", quantization="none").eval()
     codec = language.codec
-    request = Request(language.prompt_ids(load_tasks(str(challenges)).tasks[0], 0), max_new_tokens=8, num_samples=1)
+    request = Request(
+        language.prompt_ids(load_tasks(str(challenges)).tasks[0], 0),
+        max_new_tokens=8,
+        num_samples=1,
+    )
 
     def written() -> list[list[Completion]]:
-        sampler = TransformersSampler(lambda: model, pad_id=codec.pad_id, stop_ids=codec.stop_ids, batch_tokens=1 << 14)
+        sampler = TransformersSampler(
+            lambda: model, pad_id=codec.pad_id, stop_ids=codec.stop_ids, batch_tokens=1 << 14
+        )
         return list(sampler.sample([request], deadline=Deadline(1.0, VirtualClock(0.0))))
 
     expected = written()
     model.generation_config.cache_implementation = "static"
-    assert [c.ids for batch in written() for c in batch] == [c.ids for batch in expected for c in batch]
+    assert [c.ids for batch in written() for c in batch] == [
+        c.ids for batch in expected for c in batch
+    ]

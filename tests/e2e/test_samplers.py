@@ -45,12 +45,19 @@ def answers(served: Served, requests: Sequence[Request]) -> dict[int, Completion
     return {c.request_index: c for batch in batches for c in batch}
 
 
-def greedy_by_hand(model: Any, prompt: tuple[int, ...], max_new_tokens: int) -> tuple[tuple[int, ...], float]:
+def greedy_by_hand(
+    model: Any, prompt: tuple[int, ...], max_new_tokens: int
+) -> tuple[tuple[int, ...], float]:
     """Greedy decoding without cache, padding or batch: the slow truth."""
     ids, logprob = list(prompt), 0.0
     for _ in range(max_new_tokens):
         with torch.inference_mode():
-            logs = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].float().log_softmax(-1)
+            logs = (
+                model(input_ids=torch.tensor([ids]), use_cache=False)
+                .logits[0, -1]
+                .float()
+                .log_softmax(-1)
+            )
         token = int(logs.argmax())
         logprob += float(logs[token])
         ids.append(token)
@@ -72,7 +79,9 @@ def test_greedy_answers_and_logprobs_equal_decoding_by_hand(
         assert found[i].logprob == pytest.approx(logprob, abs=1e-3)
 
 
-def test_an_answer_ends_with_the_stop_token_or_is_not_complete(bench: Bench, language: Language, task: Task) -> None:
+def test_an_answer_ends_with_the_stop_token_or_is_not_complete(
+    bench: Bench, language: Language, task: Task
+) -> None:
     """A model trained on the task stops by itself; one token of room is not enough for it."""
     with bench.tuned(language, task) as served:
         requests = [Request(language.prompt_ids(task, 0), max_new_tokens=n) for n in (40, 1)]
@@ -84,7 +93,9 @@ def test_an_answer_ends_with_the_stop_token_or_is_not_complete(bench: Bench, lan
     assert found[1].ids == found[0].ids[:1]
 
 
-def test_the_adapter_is_what_answers(bench: Bench, language: Language, task: Task, challenges: Path) -> None:
+def test_the_adapter_is_what_answers(
+    bench: Bench, language: Language, task: Task, challenges: Path
+) -> None:
     """Trained, served and compared with the trainer's own model by hand; then the plain model again."""
     prompts = [language.prompt_ids(t, 0) for t in load_tasks(str(challenges))]
     requests = [Request(p, max_new_tokens=12) for p in prompts]
@@ -101,20 +112,34 @@ def test_the_adapter_is_what_answers(bench: Bench, language: Language, task: Tas
         assert {i: c.ids for i, c in answers(plain, requests).items()} == before
 
 
-def test_answers_do_not_depend_on_the_batch(bench: Bench, language: Language, challenges: Path) -> None:
-    requests = [Request(language.prompt_ids(t, 0), max_new_tokens=20) for t in load_tasks(str(challenges))]
+def test_answers_do_not_depend_on_the_batch(
+    bench: Bench, language: Language, challenges: Path
+) -> None:
+    requests = [
+        Request(language.prompt_ids(t, 0), max_new_tokens=20) for t in load_tasks(str(challenges))
+    ]
     bench.trainer.reset()
 
     def ids(batch_tokens: int) -> dict[int, tuple[int, ...]]:
-        with bench.server.serve(bench.trainer, adapter_dir=None, batch_tokens=batch_tokens) as served:
+        with bench.server.serve(
+            bench.trainer, adapter_dir=None, batch_tokens=batch_tokens
+        ) as served:
             return {i: c.ids for i, c in answers(served, requests).items()}
 
     assert ids(80) == ids(100_000)
 
 
-def test_sampling_gives_n_answers_the_same_for_the_same_seed(served: Served, language: Language, task: Task) -> None:
+def test_sampling_gives_n_answers_the_same_for_the_same_seed(
+    served: Served, language: Language, task: Task
+) -> None:
     def sampled(seed: int) -> list[tuple[int, ...]]:
-        request = Request(language.prompt_ids(task, 0), max_new_tokens=16, num_samples=6, temperature=1.0, seed=seed)
+        request = Request(
+            language.prompt_ids(task, 0),
+            max_new_tokens=16,
+            num_samples=6,
+            temperature=1.0,
+            seed=seed,
+        )
         batches = served.sampler.sample([request], deadline=in_seconds(120))
         return sorted(c.ids for batch in batches for c in batch)
 
@@ -131,14 +156,20 @@ def test_a_tight_nucleus_is_greedy(served: Served, language: Language, task: Tas
     assert found[0].ids == found[1].ids
 
 
-def test_sampling_leaves_the_global_generator_alone(served: Served, language: Language, task: Task) -> None:
-    request = Request(language.prompt_ids(task, 0), max_new_tokens=4, num_samples=2, temperature=1.0)
+def test_sampling_leaves_the_global_generator_alone(
+    served: Served, language: Language, task: Task
+) -> None:
+    request = Request(
+        language.prompt_ids(task, 0), max_new_tokens=4, num_samples=2, temperature=1.0
+    )
     state = torch.random.get_rng_state()
     answers(served, [request])
     assert torch.equal(state, torch.random.get_rng_state())
 
 
-def test_a_past_deadline_gives_nothing_and_the_engine_goes_on(served: Served, language: Language, task: Task) -> None:
+def test_a_past_deadline_gives_nothing_and_the_engine_goes_on(
+    served: Served, language: Language, task: Task
+) -> None:
     request = Request(language.prompt_ids(task, 0), max_new_tokens=500)
     assert list(served.sampler.sample([request], deadline=in_seconds(-1))) == []
     assert len(answers(served, [Request(language.prompt_ids(task, 0), max_new_tokens=3)])) == 1

@@ -17,9 +17,9 @@ from appliance.arc.view import IDENTITY, View
 from appliance.arc.vote import Candidate
 from appliance.clock import Deadline, SystemClock
 from appliance.engine.base import ScoreRequest, Tuned, TuneSettings
-from appliance.engine.model import load_causal_lm, weights_sha
-from appliance.engine.peft_trainer import PeftTrainer
+from appliance.engine.load_model import load_causal_lm, weights_sha
 from appliance.engine.registry import TRAINERS, make_scorer
+from appliance.engine.training.peft_trainer import PeftTrainer
 from appliance.errors import OutOfMemory
 from appliance.seeds import generator
 from appliance.solve.scoring import GridScore, score_candidates
@@ -32,7 +32,9 @@ DEVICE = os.environ.get("CONFORMANCE_DEVICE", "cpu")
 
 
 @pytest.fixture(scope="module")
-def adapted(tiny_model: Path, language: Language, task: Task, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def adapted(
+    tiny_model: Path, language: Language, task: Task, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
     """A model with a trained adapter on."""
     model = load_causal_lm(tiny_model, dtype="float32", device=DEVICE)
     trainer = PeftTrainer(model, pad_id=0, base_sha=weights_sha(tiny_model), autocast_dtype=None)
@@ -51,7 +53,10 @@ def adapted(tiny_model: Path, language: Language, task: Task, tmp_path_factory: 
 def requests(language: Language, challenges: Path) -> list[ScoreRequest]:
     """Three prompts of different lengths with five answers each, of 1 to 13 tokens."""
     rng = generator(1)
-    prompts = [language.prompt_ids(t, 0)[: 30 + 9 * i] for i, t in enumerate(load_tasks(str(challenges)).tasks[:3])]
+    prompts = [
+        language.prompt_ids(t, 0)[: 30 + 9 * i]
+        for i, t in enumerate(load_tasks(str(challenges)).tasks[:3])
+    ]
     answers = tuple((*(int(x) for x in rng.integers(3, 16, n)), 2) for n in (0, 3, 12, 1, 7))
     return [ScoreRequest(p, answers) for p in prompts]
 
@@ -79,16 +84,25 @@ def test_scores_equal_those_by_hand_whatever_the_batch(
     trainer: str, batch_tokens: int, adapted: Any, requests: list[ScoreRequest]
 ) -> None:
     found = list(
-        make_scorer(trainer, adapted, pad_id=0, batch_tokens=batch_tokens).score(requests, deadline=in_seconds(60))
+        make_scorer(trainer, adapted, pad_id=0, batch_tokens=batch_tokens).score(
+            requests, deadline=in_seconds(60)
+        )
     )
     for request, logprobs in zip(requests, found, strict=True):
         assert logprobs == pytest.approx(by_hand(adapted, request), abs=1e-3)
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)
-def test_a_past_deadline_gives_nothing(trainer: str, adapted: Any, requests: list[ScoreRequest]) -> None:
+def test_a_past_deadline_gives_nothing(
+    trainer: str, adapted: Any, requests: list[ScoreRequest]
+) -> None:
     assert (
-        list(make_scorer(trainer, adapted, pad_id=0, batch_tokens=1000).score(requests, deadline=in_seconds(-1))) == []
+        list(
+            make_scorer(trainer, adapted, pad_id=0, batch_tokens=1000).score(
+                requests, deadline=in_seconds(-1)
+            )
+        )
+        == []
     )
 
 
@@ -101,7 +115,11 @@ def test_no_room_is_out_of_memory(
 
     monkeypatch.setattr(adapted.get_decoder(), "forward", full)
     with pytest.raises(OutOfMemory, match="score"):
-        list(make_scorer(trainer, adapted, pad_id=0, batch_tokens=1000).score(requests, deadline=in_seconds(60)))
+        list(
+            make_scorer(trainer, adapted, pad_id=0, batch_tokens=1000).score(
+                requests, deadline=in_seconds(60)
+            )
+        )
 
 
 class _PromptScorer:
@@ -112,24 +130,32 @@ class _PromptScorer:
             yield tuple(-float(len(request.prompt_ids) + len(a)) for a in request.answers)
 
 
-def test_the_distinct_answers_of_an_output_are_scored_under_every_view(language: Language, task: Task) -> None:
+def test_the_distinct_answers_of_an_output_are_scored_under_every_view(
+    language: Language, task: Task
+) -> None:
     first, second = np.zeros((2, 3), dtype=np.int8), np.ones((1, 1), dtype=np.int8)
     said = [Candidate(task.task_id, 0, grid, -1.0, 3) for grid in (first, second, first, None)]
     views = [IDENTITY, View(turns=1)]
-    scores = list(score_candidates([task], said, views, language, _PromptScorer(), deadline=in_seconds(60)))
+    scores = list(
+        score_candidates([task], said, views, language, _PromptScorer(), deadline=in_seconds(60))
+    )
     assert [s.grid.shape for s in scores] == [(2, 3), (1, 1)]  # most votes first
 
     def tokens(view: View, grid: Any) -> float:
         prompt = language.prompt_ids(view.apply_task(task), 0)
         return -float(len(prompt) + language.num_answer_tokens(view.apply(grid)))
 
-    assert [s.logprobs for s in scores] == [tuple(tokens(v, g) for v in views) for g in (first, second)]
+    assert [s.logprobs for s in scores] == [
+        tuple(tokens(v, g) for v in views) for g in (first, second)
+    ]
 
 
 def test_one_answer_alone_is_not_scored(language: Language, task: Task) -> None:
     said = [Candidate(task.task_id, 0, np.zeros((2, 3), dtype=np.int8), -1.0, 3)]
     found: list[GridScore] = list(
-        score_candidates([task], said, [IDENTITY], language, _PromptScorer(), deadline=in_seconds(60))
+        score_candidates(
+            [task], said, [IDENTITY], language, _PromptScorer(), deadline=in_seconds(60)
+        )
     )
     assert found == []
 
@@ -137,4 +163,11 @@ def test_one_answer_alone_is_not_scored(language: Language, task: Task) -> None:
 def test_a_view_that_leaves_no_room_is_left_out(language: Language, task: Task) -> None:
     narrow = replace(language, max_seq_tokens=10)
     said = [Candidate(task.task_id, 0, np.full((1, 1), n, dtype=np.int8), -1.0, 3) for n in (0, 1)]
-    assert list(score_candidates([task], said, [IDENTITY], narrow, _PromptScorer(), deadline=in_seconds(60))) == []
+    assert (
+        list(
+            score_candidates(
+                [task], said, [IDENTITY], narrow, _PromptScorer(), deadline=in_seconds(60)
+            )
+        )
+        == []
+    )

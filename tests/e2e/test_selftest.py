@@ -16,8 +16,9 @@ import pytest
 
 from appliance.arc.encode import CellEncoder, ParseError
 from appliance.arc.view import View
-from appliance.engine.folder import model_dir
-from appliance.learn import evaluate, selftest
+from appliance.engine.model_folder import model_dir
+from appliance.learn import examine as evaluate
+from appliance.learn import selftest
 from appliance.learn.recipe import Recipe
 from appliance.learn.selftest import Stage
 
@@ -52,7 +53,9 @@ def answered(done: Done, folder: Path | None = None) -> dict[str, bool]:
     """Which of the stages after training are good with the model of the folder."""
     tasks, solutions = selftest.easy_tasks(NUM_TASKS)
     model, language = selftest.load(done.recipe, folder or done.model)
-    return {stage.name: stage.is_good for stage in selftest.answered(model, language, tasks, solutions)}
+    return {
+        stage.name: stage.is_good for stage in selftest.answered(model, language, tasks, solutions)
+    }
 
 
 def test_a_whole_pipeline_passes(done: Done) -> None:
@@ -62,7 +65,11 @@ def test_a_whole_pipeline_passes(done: Done) -> None:
 
 def test_a_training_that_does_not_learn(done: Done, tmp_path: Path) -> None:
     still = done.recipe.model_copy(
-        update={"optimization": done.recipe.optimization.model_copy(update={"learning_rate": 1e-9, "max_steps": 3})}
+        update={
+            "optimization": done.recipe.optimization.model_copy(
+                update={"learning_rate": 1e-9, "max_steps": 3}
+            )
+        }
     )
     selftest.train_recipe(still, corpus_dir=None, out=tmp_path, display="none")
     assert not selftest.trained(tmp_path).is_good
@@ -87,7 +94,9 @@ def test_a_decoder_that_refuses(done: Done, monkeypatch: pytest.MonkeyPatch) -> 
     assert answered(done) == {"sample": True, "parse": False, "answer": False, "vote": False}
 
 
-def test_a_decoder_that_changes_grids_in_silence(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decoder_that_changes_grids_in_silence(
+    done: Done, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = CellEncoder.decode
     monkeypatch.setattr(CellEncoder, "decode", lambda self, text: (whole(self, text) + 1) % 10)
     assert answered(done) == {"sample": True, "parse": True, "answer": False, "vote": False}
@@ -102,7 +111,10 @@ def test_a_vote_that_takes_another_grid(done: Done, monkeypatch: pytest.MonkeyPa
     whole = evaluate.vote
 
     def other(candidates: Any) -> Any:
-        return {output: (np.zeros((1, 1), dtype=np.int8), *grids) for output, grids in whole(candidates).items()}
+        return {
+            output: (np.zeros((1, 1), dtype=np.int8), *grids)
+            for output, grids in whole(candidates).items()
+        }
 
     monkeypatch.setattr(evaluate, "vote", other)
     assert answered(done) == {"sample": True, "parse": True, "answer": True, "vote": False}

@@ -16,13 +16,19 @@ import pytest
 from appliance.arc.source import load_tasks
 from appliance.arc.submission import validate
 from appliance.errors import EXIT_CHECKPOINTED, EXIT_COVERAGE, EXIT_INTERRUPTED
-from appliance.run.journal import Journal
+from appliance.record.journal import Journal
 from bench.job import submit_command
 
 pytestmark = pytest.mark.engine
 pytest.importorskip("torch")
 
-FEW = ("train.max_steps=6", "train.tokens_per_step=256", "train.rank=4", "run.rounds=1", "sample.views=4")
+FEW = (
+    "train.max_steps=6",
+    "train.tokens_per_step=256",
+    "train.rank=4",
+    "run.rounds=1",
+    "sample.views=4",
+)
 
 
 def command(challenges: Path, model: Path, out: Path, *more: str) -> list[str]:
@@ -30,7 +36,9 @@ def command(challenges: Path, model: Path, out: Path, *more: str) -> list[str]:
 
 
 def run(challenges: Path, model: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(challenges, model, out, *more), capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        command(challenges, model, out, *more), capture_output=True, text=True, timeout=300
+    )
 
 
 def faults_of(out: Path, challenges: Path) -> list[str]:
@@ -68,7 +76,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory, challenges: Path, tiny_mo
     return out
 
 
-def test_every_task_is_trained_sampled_and_in_a_valid_submission(finished: Path, challenges: Path) -> None:
+def test_every_task_is_trained_sampled_and_in_a_valid_submission(
+    finished: Path, challenges: Path
+) -> None:
     assert faults_of(finished, challenges) == []
     stages = stages_of(finished)
     for task in load_tasks(str(challenges)):
@@ -91,13 +101,19 @@ def test_the_report_counts_what_was_reached(finished: Path) -> None:
     assert 0.0 <= report["score"]["by_output"] <= 1.0
 
 
-def test_the_same_command_again_redoes_nothing(finished: Path, challenges: Path, tiny_model: Path) -> None:
-    before = sqlite3.connect(finished / "run" / "journal.sqlite").execute("SELECT COUNT(*), MAX(id) FROM candidates")
+def test_the_same_command_again_redoes_nothing(
+    finished: Path, challenges: Path, tiny_model: Path
+) -> None:
+    before = sqlite3.connect(finished / "run" / "journal.sqlite").execute(
+        "SELECT COUNT(*), MAX(id) FROM candidates"
+    )
     counted = before.fetchone()
     again = run(challenges, tiny_model, finished, "--budget", "1m")
     assert again.returncode == 0, again.stderr
     assert "resumed: 6 of 6" in again.stdout
-    after = sqlite3.connect(finished / "run" / "journal.sqlite").execute("SELECT COUNT(*), MAX(id) FROM candidates")
+    after = sqlite3.connect(finished / "run" / "journal.sqlite").execute(
+        "SELECT COUNT(*), MAX(id) FROM candidates"
+    )
     assert after.fetchone() == counted
 
 
@@ -111,7 +127,9 @@ def test_another_configuration_on_the_same_folder_is_refused(
     assert (finished / "submission.json").read_bytes() == before
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, EXIT_CHECKPOINTED), (signal.SIGINT, EXIT_INTERRUPTED)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, EXIT_CHECKPOINTED), (signal.SIGINT, EXIT_INTERRUPTED)]
+)
 def test_a_signal_ends_the_run_with_its_code_and_a_valid_file(
     number: signal.Signals, code: int, challenges: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -151,9 +169,11 @@ def test_killed_at_ten_random_moments_it_stays_valid_resumes_and_ends(
     done = run(challenges, tiny_model, tmp_path, "--budget", "5m")
     assert done.returncode == 0, done.stderr
     assert faults_of(tmp_path, challenges) == []
-    assert {t for (t, stage), status in stages_of(tmp_path).items() if stage == "deep" and status == "done"} == {
-        f"copy{i}" for i in range(6)
-    }
+    assert {
+        t
+        for (t, stage), status in stages_of(tmp_path).items()
+        if stage == "deep" and status == "done"
+    } == {f"copy{i}" for i in range(6)}
     assert worker_processes(tmp_path) == []
 
 
@@ -166,7 +186,9 @@ def test_a_budget_too_short_for_anything_still_leaves_a_valid_file(
     assert faults_of(tmp_path, challenges) == []
 
 
-def test_two_runs_in_one_folder_are_refused(challenges: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_two_runs_in_one_folder_are_refused(
+    challenges: Path, tiny_model: Path, tmp_path: Path
+) -> None:
     arguments = command(challenges, tiny_model, tmp_path, "--budget", "2m")
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout is not None

@@ -16,10 +16,10 @@ import pytest
 from appliance import cli
 from appliance.arc.grid import same_grid
 from appliance.arc.source import load_tasks
-from appliance.engine.packing import TokenSequence
-from appliance.learn.corpus import load_corpus
-from appliance.learn.documents import DocumentSampler, Mixture, batch_of
-from appliance.learn.styles import TinyWriter
+from appliance.engine.training.packing import TokenSequence
+from appliance.learn.data.corpus import load_corpus
+from appliance.learn.data.documents import DocumentSampler, Mixture, batch_of
+from appliance.learn.data.styles import TinyWriter
 from appliance.models import tiny
 
 pytestmark = pytest.mark.engine
@@ -70,7 +70,16 @@ def recipe(tmp_path: Path) -> Path:
 
 
 def command(recipe: Path, corpus: Path, out: Path, *more: str) -> list[str]:
-    verb = [sys.executable, "-m", "appliance.cli", "train", "--recipe", str(recipe), "--corpus", str(corpus)]
+    verb = [
+        sys.executable,
+        "-m",
+        "appliance",
+        "train",
+        "--recipe",
+        str(recipe),
+        "--corpus",
+        str(corpus),
+    ]
     return [*verb, "--out", str(out), *more]
 
 
@@ -128,7 +137,9 @@ def test_killed_and_started_again_it_gives_the_same_losses_to_the_bit(
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     subprocess.run(command(recipe, corpus, alone), check=True, capture_output=True, env=environment)
     for steps in (10, 25):  # killed twice, somewhere after these steps
-        with subprocess.Popen(command(recipe, corpus, killed), stdout=subprocess.DEVNULL, env=environment) as process:
+        with subprocess.Popen(
+            command(recipe, corpus, killed), stdout=subprocess.DEVNULL, env=environment
+        ) as process:
             while process.poll() is None:
                 metrics = killed / "metrics.jsonl"
                 if metrics.exists() and len(losses(killed)) >= steps:
@@ -149,15 +160,26 @@ def test_killed_and_started_again_it_gives_the_same_losses_to_the_bit(
 def test_another_recipe_on_the_same_folder_is_refused(
     recipe: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = ["--recipe", str(recipe), "--corpus", str(corpus), "--out", str(tmp_path / "out"), "--max-steps", "8"]
+    out = [
+        "--recipe",
+        str(recipe),
+        "--corpus",
+        str(corpus),
+        "--out",
+        str(tmp_path / "out"),
+        "--max-steps",
+        "8",
+    ]
     assert cli.main(["train", *out]) == 0
     assert cli.main(["train", *out, "--set", "seed=4", "--set", "architecture.num_layers=3"]) == 2
     assert "another seed, architecture" in capsys.readouterr().err
 
 
-def test_the_finished_model_is_one_that_submit_takes(recipe: Path, corpus: Path, tmp_path: Path) -> None:
-    from appliance.engine.folder import read_card
-    from appliance.engine.model import load_causal_lm
+def test_the_finished_model_is_one_that_submit_takes(
+    recipe: Path, corpus: Path, tmp_path: Path
+) -> None:
+    from appliance.engine.load_model import load_causal_lm
+    from appliance.engine.model_folder import read_card
     from appliance.engine.tokens import Codec
 
     arguments = [
@@ -178,20 +200,41 @@ def test_the_finished_model_is_one_that_submit_takes(recipe: Path, corpus: Path,
     assert Codec.load(folder).eos_id == tiny.EOS
     assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
     weights = folder / "model.safetensors"
-    assert weights.stat().st_size < 2.1 * sum(p.numel() for p in loaded.parameters()), "tied weights are there once"
-    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {folder.stat().st_mode & 0o666}
+    assert weights.stat().st_size < 2.1 * sum(p.numel() for p in loaded.parameters()), (
+        "tied weights are there once"
+    )
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {
+        folder.stat().st_mode & 0o666
+    }
 
 
 @pytest.mark.parametrize(
     ("line", "expected"),
-    [("learning_rat: 1", "learning_rat"), ("seed: many", "seed"), ("data: {row_tokens: 3}", "row_tokens")],
+    [
+        ("learning_rat: 1", "learning_rat"),
+        ("seed: many", "seed"),
+        ("data: {row_tokens: 3}", "row_tokens"),
+    ],
 )
 def test_a_bad_recipe_names_its_key(
     line: str, expected: str, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(line + "\n")
-    assert cli.main(["train", "--recipe", str(path), "--corpus", str(corpus), "--out", str(tmp_path / "out")]) == 2
+    assert (
+        cli.main(
+            [
+                "train",
+                "--recipe",
+                str(path),
+                "--corpus",
+                str(corpus),
+                "--out",
+                str(tmp_path / "out"),
+            ]
+        )
+        == 2
+    )
     assert expected in capsys.readouterr().err
 
 
@@ -203,8 +246,8 @@ def test_a_bad_line_of_re_arc_is_named(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_generated_packs_carry_programs_that_the_vocabulary_can_write(tmp_path: Path) -> None:
-    from appliance.learn.corpus import assemble, save_corpus
-    from appliance.learn.generated import compositions, family_tasks
+    from appliance.learn.data.corpus import assemble, save_corpus
+    from appliance.learn.data.generated import compositions, family_tasks
 
     families = [*family_tasks(1, num_pairs=3), *compositions(5)]
     save_corpus(assemble(families), tmp_path / "packed", sources=["generated"])

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from appliance import cli
-from appliance.engine.folder import read_card
-from appliance.engine.model import load_causal_lm, weights_sha
+from appliance.engine.load_model import load_causal_lm, weights_sha
+from appliance.engine.model_folder import read_card
 from appliance.errors import InputError
 from appliance.learn.recipe import Recipe
 from appliance.learn.start import make_start
@@ -23,7 +23,14 @@ torch = pytest.importorskip("torch")
 DATA = {
     "row_tokens": 1024,
     "rows_per_step": 2,
-    "datasets": {"copies": {"min_pairs": 2, "max_pairs": 3, "style": "output-from-examples-v1", "encoder": "minimal"}},
+    "datasets": {
+        "copies": {
+            "min_pairs": 2,
+            "max_pairs": 3,
+            "style": "output-from-examples-v1",
+            "encoder": "minimal",
+        }
+    },
 }
 RECIPE: dict[str, Any] = {
     "seed": 5,
@@ -43,7 +50,10 @@ WAYS: dict[str, dict[str, Any]] = {
     "checkpointed": {"adaptation": LORA | {"gradient_checkpointing": True}},
     "float16": {"adaptation": LORA, "precision": "float16"},
     "bfloat16": {"adaptation": LORA, "precision": "bfloat16"},
-    "muon": {"adaptation": {"method": "full"}, "optimization": RECIPE["optimization"] | {"optimizer": "muon"}},
+    "muon": {
+        "adaptation": {"method": "full"},
+        "optimization": RECIPE["optimization"] | {"optimizer": "muon"},
+    },
 }
 
 
@@ -60,7 +70,16 @@ def run(tmp_path: Path, base: Path, challenges: Path) -> Any:
         recipe = tmp_path / f"{name}.yaml"
         recipe.write_text(json.dumps(RECIPE | changes))  # JSON is YAML
         out = tmp_path / name
-        flags = ["--recipe", str(recipe), "--model", str(base), "--out", str(out), "--display", "none"]
+        flags = [
+            "--recipe",
+            str(recipe),
+            "--model",
+            str(base),
+            "--out",
+            str(out),
+            "--display",
+            "none",
+        ]
         source = f"data.datasets.copies.source={challenges}"
         assert cli.main(["train", *flags, "--set", source, *arguments]) == code
         return out
@@ -87,10 +106,16 @@ def test_an_adapter_folder_holds_the_adapter_and_the_tokenizer_alone(run: Any, b
 
     adapter = run("out", adaptation=LORA) / "adapter"
     model = load_causal_lm(base, dtype="float32", device="cpu")
-    sides = [sum(m.weight.shape) for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and n != "lm_head"]
+    sides = [
+        sum(m.weight.shape)
+        for n, m in model.named_modules()
+        if isinstance(m, torch.nn.Linear) and n != "lm_head"
+    ]
     weights = (adapter / "adapter_model.safetensors").read_bytes()
     (header_bytes,) = struct.unpack("<Q", weights[:8])
-    assert len(weights) - 8 - header_bytes == 4 * LORA["rank"] * sum(sides)  # rank x (d_in + d_out) x float32
+    assert len(weights) - 8 - header_bytes == 4 * LORA["rank"] * sum(
+        sides
+    )  # rank x (d_in + d_out) x float32
     assert not list(adapter.glob("model*"))
     record = json.loads((adapter / "appliance.json").read_text())
     assert record["base_sha"] == weights_sha(base)
@@ -103,7 +128,7 @@ def test_an_adapter_folder_holds_the_adapter_and_the_tokenizer_alone(run: Any, b
 def test_a_trained_adapter_is_merged_and_the_result_is_spoken_to_as_it_was_trained(
     run: Any, base: Path, tmp_path: Path
 ) -> None:
-    from appliance.engine.folder import read_card
+    from appliance.engine.model_folder import read_card
 
     adapter = run("out", adaptation=LORA | {"quantization": "nf4"}) / "adapter"
     assert cli.main(["merge-adapter", str(base), str(adapter), str(tmp_path / "merged")]) == 0
@@ -116,7 +141,9 @@ def test_training_goes_on_from_an_adapter(run: Any) -> None:
     assert losses(on)[0] < 0.95 * losses(first)[0]
 
 
-def test_an_adapter_of_another_base_is_refused(run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_adapter_of_another_base_is_refused(
+    run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = run("first", adaptation=LORA)
     other = save_chat_model(tmp_path / "other", seed=1)
     run("on", "--adapter", str(first / "adapter"), "--model", str(other), code=4, adaptation=LORA)
@@ -132,7 +159,9 @@ def test_passes_change_nothing_but_memory(run: Any) -> None:
 def test_a_run_goes_on_with_other_passes_and_other_saving(run: Any) -> None:
     whole = losses(run("whole", adaptation=LORA))
     run("parts", "--max-steps", "3", adaptation=LORA)
-    parts = run("parts", "--set", "save_every_steps=5", adaptation=LORA, data=DATA | {"rows_per_pass": 1})
+    parts = run(
+        "parts", "--set", "save_every_steps=5", adaptation=LORA, data=DATA | {"rows_per_pass": 1}
+    )
     assert losses(parts) == pytest.approx(whole, rel=1e-4)
 
 
@@ -155,8 +184,20 @@ def test_a_change_that_matters_is_refused(
 def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(
     run: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wild = RECIPE["optimization"] | {"learning_rate": 1e18, "max_grad_norm": 1e9, "warmup_steps": 0, "max_steps": 40}
-    out = run("out", "--set", "save_every_steps=1", code=4, optimization=wild, adaptation={"method": "full"})
+    wild = RECIPE["optimization"] | {
+        "learning_rate": 1e18,
+        "max_grad_norm": 1e9,
+        "warmup_steps": 0,
+        "max_steps": 40,
+    }
+    out = run(
+        "out",
+        "--set",
+        "save_every_steps=1",
+        code=4,
+        optimization=wild,
+        adaptation={"method": "full"},
+    )
     assert "the last good checkpoint stays" in capsys.readouterr().err
     newest = max((out / "checkpoints").glob("step_*"))
     state = torch.load(newest / "state.pt", weights_only=True)
@@ -168,11 +209,15 @@ def test_evaluation_writes_the_figures_of_the_notebooks(run: Any, challenges: Pa
     out = run("out", adaptation=LORA, evaluation=plan)
     lines = [json.loads(line) for line in (out / "evaluation.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [3, 6]
-    assert {"accuracy", "correct_pixels", "correct_size", "pass_n", "vote_1", "vote_2"} <= set(lines[0])
+    assert {"accuracy", "correct_pixels", "correct_size", "pass_n", "vote_1", "vote_2"} <= set(
+        lines[0]
+    )
     assert losses(out) == losses(run("without", adaptation=LORA))
 
 
-def test_a_tokenizer_whose_padding_is_its_end_is_refused(run: Any, base: Path, tmp_path: Path, capsys: Any) -> None:
+def test_a_tokenizer_whose_padding_is_its_end_is_refused(
+    run: Any, base: Path, tmp_path: Path, capsys: Any
+) -> None:
     import shutil
 
     folder = tmp_path / "same"
@@ -184,7 +229,9 @@ def test_a_tokenizer_whose_padding_is_its_end_is_refused(run: Any, base: Path, t
     assert "both as end and as padding" in capsys.readouterr().err
 
 
-def test_a_tracker_that_is_not_installed_is_named(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_tracker_that_is_not_installed_is_named(
+    run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("peft")
     try:
         import trackio  # noqa: F401

@@ -51,10 +51,20 @@ def launch(*arguments: str) -> None:
         "--num_machines",
         "1",
     ]
-    command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1"]
+    command += [
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--num_cpu_threads_per_process",
+        "1",
+    ]
     environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore")
     done = subprocess.run(
-        [*command, "-m", "appliance.cli", "train", *arguments], capture_output=True, text=True, env=environment
+        [*command, "-m", "appliance", "train", *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -67,7 +77,9 @@ def losses(out: Path) -> dict[int, float]:
     return {int(line["step"]): line["loss"] for line in told(out, "metrics.jsonl")}
 
 
-def test_two_processes_train_as_one_and_a_run_may_change_between_them(flags: list[str], tmp_path: Path) -> None:
+def test_two_processes_train_as_one_and_a_run_may_change_between_them(
+    flags: list[str], tmp_path: Path
+) -> None:
     assert cli.main(["train", *flags, "--out", str(tmp_path / "one")]) == 0
     launch(*flags, "--out", str(tmp_path / "two"), "--max-steps", "2")
     assert len(told(tmp_path / "two", "metrics.jsonl")) == 2  # one process writes

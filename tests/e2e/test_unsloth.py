@@ -14,7 +14,9 @@ SUITE = Path(__file__).with_name("test_engine_conformance.py")
 
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.skipif(importlib.util.find_spec("unsloth") is None, reason="unsloth is not installed"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("unsloth") is None, reason="unsloth is not installed"
+    ),
 ]
 
 
@@ -22,6 +24,8 @@ def test_the_suite_of_trainers_passes_with_unsloth() -> None:
     """A minute: importing unsloth takes 10 s, so all of its tests share one import."""
     command = [sys.executable, "-m", "pytest", str(SUITE), "-W", "ignore", "-p", "no:cacheprovider"]
     environment = os.environ | {"CONFORMANCE_TRAINER": "unsloth"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=SUITE.parents[2])
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, cwd=SUITE.parents[2]
+    )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert " passed" in done.stdout and "skipped" not in done.stdout.splitlines()[-1]

@@ -14,9 +14,9 @@ from appliance.arc.task import Task
 from appliance.clock import Deadline, SystemClock
 from appliance.engine.adapters import read_adapter
 from appliance.engine.base import Completion, Request, Served
-from appliance.engine.model import weights_sha
-from appliance.engine.vllm_engine import Adapter
-from appliance.engine.vllm_sampler import VllmSampler
+from appliance.engine.load_model import weights_sha
+from appliance.engine.sampling.vllm_engine import Adapter
+from appliance.engine.sampling.vllm_sampler import VllmSampler
 from appliance.errors import EngineError
 from appliance.solve.transduce import Language
 from tests.e2e.engines import TUNING, Bench
@@ -28,14 +28,18 @@ pytest.importorskip("vllm")
 NUM_IN_A_ROW = 12
 
 
-def completions(served: Served | VllmSampler, requests: Sequence[Request], **more: object) -> dict[int, Completion]:
+def completions(
+    served: Served | VllmSampler, requests: Sequence[Request], **more: object
+) -> dict[int, Completion]:
     clock = SystemClock()
     sampler = served.sampler if isinstance(served, Served) else served
     batches = sampler.sample(requests, deadline=Deadline(clock.now() + 120, clock), **more)  # type: ignore[call-arg]
     return {c.request_index: c for batch in batches for c in batch}
 
 
-def ids(served: Served | VllmSampler, requests: Sequence[Request], **more: object) -> list[tuple[int, ...]]:
+def ids(
+    served: Served | VllmSampler, requests: Sequence[Request], **more: object
+) -> list[tuple[int, ...]]:
     found = completions(served, requests, **more)
     return [found[i].ids for i in range(len(requests))]
 
@@ -47,13 +51,17 @@ def worn(benches: dict[str, Bench]) -> Bench:
 
 @pytest.fixture
 def requests_(language: Language, challenges: Path) -> list[Request]:
-    return [Request(language.prompt_ids(t, 0), max_new_tokens=10) for t in load_tasks(str(challenges))]
+    return [
+        Request(language.prompt_ids(t, 0), max_new_tokens=10) for t in load_tasks(str(challenges))
+    ]
 
 
 def transformers_ids(
     benches: dict[str, Bench], bench: Bench, folder: Path, requests: Sequence[Request]
 ) -> list[tuple[int, ...]]:
-    with benches["transformers"].server.serve(bench.trainer, adapter_dir=folder, batch_tokens=4096) as served:
+    with benches["transformers"].server.serve(
+        bench.trainer, adapter_dir=folder, batch_tokens=4096
+    ) as served:
         return ids(served, requests)
 
 
@@ -79,7 +87,12 @@ def test_an_adapter_that_cannot_be_worn_is_merged_and_the_reason_told(
         record.write_text(json.dumps(json.loads(record.read_text()) | {"base_sha": "f" * 64}))
     elif fault == "DoRA":
         config.write_text(json.dumps(json.loads(config.read_text()) | {"use_dora": True}))
-    named = {"corrupt": "damaged weights", "another base": "trained on base", "DoRA": "DoRA", "rank": "rank 80"}[fault]
+    named = {
+        "corrupt": "damaged weights",
+        "another base": "trained on base",
+        "DoRA": "DoRA",
+        "rank": "rank 80",
+    }[fault]
     with worn.server.serve(worn.trainer, adapter_dir=folder, batch_tokens=4096) as served:
         assert served.how == "vllm merged"
         assert len(served.refused) == 1
@@ -101,7 +114,9 @@ def test_a_canary_that_sings_wrong_leads_to_transformers(
     expected = transformers_ids(benches, worn, folder, requests_)
     real = worn.engine.next_logprobs
     monkeypatch.setattr(worn.engine, "put_weights", lambda weights: None)
-    monkeypatch.setattr(worn.engine, "next_logprobs", lambda prompt, adapter, **more: real(prompt, None, **more))
+    monkeypatch.setattr(
+        worn.engine, "next_logprobs", lambda prompt, adapter, **more: real(prompt, None, **more)
+    )
     with worn.server.serve(worn.trainer, adapter_dir=folder, batch_tokens=4096) as served:
         assert served.how == "transformers"
         assert [text.split(":")[0] for text in served.refused] == ["on-the-fly", "merged"]
@@ -114,7 +129,8 @@ def test_an_adapter_that_vllm_refuses_leaves_it_healthy(
 ) -> None:
     """The same adapter handed straight to `generate` would hang it for good."""
     card = read_adapter(
-        worn.tune(language, task, tmp_path / "a").adapter_dir, base_sha=weights_sha(worn.spec.model_dir)
+        worn.tune(language, task, tmp_path / "a").adapter_dir,
+        base_sha=weights_sha(worn.spec.model_dir),
     )
     config = card.folder / "adapter_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"use_dora": True}))
@@ -126,19 +142,31 @@ def test_an_adapter_that_vllm_refuses_leaves_it_healthy(
 
 
 def test_one_batch_may_carry_several_adapters_and_the_base(
-    benches: dict[str, Bench], worn: Bench, language: Language, task: Task, requests_: list[Request], tmp_path: Path
+    benches: dict[str, Bench],
+    worn: Bench,
+    language: Language,
+    task: Task,
+    requests_: list[Request],
+    tmp_path: Path,
 ) -> None:
     """Every slot is taken. vLLM 0.32 on a CPU gives the base's rows the last adapter when they share a batch with it, so they
     must not: see the next test."""
     adapters, expected = two_adapters(benches, worn, language, task, requests_, tmp_path)
     sampler = VllmSampler(worn.engine, stop_ids=(2,))
     given = [adapters[i % 3] for i in range(len(requests_))]
-    assert ids(sampler, requests_, adapters=given) == [expected[i % 3][i] for i in range(len(requests_))]
+    assert ids(sampler, requests_, adapters=given) == [
+        expected[i % 3][i] for i in range(len(requests_))
+    ]
     remove(worn, adapters)
 
 
 def test_base_rows_beside_adapters_would_be_wrong(
-    benches: dict[str, Bench], worn: Bench, language: Language, task: Task, requests_: list[Request], tmp_path: Path
+    benches: dict[str, Bench],
+    worn: Bench,
+    language: Language,
+    task: Task,
+    requests_: list[Request],
+    tmp_path: Path,
 ) -> None:
     """Pins the fault that the sampler goes around: when this test fails, vLLM has mended it."""
     adapters, expected = two_adapters(benches, worn, language, task, requests_, tmp_path)
@@ -155,7 +183,12 @@ def test_base_rows_beside_adapters_would_be_wrong(
 
 
 def two_adapters(
-    benches: dict[str, Bench], worn: Bench, language: Language, task: Task, requests: list[Request], folder: Path
+    benches: dict[str, Bench],
+    worn: Bench,
+    language: Language,
+    task: Task,
+    requests: list[Request],
+    folder: Path,
 ) -> tuple[list[Adapter | None], list[list[tuple[int, ...]]]]:
     """Two adapters in the engine's two slots and None, and what Transformers answers with each."""
     adapters: list[Adapter | None] = []
@@ -164,11 +197,19 @@ def two_adapters(
     with worn.server.serve(worn.trainer, adapter_dir=None, batch_tokens=4096):  # base weights
         pass
     for number in range(2):
-        outcome = worn.tune(language, task, folder / str(number), replace(TUNING, learning_rate=2e-2), seed=number)
+        outcome = worn.tune(
+            language, task, folder / str(number), replace(TUNING, learning_rate=2e-2), seed=number
+        )
         expected.append(transformers_ids(benches, worn, outcome.adapter_dir, requests))
-        adapters.append(worn.engine.add(read_adapter(outcome.adapter_dir, base_sha=weights_sha(worn.spec.model_dir))))
+        adapters.append(
+            worn.engine.add(
+                read_adapter(outcome.adapter_dir, base_sha=weights_sha(worn.spec.model_dir))
+            )
+        )
     worn.trainer.reset()
-    with benches["transformers"].server.serve(worn.trainer, adapter_dir=None, batch_tokens=4096) as served:
+    with benches["transformers"].server.serve(
+        worn.trainer, adapter_dir=None, batch_tokens=4096
+    ) as served:
         expected.append(ids(served, requests))
     return [*adapters, None], expected
 
@@ -180,16 +221,25 @@ def remove(worn: Bench, adapters: Sequence[Adapter | None]) -> None:
 
 @pytest.mark.parametrize("way", ["vllm merged", "vllm on-the-fly"])
 def test_adapters_in_a_row_never_answer_for_one_another(
-    way: str, benches: dict[str, Bench], language: Language, task: Task, requests_: list[Request], tmp_path: Path
+    way: str,
+    benches: dict[str, Bench],
+    language: Language,
+    task: Task,
+    requests_: list[Request],
+    tmp_path: Path,
 ) -> None:
     """The same prompts again and again, so that a stale block of the prefix cache would show; each with its own rank."""
     bench = benches[way]
     for number in range(NUM_IN_A_ROW):
         rank = (8, 16, 32, 64)[number % 4]
-        settings = replace(TUNING, rank=rank, alpha=rank, rslora=number % 8 < 4, max_steps=4, learning_rate=2e-2)
+        settings = replace(
+            TUNING, rank=rank, alpha=rank, rslora=number % 8 < 4, max_steps=4, learning_rate=2e-2
+        )
         outcome = bench.tune(language, task, tmp_path / "same-folder", settings, seed=number)
         expected = transformers_ids(benches, bench, outcome.adapter_dir, requests_)
-        with bench.server.serve(bench.trainer, adapter_dir=outcome.adapter_dir, batch_tokens=4096) as served:
+        with bench.server.serve(
+            bench.trainer, adapter_dir=outcome.adapter_dir, batch_tokens=4096
+        ) as served:
             assert served.how == way
             assert ids(served, requests_) == expected
 
@@ -198,7 +248,9 @@ def test_an_answer_keeps_to_its_pattern(worn: Bench, language: Language, task: T
     worn.trainer.reset()
     prompt = language.prompt_ids(task, 0)
     with worn.server.serve(worn.trainer, adapter_dir=None, batch_tokens=4096) as served:
-        found = completions(served, [Request(prompt, 40, pattern="([0-9]{4}\n){3}"), Request(prompt, 40)])
+        found = completions(
+            served, [Request(prompt, 40, pattern="([0-9]{4}\n){3}"), Request(prompt, 40)]
+        )
     assert found[0].is_complete
     rows = language.codec.text(found[0].ids).splitlines()
     assert [len(row) for row in rows] == [4, 4, 4]

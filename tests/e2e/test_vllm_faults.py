@@ -14,7 +14,7 @@ import pytest
 
 from appliance.arc.source import load_tasks
 from appliance.arc.submission import read_submission, validate
-from appliance.run.journal import Journal, StageRow
+from appliance.record.journal import Journal, StageRow
 from bench.job import submit_command
 
 pytestmark = pytest.mark.engine
@@ -25,8 +25,8 @@ INJECTION = """
 import os, signal, sys, time
 if "appliance.solve.worker" in getattr(sys, "orig_argv", ()):
     from pathlib import Path
-    from appliance.engine import vllm_server
-    from appliance.engine.vllm_engine import VllmEngine
+    from appliance.engine.sampling import vllm_server
+    from appliance.engine.sampling.vllm_engine import VllmEngine
     from appliance.errors import EngineError, EngineLost
     task = [""]
     serve, check, step = vllm_server.VllmServer.serve, vllm_server.VllmServer._check, VllmEngine.step
@@ -59,11 +59,29 @@ TASKS = ("copy0", "copy1", "copy2", "copy3")
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, challenges: Path, tiny_model: Path) -> tuple[Path, str]:
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, challenges: Path, tiny_model: Path
+) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("faults")
     (folder / "sitecustomize.py").write_text(INJECTION)
-    few = ["train.max_steps=4", "train.rank=4", "run.rounds=1", "sample.views=2", "run.workers=1", "sample.stall_s=8"]
-    flags = ["--model", str(tiny_model), "--only", ",".join(TASKS), "--engine", "vllm", "--budget", "8m"]
+    few = [
+        "train.max_steps=4",
+        "train.rank=4",
+        "run.rounds=1",
+        "sample.views=2",
+        "run.workers=1",
+        "sample.stall_s=8",
+    ]
+    flags = [
+        "--model",
+        str(tiny_model),
+        "--only",
+        ",".join(TASKS),
+        "--engine",
+        "vllm",
+        "--budget",
+        "8m",
+    ]
     command = submit_command(challenges, folder / "out", *flags, settings=few)
     path = os.pathsep.join([str(folder), *(p for p in sys.path if p)])
     environment = os.environ | {"PYTHONPATH": path, "FAULTS": str(folder)}
@@ -103,7 +121,9 @@ def test_each_loss_is_named(finished: tuple[Path, str]) -> None:
     assert printed.count("views are asked again") >= 3
 
 
-def test_a_wrong_canary_is_sampled_with_transformers_and_counted(finished: tuple[Path, str]) -> None:
+def test_a_wrong_canary_is_sampled_with_transformers_and_counted(
+    finished: tuple[Path, str],
+) -> None:
     out, printed = finished
     detail = deep_rows(out)["copy3"].detail
     assert detail["how"] == "transformers"
@@ -112,7 +132,14 @@ def test_a_wrong_canary_is_sampled_with_transformers_and_counted(finished: tuple
     assert "1 times not merged: canary: injected" in printed
 
 
-def test_the_submission_is_whole_and_the_scratch_is_gone(finished: tuple[Path, str], challenges: Path) -> None:
+def test_the_submission_is_whole_and_the_scratch_is_gone(
+    finished: tuple[Path, str], challenges: Path
+) -> None:
     out, _ = finished
-    assert validate(read_submission(out / "submission.json"), load_tasks(str(challenges)).select(TASKS)) == []
+    assert (
+        validate(
+            read_submission(out / "submission.json"), load_tasks(str(challenges)).select(TASKS)
+        )
+        == []
+    )
     assert not (out / "run" / "scratch").exists()

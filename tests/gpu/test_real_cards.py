@@ -7,12 +7,12 @@ import subprocess
 
 import pytest
 
-from appliance.machine.card import SHIPPED
 from appliance.machine.gpu import GIB, find_gpus, parse_smi
-from appliance.machine.lengths import usual_lengths
 from appliance.machine.machine import find_machine
-from appliance.machine.request import SizingRequest
-from appliance.machine.sizing import size
+from appliance.sizing.costs.model_card import SHIPPED
+from appliance.sizing.costs.task_lengths import usual_lengths
+from appliance.sizing.request import SizingRequest
+from appliance.sizing.sizing import size
 
 pytestmark = [
     pytest.mark.gpu,
@@ -29,7 +29,11 @@ def test_nvml_and_nvidia_smi_agree() -> None:
     by_uuid = {g.uuid: g for g in told}
     for gpu in found:
         other = by_uuid[gpu.uuid]
-        assert (gpu.name, gpu.capability, gpu.driver) == (other.name, other.capability, other.driver)
+        assert (gpu.name, gpu.capability, gpu.driver) == (
+            other.name,
+            other.capability,
+            other.driver,
+        )
         assert gpu.total_bytes == pytest.approx(other.total_bytes, rel=0.05)
 
 

@@ -13,13 +13,19 @@ import pytest
 from registry import image_of_tar, serving
 from rootfs import BUILD, base_image, pool_machine, run_in
 
-from appliance.engine.folder import EMBEDDED, model_dir
+from appliance.engine.model_folder import EMBEDDED, model_dir
 
 REPOSITORY = Path(__file__).parents[2]
 BASE = "library/python:3.11-slim-bookworm"
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 IMAGE = "localhost/arc-appliance:cpu"
-SOURCES = ("Dockerfile", "apptainer.def", "pyproject.toml", "requirements/torch-cpu.txt", "requirements/cpu.txt")
+SOURCES = (
+    "Dockerfile",
+    "apptainer.def",
+    "pyproject.toml",
+    "requirements/torch-cpu.txt",
+    "requirements/cpu.txt",
+)
 MODEL = os.environ.get("ARC_TEST_MODEL", EMBEDDED)
 """The model of these tests: the one in the image, or a folder."""
 
@@ -42,15 +48,33 @@ def appliance_sif() -> Path:
         return sif
     machine = pool_machine()
     links = os.environ.get("PIP_FIND_LINKS", "")
-    binds = {REPOSITORY: "/source-tree", Path(CERTIFICATES): CERTIFICATES, Path("/etc/resolv.conf"): "/etc/resolv.conf"}
+    binds = {
+        REPOSITORY: "/source-tree",
+        Path(CERTIFICATES): CERTIFICATES,
+        Path("/etc/resolv.conf"): "/etc/resolv.conf",
+    }
     mounts, arguments = ["--bind", f"{CERTIFICATES}:{CERTIFICATES}"], []
     if links:
         binds[Path(links)] = "/srv"
         mounts += ["--bind", "/srv:/mnt"]
         arguments += ["--build-arg", "FIND_LINKS=/mnt"]
     with serving(image_of_tar(base_image())) as registry:
-        command = ["apptainer", "--quiet", "build", "--force", "--fakeroot", "--no-https", *mounts, *arguments]
-        command += ["--build-arg", f"BASE={registry}/{BASE}", "--mksquashfs-args", "-comp zstd -Xcompression-level 1"]
+        command = [
+            "apptainer",
+            "--quiet",
+            "build",
+            "--force",
+            "--fakeroot",
+            "--no-https",
+            *mounts,
+            *arguments,
+        ]
+        command += [
+            "--build-arg",
+            f"BASE={registry}/{BASE}",
+            "--mksquashfs-args",
+            "-comp zstd -Xcompression-level 1",
+        ]
         built = f"/source-tree/{sif.relative_to(REPOSITORY)}"
         done = run_in(
             machine,
@@ -74,7 +98,9 @@ def appliance_image() -> str:
         mounts += ["-v", f"{links}:/mnt:ro"]
         arguments = ["--build-arg", "FIND_LINKS=/mnt"]
     base = ["podman", "import", "--quiet", str(base_image()), f"docker.io/{BASE}"]
-    if subprocess.run(["podman", "image", "exists", f"docker.io/{BASE}"], env=environment).returncode:
+    if subprocess.run(
+        ["podman", "image", "exists", f"docker.io/{BASE}"], env=environment
+    ).returncode:
         subprocess.run(base, check=True, env=environment, capture_output=True)
     build = [
         "buildah",
@@ -103,7 +129,9 @@ def container_environment() -> Mapping[str, str]:
     folder = BUILD / "containers"
     folder.mkdir(parents=True, exist_ok=True)
     storage, engine = folder / "storage.conf", folder / "containers.conf"
-    storage.write_text(f'[storage]\ndriver="overlay"\ngraphroot="{folder}/store"\nrunroot="{folder}/run"\n')
+    storage.write_text(
+        f'[storage]\ndriver="overlay"\ngraphroot="{folder}/store"\nrunroot="{folder}/run"\n'
+    )
     engine.write_text(
         '[engine]\ncgroup_manager="cgroupfs"\nevents_logger="file"\nruntime="runc"\n'
         '[containers]\nnetns="host"\ndefault_ulimits=["nofile=4096:4096","nproc=4096:4096"]\n'
@@ -114,8 +142,15 @@ def container_environment() -> Mapping[str, str]:
 def sources_digest() -> str:
     """Over all that the images are made of."""
     sha = hashlib.sha256()
-    trees = [p for folder in ("appliance", "condor", "submission") for p in sorted((REPOSITORY / folder).rglob("*"))]
+    trees = [
+        p
+        for folder in ("appliance", "condor", "submission")
+        for p in sorted((REPOSITORY / folder).rglob("*"))
+    ]
     for path in [*(REPOSITORY / name for name in SOURCES), *trees]:
         if path.is_file() and "__pycache__" not in path.parts:
-            sha.update(str(path.relative_to(REPOSITORY)).encode() + hashlib.sha256(path.read_bytes()).digest())
+            sha.update(
+                str(path.relative_to(REPOSITORY)).encode()
+                + hashlib.sha256(path.read_bytes()).digest()
+            )
     return sha.hexdigest()

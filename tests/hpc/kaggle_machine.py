@@ -52,7 +52,13 @@ def lay_out(inputs: Path, dataset: Path, challenges: Path, *, layout: str) -> Pa
 
 
 def run_notebook(
-    notebook: Path, inputs: Path, work: Path, *, is_rerun: bool, python: Path | None = None, cards: str = ""
+    notebook: Path,
+    inputs: Path,
+    work: Path,
+    *,
+    is_rerun: bool,
+    python: Path | None = None,
+    cards: str = "",
 ) -> Ran:
     """python: of an environment with nbclient, which executes the notebook as Kaggle does; without it the cells are run in
     order by this Python. cards: what nvidia-smi says there, a line for each GPU."""
@@ -75,7 +81,10 @@ def run_notebook(
         shutil.copy(notebook, scratch / "notebook.ipynb")
         command = [str(python), "/tmp/execute.py", "/tmp/notebook.ipynb"]
     done = subprocess.run(
-        [*_walls(inputs, working, scratch, is_rerun=is_rerun, environment=python.parents[1]), *command],
+        [
+            *_walls(inputs, working, scratch, is_rerun=is_rerun, environment=python.parents[1]),
+            *command,
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -88,13 +97,28 @@ def base_python() -> str:
     return str(Path(sys.base_prefix) / "bin" / "python3")
 
 
-def _walls(inputs: Path, working: Path, scratch: Path, *, is_rerun: bool, environment: Path) -> list[str]:
+def _walls(
+    inputs: Path, working: Path, scratch: Path, *, is_rerun: bool, environment: Path
+) -> list[str]:
     """bwrap: a fresh root with the system's own folders and Kaggle's; nothing of this repository is in it."""
     binds = ["/usr", "/etc", sys.base_prefix, str(environment)]
-    variables = {"PATH": "/tmp/bin:/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "KAGGLE_KERNEL_RUN_TYPE": "Batch"}
+    variables = {
+        "PATH": "/tmp/bin:/usr/local/bin:/usr/bin:/bin",
+        "HOME": "/tmp",
+        "KAGGLE_KERNEL_RUN_TYPE": "Batch",
+    }
     if is_rerun:
         variables["KAGGLE_IS_COMPETITION_RERUN"] = "1"
-    command = ["bwrap", "--unshare-all", "--die-with-parent", "--clearenv", "--proc", "/proc", "--dev", "/dev"]
+    command = [
+        "bwrap",
+        "--unshare-all",
+        "--die-with-parent",
+        "--clearenv",
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+    ]
     for name in ("bin", "sbin", "lib", "lib64"):
         command += ["--symlink", f"usr/{name}", f"/{name}"]
     command += ["--bind", str(scratch), "/tmp", "--ro-bind", str(inputs), "/kaggle/input"]

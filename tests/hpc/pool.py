@@ -62,9 +62,16 @@ class Pool:
         self._init = 0
 
     def __enter__(self) -> Pool:
-        fcntl.flock(self._lock, fcntl.LOCK_EX)  # two sets of daemons on one spool run every job twice
+        fcntl.flock(
+            self._lock, fcntl.LOCK_EX
+        )  # two sets of daemons on one spool run every job twice
         (self._root / "etc/condor/config.d/99-test").write_text(CONFIG)
-        command = entering(self._root, ["sh", "-c", INIT], binds=self._binds, namespaces=["--net", "--uts", "--ipc"])
+        command = entering(
+            self._root,
+            ["sh", "-c", INIT],
+            binds=self._binds,
+            namespaces=["--net", "--uts", "--ipc"],
+        )
         self._outer = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *command],
             stdin=subprocess.DEVNULL,
@@ -91,7 +98,18 @@ class Pool:
     def run(self, command: str, *, folder: str = f"/home/{USER}", check: bool = True) -> str:
         """Standard output of a shell command of the pool's ordinary user. Raises CalledProcessError when it fails."""
         place = f"/proc/{self._init}/root"
-        inside = ["nsenter", "-t", str(self._init), "-m", "-p", "-n", "-u", "-i", f"--root={place}", f"--wd={place}"]
+        inside = [
+            "nsenter",
+            "-t",
+            str(self._init),
+            "-m",
+            "-p",
+            "-n",
+            "-u",
+            "-i",
+            f"--root={place}",
+            f"--wd={place}",
+        ]
         variables = [
             "env",
             "-i",
@@ -112,7 +130,11 @@ class Pool:
 
     def wait_for(self, command: str, wanted: str, *, folder: str, seconds: float = 120) -> None:
         """Until that text stands in the command's output."""
-        self._wait(lambda: wanted in self.run(command, folder=folder, check=False), f"{wanted!r} in {command}", seconds)
+        self._wait(
+            lambda: wanted in self.run(command, folder=folder, check=False),
+            f"{wanted!r} in {command}",
+            seconds,
+        )
 
     def _is_up(self) -> bool:
         return bool(self.run("condor_status -af Name && condor_q >/dev/null", check=False).strip())

@@ -35,7 +35,12 @@ def image_of_tar(tar: Path) -> Image:
     config = {
         "architecture": "amd64",
         "os": "linux",
-        "config": {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"]},
+        "config": {
+            "Env": [
+                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                "LANG=C.UTF-8",
+            ]
+        },
         "rootfs": {"type": "layers", "diff_ids": [_digest(plain)]},
     }
     config_blob = json.dumps(config).encode()
@@ -46,7 +51,10 @@ def image_of_tar(tar: Path) -> Image:
         "layers": [{"mediaType": LAYER, "digest": _digest(layer), "size": len(layer)}],
     }
     manifest_blob = json.dumps(manifest).encode()
-    return Image({_digest(blob): blob for blob in (layer, config_blob, manifest_blob)}, _digest(manifest_blob))
+    return Image(
+        {_digest(blob): blob for blob in (layer, config_blob, manifest_blob)},
+        _digest(manifest_blob),
+    )
 
 
 @contextlib.contextmanager
@@ -64,15 +72,23 @@ def serving(image: Image) -> Iterator[str]:
 
         def _answer(self, *, with_body: bool) -> None:
             *_, kind, reference = self.path.partition("?")[0].rstrip("/").rsplit("/", 2)
-            digest = image.manifest if kind == "manifests" and not reference.startswith("sha256:") else reference
+            digest = (
+                image.manifest
+                if kind == "manifests" and not reference.startswith("sha256:")
+                else reference
+            )
             blob = b"{}" if reference == "v2" else image.blobs.get(digest)
             self.send_response(404 if blob is None else 200)
-            self.send_header("Content-Type", MANIFEST if kind == "manifests" else "application/octet-stream")
+            self.send_header(
+                "Content-Type", MANIFEST if kind == "manifests" else "application/octet-stream"
+            )
             self.send_header("Content-Length", str(len(blob or b"")))
             self.send_header("Docker-Content-Digest", digest)
             self.end_headers()
             if with_body:
-                with contextlib.suppress(ConnectionError):  # asked for its head only, by a client that says GET
+                with contextlib.suppress(
+                    ConnectionError
+                ):  # asked for its head only, by a client that says GET
                     self.wfile.write(blob or b"")
 
         def log_message(self, format: str, *args: object) -> None:

@@ -64,20 +64,41 @@ def pool_machine() -> Path:
             f'--customize-hook=chroot "$1" useradd -m -s /bin/bash {USER}',
             '--customize-hook=echo root:1000000:65536 | tee -a "$1/etc/subuid" >> "$1/etc/subgid"',
         ]
-        packages = ["minicondor", "apptainer", "squashfuse", "fuse-overlayfs", "ca-certificates", "procps", "iproute2"]
+        packages = [
+            "minicondor",
+            "apptainer",
+            "squashfuse",
+            "fuse-overlayfs",
+            "ca-certificates",
+            "procps",
+            "iproute2",
+        ]
         _mmdebstrap(target, "trixie sid", packages, hooks)
     probe = target / "usr/libexec/condor/exit_37.sif"
-    if not probe.exists():  # without it no job with a .sif image is ever matched (HasSIF stays undefined)
+    if (
+        not probe.exists()
+    ):  # without it no job with a .sif image is ever matched (HasSIF stays undefined)
         inner = "/usr/libexec/condor/"
         run_in(
             target,
-            ["apptainer", "--silent", "build", "--fakeroot", f"{inner}exit_37.sif", f"{inner}singularity_test_sandbox"],
+            [
+                "apptainer",
+                "--silent",
+                "build",
+                "--fakeroot",
+                f"{inner}exit_37.sif",
+                f"{inner}singularity_test_sandbox",
+            ],
         )
     return target
 
 
 def run_in(
-    root: Path, command: Sequence[str], *, binds: Mapping[Path, str] | None = None, check: bool = True
+    root: Path,
+    command: Sequence[str],
+    *,
+    binds: Mapping[Path, str] | None = None,
+    check: bool = True,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command as root of that root file system, on this machine's network."""
     return subprocess.run(
@@ -93,7 +114,16 @@ def entering(
     root: Path, command: Sequence[str], *, binds: Mapping[Path, str], namespaces: Sequence[str] = ()
 ) -> list[str]:
     """The command line that does so. namespaces: further ones, such as --net."""
-    own = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", *namespaces]
+    own = [
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--propagation",
+        "private",
+        *namespaces,
+    ]
     pairs = "\n".join(f"{source}={target}" for source, target in binds.items())
     return [*own, str(ENTER), str(root), pairs, *command]
 
@@ -101,7 +131,9 @@ def entering(
 def _mmdebstrap(target: Path, suites: str, packages: Sequence[str], hooks: Sequence[str]) -> None:
     BUILD.mkdir(parents=True, exist_ok=True)
     sources = BUILD / f"{target.name}.list"
-    sources.write_text("".join(f"deb [signed-by={KEYRING}] {_mirror()} {suite} main\n" for suite in suites.split()))
+    sources.write_text(
+        "".join(f"deb [signed-by={KEYRING}] {_mirror()} {suite} main\n" for suite in suites.split())
+    )
     command = [
         "mmdebstrap",
         *_APT,
@@ -113,15 +145,27 @@ def _mmdebstrap(target: Path, suites: str, packages: Sequence[str], hooks: Seque
     ]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        shutil.rmtree(target, ignore_errors=True) if target.is_dir() else target.unlink(missing_ok=True)
+        shutil.rmtree(target, ignore_errors=True) if target.is_dir() else target.unlink(
+            missing_ok=True
+        )
         raise RuntimeError(f"mmdebstrap: {done.stderr[-2000:]}")
 
 
 def _mirror() -> str:
     """The address that this machine's apt has for Debian itself."""
     places = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
-    lines = [x for p in places if p.is_file() for x in p.read_text().splitlines() if not x.lstrip().startswith("#")]
-    found = [m.group(0) for x in lines for m in re.finditer(r"https?://\S+/debian\b(?!-security)", x)]
+    lines = [
+        x
+        for p in places
+        if p.is_file()
+        for x in p.read_text().splitlines()
+        if not x.lstrip().startswith("#")
+    ]
+    found = [
+        m.group(0) for x in lines for m in re.finditer(r"https?://\S+/debian\b(?!-security)", x)
+    ]
     if not found:
-        raise RuntimeError("apt names no Debian mirror; expected one in /etc/apt/sources.list or sources.list.d")
+        raise RuntimeError(
+            "apt names no Debian mirror; expected one in /etc/apt/sources.list or sources.list.d"
+        )
     return found[0]

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("CONDOR_CONFIG", "/dev/null")  # or the bindings complain that there is no pool
+os.environ.setdefault(
+    "CONDOR_CONFIG", "/dev/null"
+)  # or the bindings complain that there is no pool
 htcondor = pytest.importorskip("htcondor2", reason="pip install htcondor")
 
 pytestmark = pytest.mark.hpc
@@ -15,7 +17,9 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "condor"
 CONDOR = Path(__file__).parents[2] / "condor"
 
 
-@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*/*.sub")), ids=lambda p: f"{p.parent.name}/{p.name}")
+@pytest.mark.parametrize(
+    "path", sorted(GOLDEN.glob("*/*.sub")), ids=lambda p: f"{p.parent.name}/{p.name}"
+)
 def test_the_bindings_read_every_description(path: Path) -> None:
     submit = htcondor.Submit(path.read_text())
     assert submit["universe"] == "container"

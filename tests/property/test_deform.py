@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.arc.grid import MAX_SIDE, NUM_COLOURS
-from appliance.learn.deform import KINDS, deform
+from appliance.learn.data.deform import KINDS, deform
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -23,9 +23,15 @@ def test_one_side_changes_and_grids_stay_legal(seed: int) -> None:
     pairs = [(grid(rng, 30), grid(rng, 30)) for _ in range(3)]
     new = deform(pairs, rng)
     for side in (0, 1):
-        assert all(g[side].dtype == np.int8 and 0 <= g[side].min() <= g[side].max() < NUM_COLOURS for g in new)
+        assert all(
+            g[side].dtype == np.int8 and 0 <= g[side].min() <= g[side].max() < NUM_COLOURS
+            for g in new
+        )
         assert all(max(g[side].shape) <= MAX_SIDE for g in new)
-    kept = [all(np.array_equal(a[side], b[side]) for a, b in zip(pairs, new, strict=True)) for side in (0, 1)]
+    kept = [
+        all(np.array_equal(a[side], b[side]) for a, b in zip(pairs, new, strict=True))
+        for side in (0, 1)
+    ]
     assert any(kept)
 
 
@@ -55,4 +61,8 @@ def test_a_kind_is_the_same_for_every_grid_and_changes_some(kind: str, seed: int
 def test_the_same_seed_deforms_alike(seed: int) -> None:
     pairs = [(grid(np.random.default_rng(i)), grid(np.random.default_rng(i + 9))) for i in range(3)]
     once, again = (deform(pairs, np.random.default_rng(seed)) for _ in range(2))
-    assert all(np.array_equal(x, y) for a, b in zip(once, again, strict=True) for x, y in zip(a, b, strict=True))
+    assert all(
+        np.array_equal(x, y)
+        for a, b in zip(once, again, strict=True)
+        for x, y in zip(a, b, strict=True)
+    )

@@ -50,7 +50,9 @@ def test_gives_a_legal_fresh_result_or_a_value_error_and_leaves_its_arguments_al
         if array.dtype != bool:
             assert grid_fault(array) is None
         if not takes_objects:  # objects share their arrays with the objects made from them
-            assert not any(np.shares_memory(array, given) for a in arguments for given in arrays_in(a))
+            assert not any(
+                np.shares_memory(array, given) for a in arguments for given in arrays_in(a)
+            )
 
 
 @every_function
@@ -74,7 +76,9 @@ def test_what_is_no_grid_is_refused(value: object) -> None:
         dsl.flip_h(value)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("call", ["tile(g, 6, 6)", "pad(g, 14)", "recolour(g, 0, 10)", "canvas(0, 3)", "dye(g, -1)"])
+@pytest.mark.parametrize(
+    "call", ["tile(g, 6, 6)", "pad(g, 14)", "recolour(g, 0, 10)", "canvas(0, 3)", "dye(g, -1)"]
+)
 def test_an_illegal_result_is_refused(call: str) -> None:
     with pytest.raises(ValueError):
         eval(call, {n: getattr(dsl, n) for n in dsl.__all__} | {"g": np.eye(6, dtype=int)})

@@ -35,7 +35,12 @@ def test_object_masks_partition_the_cells_besides_the_background(grid: np.ndarra
         for obj in find(grid):
             np.add.at(hits, obj.cells(), 1)
             assert obj.mask.any(axis=0).all() or find is dsl.layers
-            assert obj.mask[0].any() and obj.mask[-1].any() and obj.mask[:, 0].any() and obj.mask[:, -1].any()
+            assert (
+                obj.mask[0].any()
+                and obj.mask[-1].any()
+                and obj.mask[:, 0].any()
+                and obj.mask[:, -1].any()
+            )
         assert same(hits, (grid != 0).astype(int))
 
 
@@ -51,7 +56,9 @@ def test_painting_all_objects_on_an_empty_grid_gives_the_grid_back(grid: np.ndar
 
 @some
 @given(grids(), st.integers(1, 3))
-def test_scaling_up_is_undone_by_scaling_down_and_by_squeezing(grid: np.ndarray, factor: int) -> None:
+def test_scaling_up_is_undone_by_scaling_down_and_by_squeezing(
+    grid: np.ndarray, factor: int
+) -> None:
     assert same(dsl.scale_down(dsl.scale_up(grid, factor), factor), grid)
     assert same(dsl.squeeze(dsl.scale_up(grid, factor)), dsl.squeeze(grid))
 
@@ -64,7 +71,9 @@ def test_padding_is_undone_by_peeling(grid: np.ndarray, num: int, fill: int) -> 
 
 @some
 @given(grids(max_side=5), st.integers(1, 3), st.integers(1, 3))
-def test_a_tiling_is_continued_and_repaired_to_itself(grid: np.ndarray, rows: int, cols: int) -> None:
+def test_a_tiling_is_continued_and_repaired_to_itself(
+    grid: np.ndarray, rows: int, cols: int
+) -> None:
     tiled = dsl.tile(grid, rows, cols)
     assert same(dsl.continue_pattern(tiled, *tiled.shape), tiled)
     assert dsl.unit(tiled).size <= grid.size
@@ -75,14 +84,18 @@ def test_a_tiling_is_continued_and_repaired_to_itself(grid: np.ndarray, rows: in
 
 @some
 @given(grids(), sides, st.integers(0, 9))
-def test_rolling_one_way_and_back_changes_nothing(grid: np.ndarray, direction: tuple[int, int], num: int) -> None:
+def test_rolling_one_way_and_back_changes_nothing(
+    grid: np.ndarray, direction: tuple[int, int], num: int
+) -> None:
     back = (-direction[0], -direction[1])
     assert same(dsl.roll(dsl.roll(grid, direction, num), back, num), grid)
 
 
 @some
 @given(grids(), sides)
-def test_a_fall_keeps_every_line_and_leaves_no_cell_hanging(grid: np.ndarray, direction: tuple[int, int]) -> None:
+def test_a_fall_keeps_every_line_and_leaves_no_cell_hanging(
+    grid: np.ndarray, direction: tuple[int, int]
+) -> None:
     fallen = dsl.fall(grid, direction)
     axis = 0 if direction in (dsl.UP, dsl.DOWN) else 1
     assert same(np.sort(fallen, axis=axis), np.sort(grid, axis=axis))
@@ -113,7 +126,11 @@ def test_one_hole_in_a_kaleidoscope_is_repaired(grid: np.ndarray, row: int, col:
 @some
 @given(grids(), colours, colours)
 def test_counts_add_up_and_swaps_undo_themselves(grid: np.ndarray, first: int, second: int) -> None:
-    assert sum(dsl.count(grid, c) for c in dsl.palette(grid)) == dsl.num_cells(grid) == sum(dsl.row_counts(grid))
+    assert (
+        sum(dsl.count(grid, c) for c in dsl.palette(grid))
+        == dsl.num_cells(grid)
+        == sum(dsl.row_counts(grid))
+    )
     assert same(dsl.swap(dsl.swap(grid, first, second), first, second), grid)
     assert dsl.count(dsl.recolour(grid, first, second), second) == (grid == second).sum() + (
         (grid == first).sum() if first != second else 0
@@ -127,7 +144,9 @@ def test_cellwise_logic_agrees_with_sets(grid: np.ndarray, other: np.ndarray) ->
     either, both = dsl.either(grid, other, 1), dsl.both(grid, other, 1)
     assert same(dsl.only_one(grid, other, 1), either - both)
     assert same(dsl.neither(grid, other, 1), 1 - either)
-    assert same(dsl.either(dsl.only_first(grid, other, 1), dsl.only_first(other, grid, 1), 1), either - both)
+    assert same(
+        dsl.either(dsl.only_first(grid, other, 1), dsl.only_first(other, grid, 1), 1), either - both
+    )
     assert same(dsl.overlay(grid, other) != 0, either == 1)
 
 
@@ -141,7 +160,9 @@ def test_enclosed_cells_are_those_a_flood_from_outside_does_not_reach(grid: np.n
 
 @some
 @given(grids(), sides)
-def test_a_slid_object_is_stopped_by_something(grid: np.ndarray, direction: tuple[int, int]) -> None:
+def test_a_slid_object_is_stopped_by_something(
+    grid: np.ndarray, direction: tuple[int, int]
+) -> None:
     for obj in dsl.shapes(grid):
         rest = dsl.erase(grid, obj)
         once = dsl.slide(grid, obj, direction)
@@ -172,7 +193,9 @@ def test_split_lines_finds_the_parts_of_a_lattice(grid: np.ndarray) -> None:
 
 @some
 @given(grids(), sides)
-def test_a_half_is_the_part_that_its_mirror_image_covers(grid: np.ndarray, direction: tuple[int, int]) -> None:
+def test_a_half_is_the_part_that_its_mirror_image_covers(
+    grid: np.ndarray, direction: tuple[int, int]
+) -> None:
     doubled = dsl.mirror(grid, direction)
     near = dsl.half(doubled, (-direction[0], -direction[1]))
     assert same(near, grid)

@@ -11,9 +11,14 @@ from appliance.arc.encode import ENCODER_NAMES, ParseError, get_encoder
 from appliance.arc.grid import freeze, grid_fault
 
 GRIDS = hnp.arrays(
-    np.int8, st.tuples(st.integers(1, 30), st.integers(1, 30)), elements=st.integers(0, 9), fill=st.integers(0, 9)
+    np.int8,
+    st.tuples(st.integers(1, 30), st.integers(1, 30)),
+    elements=st.integers(0, 9),
+    fill=st.integers(0, 9),
 ).map(freeze)
-LEAVES = st.sampled_from(["MinimalGridEncoder()", "GridWithSeparationEncoder(' ')", "GridWithSeparationEncoder('x')"])
+LEAVES = st.sampled_from(
+    ["MinimalGridEncoder()", "GridWithSeparationEncoder(' ')", "GridWithSeparationEncoder('x')"]
+)
 WRAPPERS = st.tuples(
     st.lists(st.sampled_from(["RowNumberEncoder", "ReplaceNumberEncoder"]), max_size=2),
     st.sampled_from([[], ["GridShapeEncoder"], ["GridCodeBlockEncoder"]]),
@@ -44,7 +49,12 @@ def test_decode_inverts_encode_however_encoders_nest(grid, expression):
 
 
 @settings(deadline=None)
-@given(st.one_of(st.text(), st.text("0123456789 \n`gridshape:x|"), GRIDS.map(get_encoder("shape").encode)), st.data())
+@given(
+    st.one_of(
+        st.text(), st.text("0123456789 \n`gridshape:x|"), GRIDS.map(get_encoder("shape").encode)
+    ),
+    st.data(),
+)
 def test_any_text_is_a_legal_grid_or_a_parse_error(text, data):
     encoder = get_encoder(data.draw(st.sampled_from(ENCODER_NAMES)))
     cut = data.draw(st.integers(0, len(text)))

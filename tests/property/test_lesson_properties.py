@@ -17,7 +17,8 @@ from appliance.solve.transduce import LessonPlan, lesson_tasks
 def task_of(num_pairs: int) -> Task:
     """Pair i has grids of i + 1 columns, so a lesson shows which pairs it holds whatever its view."""
     pairs = tuple(
-        Pair(freeze(np.full((40 - i, i + 1), 1)[:30]), freeze(np.full((1, i + 1), 2))) for i in range(num_pairs)
+        Pair(freeze(np.full((40 - i, i + 1), 1)[:30]), freeze(np.full((1, i + 1), 2)))
+        for i in range(num_pairs)
     )
     return Task("t", pairs, (freeze(np.full((2, 2), 3)),))
 
@@ -27,7 +28,9 @@ def number_of(output: np.ndarray) -> int:
 
 
 @given(st.integers(2, 10), st.integers(0, 2**32), st.floats(0, 1), st.booleans())
-def test_every_demonstration_is_a_target_once_a_round(num_pairs: int, seed: int, n2: float, keep_colours: bool) -> None:
+def test_every_demonstration_is_a_target_once_a_round(
+    num_pairs: int, seed: int, n2: float, keep_colours: bool
+) -> None:
     plan = LessonPlan(keep_colours, n2)
     stream = lesson_tasks(task_of(num_pairs), np.random.default_rng(seed), plan)
     for _ in range(3):
@@ -46,7 +49,9 @@ def test_the_answered_demonstration_is_not_shown(num_pairs: int, seed: int) -> N
 
 @given(st.integers(3, 10), st.integers(0, 2**32))
 def test_n_minus_two_shows_one_demonstration_less(num_pairs: int, seed: int) -> None:
-    stream = lesson_tasks(task_of(num_pairs), np.random.default_rng(seed), LessonPlan(leave_two_out=1.0))
+    stream = lesson_tasks(
+        task_of(num_pairs), np.random.default_rng(seed), LessonPlan(leave_two_out=1.0)
+    )
     for question, _ in itertools.islice(stream, num_pairs):
         assert len(question.train) == num_pairs - 2
 

@@ -9,11 +9,17 @@ from hypothesis import strategies as st
 from appliance.arc.grid import freeze
 from appliance.arc.metrics import grid_figures, pixel_similarity, submission_scores
 
-GRIDS = hnp.arrays(np.int8, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=st.integers(0, 3)).map(freeze)
+GRIDS = hnp.arrays(
+    np.int8, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=st.integers(0, 3)
+).map(freeze)
 PREDICTIONS = st.dictionaries(
-    st.sampled_from("abc"), st.lists(st.lists(GRIDS | st.none(), max_size=4), max_size=3), max_size=3
+    st.sampled_from("abc"),
+    st.lists(st.lists(GRIDS | st.none(), max_size=4), max_size=3),
+    max_size=3,
 )
-SOLUTIONS = st.dictionaries(st.sampled_from("abc"), st.lists(GRIDS, min_size=1, max_size=3).map(tuple), min_size=1)
+SOLUTIONS = st.dictionaries(
+    st.sampled_from("abc"), st.lists(GRIDS, min_size=1, max_size=3).map(tuple), min_size=1
+)
 
 
 def slide(a, b):

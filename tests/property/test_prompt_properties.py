@@ -10,15 +10,22 @@ from appliance.arc.grid import freeze, same_grid
 from appliance.arc.prompt import get_style
 from appliance.arc.task import Pair, Task
 
-GRIDS = hnp.arrays(np.int8, st.tuples(st.integers(1, 8), st.integers(1, 8)), elements=st.integers(0, 9)).map(freeze)
+GRIDS = hnp.arrays(
+    np.int8, st.tuples(st.integers(1, 8), st.integers(1, 8)), elements=st.integers(0, 9)
+).map(freeze)
 PAIRS = st.builds(Pair, GRIDS, GRIDS)
 TASKS = st.builds(
-    Task, st.just("t"), st.lists(PAIRS, min_size=1, max_size=5).map(tuple), st.tuples(GRIDS) | st.tuples(GRIDS, GRIDS)
+    Task,
+    st.just("t"),
+    st.lists(PAIRS, min_size=1, max_size=5).map(tuple),
+    st.tuples(GRIDS) | st.tuples(GRIDS, GRIDS),
 )
 GRID_STYLES = st.sampled_from(
     ["grid-tokens-v1", "output-from-examples-v0", "output-from-examples-v1", "input-from-inputs-v0"]
 )
-ENCODERS = st.sampled_from(["grid-tokens", "arc24-shape-row-number", "colour-words"]).map(get_encoder)
+ENCODERS = st.sampled_from(["grid-tokens", "arc24-shape-row-number", "colour-words"]).map(
+    get_encoder
+)
 
 
 @settings(deadline=None)

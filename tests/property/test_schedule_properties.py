@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from appliance.arc.submission import build, validate
 from appliance.clock import VirtualClock
 from appliance.errors import EngineError
-from appliance.run.fake import FakePool, Rig
-from appliance.run.faults import Faults
-from appliance.run.journal import Journal
+from appliance.record.journal import Journal
 from appliance.run.ledger import Attempts
 from appliance.run.orchestrator import Orchestrator
+from appliance.run.rehearsal.fake_pool import FakePool, Rig
+from appliance.run.rehearsal.faults import Faults
 from tests.run_world import costs, run, tasks
 from tests.run_world import settings as run_settings
 
@@ -42,7 +42,13 @@ RATES = st.fixed_dictionaries(
 
 
 @settings(max_examples=15, deadline=None)
-@given(count=COUNTS, budget_s=BUDGETS, num_workers=DEVICES, step_s=st.floats(0.001, 20), view_s=st.floats(0.001, 60))
+@given(
+    count=COUNTS,
+    budget_s=BUDGETS,
+    num_workers=DEVICES,
+    step_s=st.floats(0.001, 20),
+    view_s=st.floats(0.001, 60),
+)
 def test_no_run_ends_past_its_deadline_or_without_a_valid_submission(
     count: int, budget_s: float, num_workers: int, step_s: float, view_s: float
 ) -> None:
@@ -61,7 +67,9 @@ def test_no_run_ends_past_its_deadline_or_without_a_valid_submission(
 
 @settings(max_examples=10, deadline=None)
 @given(count=COUNTS, stretch=st.floats(1.0, 5.0), num_workers=DEVICES)
-def test_one_second_a_task_is_enough_for_an_answer_to_every_task(count: int, stretch: float, num_workers: int) -> None:
+def test_one_second_a_task_is_enough_for_an_answer_to_every_task(
+    count: int, stretch: float, num_workers: int
+) -> None:
     done = run(
         tasks(count, most_side=3),
         budget_s=max(60.0, count * stretch),
@@ -112,11 +120,17 @@ def test_with_work_left_devices_idle_less_than_three_percent_and_no_task_is_star
 def test_whatever_breaks_the_submission_is_valid_after_every_write(
     count: int, budget_s: float, num_workers: int, rates: dict[str, float], seed: int
 ) -> None:
-    task_set, chosen, clock = tasks(count, most_side=3), run_settings(budget_s, sample__views=4), VirtualClock()
+    task_set, chosen, clock = (
+        tasks(count, most_side=3),
+        run_settings(budget_s, sample__views=4),
+        VirtualClock(),
+    )
     faults = Faults(rates)
     rig = Rig(costs(task_set, step_s=0.05, view_s=0.2), chosen, load_s=2.0)
     death_s = faults.rate("device-death") * budget_s or math.inf
-    pool = FakePool(rig, clock, num_workers=num_workers, faults=faults, seed=seed, dies_at_s=death_s)
+    pool = FakePool(
+        rig, clock, num_workers=num_workers, faults=faults, seed=seed, dies_at_s=death_s
+    )
     journal = Journal(Path(":memory:"))
     journal.put_tasks(task_set)
     stop_s = faults.rate("sigterm") * budget_s or math.inf
@@ -143,7 +157,10 @@ def test_whatever_breaks_the_submission_is_valid_after_every_write(
         is_stopped=lambda: clock.now() >= stop_s,
         write=write,
     )
-    with contextlib.suppress(EngineError), contextlib.closing(journal):  # raised when every device was given up
+    with (
+        contextlib.suppress(EngineError),
+        contextlib.closing(journal),
+    ):  # raised when every device was given up
         orchestrator.run()
     assert num_writes > 0
     assert clock.now() <= budget_s

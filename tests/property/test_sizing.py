@@ -7,21 +7,21 @@ from dataclasses import replace
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from appliance.machine.card import SHIPPED, load_card
 from appliance.machine.catalogue import CARDS
-from appliance.machine.device import device_of_gpu
 from appliance.machine.gpu import GIB, Gpu, select_visible
 from appliance.machine.host import Host
-from appliance.machine.lengths import TaskLength, TaskLengths
 from appliance.machine.machine import Machine
-from appliance.machine.memory import sample_memory
-from appliance.machine.pins import Pins, sample_setup, train_setup
 from appliance.machine.platforms import Platform
-from appliance.machine.request import SizingRequest
-from appliance.machine.setups import TrainSetup
-from appliance.machine.sizing import size
-from appliance.machine.speed import sample_speed, train_step_s
-from appliance.machine.train_memory import train_memory
+from appliance.sizing.costs.device import device_of_gpu
+from appliance.sizing.costs.model_card import SHIPPED, load_card
+from appliance.sizing.costs.sample_memory import sample_memory
+from appliance.sizing.costs.setups import TrainSetup
+from appliance.sizing.costs.speed import sample_speed, train_step_s
+from appliance.sizing.costs.task_lengths import TaskLength, TaskLengths
+from appliance.sizing.costs.train_memory import train_memory
+from appliance.sizing.pins import Pins, sample_setup, train_setup
+from appliance.sizing.request import SizingRequest
+from appliance.sizing.sizing import size
 
 MODELS = st.sampled_from([*SHIPPED.values(), load_card("arc-mini")])
 SPECS = st.sampled_from(CARDS)
@@ -33,13 +33,19 @@ def gpus(draw: st.DrawFn, *, most: int = 8) -> tuple[Gpu, ...]:
     spec, count = draw(SPECS), draw(st.integers(0, most))
     total = int(spec.memory_gib * GIB)
     free = int(total * draw(st.floats(0.05, 1.0)))
-    return tuple(Gpu(i, f"GPU-{i}", spec.name, spec.capability, total, free, "580") for i in range(count))
+    return tuple(
+        Gpu(i, f"GPU-{i}", spec.name, spec.capability, total, free, "580") for i in range(count)
+    )
 
 
 @st.composite
 def machines(draw: st.DrawFn) -> Machine:
     memory = int(draw(st.floats(0.5, 500)) * GIB)
-    isa = draw(st.sampled_from([(), ("avx2",), ("avx512", "avx2"), ("amx-bf16", "avx512-bf16", "avx512", "avx2")]))
+    isa = draw(
+        st.sampled_from(
+            [(), ("avx2",), ("avx512", "avx2"), ("amx-bf16", "avx512-bf16", "avx512", "avx2")]
+        )
+    )
     host = Host("CPU", draw(st.integers(1, 128)), "", memory, "", memory, isa)
     return Machine(draw(gpus()), host, Platform())
 
@@ -49,7 +55,11 @@ def task_lengths(draw: st.DrawFn) -> TaskLengths:
     def task(n: int) -> TaskLength:
         prompt = draw(st.integers(20, 10_000))
         return TaskLength(
-            f"t{n}", prompt, draw(st.integers(2, 1100)), draw(st.integers(20, 10_000)), draw(st.integers(1, 3))
+            f"t{n}",
+            prompt,
+            draw(st.integers(2, 1100)),
+            draw(st.integers(20, 10_000)),
+            draw(st.integers(1, 3)),
         )
 
     kinds = [task(n) for n in range(draw(st.integers(1, 4)))]
@@ -82,12 +92,18 @@ def test_every_plan_is_whole_and_true_to_its_own_model(
     assert plan.sample.fits == (plan.sample.memory.kv_tokens >= plan.costs.sample.max_seq_tokens)
     assert plan.train.fits or plan.train.steps_per_task.value == 0
     assert 1 <= plan.workers.value <= max(len(machine.gpus), machine.host.num_cores)
-    assert plan.workers.value * plan.threads.value <= max(machine.host.num_cores, plan.workers.value)
+    assert plan.workers.value * plan.threads.value <= max(
+        machine.host.num_cores, plan.workers.value
+    )
     assert plan.sample.views.value >= 1 and plan.sample.max_num_seqs.value >= 1
     assert plan.train.seconds_per_step > 0 and plan.sample.tokens_per_second > 0
     assert plan.train.max_seq_tokens.value <= max(64, lengths.longest())
     text = plan.to_json()
-    assert all(part["reason"] for part in text["train"].values() if isinstance(part, dict) and "reason" in part)
+    assert all(
+        part["reason"]
+        for part in text["train"].values()
+        if isinstance(part, dict) and "reason" in part
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -102,12 +118,17 @@ def test_a_plan_with_trained_tasks_ends_within_its_budget(
 
 @settings(max_examples=150, deadline=None)
 @given(MODELS, SPECS, setups(), st.floats(1.0, 3.0))
-def test_longer_sequences_and_larger_batches_never_cost_less(card, spec, setup: TrainSetup, factor: float) -> None:
+def test_longer_sequences_and_larger_batches_never_cost_less(
+    card, spec, setup: TrainSetup, factor: float
+) -> None:
     total = int(spec.memory_gib * GIB)
     device = device_of_gpu(Gpu(0, "GPU-0", spec.name, spec.capability, total, total, ""))
     longer = replace(setup, max_seq_tokens=int(setup.max_seq_tokens * factor))
     wider = replace(setup, micro_batch=setup.micro_batch + 1)
-    base_gib, base_s = train_memory(card, setup, device).memory_gib, train_step_s(card, setup, device)
+    base_gib, base_s = (
+        train_memory(card, setup, device).memory_gib,
+        train_step_s(card, setup, device),
+    )
     for other in (longer, wider):
         assert train_memory(card, other, device).memory_gib >= base_gib
         assert train_step_s(card, other, device) >= base_s
@@ -119,26 +140,43 @@ def test_what_saves_memory_never_takes_more(card, spec, setup: TrainSetup) -> No
     total = int(spec.memory_gib * GIB)
     device = device_of_gpu(Gpu(0, "GPU-0", spec.name, spec.capability, total, total, ""))
     plain = replace(
-        setup, gradient_checkpointing=False, fused_loss=False, micro_batch=1, attention="flash", quantization="none"
+        setup,
+        gradient_checkpointing=False,
+        fused_loss=False,
+        micro_batch=1,
+        attention="flash",
+        quantization="none",
     )
     base = train_memory(card, plain, device).memory_gib
     assert train_memory(card, replace(plain, fused_loss=True), device).memory_gib <= base + 0.3
     assert train_memory(card, replace(plain, lora_rank=1), device).memory_gib <= base
     if plain.max_seq_tokens >= 1024:
-        assert train_memory(card, replace(plain, gradient_checkpointing=True), device).memory_gib <= base
-    assert train_memory(card, plain, device).fits(base + 10) and not train_memory(card, plain, device).fits(base * 0.9)
+        assert (
+            train_memory(card, replace(plain, gradient_checkpointing=True), device).memory_gib
+            <= base
+        )
+    assert train_memory(card, plain, device).fits(base + 10) and not train_memory(
+        card, plain, device
+    ).fits(base * 0.9)
 
 
 @settings(max_examples=100, deadline=None)
 @given(MODELS, SPECS, st.floats(0.1, 0.9), st.floats(0.0, 0.1), st.integers(64, 20_000))
-def test_a_larger_share_of_memory_never_holds_fewer_tokens(card, spec, share: float, more: float, tokens: int) -> None:
+def test_a_larger_share_of_memory_never_holds_fewer_tokens(
+    card, spec, share: float, more: float, tokens: int
+) -> None:
     total = int(spec.memory_gib * GIB)
     device = device_of_gpu(Gpu(0, "GPU-0", spec.name, spec.capability, total, total, ""))
     setup = replace(sample_setup(card, device, Pins(max_seq_tokens=tokens)), share=share)
-    less, larger = sample_memory(card, setup, device), sample_memory(card, replace(setup, share=share + more), device)
+    less, larger = (
+        sample_memory(card, setup, device),
+        sample_memory(card, replace(setup, share=share + more), device),
+    )
     assert larger.kv_tokens >= less.kv_tokens and (larger.fits or not less.fits)
     speeds = [
-        sample_speed(card, setup, device, kv_tokens=m.kv_tokens, prompt_tokens=tokens, answer_tokens=200)
+        sample_speed(
+            card, setup, device, kv_tokens=m.kv_tokens, prompt_tokens=tokens, answer_tokens=200
+        )
         for m in (less, larger)
     ]
     assert speeds[1].batch >= speeds[0].batch
@@ -150,14 +188,18 @@ def test_a_card_with_more_memory_never_fits_less(card, gib: int, more: int, toke
     def fits(memory_gib: int) -> bool:
         gpu = Gpu(0, "GPU-0", "NVIDIA Test", (8, 6), memory_gib * GIB, memory_gib * GIB, "")
         device = device_of_gpu(gpu)
-        return train_memory(card, train_setup(card, device, Pins(max_seq_tokens=tokens)), device).fits(
-            device.memory_gib
-        )
+        return train_memory(
+            card, train_setup(card, device, Pins(max_seq_tokens=tokens)), device
+        ).fits(device.memory_gib)
 
     assert fits(gib + more) or not fits(gib)
 
 
-@given(st.lists(st.sampled_from(["0", "1", "2", "9", "GPU-1", "GPU-2", "-1", "MIG-3", "", "x"]), max_size=5))
+@given(
+    st.lists(
+        st.sampled_from(["0", "1", "2", "9", "GPU-1", "GPU-2", "-1", "MIG-3", "", "x"]), max_size=5
+    )
+)
 def test_visible_devices_never_repeat_a_card_or_invent_one(entries: list[str]) -> None:
     cards = tuple(Gpu(i, f"GPU-{i}", "L4", (8, 9), GIB, GIB, "") for i in range(3))
     chosen, _ = select_visible(cards, ",".join(entries))

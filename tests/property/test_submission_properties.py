@@ -14,15 +14,25 @@ from appliance.arc.submission import build, score, validate
 from appliance.arc.task import Pair, Task, TaskSet
 
 GRIDS = hnp.arrays(
-    np.int8, st.tuples(st.integers(1, 30), st.integers(1, 30)), elements=st.integers(0, 9), fill=st.integers(0, 9)
+    np.int8,
+    st.tuples(st.integers(1, 30), st.integers(1, 30)),
+    elements=st.integers(0, 9),
+    fill=st.integers(0, 9),
 ).map(freeze)
 TASKS = st.lists(
-    st.tuples(st.lists(st.builds(Pair, GRIDS, GRIDS), max_size=3), st.lists(GRIDS, min_size=1, max_size=2)),
+    st.tuples(
+        st.lists(st.builds(Pair, GRIDS, GRIDS), max_size=3), st.lists(GRIDS, min_size=1, max_size=2)
+    ),
     min_size=1,
     max_size=3,
-).map(lambda tasks: TaskSet("t", tuple(Task(f"t{i}", tuple(p), tuple(t)) for i, (p, t) in enumerate(tasks))))
+).map(
+    lambda tasks: TaskSet(
+        "t", tuple(Task(f"t{i}", tuple(p), tuple(t)) for i, (p, t) in enumerate(tasks))
+    )
+)
 VOTES = st.dictionaries(
-    st.tuples(st.sampled_from(["t0", "t1", "elsewhere"]), st.integers(0, 2)), st.lists(GRIDS, max_size=3)
+    st.tuples(st.sampled_from(["t0", "t1", "elsewhere"]), st.integers(0, 2)),
+    st.lists(GRIDS, max_size=3),
 )
 
 

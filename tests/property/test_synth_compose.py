@@ -26,7 +26,9 @@ def test_the_program_makes_the_pairs_and_does_something(seed: int) -> None:
 @settings(max_examples=10, deadline=None)
 @given(seeds)
 def test_the_same_generator_state_gives_the_same_program(seed: int) -> None:
-    assert random_composition(np.random.default_rng(seed)) == random_composition(np.random.default_rng(seed))
+    assert random_composition(np.random.default_rng(seed)) == random_composition(
+        np.random.default_rng(seed)
+    )
 
 
 def test_programs_are_varied() -> None:

@@ -40,7 +40,9 @@ def test_d8_has_eight_different_geometries() -> None:
 
 @given(st.integers(0, 2**32), st.integers(1, 8))
 def test_a_random_view_shows_every_demonstration_once(seed: int, num_pairs: int) -> None:
-    pairs = tuple(Pair(freeze(np.full((1, 1), i)), freeze(np.full((1, 2), i))) for i in range(num_pairs))
+    pairs = tuple(
+        Pair(freeze(np.full((1, 1), i)), freeze(np.full((1, 2), i))) for i in range(num_pairs)
+    )
     task = Task("t", pairs, (pairs[0].input,))
     view = random_view(np.random.default_rng(seed), num_pairs, keep_colours=True)
     shown = view.apply_task(task)

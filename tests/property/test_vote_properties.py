@@ -41,7 +41,11 @@ def test_order_of_candidates_changes_nothing(candidates, selector, random):
 @given(CANDIDATES, NAMES)
 def test_attempts_are_distinct_and_as_many_as_there_are_grids(candidates, selector):
     for output, attempts in keys(vote(candidates, selector=selector)).items():
-        offered = {grid_key(c.grid) for c in candidates if (c.task_id, c.test_index) == output and c.grid is not None}
+        offered = {
+            grid_key(c.grid)
+            for c in candidates
+            if (c.task_id, c.test_index) == output and c.grid is not None
+        }
         assert len(set(attempts)) == len(attempts) == min(2, len(offered))
         assert set(attempts) <= offered
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass
 
-REFUSED = frozenset({"ok", "error", "violation", "crash"})  # any end will do, as long as it is not [[7]]
+REFUSED = frozenset(
+    {"ok", "error", "violation", "crash"}
+)  # any end will do, as long as it is not [[7]]
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,17 @@ class Attack:
 
 def _attack(name: str, body: str, *ends: str) -> Attack:
     body = textwrap.dedent(body).strip()
-    source = body if "def transform" in body else "def transform(g):\n" + textwrap.indent(body, "    ")
+    source = (
+        body if "def transform" in body else "def transform(g):\n" + textwrap.indent(body, "    ")
+    )
     return Attack(name, source + "\n", frozenset(ends) or REFUSED)
 
 
 def _call(name: str, call: str) -> Attack:
     """An attack by one C call, which gets through when its result is not negative."""
-    return _attack(name, f"import ctypes, os\nlibc = ctypes.CDLL(None)\nreturn [[7 if {call} >= 0 else 0]]")
+    return _attack(
+        name, f"import ctypes, os\nlibc = ctypes.CDLL(None)\nreturn [[7 if {call} >= 0 else 0]]"
+    )
 
 
 TIME = (

@@ -46,7 +46,9 @@ class Host:
     control: str = ""
     num_processes: int = 0
 
-    def run(self, source: str, inputs: tuple[Any, ...] = INPUTS, *, may_time_out: bool = True) -> Result:
+    def run(
+        self, source: str, inputs: tuple[Any, ...] = INPUTS, *, may_time_out: bool = True
+    ) -> Result:
         """may_time_out: False runs a program that did once more with forty times the time, because how long a program
         takes is this machine's affair."""
         (result,) = self.sandbox.run([Program(source, inputs)])
@@ -71,7 +73,9 @@ class Host:
         assert (self.folder / "canary").read_text() == "sings"
         assert (self.folder / "canary").stat().st_mode & 0o777 == 0o666
         assert sorted(path.name for path in self.folder.iterdir()) == ["canary", "solutions.json"]
-        assert not [path for d in ("/tmp", "/dev/shm", "/var/tmp", "/") for path in Path(d).glob("*pwned*")]
+        assert not [
+            path for d in ("/tmp", "/dev/shm", "/var/tmp", "/") for path in Path(d).glob("*pwned*")
+        ]
         assert self.run_control() == self.control, "the next program is affected"
         assert num_processes() == self.num_processes, "a process is left behind"
 

@@ -64,16 +64,28 @@ def main() -> None:
         attacks = [*PROCESSES, *FILES, *NETWORK, *PROTOCOL]
         if sandbox.level == "no-seccomp":
             attacks = [a for a in ATTACKS if a.name in _TAME]
-        order = [Program(source, INPUTS) for a in attacks for source in (a.source, CONTROL)] + [Program(reader, INPUTS)]
+        order = [Program(source, INPUTS) for a in attacks for source in (a.source, CONTROL)] + [
+            Program(reader, INPUTS)
+        ]
         results = list(sandbox.run(order))
     rows = {x.name: x.in_force for x in sandbox.report}
     ends = {
-        a.name: [r.outcome, r.outcome in a.ends, any(g is not None and g.tolist() == [[7]] for g in r.outputs)]
+        a.name: [
+            r.outcome,
+            r.outcome in a.ends,
+            any(g is not None and g.tolist() == [[7]] for g in r.outputs),
+        ]
         for a, r in zip(attacks, results[::2], strict=False)
     }
     controls = sorted({spoken(r) for r in results[1::2]})
     read = any(g is not None and g.tolist() == [[7]] for g in results[-1].outputs)
-    report = {"level": sandbox.level, "rows": rows, "ends": ends, "controls": controls, "read": read}
+    report = {
+        "level": sandbox.level,
+        "rows": rows,
+        "ends": ends,
+        "controls": controls,
+        "read": read,
+    }
     print(json.dumps(report))
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from appliance.commands import exec as verb
 from appliance.errors import InputError
-from appliance.program import exec as verb
 from appliance.program.sandbox import SEVERITY
 
 GRID = [[0, 1], [2, 3]]
@@ -34,11 +34,20 @@ OUTCOMES = {
 
 def run(folder: Path, lines: list[Any], *flags: str) -> list[dict[str, Any]]:
     programs, out = folder / "in.jsonl", folder / "out.jsonl"
-    text = b"".join((line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines)
+    text = b"".join(
+        (line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines
+    )
     programs.write_bytes(text)
     parser = argparse.ArgumentParser()
     verb.add_arguments(parser)
-    assert verb.run(parser.parse_args(["--programs", str(programs), "--out", str(out), "--cpu-s", "0.2", *flags])) == 0
+    assert (
+        verb.run(
+            parser.parse_args(
+                ["--programs", str(programs), "--out", str(out), "--cpu-s", "0.2", *flags]
+            )
+        )
+        == 0
+    )
     return [json.loads(line) for line in out.read_text().splitlines()]
 
 
@@ -62,16 +71,24 @@ def test_twice_the_same_byte_for_byte_times_aside(tmp_path: Path) -> None:
     lines = [record(name) for name in PROGRAMS] * 3
 
     def without_times(results: list[dict[str, Any]]) -> str:
-        return json.dumps([{k: v for k, v in r.items() if k not in ("cpu_s", "wall_s")} for r in results])
+        return json.dumps(
+            [{k: v for k, v in r.items() if k not in ("cpu_s", "wall_s")} for r in results]
+        )
 
     first = run(tmp_path, lines, "--workers", "2")
     assert without_times(first) == without_times(run(tmp_path, lines, "--workers", "1"))
 
 
 def test_bytes_that_are_not_utf8_are_the_programs_own_fault(tmp_path: Path) -> None:
-    line = b'{"id": 7, "source": "x = \'\xff\xfe\'\\ndef transform(g): return g", "inputs": [[[1]]]}'
+    line = (
+        b'{"id": 7, "source": "x = \'\xff\xfe\'\\ndef transform(g): return g", "inputs": [[[1]]]}'
+    )
     (result,) = run(tmp_path, [line])
-    assert result["id"] == 7 and result["outcome"] == "error" and "UnicodeEncodeError" in result["error"]
+    assert (
+        result["id"] == 7
+        and result["outcome"] == "error"
+        and "UnicodeEncodeError" in result["error"]
+    )
 
 
 def test_an_empty_file_gives_an_empty_file(tmp_path: Path) -> None:
@@ -79,12 +96,28 @@ def test_an_empty_file_gives_an_empty_file(tmp_path: Path) -> None:
 
 
 def test_a_program_without_inputs_is_only_defined(tmp_path: Path) -> None:
-    assert [r["outcome"] for r in run(tmp_path, [record("good", inputs=()), record("none", inputs=())])] == ["ok", "ok"]
+    assert [
+        r["outcome"] for r in run(tmp_path, [record("good", inputs=()), record("none", inputs=())])
+    ] == ["ok", "ok"]
 
 
 @pytest.mark.parametrize(
     "grid",
-    [[], [[]], [[1], [1, 2]], [[True]], [[1.0]], [[10]], [[-1]], [["1"]], [[None]], 3, None, [[0] * 31], [[0]] * 31],
+    [
+        [],
+        [[]],
+        [[1], [1, 2]],
+        [[True]],
+        [[1.0]],
+        [[10]],
+        [[-1]],
+        [["1"]],
+        [[None]],
+        3,
+        None,
+        [[0] * 31],
+        [[0]] * 31,
+    ],
 )
 def test_a_bad_input_grid_stops_everything_before_anything_runs(grid: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="line 2, program bad, input 1"):
@@ -105,4 +138,8 @@ def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     verb.add_arguments(parser)
     with pytest.raises(InputError, match="No such file"):
-        verb.run(parser.parse_args(["--programs", str(tmp_path / "none"), "--out", str(tmp_path / "out")]))
+        verb.run(
+            parser.parse_args(
+                ["--programs", str(tmp_path / "none"), "--out", str(tmp_path / "out")]
+            )
+        )

@@ -27,7 +27,9 @@ from appliance.program.sandbox.frames import (
     judge,
 )
 
-grids = arrays(np.int8, array_shapes(min_dims=2, max_dims=2, max_side=30), elements=st.integers(0, 9))
+grids = arrays(
+    np.int8, array_shapes(min_dims=2, max_dims=2, max_side=30), elements=st.integers(0, 9)
+)
 START = FRAME.pack(READY, 0) + FRAME.pack(COMPILED, 0)
 
 
@@ -39,7 +41,9 @@ def frame(kind: int, body: bytes) -> bytes:
 def test_grids_survive_the_way(sent: list[Any]) -> None:
     received = decode_grids(encode_grids(sent))
     assert len(received) == len(sent)
-    assert all((a is None and b is None) or same_grid(a, b) for a, b in zip(sent, received, strict=True))
+    assert all(
+        (a is None and b is None) or same_grid(a, b) for a, b in zip(sent, received, strict=True)
+    )
 
 
 @given(st.binary(max_size=300))
@@ -73,7 +77,9 @@ def test_the_worst_input_speaks_for_the_program() -> None:
 
 def test_outputs_before_the_end_of_time_are_kept() -> None:
     result = judge(signal.SIGXCPU, START + frame(GRID, b"\1\0\1\1\5"), 2)
-    assert result.outcome == "timeout" and result.num_answered == 1 and result.outputs[0] is not None
+    assert (
+        result.outcome == "timeout" and result.num_answered == 1 and result.outputs[0] is not None
+    )
 
 
 def test_a_crash_of_the_compiler_is_an_error_of_the_program() -> None:
@@ -86,7 +92,10 @@ def test_addresses_are_left_out_of_messages() -> None:
 
 
 @given(
-    arrays(st.sampled_from([np.int64, np.float64, np.int8, np.uint16, np.bool_]), array_shapes(max_dims=3, max_side=32))
+    arrays(
+        st.sampled_from([np.int64, np.float64, np.int8, np.uint16, np.bool_]),
+        array_shapes(max_dims=3, max_side=32),
+    )
 )
 def test_an_output_is_accepted_exactly_when_it_is_a_grid(value: Any) -> None:
     whole = np.array_equal(value, np.trunc(value)) and bool(((value >= 0) & (value <= 9)).all())

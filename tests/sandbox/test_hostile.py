@@ -15,7 +15,11 @@ GOT_THROUGH = [[7]]
 # The shared corpus names a wall-clock timeout apart, and knows no outcome of its own for a refused call.
 SAME = {"timeout": {"timeout_wall"}, "violation": {"error"}, "nondeterministic": {"ok"}}
 
-shared = [json.loads(line) for line in SHARED_CORPUS.read_text().splitlines()] if SHARED_CORPUS.exists() else []
+shared = (
+    [json.loads(line) for line in SHARED_CORPUS.read_text().splitlines()]
+    if SHARED_CORPUS.exists()
+    else []
+)
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda a: a.name)
@@ -32,12 +36,18 @@ def test_a_program_of_the_shared_corpus_ends_as_expected(case: dict[str, Any], h
     source, expect = case["source"], case["expect"]
     for placeholder, value in host.secrets().items():
         source = source.replace(placeholder, value)
-    result = host.run(source, may_time_out=bool({"timeout", "timeout_wall"} & set(expect["status"])))
+    result = host.run(
+        source, may_time_out=bool({"timeout", "timeout_wall"} & set(expect["status"]))
+    )
     assert {result.outcome, *SAME.get(result.outcome, ())} & set(expect["status"]), result
     grids = [to_lists(g) for g in result.outputs if g is not None]
     assert expect.get("forbid_grid") not in grids
     if result.outcome == "ok" and expect.get("grid", "any") != "any":
-        wanted = [to_lists(g) for g in INPUTS] if expect["grid"] == "input" else [expect["grid"]] * len(INPUTS)
+        wanted = (
+            [to_lists(g) for g in INPUTS]
+            if expect["grid"] == "input"
+            else [expect["grid"]] * len(INPUTS)
+        )
         assert grids == wanted
     if result.outcome == "error":
         assert result.error and result.error.startswith(expect.get("error", ""))

@@ -55,7 +55,9 @@ def numbers(table: str, machine: str) -> set[int]:
 
 @given(number=words, machine=st.sampled_from(MACHINES))
 def test_a_call_in_no_table_is_refused_or_worse(number: int, machine: str) -> None:
-    tables = set().union(*(numbers(t, machine) for t in ("_CHECKED", "_ALLOWED", "_WAITING", "_OPENING", "_KILLED")))
+    tables = set().union(
+        *(numbers(t, machine) for t in ("_CHECKED", "_ALLOWED", "_WAITING", "_OPENING", "_KILLED"))
+    )
     answer = verdict(policy.program_policy(machine), machine, number)
     if number not in tables:
         assert answer in (refuse(errno.EPERM), KILL)
@@ -73,7 +75,9 @@ def test_every_table_means_what_it_says(machine: str) -> None:
 
 
 def test_no_number_stands_in_two_tables(machine: str) -> None:
-    tables = [numbers(t, machine) for t in ("_CHECKED", "_ALLOWED", "_WAITING", "_OPENING", "_KILLED")]
+    tables = [
+        numbers(t, machine) for t in ("_CHECKED", "_ALLOWED", "_WAITING", "_OPENING", "_KILLED")
+    ]
     assert sum(map(len, tables)) == len(set().union(*tables))
 
 
@@ -86,13 +90,17 @@ def test_writing_is_allowed_to_the_pipe_only(fd: int, machine: str) -> None:
 
 
 @given(protection=words, flags=words, machine=st.sampled_from(MACHINES))
-def test_memory_is_never_executable_and_never_a_file(protection: int, flags: int, machine: str) -> None:
+def test_memory_is_never_executable_and_never_a_file(
+    protection: int, flags: int, machine: str
+) -> None:
     column = list(AUDIT_ARCH).index(machine)
     code = policy.program_policy(machine)
     mmap, mprotect = policy._CHECKED["mmap"][column], policy._CHECKED["mprotect"][column]
     assert mmap is not None and mprotect is not None
     executable, anonymous = protection & 4, flags & 0x20
-    assert (verdict(code, machine, mmap, (0, 4096, protection, flags)) == ALLOW) == bool(anonymous and not executable)
+    assert (verdict(code, machine, mmap, (0, 4096, protection, flags)) == ALLOW) == bool(
+        anonymous and not executable
+    )
     assert (verdict(code, machine, mprotect, (0, 4096, protection)) == ALLOW) == (not executable)
 
 
@@ -121,7 +129,11 @@ def test_the_x32_calls_are_fatal(number: int) -> None:
     number=st.integers(0, 700),
     machine=st.sampled_from(MACHINES),
 )
-def test_the_binary_search_finds_every_rule(rules: dict[int, int], number: int, machine: str) -> None:
-    bodies = {n: policy.answer(refuse(value)) * (1 + 40 * value) for n, value in rules.items()}  # far jumps, too
+def test_the_binary_search_finds_every_rule(
+    rules: dict[int, int], number: int, machine: str
+) -> None:
+    bodies = {
+        n: policy.answer(refuse(value)) * (1 + 40 * value) for n, value in rules.items()
+    }  # far jumps, too
     code = policy.assemble(bodies, policy.answer(KILL), machine)
     assert verdict(code, machine, number) == (refuse(rules[number]) if number in rules else KILL)

@@ -48,9 +48,15 @@ def lowered(user: str, refused: str, folder: Path, *, accept: str = "") -> dict[
 
 
 def assert_contained(report: dict[str, Any]) -> None:
-    assert not {name: end for name, end in report["ends"].items() if end[2]}, "an attack got through"
-    assert not {name: end for name, end in report["ends"].items() if not end[1]}, "a program ended in the wrong way"
-    assert len(report["controls"]) == 1 and '"ok"' in report["controls"][0], "a program changed the next one"
+    assert not {name: end for name, end in report["ends"].items() if end[2]}, (
+        "an attack got through"
+    )
+    assert not {name: end for name, end in report["ends"].items() if not end[1]}, (
+        "a program ended in the wrong way"
+    )
+    assert len(report["controls"]) == 1 and '"ok"' in report["controls"][0], (
+        "a program changed the next one"
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,10 +67,16 @@ def assert_contained(report: dict[str, Any]) -> None:
         ("root", "namespaces,landlock,chroot,setuid", "seccomp-only"),
         ("user", "", "full"),
         ("user", "namespaces", "seccomp-only"),
-        ("user", "namespaces,landlock", "seccomp-only"),  # nothing is left but the filter and the limits
+        (
+            "user",
+            "namespaces,landlock",
+            "seccomp-only",
+        ),  # nothing is left but the filter and the limits
     ],
 )
-def test_every_attack_fails_behind_the_filter_alone(user: str, refused: str, level: str, tmp_path: Path) -> None:
+def test_every_attack_fails_behind_the_filter_alone(
+    user: str, refused: str, level: str, tmp_path: Path
+) -> None:
     report = lowered(user, refused, tmp_path)
     assert report["level"] == level, report["rows"]
     assert not report["read"]
@@ -79,7 +91,9 @@ def test_no_filter_means_no_sandbox_unless_accepted_by_name(user: str, tmp_path:
 
 @pytest.mark.parametrize("user", ["root", "user"])
 @pytest.mark.parametrize("refused", ["seccomp", "seccomp,namespaces"])
-def test_without_a_filter_limits_hold_and_files_stay_closed(user: str, refused: str, tmp_path: Path) -> None:
+def test_without_a_filter_limits_hold_and_files_stay_closed(
+    user: str, refused: str, tmp_path: Path
+) -> None:
     report = lowered(user, refused, tmp_path, accept="no-seccomp")
     assert report["level"] == "no-seccomp"
     assert not report["rows"]["forbidden calls"], "the report must not claim what is not in force"

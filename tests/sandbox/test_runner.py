@@ -35,11 +35,15 @@ def transform(g):
 
 
 def number(i: int, body: str = "") -> Program:
-    return Program(f"{body}\ndef transform(g): return [[{i % 10}, {i // 10 % 10}, {i // 100 % 10}]]\n", CELL)
+    return Program(
+        f"{body}\ndef transform(g): return [[{i % 10}, {i // 10 % 10}, {i // 100 % 10}]]\n", CELL
+    )
 
 
 def numbers(results: Iterator[Result]) -> list[int]:
-    return [int((r.outputs[0] @ [1, 10, 100])[0]) if r.outputs[0] is not None else -1 for r in results]
+    return [
+        int((r.outputs[0] @ [1, 10, 100])[0]) if r.outputs[0] is not None else -1 for r in results
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +86,9 @@ def test_programs_are_taken_only_as_there_is_room(sandbox: Sandbox) -> None:
     assert [next(stream).outcome for _ in range(5)] == ["ok"] * 5
     stream.close()  # type: ignore[attr-defined]
     assert taken < 1000  # and not all there is
-    assert numbers(sandbox.run([number(i) for i in range(5)])) == list(range(5)), "stale answers of the batch before"
+    assert numbers(sandbox.run([number(i) for i in range(5)])) == list(range(5)), (
+        "stale answers of the batch before"
+    )
 
 
 @pytest.mark.parametrize("which", [0, -1], ids=["the waiting process", "the zygote itself"])
@@ -107,7 +113,9 @@ def test_an_endless_loop_gets_none(sandbox: Sandbox) -> None:
 
 
 def test_a_busy_machine_costs_no_program_its_time() -> None:
-    with Sandbox(Limits(cpu_s=0.25), workers=3 * (os.cpu_count() or 1), preload=("resource",)) as crowded:
+    with Sandbox(
+        Limits(cpu_s=0.25), workers=3 * (os.cpu_count() or 1), preload=("resource",)
+    ) as crowded:
         results = list(crowded.run([Program(BURN.format(seconds=0.18), CELL)] * 12))
     assert [r.outcome for r in results] == ["ok"] * 12, "time waited is not time used"
 
@@ -128,7 +136,9 @@ def test_outputs_before_a_failure_are_kept(sandbox: Sandbox) -> None:
 def test_each_input_is_fresh(sandbox: Sandbox) -> None:
     source = "def transform(g):\n    out = g.copy()\n    g[:] = 9\n    return out\n"
     (result,) = sandbox.run([Program(source, INPUTS)])
-    assert all(np.array_equal(a, b) for a, b in zip(result.outputs, INPUTS, strict=True) if a is not None)
+    assert all(
+        np.array_equal(a, b) for a, b in zip(result.outputs, INPUTS, strict=True) if a is not None
+    )
 
 
 def test_many_large_inputs_and_sources_get_through(sandbox: Sandbox) -> None:
@@ -152,9 +162,22 @@ def test_many_large_inputs_and_sources_get_through(sandbox: Sandbox) -> None:
         ("def transform(a, b): return a", "TypeError"),
         ("def transform(g)\n    return g", "SyntaxError"),
     ],
-    ids=["empty", "1 MB", "surrogate", "zero byte", "nested", "signs", "dots", "no function", "wrong arity", "syntax"],
+    ids=[
+        "empty",
+        "1 MB",
+        "surrogate",
+        "zero byte",
+        "nested",
+        "signs",
+        "dots",
+        "no function",
+        "wrong arity",
+        "syntax",
+    ],
 )
-def test_a_source_that_is_no_program_is_an_error(source: str, error: str | tuple[str, ...], sandbox: Sandbox) -> None:
+def test_a_source_that_is_no_program_is_an_error(
+    source: str, error: str | tuple[str, ...], sandbox: Sandbox
+) -> None:
     (result,) = sandbox.run([Program(source, CELL)])
     assert result.outcome == "error" and result.error and result.error.startswith(error), result
 
@@ -176,17 +199,20 @@ def test_what_looks_like_chance_is_the_same_in_every_sandbox(sandbox: Sandbox) -
 
 
 def test_what_depends_on_the_real_clock_is_called_nondeterministic(sandbox: Sandbox) -> None:
-    source = (
-        "from datetime import datetime\ndef transform(g): return [[int(c) for c in str(datetime.now().microsecond)]]\n"
-    )
+    source = "from datetime import datetime\ndef transform(g): return [[int(c) for c in str(datetime.now().microsecond)]]\n"
     results = list(sandbox.run([Program(source, CELL)] * 3))
     assert {r.outcome for r in results} == {"nondeterministic"}
 
 
 def test_a_lucky_program_is_found_out_before_it_counts(sandbox: Sandbox) -> None:
-    lucky = Program("import random\ndef transform(g): return [[random.randrange(10) for _ in range(9)]]\n", INPUTS)
+    lucky = Program(
+        "import random\ndef transform(g): return [[random.randrange(10) for _ in range(9)]]\n",
+        INPUTS,
+    )
     honest = Program("def transform(g): return g.T\n", INPUTS)
-    carries_over = Program("seen = []\ndef transform(g):\n    seen.append(0)\n    return [[len(seen)]]\n", INPUTS)
+    carries_over = Program(
+        "seen = []\ndef transform(g):\n    seen.append(0)\n    return [[len(seen)]]\n", INPUTS
+    )
     programs = [lucky, honest, carries_over]
     results = list(sandbox.run(programs))
     assert [r.outcome for r in results] == ["ok"] * 3
@@ -209,7 +235,9 @@ def test_the_cache_answers_under_the_same_conditions_only(tmp_path: Path) -> Non
 
 
 def test_a_cache_that_is_none_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "programs.sqlite").write_text("no database, but long enough to look like a file of its own" * 20)
+    (tmp_path / "programs.sqlite").write_text(
+        "no database, but long enough to look like a file of its own" * 20
+    )
     with pytest.raises(InputError, match="delete the file"):
         Sandbox(workers=1, cache=tmp_path)
 
@@ -226,11 +254,14 @@ def test_limits_that_limit_nothing_are_refused(cpu_s: float, memory_mb: int) -> 
 
 
 def test_a_closed_sandbox_leaves_nothing() -> None:
-    before = (num_processes(), len(os.listdir("/proc/self/fd")), sorted(Path("/tmp").glob("appliance-empty-*")))  # noqa: PTH208
+    def traces() -> tuple[int, int, list[Path]]:
+        num_descriptors = len(list(Path("/proc/self/fd").iterdir()))
+        return num_processes(), num_descriptors, sorted(Path("/tmp").glob("appliance-empty-*"))
+
+    before = traces()
     with Sandbox(workers=2) as sandbox:
         assert numbers(sandbox.run([number(i) for i in range(20)])) == list(range(20))
-    after = (num_processes(), len(os.listdir("/proc/self/fd")), sorted(Path("/tmp").glob("appliance-empty-*")))  # noqa: PTH208
-    assert after == before
+    assert traces() == before
 
 
 def test_the_sandbox_dies_with_its_host() -> None:
@@ -251,7 +282,9 @@ def test_the_sandbox_dies_with_its_host() -> None:
     family = started.children(recursive=True)
     host.send_signal(signal.SIGKILL)
     host.communicate()
-    assert until(lambda: not any(p.is_running() and p.status() != "zombie" for p in family)), "something lives on"
+    assert until(lambda: not any(p.is_running() and p.status() != "zombie" for p in family)), (
+        "something lives on"
+    )
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may look at the descriptors of a program")
@@ -287,11 +320,15 @@ def test_big_jobs_behind_a_running_program_do_not_lock_up(sandbox: Sandbox) -> N
     assert {r.outcome for r in sandbox.run([big, slow] * 6)} == {"ok"}
 
 
-def test_the_zygote_knows_nothing_of_its_host(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_zygote_knows_nothing_of_its_host(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SECRET_TOKEN", SECRET)
     with Sandbox(workers=1):
         zygote = newest_child()
-        assert "SECRET" not in str(zygote.environ()) and not {"HOME", "USER"} & set(zygote.environ())
+        assert "SECRET" not in str(zygote.environ()) and not {"HOME", "USER"} & set(
+            zygote.environ()
+        )
 
 
 def test_the_report_names_every_layer() -> None:

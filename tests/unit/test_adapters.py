@@ -12,7 +12,12 @@ from appliance.engine.adapters import read_adapter
 from appliance.errors import InputError
 
 BASE = "a" * 64
-PLAIN = {"peft_type": "LORA", "r": 16, "target_modules": ["q_proj", "v_proj"], "init_lora_weights": True}
+PLAIN = {
+    "peft_type": "LORA",
+    "r": 16,
+    "target_modules": ["q_proj", "v_proj"],
+    "init_lora_weights": True,
+}
 
 
 def adapter(folder: Path, config: object, *, base: str = BASE, cut: int = 0) -> Path:
@@ -26,7 +31,9 @@ def adapter(folder: Path, config: object, *, base: str = BASE, cut: int = 0) -> 
 
 
 def test_plain_lora_is_taken(tmp_path: Path) -> None:
-    card = read_adapter(adapter(tmp_path / "a", PLAIN | {"rank_pattern": {"v_proj": 32}}), base_sha=BASE)
+    card = read_adapter(
+        adapter(tmp_path / "a", PLAIN | {"rank_pattern": {"v_proj": 32}}), base_sha=BASE
+    )
     assert (card.rank, card.targets) == (32, ("q_proj", "v_proj"))
 
 

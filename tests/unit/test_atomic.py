@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.arc.atomic import whole_folder
+from appliance.atomic import whole_folder
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -21,7 +21,9 @@ def test_what_was_written_takes_the_place_of_what_was_there(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_a_fault_on_the_way_leaves_the_old_folder_and_the_next_try_starts_anew(tmp_path: Path) -> None:
+def test_a_fault_on_the_way_leaves_the_old_folder_and_the_next_try_starts_anew(
+    tmp_path: Path,
+) -> None:
     with whole_folder(tmp_path / "model") as part:
         (part / "weights").write_text("old")
     with pytest.raises(OSError, match="disk"), whole_folder(tmp_path / "model") as part:

@@ -45,7 +45,10 @@ def changed(change: Callable[[dict], object]) -> str:
 BAD_TASKS = {
     "not JSON": ("{", "JSON"),
     "a list": ("[]", "object"),
-    "ragged grid": (changed(lambda t: t["train"][1].update(input=[[1, 2], [3]])), "train pair 1, input: ragged"),
+    "ragged grid": (
+        changed(lambda t: t["train"][1].update(input=[[1, 2], [3]])),
+        "train pair 1, input: ragged",
+    ),
     "value 10": (changed(lambda t: t["train"][0].update(output=[[10]])), "train pair 0, output"),
     "value true": (changed(lambda t: t["test"][0].update(input=[[True]])), "test 0, input"),
     "value 1.0": (changed(lambda t: t["test"][0].update(input=[[1.0]])), "test 0, input"),
@@ -71,7 +74,9 @@ def test_bad_tasks_are_refused_with_their_place(
     assert (out / "submission.json").read_text() == '{"old": 1}'
 
 
-def test_a_truncated_gz_is_refused(tasks: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_truncated_gz_is_refused(
+    tasks: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "challenges.json.gz"
     path.write_bytes(gzip.compress(tasks.read_bytes())[:-9])
     assert submit("--tasks", path, "--out", out) == 4
@@ -83,7 +88,9 @@ def test_a_missing_file_is_refused(out: Path, capsys: pytest.CaptureFixture[str]
     assert "no/such/file.json" in capsys.readouterr().err
 
 
-def test_solutions_with_other_ids_are_refused(tasks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_solutions_with_other_ids_are_refused(
+    tasks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "solutions.json").write_text(json.dumps({"b": [GRID]}))
     assert submit("--tasks", tasks, "--out", tmp_path / "new") == 4
     assert "no solution for a" in capsys.readouterr().err
@@ -131,7 +138,9 @@ def break_model(folder: Path, how: str) -> None:
         (folder / "tokenizer.json").unlink()
 
 
-@pytest.mark.parametrize("how", ["missing", "no config", "cut weights", "no weights", "config no JSON", "no tokenizer"])
+@pytest.mark.parametrize(
+    "how", ["missing", "no config", "cut weights", "no weights", "config no JSON", "no tokenizer"]
+)
 def test_an_unreadable_model_folder_is_refused_and_the_file_stays_valid(
     how: str, tasks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,7 +149,9 @@ def test_an_unreadable_model_folder_is_refused_and_the_file_stays_valid(
     (folder / "config.json").write_text("{}")
     (folder / "tokenizer.json").write_text("{}")
     header = json.dumps({"w": {"dtype": "U8", "shape": [200], "data_offsets": [0, 200]}}).encode()
-    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(200))
+    (folder / "model.safetensors").write_bytes(
+        len(header).to_bytes(8, "little") + header + bytes(200)
+    )
     break_model(folder, how)
     assert submit("--tasks", tasks, "--out", tmp_path / "new", "--model", folder) == 4
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
@@ -155,14 +166,20 @@ def test_an_out_folder_that_cannot_be_made_is_a_missing_prerequisite(
     assert "--out" in capsys.readouterr().err
 
 
-def test_a_journal_that_is_none_is_refused(tasks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_journal_that_is_none_is_refused(
+    tasks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "new" / "run").mkdir(parents=True)
-    (tmp_path / "new" / "run" / "journal.sqlite").write_text("this is no database, and long enough to be read as one")
+    (tmp_path / "new" / "run" / "journal.sqlite").write_text(
+        "this is no database, and long enough to be read as one"
+    )
     assert submit("--tasks", tasks, "--out", tmp_path / "new") == 4
     assert "journal.sqlite" in capsys.readouterr().err
 
 
-def test_validate_lists_every_fault(tasks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_validate_lists_every_fault(
+    tasks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "submission.json"
     path.write_text(json.dumps({"a": [{"attempt_1": [[1, True]], "attempt_2": [[11]]}], "z": []}))
     assert cli.main(["validate", str(path), "--tasks", str(tasks)]) == 4
@@ -175,9 +192,18 @@ def test_validate_lists_every_fault(tasks: Path, tmp_path: Path, capsys: pytest.
 def test_evaluate_without_answers_for_the_tasks_is_refused(
     tasks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "submission.json").write_text(json.dumps({"a": [{"attempt_1": GRID, "attempt_2": GRID}]}))
+    (tmp_path / "submission.json").write_text(
+        json.dumps({"a": [{"attempt_1": GRID, "attempt_2": GRID}]})
+    )
     (tmp_path / "answers.json").write_text(json.dumps({"b": [GRID]}))
-    code = cli.main(["evaluate", str(tmp_path / "submission.json"), "--solutions", str(tmp_path / "answers.json")])
+    code = cli.main(
+        [
+            "evaluate",
+            str(tmp_path / "submission.json"),
+            "--solutions",
+            str(tmp_path / "answers.json"),
+        ]
+    )
     assert code == 4
     assert "no answers for a" in capsys.readouterr().err
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from appliance.engine.canary import canary_prompt, judge
+from appliance.engine.adapter_canary import canary_prompt, judge
 
 BASE = np.log(np.array([0.1, 0.2, 0.3, 0.4]))
 TRAINER = np.log(np.array([0.6, 0.2, 0.1, 0.1]))
@@ -15,7 +15,9 @@ def served(values: np.ndarray, noise: float = 0.0) -> dict[int, float]:
     return {i: float(v) + noise for i, v in enumerate(values)}
 
 
-@pytest.mark.parametrize(("dtype", "noise"), [("float32", 1e-4), ("float16", 0.05), ("bfloat16", 0.2)])
+@pytest.mark.parametrize(
+    ("dtype", "noise"), [("float32", 1e-4), ("float16", 0.05), ("bfloat16", 0.2)]
+)
 def test_the_trainers_answers_pass_with_the_noise_of_the_type(dtype: str, noise: float) -> None:
     assert judge(served(TRAINER, noise), trainer=TRAINER, base=BASE, dtype=dtype).is_right
 

@@ -15,8 +15,12 @@ HEAVY = ("torch", "transformers", "peft", "unsloth", "vllm", "bitsandbytes")
 
 def fresh_modules(code: str) -> set[str]:
     """Top-level modules that a new interpreter holds after running the code."""
-    script = f"{code}\nimport sys; print(' '.join(sorted({{m.split('.')[0] for m in sys.modules}})))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    script = (
+        f"{code}\nimport sys; print(' '.join(sorted({{m.split('.')[0] for m in sys.modules}})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     return set(done.stdout.splitlines()[-1].split())
 
 

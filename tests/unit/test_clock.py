@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import pytest
 
-from appliance.clock import Deadline, VirtualClock, format_duration, format_instant, parse_duration, parse_instant
+from appliance.clock import (
+    Deadline,
+    VirtualClock,
+    format_duration,
+    format_instant,
+    parse_duration,
+    parse_instant,
+)
 from appliance.errors import UsageError
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90", 90), ("90s", 90), ("5m", 300), ("11h30m", 41400), ("1d2h", 93600), ("1.5h", 5400), ("2 h 5 m", 7500)],
+    [
+        ("90", 90),
+        ("90s", 90),
+        ("5m", 300),
+        ("11h30m", 41400),
+        ("1d2h", 93600),
+        ("1.5h", 5400),
+        ("2 h 5 m", 7500),
+    ],
 )
 def test_durations_read_as_people_write_them(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
@@ -45,7 +60,8 @@ def test_a_deadline_counts_down_and_never_below_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(3.2, "3.2 s"), (42.0, "42 s"), (245.0, "4 min 05 s"), (12000.0, "3 h 20 min")]
+    ("seconds", "text"),
+    [(3.2, "3.2 s"), (42.0, "42 s"), (245.0, "4 min 05 s"), (12000.0, "3 h 20 min")],
 )
 def test_durations_print_short(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text

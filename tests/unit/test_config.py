@@ -26,7 +26,10 @@ def test_later_layers_lie_over_earlier_ones() -> None:
 
 
 def test_all_faults_are_named_at_once() -> None:
-    layers = [Layer("run.yaml", {"train.rnak": 8, "sample.views": 0}), Layer("--set", {"nonsense": 1})]
+    layers = [
+        Layer("run.yaml", {"train.rnak": 8, "sample.views": 0}),
+        Layer("--set", {"nonsense": 1}),
+    ]
     with pytest.raises(UsageError) as fault:
         resolve(layers)
     message = str(fault.value)
@@ -43,12 +46,17 @@ def test_a_budget_is_read_as_a_duration_and_never_zero() -> None:
 
 
 def test_environment_names_spell_the_dot_as_two_underscores() -> None:
-    layer = environment_layer({"APPLIANCE_TRAIN__RANK": "32", "PATH": "/bin", "APPLIANCE_STRATEGY": "both"})
+    layer = environment_layer(
+        {"APPLIANCE_TRAIN__RANK": "32", "PATH": "/bin", "APPLIANCE_STRATEGY": "both"}
+    )
     assert layer.values == {"train.rank": 32, "strategy": "both"}
 
 
 def test_assignments_are_yaml_scalars() -> None:
-    assert assignments_layer(["train.rslora=false", "run.seed=7"]).values == {"train.rslora": False, "run.seed": 7}
+    assert assignments_layer(["train.rslora=false", "run.seed=7"]).values == {
+        "train.rslora": False,
+        "run.seed": 7,
+    }
     with pytest.raises(UsageError, match="'='"):
         assignments_layer(["train.rank"])
 
@@ -81,7 +89,9 @@ def test_the_identity_ignores_time_but_not_the_seed() -> None:
     def identity(**values: object) -> str:
         return resolve([Layer("flags", values)]).identity(tasks_digest="t")
 
-    assert identity(**{"run.budget_s": "5m"}) == identity(**{"run.budget_s": "9m", "run.workers": 2})
+    assert identity(**{"run.budget_s": "5m"}) == identity(
+        **{"run.budget_s": "9m", "run.workers": 2}
+    )
     assert identity(**{"run.seed": 1}) != identity(**{"run.seed": 2})
     assert Settings().identity(tasks_digest="a") != Settings().identity(tasks_digest="b")
 

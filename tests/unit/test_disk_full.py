@@ -20,7 +20,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "small disk"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)], capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)],
+        capture_output=True,
+        text=True,
     )
     if mounted.returncode != 0:
         pytest.skip(f"no right to mount a small file system: {mounted.stderr.strip()}")
@@ -29,7 +31,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(folder: Path) -> None:
-    with (folder / "filler").open("wb", buffering=0) as filler, pytest.raises(OSError, match="No space"):
+    with (
+        (folder / "filler").open("wb", buffering=0) as filler,
+        pytest.raises(OSError, match="No space"),
+    ):
         while True:
             filler.write(bytes(4096))
 
@@ -41,7 +46,10 @@ def test_a_full_disk_leaves_the_old_submission_and_one_clear_line(
     tasks.write_text(json.dumps(TASKS))
     (small_disk / "submission.json").write_text('{"old": 1}')
     fill(small_disk)
-    assert cli.main(["submit", "--tasks", str(tasks), "--out", str(small_disk), "--display", "none"]) == 4
+    assert (
+        cli.main(["submit", "--tasks", str(tasks), "--out", str(small_disk), "--display", "none"])
+        == 4
+    )
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert "do:" in lines[0]
@@ -49,12 +57,16 @@ def test_a_full_disk_leaves_the_old_submission_and_one_clear_line(
     assert [p.name for p in small_disk.glob(".submission*")] == []
 
 
-def test_vote_on_a_full_disk_leaves_the_old_file(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_vote_on_a_full_disk_leaves_the_old_file(
+    small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from appliance.arc.submission import write_submission
     from appliance.errors import OutputError
 
     (small_disk / "submission.json").write_text('{"old": 1}')
     fill(small_disk)
     with pytest.raises(OutputError, match="cannot be written"):
-        write_submission(small_disk / "submission.json", {"a": [{"attempt_1": GRID, "attempt_2": GRID}]})
+        write_submission(
+            small_disk / "submission.json", {"a": [{"attempt_1": GRID, "attempt_2": GRID}]}
+        )
     assert (small_disk / "submission.json").read_text() == '{"old": 1}'

@@ -30,7 +30,9 @@ def test_the_example_uses_its_function_and_changes_what_it_is_given(name: str) -
 
 def test_the_files_in_docs_are_those_that_the_script_makes() -> None:
     for path, text in dsl_page.pages().items():
-        assert (ROOT / path).read_text(encoding="utf-8") == text, "run: python -m appliance.report.dsl_page"
+        assert (ROOT / path).read_text(encoding="utf-8") == text, (
+            "run: python -m appliance.report.dsl_page"
+        )
     assert {p.name for p in (ROOT / "docs/dsl").iterdir()} == {f"{name}.svg" for name in EXAMPLES}
 
 

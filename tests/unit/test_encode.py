@@ -48,7 +48,9 @@ def test_shape_is_rows_by_columns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "first_row"), [("encoders_arc24.json", 1), ("encoders_arc25.json", 0)], ids=["arc24", "arc25"]
+    ("file", "first_row"),
+    [("encoders_arc24.json", 1), ("encoders_arc25.json", 0)],
+    ids=["arc24", "arc25"],
 )
 def test_texts_of_the_prior_encoders_to_the_character(file: str, first_row: int) -> None:
     path = CASES / file
@@ -60,7 +62,8 @@ def test_texts_of_the_prior_encoders_to_the_character(file: str, first_row: int)
     for expression, texts in cases["texts"].items():
         if first_row == 0:
             expression = expression.replace(
-                "RowNumberEncoder(MinimalGridEncoder())", "RowNumberEncoder(MinimalGridEncoder(), first=0)"
+                "RowNumberEncoder(MinimalGridEncoder())",
+                "RowNumberEncoder(MinimalGridEncoder(), first=0)",
             )
         encoder = get_encoder(expression)
         for grid, text in zip(grids, texts, strict=True):
@@ -70,7 +73,20 @@ def test_texts_of_the_prior_encoders_to_the_character(file: str, first_row: int)
 
 @pytest.mark.parametrize(
     "text",
-    ["", "\n", "12\n3", "1a", "1 2", "١٢", "1²", "-1", "1" * 31, "\n".join("1" * 31), "1\n\n1", "None"],
+    [
+        "",
+        "\n",
+        "12\n3",
+        "1a",
+        "1 2",
+        "١٢",
+        "1²",
+        "-1",
+        "1" * 31,
+        "\n".join("1" * 31),
+        "1\n\n1",
+        "None",
+    ],
     ids=[
         "empty",
         "blank",
@@ -86,7 +102,9 @@ def test_texts_of_the_prior_encoders_to_the_character(file: str, first_row: int)
         "word",
     ],
 )
-@pytest.mark.parametrize("name", ["minimal", "grid-tokens", "shape", "arc24-shape-row-number", "colour-words"])
+@pytest.mark.parametrize(
+    "name", ["minimal", "grid-tokens", "shape", "arc24-shape-row-number", "colour-words"]
+)
 def test_what_is_not_a_grid_is_a_parse_error(name: str, text: str) -> None:
     with pytest.raises(ParseError):
         get_encoder(name).decode(text)

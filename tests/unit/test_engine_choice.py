@@ -11,15 +11,15 @@ import pytest
 from appliance.config import Layer, resolve
 from appliance.errors import PrerequisiteError, UsageError
 from appliance.machine import software
-from appliance.machine.card import load_card
-from appliance.machine.device import device_of_cpu
-from appliance.machine.engines import choose_engine
-from appliance.machine.lengths import TaskLength, TaskLengths
 from appliance.machine.machine import find_machine
-from appliance.machine.pins import NO_PINS, Pins, sample_setup
-from appliance.machine.request import SizingRequest
 from appliance.machine.software import installed_engines, vllm_fault
-from appliance.run.engine import usable_engines
+from appliance.run.engine_choice import usable_engines
+from appliance.sizing.costs.device import device_of_cpu
+from appliance.sizing.costs.model_card import load_card
+from appliance.sizing.costs.task_lengths import TaskLength, TaskLengths
+from appliance.sizing.pick_engine import choose_engine
+from appliance.sizing.pins import NO_PINS, Pins, sample_setup
+from appliance.sizing.request import SizingRequest
 
 CARD = load_card("arc-mini")
 DEVICE = device_of_cpu(find_machine().host, 1)
@@ -34,7 +34,9 @@ def chosen(
     pins: Pins = NO_PINS,
     dtype: str = "bfloat16",
 ) -> tuple[str, str]:
-    lengths = TaskLengths(tuple(TaskLength(str(i), 600, 100, 500, 1) for i in range(num_tasks)), "test")
+    lengths = TaskLengths(
+        tuple(TaskLength(str(i), 600, 100, 500, 1) for i in range(num_tasks)), "test"
+    )
     request = SizingRequest(lengths, budget_s, pins, engines)
     setup = replace(sample_setup(CARD, DEVICE, pins), dtype=dtype)
     choice = choose_engine(CARD, DEVICE, request, setup)
@@ -78,9 +80,13 @@ def pretend(monkeypatch: pytest.MonkeyPatch, name: str | None, *, wants: str, to
             raise metadata.PackageNotFoundError(of)
         return versions[of]
 
-    found = SimpleNamespace(find_spec=lambda of: None if of == "vllm" and name is None else util.find_spec("json"))
+    found = SimpleNamespace(
+        find_spec=lambda of: None if of == "vllm" and name is None else util.find_spec("json")
+    )
     told = SimpleNamespace(
-        version=version, requires=lambda of: ["numpy", wants], PackageNotFoundError=metadata.PackageNotFoundError
+        version=version,
+        requires=lambda of: ["numpy", wants],
+        PackageNotFoundError=metadata.PackageNotFoundError,
     )
     monkeypatch.setattr(software, "util", found)
     monkeypatch.setattr(software, "metadata", told)
@@ -99,14 +105,21 @@ def pretend(monkeypatch: pytest.MonkeyPatch, name: str | None, *, wants: str, to
     ],
 )  # fmt: skip
 def test_what_speaks_against_vllm_is_named(
-    name: str | None, wants: str, torch: str, has_gpu: bool, fault: str | None, monkeypatch: pytest.MonkeyPatch
+    name: str | None,
+    wants: str,
+    torch: str,
+    has_gpu: bool,
+    fault: str | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pretend(monkeypatch, name, wants=wants, torch=torch)
     assert vllm_fault(has_gpu=has_gpu) == fault
     assert installed_engines(has_gpu=has_gpu) == (BOTH if fault is None else ("transformers",))
 
 
-def test_asking_for_what_is_missing_is_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_asking_for_what_is_missing_is_refused_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     pretend(monkeypatch, None, wants="", torch="2.13.0")
     machine = find_machine()
     with pytest.raises(PrerequisiteError, match="--engine vllm: vLLM is not installed"):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
-from appliance.learn.synth import families
-from appliance.report import families_page
+from appliance.learn.synth import families, families_page
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -14,8 +13,12 @@ DOCS = Path(__file__).parents[2] / "docs"
 def test_the_files_in_docs_are_those_that_the_script_makes() -> None:
     pages = families_page.pages()
     for path, text in pages.items():
-        assert (DOCS.parent / path).read_text(encoding="utf-8") == text, "run: python -m appliance.report.families_page"
-    assert {f"docs/families/{p.name}" for p in (DOCS / "families").iterdir()} == set(pages) - {"docs/families.md"}
+        assert (DOCS.parent / path).read_text(encoding="utf-8") == text, (
+            "run: python -m appliance.learn.synth.families_page"
+        )
+    assert {f"docs/families/{p.name}" for p in (DOCS / "families").iterdir()} == set(pages) - {
+        "docs/families.md"
+    }
 
 
 def test_every_family_stands_on_the_page_and_on_a_sheet() -> None:

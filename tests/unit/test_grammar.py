@@ -13,7 +13,11 @@ from appliance.arc.task import Pair, Task
 from appliance.seeds import generator
 from appliance.solve.grammar import answer_pattern, foretold_shape
 
-ENCODERS = ("grid-tokens", "MinimalGridEncoder()", "GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))")
+ENCODERS = (
+    "grid-tokens",
+    "MinimalGridEncoder()",
+    "GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))",
+)
 
 
 def grid(rows: int, columns: int, seed: int = 0) -> Grid:
@@ -39,7 +43,9 @@ SAME = task(((2, 3), (2, 3)), ((4, 5), (4, 5)), test=(6, 7))
         (task(((2, 2), (6, 6)), ((1, 3), (3, 9)), test=(20, 20)), None),
     ],
 )
-def test_the_shape_is_foretold_where_all_demonstrations_agree(made: Task, expected: tuple[int, int] | None) -> None:
+def test_the_shape_is_foretold_where_all_demonstrations_agree(
+    made: Task, expected: tuple[int, int] | None
+) -> None:
     assert foretold_shape(made, 0) == expected
 
 
@@ -60,7 +66,11 @@ def test_every_rectangle_matches_and_nothing_else(name: str) -> None:
     assert pattern is not None
     for rows, columns in ((1, 1), (30, 30), (3, 17), (1, 30)):
         assert re.fullmatch(pattern, encoder.encode(grid(rows, columns)))
-    ragged = encoder.encode(grid(3, 4)) + ("" if encoder.encode(grid(1, 1)).endswith("\n") else "\n") + "012"
+    ragged = (
+        encoder.encode(grid(3, 4))
+        + ("" if encoder.encode(grid(1, 1)).endswith("\n") else "\n")
+        + "012"
+    )
     assert not re.fullmatch(pattern, ragged)
     assert not re.fullmatch(pattern, encoder.encode(grid(1, 2)) + "x")
 

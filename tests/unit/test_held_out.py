@@ -9,7 +9,7 @@ import pytest
 from appliance.arc.source import load_tasks
 from appliance.arc.task import Task
 from appliance.arc.view import D8
-from appliance.engine.folder import model_dir
+from appliance.engine.model_folder import model_dir
 
 MANIFEST = model_dir("arc-mini") / "manifest.json"
 TWINS = {"070dd51e": "40853293", "50a16a69": "caa06a1f"}
@@ -45,7 +45,9 @@ def pair_keys(task: Task) -> set[bytes]:
         for view in D8:
             grids = (view.apply(pair.input), view.apply(pair.output))
             names: dict[int, int] = {}
-            renamed = [names.setdefault(int(c), len(names)) for grid in grids for c in grid.reshape(-1)]
+            renamed = [
+                names.setdefault(int(c), len(names)) for grid in grids for c in grid.reshape(-1)
+            ]
             forms.append(bytes(grids[0].shape + grids[1].shape) + bytes(renamed))
         keys.add(min(forms))
     return keys

@@ -13,9 +13,9 @@ import pytest
 
 from appliance.arc.vote import Candidate
 from appliance.errors import InputError
-from appliance.run.attempts import attempts_of
-from appliance.run.coverage import coverage_of
-from appliance.run.journal import Journal, StageRow
+from appliance.record.attempts import attempts_of
+from appliance.record.coverage import coverage_of
+from appliance.record.journal import Journal, StageRow
 from appliance.seeds import generator
 from tests.run_world import grid, tasks
 
@@ -25,7 +25,9 @@ FIRST = TASKS.ids()[0]
 
 def candidate(number: int, task_id: str = FIRST, *, side: int | None = 3) -> Candidate:
     said = None if side is None else grid(generator("journal", number), side)
-    return Candidate(task_id, 0, said, -0.5 * number, 10 + number, view=f"v{number}", adapter="a", demo_score=0.5)
+    return Candidate(
+        task_id, 0, said, -0.5 * number, 10 + number, view=f"v{number}", adapter="a", demo_score=0.5
+    )
 
 
 @pytest.fixture
@@ -48,7 +50,11 @@ def test_a_second_try_replaces_the_candidates_of_its_own_stage_and_round_only(pa
     journal = Journal(path)
     for stage, number in (("quick", 1), ("deep", 2), ("deep-2", 3), ("deep", 4)):
         journal.put_stage(StageRow(FIRST, stage, "done", 1.0, {}), [candidate(number)])
-    assert journal.candidates() == {"quick": [candidate(1)], "deep-2": [candidate(3)], "deep": [candidate(4)]}
+    assert journal.candidates() == {
+        "quick": [candidate(1)],
+        "deep-2": [candidate(3)],
+        "deep": [candidate(4)],
+    }
     journal.close()
 
 
@@ -82,7 +88,13 @@ def test_coverage_counts_tasks_not_rounds_and_a_training_that_worked_once(path: 
         rows = [candidate(1)] if stage != "train" else []
         journal.put_stage(StageRow(FIRST, stage, status, 1.0, {"reason": "no time"}), rows)
     covered = coverage_of(journal)
-    assert (covered.quick, covered.deep, covered.again, covered.trained, covered.sampled) == (1, 1, 1, 1, 1)
+    assert (covered.quick, covered.deep, covered.again, covered.trained, covered.sampled) == (
+        1,
+        1,
+        1,
+        1,
+        1,
+    )
     assert covered.untrained_reasons == {}
     journal.close()
 
@@ -100,7 +112,7 @@ def test_a_stage_and_its_candidates_are_there_together_or_not_at_all(path: Path)
 WRITER = """
 import sys
 from pathlib import Path
-from appliance.run.journal import Journal, StageRow
+from appliance.record.journal import Journal, StageRow
 from appliance.arc.vote import Candidate
 import numpy as np
 journal = Journal(Path(sys.argv[1]))
@@ -111,8 +123,12 @@ for n in range(100000):
 """
 
 
-def test_killed_while_writing_it_holds_every_stage_that_was_reported_and_no_half_one(path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True) as writer:
+def test_killed_while_writing_it_holds_every_stage_that_was_reported_and_no_half_one(
+    path: Path,
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
+    ) as writer:
         assert writer.stdout is not None
         for _ in range(15):
             reported = int(writer.stdout.readline())

@@ -9,7 +9,9 @@ from appliance.learn.recipe import Optimization
 
 
 def rates(schedule: str, **more: float) -> list[float]:
-    plan = Optimization(schedule=schedule, learning_rate=1.0, warmup_steps=10, max_steps=100, **more)
+    plan = Optimization(
+        schedule=schedule, learning_rate=1.0, warmup_steps=10, max_steps=100, **more
+    )
     return [learning_rate_at(step, plan) for step in range(100)]
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from appliance.clock import VirtualClock
 from appliance.errors import PrerequisiteError
-from appliance.learn.loop import StepReport
 from appliance.learn.recipe import Recipe
 from appliance.learn.show import DISPLAYS, Tracker, make_display
+from appliance.learn.training_loop import StepReport
 
 LINE = StepReport(50, 0.5, 1.0, 1e-3, "outputs", tokens=50_000, tokens_per_s=1000.0)
 FIGURES = {"accuracy": 0.25, "vote_2": 0.5}

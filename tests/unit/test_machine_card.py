@@ -11,8 +11,8 @@ import pytest
 from appliance.arc.grid import freeze
 from appliance.arc.task import Pair, Task, TaskSet
 from appliance.errors import InputError, UsageError
-from appliance.machine.card import SHIPPED, card_of_folder, load_card
-from appliance.machine.lengths import lengths_of, usual_lengths
+from appliance.sizing.costs.model_card import SHIPPED, card_of_folder, load_card
+from appliance.sizing.costs.task_lengths import lengths_of, usual_lengths
 
 CONFIG = {
     "model_type": "qwen3",
@@ -73,12 +73,19 @@ def test_a_folder_gives_shape_size_and_its_own_style(tmp_path: Path) -> None:
         json.dumps({"style": "grid-tokens-v1", "encoder": "grid-tokens", "sha": "x"})
     )
     card = card_of_folder(model_folder(tmp_path))
-    assert (card.hidden_size, card.kv_size, card.weights_bytes, card.encoder) == (256, 128, 1000, "grid-tokens")
+    assert (card.hidden_size, card.kv_size, card.weights_bytes, card.encoder) == (
+        256,
+        128,
+        1000,
+        "grid-tokens",
+    )
     assert card.is_tiny
 
 
 def test_a_stored_quantisation_is_kept(tmp_path: Path) -> None:
-    folder = model_folder(tmp_path, quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
+    folder = model_folder(
+        tmp_path, quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True}
+    )
     assert card_of_folder(folder).stored_quantization == "nf4"
 
 

@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 
 from appliance.clock import VirtualClock
+from appliance.commands import doctor
 from appliance.config import profile_layer, resolve
-from appliance.errors import EXIT_PREREQUISITE, UsageError
-from appliance.machine import doctor_cli
-from appliance.machine.check import Check, Status, failed, worst
-from appliance.machine.deep import _has_kernels
+from appliance.engine.import_checks import _has_kernels
+from appliance.errors import EXIT_PREREQUISITE, PrerequisiteError, UsageError
 from appliance.machine.doctor import examine
-from appliance.machine.expectation import check_expectation, profile_expectation, profile_names
+from appliance.machine.finding import Check, Status, failed, worst
 from appliance.machine.gpu import GIB
 from appliance.machine.host import Host
 from appliance.machine.machine import Machine, imagined
 from appliance.machine.platforms import Platform
+from appliance.machine.profile_check import check_expectation, profile_expectation, profile_names
 
 HOST = Host("CPU", 48, "affinity", 180 * GIB, "physical", 170 * GIB, ("avx512", "avx2"))
 PLAIN = Machine((), HOST, Platform())
@@ -39,7 +39,9 @@ def look(
 ) -> dict[str, Check]:
     environment = {"HOME": str(tmp_path), "USER": "me"} | (env or {})
     clock = VirtualClock(1.8e9)
-    checks = examine(machine, env=environment, out=tmp_path, clock=clock, versions=INSTALLED | versions)
+    checks = examine(
+        machine, env=environment, out=tmp_path, clock=clock, versions=INSTALLED | versions
+    )
     assert all(c.remedy for c in checks if c.status is not Status.PASS)
     return {c.name: c for c in checks}
 
@@ -91,7 +93,13 @@ def test_kaggle_without_inputs_is_a_fault_of_the_platform(tmp_path: Path) -> Non
 
 
 def test_a_clock_before_this_program_existed_is_noticed(tmp_path: Path) -> None:
-    checks = examine(PLAIN, env={"HOME": str(tmp_path)}, out=tmp_path, clock=VirtualClock(0.0), versions=INSTALLED)
+    checks = examine(
+        PLAIN,
+        env={"HOME": str(tmp_path)},
+        out=tmp_path,
+        clock=VirtualClock(0.0),
+        versions=INSTALLED,
+    )
     assert next(c for c in checks if c.name == "clock").status is Status.CAUTION
 
 
@@ -106,7 +114,11 @@ def test_every_profile_is_legal_and_opens_with_its_command() -> None:
     for name in profile_names():
         resolve([profile_layer(name)])
         profile_expectation(name)
-        first = (Path(__file__).parents[2] / f"appliance/profiles/{name}.yaml").read_text().splitlines()[0]
+        first = (
+            (Path(__file__).parents[2] / f"appliance/profiles/{name}.yaml")
+            .read_text()
+            .splitlines()[0]
+        )
         assert first.startswith(f"# appliance submit --profile {name} ")
 
 
@@ -142,16 +154,20 @@ def test_a_kernel_of_the_same_generation_runs_on_a_newer_minor() -> None:
     assert not _has_kernels((6, 0), ["sm_75", "sm_80"]) and not _has_kernels((8, 0), ["sm_86"])
 
 
-def test_the_verb_prints_json_with_checks_of_other_layers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verb_prints_json_with_checks_of_other_layers(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot_stand() -> None:
+        raise PrerequisiteError("[red] no namespaces", remedy="start it elsewhere")
+
+    monkeypatch.setattr(doctor, "sandbox_report", cannot_stand)
     parser = ArgumentParser()
-    doctor_cli.add_arguments(parser)
-    code = doctor_cli.run(
-        parser.parse_args(["--json"]), [failed("sandbox", "[red] no namespaces", "start it elsewhere")]
-    )
+    doctor.add_arguments(parser)
+    code = doctor.run(parser.parse_args(["--json"]))
     found = json.loads(capsys.readouterr().out)
     assert code == EXIT_PREREQUISITE and found["checks"][-1]["name"] == "sandbox"
 
 
 def test_text_in_brackets_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    doctor_cli.print_checks(PLAIN, [failed("x", "[red]gone[/red]", "[bold]do")], as_json=False)
+    doctor.print_checks(PLAIN, [failed("x", "[red]gone[/red]", "[bold]do")], as_json=False)
     assert "[red]gone[/red]" in capsys.readouterr().out

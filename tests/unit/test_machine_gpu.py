@@ -43,13 +43,18 @@ def fake_nvml(*cards: dict[str, Any], fails: tuple[str, ...] = ()) -> ModuleType
     answer("nvmlDeviceGetUUID", lambda c: c["uuid"])
     answer(
         "nvmlDeviceGetMemoryInfo",
-        lambda c: SimpleNamespace(total=int(c["gib"] * GIB), free=int((c["gib"] - c.get("used_gib", 0)) * GIB)),
+        lambda c: SimpleNamespace(
+            total=int(c["gib"] * GIB), free=int((c["gib"] - c.get("used_gib", 0)) * GIB)
+        ),
     )
     answer("nvmlDeviceGetCudaComputeCapability", lambda c: c.get("capability", (8, 9)))
     answer("nvmlDeviceGetMigMode", lambda c: (int("slices" in c), int("slices" in c)))
     answer("nvmlDeviceGetMaxMigDeviceCount", 7)
     answer("nvmlDeviceGetMigDeviceHandleByIndex", child)
-    answer("nvmlDeviceGetComputeRunningProcesses", lambda c: [SimpleNamespace(pid=p) for p in c.get("pids", ())])
+    answer(
+        "nvmlDeviceGetComputeRunningProcesses",
+        lambda c: [SimpleNamespace(pid=p) for p in c.get("pids", ())],
+    )
     module.NVMLError = FakeError  # type: ignore[attr-defined]
     return module
 
@@ -67,14 +72,21 @@ def test_a_card_is_read_with_memory_capability_driver_and_other_users() -> None:
     finding = find_gpus(nvml=fake_nvml({**L4, "used_gib": 3, "pids": (41, 12)}))
     (gpu,) = finding.gpus
     assert finding.source == "nvml"
-    assert (gpu.name, gpu.capability, gpu.driver, gpu.other_pids) == ("NVIDIA L4", (8, 9), "580.95.05", (12, 41))
+    assert (gpu.name, gpu.capability, gpu.driver, gpu.other_pids) == (
+        "NVIDIA L4",
+        (8, 9),
+        "580.95.05",
+        (12, 41),
+    )
     assert gpu.free_bytes == pytest.approx((22.03 - 3) * GIB, abs=2)
     assert gpu.spec.name == "L4" and gpu.spec.is_known
 
 
 def test_a_driver_that_does_not_tell_the_capability_leaves_it_to_the_catalogue() -> None:
     (gpu,) = find_gpus(
-        nvml=fake_nvml({"name": "Tesla T4", "gib": 14.56}, fails=("nvmlDeviceGetCudaComputeCapability",))
+        nvml=fake_nvml(
+            {"name": "Tesla T4", "gib": 14.56}, fails=("nvmlDeviceGetCudaComputeCapability",)
+        )
     ).gpus
     assert gpu.capability is None and gpu.spec.capability == (7, 5)
 
@@ -104,7 +116,9 @@ def test_no_driver_is_a_finding_not_an_error(monkeypatch: pytest.MonkeyPatch) ->
         ("nonsense", []),
     ],
 )
-def test_visible_devices_mean_what_cuda_makes_of_them(visible: str | None, uuids: list[str]) -> None:
+def test_visible_devices_mean_what_cuda_makes_of_them(
+    visible: str | None, uuids: list[str]
+) -> None:
     finding = find_gpus(visible=visible, nvml=fake_nvml(L4, L4, L4))
     assert [g.uuid for g in finding.gpus] == uuids
 
@@ -129,7 +143,9 @@ def test_nvidia_smi_gives_the_same_card() -> None:
     assert second.capability is None
 
 
-def test_nvidia_smi_is_asked_where_nvml_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nvidia_smi_is_asked_where_nvml_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tool = tmp_path / "nvidia-smi"
     tool.write_text(
         "#!/bin/sh\ncase $1 in\n--query-gpu*) echo '0, GPU-aa, Tesla T4, 7.5, 15360 MiB, 15000, 560.35';;\n"
@@ -143,7 +159,10 @@ def test_nvidia_smi_is_asked_where_nvml_is_missing(tmp_path: Path, monkeypatch: 
 
 
 def test_a_nvidia_smi_that_says_something_else_lists_no_card() -> None:
-    assert parse_smi("NVIDIA-SMI has failed because it could not talk to the driver\n", "No devices\n") == ()
+    assert (
+        parse_smi("NVIDIA-SMI has failed because it could not talk to the driver\n", "No devices\n")
+        == ()
+    )
 
 
 def test_an_ambiguous_beginning_of_a_uuid_names_no_card() -> None:

@@ -61,7 +61,9 @@ def test_cgroup_v1_limits_bind_and_its_endless_number_does_not(tmp_path: Path) -
     assert find_host(root).memory_bytes == 3 * GIB
 
 
-def test_memory_that_the_group_already_holds_is_not_free_but_its_file_cache_is(tmp_path: Path) -> None:
+def test_memory_that_the_group_already_holds_is_not_free_but_its_file_cache_is(
+    tmp_path: Path,
+) -> None:
     root = write(
         plain_root(tmp_path),
         proc__self__cgroup="0::/job\n",
@@ -80,7 +82,11 @@ def test_a_batch_slot_binds_tighter_than_the_machine(tmp_path: Path) -> None:
 
 
 def test_a_quota_of_half_a_core_still_gives_one_thread(tmp_path: Path) -> None:
-    root = write(plain_root(tmp_path), proc__self__cgroup="0::/\n", sys__fs__cgroup__cpu_dot_max="50000 100000\n")
+    root = write(
+        plain_root(tmp_path),
+        proc__self__cgroup="0::/\n",
+        sys__fs__cgroup__cpu_dot_max="50000 100000\n",
+    )
     assert find_host(root).num_cores == 1
 
 
@@ -97,7 +103,9 @@ def test_amx_needs_tiles_too() -> None:
         ({"KAGGLE_KERNEL_RUN_TYPE": "Batch", "KAGGLE_IS_COMPETITION_RERUN": "1"}, "rerun"),
     ],
 )
-def test_kaggle_tells_interactive_commit_and_rerun_apart(env: dict[str, str], phase: str, tmp_path: Path) -> None:
+def test_kaggle_tells_interactive_commit_and_rerun_apart(
+    env: dict[str, str], phase: str, tmp_path: Path
+) -> None:
     platform = find_platform(env, tmp_path)
     assert (platform.site, platform.phase) == ("kaggle", phase)
 

@@ -7,13 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.errors import UsageError
-from appliance.machine.shards import balance
+from appliance.sizing.balance import balance
 
-COSTS = st.dictionaries(st.text("abcdef0123456789", min_size=1, max_size=8), st.floats(0, 1e6), min_size=1, max_size=60)
+COSTS = st.dictionaries(
+    st.text("abcdef0123456789", min_size=1, max_size=8), st.floats(0, 1e6), min_size=1, max_size=60
+)
 
 
 @given(costs=COSTS, data=st.data())
-def test_every_task_is_in_exactly_one_shard_and_no_shard_is_empty(costs: dict[str, float], data: st.DataObject) -> None:
+def test_every_task_is_in_exactly_one_shard_and_no_shard_is_empty(
+    costs: dict[str, float], data: st.DataObject
+) -> None:
     num_shards = data.draw(st.integers(1, len(costs)))
     shards = balance(costs, num_shards)
     assert len(shards) == num_shards
@@ -22,7 +26,9 @@ def test_every_task_is_in_exactly_one_shard_and_no_shard_is_empty(costs: dict[st
 
 
 @given(costs=COSTS, data=st.data())
-def test_the_heaviest_shard_keeps_grahams_bound(costs: dict[str, float], data: st.DataObject) -> None:
+def test_the_heaviest_shard_keeps_grahams_bound(
+    costs: dict[str, float], data: st.DataObject
+) -> None:
     num_shards = data.draw(st.integers(1, len(costs)))
     heaviest = max(sum(costs[t] for t in ids) for ids in balance(costs, num_shards))
     least = max(sum(costs.values()) / num_shards, max(costs.values()))
@@ -39,7 +45,9 @@ def test_dear_tasks_are_spread_where_equal_counts_would_pile_them_up() -> None:
 def test_the_order_of_the_tasks_does_not_change_their_shard_mates(costs: dict[str, float]) -> None:
     reversed_costs = dict(reversed(costs.items()))
     num_shards = min(3, len(costs))
-    assert list(map(set, balance(costs, num_shards))) == list(map(set, balance(reversed_costs, num_shards)))
+    assert list(map(set, balance(costs, num_shards))) == list(
+        map(set, balance(reversed_costs, num_shards))
+    )
 
 
 @pytest.mark.parametrize("num_shards", [0, -1, 3])

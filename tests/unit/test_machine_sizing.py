@@ -12,27 +12,29 @@ from typing import Any
 
 import pytest
 
+from appliance.commands import plan as plan_cli
 from appliance.config import Layer, resolve
 from appliance.errors import UsageError
-from appliance.machine import plan_cli
-from appliance.machine.card import SHIPPED, load_card
-from appliance.machine.coefficients import FITTED
-from appliance.machine.costs import Probe
 from appliance.machine.gpu import GIB
 from appliance.machine.host import Host
-from appliance.machine.lengths import TaskLength, TaskLengths, usual_lengths
 from appliance.machine.machine import Machine, imagined
-from appliance.machine.pins import Pins
-from appliance.machine.plan import Plan
 from appliance.machine.platforms import Platform
-from appliance.machine.request import SizingRequest
-from appliance.machine.sizing import size
+from appliance.sizing.costs.coefficients import FITTED
+from appliance.sizing.costs.model_card import SHIPPED, load_card
+from appliance.sizing.costs.task_costs import Probe
+from appliance.sizing.costs.task_lengths import TaskLength, TaskLengths, usual_lengths
+from appliance.sizing.pins import Pins
+from appliance.sizing.plan import Plan
+from appliance.sizing.request import SizingRequest
+from appliance.sizing.sizing import size
 
 HOST = Host("CPU", 8, "affinity", 32 * GIB, "physical", 30 * GIB, ("amx-bf16", "avx512", "avx2"))
 CPU = Machine((), HOST, Platform())
 
 
-def plan(gpu: str, *models: str, budget_s: float = 36_000, tasks: TaskLengths | None = None, **pins: Any) -> Plan:
+def plan(
+    gpu: str, *models: str, budget_s: float = 36_000, tasks: TaskLengths | None = None, **pins: Any
+) -> Plan:
     cards = [load_card(m) for m in models]
     request = SizingRequest(tasks or usual_lengths(cards[0]), budget_s, Pins.from_mapping(pins))
     return size(imagined(CPU, gpu), cards, request)
@@ -50,7 +52,9 @@ def calibrate() -> ModuleType:
 
 def test_every_published_run_fits_or_not_as_it_did(calibrate: ModuleType) -> None:
     found = calibrate.residuals(*calibrate.read_rows(), FITTED)
-    wrong = [row["id"] for row, name, measured, said in found if name == "fits" and measured != said]
+    wrong = [
+        row["id"] for row, name, measured, said in found if name == "fits" and measured != said
+    ]
     assert wrong == []
 
 
@@ -100,7 +104,14 @@ def test_a_model_too_large_for_everything_says_so_and_offers_what_to_do() -> Non
 
 
 def test_pins_are_kept_and_named_as_such() -> None:
-    best = plan("A6000", "Qwen2.5-1.5B", lora_rank=8, micro_batch=2, max_seq_tokens=2048, gpu_memory_utilization=0.3)
+    best = plan(
+        "A6000",
+        "Qwen2.5-1.5B",
+        lora_rank=8,
+        micro_batch=2,
+        max_seq_tokens=2048,
+        gpu_memory_utilization=0.3,
+    )
     for choice, value in (
         (best.train.lora_rank, 8),
         (best.train.micro_batch, 2),
@@ -116,7 +127,9 @@ def test_every_unknown_pin_is_reported_at_once_with_the_nearest() -> None:
 
 
 def test_pins_take_the_spellings_of_the_engines() -> None:
-    pins = Pins.parse(["dtype=bf16 quantization=4bit", "fused_loss=liger", "gradient-checkpointing=unsloth"])
+    pins = Pins.parse(
+        ["dtype=bf16 quantization=4bit", "fused_loss=liger", "gradient-checkpointing=unsloth"]
+    )
     assert (pins.dtype, pins.quantization, pins.fused_loss, pins.gradient_checkpointing) == (
         "bfloat16",
         "nf4",
@@ -127,12 +140,16 @@ def test_pins_take_the_spellings_of_the_engines() -> None:
 
 def test_no_budget_for_training_means_no_training() -> None:
     best = plan("T4", "Qwen2.5-1.5B", budget_s=400)
-    assert best.train.steps_per_task.value == 0 and "teach nothing" in best.train.steps_per_task.reason
+    assert (
+        best.train.steps_per_task.value == 0 and "teach nothing" in best.train.steps_per_task.reason
+    )
 
 
 def test_memory_that_others_hold_is_not_planned_with() -> None:
     machine = imagined(CPU, "L4")
-    busy = replace(machine, gpus=tuple(replace(g, free_bytes=9 * GIB, other_pids=(7,)) for g in machine.gpus))
+    busy = replace(
+        machine, gpus=tuple(replace(g, free_bytes=9 * GIB, other_pids=(7,)) for g in machine.gpus)
+    )
     card = SHIPPED["Qwen2.5-1.5B"]
     best = size(busy, [card], SizingRequest(usual_lengths(card), 36_000))
     assert best.train.memory.memory_gib < 9 and best.train.fits
@@ -148,7 +165,9 @@ def test_a_probe_corrects_time_and_memory() -> None:
     predicted = costs.memory(1500)
     heavy = costs.corrected_by(Probe(1500, train_memory_gib=1.5 * predicted.memory_gib))
     assert heavy.memory(1500).memory_gib == pytest.approx(1.5 * predicted.memory_gib)
-    both = costs.corrected_by(Probe(1500, read_s=2 * costs.read_s(1500), write_token_s=2 * costs.write_token_s(1500)))
+    both = costs.corrected_by(
+        Probe(1500, read_s=2 * costs.read_s(1500), write_token_s=2 * costs.write_token_s(1500))
+    )
     assert both.sample_s(task, 4) == pytest.approx(2 * costs.sample_s(task, 4))
     again = slow.corrected_by(Probe(1500, train_step_s=costs.step_s(1500)))
     assert again.step_s(1500) == pytest.approx(costs.step_s(1500))
@@ -159,7 +178,9 @@ def test_a_mad_probe_is_cut_to_a_sane_range() -> None:
     assert costs.corrected_by(Probe(1000, train_step_s=1e9)).correction.train_time == 20.0
 
 
-@pytest.mark.parametrize(("gpu", "model"), [("none", "arc-mini"), ("T4x2", "Qwen2.5-1.5B"), ("L4x4", "Llama-3.1-8B")])
+@pytest.mark.parametrize(
+    ("gpu", "model"), [("none", "arc-mini"), ("T4x2", "Qwen2.5-1.5B"), ("L4x4", "Llama-3.1-8B")]
+)
 def test_a_plan_is_legal_as_settings_of_a_run(gpu: str, model: str) -> None:
     best = plan(gpu, model)
     found = resolve([Layer("plan", best.to_settings())])
@@ -174,7 +195,16 @@ def cli(*words: str) -> Any:
 
 
 def test_the_json_holds_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ("--gpu", "RTX-4090", "--model", "Qwen2.5-7B", "--pin", "quantization=nf4", "max_seq_tokens=8192", "--json")
+    words = (
+        "--gpu",
+        "RTX-4090",
+        "--model",
+        "Qwen2.5-7B",
+        "--pin",
+        "quantization=nf4",
+        "max_seq_tokens=8192",
+        "--json",
+    )
     assert plan_cli.run(cli(*words)) == 0
     found = json.loads(capsys.readouterr().out)
     assert {"memory_gib", "fits", "seconds_per_step"} <= found["train"].keys()
@@ -186,7 +216,12 @@ def test_the_json_holds_the_contract(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_the_printed_plan_names_model_card_and_reasons(capsys: pytest.CaptureFixture[str]) -> None:
-    assert plan_cli.run(cli("--gpu", "T4x2", "--model", "Qwen2.5-0.5B,Qwen2.5-1.5B", "--budget", "10h30m")) == 0
+    assert (
+        plan_cli.run(
+            cli("--gpu", "T4x2", "--model", "Qwen2.5-0.5B,Qwen2.5-1.5B", "--budget", "10h30m")
+        )
+        == 0
+    )
     text = capsys.readouterr().out
     assert "T4" in text and "Qwen2.5-1.5B" in text and "float16" in text
 

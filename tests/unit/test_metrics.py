@@ -34,7 +34,9 @@ def test_figures_of_the_prior_code() -> None:
         outputs.extend([] for _ in range(c["idx"] + 1 - len(outputs)))
         outputs[c["idx"]].append(as_grid(c["grid"]) if c["grid"] else None)
     for task_id, expected in case["metrics_per_task"].items():
-        assert task_figures(predictions[task_id], solutions[task_id]) == pytest.approx(expected, abs=1e-9)
+        assert task_figures(predictions[task_id], solutions[task_id]) == pytest.approx(
+            expected, abs=1e-9
+        )
     assert grid_figures(predictions, solutions) == pytest.approx(case["metrics_mean"], abs=1e-9)
 
 

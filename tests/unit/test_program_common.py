@@ -8,7 +8,9 @@ import pytest
 from appliance.program import common
 from appliance.program.common import *  # noqa: F403
 
-RING = np.array([[0, 0, 0, 0, 0], [0, 3, 3, 3, 0], [0, 3, 0, 3, 0], [0, 3, 3, 3, 0], [0, 0, 0, 0, 2]])
+RING = np.array(
+    [[0, 0, 0, 0, 0], [0, 3, 3, 3, 0], [0, 3, 0, 3, 0], [0, 3, 3, 3, 0], [0, 0, 0, 0, 2]]
+)
 
 # Every name of the original that its prompts give to the model.
 PUBLIC = [
@@ -46,7 +48,12 @@ def test_every_public_name_is_there() -> None:
 
 
 def test_colours() -> None:
-    assert (common.Color.GREY, common.Color.TEAL, common.Color.PURPLE, common.Color.BROWN) == (5, 8, 8, 9)
+    assert (common.Color.GREY, common.Color.TEAL, common.Color.PURPLE, common.Color.BROWN) == (
+        5,
+        8,
+        8,
+        9,
+    )
     assert len(common.Color.NOT_BLACK) == 9
 
 
@@ -71,7 +78,10 @@ def test_lines() -> None:
 
 def test_objects_and_their_boxes() -> None:
     found = common.find_connected_components(RING, connectivity=8)
-    assert [(int(o.max()), common.bounding_box(o)) for o in found] == [(2, (4, 4, 1, 1)), (3, (1, 1, 3, 3))]
+    assert [(int(o.max()), common.bounding_box(o)) for o in found] == [
+        (2, (4, 4, 1, 1)),
+        (3, (1, 1, 3, 3)),
+    ]
     assert len(common.find_connected_components(RING, connectivity=8, monochromatic=False)) == 1
     assert len(common.find_connected_components(RING, connectivity=4, monochromatic=False)) == 2
     ring = found[1]
@@ -121,12 +131,18 @@ def test_symmetries_are_found_through_holes() -> None:
 def test_objects_by_demand_do_not_overlap() -> None:
     grid = np.array([[1, 1, 0, 2], [1, 1, 0, 2]])
     assert len(common.detect_objects(grid, connectivity=4, colors=[2])) == 1
-    squares = common.detect_objects(grid, allowed_dimensions=[(2, 2)], predicate=lambda s: bool(np.all(s)))
+    squares = common.detect_objects(
+        grid, allowed_dimensions=[(2, 2)], predicate=lambda s: bool(np.all(s))
+    )
     assert [common.bounding_box(o) for o in squares] == [(0, 0, 2, 2)]
 
 
 def test_sprites_and_their_places() -> None:
     sprite = common.random_sprite(3, [3], symmetry="horizontal")
     assert common.is_contiguous(sprite) and np.array_equal(sprite, sprite[::-1])
-    x, y = common.random_free_location_for_sprite(np.pad(np.ones((2, 2), int), 4), sprite, padding=1)
-    assert not common.contact(object1=np.pad(np.ones((2, 2), int), 4), object2=sprite, x2=x, y2=y, connectivity=8)
+    x, y = common.random_free_location_for_sprite(
+        np.pad(np.ones((2, 2), int), 4), sprite, padding=1
+    )
+    assert not common.contact(
+        object1=np.pad(np.ones((2, 2), int), 4), object2=sprite, x2=x, y2=y, connectivity=8
+    )

@@ -34,14 +34,18 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 def draft(body: str, view: View = IDENTITY, logprob: float = -1.0) -> Draft:
-    return Draft(FLIP, view, body, runnable(body, "body") if body else "", logprob=logprob, num_tokens=1)
+    return Draft(
+        FLIP, view, body, runnable(body, "body") if body else "", logprob=logprob, num_tokens=1
+    )
 
 
 def trials(sandbox: Sandbox, *bodies: str, view: View = IDENTITY) -> list[Trial]:
     return list(run_drafts([draft(body, view) for body in bodies], sandbox, deadline=NEVER))
 
 
-def test_a_program_runs_on_the_task_as_its_view_shows_it_and_is_turned_back(sandbox: Sandbox) -> None:
+def test_a_program_runs_on_the_task_as_its_view_shows_it_and_is_turned_back(
+    sandbox: Sandbox,
+) -> None:
     view = View(turns=1, colours=(3, 4, 5, 6, 7, 8, 9, 0, 1, 2))
     (trial,) = trials(sandbox, "return flip_v(grid)", view=view)
     assert trial.fits and trial.demo_score == trial.similarity == 1.0
@@ -98,7 +102,12 @@ def test_a_relabelled_program_is_right_for_its_own_outputs(sandbox: Sandbox) -> 
 
 def test_the_best_different_programs_are_picked(sandbox: Sandbox) -> None:
     found = trials(
-        sandbox, "return grid", "return flip_h(grid)", "return flip_h(grid)  ", "return grid / 0", "return rot90(grid)"
+        sandbox,
+        "return grid",
+        "return flip_h(grid)",
+        "return flip_h(grid)  ",
+        "return grid / 0",
+        "return rot90(grid)",
     )
     picked = pick(found, 2, is_diverse=False)
     assert picked[0].draft.answer.startswith("return flip_h(grid)") and len(picked) == 2
@@ -108,7 +117,10 @@ def test_the_best_different_programs_are_picked(sandbox: Sandbox) -> None:
 def test_diversity_prefers_outputs_that_are_new(sandbox: Sandbox) -> None:
     half = "return {} if count(grid, 1) else grid"
     found = trials(
-        sandbox, half.format("flip_h(grid)"), half.format("rot180(flip_v(grid))"), "return recolour(rot90(grid), 5, 4)"
+        sandbox,
+        half.format("flip_h(grid)"),
+        half.format("rot180(flip_v(grid))"),
+        "return recolour(rot90(grid), 5, 4)",
     )
     by_score = [t.draft.answer for t in pick(found, 2, is_diverse=False)]
     diverse = [t.draft.answer for t in pick(found, 2, is_diverse=True)]
@@ -117,7 +129,10 @@ def test_diversity_prefers_outputs_that_are_new(sandbox: Sandbox) -> None:
 
 
 def test_of_equals_the_one_that_the_model_held_less_likely_teaches(sandbox: Sandbox) -> None:
-    drafts = [draft("return flip_v(grid)", logprob=-1.0), draft("return rot180(grid)", logprob=-5.0)]
+    drafts = [
+        draft("return flip_v(grid)", logprob=-1.0),
+        draft("return rot180(grid)", logprob=-5.0),
+    ]
     found = list(run_drafts(drafts, sandbox, deadline=NEVER))
     assert [t.demo_score for t in found] == [0.0, 0.0]
     for is_diverse in (False, True):

@@ -15,7 +15,9 @@ def names_of(source: str) -> dict[str, object]:
 
 def test_a_body_becomes_a_program_in_the_dsl() -> None:
     source = runnable("for i in range(2):\n    grid = rot90(grid)\nreturn grid", "body")
-    assert source.startswith(DSL_HEADER + "def transform(grid):\n    for i in range(2):\n        grid")
+    assert source.startswith(
+        DSL_HEADER + "def transform(grid):\n    for i in range(2):\n        grid"
+    )
     assert callable(names_of(source)["transform"])
 
 
@@ -27,7 +29,9 @@ def test_the_function_is_called_transform_whatever_its_name(name: str) -> None:
 
 
 def test_transform_is_preferred_and_helpers_are_left_alone() -> None:
-    names = names_of(runnable("def task(g):\n    return 1\ndef transform(g):\n    return task(g) + 1", "program"))
+    names = names_of(
+        runnable("def task(g):\n    return 1\ndef transform(g):\n    return task(g) + 1", "program")
+    )
     assert names["transform"](None) == 2  # type: ignore[operator]
 
 
@@ -73,5 +77,7 @@ def test_chance_is_not_seen_where_there_is_none(source: str) -> None:
 
 
 def test_programs_that_differ_in_comments_and_blanks_are_one() -> None:
-    assert same_form("def transform(g):\n    return  g # as it is") == same_form("def transform(g): return g")
+    assert same_form("def transform(g):\n    return  g # as it is") == same_form(
+        "def transform(g): return g"
+    )
     assert same_form("def transform(g): return g") != same_form("def transform(g): return g + 0")

@@ -50,7 +50,9 @@ def fingerprint(conversation: Conversation) -> str:
 
 @pytest.mark.parametrize("name", STYLES)
 def test_the_text_of_a_style_never_changes(name: str) -> None:
-    encoder = {"grid-tokens-v1": TOKENS, "dsl-program-v1": TOKENS, "barc-induction": WORDS}.get(name, ROWS)
+    encoder = {"grid-tokens-v1": TOKENS, "dsl-program-v1": TOKENS, "barc-induction": WORDS}.get(
+        name, ROWS
+    )
     lesson = get_style(name).lesson(TASK, 1, answer_of(name), encoder)
     assert fingerprint(lesson) == FINGERPRINTS[name]
 
@@ -98,7 +100,9 @@ def test_a_prompt_has_no_target_and_a_lesson_ends_in_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STYLES)
-@pytest.mark.parametrize("encoder", [ROWS, TOKENS, WORDS, get_encoder("code-block")], ids=lambda e: e.name)
+@pytest.mark.parametrize(
+    "encoder", [ROWS, TOKENS, WORDS, get_encoder("code-block")], ids=lambda e: e.name
+)
 def test_the_answer_of_a_lesson_parses_after_the_prefix_of_the_prompt(name: str, encoder) -> None:
     style = get_style(name)
     prefix = style.prompt(TASK, 0, encoder).answer_prefix
@@ -109,7 +113,8 @@ def test_the_answer_of_a_lesson_parses_after_the_prefix_of_the_prompt(name: str,
 
 
 @pytest.mark.parametrize(
-    "text", ["", "def task(grid):", "```\nno python\n```", "```python\n\n```", "```python\ndef transform("]
+    "text",
+    ["", "def task(grid):", "```\nno python\n```", "```python\n\n```", "```python\ndef transform("],
 )
 def test_a_program_that_never_closes_is_a_parse_error(text: str) -> None:
     with pytest.raises(ParseError):

@@ -10,18 +10,18 @@ import pytest
 
 from appliance.arc.task import TaskSet
 from appliance.clock import VirtualClock
-from appliance.machine.card import load_card
-from appliance.machine.costs import Probe
 from appliance.machine.gpu import GIB
 from appliance.machine.host import Host
-from appliance.machine.lengths import lengths_of
 from appliance.machine.machine import Machine, find_machine
-from appliance.machine.request import SizingRequest
-from appliance.machine.sizing import size
-from appliance.run.fake import FakePool, Rig
-from appliance.run.journal import Journal
+from appliance.record.journal import Journal
 from appliance.run.orchestrator import Orchestrator
-from appliance.run.prospect import PROBE_SHARE, ROOM, Prospect
+from appliance.run.rehearsal.fake_pool import FakePool, Rig
+from appliance.run.schedule.planned_costs import PROBE_SHARE, ROOM, Prospect
+from appliance.sizing.costs.model_card import load_card
+from appliance.sizing.costs.task_costs import Probe
+from appliance.sizing.costs.task_lengths import lengths_of
+from appliance.sizing.request import SizingRequest
+from appliance.sizing.sizing import size
 from appliance.solve.ladder import LAST_RUNG
 from appliance.solve.messages import Event, Failed, Job, Probed
 from tests.run_world import settings, tasks
@@ -32,13 +32,17 @@ HOST = Host("CPU", 2, "affinity", 32 * GIB, "physical", 30 * GIB, ("avx2",))
 def prospect_of(task_set: TaskSet, *, room_gib: float = 8.0, **values: object) -> Prospect:
     card = load_card("arc-mini")
     machine: Machine = replace(find_machine({}), gpus=(), host=HOST)
-    sizing = size(machine, [card], SizingRequest(lengths_of(task_set, card), 600.0, engines=("transformers",)))
+    sizing = size(
+        machine, [card], SizingRequest(lengths_of(task_set, card), 600.0, engines=("transformers",))
+    )
     return Prospect.of(sizing.costs, task_set, settings(600.0, **values), room_gib=room_gib)
 
 
 def test_a_smaller_room_begins_further_down_the_ladder_and_the_longest_tasks_first() -> None:
     task_set = tasks(20, most_side=30)
-    rungs = [prospect_of(task_set, room_gib=room).first_rungs() for room in (8.0, 1.0, 0.75, 0.6, 0.3)]
+    rungs = [
+        prospect_of(task_set, room_gib=room).first_rungs() for room in (8.0, 1.0, 0.75, 0.6, 0.3)
+    ]
     assert set(rungs[0].values()) == {0}
     assert set(rungs[-1].values()) == {LAST_RUNG}
     assert len(set(rungs[2].values()) | set(rungs[3].values())) > 1
@@ -60,8 +64,12 @@ def test_the_longest_task_is_probed_that_takes_a_small_part_of_the_time() -> Non
     assert ample == max(prospect.lengths.values(), key=lambda t: t.lesson_tokens).task_id
     assert scarce is not None
     assert prospect.probe_s(scarce) <= PROBE_SHARE * 100
-    slow = replace(prospect, costs=prospect.costs.corrected_by(Probe(100, train_step_s=1e9, read_s=1e9)))
-    slower = replace(slow, lengths={k: v for k, v in slow.lengths.items() if v.lesson_tokens > 2000})
+    slow = replace(
+        prospect, costs=prospect.costs.corrected_by(Probe(100, train_step_s=1e9, read_s=1e9))
+    )
+    slower = replace(
+        slow, lengths={k: v for k, v in slow.lengths.items() if v.lesson_tokens > 2000}
+    )
     assert slower.to_probe(1.0) is None
 
 
@@ -69,7 +77,9 @@ def test_a_probe_corrects_seconds_and_rungs() -> None:
     prospect = prospect_of(tasks(20, most_side=30), room_gib=1.0)
     longest = max(prospect.lengths.values(), key=lambda t: t.lesson_tokens)
     tokens = longest.lesson_tokens
-    timed = prospect.corrected_by(Probe(tokens, train_step_s=3 * prospect.step_s(longest), gradient_checkpointing=True))
+    timed = prospect.corrected_by(
+        Probe(tokens, train_step_s=3 * prospect.step_s(longest), gradient_checkpointing=True)
+    )
     assert timed.step_s(longest) == pytest.approx(3 * prospect.step_s(longest))
     measured = Probe(tokens, train_memory_gib=3.0)
     after = prospect.corrected_by(measured)
@@ -96,7 +106,9 @@ class _ProbingPool(FakePool):
             super().submit(worker, job)
             return
         self.probes = [*getattr(self, "probes", []), job]
-        self._put(worker, self._clock.now() + 1.0, self.answer.model_copy(update={"job_id": job.job_id}))
+        self._put(
+            worker, self._clock.now() + 1.0, self.answer.model_copy(update={"job_id": job.job_id})
+        )
 
 
 def probed_run(answer: Event, *, room_gib: float = 8.0) -> tuple[_ProbingPool, Journal, list[str]]:
@@ -127,7 +139,15 @@ def probed_run(answer: Event, *, room_gib: float = 8.0) -> tuple[_ProbingPool, J
 
 
 def test_one_worker_probes_once_and_what_it_found_is_told_and_journaled() -> None:
-    answer = Probed(job_id=0, tokens=500, prompt_tokens=500, rows=2, train_step_s=1.0, train_memory_gib=2.0, read_s=0.5)
+    answer = Probed(
+        job_id=0,
+        tokens=500,
+        prompt_tokens=500,
+        rows=2,
+        train_step_s=1.0,
+        train_memory_gib=2.0,
+        read_s=0.5,
+    )
     pool, journal, told = probed_run(answer)
     assert len(pool.probes) == 1
     assert journal.fact("probe")["correction"]["train_time"] > 1

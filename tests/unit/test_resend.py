@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from appliance.arc.vote import Candidate
-from appliance.run.progress import Assignment
 from appliance.run.resend import MAX_RESENDS, remaining_job
-from appliance.run.slots import Running
+from appliance.run.schedule.task_state import Assignment
+from appliance.run.worker_state import Running
 from appliance.solve.messages import Job, Searched, TaskMessage, Trained
 from tests.run_world import program, tasks
 
@@ -28,7 +28,9 @@ def running(*, num_tasks: int = 1, stage: str = "deep", stall_s: float | None = 
 
 def answer(found: Running, view: str, task: int = 0) -> None:
     for test_index in range(len(found.job.tasks[task].test)):
-        found.candidates.append(Candidate(found.job.tasks[task].task_id, test_index, None, -1.0, 3, view))
+        found.candidates.append(
+            Candidate(found.job.tasks[task].task_id, test_index, None, -1.0, 3, view)
+        )
 
 
 def test_answered_views_are_not_asked_again_and_keep_their_answers() -> None:
@@ -124,7 +126,9 @@ def test_after_the_search_only_grids_remain() -> None:
     lost = searching()
     task_id = lost.job.tasks[0].task_id
     write(lost, "a")
-    lost.searched[task_id] = Searched(job_id=7, task_id=task_id, seconds=1.0, is_agreed=False, epochs=[])
+    lost.searched[task_id] = Searched(
+        job_id=7, task_id=task_id, seconds=1.0, is_agreed=False, epochs=[]
+    )
     answer(lost, "v1")
     kept = list(lost.candidates)
     job = remaining_job(lost, samples_per_view=1, quick_programs=2)

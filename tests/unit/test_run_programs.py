@@ -11,16 +11,16 @@ from appliance.arc.grid import as_grid
 from appliance.arc.task import Pair, Task, TaskSet
 from appliance.arc.vote import Candidate, margin
 from appliance.clock import VirtualClock
+from appliance.commands.evaluate import program_figures
 from appliance.config import Layer, RunSettings, Settings, resolve
-from appliance.run.attempts import attempts_of
-from appliance.run.coverage import coverage_of
-from appliance.run.evaluate import program_figures
-from appliance.run.forecast import Forecast
-from appliance.run.journal import Journal
+from appliance.record.attempts import attempts_of
+from appliance.record.coverage import coverage_of
+from appliance.record.journal import Journal
 from appliance.run.ledger import Ledger
-from appliance.run.progress import Assignment, TaskState
-from appliance.run.schedule import Schedule
-from appliance.run.shares import Shares
+from appliance.run.schedule.measured_costs import Forecast
+from appliance.run.schedule.schedule import Schedule
+from appliance.run.schedule.task_state import Assignment, TaskState
+from appliance.run.schedule.time_shares import Shares
 from appliance.solve.messages import EpochMessage, ProgramMessage, Searched
 from tests import run_world
 
@@ -29,7 +29,9 @@ TASK = Task("t", (Pair(ONE, TWO), Pair(TWO, THREE)), (THREE,))
 
 
 def program(answer: str, score: float, grid: object = FOUR, outcome: str = "ok") -> ProgramMessage:
-    return run_world.program(answer, view="f0r0-0123456789", score=score, grid=grid, outcome=outcome)
+    return run_world.program(
+        answer, view="f0r0-0123456789", score=score, grid=grid, outcome=outcome
+    )
 
 
 def grid_candidate(grid: object) -> Candidate:
@@ -44,7 +46,11 @@ def test_the_journal_gives_back_what_was_written(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.sqlite")
     journal.put_tasks([TASK])
     ledger = Ledger(
-        TaskSet("x", (TASK,)), journal, selector="programs-first", clock=VirtualClock(), write=lambda _: None
+        TaskSet("x", (TASK,)),
+        journal,
+        selector="programs-first",
+        clock=VirtualClock(),
+        write=lambda _: None,
     )
     assignment = Assignment("deep", (TASK,), 1, 10.0, 10.0)
     found = [
@@ -58,7 +64,9 @@ def test_the_journal_gives_back_what_was_written(tmp_path: Path) -> None:
         task_id="t",
         seconds=3.0,
         is_agreed=True,
-        epochs=[EpochMessage(num_picked=2, num_programs=4, num_fit=2, reason="no valid program yet")],
+        epochs=[
+            EpochMessage(num_picked=2, num_programs=4, num_fit=2, reason="no valid program yet")
+        ],
     )
     candidates = [grid_candidate(ONE), *(c for p in found for c in p.candidates())]
     ledger.put(assignment, TASK, "done", candidates=candidates, programs=found, searched=searched)
@@ -69,7 +77,9 @@ def test_the_journal_gives_back_what_was_written(tmp_path: Path) -> None:
     assert row.detail["is_agreed"] and row.detail["epochs"][0]["num_fit"] == 2
     coverage = coverage_of(journal)
     assert (coverage.programs_written, coverage.programs_valid, coverage.programs_fit) == (4, 3, 1)
-    assert "programs: 1 tasks fit all demonstrations (3 of 4 programs gave grids)" in coverage.lines()
+    assert (
+        "programs: 1 tasks fit all demonstrations (3 of 4 programs gave grids)" in coverage.lines()
+    )
     assert coverage.shortfalls(RunSettings(min_trained_share=1.0), train_enabled=True) == []
     ledger.put(assignment, TASK, "done", candidates=candidates[:1], programs=found[:1])
     assert journal.programs("t") == {"deep": found[:1]}
@@ -93,8 +103,15 @@ def test_wrong_programs_are_no_doubt_about_the_grids() -> None:
 def test_the_figures_of_programs_are_those_of_the_prior_work() -> None:
     found = [program("right", 1.0), program("half", 0.5, TWO), program("", 0.0, None, "no_code")]
     figures = program_figures(found, {"t": (FOUR,)})
-    assert figures["valid_code"] == figures["valid_outputs"] == figures["unique_outputs"] == pytest.approx(2 / 3)
-    assert figures["train_correct_grids"] == pytest.approx(0.5) and figures["train_pass_rate"] == pytest.approx(1 / 3)
+    assert (
+        figures["valid_code"]
+        == figures["valid_outputs"]
+        == figures["unique_outputs"]
+        == pytest.approx(2 / 3)
+    )
+    assert figures["train_correct_grids"] == pytest.approx(0.5) and figures[
+        "train_pass_rate"
+    ] == pytest.approx(1 / 3)
     assert figures["pass_rate"] == pytest.approx(1 / 3) and figures["pass@n"] == 1.0
     assert figures["test_pixel_similarity"] == pytest.approx(1 / 3)
 
@@ -112,13 +129,20 @@ def test_a_share_is_split_between_programs_and_grids() -> None:
         shares = Shares(chosen, Forecast([TASK], chosen))
         assert shares.program_share == share
         assert shares.least_s(TaskState(TASK)) > 0
-        assert shares.train_s(TaskState(TASK), 10.0, None) == (0.0 if strategy == "induction" else 6.5)
+        assert shares.train_s(TaskState(TASK), 10.0, None) == (
+            0.0 if strategy == "induction" else 6.5
+        )
         assert shares.ample_s(TaskState(TASK)) == math.inf
 
 
 def searched_s(strategy: str, share: float) -> tuple[float, set[str]]:
     found = run_world.run(
-        run_world.tasks(6), budget_s=300, is_planned=True, strategy=strategy, program__share=share, run__rounds=1
+        run_world.tasks(6),
+        budget_s=300,
+        is_planned=True,
+        strategy=strategy,
+        program__share=share,
+        run__rounds=1,
     )
     return sum(s.seconds for s in found.spans if s.kind == "search"), {s.kind for s in found.spans}
 

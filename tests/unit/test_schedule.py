@@ -8,10 +8,11 @@ import pytest
 
 from appliance.arc.task import TaskSet
 from appliance.arc.vote import Candidate
-from appliance.run.confidence import Certainty, certainty_of
-from appliance.run.forecast import Meter, TaskCost
-from appliance.run.progress import Assignment, split_stage_name, stage_name
-from appliance.run.schedule import DRAIN_S, QUICK_TASKS_PER_JOB, Schedule
+from appliance.record.journal import split_stage_name, stage_name
+from appliance.run.schedule.certainty import Certainty, certainty_of
+from appliance.run.schedule.measured_costs import Meter, TaskCost
+from appliance.run.schedule.schedule import DRAIN_S, QUICK_TASKS_PER_JOB, Schedule
+from appliance.run.schedule.task_state import Assignment
 from appliance.seeds import generator
 from appliance.solve.ladder import LAST_RUNG
 from tests.run_world import costs, grid, settings, tasks
@@ -25,7 +26,9 @@ def schedule_of(
     planned: dict[str, TaskCost] | None = None,
     **values: object,
 ) -> Schedule:
-    return Schedule(task_set, settings(end_s, **values), end_s=end_s, num_workers=num_workers, costs=planned)
+    return Schedule(
+        task_set, settings(end_s, **values), end_s=end_s, num_workers=num_workers, costs=planned
+    )
 
 
 def take(schedule: Schedule, now_s: float = 0.0) -> Assignment:
@@ -197,7 +200,9 @@ def test_capacity_counts_what_running_jobs_will_take() -> None:
     schedule = schedule_of(task_set, end_s=100 + DRAIN_S, num_workers=2)
     past_quick(schedule)
     first, second = take(schedule), take(schedule)
-    assert min(first.until_s, second.until_s) > 90  # each has a worker of its own, and nearly all of its time
+    assert (
+        min(first.until_s, second.until_s) > 90
+    )  # each has a worker of its own, and nearly all of its time
 
 
 def test_a_meter_follows_the_latest_work() -> None:
@@ -226,7 +231,11 @@ def test_slowness_is_the_ninth_of_ten_over_the_mean() -> None:
 
 
 def test_stage_names_keep_their_round() -> None:
-    assert [split_stage_name(stage_name("deep", n)) for n in (1, 2, 7)] == [("deep", 1), ("deep", 2), ("deep", 7)]
+    assert [split_stage_name(stage_name("deep", n)) for n in (1, 2, 7)] == [
+        ("deep", 1),
+        ("deep", 2),
+        ("deep", 7),
+    ]
 
 
 def test_certainty_is_that_of_the_least_certain_output() -> None:
@@ -267,7 +276,9 @@ def test_every_second_round_asks_the_saved_adapter_and_trains_nothing() -> None:
 
 def test_where_training_does_not_fit_any_more_the_plain_model_is_asked() -> None:
     task_set = tasks(3, most_side=1)
-    schedule = schedule_of(task_set, end_s=20 + DRAIN_S, planned=costs(task_set, step_s=10.0, view_s=0.1))
+    schedule = schedule_of(
+        task_set, end_s=20 + DRAIN_S, planned=costs(task_set, step_s=10.0, view_s=0.1)
+    )
     past_quick(schedule)
     job = take(schedule)
     assert (job.stage, job.train_s, job.is_late) == ("deep", 0.0, True)
@@ -277,7 +288,9 @@ def test_where_training_does_not_fit_any_more_the_plain_model_is_asked() -> None
 def test_without_time_to_train_an_adapter_that_there_is_answers() -> None:
     task_set = tasks(1, most_side=1)
     only = task_set.ids()[0]
-    schedule = schedule_of(task_set, end_s=20 + DRAIN_S, planned=costs(task_set, step_s=10.0, view_s=0.1))
+    schedule = schedule_of(
+        task_set, end_s=20 + DRAIN_S, planned=costs(task_set, step_s=10.0, view_s=0.1)
+    )
     past_quick(schedule)
     schedule.mark_done(only, "deep", seconds=400.0)
     schedule.mark_done(only, "deep", number=2)
@@ -301,7 +314,9 @@ def test_a_task_begins_on_the_rung_that_fits_and_keeps_it_once_it_fell() -> None
 
 def test_a_task_that_was_cut_off_without_an_answer_gets_a_longer_second_turn_and_no_third() -> None:
     task_set = tasks(1, most_side=1)
-    schedule = schedule_of(task_set, end_s=10_000, planned=costs(task_set, step_s=0.01, view_s=0.05))
+    schedule = schedule_of(
+        task_set, end_s=10_000, planned=costs(task_set, step_s=0.01, view_s=0.05)
+    )
     past_quick(schedule)
     first = take(schedule)
     schedule.finished(first, [], seconds=10.0, is_empty=True)
@@ -313,7 +328,8 @@ def test_a_task_that_was_cut_off_without_an_answer_gets_a_longer_second_turn_and
 
 
 @pytest.mark.parametrize(
-    ("num_workers", "end_s", "is_largest_first"), [(2, 100_000, True), (2, 60, False), (1, 100_000, False)]
+    ("num_workers", "end_s", "is_largest_first"),
+    [(2, 100_000, True), (2, 60, False), (1, 100_000, False)],
 )
 def test_several_workers_begin_with_the_largest_task_where_there_is_time_for_all(
     num_workers: int, end_s: float, is_largest_first: bool

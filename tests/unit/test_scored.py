@@ -6,7 +6,7 @@ from pathlib import Path
 
 from appliance.arc.grid import as_grid, to_lists
 from appliance.arc.vote import Candidate
-from appliance.run.journal import Journal, StageRow
+from appliance.record.journal import Journal, StageRow
 from appliance.solve.messages import Scored, parse_event
 
 A, B = as_grid([[1, 2]]), as_grid([[1], [2]])
@@ -30,7 +30,9 @@ def test_the_event_is_read_back_from_its_line() -> None:
 
 
 def test_the_journal_keeps_the_scores(tmp_path: Path) -> None:
-    given = Scored(job_id=1, task_id="t", test_index=0, grid=to_lists(A), logprobs=[-1.5]).on([said(A), said(B)])
+    given = Scored(job_id=1, task_id="t", test_index=0, grid=to_lists(A), logprobs=[-1.5]).on(
+        [said(A), said(B)]
+    )
     journal = Journal(tmp_path / "journal.sqlite")
     journal.put_stage(StageRow("t", "deep", "done", 1.0, {}), given)
     assert journal.candidates() == {"deep": given}

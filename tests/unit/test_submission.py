@@ -18,7 +18,10 @@ from appliance.errors import InputError, OutputError
 A, B = as_grid([[1, 2]]), as_grid([[3], [4]])
 TASKS = TaskSet(
     "two.json",
-    (Task("x", (Pair(A, B),), (A, as_grid([[5, 6]]))), Task("y", (Pair(as_grid([[0]]), as_grid([[0]])),), (A,))),
+    (
+        Task("x", (Pair(A, B),), (A, as_grid([[5, 6]]))),
+        Task("y", (Pair(as_grid([[0]]), as_grid([[0]])),), (A,)),
+    ),
 )
 
 
@@ -82,7 +85,10 @@ GOOD = build(TASKS, {})
         (lambda s: {**s, "x": s["x"][:1]}, "$.x: 1 entries for 2 test inputs"),
         (lambda s: {**s, "y": [[]]}, "$.y[0]: [] is not an object of attempts"),
         (lambda s: {**s, "y": [{"attempt_1": [[1]]}]}, "$.y[0].attempt_2: missing"),
-        (lambda s: {**s, "y": [{**s["y"][0], "attempt_3": [[1]]}]}, "$.y[0].attempt_3: not an attempt"),
+        (
+            lambda s: {**s, "y": [{**s["y"][0], "attempt_3": [[1]]}]},
+            "$.y[0].attempt_3: not an attempt",
+        ),
     ],
 )
 def test_each_fault_of_structure_is_named_with_its_place(change, fault) -> None:
@@ -160,7 +166,9 @@ def test_a_kill_in_the_middle_of_writing_leaves_a_whole_file(tmp_path: Path) -> 
     path = tmp_path / "submission.json"
     root = Path(__file__).parents[2]
     for num_writes in (1, 3):
-        writer = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, cwd=root)
+        writer = subprocess.Popen(
+            [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, cwd=root
+        )
         with writer:
             for _ in range(num_writes):
                 writer.stdout.readline()

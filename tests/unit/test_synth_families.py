@@ -9,7 +9,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from appliance.learn.synth import Family, check_family, families, families_of, make_task, run_program, task_program
+from appliance.learn.synth import (
+    Family,
+    check_family,
+    families,
+    families_of,
+    make_task,
+    run_program,
+    task_program,
+)
 from appliance.learn.synth.scene import noisy, some
 
 BY_NAME = {family.name: family for family in families()}
@@ -39,7 +47,10 @@ def test_one_theme_is_held_out_whole_and_elsewhere_the_name_alone_decides() -> N
         if family.theme == "sketch":
             assert family.is_held_out
         else:
-            assert replace(family, theme="other", program="return grid").is_held_out == family.is_held_out
+            assert (
+                replace(family, theme="other", program="return grid").is_held_out
+                == family.is_held_out
+            )
 
 
 def test_a_task_keeps_its_first_pairs_when_more_are_asked_for() -> None:
@@ -56,7 +67,9 @@ def test_a_task_is_the_same_in_another_process_with_another_hash_seed() -> None:
     )
     here = "".join(make_task(family, 3)[0].digest()[:8] for family in families()[::10])
     environment = {"PYTHONHASHSEED": "4711", "PYTHONPATH": ":".join(sys.path)}
-    run = subprocess.run([sys.executable, "-c", source], env=environment, capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", source], env=environment, capture_output=True, text=True, check=True
+    )
     assert run.stdout.strip() == here
 
 
@@ -86,12 +99,17 @@ def _family(**changes: object) -> Family:
         ("no pair", {"rule": lambda g, p: np.ones((2, 2), dtype=int)}),
         ("no pair", {"rule": lambda g, p: g + 10}),
         ("no pair", {"rule": lambda g, p: np.zeros((0, 3), dtype=int)}),
-        ("different tasks", {"sample_input": lambda r, p: np.array([[1, 2, int(r.integers(5))]]), "params": some()}),
+        (
+            "different tasks",
+            {"sample_input": lambda r, p: np.array([[1, 2, int(r.integers(5))]]), "params": some()},
+        ),
     ],
 )
 def test_the_checker_finds_the_fault(fault: str, changes: dict[str, object]) -> None:
     assert check_family(_family(), range(3)) == []
-    assert fault in " ".join(check_family(_family(**changes), range(40) if "different" in fault else range(2)))
+    assert fault in " ".join(
+        check_family(_family(**changes), range(40) if "different" in fault else range(2))
+    )
 
 
 def test_a_family_without_rule_and_program_is_refused() -> None:

@@ -21,7 +21,9 @@ def grid_candidate(grid, logprob=-1.0, num_tokens=1, test_index=0) -> Candidate:
 
 
 def program(grid, demo_score, chars=10) -> Candidate:
-    return Candidate("t", 0, grid, -1.0, 1, method="induction", program="x" * chars, demo_score=demo_score)
+    return Candidate(
+        "t", 0, grid, -1.0, 1, method="induction", program="x" * chars, demo_score=demo_score
+    )
 
 
 def first(candidates, selector="votes-then-logprob") -> list:
@@ -34,7 +36,11 @@ def test_votes_of_the_prior_code() -> None:
     case = json.loads(CASE.read_text())
     candidates = [
         Candidate(
-            c["task_id"], c["idx"], as_grid(c["grid"]) if c["grid"] else None, c["cumulative_logprob"], c["n_tokens"]
+            c["task_id"],
+            c["idx"],
+            as_grid(c["grid"]) if c["grid"] else None,
+            c["cumulative_logprob"],
+            c["n_tokens"],
         )
         for c in case["candidates"]
     ]
@@ -64,7 +70,9 @@ def test_the_product_over_views_ranks_scored_answers_before_others() -> None:
     likely = [scored(B, -3.0, -3.0)]
     assert first([*seen_often, *likely, grid_candidate(C)], "product-of-views") == [[[2]], [[1]]]
     assert first([*seen_often, *likely, grid_candidate(C)], "votes-then-logprob")[0] == [[1]]
-    assert first([grid_candidate(C), grid_candidate(A), grid_candidate(A)], "product-of-views")[0] == [[1]]
+    assert first([grid_candidate(C), grid_candidate(A), grid_candidate(A)], "product-of-views")[
+        0
+    ] == [[1]]
     assert first([*seen_often, *likely, grid_candidate(C)], "programs-first") == [[[2]], [[1]]]
 
 
@@ -75,7 +83,9 @@ def test_log_probability_is_per_token() -> None:
 def test_summed_probability_weighs_voters() -> None:
     candidates = [grid_candidate(A, math.log(0.5)), *[grid_candidate(B, math.log(0.3))] * 2]
     assert first(candidates, "sum-probability")[0] == [[2]]
-    assert first([grid_candidate(A, -5000.0), grid_candidate(B, -5001.0)], "sum-probability")[0] == [[1]]
+    assert first([grid_candidate(A, -5000.0), grid_candidate(B, -5001.0)], "sum-probability")[
+        0
+    ] == [[1]]
 
 
 def test_what_could_not_be_read_has_no_vote() -> None:
@@ -91,29 +101,48 @@ def test_test_outputs_are_voted_apart() -> None:
 
 
 @pytest.mark.parametrize("logprob", [math.nan, -math.inf])
-@pytest.mark.parametrize("selector", ["votes-then-logprob", "logprob-only", "sum-probability", "programs-first"])
+@pytest.mark.parametrize(
+    "selector", ["votes-then-logprob", "logprob-only", "sum-probability", "programs-first"]
+)
 def test_a_broken_log_probability_loses_and_breaks_nothing(selector, logprob) -> None:
     assert first([grid_candidate(A, logprob), grid_candidate(B)], selector) == [[[2]], [[1]]]
 
 
 def test_programs_rank_by_demonstrations_then_votes_then_length() -> None:
-    candidates = [program(A, 0.5), program(A, 0.5), program(B, 1.0, chars=50), program(C, 1.0, chars=40)]
+    candidates = [
+        program(A, 0.5),
+        program(A, 0.5),
+        program(B, 1.0, chars=50),
+        program(C, 1.0, chars=40),
+    ]
     assert first(candidates, "demonstrations") == [[[3, 3]], [[2]]]
     assert first([*candidates, program(B, 1.0, chars=90)], "demonstrations") == [[[2]], [[3, 3]]]
 
 
 def test_a_grid_of_a_higher_level_does_not_take_the_second_attempt_too() -> None:
-    assert first([program(A, 1.0), program(A, 0.5), program(B, 0.2)], "demonstrations") == [[[1]], [[2]]]
+    assert first([program(A, 1.0), program(A, 0.5), program(B, 0.2)], "demonstrations") == [
+        [[1]],
+        [[2]],
+    ]
 
 
 def test_combined_programs_that_fit_come_first_and_the_rest_last() -> None:
     candidates = [program(B, 1.0), *[grid_candidate(A)] * 9, program(C, 0.5)]
     assert [to_lists(g) for g in vote(candidates)["t", 0]] == [[[2]], [[1]]]
-    assert [to_lists(g) for g in vote([program(B, 0.5), grid_candidate(A)])["t", 0]] == [[[1]], [[2]]]
+    assert [to_lists(g) for g in vote([program(B, 0.5), grid_candidate(A)])["t", 0]] == [
+        [[1]],
+        [[2]],
+    ]
 
 
 def test_combined_attempts_are_distinct_and_filled() -> None:
-    candidates = [program(A, 1.0), grid_candidate(A), grid_candidate(A), program(A, 0.5), program(B, 0.1)]
+    candidates = [
+        program(A, 1.0),
+        grid_candidate(A),
+        grid_candidate(A),
+        program(A, 0.5),
+        program(B, 0.1),
+    ]
     assert [to_lists(g) for g in vote(candidates)["t", 0]] == [[[1]], [[2]]]
 
 
@@ -123,7 +152,12 @@ def test_a_misspelt_selector_is_answered_with_the_nearest() -> None:
 
 
 def test_margin_grows_with_agreement_and_with_evidence() -> None:
-    assert margin([]) == margin([grid_candidate(None)]) == margin([grid_candidate(A), grid_candidate(B)]) == 0.0
+    assert (
+        margin([])
+        == margin([grid_candidate(None)])
+        == margin([grid_candidate(A), grid_candidate(B)])
+        == 0.0
+    )
     lone, agreed, many = (margin([grid_candidate(A)] * n) for n in (1, 8, 100))
     assert 0 < lone < agreed < many < 1
     assert margin([grid_candidate(A)] * 6 + [grid_candidate(B)] * 2) < agreed

@@ -13,7 +13,14 @@ from __future__ import annotations
 from appliance.learn.synth.catalogue import families, families_of
 from appliance.learn.synth.check import check_family
 from appliance.learn.synth.compose import Composition, compose, random_composition
-from appliance.learn.synth.family import HEADER, Family, make_task, run_program, task_params, task_program
+from appliance.learn.synth.family import (
+    HEADER,
+    Family,
+    make_task,
+    run_program,
+    task_params,
+    task_program,
+)
 
 __all__ = [
     "HEADER",

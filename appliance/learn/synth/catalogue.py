@@ -25,7 +25,20 @@ from appliance.learn.synth.themes import (
 @cache
 def families() -> tuple[Family, ...]:
     """Every family, theme by theme; names are unique."""
-    themes = (geometry, scaling, symmetry, colour, counting, drawing, motion, select, edit, logic, pattern, sketch)
+    themes = (
+        geometry,
+        scaling,
+        symmetry,
+        colour,
+        counting,
+        drawing,
+        motion,
+        select,
+        edit,
+        logic,
+        pattern,
+        sketch,
+    )
     return tuple(family for theme in themes for family in theme.FAMILIES)
 
 

@@ -41,5 +41,7 @@ def check_family(family: Family, seeds: Iterable[int], *, num_train: int = 3) ->
             if source is not None and not np.array_equal(run_program(source, given), wanted):
                 faults.append(f"{place}: the program differs from the rule on input {index}")
     if len(set(digests)) < len(digests):
-        faults.append(f"{family.name}: {len(digests)} seeds make only {len(set(digests))} different tasks")
+        faults.append(
+            f"{family.name}: {len(digests)} seeds make only {len(set(digests))} different tasks"
+        )
     return faults

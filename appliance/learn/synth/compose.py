@@ -62,7 +62,9 @@ def compose(rng: Rng, *, num_pairs: int = 4, max_calls: int = 4) -> Composition:
         start = _Value("Grid", "grid", (), tuple(inputs))
         final = _chain(rng, start, between(rng, 1, max_calls))
         if final is not None and _is_worth_it(inputs, final.results):
-            pairs = tuple(Pair(as_grid(a), as_grid(b)) for a, b in zip(inputs, final.results, strict=True))
+            pairs = tuple(
+                Pair(as_grid(a), as_grid(b)) for a, b in zip(inputs, final.results, strict=True)
+            )
             return Composition(_program(final), pairs)
 
 
@@ -101,7 +103,9 @@ def _call(rng: Rng, values: Sequence[_Value]) -> _Value | None:
     name = pick(rng, _functions()[last.kind])
     parameters = _parameters(name)
     taking = pick(rng, [i for i, p in enumerate(parameters) if p.annotation == last.kind])
-    arguments = [last if i == taking else _argument(rng, p, values) for i, p in enumerate(parameters)]
+    arguments = [
+        last if i == taking else _argument(rng, p, values) for i, p in enumerate(parameters)
+    ]
     if any(argument is None for argument in arguments):
         return None
     return _run(name, [argument for argument in arguments if argument is not None])
@@ -123,7 +127,9 @@ def _argument(rng: Rng, parameter: inspect.Parameter, values: Sequence[_Value]) 
         low, high = _NUMBERS[parameter.name]
         number = between(rng, low, high)
     else:
-        present = sorted(set(np.concatenate([cells.ravel() for cells in grid.results]).tolist()) - {0})
+        present = sorted(
+            set(np.concatenate([cells.ravel() for cells in grid.results]).tolist()) - {0}
+        )
         number = pick(rng, present) if present and rng.random() < 0.6 else colour(rng)
     return _literal(kind, repr(number), number, grid)
 
@@ -136,8 +142,13 @@ def _run(name: str, arguments: list[_Value]) -> _Value | None:
     """The call on all inputs at once; None when it raises, gives nothing, or gives a grid back as it was."""
     function = getattr(dsl, name)
     try:
-        results = tuple(function(*given) for given in zip(*(a.results for a in arguments), strict=True))
-    except (ValueError, IndexError):  # an empty list of objects, a grid too large: this call is not possible here
+        results = tuple(
+            function(*given) for given in zip(*(a.results for a in arguments), strict=True)
+        )
+    except (
+        ValueError,
+        IndexError,
+    ):  # an empty list of objects, a grid too large: this call is not possible here
         return None
     kind = str(inspect.signature(function).return_annotation)
     if kind.startswith("list") and not all(results):
@@ -153,7 +164,10 @@ def _leaves(results: Sequence[Any], argument: _Value) -> bool:
 
 
 def _is_worth_it(inputs: Sequence[Cells], outputs: Sequence[Cells]) -> bool:
-    if any(grid_fault(out) or not out.any() or np.array_equal(a, out) for a, out in zip(inputs, outputs, strict=True)):
+    if any(
+        grid_fault(out) or not out.any() or np.array_equal(a, out)
+        for a, out in zip(inputs, outputs, strict=True)
+    ):
         return False
     return any(not np.array_equal(outputs[0], out) for out in outputs[1:])
 
@@ -175,7 +189,9 @@ def _program(final: _Value) -> str:
         if value in names or not value.arguments:
             return names.get(value, value.text)
         inner = [text(argument) for argument in value.arguments]
-        whole = inner[0] + value.text if value.text == ".grid" else f"{value.text}({', '.join(inner)})"
+        whole = (
+            inner[0] + value.text if value.text == ".grid" else f"{value.text}({', '.join(inner)})"
+        )
         if value is not final and (uses[value] > 1 or len(whole) > _MAX_LINE):
             names[value] = "abcdefgh"[len(names)]
             lines.append(f"    {names[value]} = {whole}\n")
@@ -189,14 +205,18 @@ def _program(final: _Value) -> str:
 
 def _parameters(name: str) -> list[inspect.Parameter]:
     """Those that a call must give."""
-    return [p for p in inspect.signature(getattr(dsl, name)).parameters.values() if p.default is p.empty]
+    return [
+        p for p in inspect.signature(getattr(dsl, name)).parameters.values() if p.default is p.empty
+    ]
 
 
 @cache
 def _functions() -> dict[str, list[str]]:
     """Names of functions by a kind that they take and pass on, and those that compute a number or colour of a grid."""
     known = (*_CHAINED, "int", "Colour", "Direction")
-    found: dict[str, list[str]] = {kind: [] for kind in (*_CHAINED, "computes int", "computes Colour")}
+    found: dict[str, list[str]] = {
+        kind: [] for kind in (*_CHAINED, "computes int", "computes Colour")
+    }
     for name in dsl.__all__:
         function = getattr(dsl, name)
         if not inspect.isfunction(function) or name in _WITHOUT_EFFECT:

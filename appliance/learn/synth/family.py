@@ -27,7 +27,9 @@ HELD_OUT_PERCENT = 15
 HELD_OUT_THEMES = ("sketch",)
 
 _DIRECTION_NAMES = {
-    value: name for name, value in vars(dsl).items() if name in dsl.__all__ and value in dsl.SIDES + dsl.CORNERS
+    value: name
+    for name, value in vars(dsl).items()
+    if name in dsl.__all__ and value in dsl.SIDES + dsl.CORNERS
 }
 
 
@@ -79,10 +81,17 @@ class Family:
         if self.program is None:
             return None
         literals = {name: _literal(value) for name, value in params.items()}
-        return HEADER + "def transform(grid):\n" + indent(Template(self.program).substitute(literals), "    ") + "\n"
+        return (
+            HEADER
+            + "def transform(grid):\n"
+            + indent(Template(self.program).substitute(literals), "    ")
+            + "\n"
+        )
 
 
-def make_task(family: Family, seed: int, num_train: int = 3, *, num_test: int = 1) -> tuple[Task, tuple[Grid, ...]]:
+def make_task(
+    family: Family, seed: int, num_train: int = 3, *, num_test: int = 1
+) -> tuple[Task, tuple[Grid, ...]]:
     """The task of that seed and the answers to its test inputs; the same for the same arguments (and numpy version).
 
     In every pair the output is a legal grid unlike the input and not empty, inputs differ from each other, and the
@@ -136,12 +145,16 @@ def _draw_pair(family: Family, params: Params, seed: int, index: int, before: li
         if grid_fault(cells) or grid_fault(result) or not np.any(result):
             continue
         pair = Pair(as_grid(cells), as_grid(result))
-        if same_grid(pair.input, pair.output) or any(same_grid(pair.input, other.input) for other in before):
+        if same_grid(pair.input, pair.output) or any(
+            same_grid(pair.input, other.input) for other in before
+        ):
             continue
         if index == 1 and same_grid(pair.output, before[0].output):
             continue
         return pair
-    raise RuntimeError(f"family {family.name}, seed {seed}: no pair {index} in {MAX_ATTEMPTS} attempts")
+    raise RuntimeError(
+        f"family {family.name}, seed {seed}: no pair {index} in {MAX_ATTEMPTS} attempts"
+    )
 
 
 def _literal(value: Any) -> str:

@@ -39,14 +39,18 @@ def parts_of(cells: Cells, *, any_colour: bool = False) -> list[Part]:
     height, width = cells.shape
     far = cells.size
     kind = np.pad((cells != 0).astype(np.int64) if any_colour else cells, 1)
-    number = np.pad(np.where(cells != 0, np.arange(far).reshape(cells.shape), far), 1, constant_values=far)
+    number = np.pad(
+        np.where(cells != 0, np.arange(far).reshape(cells.shape), far), 1, constant_values=far
+    )
     inner = kind[1:-1, 1:-1]
     while True:
         best = number[1:-1, 1:-1].copy()
         for down in range(3):
             for across in range(3):
                 window = slice(down, down + height), slice(across, across + width)
-                best = np.where((kind[window] == inner) & (inner != 0), np.minimum(best, number[window]), best)
+                best = np.where(
+                    (kind[window] == inner) & (inner != 0), np.minimum(best, number[window]), best
+                )
         if np.array_equal(best, number[1:-1, 1:-1]):
             break
         number[1:-1, 1:-1] = best

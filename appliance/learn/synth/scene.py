@@ -43,7 +43,9 @@ def blank(rng: Rng, low: int, high: int, *, square: bool = False) -> Cells:
     return np.zeros((height, height if square else between(rng, low, high)), dtype=np.int64)
 
 
-def noise(rng: Rng, height: int, width: int, palette: Sequence[int], *, density: float = 1.0) -> Cells:
+def noise(
+    rng: Rng, height: int, width: int, palette: Sequence[int], *, density: float = 1.0
+) -> Cells:
     """Each cell a random colour of the palette with that probability, else 0; no palette colour is left out."""
     cells = rng.choice(np.asarray(palette), size=(height, width))
     cells[rng.random((height, width)) >= density] = 0
@@ -85,7 +87,12 @@ def put(rng: Rng, grid: Cells, part: Cells, *, gap: int = 1, margin: int = 0) ->
     height, width = part.shape
     rows = range(margin, grid.shape[0] - height - margin + 1)
     cols = range(margin, grid.shape[1] - width - margin + 1)
-    free = [(r, c) for r in rows for c in cols if not taken[r : r + height + 2 * gap, c : c + width + 2 * gap].any()]
+    free = [
+        (r, c)
+        for r in rows
+        for c in cols
+        if not taken[r : r + height + 2 * gap, c : c + width + 2 * gap].any()
+    ]
     if not free:
         raise ValueError("no room for another part")
     row, col = pick(rng, free)
@@ -95,7 +102,13 @@ def put(rng: Rng, grid: Cells, part: Cells, *, gap: int = 1, margin: int = 0) ->
 
 
 def put_all(
-    rng: Rng, grid: Cells, parts: Sequence[Cells], *, gap: int = 1, margin: int = 0, apart: bool = False
+    rng: Rng,
+    grid: Cells,
+    parts: Sequence[Cells],
+    *,
+    gap: int = 1,
+    margin: int = 0,
+    apart: bool = False,
 ) -> Cells:
     """The grid with all parts for which there is room, at least two of them where there are two.
 
@@ -112,7 +125,13 @@ def put_all(
 
 
 def noisy(
-    low: int = 3, high: int = 10, *, num: int = 3, density: float = 0.7, square: bool = False, has: str = ""
+    low: int = 3,
+    high: int = 10,
+    *,
+    num: int = 3,
+    density: float = 0.7,
+    square: bool = False,
+    has: str = "",
 ) -> Sampler:
     """Grids of random cells in one to num colours; those of the parameters named in `has` are always among them."""
 
@@ -146,7 +165,12 @@ def blobs(
 
 
 def dots(
-    low: int = 6, high: int = 13, *, num: tuple[int, int] = (1, 4), one_colour: bool = False, has: str = ""
+    low: int = 6,
+    high: int = 13,
+    *,
+    num: tuple[int, int] = (1, 4),
+    one_colour: bool = False,
+    has: str = "",
 ) -> Sampler:
     """Single cells that do not touch each other."""
 

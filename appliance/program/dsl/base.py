@@ -87,9 +87,13 @@ def checked(array: NDArray[Any]) -> Grid:
     """A fresh legal grid: 1 to 30 a side, colours 0 to 9. Raises ValueError for any other array."""
     grid = grid_of(array)
     if max(grid.shape) > MAX_SIDE:
-        raise ValueError(f"a grid of {grid.shape[0]} x {grid.shape[1]} cells, at most {MAX_SIDE} a side")
+        raise ValueError(
+            f"a grid of {grid.shape[0]} x {grid.shape[1]} cells, at most {MAX_SIDE} a side"
+        )
     if grid.min() < 0 or grid.max() >= NUM_COLOURS:
-        raise ValueError(f"colours from {grid.min()} to {grid.max()}, expected 0 to {NUM_COLOURS - 1}")
+        raise ValueError(
+            f"colours from {grid.min()} to {grid.max()}, expected 0 to {NUM_COLOURS - 1}"
+        )
     return grid
 
 
@@ -101,7 +105,9 @@ def turns_to_down(direction: Direction) -> int:
     return turns[direction]
 
 
-def components(labels: Grid, *, diagonal: bool) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def components(
+    labels: Grid, *, diagonal: bool
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Rows and columns of each set of connected cells with one label, in reading order of the first cell.
 
     labels: (height, width), at least 0; -1 marks cells that belong to none.

@@ -22,13 +22,17 @@ def background(grid: Grid) -> Colour:
 def most_common(grid: Grid, background: Colour = 0) -> Colour:
     """The most frequent colour besides the background, the smaller one of equals; the background if alone."""
     cells = checked(grid)
-    return max(palette(cells, background), key=lambda c: int((cells == c).sum()), default=background)
+    return max(
+        palette(cells, background), key=lambda c: int((cells == c).sum()), default=background
+    )
 
 
 def least_common(grid: Grid, background: Colour = 0) -> Colour:
     """The rarest colour besides the background, the smaller one of equals; the background if alone."""
     cells = checked(grid)
-    return min(palette(cells, background), key=lambda c: int((cells == c).sum()), default=background)
+    return min(
+        palette(cells, background), key=lambda c: int((cells == c).sum()), default=background
+    )
 
 
 def recolour(grid: Grid, old: Colour, new: Colour) -> Grid:

@@ -54,7 +54,9 @@ def anti_transpose(grid: Grid) -> Grid:
 
 def crop(grid: Grid, row: int, col: int, height: int, width: int) -> Grid:
     """The part of that size from row and col on; what lies outside the grid is left out."""
-    return checked(grid_of(grid)[max(0, row) : max(0, row + height), max(0, col) : max(0, col + width)])
+    return checked(
+        grid_of(grid)[max(0, row) : max(0, row + height), max(0, col) : max(0, col + width)]
+    )
 
 
 def fit(grid: Grid, height: int, width: int, fill: Colour = 0) -> Grid:

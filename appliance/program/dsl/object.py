@@ -158,10 +158,15 @@ def slide(grid: Grid, obj: Object, direction: Direction, background: Colour = 0)
 
 
 def _found(cells: Grid, labels: Grid, diagonal: bool, background: Colour) -> list[Object]:
-    return [_object(cells, rows, cols, background) for rows, cols in components(labels, diagonal=diagonal)]
+    return [
+        _object(cells, rows, cols, background)
+        for rows, cols in components(labels, diagonal=diagonal)
+    ]
 
 
-def _object(cells: Grid, rows: NDArray[np.int64], cols: NDArray[np.int64], background: Colour) -> Object:
+def _object(
+    cells: Grid, rows: NDArray[np.int64], cols: NDArray[np.int64], background: Colour
+) -> Object:
     row, col = int(rows.min()), int(cols.min())
     mask = np.zeros((int(rows.max()) - row + 1, int(cols.max()) - col + 1), dtype=bool)
     mask[rows - row, cols - col] = True

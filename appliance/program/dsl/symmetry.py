@@ -9,7 +9,15 @@ import numpy as np
 from .base import DOWN, LEFT, RIGHT, Colour, Direction, Grid, checked, grid_of, turns_to_down
 from .geometry import anti_transpose, flip_h, flip_v, rot90, rot180, rot270, transpose
 
-_SYMMETRIES: tuple[Callable[[Grid], Grid], ...] = (flip_h, flip_v, rot180, transpose, anti_transpose, rot90, rot270)
+_SYMMETRIES: tuple[Callable[[Grid], Grid], ...] = (
+    flip_h,
+    flip_v,
+    rot180,
+    transpose,
+    anti_transpose,
+    rot90,
+    rot270,
+)
 
 
 def is_mirror_h(grid: Grid) -> bool:
@@ -82,7 +90,9 @@ def period_h(grid: Grid) -> int:
     """Columns after which the grid repeats itself; its width if it does not."""
     cells = grid_of(grid)
     width = int(cells.shape[1])
-    return next(p for p in range(1, width + 1) if np.array_equal(cells[:, p:], cells[:, : width - p]))
+    return next(
+        p for p in range(1, width + 1) if np.array_equal(cells[:, p:], cells[:, : width - p])
+    )
 
 
 def period_v(grid: Grid) -> int:
@@ -122,6 +132,8 @@ def _lay(cells: Grid, images: list[Grid], background: Colour) -> Grid:
     """Images laid under the cells one after the other."""
     for image in images:
         if image.shape != cells.shape:
-            raise ValueError(f"a grid of {cells.shape[0]} x {cells.shape[1]} cells, expected a square")
+            raise ValueError(
+                f"a grid of {cells.shape[0]} x {cells.shape[1]} cells, expected a square"
+            )
         cells = np.where(cells == background, image, cells)
     return checked(cells)

@@ -22,13 +22,19 @@ _write, _exit, _pack = os.write, os._exit, frames.FRAME.pack
 _ndarray, _asarray, _int64, _uint8 = np.ndarray, np.asarray, np.int64, np.uint8
 
 
-def run(control_fd: int, result_fd: int, *, timer: linux.CpuTimer, filter_: linux.Filter | None) -> None:
+def run(
+    control_fd: int, result_fd: int, *, timer: linux.CpuTimer, filter_: linux.Filter | None
+) -> None:
     """Reads the job, locks itself in, runs the program on each input, writes one frame per input; never returns."""
     try:
         linux.die_with_parent()
         cpu_ns, source_bytes, input_bytes = frames.JOB.unpack(_read(control_fd, frames.JOB.size))
         source = _read(control_fd, source_bytes).decode("utf-8", "surrogatepass")
-        inputs = [g.astype(_int64) for g in frames.decode_grids(_read(control_fd, input_bytes)) if g is not None]
+        inputs = [
+            g.astype(_int64)
+            for g in frames.decode_grids(_read(control_fd, input_bytes))
+            if g is not None
+        ]
         os.dup2(result_fd, RESULT_FD)
         os.closerange(RESULT_FD + 1, 64)
         cpu_s = 2 * (cpu_ns // 1_000_000_000) + 2  # far behind the timer: this limit counts ticks
@@ -99,7 +105,11 @@ def encode_output(value: Any) -> bytes:
         value = _asarray(value)
     if type(value) is not _ndarray:
         raise ValueError(f"returned {type(value).__name__}, not a grid")
-    if value.ndim != 2 or not 1 <= value.shape[0] <= MAX_SIDE or not 1 <= value.shape[1] <= MAX_SIDE:
+    if (
+        value.ndim != 2
+        or not 1 <= value.shape[0] <= MAX_SIDE
+        or not 1 <= value.shape[1] <= MAX_SIDE
+    ):
         raise ValueError(f"shape {'x'.join(map(str, value.shape))}, not 1-{MAX_SIDE} a side")
     if value.dtype.kind not in "iubf":
         raise ValueError(f"cells of type {value.dtype}")

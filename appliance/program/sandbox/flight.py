@@ -7,8 +7,8 @@ import select
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from appliance.program.sandbox.cache import Cache
 from appliance.program.sandbox.frames import Result
+from appliance.program.sandbox.result_cache import Cache
 from appliance.program.sandbox.team import Team
 from appliance.program.sandbox.worker import Job, Worker, WorkerDied
 
@@ -20,14 +20,21 @@ _PATIENCE = 100  # wall limits; the zygote itself ends a program that stands sti
 
 _LIBRARY = re.compile(rb"\b(scipy|common)\b")
 # Words of programs whose answer can depend on addresses or the real clock, which no seed governs: worth a second run.
-_SUSPECT = re.compile(rb"\b(class|hash|repr|ctypes|datetime|strftime|ctime|localtime|gmtime)\b|\bobject\(\)")
+_SUSPECT = re.compile(
+    rb"\b(class|hash|repr|ctypes|datetime|strftime|ctime|localtime|gmtime)\b|\bobject\(\)"
+)
 
 
 class Flight:
     """programs: (source, encoded inputs, number of inputs), taken as there is room. results() gives them in that order."""
 
     def __init__(
-        self, programs: Iterable[tuple[bytes, bytes, int]], team: Team, *, cpu_s: float, cache: Cache | None
+        self,
+        programs: Iterable[tuple[bytes, bytes, int]],
+        team: Team,
+        *,
+        cpu_s: float,
+        cache: Cache | None,
     ) -> None:
         self._programs = iter(programs)
         self._team = team
@@ -35,7 +42,10 @@ class Flight:
         self._cache = cache
         self._num_taken = self._num_given = 0
         self._is_exhausted = False
-        self._waiting: dict[bool, deque[Job]] = {False: deque(), True: deque()}  # by: are libraries needed?
+        self._waiting: dict[bool, deque[Job]] = {
+            False: deque(),
+            True: deque(),
+        }  # by: are libraries needed?
         self._done: dict[int, Result] = {}
 
     def results(self) -> Iterator[Result]:
@@ -69,7 +79,11 @@ class Flight:
     def _take(self) -> bool:
         """Takes the next program from the caller; False when there is none or too many have been taken already."""
         num_waiting = sum(map(len, self._waiting.values()))
-        if self._is_exhausted or num_waiting >= _MAX_WAITING or self._num_taken - self._num_given >= _MAX_AHEAD:
+        if (
+            self._is_exhausted
+            or num_waiting >= _MAX_WAITING
+            or self._num_taken - self._num_given >= _MAX_AHEAD
+        ):
             return False
         program = next(self._programs, None)
         if program is None:
@@ -84,7 +98,9 @@ class Flight:
             reason = f"a source of {len(source)} bytes, the most is {MAX_SOURCE_BYTES}"
             self._done[index] = Result("error", (None,) * num_inputs, reason)
         else:
-            self._waiting[_names_library(source)].append(Job(index, source, inputs, num_inputs, self._cpu_s))
+            self._waiting[_names_library(source)].append(
+                Job(index, source, inputs, num_inputs, self._cpu_s)
+            )
         return True
 
     def _collect(self, busy: list[Worker]) -> None:
@@ -110,14 +126,24 @@ class Flight:
         jobs[0].deaths += 1
         if jobs[0].deaths == 2:
             job = jobs.pop(0)
-            self._done[job.index] = Result("crash", (None,) * job.num_inputs, "took its worker down, twice")
+            self._done[job.index] = Result(
+                "crash", (None,) * job.num_inputs, "took its worker down, twice"
+            )
         for job in reversed(jobs):
             self._again(job)
 
     def _finish(self, job: Job, result: Result) -> None:
-        has_progress = 0 < job.num_inputs <= 2 * result.num_answered  # an endless loop seldom gets so far
-        is_filling = result.peak_kib << 10 >= self._team.memory_bytes // 2  # a bomb on a slow machine: is it `memory`?
-        if result.outcome == "timeout" and (has_progress or is_filling) and job.cpu_s == self._cpu_s:
+        has_progress = (
+            0 < job.num_inputs <= 2 * result.num_answered
+        )  # an endless loop seldom gets so far
+        is_filling = (
+            result.peak_kib << 10 >= self._team.memory_bytes // 2
+        )  # a bomb on a slow machine: is it `memory`?
+        if (
+            result.outcome == "timeout"
+            and (has_progress or is_filling)
+            and job.cpu_s == self._cpu_s
+        ):
             job.cpu_s *= RETRY_FACTOR
             return self._again(job)
         if job.first:

@@ -35,7 +35,17 @@ _OUTCOMES = {
     EXIT: "exit",
     VIOLATION: "violation",
 }
-SEVERITY = ("ok", "nondeterministic", "bad_output", "error", "memory", "timeout", "exit", "crash", "violation")
+SEVERITY = (
+    "ok",
+    "nondeterministic",
+    "bad_output",
+    "error",
+    "memory",
+    "timeout",
+    "exit",
+    "crash",
+    "violation",
+)
 
 MAX_ANSWER_BYTES = 1 << 20  # the capacity asked for a result pipe; the kernel may grant only 64 KiB
 MAX_INPUTS = 1000
@@ -93,7 +103,9 @@ def decode_grids(data: bytes) -> tuple[Grid | None, ...]:
             if not rows and not columns:
                 grids.append(None)
                 continue
-            legal = 1 <= rows <= MAX_SIDE and 1 <= columns <= MAX_SIDE and len(cells) == rows * columns
+            legal = (
+                1 <= rows <= MAX_SIDE and 1 <= columns <= MAX_SIDE and len(cells) == rows * columns
+            )
             if not legal or max(cells) >= NUM_COLOURS:
                 raise BrokenFrames(f"a grid of {rows}x{columns} with {len(cells)} cells")
             grids.append(freeze(np.frombuffer(cells, np.int8).reshape(rows, columns)))
@@ -123,7 +135,9 @@ def judge(status: int, data: bytes, num_inputs: int, *, out_of_wall_time: bool =
     elif len(outputs) < num_inputs and all(outcome == "ok" for outcome, _ in said):
         said.append(("exit", "exit code 0 before its answer"))
     worst = max(said, key=lambda s: SEVERITY.index(s[0]), default=("ok", None))
-    return Result(worst[0], tuple(outputs) + (None,) * (num_inputs - len(outputs)), worst[1], len(outputs))
+    return Result(
+        worst[0], tuple(outputs) + (None,) * (num_inputs - len(outputs)), worst[1], len(outputs)
+    )
 
 
 def _how_it_ended(status: int, out_of_wall_time: bool, compiled: bool) -> tuple[str, str] | None:

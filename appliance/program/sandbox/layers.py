@@ -10,7 +10,9 @@ from pathlib import Path
 
 from appliance.program.sandbox import linux
 
-UNUSED_ID = 65_533  # user and group of nobody; inside the id range of a container with remapped users
+UNUSED_ID = (
+    65_533  # user and group of nobody; inside the id range of a container with remapped users
+)
 
 _NAMESPACES = (
     linux.NEW_MOUNT | linux.NEW_CGROUP | linux.NEW_UTS | linux.NEW_IPC | linux.NEW_PID | linux.NEW_NET
@@ -32,19 +34,31 @@ def isolate(empty_folder: str) -> list[Layer]:
     empty_folder: an empty directory to chroot into where namespaces are refused.
     With namespaces the process goes on as their first process, in a fork; the original only waits for its end.
     """
-    spaces = _checked(_try("namespaces", _enter_namespaces), lambda: os.getpid() == 1, "other processes are visible")
-    root = _try("empty root", linux.enter_empty_root if spaces.in_force else lambda: _chroot(empty_folder))
+    spaces = _checked(
+        _try("namespaces", _enter_namespaces),
+        lambda: os.getpid() == 1,
+        "other processes are visible",
+    )
+    root = _try(
+        "empty root", linux.enter_empty_root if spaces.in_force else lambda: _chroot(empty_folder)
+    )
     report = [spaces, _checked(root, lambda: not any(Path("/").iterdir()), "files are visible")]
     report.append(_try("no bounding capabilities", linux.drop_bounding_capabilities))
     if os.getuid() == 0:
         user = _try("other user", _become_nobody)
         report.append(_checked(user, lambda: _is_refused(lambda: os.setuid(0)), "can become root"))
     capabilities = _try("no capabilities", linux.drop_capabilities)
-    report.append(_checked(capabilities, lambda: _is_refused(lambda: os.chroot("/")), "can change the root"))
+    report.append(
+        _checked(capabilities, lambda: _is_refused(lambda: os.chroot("/")), "can change the root")
+    )
     privileges = _try("no new privileges", linux.forbid_new_privileges)
     report.append(_checked(privileges, linux.has_no_new_privileges, "not set"))
     landlock = _try("landlock", lambda: f"ABI {linux.landlock_nothing()}")
-    report.append(_checked(landlock, lambda: _is_refused(lambda: os.close(os.open("/", os.O_RDONLY))), "files open"))
+    report.append(
+        _checked(
+            landlock, lambda: _is_refused(lambda: os.close(os.open("/", os.O_RDONLY))), "files open"
+        )
+    )
     linux.forbid_tracing()
     return report
 
@@ -73,7 +87,11 @@ def _try(name: str, put_up: Callable[[], str | None]) -> Layer:
 
 def _checked(layer: Layer, holds: Callable[[], bool], fault: str) -> Layer:
     """The layer, in force only if the check says so: a call that succeeds proves nothing yet."""
-    return layer if not layer.in_force or holds() else Layer(layer.name, False, f"accepted but without effect: {fault}")
+    return (
+        layer
+        if not layer.in_force or holds()
+        else Layer(layer.name, False, f"accepted but without effect: {fault}")
+    )
 
 
 def _enter_namespaces() -> str:
@@ -88,7 +106,9 @@ def _enter_namespaces() -> str:
         linux.map_ids(uid, gid, inside=uid)
         kind = "with a user namespace"
     pid = os.fork()
-    if pid:  # the first process of the namespaces is the fork; this one stands for it before the host
+    if (
+        pid
+    ):  # the first process of the namespaces is the fork; this one stands for it before the host
         os.closerange(3, 64)
         os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) & 0xFF)
     linux.die_with_parent()

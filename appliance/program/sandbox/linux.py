@@ -18,7 +18,15 @@ _libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
 _libc_keeping_gil = ctypes.PyDLL(None)
 
 # <linux/prctl.h>
-_PDEATHSIG, _DUMPABLE, _SECCOMP, _CAPBSET_DROP, _SET_NO_NEW_PRIVS, _GET_NO_NEW_PRIVS, _CAP_AMBIENT = (
+(
+    _PDEATHSIG,
+    _DUMPABLE,
+    _SECCOMP,
+    _CAPBSET_DROP,
+    _SET_NO_NEW_PRIVS,
+    _GET_NO_NEW_PRIVS,
+    _CAP_AMBIENT,
+) = (
     1,
     4,
     22,
@@ -90,8 +98,12 @@ def map_ids(uid: int, gid: int, *, inside: int) -> None:
     Path("/proc/self/gid_map").write_text(f"{inside} {gid} 1")
 
 
-def _mount(source: bytes | None, target: bytes, kind: bytes | None, flags: int, data: bytes | None = None) -> None:
-    _check(_libc.mount(source, target, kind, ctypes.c_ulong(flags), data), f"mount {target.decode()}")
+def _mount(
+    source: bytes | None, target: bytes, kind: bytes | None, flags: int, data: bytes | None = None
+) -> None:
+    _check(
+        _libc.mount(source, target, kind, ctypes.c_ulong(flags), data), f"mount {target.decode()}"
+    )
 
 
 def enter_empty_root() -> None:
@@ -129,12 +141,15 @@ def landlock_nothing() -> int:
     Returns the ABI of the kernel. Source of the bit counts: Documentation/userspace-api/landlock.rst.
     """
     create, restrict = 444, 446
-    abi = _check(_libc.syscall(create, None, ctypes.c_size_t(0), ctypes.c_uint(1)), "landlock_create_ruleset")
+    abi = _check(
+        _libc.syscall(create, None, ctypes.c_size_t(0), ctypes.c_uint(1)), "landlock_create_ruleset"
+    )
     num_fs = 13 + (abi >= 2) + (abi >= 3) + (abi >= 5)
     sizes = (8, 16, 24)[(abi >= 4) + (abi >= 6)]
     attributes = struct.pack("QQQ", (1 << num_fs) - 1, 0b11, 0b11)[:sizes]
     ruleset = _check(
-        _libc.syscall(create, attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint(0)), "landlock_create_ruleset"
+        _libc.syscall(create, attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint(0)),
+        "landlock_create_ruleset",
     )
     _check(_libc.syscall(restrict, ruleset, 0), "landlock_restrict_self")
     os.close(ruleset)
@@ -172,6 +187,9 @@ class CpuTimer:
     def arm(self, cpu_ns: int) -> None:
         struct.pack_into("qqqq", self._time, 0, 0, 0, *divmod(cpu_ns, 1_000_000_000))
         _check(
-            _libc.timer_create(self._CLOCK_PROCESS_CPUTIME_ID, self._event, ctypes.byref(self._timer)), "timer_create"
+            _libc.timer_create(
+                self._CLOCK_PROCESS_CPUTIME_ID, self._event, ctypes.byref(self._timer)
+            ),
+            "timer_create",
         )
         _check(_libc.timer_settime(self._timer, 0, self._time, None), "timer_settime")

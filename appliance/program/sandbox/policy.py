@@ -53,7 +53,15 @@ _KILLED: _Numbers = {
     "request_key": (249, 218), "open_by_handle_at": (304, 265), "seccomp": (317, 277),
 }  # fmt: skip
 
-_LOAD, _AND, _IF_EQUAL, _IF_AT_LEAST, _IF_ANY_BIT, _JUMP, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x05, 0x06
+_LOAD, _AND, _IF_EQUAL, _IF_AT_LEAST, _IF_ANY_BIT, _JUMP, _RETURN = (
+    0x20,
+    0x54,
+    0x15,
+    0x35,
+    0x45,
+    0x05,
+    0x06,
+)
 _NUMBER_OFFSET, _ARCH_OFFSET = 0, 4
 _PROT_EXEC, _MAP_ANONYMOUS = 0x4, 0x20
 _FUTEX_COMMAND, _FUTEX_WAKE, _FUTEX_WAKE_BITSET = 0x7F, 1, 10
@@ -72,7 +80,9 @@ def answer(value: int) -> bytes:
     return _op(_RETURN, value)
 
 
-def answer_if_argument(i: int, allowed: tuple[int, ...], other: int, *, mask: int = 0xFFFFFFFF) -> bytes:
+def answer_if_argument(
+    i: int, allowed: tuple[int, ...], other: int, *, mask: int = 0xFFFFFFFF
+) -> bytes:
     """ALLOW when the masked argument is one of the values, else the other answer."""
     tests = [_op(_IF_EQUAL, v, if_true=len(allowed) - k) for k, v in enumerate(allowed)]
     return b"".join((_argument(i), _op(_AND, mask), *tests, answer(other), answer(ALLOW)))
@@ -123,4 +133,6 @@ def _search(ranges: list[tuple[int, bytes]]) -> bytes:
     num_low = len(low) // 8
     if num_low <= 255:
         return _op(_IF_AT_LEAST, ranges[middle][0], if_true=num_low) + low + high
-    return _op(_IF_AT_LEAST, ranges[middle][0], if_false=1) + _op(_JUMP, num_low) + low + high  # a far jump
+    return (
+        _op(_IF_AT_LEAST, ranges[middle][0], if_false=1) + _op(_JUMP, num_low) + low + high
+    )  # a far jump

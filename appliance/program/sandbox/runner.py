@@ -10,10 +10,10 @@ from types import TracebackType
 
 from appliance.arc.grid import Grid
 from appliance.errors import InputError, UsageError
-from appliance.program.sandbox.cache import Cache, conditions_key
 from appliance.program.sandbox.flight import Flight
 from appliance.program.sandbox.frames import MAX_INPUTS, Result, encode_grids
 from appliance.program.sandbox.layers import Layer
+from appliance.program.sandbox.result_cache import Cache, conditions_key
 from appliance.program.sandbox.team import Team
 
 
@@ -92,7 +92,9 @@ class Sandbox:
             accept_level=accept_level,
         )
         if cache:
-            conditions = conditions_key(limits=vars(self.limits), level=self.level, seed=seed, preload=preload)
+            conditions = conditions_key(
+                limits=vars(self.limits), level=self.level, seed=seed, preload=preload
+            )
             try:
                 self._cache = Cache(cache, conditions)
             except InputError:
@@ -117,9 +119,14 @@ class Sandbox:
         answered runs again.
         """
         if any(worker.jobs for worker in self._team.workers()):
-            raise RuntimeError("one batch at a time: the results of an earlier run() are still being read")
+            raise RuntimeError(
+                "one batch at a time: the results of an earlier run() are still being read"
+            )
         flight = Flight(
-            ((p.source.encode("utf-8", "surrogatepass"), encode_grids(p.inputs), len(p.inputs)) for p in programs),
+            (
+                (p.source.encode("utf-8", "surrogatepass"), encode_grids(p.inputs), len(p.inputs))
+                for p in programs
+            ),
             self._team,
             cpu_s=self.limits.cpu_s,
             cache=self._cache,
@@ -140,7 +147,11 @@ class Sandbox:
         if self._second is None:
             team = self._team
             self._second = Sandbox(
-                self.limits, workers=1, preload=team.preload, accept_level=team.accept_level, seed=team.seed + 1
+                self.limits,
+                workers=1,
+                preload=team.preload,
+                accept_level=team.accept_level,
+                seed=team.seed + 1,
             )
         (again,) = self._second.run([replace(program, inputs=program.inputs[::-1])])
         return result.confirmed_by(replace(again, outputs=again.outputs[::-1]))
@@ -156,7 +167,10 @@ class Sandbox:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 

@@ -7,10 +7,10 @@ from dataclasses import asdict
 
 from appliance.errors import PrerequisiteError
 from appliance.program.sandbox import linux
-from appliance.program.sandbox.canary import CANARIES, CANARY_CPU_S, LIMITS
 from appliance.program.sandbox.layers import Layer
 from appliance.program.sandbox.policy import AUDIT_ARCH
 from appliance.program.sandbox.preload import LIBRARIES
+from appliance.program.sandbox.wall_canary import CANARIES, CANARY_CPU_S, LIMITS
 from appliance.program.sandbox.worker import Job, Worker, WorkerDied, ZygoteOptions
 
 NO_SECCOMP = "no-seccomp"
@@ -39,7 +39,12 @@ class Team:
                 expected=f"Linux on {' or '.join(AUDIT_ARCH)}",
                 remedy="run programs there, or use --strategy transduction",
             )
-        self.preload, self.seed, self.wall_s, self.accept_level = preload, seed, wall_s, accept_level
+        self.preload, self.seed, self.wall_s, self.accept_level = (
+            preload,
+            seed,
+            wall_s,
+            accept_level,
+        )
         self._num_workers = num_workers
         self.memory_bytes = memory_bytes
         self._groups: dict[bool, list[Worker]] = {}
@@ -107,7 +112,11 @@ def _self_test(worker: Worker) -> list[Layer]:
             while not answers:
                 answers = worker.receive()
             result = answers[0][1]
-            fault = "" if canary.held(result) else f"{canary.what}: {result.outcome} {result.error or ''}".strip()
+            fault = (
+                ""
+                if canary.held(result)
+                else f"{canary.what}: {result.outcome} {result.error or ''}".strip()
+            )
         except WorkerDied:
             raise PrerequisiteError(
                 f"sandbox: the canary «{canary.what}» took its worker down",
@@ -115,7 +124,10 @@ def _self_test(worker: Worker) -> list[Layer]:
                 remedy="run `appliance doctor`",
             ) from None
         faults.setdefault(canary.layer, []).extend([fault] if fault else [])
-    return [Layer(name, not found, "; ".join(found) or "canaries held") for name, found in faults.items()]
+    return [
+        Layer(name, not found, "; ".join(found) or "canaries held")
+        for name, found in faults.items()
+    ]
 
 
 def _level(report: tuple[Layer, ...]) -> str:
@@ -135,7 +147,9 @@ def _refuse_weak(report: tuple[Layer, ...], level: str, accept_level: str | None
             remedy="run `appliance doctor`",
         )
     if level == NO_SECCOMP and accept_level != NO_SECCOMP:
-        faults = "; ".join(x.detail for x in report if x.name in ("seccomp", "forbidden calls") and not x.in_force)
+        faults = "; ".join(
+            x.detail for x in report if x.name in ("seccomp", "forbidden calls") and not x.in_force
+        )
         raise PrerequisiteError(
             f"sandbox: programs would run without a system call filter ({faults})",
             expected="a kernel and a container that allow seccomp filters",

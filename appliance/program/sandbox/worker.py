@@ -41,7 +41,9 @@ class Job:
 
     def encode(self) -> bytes:
         cpu_ns = round(self.cpu_s * 1e9)
-        return frames.JOB.pack(cpu_ns, len(self.source), len(self.inputs)) + self.source + self.inputs
+        return (
+            frames.JOB.pack(cpu_ns, len(self.source), len(self.inputs)) + self.source + self.inputs
+        )
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,15 @@ class Worker:
         os.chmod(self._folder.name, 0o555)  # noqa: PTH101
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
         self.socket, theirs = socket.socketpair()
-        command = [sys.executable, "-s", "-P", "-B", "-m", "appliance.program.sandbox.zygote", str(theirs.fileno())]
+        command = [
+            sys.executable,
+            "-s",
+            "-P",
+            "-B",
+            "-m",
+            "appliance.program.sandbox.zygote",
+            str(theirs.fileno()),
+        ]
         with theirs:
             self._process = subprocess.Popen(
                 [*command, json.dumps(vars(self.options) | {"empty_folder": self._folder.name})],
@@ -102,7 +112,9 @@ class Worker:
     def _fell(self) -> PrerequisiteError:
         self._process.wait()
         self._complaints.seek(0)
-        last = self._complaints.read().decode("utf-8", "replace").strip().splitlines()[-1:] or ["no message"]
+        last = self._complaints.read().decode("utf-8", "replace").strip().splitlines()[-1:] or [
+            "no message"
+        ]
         self.close()
         return PrerequisiteError(
             f"sandbox: its interpreter ended with code {self._process.returncode} at the start: {last[0]}",
@@ -136,14 +148,18 @@ class Worker:
         self._unread += part
         answers = []
         while len(self._unread) >= frames.ANSWER.size:
-            status, out_of_wall_time, cpu_s, wall_s, peak_kib, length = frames.ANSWER.unpack_from(self._unread)
+            status, out_of_wall_time, cpu_s, wall_s, peak_kib, length = frames.ANSWER.unpack_from(
+                self._unread
+            )
             end = frames.ANSWER.size + length
             if len(self._unread) < end:
                 break
             data = bytes(self._unread[frames.ANSWER.size : end])
             del self._unread[:end]
             job = self.jobs.popleft()
-            result = frames.judge(status, data, job.num_inputs, out_of_wall_time=bool(out_of_wall_time))
+            result = frames.judge(
+                status, data, job.num_inputs, out_of_wall_time=bool(out_of_wall_time)
+            )
             answers.append((job, replace(result, cpu_s=cpu_s, wall_s=wall_s, peak_kib=peak_kib)))
         return answers
 

@@ -32,7 +32,9 @@ _SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ, <linux/fcntl.h>
 
 def main() -> None:
     """argv: descriptor of the control socket, options as JSON (modules, seed, memory_bytes, wall_s, empty_folder)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the host; a zygote ends when the host hangs up
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is for the host; a zygote ends when the host hangs up
     os.dup2(int(sys.argv[1]), _CONTROL_FD)
     if int(sys.argv[1]) != _CONTROL_FD:
         os.close(int(sys.argv[1]))
@@ -46,7 +48,9 @@ def main() -> None:
     remove_chance(options["seed"])  # after the forks above, which seed `random` anew
     filter_ = linux.Filter(program_policy(linux.MACHINE))
     layers.append(_try_filter(filter_))
-    control.sendall(json.dumps({"layers": [asdict(x) for x in layers], "missing": missing}).encode() + b"\n")
+    control.sendall(
+        json.dumps({"layers": [asdict(x) for x in layers], "missing": missing}).encode() + b"\n"
+    )
     gc.collect()
     gc.freeze()  # the collector of a child leaves the shared pages alone
     _serve(control, options["wall_s"], filter_ if layers[-1].in_force else None)
@@ -68,12 +72,16 @@ def _try_filter(filter_: linux.Filter) -> Layer:
 def _serve(control: socket.socket, wall_s: float, filter_: linux.Filter | None) -> None:
     """A fork per job, one at a time, until the host closes its end; whatever still runs then is killed."""
     clock, timer = SystemClock(), linux.CpuTimer()
-    buffer = mmap.mmap(-1, frames.MAX_ANSWER_BYTES)  # pages that were never touched cost a fork nothing
+    buffer = mmap.mmap(
+        -1, frames.MAX_ANSWER_BYTES
+    )  # pages that were never touched cost a fork nothing
     jobs, watch = select.poll(), select.poll()
     jobs.register(control, select.POLLIN | select.POLLRDHUP)
     watch.register(control, select.POLLRDHUP)
     while not jobs.poll()[0][1] & (select.POLLRDHUP | select.POLLHUP):
-        read_end, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)  # a full pipe drops answers, it never blocks
+        read_end, write_end = os.pipe2(
+            os.O_NONBLOCK | os.O_CLOEXEC
+        )  # a full pipe drops answers, it never blocks
         _widen(read_end)
         started_s = clock.now()
         pid = linux.fork()
@@ -92,7 +100,9 @@ def _serve(control: socket.socket, wall_s: float, filter_: linux.Filter | None) 
         if not length or buffer[0] != frames.READY:
             return  # the child left its job half read: what follows in the socket cannot be trusted to be a job
         cpu_s = usage.ru_utime + usage.ru_stime
-        head = frames.ANSWER.pack(status, not events, cpu_s, clock.now() - started_s, usage.ru_maxrss, length)
+        head = frames.ANSWER.pack(
+            status, not events, cpu_s, clock.now() - started_s, usage.ru_maxrss, length
+        )
         control.sendall(head + buffer[:length])
         buffer[:length] = bytes(length)
 

@@ -10,7 +10,9 @@ from appliance.learn.synth.scene import between, blobs, colours, noise, noisy, n
 
 def _distinct_counts(rng: Rng, params: Params) -> Cells:
     """Noise in which no two colours, 0 aside, are equally frequent."""
-    cells = noise(rng, between(rng, 3, 8), between(rng, 3, 8), colours(rng, between(rng, 2, 4)), density=0.8)
+    cells = noise(
+        rng, between(rng, 3, 8), between(rng, 3, 8), colours(rng, between(rng, 2, 4)), density=0.8
+    )
     counts = np.bincount(cells.ravel(), minlength=10)[1:]
     counts = counts[counts > 0]
     if len(set(counts.tolist())) < len(counts):
@@ -58,7 +60,9 @@ def _cell_params(rng: Rng) -> Params:
 
 def _chequered(cells: Cells, params: Params) -> Cells:
     rows, cols = np.indices(cells.shape)
-    return np.where((cells == params["old"]) & ((rows + cols) % 2 == params["first"]), params["new"], cells)
+    return np.where(
+        (cells == params["old"]) & ((rows + cols) % 2 == params["first"]), params["new"], cells
+    )
 
 
 def _striped(cells: Cells, params: Params) -> Cells:

@@ -85,9 +85,14 @@ def _odd_part(cells: Cells, params: Params) -> Cells:
 def _lattice_of_counts(rng: Rng, params: Params) -> Cells:
     """2 x 2 parts with different numbers of cells, parted by lines."""
     line, side = params["line"], between(rng, 3, 5)
-    counts, colour = shuffled(rng, range(1, side * side))[:4], colours(rng, 1, without=[params["line"]])[0]
+    counts, colour = (
+        shuffled(rng, range(1, side * side))[:4],
+        colours(rng, 1, without=[params["line"]])[0],
+    )
     cells = block(2 * side + 1, 2 * side + 1, line)
-    for (row, col), num in zip(((0, 0), (0, side + 1), (side + 1, 0), (side + 1, side + 1)), counts, strict=True):
+    for (row, col), num in zip(
+        ((0, 0), (0, side + 1), (side + 1, 0), (side + 1, side + 1)), counts, strict=True
+    ):
         part = np.zeros(side * side, dtype=np.int64)
         part[rng.permutation(part.size)[:num]] = colour
         cells[row : row + side, col : col + side] = part.reshape(side, side)
@@ -102,7 +107,13 @@ def _extreme_part(cells: Cells, params: Params) -> Cells:
 
 
 def _one_fullest_row(rng: Rng, params: Params) -> Cells:
-    cells = noise(rng, between(rng, 5, 9), between(rng, 5, 9), colours(rng, 1, without=[params["colour"]]), density=0.3)
+    cells = noise(
+        rng,
+        between(rng, 5, 9),
+        between(rng, 5, 9),
+        colours(rng, 1, without=[params["colour"]]),
+        density=0.3,
+    )
     counts = np.sort((cells > 0).sum(axis=1))
     if counts[-1] == counts[-2]:
         raise ValueError("two rows are equally full")
@@ -129,7 +140,9 @@ def _most_parts(rng: Rng, params: Params) -> Cells:
     """One colour has more shapes than each other colour."""
     palette, num = colours(rng, 3), between(rng, 3, 4)
     grid = blank(rng, 10, 14)
-    for colour, count in zip(palette, (num, between(rng, 1, num - 1), between(rng, 1, num - 1)), strict=True):
+    for colour, count in zip(
+        palette, (num, between(rng, 1, num - 1), between(rng, 1, num - 1)), strict=True
+    ):
         for _ in range(count):
             put(rng, grid, blob(rng, between(rng, 1, 4), [colour]))
     return grid

@@ -95,7 +95,9 @@ def _facing_pairs(rng: Rng, params: Params) -> Cells:
     """Pairs of dots in one row or in one column each, no pair in the way of another."""
     grid = blank(rng, 7, 12)
     across = rng.random() < 0.5
-    lines = rng.permutation(range(0, grid.shape[0] if across else grid.shape[1], 2))[: between(rng, 1, 3)]
+    lines = rng.permutation(range(0, grid.shape[0] if across else grid.shape[1], 2))[
+        : between(rng, 1, 3)
+    ]
     for line, paint in zip(lines, colours(rng, len(lines)), strict=True):
         row = grid[line] if across else grid[:, line]
         first = between(rng, 0, len(row) - 4)
@@ -115,8 +117,13 @@ def _joined(cells: Cells, params: Params) -> Cells:
 def _diagonal_pair(rng: Rng, params: Params) -> Cells:
     grid, mark = blank(rng, 6, 12), colour(rng, without=[params["colour"]])
     length, down = between(rng, 3, 5), rng.random() < 0.5
-    row, col = between(rng, 0, grid.shape[0] - length - 1), between(rng, 0, grid.shape[1] - length - 1)
-    grid[row, col if down else col + length] = grid[row + length, col + length if down else col] = mark
+    row, col = (
+        between(rng, 0, grid.shape[0] - length - 1),
+        between(rng, 0, grid.shape[1] - length - 1),
+    )
+    grid[row, col if down else col + length] = grid[row + length, col + length if down else col] = (
+        mark
+    )
     return grid
 
 
@@ -129,7 +136,9 @@ def _diagonal_joined(cells: Cells, params: Params) -> Cells:
 
 def _with_margin(rng: Rng, params: Params) -> Cells:
     """Shapes with room for a frame around each."""
-    parts = [blob(rng, between(rng, 2, 6), [colour(rng, without=[params["colour"]])]) for _ in range(3)]
+    parts = [
+        blob(rng, between(rng, 2, 6), [colour(rng, without=[params["colour"]])]) for _ in range(3)
+    ]
     return put_all(rng, blank(rng, 10, 16), parts, gap=3, margin=1, apart=True)
 
 
@@ -137,7 +146,9 @@ def _framed(cells: Cells, params: Params) -> Cells:
     out = cells.copy()
     for part in parts_of(cells):
         (top, bottom), (left, right) = ((side.start - 1, side.stop) for side in part.box)
-        out[[top, bottom], left : right + 1] = out[top : bottom + 1, [left, right]] = params["colour"]
+        out[[top, bottom], left : right + 1] = out[top : bottom + 1, [left, right]] = params[
+            "colour"
+        ]
     return out
 
 
@@ -198,7 +209,13 @@ def _hollow(cells: Cells, params: Params) -> Cells:
 
 def _one_box(rng: Rng, params: Params) -> Cells:
     grid = blank(rng, 8, 14)
-    put(rng, grid, block(between(rng, 3, 7), between(rng, 3, 7), colours(rng, 1, without=[params["colour"]])[0]))
+    put(
+        rng,
+        grid,
+        block(
+            between(rng, 3, 7), between(rng, 3, 7), colours(rng, 1, without=[params["colour"]])[0]
+        ),
+    )
     return grid
 
 

@@ -26,7 +26,11 @@ from appliance.learn.synth.scene import (
 from appliance.program.dsl import DOWN, LEFT, RIGHT, UP
 
 _IF = "for obj in objects(grid):\n    if {}:\n        grid = paint(grid, recolour_object(obj, $colour))\nreturn grid"
-_FLIPS = {"flip_h": lambda g: g[:, ::-1], "flip_v": lambda g: g[::-1], "rot180": lambda g: g[::-1, ::-1]}
+_FLIPS = {
+    "flip_h": lambda g: g[:, ::-1],
+    "flip_v": lambda g: g[::-1],
+    "rot180": lambda g: g[::-1, ::-1],
+}
 
 
 def _painted(cells: Cells, parts: list[Part], colour: int) -> Cells:
@@ -64,7 +68,9 @@ def _three_blobs(rng: Rng, params: Params) -> Cells:
 
 
 def _by_rank(cells: Cells, params: Params) -> Cells:
-    for part, new in zip(sorted(parts_of(cells), key=lambda part: part.size), params["ranks"], strict=True):
+    for part, new in zip(
+        sorted(parts_of(cells), key=lambda part: part.size), params["ranks"], strict=True
+    ):
         cells[part.where] = new
     return cells
 
@@ -78,8 +84,14 @@ def _boxes_and_blobs(rng: Rng, params: Params) -> Cells:
     """Squares, other boxes and rings in one colour that is not the new one."""
     paint = colour(rng, without=[params["colour"]])
     side = between(rng, 2, 3)
-    parts = [block(side, side, paint), ring(between(rng, 3, 4), between(rng, 3, 5), paint), block(2, 4, paint)]
-    return put_all(rng, blank(rng, 11, 16), [*shuffled(rng, parts), blob(rng, between(rng, 3, 6), [paint])])
+    parts = [
+        block(side, side, paint),
+        ring(between(rng, 3, 4), between(rng, 3, 5), paint),
+        block(2, 4, paint),
+    ]
+    return put_all(
+        rng, blank(rng, 11, 16), [*shuffled(rng, parts), blob(rng, between(rng, 3, 6), [paint])]
+    )
 
 
 def _is_square(part: Part) -> bool:
@@ -90,7 +102,10 @@ def _is_square(part: Part) -> bool:
 def _lines_and_blobs(rng: Rng, params: Params) -> Cells:
     paint = colour(rng, without=[params["colour"]])
     line = block(1, between(rng, 2, 5), paint)
-    parts = [line if rng.random() < 0.5 else line.T, *(blob(rng, between(rng, 4, 7), [paint]) for _ in range(3))]
+    parts = [
+        line if rng.random() < 0.5 else line.T,
+        *(blob(rng, between(rng, 4, 7), [paint]) for _ in range(3)),
+    ]
     return put_all(rng, blank(rng, 10, 15), parts)
 
 
@@ -100,7 +115,9 @@ def _is_line(part: Part) -> bool:
 
 def _some_at_edge(rng: Rng, params: Params) -> Cells:
     paint = colour(rng, without=[params["colour"]])
-    grid = put_all(rng, blank(rng, 9, 14), [blob(rng, between(rng, 2, 6), [paint]) for _ in range(5)])
+    grid = put_all(
+        rng, blank(rng, 9, 14), [blob(rng, between(rng, 2, 6), [paint]) for _ in range(5)]
+    )
     if len({_at_edge(part) for part in parts_of(grid)}) < 2:
         raise ValueError("all at the edge, or none")
     return grid
@@ -153,7 +170,10 @@ def _small_away(cells: Cells, params: Params) -> Cells:
 
 def _speckled(rng: Rng, params: Params) -> Cells:
     parts = [blob(rng, between(rng, 5, 9), [colour(rng)]) for _ in range(2)]
-    parts += [blob(rng, between(rng, 1, params["num"] - 1), [colour(rng)]) for _ in range(between(rng, 2, 5))]
+    parts += [
+        blob(rng, between(rng, 1, params["num"] - 1), [colour(rng)])
+        for _ in range(between(rng, 2, 5))
+    ]
     return put_all(rng, blank(rng, 10, 15), parts)
 
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from appliance.learn.synth.family import Cells, Family, Params, Rng
-from appliance.learn.synth.scene import between, blob, blobs, block, colours, noise, noisy, nothing, some
+from appliance.learn.synth.scene import (
+    between,
+    blob,
+    blobs,
+    block,
+    colours,
+    noise,
+    noisy,
+    nothing,
+    some,
+)
 from appliance.program.dsl import CORNERS, DOWN, LEFT, RIGHT, SIDES, UP
 
 _TURNS = {"rot90": -1, "rot180": 2, "rot270": 1}
@@ -21,8 +31,13 @@ def _framed(rng: Rng, params: Params) -> Cells:
 
 def _one_part(rng: Rng, params: Params) -> Cells:
     cells = np.zeros((between(rng, 5, 12), between(rng, 5, 12)), dtype=np.int64)
-    part = blob(rng, between(rng, 4, 9), colours(rng, between(rng, 1, 3)))[: cells.shape[0] - 1, : cells.shape[1] - 1]
-    row, col = between(rng, 0, cells.shape[0] - part.shape[0]), between(rng, 0, cells.shape[1] - part.shape[1])
+    part = blob(rng, between(rng, 4, 9), colours(rng, between(rng, 1, 3)))[
+        : cells.shape[0] - 1, : cells.shape[1] - 1
+    ]
+    row, col = (
+        between(rng, 0, cells.shape[0] - part.shape[0]),
+        between(rng, 0, cells.shape[1] - part.shape[1]),
+    )
     cells[row : row + part.shape[0], col : col + part.shape[1]] = part
     return cells
 
@@ -35,9 +50,14 @@ def _box(cells: Cells, wanted: Cells) -> tuple[slice, slice]:
 def _with_markers(rng: Rng, params: Params) -> Cells:
     """Noise with four markers at the corners of a box of at least 3 x 3 cells."""
     mark = params["mark"]
-    cells = noise(rng, between(rng, 7, 13), between(rng, 7, 13), colours(rng, 3, without=[mark]), density=0.6)
+    cells = noise(
+        rng, between(rng, 7, 13), between(rng, 7, 13), colours(rng, 3, without=[mark]), density=0.6
+    )
     top, left = between(rng, 0, cells.shape[0] - 5), between(rng, 0, cells.shape[1] - 5)
-    bottom, right = between(rng, top + 3, cells.shape[0] - 1), between(rng, left + 3, cells.shape[1] - 1)
+    bottom, right = (
+        between(rng, top + 3, cells.shape[0] - 1),
+        between(rng, left + 3, cells.shape[1] - 1),
+    )
     cells[np.ix_([top, bottom], [left, right])] = mark
     return cells
 
@@ -49,7 +69,9 @@ def _between_markers(cells: Cells, params: Params) -> Cells:
 def _equal_parts(rng: Rng, params: Params) -> Cells:
     height, width = between(rng, 2, 6), between(rng, 2, 6)
     palette = colours(rng, 4)
-    return np.hstack([noise(rng, height, width, palette, density=0.6) for _ in range(params["num"])])
+    return np.hstack(
+        [noise(rng, height, width, palette, density=0.6) for _ in range(params["num"])]
+    )
 
 
 def _lattice(rng: Rng, params: Params) -> Cells:
@@ -59,7 +81,11 @@ def _lattice(rng: Rng, params: Params) -> Cells:
     rows = []
     for _ in range(2):
         parts = [noise(rng, height, width, palette, density=0.5) for _ in range(3)]
-        rows.append(np.hstack([np.pad(part, ((0, 0), (0, 1)), constant_values=line) for part in parts])[:, :-1])
+        rows.append(
+            np.hstack([np.pad(part, ((0, 0), (0, 1)), constant_values=line) for part in parts])[
+                :, :-1
+            ]
+        )
     return np.vstack([rows[0], block(1, rows[0].shape[1], line), rows[1]])
 
 

@@ -34,7 +34,9 @@ def _noise_parts(num: int, *, num_colours: int = 1, density: float = 0.5) -> Sam
         palette = colours(rng, 9, without=[params["line"], params.get("colour", 0)])
         height, width = between(rng, 3, 6), between(rng, 3, 6)
         own = [palette[i * num_colours : (i + 1) * num_colours] for i in range(num)]
-        return _side_by_side([noise(rng, height, width, c, density=density) for c in own], params["line"])
+        return _side_by_side(
+            [noise(rng, height, width, c, density=density) for c in own], params["line"]
+        )
 
     return sample
 

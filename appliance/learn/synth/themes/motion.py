@@ -38,7 +38,10 @@ def _mover(rng: Rng, params: Params) -> Cells:
     """One shape of the moving colour among others, with room around it."""
     grid, moving = blank(rng, 9, 14), params["colour"]
     put(rng, grid, blob(rng, between(rng, 2, 5), [moving]), margin=params["num"])
-    others = [blob(rng, between(rng, 2, 5), colours(rng, 1, without=[moving])) for _ in range(between(rng, 1, 3))]
+    others = [
+        blob(rng, between(rng, 2, 5), colours(rng, 1, without=[moving]))
+        for _ in range(between(rng, 1, 3))
+    ]
     return put_all(rng, grid, others, gap=params["num"] + 1)
 
 

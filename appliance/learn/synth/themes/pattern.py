@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from appliance.learn.synth.family import Cells, Family, Params, Rng
-from appliance.learn.synth.scene import between, blob, block, colours, noise, noisy, nothing, put, some
+from appliance.learn.synth.scene import (
+    between,
+    blob,
+    block,
+    colours,
+    noise,
+    noisy,
+    nothing,
+    put,
+    some,
+)
 from appliance.program.dsl import DOWN, LEFT, RIGHT
 
 
@@ -74,7 +84,10 @@ def _lattice(rng: Rng, params: Params) -> Cells:
     cells = np.kron(small, np.ones((side + 1, side + 1), dtype=np.int64))
     for row in range(num):
         for col in range(num):
-            spot = row * (side + 1) + between(rng, 0, side - 1), col * (side + 1) + between(rng, 0, side - 1)
+            spot = (
+                row * (side + 1) + between(rng, 0, side - 1),
+                col * (side + 1) + between(rng, 0, side - 1),
+            )
             cells[spot] = palette[3]
     cells[side :: side + 1] = line
     cells[:, side :: side + 1] = line

@@ -20,7 +20,9 @@ from appliance.learn.synth.scene import (
 
 def _few(rng: Rng, params: Params) -> Cells:
     """Two to four colours on a small grid."""
-    return noise(rng, between(rng, 2, 5), between(rng, 2, 5), colours(rng, between(rng, 2, 4)), density=0.8)
+    return noise(
+        rng, between(rng, 2, 5), between(rng, 2, 5), colours(rng, between(rng, 2, 4)), density=0.8
+    )
 
 
 def _enlarged(rng: Rng, params: Params) -> Cells:
@@ -37,7 +39,9 @@ def _uneven(rng: Rng, params: Params) -> Cells:
 
 
 def _unrepeated(cells: Cells) -> Cells:
-    return np.array([row for i, row in enumerate(cells) if i == 0 or list(row) != list(cells[i - 1])])
+    return np.array(
+        [row for i, row in enumerate(cells) if i == 0 or list(row) != list(cells[i - 1])]
+    )
 
 
 def _clear_majority(rng: Rng, params: Params) -> Cells:

@@ -42,7 +42,9 @@ def _by_side(cells: Cells, params: Params) -> Cells:
 
     def reach(part: Part) -> int:
         rows, cols = part.box
-        return int({UP: -rows.start, DOWN: rows.stop, LEFT: -cols.start, RIGHT: cols.stop}[params["side"]])
+        return int(
+            {UP: -rows.start, DOWN: rows.stop, LEFT: -cols.start, RIGHT: cols.stop}[params["side"]]
+        )
 
     parts = parts_of(cells)
     farthest = max(map(reach, parts))
@@ -72,7 +74,9 @@ def _odd_shape(cells: Cells, params: Params) -> Cells:
 
 def _colour_and_others(rng: Rng, params: Params) -> Cells:
     parts = [blob(rng, between(rng, 3, 7), [params["colour"]])]
-    parts += [blob(rng, between(rng, 3, 7), colours(rng, 1, without=[params["colour"]])) for _ in range(3)]
+    parts += [
+        blob(rng, between(rng, 3, 7), colours(rng, 1, without=[params["colour"]])) for _ in range(3)
+    ]
     return put_all(rng, blank(rng, 10, 14), parts)
 
 
@@ -155,7 +159,9 @@ def _framed_picture(rng: Rng, params: Params) -> Cells:
     """A frame with noise in it, and loose cells around."""
     height, width, line = between(rng, 4, 8), between(rng, 4, 8), colour(rng)
     picture = np.pad(
-        noise(rng, height - 2, width - 2, colours(rng, 3, without=[line]), density=0.5), 1, constant_values=line
+        noise(rng, height - 2, width - 2, colours(rng, 3, without=[line]), density=0.5),
+        1,
+        constant_values=line,
     )
     grid = blank(rng, 10, 15)
     put(rng, grid, picture)

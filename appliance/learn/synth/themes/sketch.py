@@ -27,12 +27,21 @@ def _sketch(name: str, numbers: str, figure: Figure, **sizes: object) -> Family:
     def rule(cells: Cells, params: Params) -> Cells:
         rows, cols = np.indices(cells.shape)
         return np.where(
-            figure(rows - params.get("row", 0), cols - params.get("col", 0), params), params["colour"], cells
+            figure(rows - params.get("row", 0), cols - params.get("col", 0), params),
+            params["colour"],
+            cells,
         )
 
     places = {place: range(5) for place in ("row", "col") if f"${place}" in numbers}
     params = some(**places | sizes, colour=1)  # type: ignore[arg-type]
-    return Family(f"sketch_{name}", THEME, params, dots(5, 7), f"return {name}(grid, {numbers}, $colour)", rule)
+    return Family(
+        f"sketch_{name}",
+        THEME,
+        params,
+        dots(5, 7),
+        f"return {name}(grid, {numbers}, $colour)",
+        rule,
+    )
 
 
 def _box(rows: Cells, cols: Cells, params: Params) -> Mask:
@@ -41,7 +50,9 @@ def _box(rows: Cells, cols: Cells, params: Params) -> Mask:
 
 
 def _frame(rows: Cells, cols: Cells, params: Params) -> Mask:
-    edge: Mask = (rows == 0) | (rows == params["height"] - 1) | (cols == 0) | (cols == params["width"] - 1)
+    edge: Mask = (
+        (rows == 0) | (rows == params["height"] - 1) | (cols == 0) | (cols == params["width"] - 1)
+    )
     return edge & _box(rows, cols, params)
 
 
@@ -58,6 +69,22 @@ FAMILIES = (
     _sketch("cross", "$row, $col", lambda rows, cols, p: (rows == 0) | (cols == 0)),
     _sketch("diagonals", "$row, $col", lambda rows, cols, p: abs(rows) == abs(cols)),
     _sketch("ray", "$row, $col, $direction", _ray, direction=SIDES),
-    _sketch("rect", "$row, $col, $height, $width", _box, row=range(3), col=range(3), height=(2, 3), width=(2, 3)),
-    _sketch("frame", "$row, $col, $height, $width", _frame, row=range(2), col=range(2), height=(3, 4), width=(3, 4)),
+    _sketch(
+        "rect",
+        "$row, $col, $height, $width",
+        _box,
+        row=range(3),
+        col=range(3),
+        height=(2, 3),
+        width=(2, 3),
+    ),
+    _sketch(
+        "frame",
+        "$row, $col, $height, $width",
+        _frame,
+        row=range(2),
+        col=range(2),
+        height=(3, 4),
+        width=(3, 4),
+    ),
 )

@@ -18,7 +18,9 @@ def _mirrored(cells: Cells, params: Params) -> Cells:
 
 def _kaleidoscope(rng: Rng, params: Params) -> Cells:
     without = [params["hole"]] if "hole" in params else []
-    part = noise(rng, between(rng, 3, 6), between(rng, 3, 6), colours(rng, 4, without=without), density=0.9)
+    part = noise(
+        rng, between(rng, 3, 6), between(rng, 3, 6), colours(rng, 4, without=without), density=0.9
+    )
     return np.block([[part, part[:, ::-1]], [part[::-1], part[::-1, ::-1]]])
 
 

@@ -1,0 +1,91 @@
+"""`appliance doctor`: PASS, CAUTION or FAIL for everything that a run leans on, each with its remedy."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from appliance.engine.import_checks import deep_checks
+from appliance.errors import EXIT_DONE, EXIT_PREREQUISITE, ApplianceError
+from appliance.machine.doctor import examine
+from appliance.machine.finding import Check, Status, caution, failed, passed, worst
+from appliance.machine.machine import Machine, find_machine
+from appliance.machine.profile_check import check_expectation, profile_expectation
+from appliance.program.sandbox.runner import sandbox_report
+
+_STYLE = {Status.PASS: "green", Status.CAUTION: "yellow", Status.FAIL: "bold red"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Check this machine, its packages and its platform. Exit code 3 when something fails."
+    )
+    parser.add_argument("--profile", help="also check the hardware that this profile asks for")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder that a run would write to (default: here)"
+    )
+    parser.add_argument("--deep", action="store_true", help="also import every engine (a minute)")
+    parser.add_argument("--json", action="store_true", help="print the checks as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    machine = find_machine()
+    checks = [*examine(machine, out=args.out), *sandbox_checks()]
+    if args.profile:
+        checks += check_expectation(machine, profile_expectation(args.profile))
+    if args.deep:
+        checks += deep_checks(machine)
+    print_checks(machine, checks, as_json=args.json)
+    return EXIT_PREREQUISITE if worst(checks) is Status.FAIL else EXIT_DONE
+
+
+def sandbox_checks() -> list[Check]:
+    """One check per layer that the self-test of the sandbox tried; a sandbox that cannot stand is a failure."""
+    try:
+        layers = sandbox_report()
+    except ApplianceError as fault:
+        return [failed("sandbox", str(fault), fault.remedy)]
+    remedy = "programs still run behind the other layers; see the sandbox's covered list"
+    return [
+        passed(f"sandbox {layer}", detail)
+        if in_force
+        else caution(f"sandbox {layer}", detail, remedy)
+        for layer, in_force, detail in layers
+    ]
+
+
+def print_checks(
+    machine: Machine, checks: list[Check], *, as_json: bool, console: Console | None = None
+) -> None:
+    if as_json:
+        found = {
+            "machine": machine.summary(),
+            "status": worst(checks).value,
+            "checks": [c.to_json() for c in checks],
+        }
+        json.dump(found, sys.stdout, indent=1)
+        print()
+        return
+    console = console or Console(highlight=False)
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column()
+    for check in checks:
+        text = _plain(check.found) + (
+            f"\n[dim]do: {_plain(check.remedy)}[/dim]" if check.remedy else ""
+        )
+        table.add_row(f"[{_STYLE[check.status]}]{check.status}[/]", check.name, text)
+    console.print(table)
+    counts = ", ".join(f"{sum(c.status is s for c in checks)} {s}" for s in Status)
+    console.print(f"[bold]{counts}[/bold]")
+
+
+def _plain(text: str) -> str:
+    """Text with rich's markup made harmless."""
+    return text.replace("[", r"\[")

@@ -1,0 +1,265 @@
+"""Sampling with Transformers `generate`: KV cache, batches of prompts of like length, left padding.
+
+The engine for machines where vLLM is not installed or does not repay its start-up. Log-probabilities are taken step by step
+from the raw logits, so memory does not grow with vocabulary x length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from appliance.clock import Deadline
+from appliance.engine.base import Completion, Request
+from appliance.engine.load_model import is_out_of_memory
+from appliance.errors import OutOfMemory
+
+STRETCH = 16
+"""Tokens written before the rows that are done leave the batch."""
+
+MAX_PADDING_RATIO = 1.25
+MIN_PADDING = 32
+"""A row joins a batch while its prompt is at most 1.25 x the shortest + 32 tokens: padding costs attention as text does."""
+
+
+class TransformersSampler:
+    """A Sampler on whatever model `get_model` returns at the time of the call (the trainer's, adapted or plain).
+
+    batch_tokens: upper bound for (prompt + new tokens) x rows of one batch, the size of its KV cache. takes_cache: `forward`
+    fills a cache of Transformers that it is given. Then it is given ours (`cache.py`), and a prompt of many samples is read
+    once and its cache repeated (8 samples of 350 tokens each by arc-mini: 3.6 times as fast on a CPU).
+    """
+
+    def __init__(
+        self,
+        get_model: Callable[[], Any],
+        *,
+        pad_id: int,
+        stop_ids: tuple[int, ...],
+        batch_tokens: int,
+        takes_cache: bool = True,
+    ) -> None:
+        self._get_model = get_model
+        self._takes_cache = takes_cache
+        self._pad_id = pad_id
+        self._stop_ids = stop_ids
+        self._batch_tokens = batch_tokens
+
+    def sample(
+        self, requests: Sequence[Request], *, deadline: Deadline
+    ) -> Iterator[list[Completion]]:
+        for batch in self._batches(requests):
+            if deadline.is_past():
+                return
+            try:
+                yield list(self._run(requests, batch, deadline))
+            except (RuntimeError, MemoryError) as fault:
+                if not is_out_of_memory(fault):
+                    raise
+                raise OutOfMemory(f"no room to sample {len(batch)} prompts at once") from fault
+
+    def _batches(self, requests: Sequence[Request]) -> Iterator[list[int]]:
+        """Row indices (a request of n samples stands n times), shortest prompts first, within the token bound."""
+        rows = [i for i, r in enumerate(requests) for _ in range(r.num_samples)]
+        rows.sort(key=lambda i: (requests[i].temperature > 0, len(requests[i].prompt_ids), i))
+        batch: list[int] = []
+        for i in rows:
+            if batch and not self._goes_with(requests, [*batch, i]):
+                yield batch
+                batch = []
+            batch.append(i)
+        if batch:
+            yield batch
+
+    def _goes_with(self, requests: Sequence[Request], batch: list[int]) -> bool:
+        """Whether the last row may join: same sampling, not too much padding, within the token bound."""
+        first, last = requests[batch[0]], requests[batch[-1]]
+        if (first.temperature, first.top_p) != (last.temperature, last.top_p):
+            return False
+        width = len(last.prompt_ids)  # rows come shortest first
+        if width > MAX_PADDING_RATIO * len(first.prompt_ids) + MIN_PADDING:
+            return False
+        longest = width + max(requests[i].max_new_tokens for i in batch)
+        return longest * len(batch) <= self._batch_tokens
+
+    def _run(
+        self, requests: Sequence[Request], batch: list[int], deadline: Deadline
+    ) -> Iterator[Completion]:
+        import torch
+        from transformers import LogitsProcessorList
+
+        model = self._get_model()
+        device = next(model.parameters()).device
+        asked = [requests[i] for i in batch]
+        ids, mask = self._padded([request.prompt_ids for request in asked], device)
+        answers = [_Answer(request, self._stop_ids) for request in asked]
+        with (
+            torch.inference_mode(),
+            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        ):
+            torch.manual_seed(asked[0].seed)
+            cache = self._cache(model, ids, mask, batch)
+            how = self._how(asked[0], cache, deadline)
+            rows = list(range(len(batch)))
+            while rows and not deadline.is_past():
+                num_left = max(answers[row].num_left for row in rows)
+                num_tokens = num_left if cache is None else min(num_left, STRETCH)
+                recorder = _logprob_recorder()
+                written = model.generate(
+                    input_ids=ids,
+                    attention_mask=mask,
+                    max_new_tokens=num_tokens,
+                    logits_processor=LogitsProcessorList([recorder]),
+                    **how,
+                )
+                more_ids, logprobs = written[:, ids.shape[1] :].tolist(), recorder.close(written)
+                for row, more, values in zip(rows, more_ids, logprobs, strict=True):
+                    answers[row].add(more, values)
+                going = [n for n, row in enumerate(rows) if answers[row].num_left]
+                mask = torch.nn.functional.pad(mask, (0, written.shape[1] - ids.shape[1]), value=1)[
+                    going
+                ]
+                ids = written[going]
+                if cache is not None and 0 < len(going) < len(rows):
+                    cache.batch_select_indices(torch.tensor(going, device=device))
+                rows = [rows[n] for n in going]
+        for index, answer in zip(batch, answers, strict=True):
+            if answer.num_left:
+                continue  # cut off by the deadline
+            yield Completion(
+                request_index=index,
+                ids=tuple(answer.ids),
+                logprob=answer.logprob,
+                num_tokens=answer.num_tokens,
+                is_complete=answer.is_complete,
+            )
+
+    def _padded(self, prompts: Sequence[tuple[int, ...]], device: Any) -> tuple[Any, Any]:
+        """Ids and mask, (B, T), padded on the left."""
+        import torch
+
+        width = max(map(len, prompts))
+        ids = torch.full((len(prompts), width), self._pad_id)
+        mask = torch.zeros((len(prompts), width), dtype=torch.long)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = torch.tensor(prompt)
+            mask[row, width - len(prompt) :] = 1
+        return ids.to(device), mask.to(device)
+
+    def _how(self, first: Request, cache: Any, deadline: Deadline) -> dict[str, Any]:
+        """What every call of `generate` for a batch is told."""
+        from transformers import StoppingCriteriaList
+
+        how: dict[str, Any] = {
+            "pad_token_id": self._pad_id,
+            "eos_token_id": list(self._stop_ids),
+            "stopping_criteria": StoppingCriteriaList([_stop_when_past(deadline)]),
+            "use_cache": True,
+            "do_sample": first.temperature > 0,
+        }
+        if first.temperature > 0:
+            how |= {"temperature": first.temperature, "top_p": first.top_p, "top_k": 0}
+        return how if cache is None else how | {"past_key_values": cache}
+
+    def _cache(self, model: Any, ids: Any, mask: Any, batch: list[int]) -> Any:
+        """Where the model takes one and names no other: empty, or of all tokens but the last where rows share prompts."""
+        if not self._takes_cache or model.generation_config.cache_implementation is not None:
+            return None
+        from appliance.engine.sampling.kv_cache import growing_cache
+
+        cache = growing_cache(model.config)
+        if len(set(batch)) < len(batch):
+            _read_once(model, cache, ids, mask, batch)
+        return cache
+
+
+class _Answer:
+    """What a row has written so far; the log-probability counts the stop token as well."""
+
+    def __init__(self, request: Request, stop_ids: tuple[int, ...]) -> None:
+        self.ids: list[int] = []
+        self.logprob = 0.0
+        self.is_complete = False
+        self._left = request.max_new_tokens
+        self._stop_ids = stop_ids
+
+    @property
+    def num_left(self) -> int:
+        """Tokens that it may still take."""
+        return 0 if self.is_complete else self._left
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.ids) + self.is_complete
+
+    def add(self, ids: Sequence[int], logprobs: Sequence[float]) -> None:
+        """What follows the stop token or the last token asked for is left out."""
+        for token, logprob in zip(ids, logprobs, strict=True):
+            if not self.num_left:
+                return
+            self._left -= 1
+            self.logprob += logprob
+            if token in self._stop_ids:
+                self.is_complete = True
+            else:
+                self.ids.append(token)
+
+
+def _read_once(model: Any, cache: Any, ids: Any, mask: Any, batch: list[int]) -> None:
+    """Fills the cache with all rows but for their last token, each prompt read once."""
+    import torch
+
+    unique = list(dict.fromkeys(batch))
+    firsts = [batch.index(i) for i in unique]
+    known = mask[firsts, :-1]
+    positions = (known.cumsum(-1) - 1).clamp(min=0)
+    model(
+        input_ids=ids[firsts, :-1],
+        attention_mask=known,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    cache.batch_select_indices(torch.tensor([unique.index(i) for i in batch], device=ids.device))
+
+
+def _logprob_recorder() -> Any:
+    """A logits processor that changes nothing and keeps the log-probability of every token that was then chosen."""
+    import torch
+    from transformers import LogitsProcessor
+
+    class Recorder(LogitsProcessor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._last: torch.Tensor | None = None
+            self._steps: list[torch.Tensor] = []
+
+        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+            self._take(input_ids)
+            self._last = scores.float().log_softmax(-1)
+            return scores
+
+        def _take(self, input_ids: torch.Tensor) -> None:
+            if self._last is not None:
+                self._steps.append(self._last.gather(1, input_ids[:, -1:])[:, 0])
+
+        def close(self, written: torch.Tensor) -> list[list[float]]:
+            """(B, steps) log-probabilities of what was written."""
+            self._take(written)
+            if not self._steps:
+                return [[] for _ in range(written.shape[0])]
+            rows: list[list[float]] = torch.stack(self._steps, dim=1).tolist()
+            return rows
+
+    return Recorder()
+
+
+def _stop_when_past(deadline: Deadline) -> Any:
+    import torch
+    from transformers import StoppingCriteria
+
+    class Stop(StoppingCriteria):  # type: ignore[misc]
+        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+            return torch.full((input_ids.shape[0],), deadline.is_past(), device=input_ids.device)
+
+    return Stop()

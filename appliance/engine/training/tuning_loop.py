@@ -1,0 +1,176 @@
+"""The plain training loop that every trainer shares: pack lessons, step, guard against numbers that are not finite.
+
+It knows weights and rows, no adapter and no file. In float16 the loss is scaled, so that small gradients do not vanish; a step
+whose gradient is not finite is left out, in any type, and too many of these in a row end the training. Imports torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from appliance.clock import Deadline
+from appliance.engine.base import TuneSettings
+from appliance.engine.training.loss import answer_loss
+from appliance.engine.training.packing import Rows, TokenSequence, fill_rows, plan_rows
+
+WARMUP_SHARE = 0.1
+FINAL_RATE_SHARE = 0.1
+MIN_STEPS_TO_PROJECT = 3
+MAX_SKIPPED = 12
+"""Steps left out in a row. Each halves the loss scale in float16, so a scale of 4096 has then come down to 1."""
+FIRST_SCALE = 4096.0
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a training went. trouble: why its result must not be used, None where all is well."""
+
+    num_steps: int
+    trouble: str | None = None
+
+
+class Loop:
+    """Optimizer steps on `weights`, the parameters of `model` that learn; made once, `restart`ed for every task.
+
+    autocast_dtype: what matrices are multiplied in, None for the type they are stored in. is_flat: a batch is one long row.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        weights: list[Any],
+        *,
+        pad_id: int,
+        autocast_dtype: str | None,
+        is_flat: bool = False,
+    ) -> None:
+        import torch
+
+        self._model = model
+        self._weights = weights
+        self._pad_id = pad_id
+        self._autocast_dtype = autocast_dtype
+        self._is_flat = is_flat
+        self._device = weights[0].device
+        has_fused = self._device.type in ("cuda", "cpu")
+        self._optimizer = torch.optim.AdamW(weights, weight_decay=0.0, fused=has_fused)
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what the steps so far left in the optimizer."""
+        import torch
+
+        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.state.clear()
+        is_scaled = self._autocast_dtype == "float16"
+        self._scaler = torch.amp.GradScaler(
+            self._device.type, init_scale=FIRST_SCALE, enabled=is_scaled
+        )
+
+    @property
+    def scale(self) -> float:
+        """What losses are multiplied with before gradients are taken; 1 but in float16."""
+        return float(self._scaler.get_scale())
+
+    def run(
+        self,
+        lessons: Iterator[TokenSequence],
+        settings: TuneSettings,
+        *,
+        began_s: float,
+        deadline: Deadline,
+    ) -> Course:
+        """Steps until max_steps, the deadline or the last lesson, at a learning rate that warms up and falls."""
+        num_steps = num_tried = num_skipped = 0
+        while num_tried < settings.max_steps and not deadline.is_past():
+            spent = (deadline.clock.now() - began_s) / max(deadline.at_s - began_s, 1e-9)
+            rate = settings.learning_rate * _rate_share(
+                _progress(num_tried, settings.max_steps, spent)
+            )
+            rows = self.pack(lessons, settings)
+            if rows.num_targets() == 0:
+                break  # the lessons came to an end
+            loss, is_taken = self.step(rows, rate)
+            if not math.isfinite(loss):
+                return Course(num_steps, f"loss became {loss} at step {num_tried}")
+            num_tried += 1
+            num_steps += is_taken
+            num_skipped = 0 if is_taken else num_skipped + 1
+            if num_skipped >= MAX_SKIPPED:
+                return Course(
+                    num_steps, f"the gradient was not finite in {num_skipped} steps in a row"
+                )
+        if 2 * num_steps < num_tried:
+            return Course(
+                num_steps,
+                f"the gradient was not finite in {num_tried - num_steps} of {num_tried} steps",
+            )
+        return Course(num_steps, None if num_steps else "no time for a single step")
+
+    def step(self, rows: Rows, rate: float) -> tuple[float, bool]:
+        """One optimizer step: its loss in nats, and whether it was taken. Nothing changes where either is not finite."""
+        import torch
+
+        with self.autocast():
+            loss = answer_loss(self._model, rows, device=self._device)
+        value = float(loss.item())
+        if not math.isfinite(value):
+            return value, False
+        self._scaler.scale(loss).backward()
+        self._scaler.unscale_(self._optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self._weights, 1.0)
+        is_taken = bool(torch.isfinite(norm))
+        if is_taken:
+            for group in self._optimizer.param_groups:
+                group["lr"] = rate
+            self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._optimizer.zero_grad(set_to_none=True)
+        return value, is_taken
+
+    def loss(self, rows: Rows) -> float:
+        """In nats per answer token, nothing trained."""
+        import torch
+
+        with torch.inference_mode(), self.autocast():
+            return float(answer_loss(self._model, rows, device=self._device))
+
+    def pack(self, lessons: Iterator[TokenSequence], settings: TuneSettings) -> Rows:
+        """The next optimizer step's rows. Lessons longer than a row are passed over."""
+        taken: list[TokenSequence] = []
+
+        def lengths() -> Iterator[int]:
+            for lesson in lessons:
+                taken.append(lesson)
+                yield len(lesson)
+
+        plan = plan_rows(
+            lengths(), row_tokens=settings.row_tokens, num_rows=settings.rows_per_step, max_misses=2
+        )
+        rows = fill_rows(taken, plan, row_tokens=settings.row_tokens, pad_id=self._pad_id)
+        return rows.flat() if self._is_flat else rows
+
+    def autocast(self) -> Any:
+        import torch
+
+        dtype = getattr(torch, self._autocast_dtype) if self._autocast_dtype else torch.float32
+        return torch.autocast(self._device.type, dtype, enabled=self._autocast_dtype is not None)
+
+
+def _progress(num_steps: int, max_steps: int, spent: float) -> float:
+    """Share of the training that is behind us: by steps, unless the time (share `spent`) is going to run out first.
+
+    So a training that its steps bound gives the same weights however fast the machine is.
+    """
+    is_time_bound = num_steps >= MIN_STEPS_TO_PROJECT and num_steps < spent * max_steps
+    return spent if is_time_bound else num_steps / max_steps
+
+
+def _rate_share(progress: float) -> float:
+    """Share of the peak learning rate at a progress of 0 to 1 through the task's training."""
+    warm = min(1.0, progress / WARMUP_SHARE + 0.1)
+    fall = 1.0 - (1.0 - FINAL_RATE_SHARE) * min(1.0, progress)
+    return min(warm, fall)

@@ -1,0 +1,199 @@
+"""unsloth's faster LoRA for the trainer: how it is imported, how it loads a model, and its kit.
+
+An optional package (parts of it are AGPL and LGPL), used on CUDA. It runs on a CPU as well, through the same calls, so that
+they are tested without a card. It changes transformers and peft for the whole process when it is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from appliance.engine.base import TuneSettings
+from appliance.engine.load_model import check_logits, is_out_of_memory, poisons_process
+from appliance.engine.quantize import keep_trainable
+from appliance.engine.training.loss import answer_loss
+from appliance.engine.training.packing import TokenSequence, fill_rows
+from appliance.errors import EngineError, OutOfMemory, PrerequisiteError, UsageError, first_line
+from appliance.seeds import generator
+
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+"""All linear layers of the Llama and Qwen families, which are those that its kernels know."""
+PACKING_TOLERANCE = 0.005
+"""Of the loss; rounding in 16 bits stays well below, a sequence that sees its neighbour does not."""
+_VLLM_ON_CPU = "vllm._C"
+
+
+def import_unsloth(scratch_dir: Path, *, device: str) -> Any:
+    """The package; its compile cache goes to `scratch_dir`, and it asks nothing of the network.
+
+    Raises PrerequisiteError when it is not installed or refuses this machine.
+    """
+    os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(scratch_dir / "unsloth"))
+    os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
+    # It loads this library by its name to see whether vLLM is whole. The one for CPUs needs AVX-512, and where that is missing
+    # the process dies of an illegal instruction; vLLM itself takes another library there. None says: not there.
+    is_hidden = device == "cpu" and _VLLM_ON_CPU not in sys.modules
+    if is_hidden:
+        sys.modules[_VLLM_ON_CPU] = None  # type: ignore[assignment]
+    try:
+        import unsloth
+    except (ImportError, NotImplementedError, OSError) as fault:
+        raise PrerequisiteError(
+            f"unsloth cannot be used: {first_line(fault)}",
+            expected="the package unsloth, as pinned in requirements/gpu.txt",
+            remedy="install it, or --trainer peft",
+        ) from fault
+    finally:
+        if is_hidden:
+            del sys.modules[_VLLM_ON_CPU]
+    return unsloth
+
+
+def load_with_unsloth(
+    folder: Path,
+    *,
+    dtype: str,
+    device: str,
+    quantization: str,
+    max_seq_tokens: int,
+    scratch_dir: Path,
+) -> Any:
+    """As `load_causal_lm`. Raises UsageError for int8 on a CPU, which unsloth would load in 16 bits without a word."""
+    if quantization == "int8" and device == "cpu":
+        raise UsageError(
+            "unsloth has no int8 on a CPU", expected="none or nf4", remedy="--trainer peft"
+        )
+    unsloth = import_unsloth(scratch_dir, device=device)
+    import torch
+
+    try:
+        model, _ = unsloth.FastLanguageModel.from_pretrained(
+            str(folder),
+            max_seq_length=max_seq_tokens,
+            dtype=getattr(torch, dtype),
+            load_in_4bit=quantization == "nf4",
+            load_in_8bit=quantization == "int8",
+            local_files_only=True,
+        )
+    except RuntimeError as fault:
+        if is_out_of_memory(fault):
+            raise OutOfMemory(
+                f"no room for the weights of {folder} in {dtype} on {device}"
+            ) from fault
+        if poisons_process(fault):
+            raise
+        raise EngineError(
+            f"unsloth cannot load {folder}: {first_line(fault)}",
+            expected="a model of the Llama or Qwen families",
+            remedy="--trainer peft",
+        ) from fault
+    keep_trainable(model)
+    check_logits(model.eval(), f"{folder} in {dtype} with unsloth")
+    check_packing(model)
+    return model
+
+
+def check_packing(model: Any) -> None:
+    """Raises EngineError when a sequence in a flat row is not read as it is alone: then kernels see across its borders, and
+    training would go wrong without a sign."""
+    import torch
+
+    rng = generator("packing")
+    lessons = [
+        TokenSequence(
+            rng.integers(0, model.config.vocab_size, n, dtype=np.int32), np.arange(n) >= n // 2
+        )
+        for n in (24, 40)
+    ]
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        alone = [
+            float(
+                answer_loss(
+                    model, fill_rows([x], [[0]], row_tokens=len(x), pad_id=0), device=device
+                )
+            )
+            for x in lessons
+        ]
+        rows = fill_rows(lessons, [[0], [1]], row_tokens=48, pad_id=0).flat()
+        packed = float(answer_loss(model, rows, device=device))
+    weights = [int(x.is_target[1:].sum()) for x in lessons]
+    expected = float(np.average(alone, weights=weights))
+    if not abs(packed - expected) <= PACKING_TOLERANCE * expected:
+        raise EngineError(
+            f"unsloth reads packed sequences with a loss of {packed:.4f}",
+            expected=f"{expected:.4f}, as it reads them alone",
+            remedy="--trainer peft",
+        )
+
+
+class UnslothKit:
+    """For PeftTrainer; made after `import_unsloth`.
+
+    is_flat: on CUDA its kernels find the borders of packed sequences in the positions of a batch of one row; in a batch of
+    several rows, sequences would see their neighbours, and no error would say so.
+    """
+
+    is_flat = True
+    trains_all = False
+
+    def add_lora(self, model: Any, settings: TuneSettings) -> Any:
+        return self._slots(
+            model, rank=settings.rank, alpha=settings.alpha, rslora=settings.rslora, targets=TARGETS
+        )
+
+    def open_adapter(self, model: Any, adapter_dir: Path) -> Any:
+        from peft import PeftConfig, set_peft_model_state_dict
+        from safetensors.torch import load_file
+
+        config = PeftConfig.from_pretrained(str(adapter_dir))
+        weights = load_file(adapter_dir / "adapter_model.safetensors")
+        targets = sorted(
+            {name.split(".lora_")[0].rsplit(".", 1)[-1] for name in weights if ".lora_" in name}
+        )
+        if (
+            getattr(config, "use_dora", False)
+            or getattr(config, "modules_to_save", None)
+            or set(targets) - set(TARGETS)
+        ):
+            raise ValueError(f"unsloth continues plain LoRA on {', '.join(TARGETS)}, nothing else")
+        model = self._slots(
+            model, rank=config.r, alpha=config.lora_alpha, rslora=config.use_rslora, targets=targets
+        )
+        unknown = set_peft_model_state_dict(model, weights).unexpected_keys
+        if unknown:
+            raise ValueError(
+                f"{len(unknown)} weights have no place in the model, such as {unknown[0]}"
+            )
+        return model
+
+    def _slots(
+        self, model: Any, *, rank: int, alpha: float, rslora: bool, targets: list[str]
+    ) -> Any:
+        from unsloth import FastLanguageModel
+
+        return FastLanguageModel.get_peft_model(
+            model,
+            r=rank,
+            lora_alpha=alpha,
+            use_rslora=rslora,
+            target_modules=targets,
+            lora_dropout=0.0,
+            bias="none",
+            use_gradient_checkpointing="unsloth",  # checkpoints in host memory; for_training switches them
+        )
+
+    def for_training(self, model: Any, *, checkpointing: bool) -> None:
+        from unsloth import FastLanguageModel
+
+        FastLanguageModel.for_training(model, use_gradient_checkpointing=checkpointing)
+
+    def for_inference(self, model: Any) -> None:
+        from unsloth import FastLanguageModel
+
+        FastLanguageModel.for_inference(model)

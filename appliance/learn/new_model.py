@@ -1,0 +1,81 @@
+"""Makes a fresh model of the arc-mini kind: stock configuration, random weights, real tokenizer. Imports torch."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from appliance.engine.model_folder import RECORD_FILE
+from appliance.engine.tokens import Codec
+from appliance.learn.recipe import Architecture
+from appliance.models import tiny
+
+HEAD_SIZE = 64
+
+
+def fresh_model(architecture: Architecture, *, seed: int) -> Any:
+    """A transformers causal LM with random float32 weights, the same for the same seed on the same torch."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+    kinds = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen3": (Qwen3Config, Qwen3ForCausalLM)}
+    config_class, model_class = kinds[architecture.layout]
+    num_heads = architecture.hidden_size // HEAD_SIZE
+    config = config_class(
+        vocab_size=len(tiny.TOKENS),
+        hidden_size=architecture.hidden_size,
+        intermediate_size=architecture.intermediate_size,
+        num_hidden_layers=architecture.num_layers,
+        num_attention_heads=num_heads,
+        num_key_value_heads=num_heads,
+        head_dim=HEAD_SIZE,
+        max_position_embeddings=architecture.max_positions,
+        tie_word_embeddings=True,
+        pad_token_id=tiny.PAD,
+        bos_token_id=tiny.BOS,
+        eos_token_id=tiny.EOS,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return model_class(config)
+
+
+def tokenizer() -> Any:
+    """The tokenizer of the tiny vocabulary: every cell and every word of a program is a token."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(
+        models.WordLevel({token: i for i, token in enumerate(tiny.TOKENS)}, unk_token="<pad>")
+    )
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(tiny.SPLIT), "isolated")
+    core.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        chat_template=tiny.CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def save_model(
+    model: Any, folder: Path, *, card: dict[str, Any], codec: Codec | None = None
+) -> None:
+    """Weights in bfloat16, configuration, tokenizer (by default the tiny one) and the appliance.json card that names style
+    and encoder. The model itself stays as it is."""
+    import torch
+
+    with torch.device("meta"):
+        stored = type(model)(deepcopy(model.config))
+    weights = {
+        name: weight.detach().to(torch.bfloat16) for name, weight in model.state_dict().items()
+    }
+    stored.load_state_dict(weights, assign=True)
+    stored.tie_weights()  # what is shared is written once
+    stored.save_pretrained(str(folder))
+    (codec or Codec(tokenizer())).save(folder)
+    (folder / RECORD_FILE).write_text(json.dumps(card, indent=1) + "\n")

@@ -1,0 +1,249 @@
+"""The training loop of `appliance train`: one optimizer step a batch, passes of like length, checkpoints that lose nothing.
+
+Resume is exact: what learns, optimizer state and step are saved together, the batch of a step is a function of (seed, step),
+and nothing in the loop draws random numbers; a run killed at any moment and started again on the same machine gives the same
+losses, bit for bit, as one left alone. The loss of a step is the mean over the answer tokens of its whole batch, however
+many passes and processes share the batch. The loop does not know what it trains, nor on what.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from appliance.clock import Clock
+from appliance.engine.training.lora import sum_weights
+from appliance.engine.training.loss import answer_loss
+from appliance.engine.training.packing import TokenSequence
+from appliance.errors import InputError
+from appliance.learn.checkpoint import State, checkpoint_folder, restore_checkpoint, save_checkpoint
+from appliance.learn.data.documents import Mixture, batch_of, passes_of
+from appliance.learn.optimize import Watch, learning_rate_at, make_optimizers
+from appliance.learn.processes import Processes
+from appliance.learn.recipe import Recipe
+from appliance.learn.start import Start, save_result
+
+FIRST_SCALE = 4096.0
+MAX_SKIPPED = 12
+"""float16 steps left out in a row because a gradient overflowed; each halves the loss scale, from 4096 down to 1."""
+
+MIN_PASS_TOKENS = {"cpu": 256, "cuda": 16384}
+"""Smaller passes leave the device idle between kernels; only then are documents of unlike length put together."""
+
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One line of metrics.jsonl. loss: nats per answer token. dataset: what the step learnt from. tokens: of documents, since
+    the start of the run, padding never counted; tokens_per_s: of them, since the line before."""
+
+    step: int
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    dataset: str
+    tokens: int
+    tokens_per_s: float
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What goes on around the steps. report: told every log_every_steps. evaluate: figures of the model as it is."""
+
+    report: Callable[[StepReport], None] = lambda line: None
+    evaluate: Callable[[], Figures] | None = None
+    report_figures: Callable[[int, Figures], None] = lambda step, figures: None
+    is_interrupted: Callable[[], bool] = lambda: False
+    processes: Processes = field(default_factory=Processes)
+
+
+def train(
+    recipe: Recipe,
+    start: Start,
+    mixture: Mixture,
+    identity: dict[str, str],
+    *,
+    out: Path,
+    clock: Clock,
+    hooks: Hooks,
+) -> Path:
+    """Train until max_steps (or an interruption) and return the folder of the result, or of the last checkpoint.
+
+    Raises UsageError when `out` holds another run, InputError when the loss is not finite or diverges (the last good
+    checkpoint stays).
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    plan = recipe.optimization
+    stepper = Stepper(recipe, start, hooks.processes)
+    restore_checkpoint(out, identity, stepper.state)
+    stepper.watch.state = stepper.state.watch
+    mark_s, mark_tokens = clock.now(), stepper.state.tokens
+    is_stopped = False
+    batches = _batches(recipe, mixture, stepper.state.step)
+    while stepper.state.step < plan.max_steps and not is_stopped:
+        dataset, documents = next(batches)
+        loss, norm, is_stopped = stepper.step(documents, is_stopped=hooks.is_interrupted())
+        step, tokens = stepper.state.step, stepper.state.tokens
+        if step % recipe.log_every_steps == 0:
+            now = clock.now()
+            speed = (tokens - mark_tokens) / max(now - mark_s, 1e-9)
+            line = StepReport(
+                step, loss, norm, learning_rate_at(step - 1, plan), dataset, tokens, speed
+            )
+            _append(out / "metrics.jsonl", line.__dict__, hooks)
+            hooks.report(line)
+            mark_s, mark_tokens = now, tokens
+        if step % recipe.save_every_steps == 0 and stepper.watch.is_safe:
+            _save(out, identity, stepper, hooks)
+        every = recipe.evaluation.every_steps if recipe.evaluation else 0
+        if hooks.evaluate and every and (step % every == 0 or step == plan.max_steps):
+            start.model.eval()
+            figures = hooks.evaluate()
+            start.model.train()
+            _append(out / "evaluation.jsonl", {"step": step, **figures}, hooks)
+            hooks.report_figures(step, figures)
+            mark_s, mark_tokens = clock.now(), tokens
+    batches.close()
+    _save(out, identity, stepper, hooks)
+    if stepper.state.step < plan.max_steps:
+        return checkpoint_folder(out, stepper.state.step)
+    folder = out / ("adapter" if recipe.adaptation.method == "lora" else "model")
+    if hooks.processes.is_first:
+        save_result(start, folder, recipe)
+    hooks.processes.wait()
+    return folder
+
+
+class Stepper:
+    """What learns, its optimizers, and one step of them."""
+
+    def __init__(self, recipe: Recipe, start: Start, processes: Processes) -> None:
+        import torch
+
+        start.model.train()
+        if recipe.adaptation.method == "lora":
+            sum_weights(start.model)
+        named = start.weights()
+        self._model = start.model
+        self._weights = [w for _, w in named]
+        self._device = self._weights[0].device
+        self._dtype = start.autocast_dtype
+        self._plan = recipe.optimization
+        self._pad_id = start.codec.pad_id
+        self._max_tokens = recipe.data.row_tokens * (
+            recipe.data.rows_per_pass or recipe.data.rows_per_step
+        )
+        self._processes = processes
+        self._num_skipped = 0
+        scaler = torch.amp.GradScaler(
+            self._device.type, init_scale=FIRST_SCALE, enabled=start.autocast_dtype == "float16"
+        )
+        self.state = State(named, make_optimizers(named, self._plan), scaler)
+        self.watch = Watch(self._plan.max_loss_rise)
+
+    def step(
+        self, documents: Sequence[TokenSequence], *, is_stopped: bool
+    ) -> tuple[float, float, bool]:
+        """Loss and gradient norm of the step just taken, and whether any process was told to stop."""
+        import torch
+
+        loss, num_stopped = self._processes.sums(self._gradients(documents), float(is_stopped))
+        self._processes.sum_gradients(self._weights)
+        for optimizer in self.state.optimizers:
+            self.state.scaler.unscale_(optimizer)
+        norm = float(torch.nn.utils.clip_grad_norm_(self._weights, self._plan.max_grad_norm).item())
+        self._check(loss, norm)
+        rate = learning_rate_at(self.state.step, self._plan)
+        for optimizer in self.state.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            if math.isfinite(norm):
+                self.state.scaler.step(optimizer)
+        self.state.scaler.update()
+        for optimizer in self.state.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        self.state.step += 1
+        self.state.tokens += sum(map(len, documents))
+        self.state.watch = self.watch.state
+        return loss, norm, num_stopped > 0
+
+    def _gradients(self, documents: Sequence[TokenSequence]) -> float:
+        """Backward over this process's share, pass by pass; its part of the loss."""
+        import torch
+
+        num_targets = sum(int(d.is_target[1:].sum()) for d in documents)
+        share = documents[self._processes.rank :: self._processes.world_size]
+        dtype = getattr(torch, self._dtype or "float32")
+        min_tokens = MIN_PASS_TOKENS[self._device.type]
+        total = 0.0
+        for rows in passes_of(
+            share, pad_id=self._pad_id, max_tokens=self._max_tokens, min_tokens=min_tokens
+        ):
+            with torch.autocast(self._device.type, dtype, enabled=self._dtype is not None):
+                loss = answer_loss(self._model, rows, device=self._device) * (
+                    rows.num_targets() / num_targets
+                )
+            self.state.scaler.scale(loss).backward()
+            total += float(loss.item())
+        return total
+
+    def _check(self, loss: float, norm: float) -> None:
+        where, remedy = (
+            f"step {self.state.step}",
+            "lower optimization.learning_rate; the last good checkpoint stays",
+        )
+        self._num_skipped = 0 if math.isfinite(norm) else self._num_skipped + 1
+        may_skip = self.state.scaler.is_enabled() and self._num_skipped <= MAX_SKIPPED
+        if not math.isfinite(loss) or not (math.isfinite(norm) or may_skip):
+            raise InputError(
+                f"{where}: loss {loss}, gradient norm {norm}",
+                expected="finite numbers",
+                remedy=remedy,
+            )
+        self.watch.see(loss)
+        if self.watch.has_diverged:
+            raise InputError(
+                f"{where}: the smoothed loss is {self.watch.state[0]:.3f}, its lowest was {self.watch.state[1]:.3f}",
+                expected=f"a rise of at most {self._plan.max_loss_rise} (optimization.max_loss_rise)",
+                remedy=remedy,
+            )
+
+
+def _batches(
+    recipe: Recipe, mixture: Mixture, first_step: int
+) -> Generator[tuple[str, list[TokenSequence]], None, None]:
+    """The batches from a step on, each made while the one before is learnt from."""
+    make: Any = partial(
+        batch_of,
+        mixture,
+        seed=recipe.seed,
+        row_tokens=recipe.data.row_tokens,
+        num_rows=recipe.data.rows_per_step,
+    )
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(make, step=first_step)
+        step = first_step
+        while True:
+            batch: tuple[str, list[TokenSequence]] = ahead.result()
+            step += 1
+            ahead = pool.submit(make, step=step)
+            yield batch
+
+
+def _save(out: Path, identity: dict[str, str], stepper: Stepper, hooks: Hooks) -> None:
+    if hooks.processes.is_first:
+        save_checkpoint(out, identity, stepper.state)
+    hooks.processes.wait()
+
+
+def _append(path: Path, values: dict[str, Any], hooks: Hooks) -> None:
+    if hooks.processes.is_first:
+        with path.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(values) + "\n")

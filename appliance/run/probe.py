@@ -1,0 +1,87 @@
+"""The probe: the first worker that is ready measures what the plan has only calculated; the others begin meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+from appliance.record.journal import Journal
+from appliance.run.schedule.planned_costs import Prospect, correction_lines
+from appliance.run.schedule.schedule import Schedule
+from appliance.run.schedule.task_state import Assignment
+from appliance.sizing.costs.task_costs import Probe
+from appliance.solve.ladder import LAST_RUNG
+from appliance.solve.messages import Probed
+
+PATIENCE = 3.0
+"""A probe that takes so many times what the plan says ends with what it has."""
+
+
+class Prober:
+    """Hands out one probe and brings what it found into the schedule, the journal and before the user's eyes.
+
+    device_s: seconds of all devices together, of which a probe may take a small part.
+    """
+
+    def __init__(
+        self,
+        prospect: Prospect,
+        schedule: Schedule,
+        journal: Journal,
+        tell: Callable[[str], None],
+        device_s: float,
+    ) -> None:
+        self._prospect = prospect
+        self._schedule = schedule
+        self._journal = journal
+        self._tell = tell
+        writes_grids = (
+            prospect.settings.writes_grids
+        )  # programs alone learn from lessons of another length
+        self._to_probe = prospect.to_probe(device_s) if writes_grids else None
+        self._begin_on_rungs()
+        if self._to_probe is None and writes_grids:
+            tell(
+                "no probe: it would take too much of this budget; measured times correct the plan as they come"
+            )
+
+    def next(self, now_s: float) -> Assignment | None:
+        if self._to_probe is None:
+            return None
+        task_id, self._to_probe = self._to_probe, None
+        prospect, settings = self._prospect, self._prospect.settings
+        expected_s = prospect.probe_s(task_id)
+        return Assignment(
+            "probe",
+            (self._schedule.states[task_id].task,),
+            1,
+            until_s=min(self._schedule.end_s, now_s + PATIENCE * expected_s),
+            expected_until_s=now_s + expected_s,
+            train_s=expected_s if settings.train.enabled else 0.0,
+            rung=min(prospect.first_rung(prospect.lengths[task_id]), LAST_RUNG - 1),
+        )
+
+    def take(self, event: Probed, *, seconds: float) -> None:
+        """The plan's costs are corrected, and with them what tasks get and the rung of memory on which they begin."""
+        before, measured = self._prospect, event.model_dump(exclude={"event", "job_id"})
+        probe = Probe(**measured)
+        self._prospect = before.corrected_by(probe)
+        self._journal.put_fact(
+            "probe", measured | {"correction": asdict(self._prospect.costs.correction)}
+        )
+        for line in correction_lines(before, self._prospect, probe, seconds=seconds):
+            self._tell(line)
+        self._schedule.forecast.replan(self._prospect.task_costs())
+        self._begin_on_rungs()
+
+    def lose(self, assignment: Assignment, message: str, *, is_memory: bool) -> None:
+        """Work goes on by the plan; where memory ran out, as if training needed more than there is."""
+        self._tell(f"the probe failed: {message}")
+        if is_memory:
+            self._prospect = self._prospect.after_running_out(assignment.tasks[0].task_id)
+            self._begin_on_rungs()
+
+    def _begin_on_rungs(self) -> None:
+        self._schedule.begin_on(self._prospect.first_rungs())
+        for line in self._prospect.rung_lines():
+            self._tell(line)

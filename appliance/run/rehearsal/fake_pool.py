@@ -1,0 +1,307 @@
+"""A pool of workers that only cost time and memory, on a virtual clock: twelve hours pass in seconds.
+
+What a job will do is worked out when it is handed in and queued as events with their instants; the clock jumps from one to the
+next. Which answers come is in `fake_answers`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from appliance.arc.task import Task
+from appliance.clock import VirtualClock
+from appliance.config import Settings
+from appliance.run.pool import Arrival, Died
+from appliance.run.rehearsal.fake_answers import FakeAnswers
+from appliance.run.rehearsal.faults import NO_FAULTS, Faults
+from appliance.run.schedule.measured_costs import TaskCost
+from appliance.seeds import generator
+from appliance.solve.ladder import LAST_RUNG
+from appliance.solve.messages import Event, Failed, Finished, Job, Ready, Sampled, Searched, Trained
+
+SAMPLE_SPREAD = 0.35
+TRAIN_SPREAD = 0.1
+"""Sigma of the log-normal factors on the plan's times, beyond what lengths explain. Sampling ends early or late with what the
+model has to say; training does not. Together with the lengths they give the quartiles of the winner's log (36, 52, 76, 125,
+414 s; anchors, 2.4) within a seventh up to the third, and a longer tail."""
+BATCHES_PER_TASK = 4
+LATENESS_S = 0.05
+"""A worker notices a deadline this much late."""
+
+
+@dataclass(frozen=True)
+class Rig:
+    """What the imagined workers are like. costs: true mean seconds of every task. load_s: of a start. job_s: of a job beside
+    its work. Spreads: see above."""
+
+    costs: Mapping[str, TaskCost]
+    settings: Settings
+    load_s: float = 10.0
+    job_s: float = 0.02
+    sample_spread: float = SAMPLE_SPREAD
+    train_spread: float = TRAIN_SPREAD
+
+    def sample_factor(self, seed: int, task_id: str) -> float:
+        """A task's own slowness; its mean is 1, so half of the tasks are faster than the plan says."""
+        return _log_normal(generator(seed, task_id, "slowness"), self.sample_spread)
+
+
+@dataclass(frozen=True)
+class Span:
+    """What a device did from one instant to another. kind: load, quick, search, train, sample, overhead, or lost where a fault
+    ended it. num: training steps, or views that were answered. is_again: in a further round."""
+
+    worker: int
+    kind: str
+    from_s: float
+    until_s: float
+    task_id: str = ""
+    num: int = 0
+    is_again: bool = False
+
+    @property
+    def seconds(self) -> float:
+        return self.until_s - self.from_s
+
+
+@dataclass
+class _Worker:
+    """life: counts starts and kills; events of an earlier life do not arrive. hangs_since_s: nothing comes any more."""
+
+    life: int = 0
+    hangs_since_s: float | None = None
+
+
+class FakePool:
+    """A Pool. All it does follows from rig, faults and seed. dies_at_s: instant at which the last device is gone for good.
+    spans: what the devices did, for a timeline."""
+
+    def __init__(
+        self,
+        rig: Rig,
+        clock: VirtualClock,
+        *,
+        num_workers: int,
+        faults: Faults = NO_FAULTS,
+        seed: int = 0,
+        dies_at_s: float = math.inf,
+    ) -> None:
+        self._rig = rig
+        self._clock = clock
+        self._faults = faults
+        self._seed = seed
+        self._dies_at_s = dies_at_s
+        self._answers = FakeAnswers(seed)
+        self._workers = [_Worker() for _ in range(num_workers)]
+        self._queue: list[tuple[float, int, int, int, Event | Died]] = []
+        self._count = itertools.count()
+        self.spans: list[Span] = []
+
+    def start(self, worker: int) -> None:
+        now_s = self._clock.now()
+        self._workers[worker] = _Worker(self._workers[worker].life + 1)
+        rng = generator(self._seed, "start", next(self._count))
+        load_s = self._rig.load_s * _log_normal(rng, self._rig.train_spread)
+        load_s *= 10 if rng.random() < self._faults.rate("slow-start") else 1
+        if now_s >= self._death_s(worker):
+            self._put(worker, now_s + 1.0, Died(1, "no device was found"))
+        elif rng.random() < self._faults.rate("no-start"):
+            self._workers[worker].hangs_since_s = now_s
+        else:
+            self.spans.append(Span(worker, "load", now_s, now_s + load_s))
+            self._put(worker, now_s + load_s, Ready(seconds=load_s, facts={"device": "imagined"}))
+
+    def submit(self, worker: int, job: Job) -> None:
+        now_s = self._clock.now()
+        acts = list(self._acts(job, now_s))
+        end_s = now_s + sum(act.seconds for act in acts)
+        rng = generator(self._seed, "fate", job.job_id)
+        fate, broken_s = rng.random(), now_s + rng.random() * (end_s - now_s)
+        crashes = fate < self._faults.rate("crash")
+        hangs = not crashes and fate < self._faults.rate("crash") + self._faults.rate("hang")
+        break_s = min(broken_s if crashes or hangs else math.inf, max(now_s, self._death_s(worker)))
+        at_s = now_s
+        for act in acts:
+            until_s = at_s + act.seconds
+            if until_s > break_s:
+                self.spans.append(Span(worker, "lost", at_s, break_s, act.task_id))
+                break
+            is_again = job.seed != self._rig.settings.run.seed
+            self.spans.append(Span(worker, act.kind, at_s, until_s, act.task_id, act.num, is_again))
+            self._put(worker, until_s, act.event)
+            at_s = until_s
+        if hangs and break_s == broken_s:
+            self._workers[worker].hangs_since_s = break_s
+        elif break_s < end_s:
+            self._put(worker, break_s, Died(-9, "killed in a rehearsal"))
+
+    def next_arrival(self, timeout_s: float) -> Arrival | None:
+        until_s = self._clock.now() + timeout_s
+        while self._queue and self._queue[0][0] <= until_s:
+            at_s, _, worker, life, event = heapq.heappop(self._queue)
+            self._clock.sleep(at_s - self._clock.now())
+            if life == self._workers[worker].life:
+                return worker, event
+        self._clock.sleep(until_s - self._clock.now())
+        return None
+
+    def kill(self, worker: int) -> None:
+        """What was not done by now is taken back from the timeline."""
+        now_s = self._clock.now()
+        state = self._workers[worker]
+        if state.hangs_since_s is not None and state.hangs_since_s < now_s:
+            self.spans.append(Span(worker, "lost", state.hangs_since_s, now_s))
+        self._workers[worker] = _Worker(state.life + 1)
+        for i in range(len(self.spans) - 1, -1, -1):
+            span = self.spans[i]
+            if span.worker == worker and span.until_s > now_s:
+                self.spans[i] = Span(worker, "lost", min(span.from_s, now_s), now_s, span.task_id)
+            elif span.worker == worker:
+                break
+
+    def close(self) -> None:
+        for worker in range(len(self._workers)):
+            self.kill(worker)
+
+    def _death_s(self, worker: int) -> float:
+        return self._dies_at_s if worker == len(self._workers) - 1 else math.inf
+
+    def _put(self, worker: int, at_s: float, event: Event | Died) -> None:
+        heapq.heappush(
+            self._queue, (at_s, next(self._count), worker, self._workers[worker].life, event)
+        )
+
+    def _acts(self, job: Job, now_s: float) -> Iterator[_Act]:
+        play = _Play(self._rig, self._faults, self._seed, job, now_s)
+        yield from play.acts(self._answers)
+
+
+@dataclass(frozen=True)
+class _Act:
+    """So many seconds of one kind of work, and the event at its end."""
+
+    kind: str
+    task_id: str
+    seconds: float
+    event: Event
+    num: int = 0
+
+
+class _Play:
+    """One job from beginning to end, as if nothing broke the worker."""
+
+    def __init__(self, rig: Rig, faults: Faults, seed: int, job: Job, now_s: float) -> None:
+        self._rig = rig
+        self._faults = faults
+        self._seed = seed
+        self._job = job
+        self._at_s = now_s
+        self._began_s = now_s
+
+    def acts(self, answers: FakeAnswers) -> Iterator[_Act]:
+        job = self._job
+        tasks = [message.task() for message in job.tasks]
+        yield self._act(
+            "overhead", tasks[0].task_id, self._rig.job_s, Sampled(job_id=job.job_id, candidates=[])
+        )
+        short = next((t for t in tasks if self._lacks_memory(t)), None)
+        if short is not None:
+            wasted_s = 2 * self._rig.costs[short.task_id].step
+            failed = Failed(job_id=job.job_id, kind="memory", message="no room for a batch")
+            yield self._act("lost", short.task_id, wasted_s, failed)
+            return
+        is_trained = False
+        if job.stage == "deep" and job.program_until_s > 0:
+            yield self._searching(tasks[0])
+        if job.stage == "deep" and job.train_until_s > 0:
+            act = self._training(tasks[0])
+            is_trained = act.num > 0
+            yield act
+        writes_grids = self._rig.settings.writes_grids
+        complete = [] if writes_grids else [task.task_id for task in tasks]
+        for task in tasks if writes_grids else ():
+            acts = list(self._sampling(task, answers, is_trained))
+            yield from acts
+            if sum(len(a.event.candidates) for a in acts if isinstance(a.event, Sampled)) == len(
+                job.views
+            ) * len(task.test):
+                complete.append(task.task_id)
+        late_s = LATENESS_S if self._at_s >= job.deadline_s else 0.0
+        seconds = self._at_s + late_s - self._began_s
+        yield self._act(
+            "overhead",
+            tasks[0].task_id,
+            late_s,
+            Finished(job_id=job.job_id, complete=complete, seconds=seconds),
+        )
+
+    def _searching(self, task: Task) -> _Act:
+        """For programs, as long as it may: none of the imagined ones agree."""
+        job = self._job
+        seconds = max(0.0, min(job.program_until_s, job.deadline_s) - self._at_s)
+        found = Searched(
+            job_id=job.job_id, task_id=task.task_id, seconds=seconds, is_agreed=False, epochs=[]
+        )
+        return self._act("search", task.task_id, seconds, found)
+
+    def _training(self, task: Task) -> _Act:
+        job = self._job
+        rng = generator(self._seed, task.task_id, job.seed, "training")
+        step_s = self._rig.costs[task.task_id].step * _log_normal(rng, self._rig.train_spread)
+        until_s = min(job.train_until_s, job.deadline_s)
+        num_steps = min(
+            self._rig.settings.train.max_steps, math.ceil(max(0.0, until_s - self._at_s) / step_s)
+        )
+        seconds = num_steps * step_s
+        event = Trained(
+            job_id=job.job_id,
+            task_id=task.task_id,
+            seconds=seconds,
+            loss_before=0.5,
+            loss_after=0.5 * math.exp(-num_steps / 100),
+            num_steps=num_steps,
+            adapter_sha=f"imagined-{job.job_id}",
+            reason=None if num_steps else "no time for a single step",
+        )
+        return self._act("train", task.task_id, seconds, event, num=num_steps)
+
+    def _sampling(self, task: Task, answers: FakeAnswers, is_trained: bool) -> Iterator[_Act]:
+        """Batches of views until the deadline; the one that it cuts off gives nothing."""
+        job = self._job
+        factor = self._rig.sample_factor(self._seed, task.task_id)
+        size = max(1, math.ceil(len(job.views) / (BATCHES_PER_TASK if job.stage == "deep" else 1)))
+        kind = "quick" if job.stage == "quick" else "sample"
+        for first in range(0, len(job.views), size):
+            views = job.views[first : first + size]
+            seconds = len(views) * self._rig.costs[task.task_id].view * factor
+            left_s = max(0.0, job.deadline_s - self._at_s)
+            found = answers.of(task, views, job, is_trained=is_trained) if seconds <= left_s else []
+            event = Sampled(job_id=job.job_id, candidates=found)
+            yield self._act(
+                kind, task.task_id, min(seconds, left_s), event, num=len(views) if found else 0
+            )
+            if not found:
+                return
+
+    def _lacks_memory(self, task: Task) -> bool:
+        """Tasks struck by "oom" need a rung between the first and one below the last; the quick pass fails only for these."""
+        rng = generator(self._seed, task.task_id, "memory")
+        if rng.random() >= self._faults.rate("oom"):
+            return False
+        needed = int(rng.integers(1, LAST_RUNG + 2))
+        return needed > (self._job.rung if self._job.stage == "deep" else LAST_RUNG)
+
+    def _act(self, kind: str, task_id: str, seconds: float, event: Event, *, num: int = 0) -> _Act:
+        self._at_s += seconds
+        return _Act(kind, task_id, seconds, event, num)
+
+
+def _log_normal(rng: np.random.Generator, spread: float) -> float:
+    """A factor of mean 1."""
+    return math.exp(spread * float(rng.standard_normal()) - spread**2 / 2)

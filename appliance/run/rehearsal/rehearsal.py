@@ -1,0 +1,219 @@
+"""A run in advance: the real orchestrator, schedule and journal, with workers that only cost time, on a virtual clock."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.arc.submission import build, validate
+from appliance.arc.task import TaskSet
+from appliance.clock import VirtualClock
+from appliance.config import Settings
+from appliance.errors import EngineError
+from appliance.record.coverage import Coverage, coverage_of
+from appliance.record.journal import Journal
+from appliance.run.ledger import Attempts
+from appliance.run.orchestrator import POLL_S, Orchestrator
+from appliance.run.rehearsal.fake_pool import FakePool, Rig, Span
+from appliance.run.rehearsal.faults import Faults
+from appliance.run.schedule.measured_costs import TaskCost
+from appliance.run.schedule.schedule import DRAIN_S
+
+PASSES = ("quick", "deep", "third")
+IN_MEMORY = Path(":memory:")
+POLLS = 5000
+"""Of a rehearsal at most; nobody waits for it to notice a signal."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """seconds: from the start to the last write. failure: why the run gave up, None when it did not. messages: what it told.
+    faults: of the last submission (it must be valid)."""
+
+    budget_s: float
+    seconds: float
+    num_workers: int
+    spans: tuple[Span, ...]
+    coverage: Coverage
+    failure: str | None
+    messages: tuple[tuple[float, str], ...]
+    submission_faults: tuple[str, ...]
+    num_writes: int
+
+    def of_pass(self, name: str) -> list[Span]:
+        """Spans of work in that pass."""
+        kinds = ("quick",) if name == "quick" else ("search", "train", "sample")
+        return [s for s in self.spans if s.kind in kinds and s.is_again == (name == "third")]
+
+    def seconds_by_task(self, name: str) -> dict[str, float]:
+        """Device seconds that each task took in that pass."""
+        taken: dict[str, float] = {}
+        for span in self.of_pass(name):
+            taken[span.task_id] = taken.get(span.task_id, 0.0) + span.seconds
+        return taken
+
+    def done_by_task(self, kind: str, name: str) -> dict[str, int]:
+        """Training steps (kind "train") or answered views ("sample", "quick") of each task in that pass."""
+        done: dict[str, int] = {}
+        for span in self.of_pass(name):
+            if span.kind == kind:
+                done[span.task_id] = done.get(span.task_id, 0) + span.num
+        return done
+
+    def idle_shares(self) -> list[float]:
+        """Of every device: the part of its time, from its first start until all work had to be over, that it had nothing to
+        do. A device that died counts until its last span."""
+        shares = []
+        for worker in range(self.num_workers):
+            own = [s for s in self.spans if s.worker == worker]
+            if not own:
+                shares.append(1.0)
+                continue
+            is_alive = any(s.until_s >= own[-1].until_s and s.kind != "lost" for s in own)
+            end_s = self.seconds - DRAIN_S if is_alive else own[-1].until_s
+            whole_s = max(1e-9, end_s - own[0].from_s)
+            shares.append(max(0.0, 1.0 - sum(s.seconds for s in own) / whole_s))
+        return shares
+
+
+def rehearse(
+    tasks: TaskSet,
+    settings: Settings,
+    rig: Rig,
+    *,
+    num_workers: int,
+    budget_s: float,
+    faults: Faults,
+    seed: int = 0,
+    costs: Mapping[str, TaskCost] | None = None,
+    journal_path: Path = IN_MEMORY,
+    polls: int = POLLS,
+) -> Rehearsal:
+    """costs: what the orchestrator is told beforehand, None when it has to find out; what is true stands in the rig."""
+    clock = VirtualClock()
+    death, stop = faults.rate("device-death"), faults.rate("sigterm")
+    pool = FakePool(
+        rig,
+        clock,
+        num_workers=num_workers,
+        faults=faults,
+        seed=seed,
+        dies_at_s=death * budget_s if death else float("inf"),
+    )
+    journal = Journal(journal_path)
+    journal.put_tasks(tasks)
+    last: list[Attempts] = [{}]
+    writes: list[float] = []
+
+    def write(attempts: Attempts) -> None:
+        clock.sleep(faults.rate("slow-disk"))
+        last[0] = dict(attempts)
+        writes.append(clock.now())
+
+    failure = None
+    try:
+        orchestrator = Orchestrator(
+            tasks,
+            settings,
+            out=Path(),
+            journal=journal,
+            pool=pool,
+            num_workers=num_workers,
+            clock=clock,
+            start_s=0.0,
+            deadline_s=budget_s,
+            tell=lambda text: None,
+            show=lambda report: None,
+            is_stopped=lambda: 0 < stop * budget_s <= clock.now(),
+            costs=costs,
+            write=write,
+            poll_s=max(POLL_S, budget_s / polls),
+        )
+        try:
+            orchestrator.run()
+        except EngineError as fault:
+            failure = str(fault)
+        coverage = coverage_of(journal)
+        messages = tuple(journal.events())
+    finally:
+        journal.close()
+    return Rehearsal(
+        budget_s,
+        clock.now(),
+        num_workers,
+        tuple(pool.spans),
+        coverage,
+        failure,
+        messages,
+        tuple(validate(build(tasks, last[0]), tasks)),
+        len(writes),
+    )
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What static plans would have lost. out_of_share: tasks that need more than an equal share of the time. not_reached:
+    tasks for which no time is left when every device works through its list without a limit."""
+
+    share_s: float
+    out_of_share: int
+    not_reached: int
+
+
+def static_baseline(
+    tasks: TaskSet, settings: Settings, rig: Rig, *, num_workers: int, budget_s: float, seed: int
+) -> Baseline:
+    """The usual public way, with the same steps and views for all: the same times as in the rehearsal of that seed."""
+    free_s = budget_s - rig.load_s - settings.run.reserve_s
+    share_s = free_s * num_workers / len(tasks)
+    need_s = []
+    for task in tasks:
+        cost = rig.costs[task.task_id]
+        train_s = settings.train.max_steps * cost.step if settings.train.enabled else 0.0
+        need_s.append(
+            train_s + settings.sample.views * cost.view * rig.sample_factor(seed, task.task_id)
+        )
+    not_reached = 0
+    for worker in range(num_workers):
+        used_s = 0.0
+        for needed_s in need_s[worker::num_workers]:
+            used_s += needed_s
+            not_reached += used_s > free_s
+    return Baseline(share_s, sum(n > share_s for n in need_s), not_reached)
+
+
+def timeline(rehearsal: Rehearsal, *, width: int) -> Iterator[str]:
+    """One line a device, one letter for what it did most in that part of the time: L load, q quick, p search for
+    programs, t train, s sample, capitals the same in a further round, x lost, "." nothing."""
+    cell_s = rehearsal.budget_s / width
+    for worker in range(rehearsal.num_workers):
+        shares: list[dict[str, float]] = [{} for _ in range(width)]
+        for span in rehearsal.spans:
+            if span.worker != worker or span.kind == "overhead":
+                continue
+            letter = _letter(span)
+            for cell in range(
+                int(span.from_s / cell_s), min(width, int(span.until_s / cell_s) + 1)
+            ):
+                inside = min(span.until_s, (cell + 1) * cell_s) - max(span.from_s, cell * cell_s)
+                shares[cell][letter] = shares[cell].get(letter, 0.0) + inside
+        yield "".join(
+            max(s, key=lambda letter: s[letter]) if sum(s.values()) > cell_s / 4 else "."
+            for s in shares
+        )
+
+
+def _letter(span: Span) -> str:
+    letter = {"load": "L", "quick": "q", "search": "p", "train": "t", "sample": "s", "lost": "x"}[
+        span.kind
+    ]
+    return letter.upper() if span.is_again else letter
+
+
+def spread(values: list[float]) -> tuple[float, float, float, float]:
+    """Least, median, mean, most; zeros when there are none."""
+    if not values:
+        return 0.0, 0.0, 0.0, 0.0
+    return min(values), statistics.median(values), statistics.fmean(values), max(values)

@@ -1,0 +1,373 @@
+"""Who is worked on next and for how long: pure bookkeeping over tasks, driven by the clock it is given.
+
+Pass 1 ("quick"): the base model, few views, all tasks, many tasks a job. Pass 2 ("deep"): train, then sample all views, one
+task a job. Both go from cheap to dear while time is short, so that most tasks are answered early; the time left is shared out
+anew at every dispatch by what was measured so far, so what one task saves the others get. Pass 3: further deep rounds, each
+with an adapter and views of its own, for the tasks whose vote is least certain, until the time is over or every vote is
+settled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from appliance.arc.task import Task
+from appliance.config import Settings
+from appliance.run.schedule.certainty import Certainty
+from appliance.run.schedule.measured_costs import Forecast, TaskCost
+from appliance.run.schedule.task_state import Assignment, Progress, Stage, TaskState
+from appliance.run.schedule.time_shares import Shares
+from appliance.solve.ladder import LAST_RUNG
+
+QUICK_TASKS_PER_JOB = 16
+QUICK_ALL_BELOW_S = 4.0
+"""A budget of fewer seconds per task than this goes to the quick pass first, all of it if need be."""
+QUICK_PATIENCE = 4.0
+QUICK_LEAST_S = 10.0
+"""A quick job may take this many times what a slow one is expected to, and no less than so many seconds."""
+DRAIN_S = 1.5
+"""Jobs end this long before all work must be over, so that their last answers still arrive."""
+SLOW_SLACK = 1.5
+"""Where time can be spared a task may sample this many times as long as a slow one (9 of 10 are faster) is expected to."""
+MOST_VIEWS = 8
+"""The last job of a worker asks for up to this many times the usual views."""
+AGAIN_SHARE = 0.5
+"""A further round with less time than this part of the first would spoil the vote with a worse adapter's answers."""
+MAX_CRASHES = 2
+
+
+class Schedule:
+    """end_s: instant at which all work must be over (the deadline less the reserve for writing); it may be moved forward.
+    num_workers: those that live. costs: seconds by the plan, where there is one."""
+
+    def __init__(
+        self,
+        tasks: Iterable[Task],
+        settings: Settings,
+        *,
+        end_s: float,
+        num_workers: int,
+        costs: Mapping[str, TaskCost] | None = None,
+    ) -> None:
+        given = list(tasks)
+        self.settings = settings
+        self.end_s = end_s
+        self.num_workers = num_workers
+        self.forecast = Forecast(given, settings, costs)
+        self._shares = Shares(settings, self.forecast)
+        given.sort(key=lambda t: (self.forecast.size(t.task_id), t.task_id))
+        self.states = {t.task_id: TaskState(t) for t in given}
+        self._running: list[Assignment] = []
+        self._began_s: float | None = None
+
+    def next(self, now_s: float) -> Assignment | None:
+        """The next job for an idle worker, marked as running; None when nothing is left that fits into the time."""
+        if self._began_s is None:
+            self._began_s = now_s
+        if now_s >= self._last_s:
+            return None
+        assignment = (
+            self._next_quick(now_s, min(self._last_s, self._end_of_quick_s()))
+            or self._next_deep(now_s)
+            or self._next_quick(now_s, self._last_s)
+            or self._next_again(now_s)
+            or self._next_late(now_s)
+        )
+        if assignment is not None:
+            for task in assignment.tasks:
+                self.states[task.task_id].of(assignment.stage).status = "running"
+            self._running.append(assignment)
+        return assignment
+
+    def finished(
+        self,
+        assignment: Assignment,
+        complete: Iterable[str],
+        *,
+        seconds: float,
+        is_empty: bool = False,
+    ) -> None:
+        """The job came back after so many seconds; is_empty: without any answer. What was cut off is asked once more: in the
+        quick pass after all others, in the deep one with a longer share."""
+        answered = set(complete)
+        self._running.remove(assignment)
+        for task in assignment.tasks:
+            state = self.states[task.task_id]
+            if assignment.name == "deep" and is_empty and state.deep.num_cut == 0:
+                state.deep.num_cut, state.deep.status = 1, "waiting"
+            elif assignment.stage == "deep":
+                state.deep.status, state.rounds = "done", max(state.rounds, assignment.round)
+                state.first_s = seconds if assignment.round == 1 else state.first_s
+            elif task.task_id in answered:
+                state.quick.status = "done"
+            else:
+                state.quick.num_cut += 1
+                state.quick.status = "waiting" if state.quick.num_cut < 2 else "failed"
+
+    def out_of_memory(self, assignment: Assignment) -> list[str]:
+        """One rung down for its task; returns tasks that had no rung left and are given up for this stage."""
+        return self._fell(assignment, is_crash=False)
+
+    def crashed(self, assignment: Assignment) -> list[str]:
+        """The worker died, hung or failed under these tasks: once more, one rung down. Returns the given up."""
+        return self._fell(assignment, is_crash=True)
+
+    def mark_done(
+        self, task_id: str, stage: Stage, *, number: int = 1, seconds: float = 0.0
+    ) -> None:
+        """On resume: this stage (its round of that number) of this task is behind us."""
+        state = self.states[task_id]
+        state.of(stage).status = "done"
+        if stage == "deep":
+            state.rounds = max(state.rounds, number)
+            state.first_s = seconds if number == 1 else state.first_s
+
+    def set_certainty(self, task_id: str, certainty: Certainty) -> None:
+        self.states[task_id].certainty = certainty
+
+    def longest_wait_s(self, assignment: Assignment) -> float:
+        """Seconds that its worker may work without looking at the clock: a training step, or a batch of one view."""
+        ids = [t.task_id for t in assignment.tasks]
+        stage = "quick" if assignment.stage == "quick" else "deep"
+        return max(
+            self.forecast.sample_s(stage, ids, 1) or 0.0,
+            *(self.forecast.step_s(t) or 0.0 for t in ids),
+        )
+
+    def set_adapter(self, task_id: str, sha: str) -> None:
+        self.states[task_id].adapter_sha = sha
+
+    def begin_on(self, rungs: Mapping[str, int]) -> None:
+        """The rung of the memory ladder on which each task's training begins, for those that have not begun."""
+        for task_id, rung in rungs.items():
+            progress = self.states[task_id].deep
+            if progress.status == "waiting" and progress.rung == progress.first_rung:
+                progress.rung = progress.first_rung = rung
+
+    @property
+    def _last_s(self) -> float:
+        return self.end_s - DRAIN_S
+
+    def _next_quick(self, now_s: float, until_s: float) -> Assignment | None:
+        waiting = [
+            s
+            for s in self.states.values()
+            if s.quick.status == "waiting" and s.deep.status != "done"
+        ]
+        if not waiting or now_s >= until_s:
+            return None
+        waiting.sort(key=lambda s: (s.quick.is_alone, s.quick.num_cut))
+        count = min(QUICK_TASKS_PER_JOB, -(-len(waiting) // max(1, self.num_workers)))
+        chosen = (
+            waiting[:1]
+            if waiting[0].quick.is_alone
+            else [s for s in waiting if not s.quick.is_alone][:count]
+        )
+        ids, all_ids = [s.task.task_id for s in chosen], [s.task.task_id for s in waiting]
+        capacity_s = (until_s - now_s) * max(1, self.num_workers)
+        num_views = self.settings.sample.quick_views
+        if (self.forecast.sample_s("quick", all_ids, num_views) or 0.0) > capacity_s:
+            num_views = 1
+        expected_s = self.forecast.sample_s("quick", ids, num_views)
+        if expected_s is None:
+            allowed_s = 2 * capacity_s * self._size(ids) / self._size(all_ids)
+        else:
+            allowed_s = max(
+                QUICK_LEAST_S, QUICK_PATIENCE * self.forecast.slowness("quick") * expected_s
+            )
+        return Assignment(
+            "quick",
+            tuple(s.task for s in chosen),
+            num_views,
+            until_s=min(until_s, now_s + allowed_s),
+            expected_until_s=min(
+                until_s, now_s + (allowed_s if expected_s is None else expected_s)
+            ),
+            rung=max(s.quick.rung for s in chosen),
+        )
+
+    def _end_of_quick_s(self) -> float:
+        """From the instant when the first worker was ready. While most tasks have no answer at all it may take twice its part:
+        a machine that is slower than planned must not end with a few trained adapters and guesses for all others."""
+        began_s = self._last_s if self._began_s is None else self._began_s
+        whole_s = self._last_s - began_s
+        num_open = sum(
+            s.quick.status == "waiting" and s.deep.status != "done" for s in self.states.values()
+        )
+        num_all = sum(s.deep.status != "done" for s in self.states.values())
+        if (
+            whole_s * self.num_workers < QUICK_ALL_BELOW_S * num_all
+            or not self.settings.train.enabled
+        ):
+            return self._last_s
+        share = self.settings.run.quick_share * (2 if 2 * num_open > num_all else 1)
+        return began_s + min(1.0, share) * whole_s
+
+    def _next_deep(self, now_s: float) -> Assignment | None:
+        """Cheapest first, but a dear task that would not fit any more after the next cheap one comes before it. Where there is
+        time for all, several workers begin with the largest: none is at work on a long task when the others are done."""
+        left_s, capacity_s = self._last_s - now_s, self._capacity_s(now_s)
+        least = self._admitted(left_s, capacity_s)
+        if not least:
+            return None
+        states = [self.states[t] for t in least]
+        reserved_s = sum(least.values())
+        is_ample = sum(self._shares.need_s(s) for s in states) <= capacity_s
+        per_weight_s = (capacity_s - reserved_s) / sum(s.weight for s in states)
+
+        def share_s(state: TaskState) -> float:
+            rationed_s = least[state.task.task_id] + per_weight_s * state.weight
+            return self._shares.ample_s(state) if is_ample else rationed_s
+
+        first, dearest = states[0], max(states, key=lambda s: least[s.task.task_id])
+        dearest_s = least[dearest.task.task_id]
+        if is_ample and self.num_workers > 1:
+            first, dearest_s = states[-1], 0.0
+        elif dearest_s > left_s - min(left_s, share_s(first)):
+            first, dearest_s = dearest, 0.0
+        first_s = least[first.task.task_id]
+        free_s = capacity_s - reserved_s + first_s - share_s(first)
+        spare_s = min(
+            free_s / max(1, self.num_workers), left_s - dearest_s - share_s(first)
+        )  # all may be slow at once
+        return self._deep(first, now_s, share_s(first), least_s=first_s, spare_s=max(0.0, spare_s))
+
+    def _admitted(self, left_s: float, capacity_s: float) -> dict[str, float]:
+        """The waiting tasks, from cheap to dear, that the time is enough for, and the seconds that each needs at least."""
+        least: dict[str, float] = {}
+        for task_id, state in self.states.items():
+            if state.deep.status == "waiting":
+                least_s = self._shares.least_s(state)
+                if least_s <= min(left_s, capacity_s):
+                    least[task_id] = least_s
+                    capacity_s -= least_s
+        return least
+
+    def _next_again(self, now_s: float) -> Assignment | None:
+        left_s = self._last_s - now_s
+        unsettled = [
+            s for s in self.states.values() if self._can_improve(s) and self._again_s(s) <= left_s
+        ]
+        if not unsettled:
+            return None
+        state = min(unsettled, key=lambda s: (s.rounds, s.certainty or Certainty()))
+        share_s = max(state.first_s, self._capacity_s(now_s) / len(unsettled))
+        return self._deep(state, now_s, share_s, least_s=self._again_s(state), spare_s=left_s)
+
+    def _next_late(self, now_s: float) -> Assignment | None:
+        """Time is left, but not enough to train: the plain model, or the adapter that there is, is asked further views."""
+        if not self.settings.writes_grids:
+            return None
+        for state in self.states.values():
+            state.is_late |= state.deep.status == "waiting" or self._can_improve(state)
+        return self._next_deep(now_s) or self._next_again(now_s)
+
+    def _deep(
+        self, state: TaskState, now_s: float, share_s: float, *, least_s: float, spare_s: float
+    ) -> Assignment:
+        """A task's share, no more than it needs, and its split between training and sampling.
+
+        Slow tasks may overrun their share by as much as `spare_s`. A share that would leave less than another job needs
+        takes all that is left and fills it with further views.
+        """
+        left_s = self._last_s - now_s
+        num_views = self.settings.sample.views
+        task_id = state.task.task_id
+        sample_s = (
+            self.forecast.sample_s("deep", [task_id], num_views)
+            if self.settings.writes_grids
+            else None
+        )
+        share_s = min(left_s, max(least_s, min(share_s, self._shares.ample_s(state))))
+        is_last = left_s - share_s < self._least_job_s(least_s)
+        share_s = left_s if is_last else share_s
+        program_s = self._shares.program_share * share_s
+        train_s = self._shares.train_s(state, share_s - program_s, sample_s)
+        until_s, expected_s = share_s, share_s
+        if sample_s is not None:
+            expected_s = min(share_s, program_s + train_s + sample_s)
+            slow_s = program_s + train_s + SLOW_SLACK * self.forecast.slowness("deep") * sample_s
+            until_s = max(share_s, min(left_s, slow_s, share_s + spare_s))
+        if is_last:
+            room = (
+                math.ceil(2 * (share_s - program_s - train_s) / sample_s)
+                if sample_s
+                else MOST_VIEWS
+            )
+            num_views *= min(MOST_VIEWS, max(1, room))
+            expected_s = share_s
+        return Assignment(
+            "deep",
+            (state.task,),
+            num_views,
+            until_s=now_s + until_s,
+            expected_until_s=now_s + expected_s,
+            train_s=train_s,
+            program_s=program_s,
+            rung=state.deep.rung,
+            round=state.rounds + 1,
+            adapter_sha=state.kept_adapter,
+            is_late=state.is_late,
+        )
+
+    def _least_job_s(self, least_s: float) -> float:
+        """What the smallest job needs that could come after one of a task that itself needs `least_s`."""
+        waiting = (
+            self._shares.least_s(s) for s in self.states.values() if s.deep.status == "waiting"
+        )
+        again = (self._again_s(s) for s in self.states.values() if self._can_improve(s))
+        return min(least_s, *waiting, *again)
+
+    def _again_s(self, state: TaskState) -> float:
+        least_s = self._shares.least_s(state)
+        return (
+            least_s
+            if state.kept_adapter or state.is_late
+            else max(least_s, AGAIN_SHARE * state.first_s)
+        )
+
+    def _can_improve(self, state: TaskState) -> bool:
+        """Not when its vote is settled, nor when two rounds gave no candidate at all."""
+        if state.deep.status != "done" or state.rounds >= self.settings.run.rounds:
+            return False
+        return state.rounds < 2 if state.certainty is None else not state.certainty.is_settled
+
+    def _capacity_s(self, now_s: float) -> float:
+        """Seconds of all workers together, less what running jobs will take of them."""
+        free = max(0, self.num_workers - len(self._running)) * (self._last_s - now_s)
+        return free + sum(
+            max(0.0, self._last_s - max(now_s, a.expected_until_s)) for a in self._running
+        )
+
+    def _size(self, task_ids: Iterable[str]) -> float:
+        return sum(self.forecast.size(t) for t in task_ids)
+
+    def _fell(self, assignment: Assignment, *, is_crash: bool) -> list[str]:
+        self._running.remove(assignment)
+        lost = []
+        for task in assignment.tasks:
+            progress = self.states[task.task_id].of(assignment.stage)
+            if len(assignment.tasks) > 1:  # which of them it was, each of them will show alone
+                progress.status, progress.is_alone = "waiting", True
+                continue
+            can_try = self._step_down(progress, is_crash=is_crash)
+            if assignment.round > 1:  # answers of earlier rounds stand
+                progress.status = "done"
+                self.states[task.task_id].rounds = (
+                    assignment.round - 1 if can_try else self.settings.run.rounds
+                )
+            else:
+                progress.status = "waiting" if can_try else "failed"
+                lost += [] if can_try else [task.task_id]
+        return lost
+
+    @staticmethod
+    def _step_down(progress: Progress, *, is_crash: bool) -> bool:
+        """Whether it may be tried once more, one rung further down."""
+        can_try = progress.rung < LAST_RUNG
+        if is_crash:
+            progress.num_crashes += 1
+            can_try = progress.num_crashes < MAX_CRASHES
+        progress.rung = min(LAST_RUNG, progress.rung + 1)
+        return can_try

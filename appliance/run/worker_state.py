@@ -1,0 +1,87 @@
+"""The orchestrator's view of its workers: what each of them is doing and how often it failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from appliance.arc.task import Task
+from appliance.arc.vote import Candidate
+from appliance.run.schedule.task_state import Assignment
+from appliance.solve.messages import Job, ProgramMessage, Searched, Trained
+
+State = Literal["down", "starting", "idle", "busy", "gone"]
+
+
+@dataclass
+class Running:
+    """A job that a worker has, and what it gave so far. answered: tasks that were complete when it was sent again. heard_s:
+    instant of its last answers, stall_s: how long after that it is stuck, while it samples."""
+
+    assignment: Assignment
+    job: Job
+    started_s: float
+    candidates: list[Candidate] = field(default_factory=list)
+    programs: list[ProgramMessage] = field(default_factory=list)
+    trained: dict[str, Trained] = field(default_factory=dict)
+    searched: dict[str, Searched] = field(default_factory=dict)
+    answered: list[str] = field(default_factory=list)
+    num_resends: int = 0
+    stall_s: float | None = None
+    heard_s: float = 0.0
+
+    def is_stuck(self, now_s: float) -> bool:
+        return self.stall_s is not None and now_s >= self.heard_s + self.stall_s
+
+    def found(self, task: Task) -> list[Candidate]:
+        return [c for c in self.candidates if c.task_id == task.task_id]
+
+    def written(self, task: Task) -> list[ProgramMessage]:
+        return [p for p in self.programs if p.task_id == task.task_id]
+
+    def training(self, task_id: str, *, is_wanted: bool) -> Trained | None:
+        """What training the task had; where it was wanted and the job left none for it, why not."""
+        if not is_wanted or self.assignment.name != "deep" or self.job.train_until_s:
+            return self.trained.get(task_id)
+        late, no_room = "no time was left to train", "no room to train on any rung of the ladder"
+        reason = late if self.assignment.is_late else no_room
+        return Trained(job_id=self.job.job_id, task_id=task_id, seconds=0.0, reason=reason)
+
+
+@dataclass(frozen=True)
+class TaskReport:
+    """For the display: what is now known of a task. seconds: of the job, shared by its tasks. round: 1, or more in pass 3."""
+
+    task: Task
+    stage: str
+    trained: Trained | None
+    candidates: tuple[Candidate, ...]
+    seconds: float
+    round: int = 1
+
+
+@dataclass
+class Slot:
+    """since_s: instant of its last start. num_starts: since it was last ready. num_falls: jobs in a row that it died or hung
+    under. "gone": not started again in this run."""
+
+    state: State = "down"
+    since_s: float = 0.0
+    num_starts: int = 0
+    num_falls: int = 0
+    was_ready: bool = False
+    running: Running | None = None
+
+
+def views_answered(
+    running: Running, complete: Sequence[str], samples_per_view: int
+) -> dict[str, float]:
+    """For every task of the job the views that it was really answered under, in parts where the job was cut off."""
+    asked = len(running.job.views)
+    answered = {}
+    for task in running.assignment.tasks:
+        per_view = samples_per_view * len(task.test)
+        num_grids = sum(c.demo_score is None for c in running.found(task))
+        answered[task.task_id] = float(asked) if task.task_id in complete else num_grids / per_view
+    return answered

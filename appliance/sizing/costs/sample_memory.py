@@ -1,0 +1,58 @@
+"""Memory of sampling, and what both sides share: the size of the weights and of a cached token. Figures are GiB.
+
+Training is counted in train_memory.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from appliance.machine.gpu import GIB
+from appliance.sizing.costs.coefficients import FITTED, Coefficients
+from appliance.sizing.costs.device import Device
+from appliance.sizing.costs.model_card import ModelCard
+from appliance.sizing.costs.setups import BYTES_OF, SampleSetup
+
+PACKED_BYTES = {"nf4": 0.5 + 0.127 / 8, "int8": 1.0}
+"""Of one weight. nf4: four bits and the doubly quantised scale of its block of 64 (QLoRA, arXiv 2305.14314)."""
+
+
+@dataclass(frozen=True)
+class SampleMemory:
+    """kv_tokens: tokens that the cache holds; a sequence as long as the window must fit for the engine to start."""
+
+    memory_gib: float
+    weights_gib: float
+    kv_gib: float
+    kv_tokens: int
+    fits: bool
+
+
+def weights_bytes(card: ModelCard, quantization: str, dtype: str) -> float:
+    """Only the matrices of the layers are quantised; embeddings, head and norms stay in `dtype`."""
+    size = BYTES_OF[dtype]
+    if quantization == "none":
+        return card.params * size
+    linear = card.num_layers * card.layer_linear_params
+    return linear * PACKED_BYTES[quantization] + (card.params - linear) * size
+
+
+def kv_bytes_per_token(card: ModelCard, setup: SampleSetup) -> int:
+    return card.kv_bytes_per_token * BYTES_OF[setup.dtype] // 2
+
+
+def sample_memory(
+    card: ModelCard, setup: SampleSetup, device: Device, k: Coefficients = FITTED
+) -> SampleMemory:
+    """What an engine takes that fills its share of the device with KV cache, as vLLM does."""
+    allowed = setup.share * device.memory_gib
+    weights = weights_bytes(card, setup.quantization, setup.dtype) / GIB
+    prefill = min(setup.max_seq_tokens, 8192) * k.sampler_token_mlp * card.intermediate_size * 2
+    logits = min(setup.batch, 256) * card.vocab_size * 8
+    unpacked = 4 * card.intermediate_size * card.hidden_size if setup.quantization != "none" else 0
+    fixed = k.sampler_fixed_gib if device.is_gpu else k.cpu_fixed_gib
+    kv_gib = allowed - weights - fixed - (prefill + logits + unpacked) / GIB
+    kv_tokens = max(0, int(kv_gib * GIB / kv_bytes_per_token(card, setup)) // 16 * 16)
+    return SampleMemory(
+        allowed, weights, max(0.0, kv_gib), kv_tokens, kv_tokens >= setup.max_seq_tokens
+    )

@@ -1,0 +1,201 @@
+"""Peak memory of training, counted tensor by tensor. Figures are GiB; without a GPU, the resident memory of the worker.
+
+Weights, adapter and optimizer are held all the time. On top of them comes the largest of four moments: the loss, the
+backward pass of the last layer (all checkpoints alive), that of the first layer (all gradients alive), the optimizer step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from appliance.machine.gpu import GIB
+from appliance.sizing.costs.coefficients import FITTED, Coefficients
+from appliance.sizing.costs.device import Device
+from appliance.sizing.costs.model_card import ModelCard
+from appliance.sizing.costs.sample_memory import PACKED_BYTES
+from appliance.sizing.costs.setups import BYTES_OF, TrainSetup
+
+_STATE_BYTES = {"adamw_8bit": 2, "paged_adamw_8bit": 0, "sgd": 0}
+"""Optimizer state per trained weight; paged state lives in host memory. adamw_torch_fused keeps two of the weight's size."""
+
+_FIRST_SHARE = 0.74
+"""A tied matrix and the logits stand on the first device of a split, which takes fewer layers: 8 of 24, 11 of 28."""
+
+
+@dataclass(frozen=True)
+class TrainMemory:
+    """memory_gib: peak of the tensors on the fullest device. context_gib: beside them. parts: what it is made of."""
+
+    memory_gib: float
+    context_gib: float
+    parts: dict[str, float]
+
+    def fits(self, memory_gib: float) -> bool:
+        return self.memory_gib + self.context_gib <= memory_gib
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """What stands on one device: a number of layers, the vocabulary matrices, the head with its logits."""
+
+    layers: int
+    embedding_params: int
+    has_head: bool
+
+    def linear_params(self, card: ModelCard) -> int:
+        return self.layers * card.layer_linear_params
+
+    def other_params(self, card: ModelCard) -> int:
+        return self.layers * (card.layer_params - card.layer_linear_params) + self.embedding_params
+
+
+def train_memory(
+    card: ModelCard, setup: TrainSetup, device: Device, k: Coefficients = FITTED
+) -> TrainMemory:
+    """Peak on the fullest device when one copy of the model trains with that setup."""
+    shards = _shards(card, setup.num_split)
+    return max(
+        (_shard_memory(card, setup, device, shard, k) for shard in shards),
+        key=lambda m: m.memory_gib,
+    )
+
+
+def _shards(card: ModelCard, num: int) -> list[_Shard]:
+    if num == 1:
+        return [_Shard(card.num_layers, card.all_embedding_params, True)]
+    if card.is_tied:
+        first = max(1, round(card.num_layers / num * _FIRST_SHARE))
+        rest = _evenly(card.num_layers - first, num - 1)
+        return [_Shard(first, card.embedding_params, True), *(_Shard(n, 0, False) for n in rest)]
+    even = _evenly(card.num_layers, num)
+    ends = (0, num - 1)
+    return [
+        _Shard(n, card.embedding_params if i in ends else 0, i == num - 1)
+        for i, n in enumerate(even)
+    ]
+
+
+def _evenly(layers: int, num: int) -> list[int]:
+    return [layers // num + (i < layers % num) for i in range(num)]
+
+
+def _shard_memory(
+    card: ModelCard, setup: TrainSetup, device: Device, shard: _Shard, k: Coefficients
+) -> TrainMemory:
+    trained, trained_size = _trained(card, setup, device, shard)
+    weights = _weights_bytes(card, setup, device, shard)
+    adapter = 0.0 if setup.full_finetune else trained * float(trained_size)
+    state = trained * float(_STATE_BYTES.get(setup.optimizer, 2 * trained_size))
+    moments = _moments(card, setup, device, shard, k)
+    moment = max(moments, key=lambda name: moments[name])
+    parts = {
+        "weights": weights / GIB,
+        "adapter": adapter / GIB,
+        "optimizer": state / GIB,
+        f"peak ({moment})": moments[moment] / GIB,
+        "fixed": k.fixed_gib if device.is_gpu else k.cpu_fixed_gib,
+    }
+    return TrainMemory(sum(parts.values()), k.context_gib if device.is_gpu else 0.0, parts)
+
+
+def _weight_size(setup: TrainSetup, device: Device) -> int:
+    """Of an unquantised weight. A CPU and full training in float16 keep float32 masters."""
+    keeps_masters = not device.is_gpu or (setup.full_finetune and setup.dtype == "float16")
+    return 4 if keeps_masters else BYTES_OF[setup.dtype]
+
+
+def _residual_size(setup: TrainSetup, device: Device) -> int:
+    """Of one element between layers. peft turns embeddings and norms of a quantised model into float32, and what flows
+    between the layers with them; unsloth does not."""
+    if setup.quantization != "none":
+        return 4 if setup.trainer == "peft" else BYTES_OF[setup.dtype]
+    return _weight_size(setup, device)
+
+
+def _weights_bytes(card: ModelCard, setup: TrainSetup, device: Device, shard: _Shard) -> float:
+    linear, others = shard.linear_params(card), shard.other_params(card)
+    if setup.quantization != "none":
+        return linear * PACKED_BYTES[setup.quantization] + others * _residual_size(setup, device)
+    return float((linear + others) * _weight_size(setup, device))
+
+
+def _trained(card: ModelCard, setup: TrainSetup, device: Device, shard: _Shard) -> tuple[int, int]:
+    """How many weights are trained on this device, and bytes of each: adapters are float32."""
+    if setup.full_finetune:
+        return shard.linear_params(card) + shard.other_params(card), _weight_size(setup, device)
+    return card.lora_params(
+        setup.lora_rank, all_linear=setup.all_linear
+    ) * shard.layers // card.num_layers, 4
+
+
+def _moments(
+    card: ModelCard, setup: TrainSetup, device: Device, shard: _Shard, k: Coefficients
+) -> dict[str, float]:
+    """Bytes beside weights, adapter and state at the four moments that may be the peak."""
+    tokens, size = setup.micro_batch * setup.max_seq_tokens, BYTES_OF[setup.dtype]
+    residual_size = _residual_size(setup, device)
+    is_autocast = not device.is_gpu and setup.dtype != "float32"
+    saved = tokens * size * _saved_widths(card, setup, k) * (k.cpu_saved if is_autocast else 1.0)
+    saved += _score_bytes(card, setup, k)
+    work = tokens * size * k.work_mlp * card.intermediate_size
+    if setup.quantization != "none":
+        work += 2 * card.intermediate_size * card.hidden_size  # one matrix unpacked to 16 bits
+    if setup.gradient_checkpointing:
+        # unsloth keeps the checkpoints in host memory
+        held = (
+            0.0
+            if setup.trainer == "unsloth"
+            else shard.layers * tokens * card.hidden_size * float(residual_size)
+        )
+        work += saved
+    else:
+        held = shard.layers * saved
+
+    trained, trained_size = _trained(card, setup, device, shard)
+    gradients = float(trained * trained_size)
+    head_gradient = (
+        float(shard.embedding_params * trained_size)
+        if setup.full_finetune and shard.has_head
+        else 0.0
+    )
+    layer_gradients = gradients - (
+        shard.embedding_params * trained_size if setup.full_finetune else 0
+    )
+    spare_copies = (1.0 if setup.fused_loss else 2.0) * head_gradient / (1 if card.is_tied else 2)
+    loss = _loss_bytes(card, setup, k, tokens, residual_size) if shard.has_head else 0.0
+    return {
+        "loss": held + loss + (head_gradient if setup.fused_loss else 0.0),
+        "last layer": held + work + head_gradient,
+        "first layer": layer_gradients + head_gradient + work,
+        "step": gradients + spare_copies,
+    }
+
+
+def _saved_widths(card: ModelCard, setup: TrainSetup, k: Coefficients) -> float:
+    """Elements that one layer keeps per token for its backward pass."""
+    mlp, hidden = (
+        (k.saved_mlp_fused, k.saved_hidden_fused)
+        if setup.fused_loss
+        else (k.saved_mlp, k.saved_hidden)
+    )
+    if not setup.full_finetune:
+        hidden += k.saved_hidden_adapter
+    return mlp * card.intermediate_size + hidden * max(card.hidden_size, card.query_size)
+
+
+def _score_bytes(card: ModelCard, setup: TrainSetup, k: Coefficients) -> float:
+    """Attention scores of one layer where no fused kernel keeps them away: plain attention, and padded batches, whose mask
+    puts the fused kernels out of use (8B nf4 at 8,192 tokens: batch 2 fits an A6000, batch 4 does not)."""
+    if setup.attention == "eager" or (setup.micro_batch > 1 and not setup.is_packed):
+        return setup.micro_batch * card.num_heads * float(setup.max_seq_tokens) ** 2 * k.score_bytes
+    return 0.0
+
+
+def _loss_bytes(
+    card: ModelCard, setup: TrainSetup, k: Coefficients, tokens: int, residual_size: int
+) -> float:
+    """Logits and their gradient: all at once, or in chunks as long as the vocabulary is wider than the model."""
+    if not setup.fused_loss:
+        return tokens * card.vocab_size * k.logit_bytes
+    chunk = max(1, tokens * card.hidden_size // card.vocab_size)
+    return tokens * card.hidden_size * residual_size + chunk * card.vocab_size * 4.0

@@ -1,0 +1,128 @@
+"""How a model is stored, multiplied and trained on this machine: dtype, autocast, quantisation, trainer, with reasons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from appliance.config import Settings
+from appliance.errors import PrerequisiteError, UsageError
+from appliance.machine.machine import Machine
+from appliance.machine.software import version_of
+from appliance.sizing.choice import Choice
+
+CAN_BFLOAT16 = (8, 0)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """dtype: of stored weights. autocast: of products, where that is another matter. quantization: of base weights."""
+
+    dtype: Choice[str]
+    autocast: Choice[str | None]
+    quantization: Choice[str]
+
+
+def choose_precision(
+    machine: Machine, settings: Settings, planned_quantization: Choice[str]
+) -> Precision:
+    """Raises UsageError for settings that exclude each other, PrerequisiteError when bitsandbytes is asked for and missing."""
+    dtype = _dtype(machine, settings)
+    quantization = _quantization(settings, planned_quantization)
+    trains_all = settings.train.enabled and settings.train.method == "full"
+    if trains_all and quantization.value != "none":
+        raise UsageError(
+            f"train.method = full with base weights in {quantization.value}",
+            expected="an adapter on quantised weights, or all weights unquantised",
+            remedy="--set train.method=lora, or --set model.quantization=none",
+        )
+    if trains_all and dtype.value == "float16":
+        raise UsageError(
+            "train.method = full with model.dtype = float16",
+            expected="weights in float32, which are multiplied in float16 all the same",
+            remedy="leave model.dtype at auto",
+        )
+    return Precision(dtype, _autocast(machine, settings, dtype.value), quantization)
+
+
+def choose_trainer(machine: Machine, settings: Settings) -> Choice[str]:
+    """unsloth on CUDA where it is installed, else peft. Raises PrerequisiteError or UsageError when unsloth is asked for in
+    vain."""
+    asked, is_there = settings.model.trainer, version_of("unsloth") is not None
+    if asked == "peft":
+        return Choice("peft", "set by model.trainer")
+    if asked == "unsloth":
+        if not is_there:
+            raise PrerequisiteError(
+                "model.trainer = unsloth, which is not installed",
+                expected="the package unsloth",
+                remedy="install it as pinned in requirements/gpu.txt, or --trainer peft",
+            )
+        if settings.train.method == "full":
+            raise UsageError(
+                "unsloth trains adapters", expected="train.method = lora", remedy="--trainer peft"
+            )
+        return Choice("unsloth", "set by model.trainer")
+    if settings.train.method == "full":
+        return Choice("peft", "all weights are trained; unsloth trains adapters")
+    if not machine.gpus:
+        return Choice(
+            "peft", "on a CPU unsloth took 1.5 times its CPU time (2026-11-21, arc-mini, rank 16)"
+        )
+    if not is_there:
+        return Choice("peft", "unsloth is not installed")
+    return Choice(
+        "unsloth",
+        "installed, and its kernels are made for CUDA; peft where it fails its check at the start",
+    )
+
+
+def _dtype(machine: Machine, settings: Settings) -> Choice[str]:
+    if settings.model.dtype != "auto":
+        return Choice(settings.model.dtype, "set by model.dtype")
+    if not machine.gpus:
+        return Choice("float32", "CPU: weights in float32, matrices in the autocast type")
+    if settings.train.method == "full":
+        return Choice("float32", "all weights are trained: small steps would be lost in 16 bits")
+    capability = _capability(machine)
+    has = (
+        "has bfloat16"
+        if capability >= CAN_BFLOAT16
+        else "has no bfloat16; adapters are in float32, the loss is scaled"
+    )
+    return Choice(_short(capability), f"compute capability {capability[0]}.{capability[1]} {has}")
+
+
+def _autocast(machine: Machine, settings: Settings, dtype: str) -> Choice[str | None]:
+    if dtype != "float32":
+        return Choice(dtype, "adapters are in float32, products in the type of the weights")
+    if settings.model.dtype == "float32":
+        return Choice(None, "model.dtype asks for float32")
+    if machine.gpus:
+        return Choice(_short(_capability(machine)), "what this card multiplies fast")
+    if machine.host.can_bf16:
+        return Choice("bfloat16", "this CPU multiplies bfloat16 natively")
+    return Choice(None, "this CPU has no fast bfloat16")
+
+
+def _quantization(settings: Settings, planned: Choice[str]) -> Choice[str]:
+    asked, is_there = settings.model.quantization, version_of("bitsandbytes") is not None
+    if asked not in ("auto", "none") and not is_there:
+        raise PrerequisiteError(
+            f"model.quantization = {asked} without bitsandbytes",
+            expected="the package bitsandbytes",
+            remedy="install it, or --set model.quantization=none",
+        )
+    if asked != "auto":
+        return Choice(asked, "set by model.quantization")
+    if planned.value != "none" and not is_there:
+        return Choice("none", f"the plan has {planned.value}, but bitsandbytes is not installed")
+    return planned
+
+
+def _short(capability: tuple[int, int]) -> str:
+    return "bfloat16" if capability >= CAN_BFLOAT16 else "float16"
+
+
+def _capability(machine: Machine) -> tuple[int, int]:
+    """Of the weakest card; an unknown one counts as old."""
+    return min(g.capability or (0, 0) for g in machine.gpus)

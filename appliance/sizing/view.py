@@ -1,0 +1,115 @@
+"""A plan on the terminal: one table a part, value beside reason, memory as a bar."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from appliance.clock import format_duration
+from appliance.machine.machine import Machine
+from appliance.sizing.choice import Choice
+from appliance.sizing.plan import Plan, SamplePlan, TrainPlan
+
+_BAR_CELLS = 40
+
+
+def print_plan(machine: Machine, plan: Plan, console: Console | None = None) -> None:
+    console = console or Console(highlight=False)
+    console.print(Text(machine.summary(), style="bold"))
+    for part in (_run(plan), _train(plan), _sample(plan)):
+        console.print(part)
+    for note in plan.notes:
+        console.print(Text(f"! {note}", style="yellow"))
+
+
+def _run(plan: Plan) -> Panel:
+    time = plan.time
+    table = _table()
+    _row(table, "model", plan.model)
+    _row(table, "workers", plan.workers)
+    _row(table, "threads", plan.threads)
+    per_task = f"quick {time.quick_s:.3g} s, training {time.train_s:.3g} s, sampling {time.sample_s:.3g} s a task"
+    left_s = time.budget_s - time.total_s
+    late = " (past the budget)" if left_s < -0.001 * time.budget_s else ""
+    if left_s >= 0.05 * time.budget_s:
+        per_task += f"; {format_duration(left_s)} are left for the least certain tasks"
+    total = f"{format_duration(time.total_s)} of {format_duration(time.budget_s)}{late}"
+    table.add_row("time", total, f"{time.num_tasks} tasks; {per_task}")
+    return Panel(table, title="run", title_align="left")
+
+
+def _train(plan: Plan) -> Panel:
+    train = plan.train
+    table = _table()
+    for item in fields(TrainPlan):
+        value = getattr(train, item.name)
+        if isinstance(value, Choice):
+            _row(table, item.name, value)
+    longest_s = f"{train.seconds_per_step:.3g} s"
+    table.add_row(
+        "a step",
+        longest_s,
+        f"at {train.max_seq_tokens.value} tokens; {train.typical_seconds_per_step:.3g} s at the mean length",
+    )
+    title = "training" + ("" if train.fits else ": does not fit")
+    return Panel(
+        Group(table, _memory(plan)),
+        title=title,
+        title_align="left",
+        border_style="" if train.fits else "red",
+    )
+
+
+def _memory(plan: Plan) -> Text:
+    memory, room = plan.train.memory, plan.room_gib
+    need = memory.memory_gib + memory.context_gib
+    filled = min(_BAR_CELLS, round(_BAR_CELLS * need / max(room, 1e-9)))
+    parts = ", ".join(f"{name} {gib:.2f}" for name, gib in memory.parts.items() if gib >= 0.005)
+    bar = "█" * filled + "░" * (_BAR_CELLS - filled)
+    return Text(
+        f" {bar} {need:.2f} of {room:.2f} GiB ({parts})", style="" if plan.train.fits else "red"
+    )
+
+
+def _sample(plan: Plan) -> Panel:
+    sample = plan.sample
+    table = _table()
+    for item in fields(SamplePlan):
+        value = getattr(sample, item.name)
+        if isinstance(value, Choice):
+            _row(table, item.name, value)
+    memory = sample.memory
+    table.add_row(
+        "cache",
+        f"{memory.kv_tokens:,} tokens",
+        f"{memory.kv_gib:.2f} GiB of {memory.memory_gib:.2f}, weights {memory.weights_gib:.2f}",
+    )
+    rate = f"{sample.tokens_per_second:,.0f} tokens/s"
+    table.add_row(
+        "rate",
+        rate,
+        f"written by a worker; prompts are read at {sample.prefill_tokens_per_second:,.0f} tokens/s",
+    )
+    title = "sampling" + ("" if sample.fits else ": does not fit")
+    return Panel(table, title=title, title_align="left", border_style="" if sample.fits else "red")
+
+
+def _table() -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(style="dim")
+    return table
+
+
+def _row(table: Table, name: str, choice: Choice[object]) -> None:
+    value = (
+        {True: "yes", False: "no"}.get(choice.value, choice.value)
+        if isinstance(choice.value, bool)
+        else choice.value
+    )
+    table.add_row(name.replace("_", " "), str(value), choice.reason)
