@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.arc.grid import MAX_SIDE, NUM_COLOURS, Grid, freeze, grid_key, to_lists
+from appliance.arc.grid import NUM_COLOURS, Grid, freeze, grid_key, to_lists
+from appliance.arc.output_shape import Shape, agreed_output_shape
 from appliance.arc.task import Task
-
-Shape = tuple[int, int]
 
 
 def fallback_attempts(task: Task, test_index: int, *, num_attempts: int = 2) -> tuple[Grid, ...]:
@@ -30,22 +28,9 @@ def fallback_attempts(task: Task, test_index: int, *, num_attempts: int = 2) -> 
 
 
 def predicted_shape(task: Task, test_index: int) -> Shape:
-    """The shape that the demonstrations point to: the input's, one shape for all, one ratio for all, else the input's."""
-    shape: Shape = task.test[test_index].shape[:2]
-    if not task.train or all(p.output.shape == p.input.shape for p in task.train):
-        return shape
-    outputs = {p.output.shape for p in task.train}
-    if len(outputs) == 1:
-        return outputs.pop()
-    ratios = {
-        tuple(Fraction(o, i) for o, i in zip(p.output.shape, p.input.shape, strict=True))
-        for p in task.train
-    }
-    if len(ratios) == 1:
-        rows, columns = (side * ratio for side, ratio in zip(shape, ratios.pop(), strict=True))
-        if all(side.denominator == 1 and 1 <= side <= MAX_SIDE for side in (rows, columns)):
-            return int(rows), int(columns)
-    return shape
+    """The shape that the demonstrations agree on; the test input's own where they do not."""
+    rows, columns = task.test[test_index].shape
+    return agreed_output_shape(task, test_index) or (rows, columns)
 
 
 def _guesses(task: Task, test_input: Grid, shape: Shape) -> Iterator[Grid]:

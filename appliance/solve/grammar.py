@@ -11,12 +11,11 @@ from typing import Literal
 import numpy as np
 
 from appliance.arc.encode import GridEncoder
-from appliance.arc.grid import Grid, freeze
+from appliance.arc.grid import MAX_SIDE, Grid, freeze
+from appliance.arc.output_shape import Shape, agreed_output_shape
 from appliance.arc.task import Task
 
 Grammar = Literal["none", "rectangular", "shape"]
-MOST_SIDE = 30
-Shape = tuple[int, int]
 
 
 def answer_pattern(
@@ -25,27 +24,9 @@ def answer_pattern(
     """What the answer to this test input must look like after the encoder's opening; None where nothing can be said."""
     if grammar == "none":
         return None
-    shape = foretold_shape(task, test_index) if grammar == "shape" else None
+    shape = agreed_output_shape(task, test_index) if grammar == "shape" else None
     text = _of_shape(shape, encoder) if shape else _of_any_shape(encoder)
     return None if text is None else text.removeprefix(_literal(encoder.opening))
-
-
-def foretold_shape(task: Task, test_index: int) -> Shape | None:
-    """The outputs' common shape, else the test input's own or a constant multiple of it, where all demonstrations agree."""
-    outputs = {p.output.shape for p in task.train}
-    rows, columns = task.test[test_index].shape
-    if len(outputs) == 1:
-        return next(iter(outputs))
-    ratios = {
-        (p.output.shape[0] / p.input.shape[0], p.output.shape[1] / p.input.shape[1])
-        for p in task.train
-    }
-    if len(ratios) == 1:
-        down, across = next(iter(ratios))
-        shape = (rows * down, columns * across)
-        if all(side.is_integer() and 1 <= side <= MOST_SIDE for side in shape):
-            return int(shape[0]), int(shape[1])
-    return None
 
 
 def _of_shape(shape: Shape, encoder: GridEncoder) -> str | None:
@@ -63,15 +44,15 @@ def _of_shape(shape: Shape, encoder: GridEncoder) -> str | None:
 def _of_any_shape(encoder: GridEncoder) -> str | None:
     """One alternative for each width; None where a grid's text is not row after row."""
     kinds = []
-    for width in range(1, MOST_SIDE + 1):
+    for width in range(1, MAX_SIDE + 1):
         row = _of_shape((1, width), encoder)
         two = _of_shape((2, width), encoder)
         if row is None or two is None:
             return None
         if two == row * 2:
-            kinds.append(f"({row}){{1,{MOST_SIDE}}}")
+            kinds.append(f"({row}){{1,{MAX_SIDE}}}")
         elif two == f"{row}\n{row}":
-            kinds.append(f"{row}(\n{row}){{0,{MOST_SIDE - 1}}}")
+            kinds.append(f"{row}(\n{row}){{0,{MAX_SIDE - 1}}}")
         else:
             return None
     return "|".join(f"({kind})" for kind in kinds)

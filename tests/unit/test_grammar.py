@@ -11,7 +11,7 @@ from appliance.arc.encode import get_encoder
 from appliance.arc.grid import Grid, freeze
 from appliance.arc.task import Pair, Task
 from appliance.seeds import generator
-from appliance.solve.grammar import answer_pattern, foretold_shape
+from appliance.solve.grammar import answer_pattern
 
 ENCODERS = (
     "grid-tokens",
@@ -31,26 +31,8 @@ def task(*pairs: tuple[tuple[int, int], tuple[int, int]], test: tuple[int, int])
 SAME = task(((2, 3), (2, 3)), ((4, 5), (4, 5)), test=(6, 7))
 
 
-@pytest.mark.parametrize(
-    ("made", "expected"),
-    [
-        (SAME, (6, 7)),
-        (task(((2, 3), (3, 3)), ((4, 5), (3, 3)), test=(6, 7)), (3, 3)),
-        (task(((2, 2), (4, 6)), ((3, 1), (6, 3)), test=(5, 4)), (10, 12)),
-        (task(((4, 4), (2, 4)), ((6, 2), (3, 2)), test=(8, 3)), (4, 3)),
-        (task(((4, 4), (2, 4)), ((6, 2), (3, 2)), test=(7, 3)), None),
-        (task(((2, 2), (3, 3)), ((2, 2), (4, 4)), test=(2, 2)), None),
-        (task(((2, 2), (6, 6)), ((1, 3), (3, 9)), test=(20, 20)), None),
-    ],
-)
-def test_the_shape_is_foretold_where_all_demonstrations_agree(
-    made: Task, expected: tuple[int, int] | None
-) -> None:
-    assert foretold_shape(made, 0) == expected
-
-
 @pytest.mark.parametrize("name", ENCODERS)
-def test_the_foretold_shape_is_the_only_one_that_matches(name: str) -> None:
+def test_the_agreed_shape_is_the_only_one_that_matches(name: str) -> None:
     encoder = get_encoder(name)
     pattern = answer_pattern("shape", SAME, 0, encoder)
     assert pattern is not None
