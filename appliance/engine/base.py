@@ -13,34 +13,40 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from appliance.clock import Clock, Deadline
+from appliance.config import SampleSettings
 from appliance.engine.training.packing import TokenSequence
+
+Serving = Literal["on-the-fly", "merged"]
+"""How vLLM gets an adapter: beside the base weights it holds, or folded into them."""
+
+DEFAULT_MEMORY_SHARE = 0.4
+"""Part of a GPU's memory that vLLM may fill where no plan says otherwise."""
+
+DEFAULT_MAX_NUM_SEQS = 64
+"""Sequences that vLLM writes at once where no plan says otherwise."""
 
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """What the engines of one worker are made from.
-
-    device: "cpu" or "cuda" (the one that the worker sees). autocast_dtype: what training computes in where it stores longer.
-    max_seq_tokens: prompt and answer together. scratch_dir: of this worker alone, for caches and written weights.
-    batch_tokens: (prompt + new tokens) x rows at work at once where memory did not run out. memory_share: part of the GPU that
-    an engine with a cache of its own may fill; kv_cache_bytes: that cache, where it is said outright; max_num_seqs: sequences
-    written at once. serving: how such an engine gets adapters. max_rank: the highest that it makes room for.
-    """
+    """What the trainer and the sampling engine of one worker are made from."""
 
     model_dir: Path
-    scratch_dir: Path
-    device: str = "cpu"
-    dtype: str = "float32"
-    autocast_dtype: str | None = None
-    quantization: str = "none"
-    shipped_adapter: Path | None = None
-    max_seq_tokens: int = 4096
-    batch_tokens: int = 16384
-    memory_share: float = 0.4
-    kv_cache_bytes: int | None = None
-    max_num_seqs: int = 64
-    serving: Literal["on-the-fly", "merged"] = "merged"
-    max_rank: int = 64
+    scratch_dir: Path  # of this worker alone, for caches and copies of adapters
+    device: str = "cpu"  # "cpu" or "cuda", the one card that the worker sees
+    dtype: str = "float32"  # that weights are stored in
+    autocast_dtype: str | None = None  # that training computes in, None: the stored one
+    quantization: str = "none"  # one of quantize.QUANTIZATIONS
+    shipped_adapter: Path | None = None  # adapter that comes with the model
+    max_seq_tokens: int = 4096  # prompt and answer together
+    # (prompt + new tokens) x rows at work at once, as long as memory did not run out
+    batch_tokens: int = SampleSettings().batch_tokens
+
+    # The rest is read by vLLM only.
+    memory_share: float = DEFAULT_MEMORY_SHARE  # part of the GPU's memory that it may fill
+    kv_cache_bytes: int | None = None  # size of its cache, None: what memory_share leaves
+    max_num_seqs: int = DEFAULT_MAX_NUM_SEQS  # sequences that it writes at once
+    serving: Serving = "merged"
+    max_rank: int = 64  # highest rank of an adapter served on the fly
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""What the orchestrator and a worker say to each other: one JSON object a line. Jobs go down, events come up."""
+"""What the orchestrator and a worker say to each other: one JSON object a line.
+
+Jobs go down to the worker, events come up from it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from appliance.arc.grid import freeze, grid_key, to_lists
 from appliance.arc.task import Pair, Task
 from appliance.arc.vote import Candidate
-from appliance.config import Settings
+from appliance.config import SampleSettings, Settings
+from appliance.engine.base import DEFAULT_MAX_NUM_SEQS, DEFAULT_MEMORY_SHARE, Serving
 
 
 class _Message(BaseModel):
@@ -18,34 +22,32 @@ class _Message(BaseModel):
 
 
 class Setup(_Message):
-    """First line to a worker: what to load with which engines, and where its adapters go.
-
-    window_tokens: the longest prompt with its answer that the engine must take. memory_share, kv_cache_bytes, max_num_seqs: see
-    engine/base.py. stall_s: an engine that writes nothing for so long is stuck.
-    """
+    """First line to a worker: what to load with which engines, and where its adapters go."""
 
     settings: Settings
     model_dir: str
-    run_dir: str
-    device: str
-    dtype: str
-    autocast_dtype: str | None
+    run_dir: str  # adapters are saved below it
+    device: str  # "cpu" or "cuda"
+    dtype: str  # that weights are stored in
+    autocast_dtype: str | None  # that training computes in, None: the stored one
     num_threads: int
-    trainer: str = "peft"
-    engine: str = "transformers"
-    serving: Literal["on-the-fly", "merged"] = "merged"
-    window_tokens: int = 1 << 20
-    memory_share: float = 0.4
+    trainer: str = "peft"  # a name in engine/registry.py
+    engine: str = "transformers"  # the sampling engine, a name in engine/registry.py
+    serving: Serving = "merged"
+    window_tokens: int = 1 << 20  # longest prompt with its answer that the engine must take
+    memory_share: float = DEFAULT_MEMORY_SHARE  # this and the next two: see EngineSpec
     kv_cache_bytes: int | None = None
-    max_num_seqs: int = 64
-    stall_s: float = 120.0
+    max_num_seqs: int = DEFAULT_MAX_NUM_SEQS
+    stall_s: float = SampleSettings().stall_s  # an engine that writes nothing for so long is stuck
     quantization: str = "none"
 
 
 class TaskMessage(_Message):
+    """A task as plain lists."""
+
     task_id: str
-    train: list[tuple[list[list[int]], list[list[int]]]]
-    test: list[list[list[int]]]
+    train: list[tuple[list[list[int]], list[list[int]]]]  # input and output of each demonstration
+    test: list[list[list[int]]]  # inputs
 
     @staticmethod
     def of(task: Task) -> TaskMessage:
@@ -61,10 +63,10 @@ class TaskMessage(_Message):
 
 
 class KnownProgram(_Message):
-    """A program written before, as the model wrote it under a view."""
+    """A program that an earlier job found, as the model wrote it under a view."""
 
-    view: str
-    answer: str
+    view: str  # name of the view
+    answer: str  # as the model wrote it
     logprob: float
     num_tokens: int
 
@@ -76,77 +78,76 @@ class KnownProgram(_Message):
 
 
 class Job(_Message):
-    """Sample these tasks under these views; in stage "deep" the one task is trained first, until train_until_s.
+    """What a worker does next, in one of three stages.
 
-    Where programs are written, a deep job searches for them until program_until_s first, beginning with the `known` ones.
-
-    Stage "probe" measures what a training step and a prompt of that one task take, and solves nothing.
-
-    deadline_s, train_until_s, program_until_s: Unix seconds. rung: how far down the memory ladder (0 is the plan as made).
-    adapter_sha: of the adapter that an earlier job saved for the task; it is put on instead of training. is_plain: sample with
-    Transformers, as the engine was lost under this job.
+    "quick" samples several tasks with the model as it is. "deep" takes one task: it searches for
+    programs until program_until_s (where the run writes programs), trains until train_until_s,
+    then samples grids. "probe" measures what a training step and a prompt of one task cost, and
+    solves nothing.
     """
 
     job_id: int
     stage: Literal["probe", "quick", "deep"]
-    tasks: list[TaskMessage]
+    tasks: list[TaskMessage]  # a single one where the stage is "deep" or "probe"
     views: list[str]
-    deadline_s: float
+    deadline_s: float  # this and the next two: Unix seconds
     train_until_s: float = 0.0
     program_until_s: float = 0.0
-    known: list[KnownProgram] = []
-    rung: int = 0
+    known: list[KnownProgram] = []  # the search begins with these
+    rung: int = 0  # how far down the memory ladder; 0 is the plan as made
     seed: int = 0
-    adapter_sha: str = ""
-    is_plain: bool = False
+    adapter_sha: str = ""  # adapter that an earlier job saved: put it on instead of training
+    is_plain: bool = False  # sample with Transformers, because vLLM was lost under this job
 
 
 class Ready(_Message):
-    """The model is loaded. facts: what was found, for the journal."""
+    """The model is loaded."""
 
     event: Literal["ready"] = "ready"
     seconds: float
-    facts: dict[str, Any]
+    facts: dict[str, Any]  # what was found, for the journal
 
 
 class Trained(_Message):
-    """Outcome of one task's training; `reason` is set exactly when it was not tuned."""
+    """Outcome of one task's training."""
 
     event: Literal["trained"] = "trained"
     job_id: int
     task_id: str
     seconds: float
-    loss_before: float | None = None
+    loss_before: float | None = None  # nats per answer token, as loss_after
     loss_after: float | None = None
     num_steps: int = 0
     adapter_sha: str = ""
-    reason: str | None = None
+    reason: str | None = None  # why the model was not adapted; None when it was
 
 
 class Probed(_Message):
-    """What a probe measured: training on `rows` sequences of `tokens`, a prompt of `prompt_tokens`. None: not measured."""
+    """What a probe measured; None for what it did not."""
 
     event: Literal["probed"] = "probed"
     job_id: int
-    tokens: int
+    tokens: int  # a training step took `rows` sequences of so many tokens
     prompt_tokens: int
     rows: int
     gradient_checkpointing: bool = False
     train_step_s: float | None = None
-    train_memory_gib: float | None = None
-    read_s: float | None = None
-    write_token_s: float | None = None
+    train_memory_gib: float | None = None  # peak
+    read_s: float | None = None  # of the whole prompt
+    write_token_s: float | None = None  # of one more token
 
 
 class CandidateMessage(_Message):
+    """A `Candidate` whose grid is plain lists."""
+
     task_id: str
     test_index: int
-    grid: list[list[int]] | None
+    grid: list[list[int]] | None  # None: the answer was no legal grid
     logprob: float
     num_tokens: int
     view: str
     method: str
-    adapter: str
+    adapter: str  # hash of the adapter, "" for none
 
     @staticmethod
     def of(candidate: Candidate) -> CandidateMessage:
@@ -168,23 +169,19 @@ class CandidateMessage(_Message):
 
 
 class ProgramMessage(_Message):
-    """A program that was run: where it comes from, how it ended, how well it does on the demonstrations, what it answers.
-
-    answer: as the model wrote it; source: as it ran; both empty where no program could be read. outputs: equal for programs
-    of a task with the same outputs on all its inputs.
-    """
+    """A program that was run: where it comes from, how it ended, and what it answers."""
 
     task_id: str
     view: str
-    adapter: str
-    answer: str
-    source: str
-    outcome: str
+    adapter: str  # hash of the adapter, "" for none
+    answer: str  # as the model wrote it; this and source are "" where no program could be read
+    source: str  # as it ran
+    outcome: str  # of the sandbox: "ok", "error", "timeout", ...
     error: str | None
-    demo_score: float
-    similarity: float
-    outputs: str
-    test: list[list[list[int]] | None]
+    demo_score: float  # share of the demonstrations that it gets right
+    similarity: float  # mean pixel similarity over the demonstrations
+    outputs: str  # equal for programs with the same outputs on all inputs of the task
+    test: list[list[list[int]] | None]  # its answer to each test input
     logprob: float
     num_tokens: int
 
@@ -213,33 +210,34 @@ class ProgramMessage(_Message):
 
 
 class Sampled(_Message):
-    """Candidates that are ready, and programs that were run; a job sends several of these. stall_s: after so many seconds
-    without a further event the sampler is stuck; None where silence says nothing."""
+    """Candidates that are ready, and programs that were run; a job sends several of these."""
 
     event: Literal["sampled"] = "sampled"
     job_id: int
-    stall_s: float | None = None
+    stall_s: float | None = (
+        None  # silence for so long means a stuck sampler; None: it means nothing
+    )
     candidates: list[CandidateMessage] = []
     programs: list[ProgramMessage] = []
 
 
 class Scored(_Message):
-    """How likely the adapted model holds an answer: log-probabilities of its text under views of the task."""
+    """How likely the adapted model holds one answer to a test input."""
 
     event: Literal["scored"] = "scored"
     job_id: int
     task_id: str
     test_index: int
     grid: list[list[int]]
-    logprobs: list[float]
+    logprobs: list[float]  # of the answer's text, one for each view of the task
 
     def on(self, candidates: list[Candidate]) -> list[Candidate]:
-        """The candidates, those that say this answer with its scores."""
+        """The candidates, with these scores on those that give this answer."""
         key = grid_key(_grid(self.grid))
 
         def is_meant(c: Candidate) -> bool:
-            is_output = (c.task_id, c.test_index) == (self.task_id, self.test_index)
-            return is_output and c.grid is not None and grid_key(c.grid) == key
+            is_same_output = (c.task_id, c.test_index) == (self.task_id, self.test_index)
+            return is_same_output and c.grid is not None and grid_key(c.grid) == key
 
         return [
             replace(c, view_scores=tuple(self.logprobs)) if is_meant(c) else c for c in candidates
@@ -247,46 +245,45 @@ class Scored(_Message):
 
 
 class EpochMessage(_Message):
-    """One round of learning and writing. num_picked: programs that it learnt from; reason: why it did not learn."""
+    """One round of learning from programs and writing new ones."""
 
-    num_picked: int
-    num_programs: int
-    num_fit: int
+    num_picked: int  # programs that it learnt from
+    num_programs: int  # programs that it wrote
+    num_fit: int  # of these, programs that get all demonstrations right
     num_steps: int = 0
-    loss_before: float | None = None
+    loss_before: float | None = None  # nats per answer token, as loss_after
     loss_after: float | None = None
-    reason: str | None = None
+    reason: str | None = None  # why it did not learn; None when it did
 
 
 class Searched(_Message):
-    """The search for programs on one task is over. is_agreed: two different programs fit all demonstrations and agree."""
+    """The search for programs on one task is over."""
 
     event: Literal["searched"] = "searched"
     job_id: int
     task_id: str
     seconds: float
-    is_agreed: bool
+    is_agreed: bool  # two different programs fit all demonstrations and give the same answers
     epochs: list[EpochMessage]
 
 
 class Finished(_Message):
-    """The job is over. complete: tasks all of whose questions were answered before the deadline. how: which engine sampled the
-    grids, and in which way; refused: what was tried before, and why it was not taken."""
+    """The job is over."""
 
     event: Literal["finished"] = "finished"
     job_id: int
-    complete: list[str]
+    complete: list[str]  # tasks all of whose questions were answered before the deadline
     seconds: float
-    how: str = ""
-    refused: list[str] = []
+    how: str = ""  # engine that sampled the grids, and in which way
+    refused: list[str] = []  # ways that were tried before, each with the reason it was not taken
 
 
 class Failed(_Message):
-    """The job, or the start of the worker (job_id -1), did not work out. kind says what to do next; "trainer": start again with
-    the trainer that always works."""
+    """The job, or the start of the worker (job_id -1), did not work out."""
 
     event: Literal["failed"] = "failed"
     job_id: int
+    # What went wrong, and so what to do next. "trainer": start again with the trainer "peft".
     kind: Literal["memory", "input", "engine", "trainer"]
     message: str
     exit_code: int = 1
