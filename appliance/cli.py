@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 
 from appliance.errors import EXIT_INTERRUPTED, EXIT_USAGE, ApplianceError
+from appliance.names import unknown
 
 VERBS = {
     "submit": (
@@ -92,13 +92,7 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"arc-appliance {version('arc-appliance')}")
         return 0
     if verb not in VERBS:
-        near = difflib.get_close_matches(verb, VERBS, n=1)
-        hint = f"; nearest: {near[0]}" if near else ""
-        print(
-            f"appliance: unknown verb {verb!r}{hint}; expected one of {', '.join(VERBS)}",
-            file=sys.stderr,
-        )
-        return EXIT_USAGE
+        raise unknown("verb", verb, VERBS)
     module_name, summary = VERBS[verb]
     module = importlib.import_module(module_name)
     parser = make_parser(verb, summary)

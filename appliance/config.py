@@ -6,12 +6,12 @@ An environment name is the dotted key in capitals with two underscores for the d
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -20,6 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from appliance.clock import parse_duration, parse_instant
 from appliance.errors import UsageError
+from appliance.names import did_you_mean, unknown
 
 ENVIRONMENT_PREFIX = "APPLIANCE_"
 
@@ -225,8 +226,7 @@ def resolve(layers: Iterable[Layer]) -> Settings:
     for layer in layers:
         for key, value in layer.values.items():
             if key not in known:
-                near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-                faults.append(f"unknown key {key} ({layer.name}; nearest: {near[0]})")
+                faults.append(f"{layer.name}: no setting {key}{did_you_mean(key, known)}")
                 continue
             origin[key] = layer.name
             _put(merged, key, value)
@@ -264,21 +264,35 @@ def file_layer(path: Path) -> Layer:
     return Layer(str(path), _flatten(values))
 
 
+def profile_names() -> tuple[str, ...]:
+    """The profiles that ship with the package, in the order of the alphabet."""
+    files = [path.name for path in _profile_folder().iterdir()]
+    return tuple(sorted(f.removesuffix(".yaml") for f in files if f.endswith(".yaml")))
+
+
+def read_profile(name: str) -> dict[str, Any]:
+    """A shipped profile as its YAML file has it: parts of settings, and a `machine` part.
+
+    Raises UsageError for an unknown profile, with the nearest valid name.
+    """
+    names = profile_names()
+    if name not in names:
+        raise unknown("profile", name, names)
+
+    text = (_profile_folder() / f"{name}.yaml").read_text(encoding="utf-8")
+    values: dict[str, Any] = yaml.safe_load(text) or {}
+    return values
+
+
 def profile_layer(name: str) -> Layer:
     """The settings of a shipped profile; its `machine` part is an expectation, not a setting."""
-    folder = resources.files("appliance") / "profiles"
-    names = sorted(
-        p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
-    )
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        raise UsageError(
-            f"no profile {name!r}" + (f"; nearest: {near[0]}" if near else ""),
-            expected="one of " + ", ".join(names),
-        )
-    values = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
+    values = read_profile(name)
     values.pop("machine", None)
     return Layer(f"profile {name}", _flatten(values))
+
+
+def _profile_folder() -> Traversable:
+    return resources.files("appliance") / "profiles"
 
 
 def environment_layer(environment: Mapping[str, str]) -> Layer:

@@ -1,4 +1,4 @@
-"""Look-up of named things (encoders, prompt styles, selectors), with the nearest valid name where there is none."""
+"""Look-up of named things (encoders, verbs, settings, ...), with the nearest valid name in the error."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import TypeVar
 from appliance.errors import UsageError
 
 T = TypeVar("T")
+
+_MAX_NAME_CHARS = 200
+"""The search for the nearest name looks at no more, because its time grows with the square."""
 
 
 def pick(kind: str, name: str, table: Mapping[str, T]) -> T:
@@ -24,16 +27,25 @@ def pick(kind: str, name: str, table: Mapping[str, T]) -> T:
 def unknown(kind: str, name: str, valid: Iterable[str]) -> UsageError:
     """The error for a name that is not among the valid ones."""
     names = sorted(valid)
-    close = nearest(name, names)
     return UsageError(
-        f"no {kind} {name!r}",
+        f"no {kind} {name!r}{did_you_mean(name, names)}",
         expected=f"one of {', '.join(names)}",
-        remedy=f"did you mean {close}?" if close else f"choose a {kind} of this list",
+        remedy=f"choose a {kind} of this list",
     )
 
 
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+    """The end of a message about an unknown name; empty when no valid name is like it.
+
+    >>> "no verb 'sumbit'" + did_you_mean("sumbit", ["plan", "submit"])
+    "no verb 'sumbit' (did you mean submit?)"
+    """
+    close = nearest(name, valid)
+    return f" (did you mean {close}?)" if close else ""
+
+
 def nearest(name: str, valid: Iterable[str]) -> str | None:
-    """The valid name most like the given one, or None when none is like it."""
+    """The valid name most like the given one, whatever the case; None when none is like it."""
     by_lower = {v.lower(): v for v in valid}
-    close = difflib.get_close_matches(name.lower()[:200], by_lower, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name.lower()[:_MAX_NAME_CHARS], by_lower, n=1, cutoff=0.5)
     return by_lower[close[0]] if close else None

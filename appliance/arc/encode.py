@@ -18,7 +18,7 @@ import numpy as np
 
 from appliance.arc.grid import Grid, freeze, grid_fault
 from appliance.errors import UsageError
-from appliance.names import nearest, unknown
+from appliance.names import did_you_mean, unknown
 
 DIGITS = tuple("0123456789")
 COLOUR_WORDS = (
@@ -285,8 +285,7 @@ def _build(node: ast.expr) -> GridEncoder:
         raise ValueError(f"{ast.unparse(node)} is not an encoder")
     name = node.func.id
     if name not in _MAKERS:
-        close = nearest(name, _MAKERS)
-        raise ValueError(f"no encoder {name}" + (f", did you mean {close}?" if close else ""))
+        raise ValueError(f"no encoder {name}{did_you_mean(name, _MAKERS)}")
     make, kinds = _MAKERS[name]
     given = [*zip(kinds, node.args, strict=False), *((k.arg, k.value) for k in node.keywords)]
     if (

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from appliance.config import Settings
 from appliance.errors import UsageError
+from appliance.names import did_you_mean
 from appliance.sizing.costs.device import Device
 from appliance.sizing.costs.model_card import ModelCard
 from appliance.sizing.costs.setups import SampleSetup, TrainSetup
@@ -35,29 +36,57 @@ _SPELLINGS = {
 
 
 class Pins(BaseModel):
-    """None leaves the choice to the plan."""
+    """Values that are fixed. None leaves the choice to the plan.
+
+    Those marked as a what-if describe trainings that were published elsewhere: no engine of ours
+    does them, a plan that holds one says so, and `submit` has no setting for them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    # How weights are stored and multiplied.
     quantization: Literal["none", "nf4", "int8"] | None = None
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    quantized_compute: Literal["float32", "native"] | None = None  # float32: a what-if
+
+    # One training step.
     max_seq_tokens: int | None = Field(None, ge=16, le=1_000_000)
-    micro_batch: int | None = Field(None, ge=1, le=1024)
+    micro_batch: int | None = Field(None, ge=1, le=1024)  # sequences of one pass
     gradient_checkpointing: bool | None = None
-    fused_loss: bool | None = None
-    lora_rank: int | None = Field(None, ge=1, le=4096)
-    lora_targets: Literal["attention", "all"] | None = None
+    fused_loss: bool | None = None  # a what-if; true: logits are never whole (Liger), false: all are held
     full_finetune: bool | None = None
+    lora_rank: int | None = Field(None, ge=1, le=4096)
+    lora_targets: Literal["attention", "all"] | None = None  # attention: a what-if
     optimizer: Literal["adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit", "sgd"] | None = None
-    gpu_memory_utilization: float | None = Field(None, gt=0, le=1)
-    attention: Literal["flash", "sdpa", "eager"] | None = None
-    quantized_compute: Literal["float32", "native"] | None = None
+    attention: Literal["flash", "sdpa", "eager"] | None = None  # flash, eager: what-ifs
     trainer: Literal["peft", "unsloth"] | None = None
+    steps_per_task: int | None = Field(None, ge=0, le=100_000)
+
+    # Sampling.
     engine: Literal["vllm", "transformers"] | None = None
+    gpu_memory_utilization: float | None = Field(None, gt=0, le=1)
     views: int | None = Field(None, ge=1, le=512)
     samples_per_view: int | None = Field(None, ge=1, le=512)
-    steps_per_task: int | None = Field(None, ge=0, le=100_000)
+
+    # The host.
+    workers: int | None = Field(None, ge=1, le=64)
     threads: int | None = Field(None, ge=1, le=1024)
+
+    def what_ifs(self) -> tuple[str, ...]:
+        """The pins that no engine performs, as `name=value`."""
+        done_here = {
+            "fused_loss": None,
+            "lora_targets": "all",
+            "optimizer": "adamw_torch_fused",
+            "attention": "sdpa",
+            "quantized_compute": "native",
+        }
+        given = {name: getattr(self, name) for name in done_here}
+        return tuple(
+            f"{name}={value}"
+            for name, value in given.items()
+            if value is not None and value != done_here[name]
+        )
 
     @staticmethod
     def from_mapping(values: Mapping[str, Any]) -> Pins:
@@ -66,8 +95,7 @@ class Pins(BaseModel):
         faults = []
         for key in values:
             if key not in known:
-                near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-                faults.append(f"no pin {key!r} (nearest: {near[0]})")
+                faults.append(f"no pin {key!r}{did_you_mean(key, known)}")
         tidy = {
             k: _SPELLINGS.get(k, {}).get(str(v).lower(), v) for k, v in values.items() if k in known
         }
@@ -100,6 +128,59 @@ class Pins(BaseModel):
 NO_PINS = Pins()
 
 
+def pins_of_settings(settings: Settings, given: Collection[str]) -> tuple[Pins, dict[str, str]]:
+    """What the settings leave no choice about, and for each such pin the setting that it comes from.
+
+    given: dotted keys that the user set; a default is no wish.
+    """
+    model, train, sample = settings.model, settings.train, settings.sample
+    wishes: dict[str, tuple[str, object]] = {
+        "dtype": ("model.dtype", _unless_auto(model.dtype)),
+        "quantization": ("model.quantization", _unless_auto(model.quantization)),
+        "engine": ("model.engine", _unless_auto(model.engine)),
+        "trainer": ("model.trainer", _unless_auto(model.trainer)),
+        "full_finetune": ("train.method", True if train.method == "full" else None),
+        "steps_per_task": ("train.enabled", None if train.enabled else 0),
+        "lora_rank": ("train.rank", train.rank if "train.rank" in given else None),
+        "views": ("sample.views", sample.views if "sample.views" in given else None),
+        "samples_per_view": (
+            "sample.samples_per_view",
+            sample.samples_per_view if "sample.samples_per_view" in given else None,
+        ),
+        "workers": ("run.workers", settings.run.workers if "run.workers" in given else None),
+    }
+    wanted = {name: value for name, (_, value) in wishes.items() if value is not None}
+    sources = {name: f"set by {wishes[name][0]}" for name in wanted}
+    return Pins.model_validate(wanted), sources
+
+
+def settings_of_pins(pins: Pins) -> dict[str, object]:
+    """The same pins as dotted keys of the settings, for a run that shall follow them."""
+    steps = pins.steps_per_task
+    values: dict[str, object] = {
+        "model.dtype": pins.dtype,
+        "model.quantization": pins.quantization,
+        "model.engine": pins.engine,
+        "model.trainer": pins.trainer,
+        "train.method": None if pins.full_finetune is None else _method(pins.full_finetune),
+        "train.rank": pins.lora_rank,
+        "train.enabled": None if steps is None else steps > 0,
+        "train.max_steps": steps or None,
+        "sample.views": pins.views,
+        "sample.samples_per_view": pins.samples_per_view,
+        "run.workers": pins.workers,
+    }
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _unless_auto(value: str) -> str | None:
+    return None if value == "auto" else value
+
+
+def _method(is_full: bool) -> str:
+    return "full" if is_full else "lora"
+
+
 def native_dtype(device: Device) -> str:
     """The 16-bit type that the device multiplies fast, float32 where there is none."""
     if not device.is_gpu:
@@ -107,29 +188,32 @@ def native_dtype(device: Device) -> str:
     return "bfloat16" if device.capability >= (8, 0) else "float16"
 
 
-def native_attention(card: ModelCard, device: Device) -> str:
-    if device.is_gpu and device.capability >= (8, 0):
-        return "flash"
-    return "sdpa" if card.has_fused_attention else "eager"
-
-
 def train_setup(card: ModelCard, device: Device, pins: Pins) -> TrainSetup:
-    """The setup of the pins; what they leave open is as in the published runs: checkpointing, fused loss, rank 32."""
-    full = bool(pins.full_finetune)
+    """The training that the pins describe; what they leave open is as in the published runs.
+
+    Those took checkpointing, a fused loss, rank 32 on attention, and FlashAttention from capability
+    8.0. What a run of ours does stands in fit_training.py.
+    """
+    if pins.attention is not None:
+        attention = pins.attention
+    elif device.is_gpu and device.capability >= (8, 0):
+        attention = "flash"
+    else:
+        attention = "sdpa" if card.has_fused_attention else "eager"
+
+    checkpoints = pins.gradient_checkpointing
     return TrainSetup(
         dtype=pins.dtype or native_dtype(device),
         quantization=pins.quantization or "none",
         max_seq_tokens=pins.max_seq_tokens or min(8192, card.max_positions),
         micro_batch=pins.micro_batch or 1,
-        gradient_checkpointing=device.is_gpu
-        if pins.gradient_checkpointing is None
-        else pins.gradient_checkpointing,
+        gradient_checkpointing=device.is_gpu if checkpoints is None else checkpoints,
         fused_loss=device.is_gpu if pins.fused_loss is None else pins.fused_loss,
-        full_finetune=full,
+        full_finetune=bool(pins.full_finetune),
         lora_rank=pins.lora_rank or 32,
         all_linear=card.is_tiny if pins.lora_targets is None else pins.lora_targets == "all",
         optimizer=pins.optimizer or "adamw_torch_fused",
-        attention=pins.attention or native_attention(card, device),
+        attention=attention,
         trainer=(pins.trainer or "peft") if device.is_gpu else "peft",
         quantized_compute=pins.quantized_compute or "float32",
         is_packed=not device.is_gpu,
@@ -137,6 +221,7 @@ def train_setup(card: ModelCard, device: Device, pins: Pins) -> TrainSetup:
 
 
 def sample_setup(card: ModelCard, device: Device, pins: Pins) -> SampleSetup:
+    """The sampling that the pins describe, with vLLM and nine tenths of the memory unless they say otherwise."""
     return SampleSetup(
         engine=pins.engine or "vllm",
         dtype=pins.dtype or native_dtype(device),

@@ -102,7 +102,7 @@ def test_solutions_with_other_ids_are_refused(
         (["--budget", "0"], "budget"),
         (["--budget", "soon"], "budget"),
         (["--deadline", "2001-01-01T00:00"], "past"),
-        (["--set", "train.rnak=3"], "nearest: train.rank"),
+        (["--set", "train.rnak=3"], "did you mean train.rank?"),
         (["--set", "train.rank=0"], "train.rank"),
         (["--config", "no.yaml"], "no.yaml"),
         (["--profile", "labtop"], "laptop"),

@@ -43,7 +43,7 @@ def test_no_verb_shows_the_overview_and_counts_as_usage(capsys: pytest.CaptureFi
 
 def test_an_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["sumbit"]) == EXIT_USAGE
-    assert "nearest: submit" in capsys.readouterr().err
+    assert "did you mean submit?" in capsys.readouterr().err
 
 
 def test_every_verb_can_be_imported_and_has_its_two_functions() -> None:
