@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import metadata, util
 
 ENGINE_PACKAGES = ("torch", "transformers", "peft", "unsloth", "vllm", "bitsandbytes")
@@ -55,3 +56,27 @@ def _installed(name: str) -> bool:
     except metadata.PackageNotFoundError:
         return False
     return True
+
+
+@dataclass(frozen=True)
+class Software:
+    """The packages that a plan may count on. The defaults are those of requirements/gpu.txt."""
+
+    engines: tuple[str, ...] = ("vllm", "transformers")  # that generate answers, best first
+    vllm_fault: str | None = None  # why vLLM cannot be used here
+    has_unsloth: bool = True
+    has_bitsandbytes: bool = True
+
+
+EVERYTHING = Software()
+"""What a plan for an imagined machine assumes: the packages that our images and lists install."""
+
+
+def find_software(*, has_gpu: bool) -> Software:
+    """What is installed here. has_gpu: the machine has a card, so vLLM must be the build for it."""
+    return Software(
+        engines=installed_engines(has_gpu=has_gpu),
+        vllm_fault=vllm_fault(has_gpu=has_gpu),
+        has_unsloth=version_of("unsloth") is not None,
+        has_bitsandbytes=version_of("bitsandbytes") is not None,
+    )

@@ -25,7 +25,7 @@ from appliance.run.schedule.planned_costs import Prospect
 from appliance.run.schedule.schedule import DRAIN_S, Schedule
 from appliance.run.schedule.task_state import Assignment
 from appliance.run.worker_state import Running, Slot, TaskReport, views_answered
-from appliance.solve.ladder import RUNGS
+from appliance.sizing.memory_ladder import RUNGS
 from appliance.solve.messages import (
     Failed,
     Finished,
@@ -357,7 +357,8 @@ class Orchestrator:
         elif len(assignment.tasks) > 1:
             then = "each is tried alone"
         else:
-            then = f"next try: {RUNGS[self._schedule.states[assignment.tasks[0].task_id].of(assignment.stage).rung]}"
+            progress = self._schedule.states[assignment.tasks[0].task_id].of(assignment.stage)
+            then = f"next try: {RUNGS[progress.rung].name}"
         self._tell(f"{assignment.name} {names}: {message}; {then}")
         for task_id in lost:
             if not running.found(self._schedule.states[task_id].task):

@@ -10,7 +10,7 @@ from appliance.run.schedule.planned_costs import Prospect, correction_lines
 from appliance.run.schedule.schedule import Schedule
 from appliance.run.schedule.task_state import Assignment
 from appliance.sizing.costs.task_costs import Probe
-from appliance.solve.ladder import LAST_RUNG
+from appliance.sizing.memory_ladder import LAST_RUNG
 from appliance.solve.messages import Probed
 
 PATIENCE = 3.0

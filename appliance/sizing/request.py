@@ -1,21 +1,47 @@
-"""What is asked of sizing, beside the machine and the models."""
+"""What is asked of sizing: the run as the user wants it, and the core's own view of that."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from appliance.arc.task import TaskSet
+from appliance.config import Layer, Settings
+from appliance.machine.machine import Machine
+from appliance.machine.software import EVERYTHING, Software
+from appliance.sizing.costs.model_card import ModelCard
 from appliance.sizing.costs.task_costs import NO_CORRECTION, Correction
 from appliance.sizing.costs.task_lengths import TaskLengths
 from appliance.sizing.pins import NO_PINS, Pins
 
 
 @dataclass(frozen=True)
+class PlanRequest:
+    """A run that shall be planned: `plan`, `submit`, `simulate` and `pack` all ask with one of these."""
+
+    machine: Machine  # found here, or imagined
+    models: tuple[ModelCard, ...]  # on offer; the plan takes one
+    tasks: TaskSet | None  # None: lengths spread like those of ARC-AGI-2
+    layers: tuple[Layer, ...]  # the settings that the user gave, lowest precedence first
+    budget_s: float  # from the start of the command to the deadline
+    pins: Pins = NO_PINS  # values fixed for this plan, over all settings
+
+
+@dataclass(frozen=True)
 class SizingRequest:
-    """engines: installed ones, best first. correction: what a probe measured. reserve_s: kept free for the last write."""
+    """The same, as the core of sizing reads it."""
 
     lengths: TaskLengths
     budget_s: float
     pins: Pins = NO_PINS
-    engines: tuple[str, ...] = ("vllm", "transformers")
-    correction: Correction = NO_CORRECTION
-    reserve_s: float = 3.0
+    software: Software = EVERYTHING
+    settings: Settings = field(default_factory=Settings)  # with everything that the user set
+    correction: Correction = NO_CORRECTION  # measured over planned, from a probe
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Where a pin comes from, such as "set by train.rank"; one that is missing here was pinned."""
+
+    def reason(self, pin: str, otherwise: str) -> str:
+        """Why a value was taken: its pin, if there is one."""
+        if getattr(self.pins, pin) is None:
+            return otherwise
+        return self.sources.get(pin, "pinned")

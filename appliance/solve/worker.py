@@ -32,8 +32,9 @@ from appliance.engine.tokens import Codec
 from appliance.engine.training.packing import TokenSequence
 from appliance.errors import ApplianceError, EngineError, EngineLost, InputError, OutOfMemory
 from appliance.seeds import generator, seed_of
+from appliance.sizing.memory_ladder import RUNGS
 from appliance.solve.grids import GridWork
-from appliance.solve.ladder import batch_tokens_at, seq_tokens_at, tune_settings_at
+from appliance.solve.ladder import batch_tokens_at, tune_settings_at
 from appliance.solve.messages import (
     Event,
     Failed,
@@ -179,7 +180,7 @@ class Worker:
 
     def _room(self, job: Job, adapter_name: str, deadline: Deadline) -> Room:
         return Room(
-            max_lesson_tokens=seq_tokens_at(self._max_lesson_tokens, job.rung),
+            max_lesson_tokens=RUNGS[job.rung].seq_tokens(self._max_lesson_tokens),
             tune_settings=partial(self._program_tune_settings, rung=job.rung),
             batch_tokens=self._batch_tokens(job),
             adapter_dir=Path(self._setup.run_dir) / "adapters" / adapter_name,
@@ -214,7 +215,7 @@ class Worker:
     def _probe(self, task: Task, job: Job, deadline: Deadline) -> Probed:
         """What the plan takes from a model of the machine, measured at the length of this task."""
         row_tokens = longest_lesson(
-            task, self._language, seq_tokens_at(self._max_lesson_tokens, job.rung)
+            task, self._language, RUNGS[job.rung].seq_tokens(self._max_lesson_tokens)
         )
         settings = (
             self._tune_settings(row_tokens, job.rung) if row_tokens and job.train_until_s else None
@@ -269,7 +270,7 @@ class Worker:
         self._trainer.load(folder, settings)
 
     def _tune(self, task: Task, job: Job) -> Outcome:
-        max_tokens = seq_tokens_at(self._max_lesson_tokens, job.rung)
+        max_tokens = RUNGS[job.rung].seq_tokens(self._max_lesson_tokens)
         row_tokens = longest_lesson(task, self._language, max_tokens)
         if row_tokens == 0:
             self._trainer.reset()

@@ -16,7 +16,7 @@ import pytest
 from appliance.arc.source import load_tasks
 from appliance.arc.submission import read_submission, validate
 from appliance.record.journal import Journal
-from appliance.solve.ladder import LAST_RUNG
+from appliance.sizing.memory_ladder import LAST_RUNG
 from bench.job import submit_command
 
 pytestmark = pytest.mark.engine

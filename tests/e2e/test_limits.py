@@ -15,7 +15,7 @@ import pytest
 from appliance.arc.source import load_tasks
 from appliance.arc.submission import validate
 from appliance.record.journal import Journal
-from appliance.solve.ladder import RUNGS
+from appliance.sizing.memory_ladder import RUNGS
 from bench.job import submit_command
 
 pytestmark = pytest.mark.engine
@@ -121,4 +121,4 @@ def test_a_task_of_8000_tokens_in_little_memory_goes_down_the_ladder_and_finishe
     }
     assert rungs["short0"] == 0
     assert rungs["long"] > 0
-    assert any(name in done.stdout for name in RUNGS[1:])
+    assert any(rung.name in done.stdout for rung in RUNGS[1:])

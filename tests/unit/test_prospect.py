@@ -20,9 +20,9 @@ from appliance.run.schedule.planned_costs import PROBE_SHARE, ROOM, Prospect
 from appliance.sizing.costs.model_card import load_card
 from appliance.sizing.costs.task_costs import Probe
 from appliance.sizing.costs.task_lengths import lengths_of
+from appliance.sizing.memory_ladder import LAST_RUNG
 from appliance.sizing.request import SizingRequest
 from appliance.sizing.sizing import size
-from appliance.solve.ladder import LAST_RUNG
 from appliance.solve.messages import Event, Failed, Job, Probed
 from tests.run_world import settings, tasks
 

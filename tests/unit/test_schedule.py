@@ -14,7 +14,7 @@ from appliance.run.schedule.measured_costs import Meter, TaskCost
 from appliance.run.schedule.schedule import DRAIN_S, QUICK_TASKS_PER_JOB, Schedule
 from appliance.run.schedule.task_state import Assignment
 from appliance.seeds import generator
-from appliance.solve.ladder import LAST_RUNG
+from appliance.sizing.memory_ladder import LAST_RUNG
 from tests.run_world import costs, grid, settings, tasks
 
 

@@ -22,7 +22,7 @@ from appliance.run.rehearsal.fake_answers import FakeAnswers
 from appliance.run.rehearsal.faults import NO_FAULTS, Faults
 from appliance.run.schedule.measured_costs import TaskCost
 from appliance.seeds import generator
-from appliance.solve.ladder import LAST_RUNG
+from appliance.sizing.memory_ladder import LAST_RUNG
 from appliance.solve.messages import Event, Failed, Finished, Job, Ready, Sampled, Searched, Trained
 
 SAMPLE_SPREAD = 0.35

@@ -12,7 +12,7 @@ from appliance.run.schedule.measured_costs import TaskCost
 from appliance.sizing.costs.setups import TrainSetup
 from appliance.sizing.costs.task_costs import Costs, Probe
 from appliance.sizing.costs.task_lengths import TaskLength, lengths_of
-from appliance.solve.ladder import LAST_RUNG, RUNGS, seq_tokens_at
+from appliance.sizing.memory_ladder import LAST_RUNG, RUNGS
 
 PROBE_SHARE = 0.02
 """Of the devices' time a probe may take; where the longest task would take more, a shorter one is measured."""
@@ -84,7 +84,7 @@ class Prospect:
     def _setup(self, length: TaskLength, rung: int) -> TrainSetup:
         """As the worker makes it (see solve.ladder): nothing is computed twice before the first rung down."""
         tokens = max(
-            1, min(length.lesson_tokens, seq_tokens_at(self.costs.train.max_seq_tokens, rung))
+            1, min(length.lesson_tokens, RUNGS[rung].seq_tokens(self.costs.train.max_seq_tokens))
         )
         rows = max(1, self.settings.train.tokens_per_step // tokens)
         return replace(
@@ -133,7 +133,7 @@ class Prospect:
                     if self.first_rung(t) == rung
                 )
                 yield (
-                    f"  {count} of {len(self.lengths)} tasks begin at «{RUNGS[rung]}»: one rung above, training takes "
+                    f"  {count} of {len(self.lengths)} tasks begin at «{RUNGS[rung].name}»: one rung above, training takes "
                     f"{least:.2f} GiB or more and a worker has {self.room_gib:.2f}"
                 )
 

@@ -18,7 +18,7 @@ from appliance.run.schedule.certainty import Certainty
 from appliance.run.schedule.measured_costs import Forecast, TaskCost
 from appliance.run.schedule.task_state import Assignment, Progress, Stage, TaskState
 from appliance.run.schedule.time_shares import Shares
-from appliance.solve.ladder import LAST_RUNG
+from appliance.sizing.memory_ladder import LAST_RUNG
 
 QUICK_TASKS_PER_JOB = 16
 QUICK_ALL_BELOW_S = 4.0

@@ -7,7 +7,7 @@ import math
 from appliance.config import Settings
 from appliance.run.schedule.measured_costs import Forecast
 from appliance.run.schedule.task_state import TaskState
-from appliance.solve.ladder import LAST_RUNG
+from appliance.sizing.memory_ladder import LAST_RUNG
 
 FEWEST_STEPS = 8
 """Fewer training steps teach nothing (the plan's figure)."""

@@ -1,0 +1,43 @@
+"""What a task gives up when it does not fit into memory, one rung at a time, the least painful first.
+
+The plan reads this ladder to foresee on which rung a task begins, and the worker to climb it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Rung:
+    """All that is given up on a rung, those above it included. Divisors are of the planned values."""
+
+    name: str
+    gradient_checkpointing: bool = True
+    rows_divisor: int = 1
+    tokens_divisor: int = 1
+    rank_divisor: int = 1
+    trains: bool = True
+
+    def rows(self, planned: int) -> int:
+        return max(1, planned // self.rows_divisor)
+
+    def seq_tokens(self, planned: int) -> int:
+        """The longest lesson in tokens; demonstrations are dropped until one is that short."""
+        return planned // self.tokens_divisor
+
+    def rank(self, planned: int) -> int:
+        return max(1, planned // self.rank_divisor)
+
+
+RUNGS = (
+    Rung("as planned", gradient_checkpointing=False),
+    Rung("gradient checkpointing on"),
+    Rung("batch halved", rows_divisor=2),
+    Rung("sequences halved (demonstrations dropped)", rows_divisor=2, tokens_divisor=2),
+    Rung("adapter rank quartered", rows_divisor=2, tokens_divisor=2, rank_divisor=4),
+    Rung("sampled untrained", rows_divisor=2, tokens_divisor=2, rank_divisor=4, trains=False),
+)
+
+LAST_RUNG = len(RUNGS) - 1
+"""Nothing is trained there, so it always fits."""
