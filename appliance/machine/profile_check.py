@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import resources
-from typing import Any
-
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from appliance.config import read_profile
 from appliance.errors import UsageError
 from appliance.machine.catalogue import spec_by_name
 from appliance.machine.finding import Check, caution, failed, passed
@@ -31,19 +28,12 @@ class Expectation(BaseModel):
     kaggle_machine_shape: str | None = None
 
 
-def profile_names() -> tuple[str, ...]:
-    folder = resources.files("appliance") / "profiles"
-    return tuple(
-        sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
-    )
-
-
 def profile_expectation(name: str) -> Expectation:
-    """What a shipped profile asks of the machine. Raises UsageError for an unknown profile or a bad `machine:` part."""
-    if name not in profile_names():
-        raise UsageError(f"no profile {name!r}", expected="one of " + ", ".join(profile_names()))
-    text = (resources.files("appliance") / "profiles" / f"{name}.yaml").read_text(encoding="utf-8")
-    values: dict[str, Any] = yaml.safe_load(text) or {}
+    """What a shipped profile asks of the machine.
+
+    Raises UsageError for an unknown profile or a bad `machine:` part.
+    """
+    values = read_profile(name)
     try:
         return Expectation.model_validate(values.get("machine", {}))
     except ValidationError as fault:

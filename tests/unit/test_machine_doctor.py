@@ -11,7 +11,7 @@ import pytest
 
 from appliance.clock import VirtualClock
 from appliance.commands import doctor
-from appliance.config import profile_layer, resolve
+from appliance.config import profile_layer, profile_names, resolve
 from appliance.engine.import_checks import _has_kernels
 from appliance.errors import EXIT_PREREQUISITE, PrerequisiteError, UsageError
 from appliance.machine.doctor import examine
@@ -20,7 +20,7 @@ from appliance.machine.gpu import GIB
 from appliance.machine.host import Host
 from appliance.machine.machine import Machine, imagined
 from appliance.machine.platforms import Platform
-from appliance.machine.profile_check import check_expectation, profile_expectation, profile_names
+from appliance.machine.profile_check import check_expectation, profile_expectation
 
 HOST = Host("CPU", 48, "affinity", 180 * GIB, "physical", 170 * GIB, ("avx512", "avx2"))
 PLAIN = Machine((), HOST, Platform())
