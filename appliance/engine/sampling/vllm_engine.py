@@ -27,7 +27,6 @@ from appliance.errors import EngineError, EngineLost, OutOfMemory, first_line
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Those that vLLM has slots for; a slot larger than the adapter is paid for in full."""
 BLOCK_TOKENS = 32
-SPARE_BLOCKS = 8
 MOST_BATCHED_TOKENS = 8192
 
 
