@@ -16,6 +16,7 @@ from appliance.engine.tokens import Codec
 from appliance.errors import InputError, first_line
 from appliance.learn.new_model import fresh_model, save_model, tokenizer
 from appliance.learn.recipe import Recipe
+from appliance.machine.catalogue import has_bfloat16
 from appliance.machine.host import find_host
 from appliance.models import tiny
 
@@ -167,7 +168,7 @@ def _autocast(precision: str, device: str) -> str | None:
     if precision != "auto":
         return None if precision == "float32" else precision
     if device.startswith("cuda"):
-        return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float16"
+        return "bfloat16" if has_bfloat16(torch.cuda.get_device_capability(device)) else "float16"
     return "bfloat16" if find_host().can_bf16 else None
 
 

@@ -11,6 +11,14 @@ from dataclasses import dataclass
 
 from appliance.errors import UsageError
 
+AMPERE = (8, 0)
+"""First compute capability that multiplies bfloat16 and runs FlashAttention 2."""
+
+
+def has_bfloat16(capability: tuple[int, int]) -> bool:
+    """Whether cards of this compute capability multiply bfloat16 in hardware."""
+    return capability >= AMPERE
+
 
 @dataclass(frozen=True)
 class GpuSpec:
@@ -100,5 +108,5 @@ def spec_of_device(name: str, capability: tuple[int, int] | None, memory_gib: fl
             best.name, capability or best.capability, memory_gib, best.bandwidth_gb_s, best.tflops
         )
     generation = capability or (6, 0)
-    bandwidth, tflops = (300.0, 25.0) if generation >= (8, 0) else (200.0, 8.0)
+    bandwidth, tflops = (300.0, 25.0) if generation >= AMPERE else (200.0, 8.0)
     return GpuSpec(name, generation, memory_gib, bandwidth, tflops, is_known=False)

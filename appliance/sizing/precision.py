@@ -1,4 +1,4 @@
-"""How a model is stored, multiplied and trained on this machine: dtype, autocast, quantisation, trainer, with reasons."""
+"""How weights are stored and multiplied, and which library trains them, each with its reason."""
 
 from __future__ import annotations
 
@@ -6,28 +6,27 @@ from dataclasses import dataclass
 
 from appliance.config import Settings
 from appliance.errors import PrerequisiteError, UsageError
+from appliance.machine.gpu import CAPABILITY_BFLOAT16
 from appliance.machine.machine import Machine
-from appliance.machine.software import version_of
+from appliance.machine.software import Software
 from appliance.sizing.choice import Choice
-
-CAN_BFLOAT16 = (8, 0)
 
 
 @dataclass(frozen=True)
 class Precision:
-    """dtype: of stored weights. autocast: of products, where that is another matter. quantization: of base weights."""
-
-    dtype: Choice[str]
-    autocast: Choice[str | None]
-    quantization: Choice[str]
+    dtype: Choice[str]  # of stored weights
+    autocast: Choice[str | None]  # of products; None where the weights' own type is meant
+    quantization: Choice[str]  # of the base weights
 
 
 def choose_precision(
-    machine: Machine, settings: Settings, planned_quantization: Choice[str]
+    machine: Machine, settings: Settings, planned_quantization: Choice[str], software: Software
 ) -> Precision:
-    """Raises UsageError for settings that exclude each other, PrerequisiteError when bitsandbytes is asked for and missing."""
+    """Raises UsageError for settings that exclude each other, PrerequisiteError when bitsandbytes
+    is asked for and missing."""
     dtype = _dtype(machine, settings)
-    quantization = _quantization(settings, planned_quantization)
+    quantization = _quantization(settings, planned_quantization, software)
+
     trains_all = settings.train.enabled and settings.train.method == "full"
     if trains_all and quantization.value != "none":
         raise UsageError(
@@ -41,17 +40,22 @@ def choose_precision(
             expected="weights in float32, which are multiplied in float16 all the same",
             remedy="leave model.dtype at auto",
         )
+
     return Precision(dtype, _autocast(machine, settings, dtype.value), quantization)
 
 
-def choose_trainer(machine: Machine, settings: Settings) -> Choice[str]:
-    """unsloth on CUDA where it is installed, else peft. Raises PrerequisiteError or UsageError when unsloth is asked for in
-    vain."""
-    asked, is_there = settings.model.trainer, version_of("unsloth") is not None
+def choose_trainer(machine: Machine, settings: Settings, software: Software) -> Choice[str]:
+    """unsloth on CUDA where it is installed, else peft.
+
+    Raises PrerequisiteError when unsloth is asked for and missing, UsageError when it cannot do
+    what is asked.
+    """
+    asked = settings.model.trainer
     if asked == "peft":
         return Choice("peft", "set by model.trainer")
+
     if asked == "unsloth":
-        if not is_there:
+        if not software.has_unsloth:
             raise PrerequisiteError(
                 "model.trainer = unsloth, which is not installed",
                 expected="the package unsloth",
@@ -62,17 +66,18 @@ def choose_trainer(machine: Machine, settings: Settings) -> Choice[str]:
                 "unsloth trains adapters", expected="train.method = lora", remedy="--trainer peft"
             )
         return Choice("unsloth", "set by model.trainer")
+
     if settings.train.method == "full":
         return Choice("peft", "all weights are trained; unsloth trains adapters")
     if not machine.gpus:
         return Choice(
             "peft", "on a CPU unsloth took 1.5 times its CPU time (2026-11-21, arc-mini, rank 16)"
         )
-    if not is_there:
+    if not software.has_unsloth:
         return Choice("peft", "unsloth is not installed")
     return Choice(
         "unsloth",
-        "installed, and its kernels are made for CUDA; peft where it fails its check at the start",
+        "its kernels are made for CUDA; peft replaces it where its check at the start fails",
     )
 
 
@@ -83,13 +88,15 @@ def _dtype(machine: Machine, settings: Settings) -> Choice[str]:
         return Choice("float32", "CPU: weights in float32, matrices in the autocast type")
     if settings.train.method == "full":
         return Choice("float32", "all weights are trained: small steps would be lost in 16 bits")
+
     capability = _capability(machine)
-    has = (
-        "has bfloat16"
-        if capability >= CAN_BFLOAT16
-        else "has no bfloat16; adapters are in float32, the loss is scaled"
+    if capability >= CAPABILITY_BFLOAT16:
+        has = "has bfloat16"
+    else:
+        has = "has no bfloat16; adapters are in float32, the loss is scaled"
+    return Choice(
+        _short(capability), f"compute capability {capability[0]}.{capability[1]} {has}"
     )
-    return Choice(_short(capability), f"compute capability {capability[0]}.{capability[1]} {has}")
 
 
 def _autocast(machine: Machine, settings: Settings, dtype: str) -> Choice[str | None]:
@@ -104,8 +111,10 @@ def _autocast(machine: Machine, settings: Settings, dtype: str) -> Choice[str | 
     return Choice(None, "this CPU has no fast bfloat16")
 
 
-def _quantization(settings: Settings, planned: Choice[str]) -> Choice[str]:
-    asked, is_there = settings.model.quantization, version_of("bitsandbytes") is not None
+def _quantization(
+    settings: Settings, planned: Choice[str], software: Software
+) -> Choice[str]:
+    asked, is_there = settings.model.quantization, software.has_bitsandbytes
     if asked not in ("auto", "none") and not is_there:
         raise PrerequisiteError(
             f"model.quantization = {asked} without bitsandbytes",
@@ -114,13 +123,11 @@ def _quantization(settings: Settings, planned: Choice[str]) -> Choice[str]:
         )
     if asked != "auto":
         return Choice(asked, "set by model.quantization")
-    if planned.value != "none" and not is_there:
-        return Choice("none", f"the plan has {planned.value}, but bitsandbytes is not installed")
     return planned
 
 
 def _short(capability: tuple[int, int]) -> str:
-    return "bfloat16" if capability >= CAN_BFLOAT16 else "float16"
+    return "bfloat16" if capability >= CAPABILITY_BFLOAT16 else "float16"
 
 
 def _capability(machine: Machine) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from appliance.machine.catalogue import has_bfloat16
 from appliance.sizing.choice import Choice
 from appliance.sizing.costs.device import Device
 from appliance.sizing.costs.model_card import ModelCard
@@ -92,7 +93,7 @@ def _dtype_reason(dtype: str, device: Device) -> str:
             else "no bfloat16 units"
         )
     major, minor = device.capability
-    return f"compute capability {major}.{minor} {'has' if (major, minor) >= (8, 0) else 'has no'} bfloat16"
+    return f"compute capability {major}.{minor} {'has' if has_bfloat16(device.capability) else 'has no'} bfloat16"
 
 
 def _quantization_reason(card: ModelCard, fitted: Fitted, room_gib: float) -> str:

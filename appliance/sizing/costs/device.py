@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from appliance.machine.catalogue import has_bfloat16
 from appliance.machine.gpu import GIB, Gpu
 from appliance.machine.host import Host
 from appliance.machine.machine import Machine
@@ -34,7 +35,7 @@ class Device:
         """bfloat16 is emulated on cards below capability 8.0: measured 4 times slower than float16 on a T4."""
         if dtype == "float32":
             return self.tflops_32
-        if dtype == "bfloat16" and self.is_gpu and self.capability < (8, 0):
+        if dtype == "bfloat16" and self.is_gpu and not has_bfloat16(self.capability):
             return self.tflops_16 / 4
         return self.tflops_16
 

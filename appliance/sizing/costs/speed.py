@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from appliance.machine.catalogue import AMPERE
 from appliance.sizing.costs.coefficients import FITTED, Coefficients
 from appliance.sizing.costs.device import Device
 from appliance.sizing.costs.model_card import ModelCard
@@ -83,7 +84,7 @@ def _computes_in_float32(setup: TrainSetup, device: Device) -> bool:
 def _train_share(device: Device, k: Coefficients) -> float:
     if not device.is_gpu:
         return _thread_share(device, CPU_THREAD_GAIN)
-    return k.train_share if device.capability >= (8, 0) else k.train_share_turing
+    return k.train_share if device.capability >= AMPERE else k.train_share_turing
 
 
 def _thread_share(device: Device, gain: float) -> float:
