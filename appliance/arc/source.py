@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from appliance.arc.grid import Grid, as_grid
+from appliance.arc.grid import Grid, as_grid, to_lists
 from appliance.arc.read import list_folder, read_json
 from appliance.arc.task import Solutions, Task, TaskSet, task_from_json
 from appliance.errors import InputError, PrerequisiteError, UsageError
@@ -81,6 +82,27 @@ def read_solutions(spec: str) -> Solutions:
     if isinstance(value, dict) and value and all(isinstance(v, list) for v in value.values()):
         return {i: _answers(grids, f"{spec}, task {i}") for i, grids in value.items()}
     return load_tasks(spec).solutions
+
+
+def challenges_json(tasks: Iterable[Task]) -> str:
+    """The text of a file in the layout of Kaggle's challenges, which `load_tasks` reads back."""
+    value = {
+        task.task_id: {
+            "train": [
+                {"input": to_lists(pair.input), "output": to_lists(pair.output)}
+                for pair in task.train
+            ],
+            "test": [{"input": to_lists(grid)} for grid in task.test],
+        }
+        for task in tasks
+    }
+    return json.dumps(value, separators=(",", ":")) + "\n"
+
+
+def solutions_json(solutions: Solutions) -> str:
+    """The text of a file in the layout of Kaggle's solutions, which `load_solutions` reads back."""
+    value = {task_id: [to_lists(grid) for grid in grids] for task_id, grids in solutions.items()}
+    return json.dumps(value, separators=(",", ":")) + "\n"
 
 
 Loaded = tuple[Task, tuple[Grid, ...] | None]

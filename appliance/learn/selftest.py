@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from appliance.arc.encode import get_encoder
-from appliance.arc.grid import to_lists
 from appliance.arc.prompt import get_style
+from appliance.arc.source import challenges_json, solutions_json
 from appliance.arc.task import Solutions, Task
 from appliance.arc.vote import Candidate
 from appliance.clock import SystemClock
@@ -109,18 +109,8 @@ def easy_tasks(num_tasks: int) -> tuple[list[Task], Solutions]:
 def write_tasks(tasks: Sequence[Task], solutions: Solutions, out: Path) -> None:
     """Challenges and solutions in Kaggle's layout, for the training and for the submission."""
     out.mkdir(parents=True, exist_ok=True)
-    challenges: dict[str, Any] = {
-        task.task_id: {
-            "train": [
-                {"input": to_lists(p.input), "output": to_lists(p.output)} for p in task.train
-            ],
-            "test": [{"input": to_lists(grid)} for grid in task.test],
-        }
-        for task in tasks
-    }
-    (out / "tasks_challenges.json").write_text(json.dumps(challenges))
-    answers = {task_id: [to_lists(grid) for grid in grids] for task_id, grids in solutions.items()}
-    (out / "tasks_solutions.json").write_text(json.dumps(answers))
+    (out / "tasks_challenges.json").write_text(challenges_json(tasks))
+    (out / "tasks_solutions.json").write_text(solutions_json(solutions))
 
 
 def trained(train_out: Path) -> Stage:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.arc.grid import to_lists
-from appliance.arc.source import load_tasks, select_tasks
-from appliance.arc.task import Task, TaskSet
+from appliance.arc.source import challenges_json, load_tasks, select_tasks
+from appliance.arc.task import TaskSet
 from appliance.atomic import write_atomic
 from appliance.clock import format_duration, parse_duration
 from appliance.config import profile_layer
@@ -223,20 +221,6 @@ def condor_arguments(arguments: Sequence[str]) -> str:
         doubled = text.replace('"', '""').replace("'", "''")
         quoted.append(f"'{doubled}'" if not text or any(c in text for c in " \t'\"") else doubled)
     return " ".join(quoted)
-
-
-def challenges_json(tasks: TaskSet) -> str:
-    """The tasks in the layout of Kaggle's challenges file."""
-    return (
-        json.dumps({task.task_id: _task_json(task) for task in tasks}, separators=(",", ":")) + "\n"
-    )
-
-
-def _task_json(task: Task) -> dict[str, object]:
-    return {
-        "train": [{"input": to_lists(p.input), "output": to_lists(p.output)} for p in task.train],
-        "test": [{"input": to_lists(grid)} for grid in task.test],
-    }
 
 
 def _image(image: str) -> tuple[str, int]:

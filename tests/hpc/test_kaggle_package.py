@@ -15,11 +15,10 @@ from images import model_arguments
 from kaggle_machine import COMPETITION, OWNER, Ran, lay_out, run_notebook
 from rootfs import BUILD, missing_tools
 
-from appliance.arc.source import load_tasks
+from appliance.arc.source import challenges_json, load_tasks
 from appliance.arc.submission import read_submission, validate
 from appliance.engine.model_folder import EMBEDDED, model_dir
 from appliance.pack import kaggle
-from appliance.pack.condor import challenges_json
 
 pytestmark = [
     pytest.mark.hpc,

@@ -15,11 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.arc.source import load_tasks
+from appliance.arc.source import challenges_json, load_tasks
 from appliance.arc.submission import validate
 from appliance.errors import InputError, UsageError
 from appliance.pack import kaggle
-from appliance.pack.condor import challenges_json
 from appliance.pack.kaggle_rules import dataset_faults, kernel_faults, slug_of
 from appliance.pack.templates import template_path
 from appliance.pack.wheelhouse import versions_of

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.arc.source import load_tasks
+from appliance.arc.source import challenges_json, load_tasks
 from appliance.commands import simulate
 from appliance.config import Layer, resolve
 from appliance.errors import UsageError
@@ -48,14 +48,7 @@ def arguments(*texts: str) -> argparse.Namespace:
 @pytest.fixture
 def challenges(tmp_path: Path) -> str:
     path = tmp_path / "tasks.json"
-    value = {
-        t.task_id: {
-            "train": [{"input": p.input.tolist(), "output": p.output.tolist()} for p in t.train],
-            "test": [{"input": g.tolist()} for g in t.test],
-        }
-        for t in tasks(6)
-    }
-    path.write_text(json.dumps(value))
+    path.write_text(challenges_json(tasks(6)))
     return str(path)
 
 

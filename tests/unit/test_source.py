@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from appliance.arc.source import load_solutions, load_tasks
+from appliance.arc.source import (
+    challenges_json,
+    load_solutions,
+    load_tasks,
+    solutions_json,
+)
 from appliance.errors import InputError, PrerequisiteError, UsageError
 
 PAIR = {"input": [[1]], "output": [[2]]}
@@ -48,6 +53,20 @@ def test_solutions_beside_are_found(tmp_path: Path, challenges: str, solutions: 
     write(tmp_path / solutions, {"a": [[[4]]]})
     tasks = load_tasks(write(tmp_path / challenges, {"a": OPEN}))
     assert tasks.solutions["a"][0].tolist() == [[4]]
+
+
+def test_what_is_written_in_the_layout_of_kaggle_reads_back_the_same(tmp_path: Path) -> None:
+    made = load_tasks(write(tmp_path / "t.json", {"a": ANSWERED, "b": ANSWERED}))
+    path = tmp_path / "arc_challenges.json"
+    path.write_text(challenges_json(made))
+    (tmp_path / "arc_solutions.json").write_text(solutions_json(made.solutions))
+
+    back = load_tasks(str(path))
+    assert back.tasks == made.tasks
+    assert {i: [g.tolist() for g in grids] for i, grids in back.solutions.items()} == {
+        "a": [[[4]]],
+        "b": [[[4]]],
+    }
 
 
 def test_a_folder_of_tasks_loads_in_the_order_of_names(tmp_path: Path) -> None:
