@@ -167,7 +167,7 @@ def run(args: argparse.Namespace) -> int:
         sizing, planned = size_run(machine, offered, tasks, asked, budget_s=deadline_s - start_s)
         chosen = sizing.model.value
         settings = resolve([Layer("plan", planned), *layers, Layer("plan", {"model.path": chosen})])
-        plan = plan_run(machine, settings, sizing, model_dir=offered[chosen], run_dir=folder.run)
+        plan = plan_run(machine, settings, sizing, model_dir=offered[chosen], folder=folder)
         prospect = Prospect.of(sizing.costs, tasks, settings, room_gib=sizing.room_gib)
         journal.put_fact("identity", identity)
         journal.put_fact("model", chosen)
@@ -215,8 +215,8 @@ def _work(
     deadline_s: float,
     source: str,
 ) -> int:
-    folder.write_json("config.json", settings.model_dump(mode="json"))
-    folder.write_json("plan.json", plan.as_json())
+    folder.write_json(folder.config, settings.model_dump(mode="json"))
+    folder.write_json(folder.plan, plan.as_json())
     display.tell(
         f"{len(tasks)} tasks of {source}; until {format_instant(deadline_s)} ({format_duration(deadline_s - start_s)} in all)"
     )
@@ -237,7 +237,7 @@ def _work(
         pool=SubprocessPool(
             [w.setup for w in plan.workers],
             [w.environment for w in plan.workers],
-            log_dir=folder.run / "logs",
+            log_dir=folder.logs,
         ),
         num_workers=len(plan.workers),
         clock=clock,
@@ -255,7 +255,7 @@ def _work(
         failure = fault
     finally:
         with_handlers()
-        shutil.rmtree(folder.run / "scratch", ignore_errors=True)
+        shutil.rmtree(folder.scratch, ignore_errors=True)
     display.close()
     return _conclude(
         tasks, settings, folder, journal, clock.now() - start_s, stopped, failure, display
@@ -301,7 +301,7 @@ def _conclude(
     display.tell(
         f"{folder.submission} is {'valid' if not faults else 'NOT valid'} after {format_duration(seconds)}"
     )
-    folder.write_json("report.json", report)
+    folder.write_json(folder.report, report)
     if failure is not None:
         print(f"appliance: {failure}", file=sys.stderr)
     if stopped:

@@ -19,6 +19,7 @@ from pathlib import Path
 from appliance.atomic import write_atomic
 from appliance.clock import Clock, SystemClock, parse_duration
 from appliance.errors import EXIT_CHECKPOINTED, EXIT_COVERAGE, EXIT_DONE
+from appliance.record.run_folder import RunFolder
 
 LEAST_S = 20.0
 """A budget that is used up still gets this long, so that the run ends by itself and says what it reached."""
@@ -57,7 +58,7 @@ def run_leg(
 ) -> int:
     """The exit code of the leg. Adapters are removed at its end: they are large, and a task trains anew where its next round
     wants one."""
-    notes = out / "run" / "legs.json"
+    notes = RunFolder(out).legs
     notes.parent.mkdir(parents=True, exist_ok=True)
     legs: list[float] = json.loads(notes.read_text()) if notes.exists() else []
     left_s = max(LEAST_S, budget_s - sum(legs))
@@ -80,7 +81,7 @@ def run_leg(
     finally:
         signal.signal(signal.SIGTERM, former)
     write_atomic(notes, json.dumps([*legs, round(clock.now() - start_s, 1)]).encode())
-    shutil.rmtree(out / "run" / "adapters", ignore_errors=True)
+    shutil.rmtree(RunFolder(out).adapters, ignore_errors=True)
     if code == -signal.SIGTERM:  # stopped before it could listen: nothing is lost, nothing was done
         return EXIT_CHECKPOINTED
     return EXIT_DONE if code == EXIT_COVERAGE else code

@@ -164,7 +164,7 @@ def _summary(
 def _plan(folder: RunFolder) -> str:
     """What was decided before the run began, each value with its reason."""
     try:
-        plan = json.loads((folder.run / "plan.json").read_text())
+        plan = json.loads(folder.plan.read_text())
     except (OSError, ValueError):
         return ""
     rows = "".join(

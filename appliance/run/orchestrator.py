@@ -15,6 +15,7 @@ from appliance.clock import Clock, format_duration
 from appliance.config import Settings
 from appliance.errors import EngineError, InputError
 from appliance.record.journal import Journal, split_stage_name
+from appliance.record.run_folder import RunFolder
 from appliance.run.jobs import job_of
 from appliance.run.ledger import Attempts, Ledger
 from appliance.run.pool import SAFE_TRAINER, Died, Pool
@@ -101,13 +102,14 @@ class Orchestrator:
         self._slots = {worker: Slot() for worker in range(num_workers)}
         self._next_job_id = 0
         self._lateness_s = 0.0
+        folder = RunFolder(out)
         write = write or (
-            lambda attempts: write_submission(out / "submission.json", build(tasks, attempts))
+            lambda attempts: write_submission(folder.submission, build(tasks, attempts))
         )
         self._ledger = Ledger(
             tasks, journal, selector=settings.sample.selector, clock=clock, write=write
         )
-        self._resume(out / "run" / "adapters")
+        self._resume(folder.adapters)
         device_s = (end_s - start_s) * num_workers
         self._prober = (
             None

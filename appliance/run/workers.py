@@ -13,6 +13,7 @@ from appliance.config import Settings
 from appliance.engine.environment import CACHES, CPU, QUIET_AND_OFFLINE, VLLM, VLLM_CPU
 from appliance.errors import PrerequisiteError
 from appliance.machine.machine import Machine
+from appliance.record.run_folder import RunFolder
 from appliance.run.engine_choice import choose_engine, usable_engines, vllm_setup
 from appliance.sizing.choice import Choice
 from appliance.sizing.costs.model_card import load_card
@@ -109,7 +110,7 @@ def _pins(asked: Settings, lengths: TaskLengths) -> Pins:
 
 
 def plan_run(
-    machine: Machine, settings: Settings, sizing: Plan, *, model_dir: Path, run_dir: Path
+    machine: Machine, settings: Settings, sizing: Plan, *, model_dir: Path, folder: RunFolder
 ) -> RunPlan:
     """The workers for this machine: one per visible GPU; without GPU `run.workers` processes share the cores."""
     engine = choose_engine(machine, settings, sizing)
@@ -137,12 +138,14 @@ def plan_run(
             f"of {sizing.room_gib:.1f} GiB",
         ),
     }
+    scratch_dir = folder.scratch.resolve()
     workers = []
     for index in range(num_workers):
         setup = Setup(
             settings=settings,
             model_dir=str(model_dir.resolve()),
-            run_dir=str(run_dir.resolve()),
+            adapters_dir=str(folder.adapters.resolve()),
+            scratch_dir=str(scratch_dir),
             device="cuda" if has_gpu else "cpu",
             dtype=precision.dtype.value,
             autocast_dtype=precision.autocast.value,
@@ -152,9 +155,7 @@ def plan_run(
             engine=engine.value,
             **(vllm_setup(settings, sizing, has_gpu=has_gpu) if engine.value == "vllm" else {}),
         )
-        workers.append(
-            WorkerPlan(setup, _environment(machine, index, num_threads, run_dir.resolve()))
-        )
+        workers.append(WorkerPlan(setup, _environment(machine, index, num_threads, scratch_dir)))
     return RunPlan(tuple(workers), choices)
 
 
@@ -169,9 +170,11 @@ def _planned(value: int, planned: Choice[int], key: str) -> Choice[int]:
     return planned if value == planned.value else Choice(value, f"set by {key}")
 
 
-def _environment(machine: Machine, index: int, num_threads: int, run_dir: Path) -> dict[str, str]:
+def _environment(
+    machine: Machine, index: int, num_threads: int, scratch_dir: Path
+) -> dict[str, str]:
     """Offline, quiet, its own device, its share of the threads, caches in the run's scratch."""
-    caches = {name: str(run_dir / "scratch" / folder) for name, folder in CACHES.items()}
+    caches = {name: str(scratch_dir / folder) for name, folder in CACHES.items()}
     environment = QUIET_AND_OFFLINE | CPU | VLLM | caches | {"OMP_NUM_THREADS": str(num_threads)}
     if machine.gpus:
         return environment | {"CUDA_VISIBLE_DEVICES": machine.gpus[index].uuid}

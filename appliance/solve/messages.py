@@ -26,7 +26,8 @@ class Setup(_Message):
 
     settings: Settings
     model_dir: str
-    run_dir: str  # adapters are saved below it
+    adapters_dir: str  # gets one folder per trained task
+    scratch_dir: str  # for caches and merged weights, shared with the other workers
     device: str  # "cpu" or "cuda"
     dtype: str  # that weights are stored in
     autocast_dtype: str | None  # that training computes in, None: the stored one

@@ -35,6 +35,7 @@ from appliance.seeds import generator, seed_of
 from appliance.sizing.memory_ladder import RUNGS
 from appliance.solve.grids import GridWork
 from appliance.solve.ladder import batch_tokens_at, tune_settings_at
+from appliance.solve.language import Language
 from appliance.solve.messages import (
     Event,
     Failed,
@@ -46,8 +47,8 @@ from appliance.solve.messages import (
     Trained,
 )
 from appliance.solve.programs import ProgramWork
-from appliance.solve.search import Room
-from appliance.solve.transduce import Language, LessonPlan, lessons, longest_lesson, questions
+from appliance.solve.search import SearchLimits
+from appliance.solve.transduce import LessonPlan, lessons, longest_lesson, questions
 
 Emit = Callable[[Event], None]
 
@@ -116,8 +117,8 @@ class Worker:
             complete = self._do_grids(tasks, job, deadline)
         if self._programs and job.stage == "quick":
             self._trainer.reset()
-            room = self._room(job, f"quick-{job.job_id}-programs", deadline)
-            written = self._programs.quick(tasks, job, room)
+            limits = self._limits(job, f"quick-{job.job_id}-programs", deadline)
+            written = self._programs.quick(tasks, job, limits)
             complete = [task_id for task_id in complete if task_id in written]
         seconds = self._clock.now() - began_s
         self._emit(
@@ -175,15 +176,15 @@ class Worker:
         if self._programs is None or job.program_until_s <= 0:
             return False
         deadline = Deadline(min(job.program_until_s, job.deadline_s), self._clock)
-        room = self._room(job, f"{task.task_id}-programs", deadline)
-        return self._programs.deep(task, job, room)
+        limits = self._limits(job, f"{task.task_id}-programs", deadline)
+        return self._programs.deep(task, job, limits)
 
-    def _room(self, job: Job, adapter_name: str, deadline: Deadline) -> Room:
-        return Room(
+    def _limits(self, job: Job, adapter_name: str, deadline: Deadline) -> SearchLimits:
+        return SearchLimits(
             max_lesson_tokens=RUNGS[job.rung].seq_tokens(self._max_lesson_tokens),
             tune_settings=partial(self._program_tune_settings, rung=job.rung),
             batch_tokens=self._batch_tokens(job),
-            adapter_dir=Path(self._setup.run_dir) / "adapters" / adapter_name,
+            adapter_dir=Path(self._setup.adapters_dir) / adapter_name,
             deadline=deadline,
         )
 
@@ -255,7 +256,7 @@ class Worker:
         return lessons(task, self._language, rng, max_tokens=row_tokens, plan=plan)
 
     def _adapter_dir(self, task: Task) -> Path:
-        return Path(self._setup.run_dir) / "adapters" / task.task_id
+        return Path(self._setup.adapters_dir) / task.task_id
 
     def _put_on(self, task: Task, job: Job) -> None:
         """The adapter that an earlier round saved. Raises InputError when it is another one by now."""
@@ -309,7 +310,7 @@ class Worker:
 def _spec(setup: Setup, window_tokens: int) -> EngineSpec:
     return EngineSpec(
         model_dir=Path(setup.model_dir),
-        scratch_dir=Path(setup.run_dir) / "scratch" / str(os.getpid()),
+        scratch_dir=Path(setup.scratch_dir) / str(os.getpid()),
         device=setup.device,
         dtype=setup.dtype,
         autocast_dtype=setup.autocast_dtype,

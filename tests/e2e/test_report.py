@@ -62,7 +62,7 @@ def run_dir(tmp_path: Path) -> Path:
     journal.put_stage(StageRow("6150a2bd", "deep", "done", 4.0, {}), candidates)
     journal.close()
     write_submission(folder.submission, build(tasks, {("6150a2bd", 0): (answer, wrong)}))
-    folder.write_json("plan.json", {"workers": {"value": 2, "reason": "2 cores & <no> GPU"}})
+    folder.write_json(folder.plan, {"workers": {"value": 2, "reason": "2 cores & <no> GPU"}})
     return folder.out
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from appliance.config import Layer, Settings, resolve
 from appliance.engine.model_folder import model_dir
 from appliance.machine.machine import Machine, find_machine, imagined, shared
+from appliance.record.run_folder import RunFolder
 from appliance.run.workers import plan_run, size_run
-from tests.run_world import tasks
+from tests.support.run_world import tasks
 
 ARC_MINI = {"arc-mini": model_dir("arc-mini")}
 
@@ -35,7 +36,9 @@ def test_every_card_gets_its_workers_and_these_its_memory(tmp_path: Path) -> Non
     sizing, _ = size_run(machine, ARC_MINI, tasks(4), asked, budget_s=3600)
     alone, _ = size_run(two_cards(1), ARC_MINI, tasks(4), settings(1), budget_s=3600)
     assert sizing.room_gib <= alone.room_gib / 2
-    plan = plan_run(machine, asked, sizing, model_dir=ARC_MINI["arc-mini"], run_dir=tmp_path)
+    plan = plan_run(
+        machine, asked, sizing, model_dir=ARC_MINI["arc-mini"], folder=RunFolder(tmp_path)
+    )
     cards = [worker.environment["CUDA_VISIBLE_DEVICES"] for worker in plan.workers]
     first, second = (g.uuid for g in imagined(find_machine({}), "T4x2").gpus)
     assert cards == [first, first, second, second]
