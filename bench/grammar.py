@@ -80,8 +80,8 @@ def _sampled(
     from appliance.engine.model_folder import model_dir, read_card
     from appliance.engine.registry import make_server, make_trainer
     from appliance.engine.tokens import Codec
+    from appliance.solve.language import Language
     from appliance.solve.transduce import (
-        Language,
         LessonPlan,
         candidate,
         lessons,

@@ -49,8 +49,8 @@ from appliance.learn.synth.compose import compose
 from appliance.learn.synth.family import make_task, rng_for
 from appliance.program.sandbox import Sandbox
 from appliance.program.trial import Trial
-from appliance.solve.search import Room, Searcher
-from appliance.solve.transduce import Language
+from appliance.solve.language import Language
+from appliance.solve.search import Searcher, SearchLimits
 from bench.interval import bootstrap
 
 ARMS = ("independent", "search", "search and learn")
@@ -227,7 +227,7 @@ class Arms:
         self._plain, self._learning = searcher(learn=False), searcher(learn=True)
         self._reset = trainer.reset
         clock = SystemClock()
-        self._room = Room(
+        self._limits = SearchLimits(
             max_lesson_tokens=4096,
             tune_settings=self._tune_settings,
             batch_tokens=BATCH_TOKENS,
@@ -273,7 +273,7 @@ class Arms:
             tasks,
             num_samples=num,
             adapter=None,
-            room=self._room,
+            limits=self._limits,
             seed=seed,
         )
         return by_task(trial for batch in batches for trial in batch)
@@ -289,7 +289,7 @@ class Arms:
                 [trial for task in tasks for trial in known[task.task_id]],
                 num_epochs=self._args.epochs,
                 num_samples=self._args.first,
-                room=self._room,
+                limits=self._limits,
                 seed=seed,
             )
             for number, epoch in enumerate(epochs):

@@ -29,7 +29,8 @@ from appliance.engine.tokens import Codec
 from appliance.learn.synth.catalogue import families_of
 from appliance.learn.synth.family import make_task
 from appliance.seeds import generator
-from appliance.solve.transduce import Language, questions
+from appliance.solve.language import Language
+from appliance.solve.transduce import questions
 
 BATCH_TOKENS = 1 << 15
 

@@ -193,7 +193,7 @@ def sampled(
     from appliance.engine.load_model import load_causal_lm
     from appliance.engine.tokens import Codec
     from appliance.learn.examine import Examiner
-    from appliance.solve.transduce import Language
+    from appliance.solve.language import Language
 
     folder = model_dir(args.model)
     card = read_card(folder)

@@ -29,7 +29,8 @@ def main() -> None:
     from appliance.engine.training.packing import TokenSequence
     from appliance.engine.training.peft_trainer import NUM_CHECK_LESSONS, PeftTrainer
     from appliance.seeds import generator
-    from appliance.solve.transduce import Language, LessonPlan, lessons, longest_lesson
+    from appliance.solve.language import Language
+    from appliance.solve.transduce import LessonPlan, lessons, longest_lesson
 
     torch.set_num_threads(1)
     folder = model_dir("arc-mini")

@@ -21,7 +21,8 @@ from appliance.errors import InputError
 from appliance.learn.processes import Processes
 from appliance.learn.recipe import Evaluation
 from appliance.seeds import generator, seed_of
-from appliance.solve.transduce import Language, candidate, questions
+from appliance.solve.language import Language
+from appliance.solve.transduce import candidate, questions
 
 BATCH_TOKENS = 16384
 FIGURES = ("accuracy", "correct_pixels", "correct_size", "pass_n", "unanswered")

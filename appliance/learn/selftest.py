@@ -30,7 +30,7 @@ from appliance.learn.recipe import Recipe
 from appliance.learn.synth.catalogue import families_of
 from appliance.learn.synth.family import make_task
 from appliance.learn.train import train_recipe
-from appliance.solve.transduce import Language
+from appliance.solve.language import Language
 
 NUM_VIEWS = 4
 MAX_LOSS = 0.1

@@ -21,7 +21,7 @@ from appliance.learn.recipe import Dataset, Recipe
 from appliance.learn.show import Tracker, make_display
 from appliance.learn.start import Start, language_of, make_start
 from appliance.learn.training_loop import Figures, Hooks, StepReport, train
-from appliance.solve.transduce import Language
+from appliance.solve.language import Language
 
 
 def train_recipe(

@@ -1,4 +1,4 @@
-"""A worker's work on grids: the questions of a job put to a sampler, and the distinct answers weighed against each other."""
+"""A worker's work on grids: it puts a job's questions to a sampler and weighs the answers."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from appliance.clock import Deadline
 from appliance.engine.base import Request, Served
 from appliance.engine.registry import make_scorer
 from appliance.seeds import seed_of
+from appliance.solve.language import Language
 from appliance.solve.messages import CandidateMessage, Event, Job, Sampled, Scored, Setup
 from appliance.solve.scoring import score_candidates
-from appliance.solve.transduce import Language, Question, candidate, questions
+from appliance.solve.transduce import Question, candidate, questions
 
 SCORE_SHARE = 0.15
 """Part of the time left after training that is kept for scores, where they are asked for."""
 
 
 class GridWork:
+    """Asks for grids, reads the answers, and scores them where the settings say so."""
+
     def __init__(self, setup: Setup, language: Language, emit: Callable[[Event], None]) -> None:
         self._setup = setup
         self._language = language
@@ -30,16 +33,20 @@ class GridWork:
     def sample(
         self, tasks: Sequence[Task], job: Job, served: Served, *, adapter: str, deadline: Deadline
     ) -> tuple[list[str], list[Candidate]]:
-        """Tell of each answer as it comes; returns the tasks whose every question was answered, and all answers.
+        """Emit each answer as it comes.
 
-        adapter: hash of what the sampler's model wears, "" for nothing.
+        Returns the tasks all of whose questions were answered, and all answers. adapter: hash of
+        the adapter that the sampler's model has on, "" for none.
         """
         asked = [pair for task in tasks for pair in self._questions(task, job)]
         num_open = dict.fromkeys((question.task.task_id for question, _ in asked), 0)
         for question, request in asked:
             num_open[question.task.task_id] += request.num_samples
+
+        # From here on the orchestrator watches for a stuck sampler, until the last message below.
         stall_s = self._setup.stall_s if served.shows_life else None
         self._emit(Sampled(job_id=job.job_id, stall_s=stall_s))
+
         answers: list[Candidate] = []
         for batch in served.sampler.sample([request for _, request in asked], deadline=deadline):
             found = [
@@ -48,18 +55,24 @@ class GridWork:
             ]
             for completion in batch:
                 num_open[asked[completion.request_index][0].task.task_id] -= 1
+
             messages = [CandidateMessage.of(f) for f in found]
             self._emit(Sampled(job_id=job.job_id, stall_s=stall_s, candidates=messages))
             answers += found
+
         self._emit(Sampled(job_id=job.job_id))
         return [task_id for task_id, left in num_open.items() if left == 0], answers
 
     def _questions(self, task: Task, job: Job) -> list[tuple[Question, Request]]:
         sample = self._setup.settings.sample
         views = [View.parse(name) for name in job.views]
+        # The views of a job serve all its tasks; one with an order of demonstrations fits only
+        # tasks that have so many.
+        fitting = [v for v in views if len(v.order) in (0, len(task.train))]
+
         return questions(
             task,
-            [v for v in views if len(v.order) in (0, len(task.train))],
+            fitting,
             self._language,
             temperature=sample.temperature,
             top_p=sample.top_p,
@@ -69,13 +82,14 @@ class GridWork:
         )
 
     def has_scores(self, job: Job) -> bool:
-        """Whether the answers to this job are to be weighed."""
+        """Whether the answers to this job are to be scored."""
         return job.stage == "deep" and self._setup.settings.sample.score_views > 0
 
     def sampling_deadline(self, job: Job, deadline: Deadline) -> Deadline:
-        """Some time is kept for the scores, where there will be any."""
+        """The deadline less the time kept for scores, where there will be any."""
         if not self.has_scores(job):
             return deadline
+
         now_s = deadline.clock.now()
         return Deadline(now_s + (1 - SCORE_SHARE) * (deadline.at_s - now_s), deadline.clock)
 
@@ -89,10 +103,14 @@ class GridWork:
         batch_tokens: int,
         deadline: Deadline,
     ) -> None:
-        """Weigh the distinct answers with this model, which must wear what the sampler's did. Raises OutOfMemory."""
+        """Score the distinct answers with this model, and emit the scores.
+
+        The model must have the adapter on that the sampler's had. Raises OutOfMemory.
+        """
         views = [View.parse(name) for name in job.views[: self._setup.settings.sample.score_views]]
         pad_id = self._language.codec.pad_id
         scorer = make_scorer(self._setup.trainer, model, pad_id=pad_id, batch_tokens=batch_tokens)
+
         for found in score_candidates(
             tasks, answers, views, self._language, scorer, deadline=deadline
         ):

@@ -1,14 +1,15 @@
-"""Induction: the model writes programs. What is asked, how its text is read, and what relabelled programs teach it."""
+"""Induction: the model writes programs. How it is asked, how its text is read, what it is taught.
+
+It is taught with relabelled programs: tasks that a program of its own really solves.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 import numpy as np
 
 from appliance.arc.encode import ParseError
-from appliance.arc.prompt import fit_demonstrations
 from appliance.arc.task import Task
 from appliance.arc.view import View
 from appliance.config import ProgramSettings
@@ -17,7 +18,8 @@ from appliance.engine.training.packing import TokenSequence
 from appliance.program.relabel import Relabelled
 from appliance.program.source import runnable
 from appliance.program.trial import Draft
-from appliance.solve.transduce import Language, Question
+from appliance.solve.language import Language
+from appliance.solve.transduce import Question
 
 
 def program_questions(
@@ -30,28 +32,31 @@ def program_questions(
     max_new_tokens: int,
     seed: int,
 ) -> list[tuple[Question, Request]]:
-    """`num_samples` programs in all, spread evenly over the views; views that do not fit with one demonstration are left out.
+    """Requests for `num_samples` programs in all, spread evenly over the views.
 
-    A prompt shows one of the test inputs at most; which one goes round with the views.
+    Views that do not fit even with one demonstration are left out. A prompt shows at most one of
+    the test inputs, and the views take turns in which.
     """
     asked = []
     for index, view in enumerate(views[:num_samples]):
-        count = len(range(index, num_samples, len(views)))
+        num_of_view = len(range(index, num_samples, len(views)))
         test_index = index % len(task.test)
-        room = language.max_seq_tokens - max_new_tokens
-        fits = partial(_fits, test_index=test_index, language=language, room=room)
-        fitted = fit_demonstrations(view.apply_task(task), fits)
+        fitted = language.fit_prompt(
+            view.apply_task(task), test_index, max_tokens=language.max_seq_tokens - max_new_tokens
+        )
         if fitted is None:
             continue
+
         request = Request(
             prompt_ids=language.prompt_ids(fitted, test_index),
             max_new_tokens=max_new_tokens,
-            num_samples=count,
+            num_samples=num_of_view,
             temperature=settings.temperature,
             top_p=settings.top_p,
             seed=seed,
         )
         asked.append((Question(task, test_index, view), request))
+
     return asked
 
 
@@ -62,11 +67,11 @@ def draft_of(
     answer = ""
     if completion.is_complete:
         try:
-            answer = str(
-                language.style.parse(language.codec.text(completion.ids), language.encoder)
-            )
+            text = language.codec.text(completion.ids)
+            answer = str(language.style.parse(text, language.encoder))
         except ParseError:
             answer = ""
+
     kind = language.style.answer
     assert kind != "grid"
     return Draft(
@@ -83,22 +88,24 @@ def draft_of(
 def program_lessons(
     solved: Sequence[Relabelled], language: Language, rng: np.random.Generator, *, max_tokens: int
 ) -> Iterator[TokenSequence]:
-    """Lessons without end: the solved tasks in a new order every round, each with its demonstrations shuffled.
+    """Lessons without end: the solved tasks in a new order every round, demonstrations shuffled.
 
-    A lesson that is too long drops demonstrations; ends when a whole round gave none that fits.
+    A lesson that is too long drops demonstrations. Ends when a whole round gave none that fits.
     """
     while solved:
         num_given = 0
         for index in rng.permutation(len(solved)):
             task = solved[index].task
-            shuffled = task.with_train(
-                tuple(task.train[i] for i in rng.permutation(len(task.train)))
-            )
+            order = rng.permutation(len(task.train))
+            shuffled = task.with_train(tuple(task.train[i] for i in order))
             test_index = int(rng.integers(len(task.test)))
-            lesson = _fitted(shuffled, test_index, solved[index].answer, language, max_tokens)
+
+            answer = solved[index].answer
+            lesson = language.fit_lesson(shuffled, test_index, answer, max_tokens=max_tokens)
             if lesson is not None:
                 num_given += 1
                 yield lesson
+
         if not num_given:
             return
 
@@ -107,22 +114,5 @@ def program_lesson_tokens(
     solved: Sequence[Relabelled], language: Language, max_tokens: int
 ) -> list[int]:
     """Tokens of the lessons of one round, without those that do not fit."""
-    fitted = [_fitted(s.task, 0, s.answer, language, max_tokens) for s in solved]
+    fitted = [language.fit_lesson(s.task, 0, s.answer, max_tokens=max_tokens) for s in solved]
     return [len(lesson) for lesson in fitted if lesson is not None]
-
-
-def _fitted(
-    task: Task, test_index: int, answer: str, language: Language, max_tokens: int
-) -> TokenSequence | None:
-    for num_shown in range(len(task.train), 0, -1):
-        shorter = task.with_train(task.train[:num_shown])
-        lesson = language.codec.lesson(
-            language.style.lesson(shorter, test_index, answer, language.encoder)
-        )
-        if len(lesson) <= max_tokens:
-            return lesson
-    return None
-
-
-def _fits(task: Task, *, test_index: int, language: Language, room: int) -> bool:
-    return len(language.prompt_ids(task, test_index)) <= room

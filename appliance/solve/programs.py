@@ -1,4 +1,4 @@
-"""A worker's work on programs: the sandbox it keeps, the search it does for a job, and how it tells what it found."""
+"""A worker's work on programs: it keeps a sandbox, searches for a job, and reports what it found."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from appliance.config import Settings
 from appliance.engine.base import NotTuned, Served, Server, Trainer
 from appliance.program.source import runnable
 from appliance.program.trial import Draft, Trial, agreed, run_drafts
+from appliance.solve.language import Language
 from appliance.solve.messages import (
     EpochMessage,
     Event,
@@ -23,16 +24,11 @@ from appliance.solve.messages import (
     Searched,
 )
 from appliance.solve.sandbox import open_sandbox
-from appliance.solve.search import Epoch, Room, Searcher
-from appliance.solve.transduce import Language
+from appliance.solve.search import Epoch, Searcher, SearchLimits
 
 
 class ProgramWork:
-    """language: of programs. plain: the server for jobs under which the engine was lost. program_tokens: of the longest, where
-    the settings leave it open.
-
-    Raises PrerequisiteError where the sandbox cannot stand.
-    """
+    """Writes, runs and learns from programs, in the way that a job asks for."""
 
     def __init__(
         self,
@@ -47,11 +43,21 @@ class ProgramWork:
         stall_s: float,
         emit: Callable[[Event], None],
     ) -> None:
+        """language: the one in which programs are asked for. plain: the server for jobs under
+        which the sampling engine was lost. program_tokens: longest program where the settings name
+        none. num_workers: of the sandbox. stall_s: see `Sampled`.
+
+        Raises PrerequisiteError where this machine cannot isolate programs.
+        """
         program = settings.program
         self._language = language
         self._settings = program
         self._emit = emit
         self._sandbox = open_sandbox(settings, workers=num_workers)
+        self._stall_s = stall_s
+        self._is_watched = False  # silence means now that the sampler is stuck
+        self._job_id = 0
+
         self._searchers = {
             is_plain: Searcher(
                 language,
@@ -65,61 +71,69 @@ class ProgramWork:
             )
             for is_plain in (False, True)
         }
-        self._stall_s = stall_s
-        self._is_watched = False
-        self._job_id = 0
 
-    def quick(self, tasks: Sequence[Task], job: Job, room: Room) -> list[str]:
-        """The first programs of all tasks in one batch, by the model as it is; returns the tasks that got all of theirs.
+    def quick(self, tasks: Sequence[Task], job: Job, limits: SearchLimits) -> list[str]:
+        """Write the first programs of all tasks in one batch, with the model as it is.
 
-        Then, `quick_epochs` times while there is time, as many again by one adapter that has learnt from those of all tasks.
+        Then, `quick_epochs` times while there is time, write as many again with one adapter that
+        has learnt from the programs of all tasks. Returns the tasks that got all their first
+        programs.
         """
         wanted = self._settings.quick_samples
         searcher = self._searcher(job)
+
         known: list[Trial] = []
         for trials in searcher.write(
-            tasks, num_samples=wanted, adapter=None, room=room, seed=job.seed
+            tasks, num_samples=wanted, adapter=None, limits=limits, seed=job.seed
         ):
             if trials:
                 self._send(trials)
             known += trials
+
         for epoch in searcher.search(
             tasks,
             known,
             num_epochs=self._settings.quick_epochs,
             num_samples=wanted,
-            room=room,
+            limits=limits,
             seed=job.seed,
         ):
             self._send(epoch.trials)
+
         num_run = Counter(trial.draft.task.task_id for trial in known)
         return [task.task_id for task in tasks if num_run[task.task_id] >= wanted]
 
-    def deep(self, task: Task, job: Job, room: Room) -> bool:
-        """Search and learn on one task until the room's deadline; whether two different programs agree at the end."""
-        clock = room.deadline.clock
+    def deep(self, task: Task, job: Job, limits: SearchLimits) -> bool:
+        """Search and learn on one task until the deadline of the limits.
+
+        Returns whether two different programs settle the task at the end.
+        """
+        clock = limits.deadline.clock
         began_s = clock.now()
+
+        # Known programs come as text, without what they answered, and are run again.
         drafts = [_draft(task, known, self._language) for known in job.known]
-        trials = list(run_drafts(drafts, self._sandbox, deadline=room.deadline))
+        trials = list(run_drafts(drafts, self._sandbox, deadline=limits.deadline))
+
         epochs: list[EpochMessage] = []
         for epoch in self._searcher(job).search(
             [task],
             trials,
             num_epochs=self._settings.epochs,
             num_samples=self._settings.samples_per_epoch,
-            room=room,
+            limits=limits,
             seed=job.seed,
         ):
             self._send(epoch.trials)
             epochs.append(_epoch_message(epoch))
             trials += epoch.trials
+
         is_agreed = agreed(trials)
-        seconds = clock.now() - began_s
         self._emit(
             Searched(
                 job_id=job.job_id,
                 task_id=task.task_id,
-                seconds=seconds,
+                seconds=clock.now() - began_s,
                 is_agreed=is_agreed,
                 epochs=epochs,
             )
@@ -131,7 +145,7 @@ class ProgramWork:
         return self._searchers[job.is_plain]
 
     def _tell(self, served: Served | None) -> None:
-        """From here on silence means that the sampler is stuck, or no longer does."""
+        """Tell the orchestrator whether silence means from now on that the sampler is stuck."""
         self._is_watched = served is not None and served.shows_life
         self._send(())
 
@@ -150,10 +164,10 @@ def _draft(task: Task, known: KnownProgram, language: Language) -> Draft:
     kind = language.style.answer
     assert kind != "grid"
     return Draft(
-        task,
-        View.parse(known.view),
-        known.answer,
-        runnable(known.answer, kind),
+        task=task,
+        view=View.parse(known.view),
+        answer=known.answer,
+        source=runnable(known.answer, kind),
         logprob=known.logprob,
         num_tokens=known.num_tokens,
     )
@@ -161,6 +175,7 @@ def _draft(task: Task, known: KnownProgram, language: Language) -> Draft:
 
 def _program_message(trial: Trial) -> ProgramMessage:
     draft = trial.draft
+    outputs = hashlib.sha256(repr(trial.outputs_key()).encode()).hexdigest()[:16]
     return ProgramMessage(
         task_id=draft.task.task_id,
         view=draft.view.name,
@@ -171,7 +186,7 @@ def _program_message(trial: Trial) -> ProgramMessage:
         error=trial.error,
         demo_score=trial.demo_score,
         similarity=trial.similarity,
-        outputs=hashlib.sha256(repr(trial.outputs_key()).encode()).hexdigest()[:16],
+        outputs=outputs,
         test=[None if grid is None else to_lists(grid) for grid in trial.test],
         logprob=draft.logprob,
         num_tokens=draft.num_tokens,
@@ -179,15 +194,16 @@ def _program_message(trial: Trial) -> ProgramMessage:
 
 
 def _epoch_message(epoch: Epoch) -> EpochMessage:
-    told = {
+    counts = {
         "num_picked": epoch.num_picked,
         "num_programs": len(epoch.trials),
         "num_fit": sum(trial.fits for trial in epoch.trials),
     }
     if isinstance(epoch.outcome, NotTuned):
-        return EpochMessage(**told, reason=epoch.outcome.reason)
+        return EpochMessage(**counts, reason=epoch.outcome.reason)
+
     return EpochMessage(
-        **told,
+        **counts,
         num_steps=epoch.outcome.num_steps,
         loss_before=epoch.outcome.loss_before,
         loss_after=epoch.outcome.loss_after,

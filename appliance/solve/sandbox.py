@@ -7,8 +7,10 @@ from appliance.program.sandbox import Limits, Sandbox
 
 
 def open_sandbox(settings: Settings, *, workers: int) -> Sandbox:
-    """The sandbox that the settings ask for. Raises PrerequisiteError where it cannot stand."""
+    """A sandbox with so many worker processes.
+
+    Raises PrerequisiteError where this machine cannot isolate programs.
+    """
     program = settings.program
-    return Sandbox(
-        Limits(program.cpu_s, program.memory_mb), workers=workers, accept_level=program.accept_level
-    )
+    limits = Limits(program.cpu_s, program.memory_mb)
+    return Sandbox(limits, workers=workers, accept_level=program.accept_level)

@@ -1,7 +1,8 @@
-"""How likely the model holds each answer under several views of its task: a product of experts, one for each view.
+"""How likely the model holds each answer under several views of its task.
 
-Sampling says which answers the model comes upon; scoring asks for the probability of every one of them under the same views, so
-that an answer seen once is weighed as carefully as one seen ten times.
+Sampling says which answers the model comes upon. Scoring asks for the probability of every one of
+them under the same views, so that an answer seen once is weighed as carefully as one seen ten
+times. Summing an answer's log-probabilities over views makes the model a product of experts.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from appliance.arc.view import View
 from appliance.arc.vote import Candidate, by_votes_then_logprob, group_by_output
 from appliance.clock import Deadline
 from appliance.engine.base import Scorer, ScoreRequest
-from appliance.solve.transduce import Language, fit_question
+from appliance.solve.language import Language
 
 MAX_SCORED = 24
 """Distinct answers to a test output that are scored, those with most votes first."""
@@ -24,12 +25,12 @@ MAX_SCORED = 24
 
 @dataclass(frozen=True, eq=False)
 class GridScore:
-    """logprobs: of this answer's text under each view in turn."""
+    """How likely one answer is."""
 
     task_id: str
     test_index: int
     grid: Grid
-    logprobs: tuple[float, ...]
+    logprobs: tuple[float, ...]  # of the answer's text, one for each view
 
 
 def score_candidates(
@@ -41,24 +42,31 @@ def score_candidates(
     *,
     deadline: Deadline,
 ) -> Iterator[GridScore]:
-    """Scores of the distinct answers to each test output, as they get ready. Views under which the task does not fit are left
-    out; an output that the deadline cuts off keeps the views that were done, the same for all of its answers."""
+    """Scores of the distinct answers to each test output, as they get ready.
+
+    Views under which the task does not fit are left out. An output that the deadline cuts off keeps
+    the views that were done, the same for all of its answers.
+    """
     groups = group_by_output(candidates)
+
     for task in tasks:
         for test_index in range(len(task.test)):
             ranked = by_votes_then_logprob(groups.get((task.task_id, test_index), ()))[:MAX_SCORED]
             grids = [entry.grid for entry in ranked]
             if len(grids) < 2:
                 continue  # nothing to choose from
-            requests = [
-                r
-                for view in views
-                if (r := _request(task, test_index, view, grids, language)) is not None
-            ]
+
+            requests = []
+            for view in views:
+                request = _request(task, test_index, view, grids, language)
+                if request is not None:
+                    requests.append(request)
+
             by_grid: dict[int, list[float]] = defaultdict(list)
             for logprobs in scorer.score(requests, deadline=deadline):
                 for i, logprob in enumerate(logprobs):
                     by_grid[i].append(logprob)
+
             for i, logprobs_of_grid in by_grid.items():
                 yield GridScore(task.task_id, test_index, grids[i], tuple(logprobs_of_grid))
 
@@ -66,22 +74,27 @@ def score_candidates(
 def _request(
     task: Task, test_index: int, view: View, grids: Sequence[Grid], language: Language
 ) -> ScoreRequest | None:
-    """The grids as answers to the task seen under the view; None when it does not fit with the longest of them."""
+    """The grids as answers to the task seen under the view.
+
+    None when the task does not fit together with the longest of them.
+    """
     seen = [view.apply(grid) for grid in grids]
-    room = language.max_seq_tokens - max(language.num_answer_tokens(grid) for grid in seen)
-    fitted = fit_question(view.apply_task(task), test_index, language, room=room)
+    longest = max(language.num_answer_tokens(grid) for grid in seen)
+    fitted = language.fit_prompt(
+        view.apply_task(task), test_index, max_tokens=language.max_seq_tokens - longest
+    )
     if fitted is None:
         return None
-    prompt_ids = language.prompt_ids(fitted, test_index)
-    return ScoreRequest(
-        prompt_ids, tuple(_answer_ids(fitted, test_index, grid, language) for grid in seen)
-    )
+
+    answers = tuple(_answer_ids(fitted, test_index, grid, language) for grid in seen)
+    return ScoreRequest(language.prompt_ids(fitted, test_index), answers)
 
 
 def _answer_ids(task: Task, test_index: int, grid: Grid, language: Language) -> tuple[int, ...]:
     """What a lesson would teach to write after the prompt, up to the stop token."""
-    lesson = language.codec.lesson(language.style.lesson(task, test_index, grid, language.encoder))
+    lesson = language.lesson(task, test_index, grid)
     begin = len(language.prompt_ids(task, test_index))
     ids = [int(i) for i in lesson.ids[begin:]]
+
     stop = next(i for i, token in enumerate(ids) if token in language.codec.stop_ids)
     return tuple(ids[: stop + 1])

@@ -1,11 +1,15 @@
 """Search and learn: write programs, run them, learn from what they really do, write again.
 
-One epoch: the best programs so far become solved tasks by hindsight (`program/relabel.py`), a fresh adapter is trained on
-these for a short while, and the adapted model writes the next programs. They go where they may still find something: none to a
-task that two different programs settle, which fit all demonstrations and answer alike, and where an epoch takes several
-tasks, those that no program fits yet share the programs of all. It ends when all tasks are settled, when the epochs are over,
-or when the time is. The first programs of all tasks are written in one batch by the plain model; an epoch may take all tasks
-together, one adapter for all, or one task by itself.
+One epoch has three steps:
+1. The best programs so far become solved tasks by hindsight (`program/relabel.py`).
+2. A fresh adapter is trained on these for a short while.
+3. The adapted model writes the next programs, which are run in the sandbox.
+
+Programs are written where they may still find something. A task is settled when two different
+programs fit all its demonstrations and answer alike; it gets no more. Where an epoch takes several
+tasks together, with one adapter for all, the tasks that no program fits yet share the programs of
+all. The search ends when all tasks are settled, or the epochs or the time are over. The first
+programs of all tasks are written in one batch by the plain model, before the first epoch.
 """
 
 from __future__ import annotations
@@ -18,7 +22,16 @@ from appliance.arc.task import Task
 from appliance.arc.view import sampling_views
 from appliance.clock import Deadline
 from appliance.config import ProgramSettings
-from appliance.engine.base import NotTuned, Outcome, Sampler, Served, Server, Trainer, TuneSettings
+from appliance.engine.base import (
+    Completion,
+    NotTuned,
+    Outcome,
+    Request,
+    Served,
+    Server,
+    Trainer,
+    TuneSettings,
+)
 from appliance.program.relabel import Relabelled, pick, relabel
 from appliance.program.sandbox import Sandbox
 from appliance.program.trial import Draft, Trial, agreed, run_drafts
@@ -29,7 +42,8 @@ from appliance.solve.induce import (
     program_lessons,
     program_questions,
 )
-from appliance.solve.transduce import Language
+from appliance.solve.language import Language
+from appliance.solve.transduce import Question
 
 TRAIN_SHARE = 0.5
 """Learning may use this part of the time left at most: what is learnt must be put to use."""
@@ -37,33 +51,28 @@ TRAIN_SHARE = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Epoch:
-    """outcome: of the training before it. trials: the programs that were written and run after it."""
+    """What one round of learning and writing came to."""
 
-    outcome: Outcome
-    num_picked: int
-    trials: tuple[Trial, ...]
+    outcome: Outcome  # of the training
+    num_picked: int  # programs that it learnt from
+    trials: tuple[Trial, ...]  # programs that were then written and run
 
 
 @dataclass(frozen=True)
-class Room:
-    """What a job leaves to a search.
-
-    tune_settings: by the tokens of the longest lesson, max_steps for each task; None where nothing may be trained.
-    batch_tokens: (prompt + new tokens) x rows of one batch of the sampler.
-    """
+class SearchLimits:
+    """What a job lets a search use."""
 
     max_lesson_tokens: int
+    # Settings by the tokens of the longest lesson, max_steps for one task; None: do not train.
     tune_settings: Callable[[int], TuneSettings | None]
-    batch_tokens: int
-    adapter_dir: Path
+    batch_tokens: int  # (prompt + new tokens) x rows of one batch of the sampler
+    adapter_dir: Path  # where the adapter of each epoch is saved
     deadline: Deadline
 
 
 class Searcher:
-    """What search needs of a worker: the model that writes, the engines that train and sample it, and the sandbox.
-
-    max_new_tokens: of the longest program. keep_colours: views leave the colours as they are. tell: called with what samples
-    when it begins and whenever it has written something, and with None when it has ended.
+    """What search needs of a worker: the model that writes, the engines that train and sample it,
+    and the sandbox.
     """
 
     def __init__(
@@ -78,6 +87,11 @@ class Searcher:
         keep_colours: bool = False,
         tell: Callable[[Served | None], None] = lambda _: None,
     ) -> None:
+        """max_new_tokens: of the longest program. keep_colours: views leave colours as they are.
+
+        tell: called with the serving engine when sampling begins and whenever it has written
+        something, and with None when it has ended.
+        """
         self._language = language
         self._settings = settings
         self._trainer = trainer
@@ -93,43 +107,60 @@ class Searcher:
         *,
         num_samples: int,
         adapter: tuple[Path, str] | None,
-        room: Room,
+        limits: SearchLimits,
         seed: int,
     ) -> Iterator[list[Trial]]:
-        """Programs for these tasks by the model as it is now, run: a list for each batch that the sampler finished.
+        """Programs for these tasks by the model as it is now, run: a list for each finished batch.
 
-        adapter: folder and hash of what the trainer's model wears, None while it is plain.
+        num_samples: programs for each task. adapter: folder and hash of the adapter that the
+        trainer's model has on, None while it is plain.
         """
-        asked = []
-        for task in tasks:
-            own_seed = seed_of(seed, task.task_id, "programs")
-            rng = generator(own_seed, "views")
-            num_views = -(-num_samples // self._settings.samples_per_view)
-            views = sampling_views(rng, num_views, len(task.train), keep_colours=self._keep_colours)
-            asked += program_questions(
-                task,
-                views,
-                self._language,
-                self._settings,
-                num_samples=num_samples,
-                max_new_tokens=self._max_new_tokens,
-                seed=own_seed,
-            )
+        asked = [pair for task in tasks for pair in self._questions(task, num_samples, seed=seed)]
         requests = [request for _, request in asked]
         directory, name = adapter or (None, "")
+
         with self._server.serve(
-            self._trainer, adapter_dir=directory, batch_tokens=room.batch_tokens
+            self._trainer, adapter_dir=directory, batch_tokens=limits.batch_tokens
         ) as served:
             self._tell(served)
-            sampler: Sampler = served.sampler
-            for batch in sampler.sample(requests, deadline=room.deadline):
+            for batch in served.sampler.sample(requests, deadline=limits.deadline):
                 self._tell(served)
-                drafts: list[Draft] = []
-                for completion in batch:
-                    question = asked[completion.request_index][0]
-                    drafts.append(draft_of(question, completion, self._language, adapter=name))
-                yield list(run_drafts(drafts, self._sandbox, deadline=room.deadline))
+                drafts = [self._draft(asked, completion, adapter=name) for completion in batch]
+                yield list(run_drafts(drafts, self._sandbox, deadline=limits.deadline))
+
         self._tell(None)
+
+    def _questions(
+        self, task: Task, num_samples: int, *, seed: int
+    ) -> list[tuple[Question, Request]]:
+        own_seed = seed_of(seed, task.task_id, "programs")
+        num_views = -(-num_samples // self._settings.samples_per_view)
+        views = sampling_views(
+            generator(own_seed, "views"),
+            num_views,
+            len(task.train),
+            keep_colours=self._keep_colours,
+        )
+
+        return program_questions(
+            task,
+            views,
+            self._language,
+            self._settings,
+            num_samples=num_samples,
+            max_new_tokens=self._max_new_tokens,
+            seed=own_seed,
+        )
+
+    def _draft(
+        self,
+        asked: Sequence[tuple[Question, Request]],
+        completion: Completion,
+        *,
+        adapter: str,
+    ) -> Draft:
+        question, _ = asked[completion.request_index]
+        return draft_of(question, completion, self._language, adapter=adapter)
 
     def search(
         self,
@@ -138,39 +169,42 @@ class Searcher:
         *,
         num_epochs: int,
         num_samples: int,
-        room: Room,
+        limits: SearchLimits,
         seed: int,
     ) -> Iterator[Epoch]:
-        """Epochs of num_samples programs a task on average, beginning with the programs that are known already.
+        """Epochs of num_samples programs a task on average, beginning with the known programs.
 
         The model is left as the last epoch adapted it.
         """
         trials: dict[str, list[Trial]] = {task.task_id: [] for task in tasks}
         for trial in known:
             trials[trial.draft.task.task_id].append(trial)
+
         for number in range(num_epochs):
-            wanting = _wanting(tasks, trials)
-            if not wanting or room.deadline.is_past():
+            unsettled = _unsettled(tasks, trials)
+            if not unsettled or limits.deadline.is_past():
                 return
+
             own_seed = seed_of(seed, tasks[0].task_id, "epoch", number)
             solved = [
                 relabel(trial) for task in tasks for trial in self._picked(trials[task.task_id])
             ]
-            outcome = self._learn(solved, num_tasks=len(tasks), room=room, seed=own_seed)
-            adapter = (
-                None
-                if isinstance(outcome, NotTuned)
-                else (outcome.adapter_dir, outcome.adapter_sha)
-            )
+            outcome = self._learn(solved, num_tasks=len(tasks), limits=limits, seed=own_seed)
+
+            adapter = None
+            if not isinstance(outcome, NotTuned):
+                adapter = (outcome.adapter_dir, outcome.adapter_sha)
+
             found: list[Trial] = []
             for batch in self.write(
-                wanting,
-                num_samples=num_samples * len(tasks) // len(wanting),
+                unsettled,
+                num_samples=num_samples * len(tasks) // len(unsettled),
                 adapter=adapter,
-                room=room,
+                limits=limits,
                 seed=own_seed,
             ):
                 found += batch
+
             for trial in found:
                 trials[trial.draft.task.task_id].append(trial)
             yield Epoch(outcome, len(solved), tuple(found))
@@ -179,40 +213,44 @@ class Searcher:
         return pick(trials, self._settings.picked, is_diverse=self._settings.is_diverse)
 
     def _learn(
-        self, solved: Sequence[Relabelled], *, num_tasks: int, room: Room, seed: int
+        self, solved: Sequence[Relabelled], *, num_tasks: int, limits: SearchLimits, seed: int
     ) -> Outcome:
-        """A few passes over the lessons, no more: a program learnt by heart is all that the model would write."""
-        lengths = program_lesson_tokens(solved, self._language, room.max_lesson_tokens)
+        """Train on the solved tasks, for a few passes over the lessons at most.
+
+        With more the model would learn the programs by heart and write nothing else.
+        """
+        lengths = program_lesson_tokens(solved, self._language, limits.max_lesson_tokens)
         row_tokens = max(lengths, default=0)
-        settings = room.tune_settings(row_tokens) if row_tokens else None
+        settings = limits.tune_settings(row_tokens) if row_tokens else None
         if settings is None or not self._settings.learn:
             self._trainer.reset()
             return NotTuned(self._why_not(solved, row_tokens))
+
         step_tokens = row_tokens * settings.rows_per_step
         num_steps = -(-self._settings.passes * sum(lengths) // step_tokens)
+        lessons = program_lessons(
+            solved, self._language, generator(seed, "lessons"), max_tokens=row_tokens
+        )
         return self._trainer.tune(
-            program_lessons(
-                solved, self._language, generator(seed, "lessons"), max_tokens=row_tokens
-            ),
+            lessons,
             replace(settings, max_steps=min(num_tasks * settings.max_steps, num_steps)),
-            adapter_dir=room.adapter_dir,
-            deadline=room.deadline.within(TRAIN_SHARE * room.deadline.remaining_s()),
+            adapter_dir=limits.adapter_dir,
+            deadline=limits.deadline.within(TRAIN_SHARE * limits.deadline.remaining_s()),
             seed=seed_of(seed, "adapter"),
         )
 
     def _why_not(self, solved: Sequence[Relabelled], row_tokens: int) -> str:
+        """Why nothing was learnt."""
         if not self._settings.learn:
             return "learning is switched off"
         if not solved:
             return "no valid program yet"
-        return (
-            "out of memory on every rung of the ladder"
-            if row_tokens
-            else "no lesson fits the sequence length"
-        )
+        if not row_tokens:
+            return "no lesson fits the sequence length"
+        return "out of memory on every rung of the ladder"
 
 
-def _wanting(tasks: Sequence[Task], trials: Mapping[str, Sequence[Trial]]) -> list[Task]:
-    """The tasks that no program fits, else those that no two programs settle."""
+def _unsettled(tasks: Sequence[Task], trials: Mapping[str, Sequence[Trial]]) -> list[Task]:
+    """The tasks that no program fits; where there are none, those that no two programs settle."""
     unfitted = [task for task in tasks if not any(trial.fits for trial in trials[task.task_id])]
     return unfitted or [task for task in tasks if not agreed(trials[task.task_id])]

@@ -20,7 +20,7 @@ os.environ.setdefault(
 
 if TYPE_CHECKING:
     from appliance.arc.task import Task
-    from appliance.solve.transduce import Language
+    from appliance.solve.language import Language
     from tests.e2e.engines import Bench
 
 CARD = {"style": "grid-tokens-v1", "encoder": "grid-tokens", "strategies": ["transduction"]}
@@ -65,7 +65,7 @@ def language(tiny_model: Path) -> Language:
     from appliance.arc.encode import get_encoder
     from appliance.arc.prompt import get_style
     from appliance.engine.tokens import Codec
-    from appliance.solve.transduce import Language
+    from appliance.solve.language import Language
 
     return Language(
         get_style("grid-tokens-v1"), get_encoder("grid-tokens"), Codec.load(tiny_model), 2048

@@ -15,7 +15,8 @@ import numpy as np
 from appliance.arc.task import Task
 from appliance.clock import Deadline, SystemClock
 from appliance.engine.base import EngineSpec, Served, Server, Trainer, Tuned, TuneSettings
-from appliance.solve.transduce import Language, LessonPlan, lessons
+from appliance.solve.language import Language
+from appliance.solve.transduce import LessonPlan, lessons
 
 ENGINES = ("transformers", "vllm merged", "vllm on-the-fly")
 TUNING = TuneSettings(

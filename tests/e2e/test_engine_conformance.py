@@ -28,7 +28,8 @@ from appliance.engine.training.loss import answer_loss
 from appliance.engine.training.packing import TokenSequence, fill_rows, plan_rows
 from appliance.engine.training.unsloth_trainer import import_unsloth
 from appliance.errors import InputError
-from appliance.solve.transduce import Language, LessonPlan, lessons
+from appliance.solve.language import Language
+from appliance.solve.transduce import LessonPlan, lessons
 
 TRAINER = os.environ.get("CONFORMANCE_TRAINER", "peft")
 DEVICE = os.environ.get("CONFORMANCE_DEVICE", "cpu")

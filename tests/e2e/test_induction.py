@@ -38,10 +38,10 @@ from appliance.program.trial import run_drafts
 from appliance.record.journal import Journal
 from appliance.seeds import generator
 from appliance.solve.induce import draft_of, program_lessons, program_questions
+from appliance.solve.language import Language
 from appliance.solve.messages import Event, Job, Sampled, TaskMessage
 from appliance.solve.programs import ProgramWork
-from appliance.solve.search import Epoch, Room, Searcher
-from appliance.solve.transduce import Language
+from appliance.solve.search import Epoch, Searcher, SearchLimits
 
 pytestmark = pytest.mark.engine
 pytest.importorskip("torch")
@@ -92,7 +92,7 @@ def ids_of(codec: Codec, text: str) -> tuple[int, ...]:
     return tuple(codec._tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def room(adapter_dir: Path, *, max_steps: int) -> Room:
+def limits(adapter_dir: Path, *, max_steps: int) -> SearchLimits:
     """Two minutes for a search with lessons of at most 512 tokens."""
 
     def tune_settings(row_tokens: int) -> TuneSettings:
@@ -101,7 +101,7 @@ def room(adapter_dir: Path, *, max_steps: int) -> Room:
         )
 
     clock = SystemClock()
-    return Room(512, tune_settings, 4096, adapter_dir, Deadline(clock.now() + 120, clock))
+    return SearchLimits(512, tune_settings, 4096, adapter_dir, Deadline(clock.now() + 120, clock))
 
 
 def search(
@@ -132,7 +132,7 @@ def search(
         [],
         num_epochs=num_epochs,
         num_samples=4,
-        room=room(tmp_path / "adapter", max_steps=6),
+        limits=limits(tmp_path / "adapter", max_steps=6),
         seed=1,
     )
     return list(epochs), script
@@ -229,7 +229,7 @@ def test_silence_counts_while_programs_are_written_and_a_lost_engine_is_avoided(
             deadline_s=math.inf,
             is_plain=is_plain,
         )
-        written = work.quick([TASK], job, room(tmp_path / "adapter", max_steps=2))
+        written = work.quick([TASK], job, limits(tmp_path / "adapter", max_steps=2))
         assert written == [TASK.task_id] and len(asked.prompts) == 2
         told = [(e.stall_s, len(e.programs)) for e in events if isinstance(e, Sampled)]
         first, second = (

@@ -19,7 +19,8 @@ from appliance.engine.training.peft_trainer import PeftTrainer
 from appliance.engine.training.tuning_loop import FIRST_SCALE, Loop
 from appliance.errors import EngineError, UsageError
 from appliance.seeds import generator
-from appliance.solve.transduce import Language, LessonPlan, lessons
+from appliance.solve.language import Language
+from appliance.solve.transduce import LessonPlan, lessons
 
 torch = pytest.importorskip("torch")
 needs_bitsandbytes = pytest.mark.skipif(

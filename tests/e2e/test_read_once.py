@@ -11,7 +11,7 @@ from appliance.arc.source import load_tasks
 from appliance.clock import Deadline, VirtualClock
 from appliance.engine.base import Completion, Request
 from appliance.engine.sampling.transformers_sampler import STRETCH, TransformersSampler
-from appliance.solve.transduce import Language
+from appliance.solve.language import Language
 
 pytestmark = pytest.mark.engine
 pytest.importorskip("torch")

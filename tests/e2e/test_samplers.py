@@ -12,7 +12,7 @@ from appliance.arc.source import load_tasks
 from appliance.arc.task import Task
 from appliance.clock import Deadline, SystemClock
 from appliance.engine.base import Completion, Request, Served
-from appliance.solve.transduce import Language
+from appliance.solve.language import Language
 from tests.e2e.engines import ENGINES, Bench
 
 pytestmark = pytest.mark.engine

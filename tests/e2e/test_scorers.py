@@ -22,8 +22,9 @@ from appliance.engine.registry import TRAINERS, make_scorer
 from appliance.engine.training.peft_trainer import PeftTrainer
 from appliance.errors import OutOfMemory
 from appliance.seeds import generator
+from appliance.solve.language import Language
 from appliance.solve.scoring import GridScore, score_candidates
-from appliance.solve.transduce import Language, LessonPlan, lessons
+from appliance.solve.transduce import LessonPlan, lessons
 
 pytestmark = pytest.mark.engine
 torch = pytest.importorskip("torch")

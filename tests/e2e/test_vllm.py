@@ -18,7 +18,7 @@ from appliance.engine.load_model import weights_sha
 from appliance.engine.sampling.vllm_engine import Adapter
 from appliance.engine.sampling.vllm_sampler import VllmSampler
 from appliance.errors import EngineError
-from appliance.solve.transduce import Language
+from appliance.solve.language import Language
 from tests.e2e.engines import TUNING, Bench
 
 pytestmark = pytest.mark.engine
