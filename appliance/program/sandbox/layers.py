@@ -20,7 +20,7 @@ _NAMESPACES = (
 
 
 @dataclass(frozen=True)
-class Layer:
+class IsolationLayer:
     """One wall: is it in force, and the evidence or the reason why not."""
 
     name: str
@@ -28,7 +28,7 @@ class Layer:
     detail: str
 
 
-def isolate(empty_folder: str) -> list[Layer]:
+def isolate(empty_folder: str) -> list[IsolationLayer]:
     """Takes from this process all it can do without; on return nothing can be opened any more.
 
     empty_folder: an empty directory to chroot into where namespaces are refused.
@@ -40,7 +40,8 @@ def isolate(empty_folder: str) -> list[Layer]:
         "other processes are visible",
     )
     root = _try(
-        "empty root", linux.enter_empty_root if spaces.in_force else lambda: _chroot(empty_folder)
+        "empty root",
+        linux.enter_empty_root if spaces.in_force else lambda: _enter_by_chroot(empty_folder),
     )
     report = [spaces, _checked(root, lambda: not any(Path("/").iterdir()), "files are visible")]
     report.append(_try("no bounding capabilities", linux.drop_bounding_capabilities))
@@ -78,19 +79,19 @@ def limit_memory(extra_bytes: int, baseline_bytes: int) -> None:
         resource.setrlimit(limit, (value, value))
 
 
-def _try(name: str, put_up: Callable[[], str | None]) -> Layer:
+def _try(name: str, put_up: Callable[[], str | None]) -> IsolationLayer:
     try:
-        return Layer(name, True, put_up() or "")
+        return IsolationLayer(name, True, put_up() or "")
     except OSError as error:
-        return Layer(name, False, f"refused: {error.strerror or error}")
+        return IsolationLayer(name, False, f"refused: {error.strerror or error}")
 
 
-def _checked(layer: Layer, holds: Callable[[], bool], fault: str) -> Layer:
+def _checked(layer: IsolationLayer, holds: Callable[[], bool], fault: str) -> IsolationLayer:
     """The layer, in force only if the check says so: a call that succeeds proves nothing yet."""
     return (
         layer
         if not layer.in_force or holds()
-        else Layer(layer.name, False, f"accepted but without effect: {fault}")
+        else IsolationLayer(layer.name, False, f"accepted but without effect: {fault}")
     )
 
 
@@ -115,7 +116,7 @@ def _enter_namespaces() -> str:
     return kind
 
 
-def _chroot(empty_folder: str) -> str:
+def _enter_by_chroot(empty_folder: str) -> str:
     os.chroot(empty_folder)
     os.chdir("/")
     return "chroot"

@@ -21,7 +21,7 @@ _EXECUTOR_VERSION = (
 _COMMIT_EVERY = 500
 
 
-class Cache:
+class ResultCache:
     """One SQLite file in a folder. Losing it costs time only, so it is written lazily, 500 answers at once."""
 
     def __init__(self, folder: Path, conditions: bytes) -> None:

@@ -10,11 +10,11 @@ from types import TracebackType
 
 from appliance.arc.grid import Grid
 from appliance.errors import InputError, UsageError
-from appliance.program.sandbox.flight import Flight
+from appliance.program.sandbox.batch import BatchRun
 from appliance.program.sandbox.frames import MAX_INPUTS, Result, encode_grids
-from appliance.program.sandbox.layers import Layer
-from appliance.program.sandbox.result_cache import Cache, conditions_key
-from appliance.program.sandbox.team import Team
+from appliance.program.sandbox.layers import IsolationLayer
+from appliance.program.sandbox.result_cache import ResultCache, conditions_key
+from appliance.program.sandbox.workers import SandboxWorkers
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ class Sandbox:
     ) -> None:
         self.limits = limits or Limits()
         self._second: Sandbox | None = None
-        self._cache: Cache | None = None
-        self._team = Team(
+        self._cache: ResultCache | None = None
+        self._workers = SandboxWorkers(
             workers or len(os.sched_getaffinity(0)),
             preload=preload,
             seed=seed,
@@ -96,19 +96,19 @@ class Sandbox:
                 limits=vars(self.limits), level=self.level, seed=seed, preload=preload
             )
             try:
-                self._cache = Cache(cache, conditions)
+                self._cache = ResultCache(cache, conditions)
             except InputError:
-                self._team.close()
+                self._workers.close()
                 raise
 
     @property
     def level(self) -> str:
         """full, seccomp-only or no-seccomp."""
-        return self._team.level
+        return self._workers.level
 
     @property
-    def report(self) -> tuple[Layer, ...]:
-        return self._team.report
+    def report(self) -> tuple[IsolationLayer, ...]:
+        return self._workers.report
 
     def run(self, programs: Iterable[Program]) -> Generator[Result]:
         """One result per program, in order, as they come; programs are taken from the iterable as there is room for them.
@@ -118,23 +118,23 @@ class Sandbox:
         twice and is `nondeterministic` when the answers differ. A worker that dies is replaced, and what it had not
         answered runs again.
         """
-        if any(worker.jobs for worker in self._team.workers()):
+        if any(worker.jobs for worker in self._workers.all()):
             raise RuntimeError(
                 "one batch at a time: the results of an earlier run() are still being read"
             )
-        flight = Flight(
+        batch = BatchRun(
             (
                 (p.source.encode("utf-8", "surrogatepass"), encode_grids(p.inputs), len(p.inputs))
                 for p in programs
             ),
-            self._team,
+            self._workers,
             cpu_s=self.limits.cpu_s,
             cache=self._cache,
         )
         try:
-            yield from flight.results()
+            yield from batch.results()
         finally:
-            self._team.drop_jobs()  # of a caller who did not wait for all results
+            self._workers.drop_jobs()  # of a caller who did not wait for all results
             if self._cache:
                 self._cache.save()
 
@@ -145,19 +145,19 @@ class Sandbox:
         that are about to count.
         """
         if self._second is None:
-            team = self._team
+            workers = self._workers
             self._second = Sandbox(
                 self.limits,
                 workers=1,
-                preload=team.preload,
-                accept_level=team.accept_level,
-                seed=team.seed + 1,
+                preload=workers.preload,
+                accept_level=workers.accept_level,
+                seed=workers.seed + 1,
             )
         (again,) = self._second.run([replace(program, inputs=program.inputs[::-1])])
         return result.confirmed_by(replace(again, outputs=again.outputs[::-1]))
 
     def close(self) -> None:
-        self._team.close()
+        self._workers.close()
         if self._second:
             self._second.close()
         if self._cache:

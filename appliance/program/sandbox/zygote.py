@@ -21,7 +21,7 @@ from pathlib import Path
 
 from appliance.clock import SystemClock
 from appliance.program.sandbox import child, frames, linux
-from appliance.program.sandbox.layers import Layer, isolate, limit_memory
+from appliance.program.sandbox.layers import IsolationLayer, isolate, limit_memory
 from appliance.program.sandbox.policy import program_policy
 from appliance.program.sandbox.preload import preload, remove_chance
 
@@ -56,7 +56,7 @@ def main() -> None:
     _serve(control, options["wall_s"], filter_ if layers[-1].in_force else None)
 
 
-def _try_filter(filter_: linux.Filter) -> Layer:
+def _try_filter(filter_: linux.Filter) -> IsolationLayer:
     """Does the kernel take the filter? Loaded in a fork, because it cannot be taken back."""
     pid = linux.fork()
     if pid == 0:
@@ -66,7 +66,9 @@ def _try_filter(filter_: linux.Filter) -> Layer:
         finally:
             os._exit(1)
     refused = os.waitpid(pid, 0)[1]
-    return Layer("seccomp", not refused, "refused by the kernel" if refused else "per program")
+    return IsolationLayer(
+        "seccomp", not refused, "refused by the kernel" if refused else "per program"
+    )
 
 
 def _serve(control: socket.socket, wall_s: float, filter_: linux.Filter | None) -> None:

@@ -7,16 +7,21 @@ from dataclasses import asdict
 
 from appliance.errors import PrerequisiteError
 from appliance.program.sandbox import linux
-from appliance.program.sandbox.layers import Layer
+from appliance.program.sandbox.layers import IsolationLayer
 from appliance.program.sandbox.policy import AUDIT_ARCH
 from appliance.program.sandbox.preload import LIBRARIES
 from appliance.program.sandbox.wall_canary import CANARIES, CANARY_CPU_S, LIMITS
-from appliance.program.sandbox.worker import Job, Worker, WorkerDied, ZygoteOptions
+from appliance.program.sandbox.zygote_client import (
+    ProgramJob,
+    ZygoteClient,
+    ZygoteDied,
+    ZygoteOptions,
+)
 
 NO_SECCOMP = "no-seccomp"
 
 
-class Team:
+class SandboxWorkers:
     """Two groups of workers, with and without scipy and `common`: these double the cost of a fork, so only programs that name
     one of them pay.
 
@@ -47,8 +52,8 @@ class Team:
         )
         self._num_workers = num_workers
         self.memory_bytes = memory_bytes
-        self._groups: dict[bool, list[Worker]] = {}
-        self.report: tuple[Layer, ...] = ()
+        self._groups: dict[bool, list[ZygoteClient]] = {}
+        self.report: tuple[IsolationLayer, ...] = ()
         try:
             self.group(needs_libraries=False)
             self.level = _level(self.report)
@@ -57,38 +62,40 @@ class Team:
             self.close()
             raise
 
-    def group(self, *, needs_libraries: bool) -> list[Worker]:
+    def group(self, *, needs_libraries: bool) -> list[ZygoteClient]:
         """The workers for such programs, started at the first call."""
         if needs_libraries not in self._groups:
             modules = self.preload + (LIBRARIES if needs_libraries else ())
             options = ZygoteOptions(modules, self.seed, self.memory_bytes, self.wall_s)
-            self._groups[needs_libraries] = [Worker(options) for _ in range(self._num_workers)]
+            self._groups[needs_libraries] = [
+                ZygoteClient(options) for _ in range(self._num_workers)
+            ]
             for worker in self._groups[needs_libraries]:
-                self._let_in(worker)
+                self._admit(worker)
         return self._groups[needs_libraries]
 
-    def workers(self) -> list[Worker]:
+    def all(self) -> list[ZygoteClient]:
         return [worker for group in self._groups.values() for worker in group]
 
-    def replace(self, worker: Worker) -> None:
+    def replace(self, worker: ZygoteClient) -> None:
         """A fresh worker in the place of that one, whose jobs are lost."""
         worker.close()
-        fresh = Worker(worker.options)
+        fresh = ZygoteClient(worker.options)
         for group in self._groups.values():
             group[:] = [fresh if w is worker else w for w in group]
-        self._let_in(fresh)
+        self._admit(fresh)
 
     def drop_jobs(self) -> None:
-        for worker in self.workers():
+        for worker in self.all():
             if worker.jobs:
                 self.replace(worker)
 
     def close(self) -> None:
-        for worker in self.workers():
+        for worker in self.all():
             worker.close()
         self._groups.clear()
 
-    def _let_in(self, worker: Worker) -> None:
+    def _admit(self, worker: ZygoteClient) -> None:
         """The first worker is put to the test; the others must claim the same walls."""
         layers = tuple(worker.layers())
         if not self.report:
@@ -101,13 +108,13 @@ class Team:
             )
 
 
-def _self_test(worker: Worker) -> list[Layer]:
+def _self_test(worker: ZygoteClient) -> list[IsolationLayer]:
     """What the canaries found, one row per layer: in force when every one of its canaries ended as it must."""
     faults: dict[str, list[str]] = {}
     one_cell = b"\1\0\1\1\4"
     for canary in CANARIES:
         try:
-            worker.send(Job(0, canary.source.encode(), one_cell, 1, CANARY_CPU_S))
+            worker.send(ProgramJob(0, canary.source.encode(), one_cell, 1, CANARY_CPU_S))
             answers = worker.receive()
             while not answers:
                 answers = worker.receive()
@@ -117,7 +124,7 @@ def _self_test(worker: Worker) -> list[Layer]:
                 if canary.held(result)
                 else f"{canary.what}: {result.outcome} {result.error or ''}".strip()
             )
-        except WorkerDied:
+        except ZygoteDied:
             raise PrerequisiteError(
                 f"sandbox: the canary «{canary.what}» took its worker down",
                 expected="a worker that outlives every program",
@@ -125,12 +132,12 @@ def _self_test(worker: Worker) -> list[Layer]:
             ) from None
         faults.setdefault(canary.layer, []).extend([fault] if fault else [])
     return [
-        Layer(name, not found, "; ".join(found) or "canaries held")
+        IsolationLayer(name, not found, "; ".join(found) or "canaries held")
         for name, found in faults.items()
     ]
 
 
-def _level(report: tuple[Layer, ...]) -> str:
+def _level(report: tuple[IsolationLayer, ...]) -> str:
     """full: seccomp, and a root directory or a user of its own. seccomp-only: enough for every attack known to us."""
     held = {x.name for x in report if x.in_force}
     if not {"seccomp", "forbidden calls"} <= held:
@@ -138,7 +145,7 @@ def _level(report: tuple[Layer, ...]) -> str:
     return "full" if {"empty root", "other user"} & held else "seccomp-only"
 
 
-def _refuse_weak(report: tuple[Layer, ...], level: str, accept_level: str | None) -> None:
+def _refuse_weak(report: tuple[IsolationLayer, ...], level: str, accept_level: str | None) -> None:
     broken = [x for x in report if x.name in LIMITS and not x.in_force]
     if broken:
         raise PrerequisiteError(

@@ -14,18 +14,18 @@ from pathlib import Path
 
 from appliance.errors import PrerequisiteError
 from appliance.program.sandbox import frames
-from appliance.program.sandbox.layers import Layer
+from appliance.program.sandbox.layers import IsolationLayer
 
 _MAX_JOBS, _MAX_QUEUED_BYTES = 2, 1 << 15
 _KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH", "PYTHONHOME")  # some interpreters do not start without
 
 
-class WorkerDied(Exception):
+class ZygoteDied(Exception):
     """The zygote is gone; what it had not answered must run again."""
 
 
 @dataclass(eq=False)
-class Job:
+class ProgramJob:
     """A program on its way, as it is sent, and what has happened to it so far.
 
     deaths: workers that died while it ran. first: the result of its first run, where it is run twice.
@@ -57,11 +57,11 @@ class ZygoteOptions:
 
 
 @dataclass(eq=False)
-class Worker:
+class ZygoteClient:
     """One zygote and its jobs, answered in the order they were sent."""
 
     options: ZygoteOptions
-    jobs: deque[Job] = field(default_factory=deque)
+    jobs: deque[ProgramJob] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
         self._unread = bytearray()
@@ -89,13 +89,13 @@ class Worker:
                 stderr=self._complaints,
             )
 
-    def layers(self) -> list[Layer]:
+    def layers(self) -> list[IsolationLayer]:
         """Waits until the zygote is ready; what it says of its walls. Raises PrerequisiteError when it does not stand."""
         line = bytearray()
         while not line.endswith(b"\n"):
             part = self.socket.recv(1 << 16)
             if not part:
-                raise self._fell()
+                raise self._startup_error()
             line += part
         self._folder.cleanup()  # the zygote stands in it or needs it no more; a host that is killed leaves nothing behind
         report = json.loads(line)
@@ -107,9 +107,9 @@ class Worker:
                 expected="every module of --preload to be installed",
                 remedy="install it, or leave it out of --preload",
             )
-        return [Layer(**layer) for layer in report["layers"]]
+        return [IsolationLayer(**layer) for layer in report["layers"]]
 
-    def _fell(self) -> PrerequisiteError:
+    def _startup_error(self) -> PrerequisiteError:
         self._process.wait()
         self._complaints.seek(0)
         last = self._complaints.read().decode("utf-8", "replace").strip().splitlines()[-1:] or [
@@ -122,29 +122,29 @@ class Worker:
             remedy="run `appliance doctor`",
         )
 
-    def has_room(self, job: Job) -> bool:
+    def has_room(self, job: ProgramJob) -> bool:
         """A second job may wait in the socket, but never so much that sending it could block behind a running one."""
         if not self.jobs:
             return True
         num_bytes = sum(len(j.source) + len(j.inputs) for j in (*self.jobs, job))
         return len(self.jobs) < _MAX_JOBS and num_bytes < _MAX_QUEUED_BYTES
 
-    def send(self, job: Job) -> None:
-        """Raises WorkerDied; the job is then among those not answered."""
+    def send(self, job: ProgramJob) -> None:
+        """Raises ZygoteDied; the job is then among those not answered."""
         self.jobs.append(job)
         try:
             self.socket.sendall(job.encode())
         except OSError as error:
-            raise WorkerDied from error
+            raise ZygoteDied from error
 
-    def receive(self) -> list[tuple[Job, frames.Result]]:
-        """The answers that have arrived; waits for the first bytes. Raises WorkerDied."""
+    def receive(self) -> list[tuple[ProgramJob, frames.Result]]:
+        """The answers that have arrived; waits for the first bytes. Raises ZygoteDied."""
         try:
             part = self.socket.recv(1 << 20)
         except OSError as error:
-            raise WorkerDied from error
+            raise ZygoteDied from error
         if not part:
-            raise WorkerDied
+            raise ZygoteDied
         self._unread += part
         answers = []
         while len(self._unread) >= frames.ANSWER.size:

@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from appliance.program.sandbox.frames import Result
-from appliance.program.sandbox.result_cache import Cache
-from appliance.program.sandbox.team import Team
-from appliance.program.sandbox.worker import Job, Worker, WorkerDied
+from appliance.program.sandbox.result_cache import ResultCache
+from appliance.program.sandbox.workers import SandboxWorkers
+from appliance.program.sandbox.zygote_client import ProgramJob, ZygoteClient, ZygoteDied
 
 MAX_SOURCE_BYTES = 1 << 18
 RETRY_FACTOR = 2.0  # CPU time of a second chance, in limits
@@ -25,24 +25,24 @@ _SUSPECT = re.compile(
 )
 
 
-class Flight:
+class BatchRun:
     """programs: (source, encoded inputs, number of inputs), taken as there is room. results() gives them in that order."""
 
     def __init__(
         self,
         programs: Iterable[tuple[bytes, bytes, int]],
-        team: Team,
+        workers: SandboxWorkers,
         *,
         cpu_s: float,
-        cache: Cache | None,
+        cache: ResultCache | None,
     ) -> None:
         self._programs = iter(programs)
-        self._team = team
+        self._workers = workers
         self._cpu_s = cpu_s
         self._cache = cache
         self._num_taken = self._num_given = 0
         self._is_exhausted = False
-        self._waiting: dict[bool, deque[Job]] = {
+        self._waiting: dict[bool, deque[ProgramJob]] = {
             False: deque(),
             True: deque(),
         }  # by: are libraries needed?
@@ -54,7 +54,7 @@ class Flight:
             while self._num_given in self._done:
                 self._num_given += 1
                 yield self._done.pop(self._num_given - 1)
-            busy = [worker for worker in self._team.workers() if worker.jobs]
+            busy = [worker for worker in self._workers.all() if worker.jobs]
             if busy:
                 self._collect(busy)
             elif self._is_exhausted and self._num_given == self._num_taken:
@@ -67,13 +67,13 @@ class Flight:
                 pass
             if not waiting:
                 continue
-            group = self._team.group(needs_libraries=needs_libraries)
+            group = self._workers.group(needs_libraries=needs_libraries)
             for worker in sorted(group, key=lambda w: len(w.jobs)):
                 while (waiting or self._take()) and waiting and worker.has_room(waiting[0]):
                     try:
                         worker.send(waiting.popleft())
-                    except WorkerDied:
-                        self._bury(worker)
+                    except ZygoteDied:
+                        self._replace_dead(worker)
                         break
 
     def _take(self) -> bool:
@@ -99,30 +99,30 @@ class Flight:
             self._done[index] = Result("error", (None,) * num_inputs, reason)
         else:
             self._waiting[_names_library(source)].append(
-                Job(index, source, inputs, num_inputs, self._cpu_s)
+                ProgramJob(index, source, inputs, num_inputs, self._cpu_s)
             )
         return True
 
-    def _collect(self, busy: list[Worker]) -> None:
+    def _collect(self, busy: list[ZygoteClient]) -> None:
         """Waits for the first answers; workers that are all silent beyond every limit are taken for dead."""
         poll = select.poll()
         by_fd = {worker.socket.fileno(): worker for worker in busy}
         for fd in by_fd:
             poll.register(fd, select.POLLIN)
-        events = poll.poll(self._team.wall_s * _PATIENCE * 1000)
+        events = poll.poll(self._workers.wall_s * _PATIENCE * 1000)
         for fd, _ in events:
             try:
                 for job, result in by_fd[fd].receive():
                     self._finish(job, result)
-            except WorkerDied:
-                self._bury(by_fd[fd])
+            except ZygoteDied:
+                self._replace_dead(by_fd[fd])
         for worker in busy if not events else ():
-            self._bury(worker)
+            self._replace_dead(worker)
 
-    def _bury(self, worker: Worker) -> None:
+    def _replace_dead(self, worker: ZygoteClient) -> None:
         """Replaces a dead worker; its jobs go back to the head of the queue. The one that ran is to blame, at most twice."""
         jobs = list(worker.jobs)
-        self._team.replace(worker)
+        self._workers.replace(worker)
         jobs[0].deaths += 1
         if jobs[0].deaths == 2:
             job = jobs.pop(0)
@@ -130,14 +130,14 @@ class Flight:
                 "crash", (None,) * job.num_inputs, "took its worker down, twice"
             )
         for job in reversed(jobs):
-            self._again(job)
+            self._requeue(job)
 
-    def _finish(self, job: Job, result: Result) -> None:
+    def _finish(self, job: ProgramJob, result: Result) -> None:
         has_progress = (
             0 < job.num_inputs <= 2 * result.num_answered
         )  # an endless loop seldom gets so far
         is_filling = (
-            result.peak_kib << 10 >= self._team.memory_bytes // 2
+            result.peak_kib << 10 >= self._workers.memory_bytes // 2
         )  # a bomb on a slow machine: is it `memory`?
         if (
             result.outcome == "timeout"
@@ -145,18 +145,18 @@ class Flight:
             and job.cpu_s == self._cpu_s
         ):
             job.cpu_s *= RETRY_FACTOR
-            return self._again(job)
+            return self._requeue(job)
         if job.first:
             result = job.first.confirmed_by(result)
         elif result.outcome == "ok" and _SUSPECT.search(job.source):
             job.first = result
-            return self._again(job)
+            return self._requeue(job)
         self._done[job.index] = result
         if self._cache:
             self._cache.put(job.source, job.inputs, result)
         return None
 
-    def _again(self, job: Job) -> None:
+    def _requeue(self, job: ProgramJob) -> None:
         self._waiting[_names_library(job.source)].appendleft(job)
 
 
