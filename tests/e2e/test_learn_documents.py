@@ -15,7 +15,7 @@ from appliance.errors import InputError
 from appliance.learn.data.corpus import Corpus, FamilyPairs, assemble, open_source
 from appliance.learn.data.documents import DocumentSampler, Mixture, batch_of, passes_of
 from appliance.learn.data.styles import StyleWriter, TinyWriter, make_writer
-from tests.small_lm import byte_tokenizer
+from tests.support.small_lm import byte_tokenizer
 
 pytestmark = pytest.mark.engine
 pytest.importorskip("torch")

@@ -10,7 +10,7 @@ import pytest
 
 from appliance import cli
 from appliance.engine.load_model import load_causal_lm, weights_sha
-from tests.small_lm import save_chat_model
+from tests.support.small_lm import save_chat_model
 
 pytestmark = pytest.mark.engine
 torch = pytest.importorskip("torch")

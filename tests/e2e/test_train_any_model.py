@@ -15,7 +15,7 @@ from appliance.engine.model_folder import read_card
 from appliance.errors import InputError
 from appliance.learn.recipe import Recipe
 from appliance.learn.start import make_start
-from tests.small_lm import save_chat_model
+from tests.support.small_lm import save_chat_model
 
 pytestmark = pytest.mark.engine
 torch = pytest.importorskip("torch")

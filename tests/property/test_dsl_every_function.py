@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dsl_strategies import FUNCTIONS, calls
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.arc.grid import grid_fault
 from appliance.program import dsl
+from tests.support.dsl_strategies import FUNCTIONS, calls
 
 every_function = pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
 

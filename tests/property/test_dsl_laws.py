@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from dsl_strategies import colours, grids
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.program import dsl
+from tests.support.dsl_strategies import colours, grids
 
 some = settings(max_examples=30, deadline=None)
 sides = st.sampled_from(dsl.SIDES)

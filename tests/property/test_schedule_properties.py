@@ -17,8 +17,8 @@ from appliance.run.ledger import Attempts
 from appliance.run.orchestrator import Orchestrator
 from appliance.run.rehearsal.fake_pool import FakePool, Rig
 from appliance.run.rehearsal.faults import Faults
-from tests.run_world import costs, run, tasks
-from tests.run_world import settings as run_settings
+from tests.support.run_world import costs, run, tasks
+from tests.support.run_world import settings as run_settings
 
 DAY_S = 86_400.0
 BUDGETS = st.floats(0.0, 1.0).map(lambda x: 60.0 * (DAY_S / 60.0) ** x)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from host import ATTACK_MODULES, SECRET, Host, num_processes
 
 from appliance.program.sandbox import Sandbox
+from tests.support.sandbox_host import ATTACK_MODULES, SECRET, Host, num_processes
 
 
 @pytest.fixture(scope="session")

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
-from attacks import ATTACKS, Attack
-from host import INPUTS, SHARED_CORPUS, Host
 
 from appliance.arc.grid import to_lists
+from tests.support.attacks import ATTACKS, Attack
+from tests.support.cases import read_case_lines
+from tests.support.sandbox_host import INPUTS, Host
 
 GOT_THROUGH = [[7]]
-# The shared corpus names a wall-clock timeout apart, and knows no outcome of its own for a refused call.
+# The corpus has a name of its own for a wall-clock timeout, and none for a refused call.
 SAME = {"timeout": {"timeout_wall"}, "violation": {"error"}, "nondeterministic": {"ok"}}
-
-shared = (
-    [json.loads(line) for line in SHARED_CORPUS.read_text().splitlines()]
-    if SHARED_CORPUS.exists()
-    else []
-)
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda a: a.name)
@@ -30,9 +24,8 @@ def test_an_attack_of_our_own_fails(attack: Attack, host: Host) -> None:
     host.assert_unharmed()
 
 
-@pytest.mark.skipif(not shared, reason="the shared corpus lies beside the repository, not in it")
-@pytest.mark.parametrize("case", shared or [{"id": "none"}], ids=lambda c: c["id"])
-def test_a_program_of_the_shared_corpus_ends_as_expected(case: dict[str, Any], host: Host) -> None:
+@pytest.mark.parametrize("case", read_case_lines("hostile.jsonl"), ids=lambda c: c["id"])
+def test_a_program_of_the_corpus_ends_as_expected(case: dict[str, Any], host: Host) -> None:
     source, expect = case["source"], case["expect"]
     for placeholder, value in host.secrets().items():
         source = source.replace(placeholder, value)

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-FOLDER = Path(__file__).parent
+from tests.support.cases import REPOSITORY
+
 AS_USER = ("setpriv", "--reuid=1234", "--regid=1234", "--clear-groups")
 # Where the interpreter lies in a closed folder (/root), the user may pass through it; that is the only right it keeps.
 PASSING = (
@@ -23,7 +24,7 @@ PASSING = (
 
 
 def lowered(user: str, refused: str, folder: Path, *, accept: str = "") -> dict[str, Any]:
-    """What `lowered.py` reports as that user under those refusals."""
+    """What `tests/support/lowered_rights.py` reports as that user under those refusals."""
     prefix: tuple[str, ...] = ()
     if user == "user" and os.getuid() == 0:
         if not shutil.which("setpriv"):
@@ -34,9 +35,11 @@ def lowered(user: str, refused: str, folder: Path, *, accept: str = "") -> dict[
     folder.chmod(0o755)
     marker = folder / "marker"
     marker.write_text("solutions")
-    path = os.pathsep.join([str(FOLDER), str(FOLDER.parents[1]), *filter(None, sys.path)])
+
+    path = os.pathsep.join([str(REPOSITORY), *filter(None, sys.path)])
+    program = [sys.executable, "-B", "-m", "tests.support.lowered_rights"]
     done = subprocess.run(
-        [*prefix, sys.executable, "-B", str(FOLDER / "lowered.py"), refused, accept, str(marker)],
+        [*prefix, *program, refused, accept, str(marker)],
         env={"PYTHONPATH": path, "PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from host import INPUTS, SECRET, num_processes, spoken
 
 from appliance.arc.grid import as_grid
 from appliance.clock import Deadline, SystemClock
 from appliance.errors import InputError, PrerequisiteError, UsageError
 from appliance.program.sandbox import Limits, Program, Result, Sandbox, sandbox_report
+from tests.support.sandbox_host import INPUTS, SECRET, num_processes, spoken
 
 CELL = (as_grid([[0]]),)
 LOOP = "def transform(g):\n    while True: pass\n"

@@ -1,16 +1,13 @@
 """Encoders write the texts that models were trained on, and read back nothing but one legal grid."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from appliance.arc.encode import ENCODER_NAMES, ParseError, get_encoder
 from appliance.arc.grid import as_grid, to_lists
 from appliance.errors import UsageError
+from tests.support.cases import read_case
 
-CASES = Path(__file__).parents[3] / "shared" / "cases"
 DIAGONAL = as_grid([[1, 0, 0], [0, 1, 0], [0, 0, 1]])
 WIDE = as_grid([[9, 8, 7, 6]])
 
@@ -53,10 +50,7 @@ def test_shape_is_rows_by_columns() -> None:
     ids=["arc24", "arc25"],
 )
 def test_texts_of_the_prior_encoders_to_the_character(file: str, first_row: int) -> None:
-    path = CASES / file
-    if not path.is_file():
-        pytest.skip("the case files of the shared folder are not beside this repository")
-    cases = json.loads(path.read_text())
+    cases = read_case(file)
     grids = [as_grid(g) for g in cases["grids"]]
     assert cases["texts"]
     for expression, texts in cases["texts"].items():

@@ -17,7 +17,7 @@ from appliance.record.attempts import attempts_of
 from appliance.record.coverage import coverage_of
 from appliance.record.journal import Journal, StageRow
 from appliance.seeds import generator
-from tests.run_world import grid, tasks
+from tests.support.run_world import grid, tasks
 
 TASKS = tasks(3)
 FIRST = TASKS.ids()[0]

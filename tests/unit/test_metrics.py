@@ -1,8 +1,6 @@
 """Figures agree with those that the prior code computes, and denominators never shrink."""
 
-import json
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
 
@@ -18,15 +16,13 @@ from appliance.arc.metrics import (
     task_figures,
     vote_k,
 )
+from tests.support.cases import read_case
 
-CASE = Path(__file__).parents[3] / "shared" / "cases" / "votes_and_metrics.json"
 A, B, WIDE = as_grid([[1, 2]]), as_grid([[1, 3]]), as_grid([[1, 2, 3]])
 
 
 def test_figures_of_the_prior_code() -> None:
-    if not CASE.is_file():
-        pytest.skip("the case files of the shared folder are not beside this repository")
-    case = json.loads(CASE.read_text())
+    case = read_case("votes_and_metrics.json")
     solutions = {i: tuple(as_grid(g) for g in grids) for i, grids in case["truth"].items()}
     predictions: dict[str, list[list]] = defaultdict(list)
     for c in case["candidates"]:

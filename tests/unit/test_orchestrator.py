@@ -16,7 +16,7 @@ from appliance.run.rehearsal.fake_pool import FakePool, Rig
 from appliance.run.rehearsal.faults import NO_FAULTS, Faults, parse_faults
 from appliance.run.rehearsal.rehearsal import Rehearsal, rehearse
 from appliance.solve.messages import Failed, Job
-from tests.run_world import costs, run, settings, tasks
+from tests.support.run_world import costs, run, settings, tasks
 
 
 def test_a_run_in_peace_trains_and_samples_every_task() -> None:

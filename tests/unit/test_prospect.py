@@ -24,7 +24,7 @@ from appliance.sizing.memory_ladder import LAST_RUNG
 from appliance.sizing.request import SizingRequest
 from appliance.sizing.sizing import size
 from appliance.solve.messages import Event, Failed, Job, Probed
-from tests.run_world import settings, tasks
+from tests.support.run_world import settings, tasks
 
 HOST = Host("CPU", 2, "affinity", 32 * GIB, "physical", 30 * GIB, ("avx2",))
 

@@ -7,7 +7,7 @@ from appliance.run.resend import MAX_RESENDS, remaining_job
 from appliance.run.schedule.task_state import Assignment
 from appliance.run.worker_state import Running
 from appliance.solve.messages import Job, Searched, TaskMessage, Trained
-from tests.run_world import program, tasks
+from tests.support.run_world import program, tasks
 
 VIEWS = ["v0", "v1", "v2"]
 

@@ -22,7 +22,7 @@ from appliance.run.schedule.schedule import Schedule
 from appliance.run.schedule.task_state import Assignment, TaskState
 from appliance.run.schedule.time_shares import Shares
 from appliance.solve.messages import EpochMessage, ProgramMessage, Searched
-from tests import run_world
+from tests.support import run_world
 
 ONE, TWO, THREE, FOUR = (as_grid([[n]]) for n in (1, 2, 3, 4))
 TASK = Task("t", (Pair(ONE, TWO), Pair(TWO, THREE)), (THREE,))

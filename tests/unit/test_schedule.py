@@ -15,7 +15,7 @@ from appliance.run.schedule.schedule import DRAIN_S, QUICK_TASKS_PER_JOB, Schedu
 from appliance.run.schedule.task_state import Assignment
 from appliance.seeds import generator
 from appliance.sizing.memory_ladder import LAST_RUNG
-from tests.run_world import costs, grid, settings, tasks
+from tests.support.run_world import costs, grid, settings, tasks
 
 
 def schedule_of(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from appliance.config import Layer, Settings, resolve
 from appliance.engine.model_folder import model_dir
-from appliance.machine.machine import Machine, find_machine, imagined, shared
+from appliance.machine.imagined import imagined
+from appliance.machine.machine import Machine, find_machine, split_cards
 from appliance.record.run_folder import RunFolder
 from appliance.run.workers import plan_run, size_run
 from tests.support.run_world import tasks
@@ -24,7 +25,7 @@ def settings(workers_per_card: int) -> Settings:
 
 
 def two_cards(workers_per_card: int) -> Machine:
-    return shared(imagined(find_machine({}), "T4x2"), workers_per_card)
+    return split_cards(imagined(find_machine({}), "T4x2"), workers_per_card)
 
 
 def test_a_card_of_one_worker_is_as_it_was() -> None:

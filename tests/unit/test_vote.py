@@ -1,18 +1,16 @@
 """Votes: the prior counts reproduced, programs ranked by their demonstrations, attempts distinct."""
 
-import json
 import math
 from collections import defaultdict
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from appliance.arc.grid import as_grid, to_lists
 from appliance.arc.vote import Candidate, get_selector, margin, vote
 from appliance.errors import UsageError
+from tests.support.cases import read_case
 
-CASE = Path(__file__).parents[3] / "shared" / "cases" / "votes_and_metrics.json"
 A, B, C = as_grid([[1]]), as_grid([[2]]), as_grid([[3, 3]])
 
 
@@ -31,9 +29,7 @@ def first(candidates, selector="votes-then-logprob") -> list:
 
 
 def test_votes_of_the_prior_code() -> None:
-    if not CASE.is_file():
-        pytest.skip("the case files of the shared folder are not beside this repository")
-    case = json.loads(CASE.read_text())
+    case = read_case("votes_and_metrics.json")
     candidates = [
         Candidate(
             c["task_id"],

@@ -10,11 +10,10 @@ import json
 import sys
 from pathlib import Path
 
-from attacks import ATTACKS, FILES, NETWORK, PROCESSES, PROTOCOL
-from host import ATTACK_MODULES, CONTROL, INPUTS, spoken
-
 from appliance.errors import PrerequisiteError
 from appliance.program.sandbox import Program, Sandbox, linux, policy
+from tests.support.attacks import ATTACKS, FILES, NETWORK, PROCESSES, PROTOCOL
+from tests.support.sandbox_host import ATTACK_MODULES, CONTROL, INPUTS, spoken
 
 # (x86-64, aarch64) numbers of what a container may refuse; prctl 22 is the older way to seccomp.
 _CALLS = {

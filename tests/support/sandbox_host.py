@@ -13,7 +13,6 @@ from appliance.arc.grid import as_grid, to_lists
 from appliance.program.sandbox import Limits, Program, Result, Sandbox
 
 SECRET = "EXPECTED-OUTPUT-93c1"
-SHARED_CORPUS = Path(__file__).parents[3] / "shared/cases/hostile.jsonl"
 INPUTS = (as_grid([[0, 1, 2], [3, 4, 5], [6, 7, 8]]), as_grid([[1, 1], [2, 2]]))
 ATTACK_MODULES = (
     "mmap", "multiprocessing", "urllib.request", "shutil", "faulthandler", "resource", "select", "subprocess", "socket", "gc",
