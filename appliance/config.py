@@ -24,6 +24,9 @@ from appliance.names import did_you_mean, unknown
 
 ENVIRONMENT_PREFIX = "APPLIANCE_"
 
+CPU_BF16_VARIABLE = "APPLIANCE_CPU_BF16"
+"""No setting of a run but a fact about the machine, with the same prefix: machine/host.py reads it."""
+
 
 def _seconds(value: Any) -> Any:
     return parse_duration(value) if isinstance(value, str) else value
@@ -300,7 +303,7 @@ def environment_layer(environment: Mapping[str, str]) -> Layer:
     values = {
         name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", "."): yaml.safe_load(value)
         for name, value in environment.items()
-        if name.startswith(ENVIRONMENT_PREFIX)
+        if name.startswith(ENVIRONMENT_PREFIX) and name != CPU_BF16_VARIABLE
     }
     return Layer("environment", values)
 

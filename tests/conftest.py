@@ -7,6 +7,8 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+from appliance.config import CPU_BF16_VARIABLE
+
 # Helpers assert, too; pytest shows the values of a failed assertion only where it was told to.
 pytest.register_assert_rewrite("tests.support")
 
@@ -16,7 +18,7 @@ settings.load_profile("appliance")
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings in the developer's shell must not reach a test."""
+    """Settings in the developer's shell must not reach a test; what it says of the machine may."""
     for name in list(os.environ):
-        if name.startswith("APPLIANCE_"):
+        if name.startswith("APPLIANCE_") and name != CPU_BF16_VARIABLE:
             monkeypatch.delenv(name)

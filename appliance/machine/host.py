@@ -1,7 +1,7 @@
 """The CPU side: cores and memory that this process may really use, instruction sets, disk.
 
-A container is told the whole machine by the usual calls; the limits stand in the affinity mask, in cgroups (v1 or v2) and
-in RLIMIT_AS. The smallest one counts.
+Inside a container the usual calls describe the whole machine; the limits stand in the affinity
+mask, in cgroups (v1 or v2) and in RLIMIT_AS. The smallest one counts.
 """
 
 from __future__ import annotations
@@ -11,14 +11,25 @@ import os
 import re
 import resource
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliance.config import CPU_BF16_VARIABLE
+from appliance.errors import UsageError
+
+BF16_UNITS = ("amx-bf16", "avx512-bf16")
+"""Instruction sets with which a CPU multiplies bfloat16 faster than float32."""
+
+EMULATED_BF16 = "emulated-bf16"
+"""Stands in `Host.isa` where the user wants bfloat16 of a CPU that has no units for it."""
+
 _NO_LIMIT_BYTES = 2**60
 """cgroup v1 writes about 2**63 where nothing is limited."""
+
 _MAPPED_BYTES = 700 * 2**20
-"""Address space that a worker takes beyond what is resident: libraries of torch, stacks, arenas (1.19 of 0.49 GiB)."""
+"""Address space of a worker beyond its resident memory: libraries of torch, stacks, arenas.
+Measured: 1.19 GiB mapped where 0.49 GiB were resident."""
 
 
 @dataclass(frozen=True)
@@ -29,47 +40,69 @@ class Limit:
 
 @dataclass(frozen=True)
 class Host:
-    """num_cores: whole cores to start threads on. memory_bytes: most that this process may hold. isa: of amx-bf16,
-    avx512-bf16, avx512, avx2; the first is the best. process_bytes: what one process may keep
-    resident under an address space limit, None without one."""
+    """CPU and memory as far as this process may use them."""
 
     cpu_model: str
-    num_cores: int
+    num_cores: int  # whole cores to start threads on
     cores_reason: str
-    memory_bytes: int
+    memory_bytes: int  # most that this process may hold
     memory_reason: str
     memory_free_bytes: int
-    isa: tuple[str, ...]
-    process_bytes: int | None = None
+    isa: tuple[str, ...]  # of amx-bf16, avx512-bf16, avx512, avx2, best first; emulated-bf16 last
+    process_bytes: int | None = None  # may stay resident under an address space limit, if any
+    is_bf16_forced: bool = False  # APPLIANCE_CPU_BF16 says on or off
 
     @property
     def can_bf16(self) -> bool:
-        """bfloat16 is faster than float32 here."""
-        return bool({"amx-bf16", "avx512-bf16"} & set(self.isa))
+        """Whether products in bfloat16 are the better choice here, or the one that is forced."""
+        return bool({*BF16_UNITS, EMULATED_BF16} & set(self.isa))
+
+    @property
+    def bf16_reason(self) -> str:
+        if self.is_bf16_forced:
+            return f"{CPU_BF16_VARIABLE}={'on' if self.can_bf16 else 'off'}"
+        return (
+            "this CPU multiplies bfloat16 natively"
+            if self.can_bf16
+            else "this CPU has no fast bfloat16"
+        )
 
 
 def find_host(
-    root: Path = Path("/"), *, cores_given: int | None = None, memory_given_bytes: int | None = None
+    root: Path = Path("/"),
+    *,
+    cores_given: int | None = None,
+    memory_given_bytes: int | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Host:
-    """root: where proc/ and sys/ stand (tests give a folder). *_given: limits that a batch system announced."""
+    """root: where proc/ and sys/ stand (tests give a folder).
+
+    *_given: limits that a batch system announced. env: by default os.environ.
+    Raises UsageError for a value of APPLIANCE_CPU_BF16 other than auto, on and off.
+    """
+    wish = _bf16_wish(os.environ if env is None else env)
     cpuinfo = _read(root / "proc/cpuinfo")
     total, available = _meminfo(_read(root / "proc/meminfo"))
+
     cores = [Limit(_affinity(), "cores in the affinity mask")]
     cores += [Limit(q, "CPU quota of the control group") for q in _cgroup_cpu_quotas(root)]
+    if cores_given:
+        cores.append(Limit(cores_given, "cores of the batch slot"))
+
     memory = [Limit(total, "physical memory")]
     groups = list(_cgroup_memory(root))
     memory += [Limit(limit, "memory limit of the control group") for limit, _ in groups]
-    shared = [limit.value for limit in memory]
+    shared = [limit.value for limit in memory]  # what all processes have together
+
     process_bytes = None
     soft_as, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft_as != resource.RLIM_INFINITY:
         memory.append(Limit(soft_as, "address space limit (ulimit -v)"))
         process_bytes = max(0, soft_as - _MAPPED_BYTES)
-    if cores_given:
-        cores.append(Limit(cores_given, "cores of the batch slot"))
     if memory_given_bytes:
         memory.append(Limit(memory_given_bytes, "memory of the batch slot"))
         shared.append(memory_given_bytes)
+
     fewest = min(cores, key=lambda limit: limit.value)
     least = min(memory, key=lambda limit: limit.value)
     return Host(
@@ -81,14 +114,35 @@ def find_host(
         memory_free_bytes=int(
             max(0.0, min([available, *shared, *(limit - used for limit, used in groups)]))
         ),
-        isa=instruction_sets(_field(cpuinfo, "flags")),
+        isa=_with_bf16(instruction_sets(_field(cpuinfo, "flags")), wish),
         process_bytes=process_bytes,
+        is_bf16_forced=wish != "auto",
     )
+
+
+def _bf16_wish(env: Mapping[str, str]) -> str:
+    wish = env.get(CPU_BF16_VARIABLE, "").strip().lower() or "auto"
+    if wish not in ("auto", "on", "off"):
+        raise UsageError(
+            f"{CPU_BF16_VARIABLE} = {env[CPU_BF16_VARIABLE]!r}",
+            expected="auto, on or off",
+            remedy=f"unset {CPU_BF16_VARIABLE}: then the CPU decides",
+        )
+    return wish
+
+
+def _with_bf16(isa: tuple[str, ...], wish: str) -> tuple[str, ...]:
+    """The instruction sets as the rest of the program shall see them."""
+    has_units = bool(set(BF16_UNITS) & set(isa))
+    if wish == "off":
+        return tuple(name for name in isa if name not in BF16_UNITS)
+    return (*isa, EMULATED_BF16) if wish == "on" and not has_units else isa
 
 
 def instruction_sets(flags: str) -> tuple[str, ...]:
     """Those that matter for matrix work, best first, from the `flags` line of /proc/cpuinfo."""
     words = set(flags.split())
+
     known = {
         "amx-bf16": {"amx_bf16", "amx_tile"},
         "avx512-bf16": {"avx512_bf16"},
@@ -119,8 +173,9 @@ def _meminfo(text: str) -> tuple[float, float]:
 
 
 def _cgroup_folders(root: Path, controller: str) -> list[Path]:
-    """Folders whose limits hold for this process: its own group and every one above it, in v2 and v1."""
+    """Folders whose limits hold for this process: its own group and all above it, in v2 and v1."""
     folders: list[Path] = []
+
     for line in _read(root / "proc/self/cgroup").splitlines():
         hierarchy, controllers, path = line.split(":", 2)
         if hierarchy == "0":
@@ -129,10 +184,12 @@ def _cgroup_folders(root: Path, controller: str) -> list[Path]:
             bases = [root / "sys/fs/cgroup" / controller, root / "sys/fs/cgroup" / controllers]
         else:
             continue
-        # Inside a container the path may be that of the host and not exist here; its root folder then holds the limits.
+        # Inside a container the path may be that of the host and not exist here; the limits then
+        # stand in the root folder.
         parts = [p for p in path.split("/") if p and p != ".."]
         for base in bases:
             folders += [base.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1)]
+
     return folders
 
 
@@ -148,7 +205,10 @@ def _cgroup_cpu_quotas(root: Path) -> list[float]:
 
 
 def _cgroup_memory(root: Path) -> Iterator[tuple[float, float]]:
-    """(limit, used) of every limited group; file cache that the kernel would give back does not count as used."""
+    """(limit, used) of every limited group.
+
+    File cache that the kernel would give back does not count as used.
+    """
     for folder in _cgroup_folders(root, "memory"):
         used = _number(folder / "memory.current") or _number(folder / "memory.usage_in_bytes")
         cache = re.search(

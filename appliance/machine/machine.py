@@ -72,7 +72,7 @@ def find_machine(env: Mapping[str, str] | None = None) -> Machine:
     platform = find_platform(env)
     finding: GpuFinding = find_gpus(visible=env.get("CUDA_VISIBLE_DEVICES"))
     host = find_host(
-        Path("/"), cores_given=platform.cores, memory_given_bytes=platform.memory_bytes
+        Path("/"), cores_given=platform.cores, memory_given_bytes=platform.memory_bytes, env=env
     )
     return Machine(finding.gpus, host, platform, finding.source, finding.note)
 

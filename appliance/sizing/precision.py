@@ -106,9 +106,7 @@ def _autocast(machine: Machine, settings: Settings, dtype: str) -> Choice[str | 
         return Choice(None, "model.dtype asks for float32")
     if machine.gpus:
         return Choice(_short(_capability(machine)), "what this card multiplies fast")
-    if machine.host.can_bf16:
-        return Choice("bfloat16", "this CPU multiplies bfloat16 natively")
-    return Choice(None, "this CPU has no fast bfloat16")
+    return Choice("bfloat16" if machine.host.can_bf16 else None, machine.host.bf16_reason)
 
 
 def _quantization(

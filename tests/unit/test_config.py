@@ -48,6 +48,7 @@ def test_a_budget_is_read_as_a_duration_and_never_zero() -> None:
 def test_environment_names_spell_the_dot_as_two_underscores() -> None:
     layer = environment_layer(
         {"APPLIANCE_TRAIN__RANK": "32", "PATH": "/bin", "APPLIANCE_STRATEGY": "both"}
+        | {"APPLIANCE_CPU_BF16": "on"}  # says what the machine is, not how a run is done
     )
     assert layer.values == {"train.rank": 32, "strategy": "both"}
 

@@ -9,7 +9,6 @@ import pytest
 
 from appliance.errors import UsageError
 from appliance.machine.host import find_host, instruction_sets
-from appliance.machine.machine import find_machine, imagined, split_count
 from appliance.machine.platforms import find_platform, kaggle_inputs, parse_ad
 
 GIB = 2**30
@@ -156,28 +155,6 @@ def test_classad_strings_lose_their_quotes_only() -> None:
     assert parse_ad('A = "x y"\nB = 3 + 4\nnonsense\n') == {"A": "x y", "B": "3 + 4"}
 
 
-@pytest.mark.parametrize(
-    ("text", "parts"),
-    [
-        ("T4x2", ("T4", 2)),
-        ("2xT4", ("T4", 2)),
-        ("RTX3090", ("RTX3090", 1)),
-        ("rtx-3090x4", ("rtx-3090", 4)),
-        ("L4 x 4", ("L4", 4)),
-    ],
-)
-def test_counts_of_cards_are_read_from_names(text: str, parts: tuple[str, int]) -> None:
-    assert split_count(text) == parts
-
-
-def test_this_machine_can_be_imagined_with_other_cards() -> None:
-    machine = find_machine({})
-    assert len(imagined(machine, "T4x2").gpus) == 2
-    assert imagined(machine, "none").gpus == ()
-    with pytest.raises(UsageError, match="0 cards"):
-        imagined(machine, "T4x0")
-
-
 def test_an_address_space_limit_is_of_each_process_and_not_shared(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -187,3 +164,35 @@ def test_an_address_space_limit_is_of_each_process_and_not_shared(
     assert host.process_bytes is not None
     assert 2 * GIB < host.process_bytes < 3 * GIB
     assert host.memory_free_bytes > 3 * GIB
+
+
+@pytest.mark.parametrize(
+    ("flags", "wish", "isa"),
+    [
+        ("avx2 avx512f avx512_bf16", "", ("avx512-bf16", "avx512", "avx2")),
+        ("avx2 avx512f avx512_bf16", "auto", ("avx512-bf16", "avx512", "avx2")),
+        ("avx2 avx512f avx512_bf16", "on", ("avx512-bf16", "avx512", "avx2")),
+        ("avx2 avx512f avx512_bf16", "OFF", ("avx512", "avx2")),
+        ("avx2", "auto", ("avx2",)),
+        ("avx2", "off", ("avx2",)),
+        ("avx2", "on", ("avx2", "emulated-bf16")),
+        ("", "on", ("emulated-bf16",)),
+    ],
+)
+def test_one_switch_says_whether_a_cpu_multiplies_in_bfloat16(
+    flags: str, wish: str, isa: tuple[str, ...], tmp_path: Path
+) -> None:
+    root = write(tmp_path, proc__cpuinfo=f"flags\t\t: {flags}\n")
+    host = find_host(root, env={"APPLIANCE_CPU_BF16": wish})
+    assert host.isa == isa
+    assert host.can_bf16 == any("bf16" in name for name in isa)
+    if wish.lower() in ("on", "off"):
+        assert host.bf16_reason == f"APPLIANCE_CPU_BF16={wish.lower()}"
+    else:
+        assert "this CPU" in host.bf16_reason
+
+
+@pytest.mark.parametrize("wish", ["yes", "1", "bf16"])
+def test_a_bad_value_of_the_switch_is_named_with_those_it_may_have(wish: str) -> None:
+    with pytest.raises(UsageError, match=f"APPLIANCE_CPU_BF16 = '{wish}'.*auto, on or off"):
+        find_host(env={"APPLIANCE_CPU_BF16": wish})

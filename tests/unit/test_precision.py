@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from appliance.config import Layer, Settings, resolve
 from appliance.errors import PrerequisiteError, UsageError
-from appliance.machine.machine import Machine, find_machine, imagined
-from appliance.sizing import precision
+from appliance.machine.imagined import imagined
+from appliance.machine.machine import Machine, find_machine
+from appliance.machine.software import EVERYTHING
 from appliance.sizing.choice import Choice
 from appliance.sizing.precision import choose_precision, choose_trainer
 
@@ -22,16 +24,8 @@ def settings(**values: Any) -> Settings:
     )
 
 
-def machine(gpu: str) -> Machine:
-    return imagined(find_machine({}), gpu)
-
-
-@pytest.fixture(autouse=True)
-def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """The packages that count as installed."""
-    names = {"unsloth", "bitsandbytes"}
-    monkeypatch.setattr(precision, "version_of", lambda name: "1.0" if name in names else None)
-    return names
+def machine(gpu: str, **environment: str) -> Machine:
+    return imagined(find_machine(environment), gpu)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +42,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     ],
 )
 def test_types_by_card(gpu: str, values: dict[str, Any], dtype: str, autocast: str | None) -> None:
-    chosen = choose_precision(machine(gpu), settings(**values), PLANNED)
+    chosen = choose_precision(machine(gpu), settings(**values), PLANNED, EVERYTHING)
     assert (chosen.dtype.value, chosen.autocast.value, chosen.quantization.value) == (
         dtype,
         autocast,
@@ -57,49 +51,50 @@ def test_types_by_card(gpu: str, values: dict[str, Any], dtype: str, autocast: s
     assert all(c.reason for c in (chosen.dtype, chosen.autocast, chosen.quantization))
 
 
-def test_a_cpu_multiplies_bfloat16_where_it_can() -> None:
-    here = machine("none")
-    chosen = choose_precision(here, settings(), PLANNED)
-    assert (chosen.dtype.value, chosen.autocast.value) == (
-        "float32",
-        "bfloat16" if here.host.can_bf16 else None,
-    )
+@pytest.mark.parametrize("wish", ["auto", "on", "off"])
+def test_a_cpu_multiplies_bfloat16_where_it_can_or_where_the_switch_says(wish: str) -> None:
+    here = machine("none", APPLIANCE_CPU_BF16=wish)
+    chosen = choose_precision(here, settings(), PLANNED, EVERYTHING)
+    is_bf16 = here.host.can_bf16 if wish == "auto" else wish == "on"
+    assert chosen.dtype.value == "float32"
+    assert chosen.autocast == Choice("bfloat16" if is_bf16 else None, here.host.bf16_reason)
 
 
-def test_the_plans_quantisation_is_taken_unless_the_user_says_otherwise(
-    installed: set[str],
-) -> None:
-    planned = Choice("nf4", "else it does not fit")
-    assert choose_precision(machine("T4"), settings(), planned).quantization == planned
-    assert (
-        choose_precision(
-            machine("T4"), settings(model__quantization="int8"), planned
-        ).quantization.value
-        == "int8"
-    )
-    installed.remove("bitsandbytes")
-    fallen = choose_precision(machine("T4"), settings(), planned).quantization
-    assert fallen.value == "none" and "not installed" in fallen.reason
+def test_the_plans_quantisation_is_taken_unless_the_user_says_otherwise() -> None:
+    planned, t4 = Choice("nf4", "else it does not fit"), machine("T4")
+    chosen = choose_precision(t4, settings(), planned, EVERYTHING)
+    assert chosen.quantization == planned
+    chosen = choose_precision(t4, settings(model__quantization="int8"), planned, EVERYTHING)
+    assert chosen.quantization.value == "int8"
+
+    without = replace(EVERYTHING, has_bitsandbytes=False)
     with pytest.raises(PrerequisiteError, match="bitsandbytes"):
-        choose_precision(machine("T4"), settings(model__quantization="nf4"), planned)
+        choose_precision(t4, settings(model__quantization="nf4"), planned, without)
 
 
 @pytest.mark.parametrize("values", [{"model__quantization": "nf4"}, {"model__dtype": "float16"}])
 def test_all_weights_are_trained_in_float32_only(values: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"train\.method = full"):
-        choose_precision(machine("T4"), settings(train__method="full", **values), PLANNED)
+        choose_precision(
+            machine("T4"), settings(train__method="full", **values), PLANNED, EVERYTHING
+        )
 
 
-def test_unsloth_is_taken_on_cuda_where_it_is_installed(installed: set[str]) -> None:
-    assert choose_trainer(machine("L4"), settings()).value == "unsloth"
-    assert choose_trainer(machine("L4"), settings(model__trainer="peft")).value == "peft"
-    assert choose_trainer(machine("L4"), settings(train__method="full")).value == "peft"
-    assert choose_trainer(machine("none"), settings()).value == "peft"
-    assert choose_trainer(machine("none"), settings(model__trainer="unsloth")).value == "unsloth"
+def test_unsloth_is_taken_on_cuda_where_it_is_installed() -> None:
+    def chosen(gpu: str, **values: Any) -> str:
+        return choose_trainer(machine(gpu), settings(**values), EVERYTHING).value
+
+    assert chosen("L4") == "unsloth"
+    assert chosen("L4", model__trainer="peft") == "peft"
+    assert chosen("L4", train__method="full") == "peft"
+    assert chosen("none") == "peft"
+    assert chosen("none", model__trainer="unsloth") == "unsloth"
     with pytest.raises(UsageError):
-        choose_trainer(machine("L4"), settings(model__trainer="unsloth", train__method="full"))
-    installed.remove("unsloth")
-    without = choose_trainer(machine("L4"), settings())
-    assert (without.value, without.reason) == ("peft", "unsloth is not installed")
+        chosen("L4", model__trainer="unsloth", train__method="full")
+
+    without = replace(EVERYTHING, has_unsloth=False)
+    assert choose_trainer(machine("L4"), settings(), without) == Choice(
+        "peft", "unsloth is not installed"
+    )
     with pytest.raises(PrerequisiteError, match="not installed"):
-        choose_trainer(machine("L4"), settings(model__trainer="unsloth"))
+        choose_trainer(machine("L4"), settings(model__trainer="unsloth"), without)
