@@ -15,7 +15,10 @@ from appliance.program.sandbox import Program, Sandbox, linux, policy
 from tests.support.attacks import ATTACKS, FILES, NETWORK, PROCESSES, PROTOCOL
 from tests.support.sandbox_host import ATTACK_MODULES, CONTROL, INPUTS, spoken
 
-# (x86-64, aarch64) numbers of what a container may refuse; prctl 22 is the older way to seccomp.
+PR_SET_SECCOMP = 22
+"""The first argument of prctl() in the older way to load a filter."""
+
+# (x86-64, aarch64) numbers of the calls that a container may refuse.
 _CALLS = {
     "namespaces": {"unshare": (272, 97), "mount": (165, 40), "pivot_root": (155, 41)},
     "chroot": {"chroot": (161, 51)},
@@ -41,11 +44,13 @@ def refuse(names: list[str]) -> None:
     for name in names:
         error = errno.ENOSYS if name == "landlock" else errno.EPERM
         for call, numbers in _CALLS[name].items():
-            body = policy.answer(policy.refuse(error))
+            no = policy.refuse(error)
             if call == "prctl":
-                is_seccomp = policy._op(policy._IF_EQUAL, 22, if_false=1)
-                body = policy._argument(0) + is_seccomp + body + policy.answer(policy.ALLOW)
-            rules[numbers[column]] = body
+                rules[numbers[column]] = policy.answer_if_argument(
+                    0, (PR_SET_SECCOMP,), policy.ALLOW, listed=no
+                )
+            else:
+                rules[numbers[column]] = policy.answer(no)
     linux.forbid_new_privileges()
     linux.Filter(policy.assemble(rules, policy.answer(policy.ALLOW), linux.MACHINE)).load()
 

@@ -25,10 +25,10 @@ _X32_BIT = 0x40000000
 
 # Call numbers: (x86-64, aarch64); None where the architecture has no such call.
 # Source: arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
-_Numbers = dict[str, tuple[int | None, int | None]]
+CallNumbers = dict[str, tuple[int | None, int | None]]
 
-_CHECKED: _Numbers = {"write": (1, 64), "mmap": (9, 222), "mprotect": (10, 226), "futex": (202, 98)}
-_ALLOWED: _Numbers = {
+CHECKED: CallNumbers = {"write": (1, 64), "mmap": (9, 222), "mprotect": (10, 226), "futex": (202, 98)}
+ALLOWED: CallNumbers = {
     "munmap": (11, 215), "brk": (12, 214), "mremap": (25, 216), "msync": (26, 227), "mincore": (27, 232),
     "madvise": (28, 233), "rt_sigreturn": (15, 139), "sched_yield": (24, 124), "sigaltstack": (131, 132),
     "restart_syscall": (219, 128), "exit": (60, 93), "exit_group": (231, 94), "getpid": (39, 172),
@@ -37,12 +37,12 @@ _ALLOWED: _Numbers = {
     "time": (201, None), "times": (100, 153), "getrusage": (98, 165), "sysinfo": (99, 179), "uname": (63, 160),
     "sched_getaffinity": (204, 123),
 }  # fmt: skip
-_WAITING: _Numbers = {
+WAITING: CallNumbers = {
     "nanosleep": (35, 101), "clock_nanosleep": (230, 115), "pause": (34, None), "select": (23, None),
     "pselect6": (270, 72), "poll": (7, None), "ppoll": (271, 73), "epoll_wait": (232, None), "epoll_pwait": (281, 22),
 }  # fmt: skip
-_OPENING: _Numbers = {"open": (2, None), "openat": (257, 56), "openat2": (437, 437)}
-_KILLED: _Numbers = {
+OPENING: CallNumbers = {"open": (2, None), "openat": (257, 56), "openat2": (437, 437)}
+KILLED: CallNumbers = {
     "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "kill": (62, 129),
     "tkill": (200, 130), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240), "execve": (59, 221),
     "execveat": (322, 281), "bpf": (321, 280), "userfaultfd": (323, 282), "perf_event_open": (298, 241),
@@ -81,11 +81,11 @@ def answer(value: int) -> bytes:
 
 
 def answer_if_argument(
-    i: int, allowed: tuple[int, ...], other: int, *, mask: int = 0xFFFFFFFF
+    i: int, values: tuple[int, ...], other: int, *, mask: int = 0xFFFFFFFF, listed: int = ALLOW
 ) -> bytes:
-    """ALLOW when the masked argument is one of the values, else the other answer."""
-    tests = [_op(_IF_EQUAL, v, if_true=len(allowed) - k) for k, v in enumerate(allowed)]
-    return b"".join((_argument(i), _op(_AND, mask), *tests, answer(other), answer(ALLOW)))
+    """The answer `listed` when the masked argument is one of the values, else the other answer."""
+    tests = [_op(_IF_EQUAL, v, if_true=len(values) - k) for k, v in enumerate(values)]
+    return b"".join((_argument(i), _op(_AND, mask), *tests, answer(other), answer(listed)))
 
 
 def program_policy(machine: str) -> bytes:
@@ -100,14 +100,16 @@ def program_policy(machine: str) -> bytes:
         "futex": answer_if_argument(1, (_FUTEX_WAKE, _FUTEX_WAKE_BITSET), KILL, mask=_FUTEX_COMMAND),
     }  # fmt: skip
     rules: dict[int, bytes] = {}
+
     for numbers, body in (
-        (_ALLOWED, answer(ALLOW)),
-        (_WAITING, answer(refuse(errno.ENOSYS))),
-        (_OPENING, answer(refuse(errno.EACCES))),
-        (_KILLED, answer(KILL)),
+        (ALLOWED, answer(ALLOW)),
+        (WAITING, answer(refuse(errno.ENOSYS))),
+        (OPENING, answer(refuse(errno.EACCES))),
+        (KILLED, answer(KILL)),
     ):
         rules |= {n[column]: body for n in numbers.values() if n[column] is not None}  # type: ignore[misc]
-    rules |= {_CHECKED[name][column]: body for name, body in checked.items()}  # type: ignore[misc]
+
+    rules |= {CHECKED[name][column]: body for name, body in checked.items()}  # type: ignore[misc]
     return assemble(rules, answer(refused), machine)
 
 
@@ -118,9 +120,11 @@ def assemble(rules: dict[int, bytes], default: bytes, machine: str) -> bytes:
         if ranges[-1][0] == number:
             ranges.pop()
         ranges += [(number, rules[number]), (number + 1, default)]
+
     ranges = [r for k, r in enumerate(ranges) if k == 0 or r[1] != ranges[k - 1][1]]
     if machine == "x86_64":
         ranges.append((_X32_BIT, answer(KILL)))
+
     head = _op(_LOAD, _ARCH_OFFSET) + _op(_IF_EQUAL, AUDIT_ARCH[machine], if_true=1) + answer(KILL)
     return head + _op(_LOAD, _NUMBER_OFFSET) + _search(ranges)
 
@@ -128,11 +132,13 @@ def assemble(rules: dict[int, bytes], default: bytes, machine: str) -> bytes:
 def _search(ranges: list[tuple[int, bytes]]) -> bytes:
     if len(ranges) == 1:
         return ranges[0][1]
+
     middle = len(ranges) // 2
     low, high = _search(ranges[:middle]), _search(ranges[middle:])
     num_low = len(low) // 8
     if num_low <= 255:
         return _op(_IF_AT_LEAST, ranges[middle][0], if_true=num_low) + low + high
+
     return (
         _op(_IF_AT_LEAST, ranges[middle][0], if_false=1) + _op(_JUMP, num_low) + low + high
     )  # a far jump
