@@ -37,7 +37,7 @@ from appliance.errors import (
     UsageError,
 )
 from appliance.machine.finding import Status
-from appliance.machine.machine import Machine, find_machine, shared
+from appliance.machine.machine import Machine, find_machine, split_cards
 from appliance.machine.profile_check import check_expectation, profile_expectation
 from appliance.record.coverage import coverage_of
 from appliance.record.journal import Journal
@@ -163,7 +163,7 @@ def run(args: argparse.Namespace) -> int:
         machine = find_machine()
         if args.profile:
             _check_hardware(machine, args.profile)
-        machine = shared(machine, asked.run.workers_per_card)
+        machine = split_cards(machine, asked.run.workers_per_card)
         sizing, planned = size_run(machine, offered, tasks, asked, budget_s=deadline_s - start_s)
         chosen = sizing.model.value
         settings = resolve([Layer("plan", planned), *layers, Layer("plan", {"model.path": chosen})])

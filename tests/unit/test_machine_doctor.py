@@ -18,7 +18,8 @@ from appliance.machine.doctor import examine
 from appliance.machine.finding import Check, Status, failed, worst
 from appliance.machine.gpu import GIB
 from appliance.machine.host import Host
-from appliance.machine.machine import Machine, imagined
+from appliance.machine.imagined import imagined
+from appliance.machine.machine import Machine
 from appliance.machine.platforms import Platform
 from appliance.machine.profile_check import check_expectation, profile_expectation
 

@@ -17,7 +17,8 @@ from appliance.config import Layer, resolve
 from appliance.errors import UsageError
 from appliance.machine.gpu import GIB
 from appliance.machine.host import Host
-from appliance.machine.machine import Machine, imagined
+from appliance.machine.imagined import imagined
+from appliance.machine.machine import Machine
 from appliance.machine.platforms import Platform
 from appliance.sizing.costs.coefficients import FITTED
 from appliance.sizing.costs.model_card import SHIPPED, load_card

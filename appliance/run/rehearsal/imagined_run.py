@@ -21,7 +21,8 @@ from appliance.config import (
     resolve,
 )
 from appliance.errors import UsageError
-from appliance.machine.machine import Machine, find_machine, imagined
+from appliance.machine.imagined import imagined
+from appliance.machine.machine import Machine, find_machine
 from appliance.run.rehearsal.fake_pool import Rig
 from appliance.run.rehearsal.faults import Faults, parse_faults
 from appliance.run.rehearsal.rehearsal import POLLS, Baseline, Rehearsal, rehearse, static_baseline
