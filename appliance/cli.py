@@ -1,4 +1,7 @@
-"""The command line: `appliance VERB ...`. Only the chosen verb's module is imported, so --help answers at once."""
+"""The command line: `appliance VERB ...`.
+
+Only the module of the chosen verb is imported, so that `--help` answers at once.
+"""
 
 from __future__ import annotations
 
@@ -19,30 +22,30 @@ VERBS = {
     "evaluate": ("appliance.commands.evaluate", "score a submission or a run against the answers"),
     "validate": (
         "appliance.commands.validate",
-        "check that a submission keeps the rules of the competition",
+        "check that a submission follows the rules of the competition",
     ),
     "vote": ("appliance.commands.vote", "merge runs or shards and vote again, without a model"),
     "plan": (
         "appliance.commands.plan",
-        "say what would run on this machine or another, with the reason of every value",
+        "show what would run on this machine or another, with the reason for every value",
     ),
     "simulate": (
         "appliance.commands.simulate",
-        "rehearse a run in seconds: timeline, coverage, idle time, what static shares would lose",
+        "rehearse a run in seconds: timeline, coverage, idle time, loss by fixed time shares",
     ),
     "exec": ("appliance.commands.exec", "run untrusted programs in the sandbox"),
-    "train": ("appliance.commands.train", "train a model that is then submitted, offline"),
+    "train": ("appliance.commands.train", "train a model offline, to submit it later"),
     "merge-adapter": (
         "appliance.commands.merge_adapter",
-        "put an adapter into its base model for good, verified",
+        "merge an adapter into its base model and check the result",
     ),
     "report": (
         "appliance.commands.report",
-        "a run as one HTML page: coverage, plan, pictures of every task",
+        "write a run as one HTML page: coverage, plan, pictures of every task",
     ),
     "selftest": (
         "appliance.commands.selftest",
-        "learn a few tasks by heart and get them back through the whole pipeline",
+        "train on a few tasks until known by heart, then solve them through the whole pipeline",
     ),
     "pack": (
         "appliance.commands.pack",
@@ -65,7 +68,7 @@ exit codes: 0 done, 2 usage, 3 something is missing, 4 bad input, 5 a stage belo
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb and return its exit code. Faults of the user are one line on stderr, never a traceback."""
+    """Run one verb and return its exit code; a user's fault is one line on stderr, no traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(arguments)
@@ -75,9 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # or the interpreter complains at exit
+        # The reader is gone (`| head`). The interpreter would complain at exit, when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
@@ -86,13 +88,16 @@ def _dispatch(arguments: list[str]) -> int:
     if verb in ("", "-h", "--help", "help"):
         print(overview())
         return 0 if verb else EXIT_USAGE
+
     if verb == "--version":
         from importlib.metadata import version
 
         print(f"arc-appliance {version('arc-appliance')}")
         return 0
+
     if verb not in VERBS:
         raise unknown("verb", verb, VERBS)
+
     module_name, summary = VERBS[verb]
     module = importlib.import_module(module_name)
     parser = make_parser(verb, summary)
@@ -102,6 +107,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def make_parser(verb: str, summary: str) -> argparse.ArgumentParser:
+    """A parser without arguments; the verb's `add_arguments` fills it."""
     return argparse.ArgumentParser(
         prog=f"appliance {verb}",
         description=summary[0].upper() + summary[1:] + ".",
@@ -114,10 +120,12 @@ def overview() -> str:
     """What `appliance --help` prints."""
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {verb:{width}}  {summary}" for verb, (_, summary) in VERBS.items())
+
     return (
         "usage: appliance VERB ...\n\n"
-        "Solves ARC tasks with a language model within a time budget: fine-tunes it on each task's demonstrations,\n"
-        "samples answers under many views, votes, and writes a valid submission.json.\n\n"
+        "Solves ARC tasks with a language model within a time budget: fine-tunes it on each\n"
+        "task's demonstrations, samples answers under many views, votes, and writes a valid\n"
+        "submission.json.\n\n"
         f"verbs:\n{verbs}\n\n{EPILOG}"
     )
 

@@ -1,4 +1,4 @@
-"""The only place that reads time, so that a run can be driven by a virtual clock.
+"""The only place that reads time (a lint rule holds it), so that a virtual clock can drive a run.
 
 Durations are seconds as float; instants are Unix seconds (UTC).
 """
@@ -24,7 +24,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """Wall time of the start plus monotonic time since: a clock change during a run moves nothing."""
+    """Wall time at the start plus monotonic time since: a clock change moves nothing in a run."""
 
     def __init__(self) -> None:
         self._offset_s = time.time() - time.monotonic()  # noqa: TID251
@@ -93,12 +93,14 @@ def parse_duration(text: str) -> float:
             expected="days, hours, minutes, seconds such as 11h30m, 5m, 90s",
             remedy="pass --budget 5m",
         )
+
     if seconds <= 0:
         raise UsageError(
             f"budget {text!r} leaves no time",
             expected="a duration above zero",
             remedy="pass --budget 5m",
         )
+
     return seconds
 
 
@@ -106,9 +108,11 @@ def format_duration(seconds: float) -> str:
     """Shortest readable form: 12 s, 4 min 05 s, 3 h 20 min."""
     if seconds < 60:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
+
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min"
 
@@ -126,6 +130,7 @@ def parse_instant(text: str) -> float:
             expected="ISO 8601 such as 2026-11-21T18:30 or 2026-11-21T18:30+00:00",
             remedy="pass --deadline with a date and a time, or --budget with a duration",
         ) from None
+
     return instant.timestamp()
 
 

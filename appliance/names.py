@@ -1,4 +1,4 @@
-"""Look-up of named things (encoders, verbs, settings, ...), with the nearest valid name in the error."""
+"""Look-up of named things (encoders, verbs, ...), with the nearest valid name in the error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from appliance.errors import UsageError
 T = TypeVar("T")
 
 _MAX_NAME_CHARS = 200
-"""The search for the nearest name looks at no more, because its time grows with the square."""
+"""Characters that the search looks at, because its time grows with their square."""
 
 
 def pick(kind: str, name: str, table: Mapping[str, T]) -> T:
