@@ -25,7 +25,7 @@ from appliance.run.schedule.measured_costs import TaskCost
 from appliance.run.schedule.planned_costs import Prospect
 from appliance.run.schedule.schedule import DRAIN_S, Schedule
 from appliance.run.schedule.task_state import Assignment
-from appliance.run.worker_state import Running, Slot, TaskReport, views_answered
+from appliance.run.worker_state import Running, TaskReport, WorkerState, views_answered
 from appliance.sizing.memory_ladder import RUNGS
 from appliance.solve.messages import (
     Failed,
@@ -99,7 +99,7 @@ class Orchestrator:
         self._schedule = Schedule(
             tasks, settings, end_s=end_s, num_workers=num_workers, costs=costs
         )
-        self._slots = {worker: Slot() for worker in range(num_workers)}
+        self._slots = {worker: WorkerState() for worker in range(num_workers)}
         self._next_job_id = 0
         self._lateness_s = 0.0
         folder = RunFolder(out)
@@ -175,7 +175,7 @@ class Orchestrator:
                 self._assign(worker, slot)
         return any(slot.state in ("busy", "starting") for slot in self._slots.values())
 
-    def _assign(self, worker: int, slot: Slot) -> None:
+    def _assign(self, worker: int, slot: WorkerState) -> None:
         now_s = self._clock.now()
         assignment = (self._prober and self._prober.next(now_s)) or self._schedule.next(now_s)
         if assignment is None:
@@ -269,7 +269,7 @@ class Orchestrator:
                     event.log_tail,
                 )
 
-    def _finish(self, slot: Slot, event: Finished) -> None:
+    def _finish(self, slot: WorkerState, event: Finished) -> None:
         running = slot.running
         if running is None:
             return
@@ -339,7 +339,9 @@ class Orchestrator:
                 TaskReport(task, assignment.stage, trained, tuple(found), seconds, assignment.round)
             )
 
-    def _fall(self, slot: Slot, rule: Callable[[Assignment], list[str]], message: str) -> None:
+    def _fall(
+        self, slot: WorkerState, rule: Callable[[Assignment], list[str]], message: str
+    ) -> None:
         """A job failed: keep what it gave, put its tasks back one rung down, or give them up."""
         running = slot.running
         if running is None:
@@ -367,7 +369,7 @@ class Orchestrator:
                 self._note(running, "failed", task_id, reason=message)
         slot.state = "idle"
 
-    def _keep_partial(self, slot: Slot) -> None:
+    def _keep_partial(self, slot: WorkerState) -> None:
         """Candidates of a job that was cut off still vote."""
         running, slot.running = slot.running, None
         for task in running.assignment.tasks if running else ():

@@ -62,7 +62,7 @@ class TaskReport:
 
 
 @dataclass
-class Slot:
+class WorkerState:
     """since_s: instant of its last start. num_starts: since it was last ready. num_falls: jobs in a row that it died or hung
     under. "gone": not started again in this run."""
 

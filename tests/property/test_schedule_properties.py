@@ -1,10 +1,12 @@
-"""Whole runs on the virtual clock over random task sets, budgets and devices: what a run promises, whatever it is given."""
+"""What a run promises, whatever it is given.
+
+Whole runs on the virtual clock over random task sets, budgets and devices.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import math
-from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,12 +14,10 @@ from hypothesis import strategies as st
 from appliance.arc.submission import build, validate
 from appliance.clock import VirtualClock
 from appliance.errors import EngineError
-from appliance.record.journal import Journal
 from appliance.run.ledger import Attempts
-from appliance.run.orchestrator import Orchestrator
-from appliance.run.rehearsal.fake_pool import FakePool, Rig
+from appliance.run.rehearsal.fake_pool import FakePool, ImaginedCosts
 from appliance.run.rehearsal.faults import Faults
-from tests.support.run_world import costs, run, tasks
+from tests.support.run_world import costs, memory_journal, orchestrator, run, tasks
 from tests.support.run_world import settings as run_settings
 
 DAY_S = 86_400.0
@@ -91,9 +91,12 @@ def test_one_second_a_task_is_enough_for_an_answer_to_every_task(
 def test_with_work_left_devices_idle_less_than_three_percent_and_no_task_is_starved(
     budget_s: float, num_workers: int, tasks_per_worker: int, sampling: float, is_planned: bool
 ) -> None:
-    """The work is twice what the time is enough for, and how slow a task is shows only while it runs. Starved is a task that
-    gets no turn of its own after the quick pass: none is, for the least that each needs is kept back from the start, and where
-    slow ones have used that up, the last ones are asked without training."""
+    """The work is twice what fits into the time, and how slow a task is shows only while it runs.
+
+    A task is starved when it gets no turn of its own after the quick pass. None is: the least
+    that each task needs is kept back from the start. Where slow tasks have used that up, the
+    last ones are sampled without training.
+    """
     count = min(200, num_workers * max(1, min(tasks_per_worker, math.floor(budget_s / 15))))
     need_s = 2 * budget_s * num_workers / count
     done = run(
@@ -120,19 +123,14 @@ def test_with_work_left_devices_idle_less_than_three_percent_and_no_task_is_star
 def test_whatever_breaks_the_submission_is_valid_after_every_write(
     count: int, budget_s: float, num_workers: int, rates: dict[str, float], seed: int
 ) -> None:
-    task_set, chosen, clock = (
-        tasks(count, most_side=3),
-        run_settings(budget_s, sample__views=4),
-        VirtualClock(),
-    )
-    faults = Faults(rates)
-    rig = Rig(costs(task_set, step_s=0.05, view_s=0.2), chosen, load_s=2.0)
+    task_set, chosen = tasks(count, most_side=3), run_settings(budget_s, sample__views=4)
+    clock, faults = VirtualClock(), Faults(rates)
+    true_costs = ImaginedCosts(costs(task_set, step_s=0.05, view_s=0.2), chosen, load_s=2.0)
     death_s = faults.rate("device-death") * budget_s or math.inf
     pool = FakePool(
-        rig, clock, num_workers=num_workers, faults=faults, seed=seed, dies_at_s=death_s
+        true_costs, clock, num_workers=num_workers, faults=faults, seed=seed, dies_at_s=death_s
     )
-    journal = Journal(Path(":memory:"))
-    journal.put_tasks(task_set)
+    journal = memory_journal(task_set)
     stop_s = faults.rate("sigterm") * budget_s or math.inf
     num_writes = 0
 
@@ -142,25 +140,19 @@ def test_whatever_breaks_the_submission_is_valid_after_every_write(
         assert validate(build(task_set, attempts), task_set) == []
         num_writes += 1
 
-    orchestrator = Orchestrator(
+    made = orchestrator(
         task_set,
         chosen,
-        out=Path(),
-        journal=journal,
-        pool=pool,
+        pool,
+        clock,
         num_workers=num_workers,
-        clock=clock,
-        start_s=0.0,
-        deadline_s=budget_s,
-        tell=lambda text: None,
-        show=lambda report: None,
+        journal=journal,
         is_stopped=lambda: clock.now() >= stop_s,
         write=write,
     )
-    with (
-        contextlib.suppress(EngineError),
-        contextlib.closing(journal),
-    ):  # raised when every device was given up
-        orchestrator.run()
+    # An EngineError says that every device was given up, which is no fault here.
+    with contextlib.suppress(EngineError), contextlib.closing(journal):
+        made.run()
+
     assert num_writes > 0
     assert clock.now() <= budget_s

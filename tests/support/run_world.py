@@ -1,19 +1,26 @@
-"""A small world for the orchestrator: random tasks, settings, and workers that cost little or much."""
+"""A small world for the orchestrator: random tasks, settings, and workers cheap or dear."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from appliance.arc.grid import Grid, as_grid, freeze, to_lists
 from appliance.arc.task import Pair, Task, TaskSet
+from appliance.clock import VirtualClock
 from appliance.config import Layer, Settings, resolve
-from appliance.run.rehearsal.fake_pool import Rig
+from appliance.record.journal import Journal
+from appliance.run.ledger import Attempts
+from appliance.run.orchestrator import Orchestrator
+from appliance.run.pool import Pool
+from appliance.run.rehearsal.fake_pool import ImaginedCosts
 from appliance.run.rehearsal.faults import Faults
 from appliance.run.rehearsal.rehearsal import Rehearsal, rehearse
 from appliance.run.schedule.measured_costs import TaskCost
+from appliance.run.schedule.planned_costs import Prospect
 from appliance.seeds import generator
 from appliance.solve.messages import ProgramMessage
 
@@ -23,7 +30,7 @@ def grid(rng: np.random.Generator, side: int) -> Grid:
 
 
 def tasks(count: int, seed: int = 0, *, most_side: int = 6) -> TaskSet:
-    """Small grids keep the tests fast; what tasks cost is in the rig."""
+    """Small grids keep the tests fast; what tasks cost is in the true_costs."""
     rng = generator("world", seed)
 
     def task(number: int) -> Task:
@@ -70,13 +77,61 @@ def run(
     return rehearse(
         task_set,
         chosen,
-        Rig(true, chosen, load_s=load_s),
+        ImaginedCosts(true, chosen, load_s=load_s),
         num_workers=num_workers,
         budget_s=budget_s,
         faults=Faults(faults or {}),
         seed=seed,
         costs=true if is_planned else None,
     )
+
+
+def orchestrator(
+    task_set: TaskSet,
+    chosen: Settings,
+    pool: Pool,
+    clock: VirtualClock,
+    *,
+    num_workers: int,
+    journal: Journal | None = None,
+    prospect: Prospect | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+    is_stopped: Callable[[], bool] = lambda: False,
+    write: Callable[[Attempts], None] = lambda attempts: None,
+) -> Orchestrator:
+    """An orchestrator over those workers that begins now and has the budget of the settings.
+
+    `rehearse` is the usual way to a run; this is for tests that bring a pool of their own or
+    look at the journal and at every write. Without a journal it keeps one in memory.
+    """
+    budget_s = chosen.run.budget_s
+    assert budget_s is not None
+    if journal is None:
+        journal = memory_journal(task_set)
+
+    return Orchestrator(
+        task_set,
+        chosen,
+        out=Path(),
+        journal=journal,
+        pool=pool,
+        num_workers=num_workers,
+        clock=clock,
+        start_s=0.0,
+        deadline_s=budget_s,
+        tell=tell,
+        show=lambda report: None,
+        is_stopped=is_stopped,
+        prospect=prospect,
+        write=write,
+    )
+
+
+def memory_journal(task_set: TaskSet) -> Journal:
+    """A journal in memory that knows the tasks."""
+    journal = Journal(Path(":memory:"))
+    journal.put_tasks(task_set)
+    return journal
 
 
 def program(
@@ -88,7 +143,10 @@ def program(
     grid: Any = ((1,),),
     outcome: str = "ok",
 ) -> ProgramMessage:
-    """A program whose text and outputs are `answer`, with this grid (None: nothing) for the only test input."""
+    """A program whose text and outputs are `answer`.
+
+    For the only test input it gave the grid, or nothing where that is None.
+    """
     return ProgramMessage(
         task_id=task_id,
         view=view,

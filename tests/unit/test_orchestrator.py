@@ -1,4 +1,4 @@
-"""The orchestrator with imagined workers: whatever breaks, the run ends in time with a valid submission."""
+"""The orchestrator with imagined workers: whatever breaks, a run ends in time and is valid."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from appliance.arc.task import TaskSet
 from appliance.clock import VirtualClock
 from appliance.errors import InputError
 from appliance.record.journal import Journal, split_stage_name
-from appliance.run.ledger import Attempts
-from appliance.run.orchestrator import GRACE_S, START_LIMIT_S, Orchestrator
+from appliance.run.orchestrator import GRACE_S, START_LIMIT_S
 from appliance.run.pool import Arrival
-from appliance.run.rehearsal.fake_pool import FakePool, Rig
+from appliance.run.rehearsal.fake_pool import FakePool, ImaginedCosts
 from appliance.run.rehearsal.faults import NO_FAULTS, Faults, parse_faults
 from appliance.run.rehearsal.rehearsal import Rehearsal, rehearse
 from appliance.solve.messages import Failed, Job
-from tests.support.run_world import costs, run, settings, tasks
+from tests.support.run_world import costs, orchestrator, run, settings, tasks
 
 
 def test_a_run_in_peace_trains_and_samples_every_task() -> None:
@@ -123,14 +123,14 @@ def test_a_signal_in_the_middle_keeps_the_candidates_of_jobs_that_were_cut_off(
 ) -> None:
     task_set, chosen = tasks(5), settings(600)
     path = tmp_path / "journal.sqlite"
-    rig = Rig(costs(task_set, step_s=0.1, view_s=2.0), chosen, load_s=2.0)
+    true_costs = ImaginedCosts(costs(task_set, step_s=0.1, view_s=2.0), chosen, load_s=2.0)
     seen = set()
     for share in (0.1, 0.2, 0.3, 0.4):
         path.unlink(missing_ok=True)
         rehearse(
             task_set,
             chosen,
-            rig,
+            true_costs,
             num_workers=2,
             budget_s=600,
             faults=Faults({"sigterm": share}),
@@ -144,11 +144,11 @@ def test_a_signal_in_the_middle_keeps_the_candidates_of_jobs_that_were_cut_off(
 
 def resumed(path: Path, *, stop: float, seed: int) -> Rehearsal:
     task_set, chosen = tasks(8), settings(900)
-    rig = Rig(costs(task_set, step_s=0.05, view_s=0.2), chosen, load_s=2.0)
+    true_costs = ImaginedCosts(costs(task_set, step_s=0.05, view_s=0.2), chosen, load_s=2.0)
     return rehearse(
         task_set,
         chosen,
-        rig,
+        true_costs,
         num_workers=2,
         budget_s=900,
         faults=Faults({"sigterm": stop}) if stop else NO_FAULTS,
@@ -215,38 +215,18 @@ class RefusingPool(FakePool):
 
 def test_a_model_that_cannot_be_read_ends_the_run_at_once_as_bad_input() -> None:
     task_set, chosen, clock = tasks(2), settings(600), VirtualClock()
-    rig = Rig(costs(task_set, step_s=0.1, view_s=0.1), chosen)
-    orchestrator = make(RefusingPool(rig, clock, num_workers=1), clock, 600)
+    true_costs = ImaginedCosts(costs(task_set, step_s=0.1, view_s=0.1), chosen)
+    pool = RefusingPool(true_costs, clock, num_workers=1)
     with pytest.raises(InputError, match="not JSON"):
-        orchestrator.run()
+        orchestrator(task_set, chosen, pool, clock, num_workers=1).run()
     assert clock.now() < 10
 
 
-def make(
-    pool: FakePool, clock: VirtualClock, budget_s: float, written: list[Attempts] | None = None
-) -> Orchestrator:
-    journal = Journal(Path(":memory:"))
-    journal.put_tasks(tasks(2))
-    return Orchestrator(
-        tasks(2),
-        settings(budget_s),
-        out=Path(),
-        journal=journal,
-        pool=pool,
-        num_workers=1,
-        clock=clock,
-        start_s=0.0,
-        deadline_s=budget_s,
-        tell=lambda text: None,
-        show=lambda report: None,
-        is_stopped=lambda: False,
-        write=lambda attempts: written.append(dict(attempts)) if written is not None else None,
-    )
-
-
 class RecordingPool(FakePool):
-    def __init__(self, rig: Rig, clock: VirtualClock) -> None:
-        super().__init__(rig, clock, num_workers=1)
+    """Keeps the jobs that it was given."""
+
+    def __init__(self, true_costs: ImaginedCosts, clock: VirtualClock) -> None:
+        super().__init__(true_costs, clock, num_workers=1)
         self.jobs: list[Job] = []
 
     def submit(self, worker: int, job: Job) -> None:
@@ -254,19 +234,24 @@ class RecordingPool(FakePool):
         super().submit(worker, job)
 
 
+def recorded_jobs(task_set: TaskSet, *, budget_s: float, second_s: float) -> list[Job]:
+    """The jobs of a whole run on one worker, where a step and a view take second_s each."""
+    chosen, clock = settings(budget_s), VirtualClock()
+    true_costs = ImaginedCosts(costs(task_set, step_s=second_s, view_s=second_s), chosen)
+    pool = RecordingPool(true_costs, clock)
+    orchestrator(task_set, chosen, pool, clock, num_workers=1).run()
+    return pool.jobs
+
+
 def test_every_round_has_lessons_and_views_of_its_own() -> None:
-    clock = VirtualClock()
-    pool = RecordingPool(Rig(costs(tasks(2), step_s=0.01, view_s=0.01), settings(900)), clock)
-    make(pool, clock, 900).run()
+    jobs = recorded_jobs(tasks(2), budget_s=900, second_s=0.01)
     for task_id in tasks(2).ids():
-        deep = [j for j in pool.jobs if j.stage == "deep" and j.tasks[0].task_id == task_id]
+        deep = [j for j in jobs if j.stage == "deep" and j.tasks[0].task_id == task_id]
         assert len({j.seed for j in deep}) == len(deep)
         assert len({tuple(j.views) for j in deep}) == len(deep)
 
 
 def test_no_job_may_run_past_the_end_of_the_work() -> None:
-    clock = VirtualClock()
-    pool = RecordingPool(Rig(costs(tasks(2), step_s=0.5, view_s=0.5), settings(100)), clock)
-    make(pool, clock, 100).run()
-    assert max(j.deadline_s for j in pool.jobs) <= 100 - 3.0
-    assert all(j.train_until_s <= j.deadline_s for j in pool.jobs)
+    jobs = recorded_jobs(tasks(2), budget_s=100, second_s=0.5)
+    assert max(j.deadline_s for j in jobs) <= 100 - 3.0
+    assert all(j.train_until_s <= j.deadline_s for j in jobs)

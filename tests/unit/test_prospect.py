@@ -1,12 +1,12 @@
-"""What the plan expects of tasks, where on the memory ladder they begin, and what a probe changes about both."""
+"""What the plan expects of tasks, on which rung they begin, and what a probe changes."""
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from appliance.sizing.sizing import size
 
 from appliance.arc.task import TaskSet
 from appliance.clock import VirtualClock
@@ -14,17 +14,15 @@ from appliance.machine.gpu import GIB
 from appliance.machine.host import Host
 from appliance.machine.machine import Machine, find_machine
 from appliance.record.journal import Journal
-from appliance.run.orchestrator import Orchestrator
-from appliance.run.rehearsal.fake_pool import FakePool, Rig
+from appliance.run.rehearsal.fake_pool import FakePool, ImaginedCosts
 from appliance.run.schedule.planned_costs import PROBE_SHARE, ROOM, Prospect
 from appliance.sizing.costs.model_card import load_card
 from appliance.sizing.costs.task_costs import Probe
 from appliance.sizing.costs.task_lengths import lengths_of
 from appliance.sizing.memory_ladder import LAST_RUNG
 from appliance.sizing.request import SizingRequest
-from appliance.sizing.sizing import size
 from appliance.solve.messages import Event, Failed, Job, Probed
-from tests.support.run_world import settings, tasks
+from tests.support.run_world import memory_journal, orchestrator, settings, tasks
 
 HOST = Host("CPU", 2, "affinity", 32 * GIB, "physical", 30 * GIB, ("avx2",))
 
@@ -54,7 +52,8 @@ def test_a_first_rung_fits_and_the_one_above_does_not() -> None:
     prospect = prospect_of(tasks(20, most_side=30), room_gib=0.75)
     for length in prospect.lengths.values():
         rung = prospect.first_rung(length)
-        assert rung == LAST_RUNG or prospect.memory_gib(length, rung) <= ROOM * 0.75
+        if rung < LAST_RUNG:
+            assert prospect.memory_gib(length, rung) <= ROOM * 0.75
         assert all(prospect.memory_gib(length, r) > ROOM * 0.75 for r in range(rung))
 
 
@@ -95,45 +94,43 @@ def test_a_probe_that_ran_out_of_memory_moves_its_task_down() -> None:
     assert after.first_rung(longest) > prospect.first_rung(longest) == 0
 
 
-class _ProbingPool(FakePool):
-    """Answers the probe with a given event; all other work is imagined."""
+class ProbingPool(FakePool):
+    """Answers the probe after a second with a given event; all other work is imagined."""
 
-    answer: Event
-    probes: list[Job]
+    def __init__(self, true_costs: ImaginedCosts, clock: VirtualClock, answer: Event) -> None:
+        super().__init__(true_costs, clock, num_workers=2)
+        self.clock = clock
+        self.answer = answer
+        self.probes: list[Job] = []
 
     def submit(self, worker: int, job: Job) -> None:
         if job.stage != "probe":
             super().submit(worker, job)
             return
-        self.probes = [*getattr(self, "probes", []), job]
-        self._put(
-            worker, self._clock.now() + 1.0, self.answer.model_copy(update={"job_id": job.job_id})
+        self.probes.append(job)
+        self.put(
+            worker, self.clock.now() + 1.0, self.answer.model_copy(update={"job_id": job.job_id})
         )
 
 
-def probed_run(answer: Event, *, room_gib: float = 8.0) -> tuple[_ProbingPool, Journal, list[str]]:
+def probed_run(answer: Event, *, room_gib: float = 8.0) -> tuple[ProbingPool, Journal, list[str]]:
+    """The pool and the journal after a run of eight tasks, and what the run told."""
     task_set = tasks(8, most_side=20)
     prospect = prospect_of(task_set, room_gib=room_gib)
-    clock, chosen, told = VirtualClock(), prospect.settings, []
-    pool = _ProbingPool(Rig(prospect.task_costs(), chosen, load_s=2.0), clock, num_workers=2)
-    pool.answer = answer
-    journal = Journal(Path(":memory:"))
-    journal.put_tasks(task_set)
-    Orchestrator(
+    clock, chosen, journal = VirtualClock(), prospect.settings, memory_journal(task_set)
+    told: list[str] = []
+
+    true_costs = ImaginedCosts(prospect.task_costs(), chosen, load_s=2.0)
+    pool = ProbingPool(true_costs, clock, answer)
+    orchestrator(
         task_set,
         chosen,
-        out=Path(),
-        journal=journal,
-        pool=pool,
+        pool,
+        clock,
         num_workers=2,
-        clock=clock,
-        start_s=0.0,
-        deadline_s=600.0,
-        tell=told.append,
-        show=lambda report: None,
-        is_stopped=lambda: False,
+        journal=journal,
         prospect=prospect,
-        write=lambda attempts: None,
+        tell=told.append,
     ).run()
     return pool, journal, told
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from appliance.sizing.sizing import size
 
 from appliance.arc.source import challenges_json, load_tasks
 from appliance.commands import simulate
@@ -15,7 +16,7 @@ from appliance.config import Layer, resolve
 from appliance.errors import UsageError
 from appliance.machine.imagined import imagined
 from appliance.machine.machine import find_machine
-from appliance.run.rehearsal.fake_pool import Rig
+from appliance.run.rehearsal.fake_pool import ImaginedCosts
 from appliance.run.rehearsal.faults import NO_FAULTS, parse_faults
 from appliance.run.rehearsal.rehearsal import rehearse, spread, timeline
 from appliance.run.schedule.planned_costs import Prospect
@@ -23,7 +24,6 @@ from appliance.sizing.costs.model_card import load_card
 from appliance.sizing.costs.task_lengths import lengths_of
 from appliance.sizing.pins import Pins
 from appliance.sizing.request import SizingRequest
-from appliance.sizing.sizing import size
 from tests.support.run_world import run, tasks
 
 NVARC_HOURS, NVARC_MEDIAN_S = 11.88, 76.0
@@ -166,9 +166,15 @@ def test_the_published_run_of_the_winner_is_told_within_fifteen_percent() -> Non
         ]
     )
     costs = Prospect.of(one_by_one, task_set, settings, room_gib=plan.room_gib).task_costs()
-    rig = Rig(costs, settings, load_s=plan.costs.load_s())
+    true_costs = ImaginedCosts(costs, settings, load_s=plan.costs.load_s())
     told = rehearse(
-        task_set, settings, rig, num_workers=4, budget_s=budget_s, faults=NO_FAULTS, costs=costs
+        task_set,
+        settings,
+        true_costs,
+        num_workers=4,
+        budget_s=budget_s,
+        faults=NO_FAULTS,
+        costs=costs,
     )
     taken = list(told.seconds_by_task("deep").values())
     assert len(taken) == 400

@@ -36,7 +36,7 @@ LATENESS_S = 0.05
 
 
 @dataclass(frozen=True)
-class Rig:
+class ImaginedCosts:
     """What the imagined workers are like. costs: true mean seconds of every task. load_s: of a start. job_s: of a job beside
     its work. Spreads: see above."""
 
@@ -79,12 +79,12 @@ class _Worker:
 
 
 class FakePool:
-    """A Pool. All it does follows from rig, faults and seed. dies_at_s: instant at which the last device is gone for good.
+    """A Pool. All it does follows from true_costs, faults and seed. dies_at_s: instant at which the last device is gone for good.
     spans: what the devices did, for a timeline."""
 
     def __init__(
         self,
-        rig: Rig,
+        true_costs: ImaginedCosts,
         clock: VirtualClock,
         *,
         num_workers: int,
@@ -92,7 +92,7 @@ class FakePool:
         seed: int = 0,
         dies_at_s: float = math.inf,
     ) -> None:
-        self._rig = rig
+        self._true_costs = true_costs
         self._clock = clock
         self._faults = faults
         self._seed = seed
@@ -107,15 +107,15 @@ class FakePool:
         now_s = self._clock.now()
         self._workers[worker] = _Worker(self._workers[worker].life + 1)
         rng = generator(self._seed, "start", next(self._count))
-        load_s = self._rig.load_s * _log_normal(rng, self._rig.train_spread)
+        load_s = self._true_costs.load_s * _log_normal(rng, self._true_costs.train_spread)
         load_s *= 10 if rng.random() < self._faults.rate("slow-start") else 1
         if now_s >= self._death_s(worker):
-            self._put(worker, now_s + 1.0, Died(1, "no device was found"))
+            self.put(worker, now_s + 1.0, Died(1, "no device was found"))
         elif rng.random() < self._faults.rate("no-start"):
             self._workers[worker].hangs_since_s = now_s
         else:
             self.spans.append(Span(worker, "load", now_s, now_s + load_s))
-            self._put(worker, now_s + load_s, Ready(seconds=load_s, facts={"device": "imagined"}))
+            self.put(worker, now_s + load_s, Ready(seconds=load_s, facts={"device": "imagined"}))
 
     def submit(self, worker: int, job: Job) -> None:
         now_s = self._clock.now()
@@ -132,14 +132,14 @@ class FakePool:
             if until_s > break_s:
                 self.spans.append(Span(worker, "lost", at_s, break_s, act.task_id))
                 break
-            is_again = job.seed != self._rig.settings.run.seed
+            is_again = job.seed != self._true_costs.settings.run.seed
             self.spans.append(Span(worker, act.kind, at_s, until_s, act.task_id, act.num, is_again))
-            self._put(worker, until_s, act.event)
+            self.put(worker, until_s, act.event)
             at_s = until_s
         if hangs and break_s == broken_s:
             self._workers[worker].hangs_since_s = break_s
         elif break_s < end_s:
-            self._put(worker, break_s, Died(-9, "killed in a rehearsal"))
+            self.put(worker, break_s, Died(-9, "killed in a rehearsal"))
 
     def next_arrival(self, timeout_s: float) -> Arrival | None:
         until_s = self._clock.now() + timeout_s
@@ -172,13 +172,14 @@ class FakePool:
     def _death_s(self, worker: int) -> float:
         return self._dies_at_s if worker == len(self._workers) - 1 else math.inf
 
-    def _put(self, worker: int, at_s: float, event: Event | Died) -> None:
+    def put(self, worker: int, at_s: float, event: Event | Died) -> None:
+        """Let an event of this worker arrive at that instant, unless the worker is killed before."""
         heapq.heappush(
             self._queue, (at_s, next(self._count), worker, self._workers[worker].life, event)
         )
 
     def _acts(self, job: Job, now_s: float) -> Iterator[_Act]:
-        play = _Play(self._rig, self._faults, self._seed, job, now_s)
+        play = _Play(self._true_costs, self._faults, self._seed, job, now_s)
         yield from play.acts(self._answers)
 
 
@@ -196,8 +197,10 @@ class _Act:
 class _Play:
     """One job from beginning to end, as if nothing broke the worker."""
 
-    def __init__(self, rig: Rig, faults: Faults, seed: int, job: Job, now_s: float) -> None:
-        self._rig = rig
+    def __init__(
+        self, true_costs: ImaginedCosts, faults: Faults, seed: int, job: Job, now_s: float
+    ) -> None:
+        self._true_costs = true_costs
         self._faults = faults
         self._seed = seed
         self._job = job
@@ -208,11 +211,14 @@ class _Play:
         job = self._job
         tasks = [message.task() for message in job.tasks]
         yield self._act(
-            "overhead", tasks[0].task_id, self._rig.job_s, Sampled(job_id=job.job_id, candidates=[])
+            "overhead",
+            tasks[0].task_id,
+            self._true_costs.job_s,
+            Sampled(job_id=job.job_id, candidates=[]),
         )
         short = next((t for t in tasks if self._lacks_memory(t)), None)
         if short is not None:
-            wasted_s = 2 * self._rig.costs[short.task_id].step
+            wasted_s = 2 * self._true_costs.costs[short.task_id].step
             failed = Failed(job_id=job.job_id, kind="memory", message="no room for a batch")
             yield self._act("lost", short.task_id, wasted_s, failed)
             return
@@ -223,7 +229,7 @@ class _Play:
             act = self._training(tasks[0])
             is_trained = act.num > 0
             yield act
-        writes_grids = self._rig.settings.writes_grids
+        writes_grids = self._true_costs.settings.writes_grids
         complete = [] if writes_grids else [task.task_id for task in tasks]
         for task in tasks if writes_grids else ():
             acts = list(self._sampling(task, answers, is_trained))
@@ -253,10 +259,13 @@ class _Play:
     def _training(self, task: Task) -> _Act:
         job = self._job
         rng = generator(self._seed, task.task_id, job.seed, "training")
-        step_s = self._rig.costs[task.task_id].step * _log_normal(rng, self._rig.train_spread)
+        step_s = self._true_costs.costs[task.task_id].step * _log_normal(
+            rng, self._true_costs.train_spread
+        )
         until_s = min(job.train_until_s, job.deadline_s)
         num_steps = min(
-            self._rig.settings.train.max_steps, math.ceil(max(0.0, until_s - self._at_s) / step_s)
+            self._true_costs.settings.train.max_steps,
+            math.ceil(max(0.0, until_s - self._at_s) / step_s),
         )
         seconds = num_steps * step_s
         event = Trained(
@@ -274,12 +283,12 @@ class _Play:
     def _sampling(self, task: Task, answers: FakeAnswers, is_trained: bool) -> Iterator[_Act]:
         """Batches of views until the deadline; the one that it cuts off gives nothing."""
         job = self._job
-        factor = self._rig.sample_factor(self._seed, task.task_id)
+        factor = self._true_costs.sample_factor(self._seed, task.task_id)
         size = max(1, math.ceil(len(job.views) / (BATCHES_PER_TASK if job.stage == "deep" else 1)))
         kind = "quick" if job.stage == "quick" else "sample"
         for first in range(0, len(job.views), size):
             views = job.views[first : first + size]
-            seconds = len(views) * self._rig.costs[task.task_id].view * factor
+            seconds = len(views) * self._true_costs.costs[task.task_id].view * factor
             left_s = max(0.0, job.deadline_s - self._at_s)
             found = answers.of(task, views, job, is_trained=is_trained) if seconds <= left_s else []
             event = Sampled(job_id=job.job_id, candidates=found)

@@ -23,7 +23,7 @@ from appliance.config import (
 from appliance.errors import UsageError
 from appliance.machine.imagined import imagined
 from appliance.machine.machine import Machine, find_machine
-from appliance.run.rehearsal.fake_pool import Rig
+from appliance.run.rehearsal.fake_pool import ImaginedCosts
 from appliance.run.rehearsal.faults import Faults, parse_faults
 from appliance.run.rehearsal.rehearsal import POLLS, Baseline, Rehearsal, rehearse, static_baseline
 from appliance.run.schedule.measured_costs import TaskCost
@@ -111,9 +111,11 @@ class Given:
         batch = plan.costs.sample.batch if self.args.at_once is None else self.args.at_once
         at_once = replace(plan.costs, sample=replace(plan.costs.sample, batch=batch))
         costs = Prospect.of(at_once, tasks, settings, room_gib=plan.room_gib).task_costs()
-        rig = Rig(costs, settings, load_s=plan.costs.load_s())
+        true_costs = ImaginedCosts(costs, settings, load_s=plan.costs.load_s())
         num_workers = plan.workers.value if self.machine.gpus else settings.run.workers
-        return Scene(tasks, plan, settings, costs, rig, num_workers, self.budget_s, self.faults)
+        return Scene(
+            tasks, plan, settings, costs, true_costs, num_workers, self.budget_s, self.faults
+        )
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class Scene:
     plan: Plan
     settings: Settings
     costs: Mapping[str, TaskCost]
-    rig: Rig
+    true_costs: ImaginedCosts
     num_workers: int
     budget_s: float
     faults: Faults
@@ -133,7 +135,7 @@ class Scene:
         return rehearse(
             self.tasks,
             self.settings,
-            self.rig,
+            self.true_costs,
             num_workers=self.num_workers,
             budget_s=self.budget_s,
             faults=self.faults,
@@ -146,7 +148,7 @@ class Scene:
         return static_baseline(
             self.tasks,
             self.settings,
-            self.rig,
+            self.true_costs,
             num_workers=self.num_workers,
             budget_s=self.budget_s,
             seed=0,

@@ -16,7 +16,7 @@ from appliance.record.coverage import Coverage, coverage_of
 from appliance.record.journal import Journal
 from appliance.run.ledger import Attempts
 from appliance.run.orchestrator import POLL_S, Orchestrator
-from appliance.run.rehearsal.fake_pool import FakePool, Rig, Span
+from appliance.run.rehearsal.fake_pool import FakePool, ImaginedCosts, Span
 from appliance.run.rehearsal.faults import Faults
 from appliance.run.schedule.measured_costs import TaskCost
 from appliance.run.schedule.schedule import DRAIN_S
@@ -81,7 +81,7 @@ class Rehearsal:
 def rehearse(
     tasks: TaskSet,
     settings: Settings,
-    rig: Rig,
+    true_costs: ImaginedCosts,
     *,
     num_workers: int,
     budget_s: float,
@@ -91,11 +91,11 @@ def rehearse(
     journal_path: Path = IN_MEMORY,
     polls: int = POLLS,
 ) -> Rehearsal:
-    """costs: what the orchestrator is told beforehand, None when it has to find out; what is true stands in the rig."""
+    """costs: what the orchestrator is told beforehand, None when it has to find out; what is true stands in the true_costs."""
     clock = VirtualClock()
     death, stop = faults.rate("device-death"), faults.rate("sigterm")
     pool = FakePool(
-        rig,
+        true_costs,
         clock,
         num_workers=num_workers,
         faults=faults,
@@ -163,17 +163,24 @@ class Baseline:
 
 
 def static_baseline(
-    tasks: TaskSet, settings: Settings, rig: Rig, *, num_workers: int, budget_s: float, seed: int
+    tasks: TaskSet,
+    settings: Settings,
+    true_costs: ImaginedCosts,
+    *,
+    num_workers: int,
+    budget_s: float,
+    seed: int,
 ) -> Baseline:
     """The usual public way, with the same steps and views for all: the same times as in the rehearsal of that seed."""
-    free_s = budget_s - rig.load_s - settings.run.reserve_s
+    free_s = budget_s - true_costs.load_s - settings.run.reserve_s
     share_s = free_s * num_workers / len(tasks)
     need_s = []
     for task in tasks:
-        cost = rig.costs[task.task_id]
+        cost = true_costs.costs[task.task_id]
         train_s = settings.train.max_steps * cost.step if settings.train.enabled else 0.0
         need_s.append(
-            train_s + settings.sample.views * cost.view * rig.sample_factor(seed, task.task_id)
+            train_s
+            + settings.sample.views * cost.view * true_costs.sample_factor(seed, task.task_id)
         )
     not_reached = 0
     for worker in range(num_workers):
