@@ -1,1 +1,1 @@
-"""Renders one source for the places it runs in: HTCondor (`pack condor`) and Kaggle (`pack kaggle`)."""
+"""Renders one source for two places to run: HTCondor (`pack condor`) and Kaggle (`pack kaggle`)."""

@@ -1,8 +1,12 @@
-"""One leg of a self-checkpointing job: `python -m appliance.pack.leg --out DIR --budget 8h --every 1h -- --tasks ...`.
+"""One leg of a job that saves itself: one run of `appliance submit` between two starts of the job.
 
-Runs `appliance submit` on what the earlier legs left of the budget, and stops it with exit code 85 (files are saved, start me
-again) when a leg is over or the slot is taken away. The time used is kept in DIR/run/legs.json, so waiting in the queue costs
-nothing. Exit code 5, a stage below its floor, becomes 0: the shard is valid, and a batch system that tries again gains nothing.
+    python -m appliance.pack.leg --out DIR --budget 8h --every 1h -- --tasks ...
+
+The leg gives `appliance submit` the part of the budget that earlier legs left. It stops the run
+with exit code 85 (files are saved, start me again) when its own time is over or when the slot is
+taken away. The time used is kept in DIR/run/legs.json, so waiting in the queue costs nothing of the
+budget. Exit code 5, a stage below its floor, becomes 0: the submission is valid, and starting again
+would gain nothing.
 """
 
 from __future__ import annotations
@@ -22,9 +26,13 @@ from appliance.errors import EXIT_CHECKPOINTED, EXIT_COVERAGE, EXIT_DONE
 from appliance.record.run_folder import RunFolder
 
 LEAST_S = 20.0
-"""A budget that is used up still gets this long, so that the run ends by itself and says what it reached."""
+"""Seconds of a leg whose budget is used up: enough for the run to end by itself and report."""
+
 NOTE_EVERY_S = 30.0
+"""Seconds between two notes of the time used; a leg that is killed loses no more than that."""
+
 SUBMIT = (sys.executable, "-m", "appliance", "submit")
+"""The program of a leg."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,12 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="appliance.pack.leg", description="One leg of a self-checkpointing job."
     )
     parser.add_argument(
-        "--out", required=True, type=Path, help="folder of the run, also what is saved between legs"
+        "--out", required=True, type=Path, help="folder of the run, kept from leg to leg"
     )
     parser.add_argument("--budget", required=True, help="time of all legs together")
-    parser.add_argument("--every", required=True, help="a leg ends after this time")
+    parser.add_argument("--every", required=True, help="time of one leg")
     parser.add_argument("submit", nargs="+", metavar="-- ARG", help="arguments of appliance submit")
     args = parser.parse_args(argv)
+
     return run_leg(
         args.out,
         parse_duration(args.budget),
@@ -56,18 +65,25 @@ def run_leg(
     clock: Clock,
     program: Sequence[str] = SUBMIT,
 ) -> int:
-    """The exit code of the leg. Adapters are removed at its end: they are large, and a task trains anew where its next round
-    wants one."""
-    notes = RunFolder(out).legs
+    """Run one leg and return its exit code.
+
+    Adapters are removed at its end: they are large to transfer, and a task that needs one again
+    trains anew.
+    """
+    folder = RunFolder(out)
+    notes = folder.legs
     notes.parent.mkdir(parents=True, exist_ok=True)
     legs: list[float] = json.loads(notes.read_text()) if notes.exists() else []
     left_s = max(LEAST_S, budget_s - sum(legs))
+
     start_s = clock.now()
     print(
         f"leg {len(legs) + 1}: {left_s:.0f} s of {budget_s:.0f} s left", file=sys.stderr, flush=True
     )
     process = subprocess.Popen([*program, *submit, "--budget", f"{left_s:.0f}s", "--out", str(out)])
+    # The batch system takes the slot away by SIGTERM to this process only.
     former = signal.signal(signal.SIGTERM, lambda number, _frame: process.send_signal(number))
+
     try:
         while True:
             used_s = clock.now() - start_s
@@ -80,8 +96,10 @@ def run_leg(
                     process.terminate()
     finally:
         signal.signal(signal.SIGTERM, former)
+
     write_atomic(notes, json.dumps([*legs, round(clock.now() - start_s, 1)]).encode())
-    shutil.rmtree(RunFolder(out).adapters, ignore_errors=True)
+    shutil.rmtree(folder.adapters, ignore_errors=True)
+
     if code == -signal.SIGTERM:  # stopped before it could listen: nothing is lost, nothing was done
         return EXIT_CHECKPOINTED
     return EXIT_DONE if code == EXIT_COVERAGE else code

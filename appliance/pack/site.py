@@ -1,4 +1,4 @@
-"""Sites: what a pool asks of a job beside its resources (condor/sites.yaml), and the category that holds a budget."""
+"""Sites: submit commands that a pool of HTCondor wants beside the resources (condor/sites.yaml)."""
 
 from __future__ import annotations
 
@@ -12,37 +12,45 @@ from appliance.errors import InputError, UsageError
 from appliance.pack.templates import read_template, template_path
 
 NO_SITE = "none"
+"""Name of a pool that wants nothing more."""
 
 
 class Category(BaseModel):
-    """A class of jobs that may run up to `hours`; gpu: only for jobs that ask for one."""
+    """A class of jobs that a pool tells apart by their length."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    hours: float
-    gpu: bool = False
-    lines: dict[str, str]
+
+    hours: float  # that a job of this class may run
+    gpu: bool = False  # only for jobs that ask for a GPU
+    lines: dict[str, str]  # submit commands, name to value
 
 
 class Site(BaseModel):
+    """What a pool wants of a job."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
-    lines: dict[str, str] = {}
-    gpu_lines: dict[str, str] = {}
-    categories: tuple[Category, ...] = ()
+
+    lines: dict[str, str] = {}  # submit commands, name to value
+    gpu_lines: dict[str, str] = {}  # further ones for jobs that ask for a GPU
+    categories: tuple[Category, ...] = ()  # empty: jobs of any length
 
 
 def read_sites() -> dict[str, Site]:
-    """Raises InputError when the file breaks its form."""
+    """All known sites by name. Raises InputError when the file breaks its form."""
     values: dict[str, Any] = yaml.safe_load(read_template("condor", "sites.yaml"))
     try:
-        return {name: Site.model_validate(value) for name, value in values.items()} | {
-            NO_SITE: Site()
-        }
+        sites = {name: Site.model_validate(value) for name, value in values.items()}
     except ValidationError as fault:
         raise InputError(f"{template_path('condor', 'sites.yaml')}: {fault}") from fault
 
+    return sites | {NO_SITE: Site()}
+
 
 def site_lines(name: str, *, budget_s: float, has_gpu: bool) -> str:
-    """Submit commands for a job of that length. Raises UsageError for an unknown site or a budget no category holds."""
+    """Submit commands for a job of that length, of the shortest category that holds it.
+
+    Raises UsageError for an unknown site, or when the budget is longer than every category.
+    """
     sites = read_sites()
     if name not in sites:
         raise UsageError(
@@ -50,9 +58,11 @@ def site_lines(name: str, *, budget_s: float, has_gpu: bool) -> str:
             expected="one of " + ", ".join(sites),
             remedy="or add it to sites.yaml",
         )
+
     site = sites[name]
     lines = site.lines | (site.gpu_lines if has_gpu else {})
     categories = [c for c in site.categories if has_gpu or not c.gpu]
+
     if categories:
         holding = [c for c in categories if c.hours * 3600 >= budget_s]
         if not holding:
@@ -63,4 +73,5 @@ def site_lines(name: str, *, budget_s: float, has_gpu: bool) -> str:
                 remedy="pass a smaller --budget, or more --shards",
             )
         lines |= min(holding, key=lambda c: c.hours).lines
+
     return "".join(f"\n{key:<18} = {value}" for key, value in lines.items())

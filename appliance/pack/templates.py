@@ -11,15 +11,19 @@ from appliance.errors import PrerequisiteError
 
 _FIELD = re.compile(r"@\{(\w+)\}")
 SHARED = "share/arc-appliance"
-"""Below the environment's prefix: where an installed appliance keeps what lies beside the package in a checkout."""
+"""Where an installed appliance keeps condor/ and submission/, below the environment's prefix."""
 
 
 def template_path(folder: str, name: str) -> Path:
-    """The file FOLDER/NAME of a checkout or of an installed appliance. Raises PrerequisiteError where it is absent."""
+    """The file FOLDER/NAME of a checkout or of an installed appliance.
+
+    Raises PrerequisiteError where it is absent.
+    """
     roots = (Path(__file__).parents[2], Path(sys.prefix) / SHARED)
     for root in roots:
         if (root / folder / name).is_file():
             return root / folder / name
+
     raise PrerequisiteError(
         f"no {folder}/{name}",
         expected=f"a checkout, or an installation with {SHARED}/",
@@ -32,7 +36,9 @@ def read_template(folder: str, name: str) -> str:
 
 
 def render(template: str, values: Mapping[str, object]) -> str:
-    """The template with every field filled. Raises KeyError for a field without a value, ValueError for a value unused.
+    """The template with every field filled.
+
+    Raises KeyError for a field without a value, ValueError for a value without a field.
 
     >>> render("a @{b} $(c)", {"b": 1})
     'a 1 $(c)'

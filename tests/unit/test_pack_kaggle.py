@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from appliance.arc.source import challenges_json, load_tasks
 from appliance.arc.submission import validate
+from appliance.commands import pack as verb
 from appliance.errors import InputError, UsageError
 from appliance.pack import kaggle
 from appliance.pack.kaggle_rules import dataset_faults, kernel_faults, slug_of
@@ -28,10 +29,8 @@ TITLE = "ARC appliance"
 
 
 def config(profile: str) -> dict[str, Any]:
-    parser = argparse.ArgumentParser()
-    kaggle.add_arguments(parser)
-    return kaggle._config(
-        parser.parse_args(["--out", "x", "--owner", "someone", "--profile", profile])
+    return kaggle.notebook_config(
+        kaggle.KaggleRequest("someone", TITLE, "arc-prize-2026", profile=profile)
     )
 
 
@@ -180,9 +179,9 @@ def test_a_folder_that_is_no_package_is_refused(tmp_path: Path) -> None:
 
 def test_packing_needs_an_owner(tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
-    kaggle.add_arguments(parser)
+    verb.add_arguments(parser)
     with pytest.raises(UsageError, match="no Kaggle user named"):
-        kaggle.run(parser.parse_args(["--out", str(tmp_path)]))
+        verb.run(parser.parse_args(["kaggle", "--out", str(tmp_path)]))
 
 
 @pytest.mark.parametrize("folder", ["competitions/arc-prize-2026", "arc-prize-2026"])
