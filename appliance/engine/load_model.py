@@ -1,18 +1,24 @@
-"""Loading a causal LM from a folder, checked: the folder is whole, the logits are finite, the weights have a name (hash).
+"""Load a causal LM from a folder, open an adapter on it, and tell what went wrong when that fails.
 
-Imports torch and transformers inside its functions.
+What is loaded is checked: the folder is whole, the logits are finite, and the weights have an
+identity (a hash). Imports torch, transformers and peft inside its functions.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from appliance.engine.adapters import check_base
 from appliance.engine.quantize import keep_trainable, loading_arguments
 from appliance.errors import EngineError, InputError, OutOfMemory, first_line
 
 NUM_PROBE_TOKENS = 32
+"""Ids, spread over the whole vocabulary, whose logits are checked after loading."""
+
 _OOM_SIGNS = (
     "out of memory",
     "not enough memory",
@@ -20,20 +26,27 @@ _OOM_SIGNS = (
     "cannot allocate memory",
     "cublas_status_alloc_failed",
 )
+"""Lower-case parts of the messages by which torch, the allocators and cuBLAS say "no room"."""
+
 _POISON_SIGNS = ("cuda error", "cudnn_status", "cublas_status", "device-side assert", "nvml")
+"""Lower-case parts of messages after which every further CUDA call of the process fails."""
 
 
 def load_causal_lm(folder: Path, *, dtype: str, device: str, quantization: str = "none") -> Any:
-    """The model in evaluation mode on `device`, weights in `dtype` ("float32", "bfloat16", "float16"); with quantization
-    "nf4" or "int8" the linear layers are stored so and compute in `dtype`.
+    """The model in evaluation mode on `device`.
 
-    Raises InputError for a folder that is not a model, EngineError when its logits are not finite (a bfloat16 model in
-    float16 may do that), OutOfMemory, and PrerequisiteError when quantization needs a package that is not there.
+    dtype: of the weights, "float32", "bfloat16" or "float16". quantization: "nf4" or "int8" store
+    the linear layers so and compute in `dtype`.
+
+    Raises InputError for a folder that is not a model, EngineError when its logits are not finite
+    (a bfloat16 model in float16 may do that), OutOfMemory, and PrerequisiteError when quantization
+    needs a package that is not there.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     arguments = loading_arguments(quantization, compute_dtype=dtype, device=device)
+
     try:
         model = AutoModelForCausalLM.from_pretrained(
             str(folder),
@@ -42,7 +55,7 @@ def load_causal_lm(folder: Path, *, dtype: str, device: str, quantization: str =
             attn_implementation="sdpa",
             **arguments,
         )
-        if quantization == "none":
+        if quantization == "none":  # else bitsandbytes has put it there already
             model.to(device)
     except (OSError, ValueError, KeyError, RuntimeError) as fault:
         if is_out_of_memory(fault):
@@ -56,12 +69,45 @@ def load_causal_lm(folder: Path, *, dtype: str, device: str, quantization: str =
             expected="config.json and *.safetensors of a Transformers causal LM",
             remedy="pass --model with a complete model folder",
         ) from fault
+
     keep_trainable(model)
-    check_logits(
-        model.eval(),
-        f"{folder} in {dtype}" + ("" if quantization == "none" else f", {quantization}"),
-    )
+    stored = dtype if quantization == "none" else f"{dtype}, {quantization}"
+    check_logits(model.eval(), f"{folder} in {stored}")
     return model
+
+
+def open_adapter(
+    model: Any, folder: Path, *, base_sha: str, remedy: str, is_trainable: bool = False
+) -> Any:
+    """The model with the PEFT adapter of the folder on, as a PeftModel.
+
+    base_sha: hash of the weights that the model was loaded from. remedy: what a person does about
+    an adapter that does not fit. Raises InputError when it was trained on another base model,
+    cannot be read, or does not fit.
+    """
+    from peft import PeftModel
+
+    with adapter_faults(folder, base_sha=base_sha, remedy=remedy):
+        return PeftModel.from_pretrained(model, str(folder), is_trainable=is_trainable)
+
+
+@contextmanager
+def adapter_faults(folder: Path, *, base_sha: str, remedy: str) -> Iterator[None]:
+    """Check the adapter's base, then turn whatever opening it inside raises into InputError.
+
+    Out of memory stays what it is, because it says nothing about the adapter.
+    """
+    check_base(folder, base_sha=base_sha)
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError) as fault:
+        if is_out_of_memory(fault):
+            raise
+        raise InputError(
+            f"adapter {folder}: {first_line(fault)}",
+            expected="a PEFT adapter folder that fits the model",
+            remedy=remedy,
+        ) from fault
 
 
 def check_logits(model: Any, name: str) -> None:
@@ -69,11 +115,12 @@ def check_logits(model: Any, name: str) -> None:
     import torch
 
     device = next(model.parameters()).device
-    probe = torch.linspace(0, model.config.vocab_size - 1, NUM_PROBE_TOKENS, device=device).long()[
-        None
-    ]
+    last_id = model.config.vocab_size - 1
+    probe = torch.linspace(0, last_id, NUM_PROBE_TOKENS, device=device).long()[None]
+
     with torch.inference_mode():
-        if not bool(torch.isfinite(model(input_ids=probe, use_cache=False).logits).all()):
+        logits = model(input_ids=probe, use_cache=False).logits
+        if not bool(torch.isfinite(logits).all()):
             raise EngineError(
                 f"{name} gives logits that are not finite",
                 expected="finite logits",
@@ -82,7 +129,10 @@ def check_logits(model: Any, name: str) -> None:
 
 
 def weights_sha(folder: Path) -> str:
-    """SHA-256 over the names and bytes of the folder's weight files, the identity of a base model or an adapter."""
+    """SHA-256 over the names and bytes of the folder's weight files.
+
+    It is the identity of a base model or an adapter. Raises InputError when there are no weights.
+    """
     files = sorted(p for p in folder.glob("*.safetensors"))
     if not files:
         raise InputError(
@@ -90,6 +140,7 @@ def weights_sha(folder: Path) -> str:
             expected="the weights of a model or an adapter",
             remedy="complete the folder",
         )
+
     sha = hashlib.sha256()
     for path in files:
         sha.update(path.name.encode())
@@ -100,19 +151,25 @@ def weights_sha(folder: Path) -> str:
 
 
 def is_out_of_memory(fault: BaseException) -> bool:
-    """Whether the fault means that a device or the host had no room (torch reports the latter as a plain RuntimeError)."""
+    """Whether the fault means that a device or the host had no room.
+
+    Told by its text, because torch reports a full host as a plain RuntimeError.
+    """
     text = str(fault).lower()
     return isinstance(fault, MemoryError) or any(sign in text for sign in _OOM_SIGNS)
 
 
 def poisons_process(fault: BaseException) -> bool:
-    """Whether the fault leaves the CUDA context unusable: every later call of this process would fail as well."""
+    """Whether the fault leaves CUDA unusable: every later call of this process would fail too."""
     text = str(fault).lower()
     return not is_out_of_memory(fault) and any(sign in text for sign in _POISON_SIGNS)
 
 
 def release_memory(fault: BaseException) -> None:
-    """Give back what a failed attempt still holds: locals of the frames it came through, and torch's cache of the device."""
+    """Give back what a failed attempt still holds.
+
+    That is the local variables of the frames it came through, and torch's cache of the device.
+    """
     import gc
     import traceback
 

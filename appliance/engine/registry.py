@@ -62,7 +62,7 @@ def _peft(spec: EngineSpec, codec: Codec) -> Trainer:
 def _unsloth(spec: EngineSpec, codec: Codec) -> Trainer:
     from appliance.engine.load_model import weights_sha
     from appliance.engine.training.peft_trainer import PeftTrainer
-    from appliance.engine.training.unsloth_trainer import UnslothKit, load_with_unsloth
+    from appliance.engine.training.unsloth_trainer import UnslothLibrary, load_with_unsloth
 
     model = load_with_unsloth(
         spec.model_dir,
@@ -78,7 +78,7 @@ def _unsloth(spec: EngineSpec, codec: Codec) -> Trainer:
         base_sha=weights_sha(spec.model_dir),
         autocast_dtype=spec.autocast_dtype,
         shipped_adapter=spec.shipped_adapter,
-        kit=UnslothKit(),
+        library=UnslothLibrary(),
     )
 
 
@@ -111,14 +111,16 @@ def _vllm(spec: EngineSpec, codec: Codec, trainer: Trainer) -> Server:
     from appliance.engine.sampling.vllm_server import VllmServer
 
     slots_rank = spec.max_rank if spec.serving == "on-the-fly" else None
-    return VllmServer(
-        spec,
-        VllmEngine(spec, stop_ids=codec.stop_ids, slots_rank=slots_rank),
-        base_sha=trainer.base_sha,
-        base_model=trainer.model,
-        stop_ids=codec.stop_ids,
-        otherwise=TransformersServer(codec),
-    )
+    engine = VllmEngine(spec, stop_ids=codec.stop_ids, slots_rank=slots_rank)
+    with trainer.merged() as model:  # on a CPU a copy in the type that vLLM computes in
+        return VllmServer(
+            spec,
+            engine,
+            base_sha=trainer.base_sha,
+            base_model=model,
+            stop_ids=codec.stop_ids,
+            otherwise=TransformersServer(codec),
+        )
 
 
 TRAINERS: Mapping[str, Callable[[EngineSpec, Codec], Trainer]] = {

@@ -15,9 +15,9 @@ from typing import Any
 
 from appliance.atomic import whole_folder
 from appliance.engine.adapters import check_base
-from appliance.engine.load_model import load_causal_lm, weights_sha
+from appliance.engine.load_model import load_causal_lm, open_adapter, weights_sha
 from appliance.engine.model_folder import RECORD_FILE, read_card, read_record
-from appliance.errors import EngineError, InputError, UsageError, first_line
+from appliance.errors import EngineError, InputError, UsageError
 
 MAX_LOGIT_ERROR = 1e-3
 """Largest gap between merged and adapted logits, as a share of the largest logit: float32 rounding through the layers."""
@@ -53,7 +53,8 @@ def merge_adapter(
         )
     card = read_card(base)
     record = _record(adapter)
-    check_base(adapter, base_sha=weights_sha(base))
+    base_sha = weights_sha(base)
+    check_base(adapter, base_sha=base_sha)
     stored = dtype or _stored_dtype(base)
     is_nf4 = record.get("quantization") == "nf4" and onto == "trained"
     is_full = not (adapter / "adapter_config.json").is_file()
@@ -65,11 +66,11 @@ def merge_adapter(
     else:
         kind = _kind(adapter)
         if is_nf4:
-            before, adapted = _put_on_nf4_weights(plain, base, adapter)
-        wearing = _wear(plain, adapter)
+            before, adapted = _put_on_nf4_weights(plain, base, adapter, base_sha=base_sha)
+        with_adapter = _open_adapter(plain, adapter, base_sha=base_sha)
         if not is_nf4:
-            adapted = _logits(wearing)
-        merged = wearing.merge_and_unload()
+            adapted = _logits(with_adapter)
+        merged = with_adapter.merge_and_unload()
     after = _logits(merged)
     error, scale = float((after - adapted).abs().max()), float(adapted.abs().max())
     if not error <= MAX_LOGIT_ERROR * scale:
@@ -129,20 +130,12 @@ def _kind(adapter: Path) -> str:
     return "+".join(kinds) or "lora"
 
 
-def _wear(model: Any, adapter: Path) -> Any:
-    from peft import PeftModel
-
-    try:
-        return PeftModel.from_pretrained(model, str(adapter)).eval()
-    except (OSError, ValueError, RuntimeError, KeyError) as fault:
-        raise InputError(
-            f"adapter {adapter}: {first_line(fault)}",
-            expected="a PEFT adapter that fits the base",
-            remedy="pass the BASE it was trained on",
-        ) from fault
+def _open_adapter(model: Any, adapter: Path, *, base_sha: str) -> Any:
+    remedy = "pass the BASE it was trained on"
+    return open_adapter(model, adapter, base_sha=base_sha, remedy=remedy).eval()
 
 
-def _put_on_nf4_weights(plain: Any, base: Path, adapter: Path) -> tuple[Any, Any]:
+def _put_on_nf4_weights(plain: Any, base: Path, adapter: Path, *, base_sha: str) -> tuple[Any, Any]:
     """Overwrite the linear weights of `plain` by what their nf4 form stands for; return the logits of the nf4 base without
     and with the adapter."""
     import bitsandbytes
@@ -158,7 +151,7 @@ def _put_on_nf4_weights(plain: Any, base: Path, adapter: Path) -> tuple[Any, Any
                 target = plain.get_submodule(name).weight
                 target.copy_(weight.reshape(target.shape))
     before = _logits(quantized)
-    return before, _logits(_wear(quantized, adapter))
+    return before, _logits(_open_adapter(quantized, adapter, base_sha=base_sha))
 
 
 def _with_full_weights(plain: Any, adapter: Path) -> Any:

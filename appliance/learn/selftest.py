@@ -21,7 +21,7 @@ from appliance.arc.source import challenges_json, solutions_json
 from appliance.arc.task import Solutions, Task
 from appliance.arc.vote import Candidate
 from appliance.clock import SystemClock
-from appliance.engine.load_model import load_causal_lm
+from appliance.engine.load_model import load_causal_lm, open_adapter, weights_sha
 from appliance.engine.model_folder import read_card
 from appliance.engine.tokens import Codec
 from appliance.errors import EXIT_COVERAGE, EXIT_DONE
@@ -130,9 +130,9 @@ def load(recipe: Recipe, folder: Path) -> tuple[Any, Language]:
     base = recipe.start_from if is_lora else folder
     model = load_causal_lm(base, dtype="float32", device="cpu")
     if is_lora:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, str(folder)).eval()
+        model = open_adapter(
+            model, folder, base_sha=weights_sha(base), remedy="report this: it was just trained"
+        ).eval()
     card = read_card(base)
     return model, Language(
         get_style(card.style), get_encoder(card.encoder), Codec.load(folder), card.max_positions

@@ -9,8 +9,7 @@ from typing import Any
 
 from appliance.arc.prompt import get_style
 from appliance.atomic import whole_folder
-from appliance.engine.adapters import check_base
-from appliance.engine.load_model import load_causal_lm, weights_sha
+from appliance.engine.load_model import load_causal_lm, open_adapter, weights_sha
 from appliance.engine.model_folder import RECORD_FILE, read_card, read_record
 from appliance.engine.tokens import Codec
 from appliance.errors import InputError, first_line
@@ -75,7 +74,16 @@ def make_start(recipe: Recipe, *, device: str) -> Start:
     adapter = recipe.adaptation.adapter
     base_sha = weights_sha(recipe.start_from)
     if is_lora:
-        model = _open_adapter(model, adapter, base_sha) if adapter else _new_adapter(model, recipe)
+        if adapter is None:
+            model = _new_adapter(model, recipe)
+        else:
+            model = open_adapter(
+                model,
+                adapter,
+                base_sha=base_sha,
+                remedy="correct adaptation.adapter",
+                is_trainable=True,
+            )
         for weight in filter(lambda w: w.requires_grad, model.parameters()):
             weight.data = weight.data.float()  # 16-bit weights would swallow small steps
     else:
@@ -111,20 +119,6 @@ def _new_adapter(model: Any, recipe: Recipe) -> Any:
                 expected="all-linear, or names of linear layers of this model",
                 remedy="correct adaptation.target_modules",
             ) from fault
-
-
-def _open_adapter(model: Any, folder: Path, base_sha: str) -> Any:
-    from peft import PeftModel
-
-    check_base(folder, base_sha=base_sha)
-    try:
-        return PeftModel.from_pretrained(model, str(folder), is_trainable=True)
-    except (OSError, ValueError, RuntimeError) as fault:
-        raise InputError(
-            f"adapter {folder}: {first_line(fault)}",
-            expected="a PEFT adapter folder that fits the model",
-            remedy="correct adaptation.adapter",
-        ) from fault
 
 
 def language_of(recipe: Recipe, start: Start) -> tuple[str, str]:

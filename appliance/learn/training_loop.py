@@ -21,6 +21,7 @@ from appliance.clock import Clock
 from appliance.engine.training.lora import sum_weights
 from appliance.engine.training.loss import answer_loss
 from appliance.engine.training.packing import TokenSequence
+from appliance.engine.training.tuning_loop import FIRST_SCALE, MAX_SKIPPED
 from appliance.errors import InputError
 from appliance.learn.checkpoint import State, checkpoint_folder, restore_checkpoint, save_checkpoint
 from appliance.learn.data.documents import Mixture, batch_of, passes_of
@@ -28,10 +29,6 @@ from appliance.learn.optimize import Watch, learning_rate_at, make_optimizers
 from appliance.learn.processes import Processes
 from appliance.learn.recipe import Recipe
 from appliance.learn.start import Start, save_result
-
-FIRST_SCALE = 4096.0
-MAX_SKIPPED = 12
-"""float16 steps left out in a row because a gradient overflowed; each halves the loss scale, from 4096 down to 1."""
 
 MIN_PASS_TOKENS = {"cpu": 256, "cuda": 16384}
 """Smaller passes leave the device idle between kernels; only then are documents of unlike length put together."""

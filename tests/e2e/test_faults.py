@@ -28,7 +28,7 @@ if "appliance.solve.worker" in getattr(sys, "orig_argv", ()):
     from pathlib import Path
     from appliance.engine.training import tuning_loop as loop, peft_trainer
     task = [""]
-    tune, step = peft_trainer.PeftTrainer.tune, loop.Loop.step
+    tune, step = peft_trainer.PeftTrainer.tune, loop.TuningLoop.step
 
     def known(self, lessons, settings, *, adapter_dir, **more):
         task[0] = adapter_dir.name
@@ -46,7 +46,7 @@ if "appliance.solve.worker" in getattr(sys, "orig_argv", ()):
             raise RuntimeError("CUDA error: device-side assert triggered")
         return step(self, rows, rate)
 
-    peft_trainer.PeftTrainer.tune, loop.Loop.step = known, faulty
+    peft_trainer.PeftTrainer.tune, loop.TuningLoop.step = known, faulty
 """
 
 

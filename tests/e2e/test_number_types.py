@@ -16,7 +16,7 @@ from appliance.engine.base import NotTuned, Tuned, TuneSettings
 from appliance.engine.load_model import check_logits, load_causal_lm, weights_sha
 from appliance.engine.training.packing import TokenSequence
 from appliance.engine.training.peft_trainer import PeftTrainer
-from appliance.engine.training.tuning_loop import FIRST_SCALE, Loop
+from appliance.engine.training.tuning_loop import FIRST_SCALE, TuningLoop
 from appliance.errors import EngineError, UsageError
 from appliance.seeds import generator
 from appliance.solve.language import Language
@@ -137,7 +137,7 @@ def test_the_loss_scale_falls_until_gradients_are_finite(
 ) -> None:
     """Gradients beyond the range of float16 are left out, and the scale is halved until they fit."""
     model = load_causal_lm(tiny_model, dtype="float32", device=DEVICE).requires_grad_(True)
-    loop = Loop(model, list(model.parameters()), pad_id=0, autocast_dtype="float16")
+    loop = TuningLoop(model, list(model.parameters()), pad_id=0, autocast_dtype="float16")
     rows = loop.pack(lessons_of(task, language), SETTINGS)
     blown = model.model.embed_tokens.weight.register_hook(
         lambda grad: grad * (torch.inf if loop.scale > 1024 else 1)

@@ -1,4 +1,7 @@
-"""An adapted model with its adapter folded into the weights, which then samples at the speed of a plain one. Imports torch."""
+"""An adapted model with its adapter folded into the weights.
+
+It then samples at the speed of a plain one. Imports torch.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ def is_peft(model: Any) -> bool:
 
 
 def is_quantized(model: Any) -> bool:
-    """Whether weights are stored as integers (nf4, int8): nothing can be folded into these without loss."""
+    """Whether weights are stored as integers (nf4, int8).
+
+    Nothing can be folded into these without loss.
+    """
     return any(not p.is_floating_point() for p in model.parameters())
 
 
@@ -24,8 +30,8 @@ def is_quantized(model: Any) -> bool:
 def folded(model: Any) -> Iterator[Any]:
     """The model itself, its adapter merged in place for the time of the `with`.
 
-    The base weights are put back from a copy on leaving, so nothing drifts from task to task; beside a GPU the copy stands
-    in host memory.
+    On leaving, the base weights are put back from a copy in host memory. To subtract the adapter
+    again would leave rounding errors, which add up from task to task.
     """
     import torch
 
@@ -33,6 +39,7 @@ def folded(model: Any) -> Iterator[Any]:
     if not layers:
         yield model
         return
+
     kept = [layer.get_base_layer().weight.detach().to("cpu", copy=True) for layer in layers]
     model.merge_adapter()
     try:
@@ -44,31 +51,36 @@ def folded(model: Any) -> Iterator[Any]:
                 layer.get_base_layer().weight.copy_(weight)
 
 
-class Twin:
-    """A plain copy of a model in a shorter type: half the memory traffic, and the trained weights are not touched."""
+class ShortCopy:
+    """A plain copy of a model in a 16-bit type.
+
+    Sampling from it takes half the memory traffic, and the trained weights are not touched.
+    """
 
     def __init__(self, dtype: str) -> None:
         self._dtype = dtype
-        self._twin: Any = None
+        self._copy: Any = None
 
     def of(self, model: Any) -> Any:
         """The copy, its weights those of the adapted model as it is now. Made once, refreshed after."""
         import torch
 
         plain = model.get_base_model() if is_peft(model) else model
-        if self._twin is None:
+        if self._copy is None:
             device = next(plain.parameters()).device
-            self._twin = type(plain)(plain.config).to(device, getattr(torch, self._dtype)).eval()
+            self._copy = type(plain)(plain.config).to(device, getattr(torch, self._dtype)).eval()
+
         base = dict(plain_weights(model))
         names = {id(module): name for name, module in plain.named_modules()}
         deltas = {
             f"{names[id(layer)]}.weight": layer.get_delta_weight("default")
             for layer in lora_layers(model)
         }
+
         with torch.no_grad():
-            for name, weight in self._twin.named_parameters():
+            for name, weight in self._copy.named_parameters():
                 weight.copy_(base[name] + deltas[name] if name in deltas else base[name])
-        return self._twin
+        return self._copy
 
 
 def lora_layers(model: Any) -> list[Any]:

@@ -1,8 +1,12 @@
-"""Test-time training: the model, its adapter slots and the optimizer are reused across tasks.
+"""Test-time training with PEFT adapters, or of all weights.
 
-A trainer start-up per task costs 10-22 s elsewhere (measured by the arc25 notebooks); here a task begins by writing the
-starting values back in place. The outcome is verified: the loss on fixed lessons must be finite and lower, and the saved
-weights must differ from the start, else the model is reset and the outcome is NotTuned with the reason.
+The model, its adapter slots and the optimizer are reused across tasks: a task begins by writing the
+starting values back in place. (To make a trainer anew for every task costs 10-22 s elsewhere,
+measured by the arc25 notebooks.)
+
+The outcome is verified. The loss on fixed lessons must be finite and lower than before, and the
+weights must differ from the start; else the model is reset and the outcome is NotTuned with the
+reason.
 """
 
 from __future__ import annotations
@@ -19,38 +23,52 @@ from appliance.atomic import whole_folder
 from appliance.clock import Clock, Deadline
 from appliance.engine.adapters import check_base
 from appliance.engine.base import NotTuned, Outcome, Tuned, TuneSettings
-from appliance.engine.load_model import is_out_of_memory, release_memory, weights_sha
+from appliance.engine.load_model import (
+    is_out_of_memory,
+    open_adapter,
+    release_memory,
+    weights_sha,
+)
 from appliance.engine.model_folder import RECORD_FILE
 from appliance.engine.training.lora import sum_weights
-from appliance.engine.training.merging import Twin, folded, is_peft, is_quantized
+from appliance.engine.training.merging import ShortCopy, folded, is_peft, is_quantized
 from appliance.engine.training.packing import TokenSequence
-from appliance.engine.training.tuning_loop import Course, Loop
-from appliance.errors import EngineError, InputError, OutOfMemory, first_line
+from appliance.engine.training.tuning_loop import TuningLoop, TuningResult
+from appliance.errors import EngineError, OutOfMemory
 
 NUM_CHECK_LESSONS = 8
+"""Lessons whose loss is compared before and after; they are the first that are trained, too."""
+
+_REMEDY = "pass another --adapter"
 
 
-class Kit(Protocol):
-    """Where packages differ: how LoRA slots get into a model, and how it is switched between training and inference.
+class LoraLibrary(Protocol):
+    """Where the packages differ that put LoRA into a model.
 
-    is_flat: its kernels tell packed sequences apart only in a batch of one row. trains_all: all weights can be trained.
+    They differ in how adapter slots are made, and in how the model is switched between training
+    and inference.
     """
 
-    is_flat: bool
-    trains_all: bool
+    is_flat: bool  # its kernels tell packed sequences apart only in a batch of one row
+    trains_all: bool  # it can also train all weights
 
-    def add_lora(self, model: Any, settings: TuneSettings) -> Any: ...
+    def add_lora(self, model: Any, settings: TuneSettings) -> Any:
+        """The model with new trainable adapter slots."""
 
-    def open_adapter(self, model: Any, adapter_dir: Path) -> Any:
-        """The model with the saved adapter in trainable slots. Raises OSError, ValueError or RuntimeError when it does not
-        fit."""
+    def open_adapter(self, model: Any, adapter_dir: Path, *, base_sha: str) -> Any:
+        """The model with the saved adapter in trainable slots.
+
+        Raises InputError when it is of another base or does not fit.
+        """
 
     def for_training(self, model: Any, *, checkpointing: bool) -> None: ...
 
     def for_inference(self, model: Any) -> None: ...
 
 
-class PeftKit:
+class PeftLibrary:
+    """PEFT itself."""
+
     is_flat = False
     trains_all = True
 
@@ -68,20 +86,18 @@ class PeftKit:
         sum_weights(adapted)
         return adapted
 
-    def open_adapter(self, model: Any, adapter_dir: Path) -> Any:
-        from peft import PeftModel
-
-        adapted = PeftModel.from_pretrained(model, str(adapter_dir), is_trainable=True)
+    def open_adapter(self, model: Any, adapter_dir: Path, *, base_sha: str) -> Any:
+        adapted = open_adapter(
+            model, adapter_dir, base_sha=base_sha, remedy=_REMEDY, is_trainable=True
+        )
         sum_weights(adapted)
         return adapted
 
     def for_training(self, model: Any, *, checkpointing: bool) -> None:
-        toggle = (
-            model.gradient_checkpointing_enable
-            if checkpointing
-            else model.gradient_checkpointing_disable
-        )
-        toggle()
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        else:
+            model.gradient_checkpointing_disable()
         model.train()
 
     def for_inference(self, model: Any) -> None:
@@ -89,10 +105,9 @@ class PeftKit:
 
 
 class PeftTrainer:
-    """A Trainer on a loaded causal LM with PEFT adapters. `model` is the model to sample from at any time: adapted after
-    `tune`, plain after `reset`.
+    """A Trainer on a loaded causal LM with PEFT adapters.
 
-    shipped_adapter: a PEFT adapter folder to start from when settings say "continue".
+    `model` is the model to sample from at any time: adapted after `tune`, plain after `reset`.
     """
 
     def __init__(
@@ -103,23 +118,30 @@ class PeftTrainer:
         base_sha: str,
         autocast_dtype: str | None,
         shipped_adapter: Path | None = None,
-        kit: Kit | None = None,
+        library: LoraLibrary | None = None,
     ) -> None:
+        """model: loaded from weights of the hash base_sha.
+
+        shipped_adapter: a PEFT adapter folder to start from when settings say "continue".
+        """
         self.model = model
         self._pad_id = pad_id
         self.base_sha = base_sha
         self._autocast_dtype = autocast_dtype
         self._shipped_adapter = shipped_adapter
-        self._kit = kit or PeftKit()
+        self._library = library or PeftLibrary()
         self._is_quantized = is_quantized(model)
-        is_longer = (
-            autocast_dtype is not None and model.dtype.itemsize > 2 and not self._is_quantized
-        )
-        self._twin = Twin(str(autocast_dtype)) if is_longer else None
-        self._shape: tuple[object, ...] = ()
+
+        # Weights in float32 that are computed with in 16 bits are sampled from a 16-bit copy.
+        stores_longer = autocast_dtype is not None and model.dtype.itemsize > 2
+        has_copy = stores_longer and not self._is_quantized
+        self._copy = ShortCopy(str(autocast_dtype)) if has_copy else None
+
+        # Made by `_prepare` for the first task, and made anew only when the slots change.
+        self._slots_key: tuple[object, ...] = ()
         self._weights: list[Any] = []
         self._start: list[Any] = []
-        self._loop: Loop | None = None
+        self._loop: TuningLoop | None = None
 
     def tune(
         self,
@@ -131,6 +153,7 @@ class PeftTrainer:
         seed: int,
     ) -> Outcome:
         began_s = deadline.clock.now()
+
         with self._within_memory(settings):
             loop = self._prepare(settings, seed=seed)
             check = list(itertools.islice(lessons, NUM_CHECK_LESSONS))
@@ -138,36 +161,38 @@ class PeftTrainer:
                 return NotTuned("no lesson fits the sequence length")
             check_rows = loop.pack(iter(check), settings)
             loss_before = loop.loss(check_rows)
-            self._kit.for_training(self.model, checkpointing=settings.gradient_checkpointing)
-            course = loop.run(
+
+            self._library.for_training(self.model, checkpointing=settings.gradient_checkpointing)
+            result = loop.run(
                 itertools.chain(check, lessons), settings, began_s=began_s, deadline=deadline
             )
-            self._kit.for_inference(self.model)
-            loss_after = math.nan if course.trouble else loop.loss(check_rows)
-            trouble = course.trouble or self._doubt(course, loss_before, loss_after)
+            self._library.for_inference(self.model)
+
+            loss_after = math.nan if result.trouble else loop.loss(check_rows)
+            trouble = result.trouble or self._doubt(result, loss_before, loss_after)
             if trouble is not None:
                 self.reset()
                 return NotTuned(trouble)
             self._save(adapter_dir, settings)
+
         return Tuned(
             loss_before=loss_before,
             loss_after=loss_after,
-            num_steps=course.num_steps,
+            num_steps=result.num_steps,
             seconds=deadline.clock.now() - began_s,
             adapter_sha=weights_sha(adapter_dir),
             adapter_dir=adapter_dir,
         )
 
-    def _doubt(self, course: Course, loss_before: float, loss_after: float) -> str | None:
-        """Why a training that ran to its end taught nothing all the same."""
+    def _doubt(self, result: TuningResult, loss_before: float, loss_after: float) -> str | None:
+        """Why a training that ran to its end taught nothing all the same; None when it did."""
         import torch
 
+        in_steps = f"in {result.num_steps} steps"
         if not math.isfinite(loss_after) or loss_after >= loss_before:
-            return (
-                f"loss went from {loss_before:.3f} to {loss_after:.3f} in {course.num_steps} steps"
-            )
+            return f"loss went from {loss_before:.3f} to {loss_after:.3f} {in_steps}"
         if all(torch.equal(w, s) for w, s in zip(self._weights, self._start, strict=True)):
-            return f"the weights did not change in {course.num_steps} steps"
+            return f"the weights did not change {in_steps}"
         return None
 
     def time_steps(
@@ -183,20 +208,25 @@ class PeftTrainer:
         seconds = []
         with self._within_memory(settings):
             loop = self._prepare(settings, seed=0)
-            self._kit.for_training(self.model, checkpointing=settings.gradient_checkpointing)
+            self._library.for_training(self.model, checkpointing=settings.gradient_checkpointing)
+
             for _ in range(num_steps):
                 rows = loop.pack(lessons, settings)
                 began_s = clock.now()
                 loop.step(rows, settings.learning_rate)
                 if self._weights[0].device.type == "cuda":
-                    torch.cuda.synchronize()
+                    torch.cuda.synchronize()  # calls return before the card has done the work
                 seconds.append(clock.now() - began_s)
+
         self.reset()
         return seconds
 
     @contextmanager
     def _within_memory(self, settings: TuneSettings) -> Iterator[None]:
-        """Whatever goes wrong inside leaves the model reset; no room becomes OutOfMemory, what was held is given back."""
+        """Whatever goes wrong inside leaves the model reset.
+
+        A fault for want of memory becomes OutOfMemory, and what it held is given back.
+        """
         try:
             yield
         except (RuntimeError, MemoryError) as fault:
@@ -208,7 +238,10 @@ class PeftTrainer:
             raise OutOfMemory(f"no room to train rows of {settings.row_tokens} tokens") from fault
 
     def reset(self) -> None:
-        """Starting values back in place; an adapter then contributes nothing (or what the shipped one does)."""
+        """Starting values back in place.
+
+        An adapter then contributes nothing, or what the shipped one does.
+        """
         import torch
 
         with torch.no_grad():
@@ -216,10 +249,12 @@ class PeftTrainer:
                 weight.copy_(start)
         if self._loop is not None:
             self._loop.restart()
-        self._kit.for_inference(self.model)
+        self._library.for_inference(self.model)
 
     def start_from_shipped(self) -> None:
-        """Put the shipped adapter on: what `reset` goes back to, and what "continue" trains further.
+        """Put the shipped adapter on.
+
+        It is then what `reset` goes back to, and what "continue" trains further.
 
         Raises InputError when it cannot be read or was trained on another base model.
         """
@@ -229,71 +264,82 @@ class PeftTrainer:
     def load(self, adapter_dir: Path, settings: TuneSettings) -> None:
         """Put saved weights of an earlier `tune` with the same settings back into the model.
 
-        Raises InputError when the folder was trained on another base model or does not fit it.
+        Raises InputError when the folder was trained on another base model.
         """
         from peft import set_peft_model_state_dict
         from safetensors.torch import load_file
 
         check_base(adapter_dir, base_sha=self.base_sha)
         self._prepare(settings, seed=0)
+
         if settings.method == "lora":
-            set_peft_model_state_dict(
-                self.model, load_file(adapter_dir / "adapter_model.safetensors")
-            )
+            weights = load_file(adapter_dir / "adapter_model.safetensors")
+            set_peft_model_state_dict(self.model, weights)
         else:
-            self.model.load_state_dict(load_file(adapter_dir / "model.safetensors"), strict=False)
-        self._kit.for_inference(self.model)
+            weights = load_file(adapter_dir / "model.safetensors")
+            self.model.load_state_dict(weights, strict=False)
+        self._library.for_inference(self.model)
 
     @contextmanager
     def merged(self) -> Iterator[Any]:
-        """The adapted model with its adapter folded into the weights: a twin in the shorter type where training computes in
-        one, else the model itself for the time of the `with`. Beside quantised weights the adapter stays an adapter."""
+        """The adapted model with its adapter folded into the weights, for the time of the `with`.
+
+        It is a copy in the shorter type where training computes in one, else the model itself.
+        Beside quantised weights the adapter stays an adapter.
+        """
         if self._is_quantized:
             yield self.model
-        elif self._twin is not None:
-            yield self._twin.of(self.model)
+        elif self._copy is not None:
+            yield self._copy.of(self.model)
         else:
             with folded(self.model) as model:
                 yield model
 
-    def _prepare(self, settings: TuneSettings, *, seed: int) -> Loop:
-        """Slots and optimizer for these settings, made once and reused; every weight at its starting value."""
-        shape = (settings.method, settings.start, settings.rank, settings.alpha, settings.rslora)
-        if shape != self._shape or self._loop is None:
+    def _prepare(self, settings: TuneSettings, *, seed: int) -> TuningLoop:
+        """Slots and optimizer for these settings, every weight at its starting value.
+
+        They are made once and reused as long as the settings ask for slots of the same kind.
+        """
+        key = (settings.method, settings.start, settings.rank, settings.alpha, settings.rslora)
+        if key != self._slots_key or self._loop is None:
             self._make_slots(settings)
-            self._shape = shape
-            self._weights = [p for _, p in self._named()]
+            self._slots_key = key
+            self._weights = [p for _, p in self._trainable()]
             self._start = [w.detach().clone() for w in self._weights]
-            self._loop = Loop(
+            self._loop = TuningLoop(
                 self.model,
                 self._weights,
                 pad_id=self._pad_id,
                 autocast_dtype=self._autocast_dtype,
-                is_flat=self._kit.is_flat,
+                is_flat=self._library.is_flat,
             )
+
         self.reset()
         if settings.method == "lora" and settings.start == "new":
             self._draw_lora_a(seed)
         return self._loop
 
     def _make_slots(self, settings: TuneSettings) -> None:
-        if self._shape:
+        """Take the present slots out of the model, and put those of the settings in."""
+        if self._slots_key:
             self.reset()
-        self._shape, self._weights, self._start, self._loop = (), [], [], None
+        self._slots_key, self._weights, self._start, self._loop = (), [], [], None
         if is_peft(self.model):
             self.model = self.model.unload()
+
         if settings.method == "full":
             self._check_full()
             self.model.requires_grad_(True)
         elif settings.start == "continue":
             self._open_shipped()
         else:
-            self.model = self._kit.add_lora(self.model, settings)
+            self.model = self._library.add_lora(self.model, settings)
 
     def _check_full(self) -> None:
-        if self._is_quantized or not self._kit.trains_all:
+        if self._is_quantized or not self._library.trains_all:
             raise EngineError(
-                "all weights are to be trained, but they are quantised or the trainer only trains adapters",
+                "all weights are to be trained, but they are quantised "
+                "or the trainer only trains adapters",
                 expected="an adapter, or weights in float32 and the trainer peft",
                 remedy="--set train.method=lora, or model.quantization=none with --trainer peft",
             )
@@ -305,36 +351,32 @@ class PeftTrainer:
                 expected="an adapter",
                 remedy="pass --adapter DIR",
             )
-        check_base(self._shipped_adapter, base_sha=self.base_sha)
-        try:
-            self.model = self._kit.open_adapter(self.model, self._shipped_adapter)
-        except (OSError, ValueError, RuntimeError) as fault:
-            if is_out_of_memory(fault):
-                raise
-            raise InputError(
-                f"adapter {self._shipped_adapter}: {first_line(fault)}",
-                expected="a PEFT adapter folder that fits the model",
-                remedy="pass another --adapter",
-            ) from fault
+        self.model = self._library.open_adapter(
+            self.model, self._shipped_adapter, base_sha=self.base_sha
+        )
 
     def _draw_lora_a(self, seed: int) -> None:
-        """The usual LoRA start from the task's own seed: A uniform (Kaiming, a = sqrt 5), B zero (Hu et al. 2021)."""
+        """The usual start of LoRA, from the task's own seed.
+
+        A is uniform (Kaiming, a = sqrt 5), B is zero (Hu et al. 2021).
+        """
         import torch
 
         generator = torch.Generator(device="cpu").manual_seed(seed % (1 << 63))
         with torch.no_grad():
-            for (name, weight), start in zip(self._named(), self._start, strict=True):
+            for (name, weight), start in zip(self._trainable(), self._start, strict=True):
                 if "lora_A" in name:
                     bound = 1.0 / math.sqrt(weight.shape[1])
+                    # On the CPU, so that a seed gives the same values beside every card.
                     drawn = torch.empty(weight.shape).uniform_(-bound, bound, generator=generator)
                     weight.copy_(drawn)
                     start.copy_(drawn)
 
-    def _named(self) -> list[tuple[str, Any]]:
+    def _trainable(self) -> list[tuple[str, Any]]:
         return [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
 
     def _save(self, adapter_dir: Path, settings: TuneSettings) -> None:
-        """Only what was trained, beside the identity of its base."""
+        """Save what was trained, with the identity of its base."""
         with whole_folder(adapter_dir) as part:
             self.model.save_pretrained(str(part))
             record = {"base_sha": self.base_sha, "method": settings.method}

@@ -1,7 +1,8 @@
-"""unsloth's faster LoRA for the trainer: how it is imported, how it loads a model, and its kit.
+"""unsloth's faster LoRA: how it is imported, how it loads a model, and how the trainer uses it.
 
-An optional package (parts of it are AGPL and LGPL), used on CUDA. It runs on a CPU as well, through the same calls, so that
-they are tested without a card. It changes transformers and peft for the whole process when it is imported.
+An optional package (parts of it are AGPL and LGPL), used on CUDA. It runs on a CPU as well, through
+the same calls, so that they are tested without a card. It changes transformers and peft for the
+whole process when it is imported.
 """
 
 from __future__ import annotations
@@ -14,7 +15,12 @@ from typing import Any
 import numpy as np
 
 from appliance.engine.base import TuneSettings
-from appliance.engine.load_model import check_logits, is_out_of_memory, poisons_process
+from appliance.engine.load_model import (
+    adapter_faults,
+    check_logits,
+    is_out_of_memory,
+    poisons_process,
+)
 from appliance.engine.quantize import keep_trainable
 from appliance.engine.training.loss import answer_loss
 from appliance.engine.training.packing import TokenSequence, fill_rows
@@ -23,20 +29,28 @@ from appliance.seeds import generator
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 """All linear layers of the Llama and Qwen families, which are those that its kernels know."""
+
 PACKING_TOLERANCE = 0.005
-"""Of the loss; rounding in 16 bits stays well below, a sequence that sees its neighbour does not."""
+"""Largest relative error of the loss of packed sequences.
+
+Rounding in 16 bits stays well below it; a sequence that sees its neighbour does not.
+"""
+
 _VLLM_ON_CPU = "vllm._C"
+"""The library of vLLM for CPUs with AVX-512."""
 
 
 def import_unsloth(scratch_dir: Path, *, device: str) -> Any:
-    """The package; its compile cache goes to `scratch_dir`, and it asks nothing of the network.
+    """The package, set up to keep its compile cache in `scratch_dir` and to ask no network.
 
     Raises PrerequisiteError when it is not installed or refuses this machine.
     """
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(scratch_dir / "unsloth"))
     os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
-    # It loads this library by its name to see whether vLLM is whole. The one for CPUs needs AVX-512, and where that is missing
-    # the process dies of an illegal instruction; vLLM itself takes another library there. None says: not there.
+
+    # unsloth loads this library by its name to see whether vLLM is whole. Where the CPU has no
+    # AVX-512 the process dies of an illegal instruction; vLLM itself takes another library there.
+    # None in sys.modules makes Python say that the module is not there.
     is_hidden = device == "cpu" and _VLLM_ON_CPU not in sys.modules
     if is_hidden:
         sys.modules[_VLLM_ON_CPU] = None  # type: ignore[assignment]
@@ -51,6 +65,7 @@ def import_unsloth(scratch_dir: Path, *, device: str) -> Any:
     finally:
         if is_hidden:
             del sys.modules[_VLLM_ON_CPU]
+
     return unsloth
 
 
@@ -63,12 +78,17 @@ def load_with_unsloth(
     max_seq_tokens: int,
     scratch_dir: Path,
 ) -> Any:
-    """As `load_causal_lm`. Raises UsageError for int8 on a CPU, which unsloth would load in 16 bits without a word."""
+    """As `load_causal_lm`.
+
+    Raises also UsageError for int8 on a CPU, which unsloth would load in 16 bits without a word,
+    and EngineError for a model that it does not know.
+    """
     if quantization == "int8" and device == "cpu":
         raise UsageError(
             "unsloth has no int8 on a CPU", expected="none or nf4", remedy="--trainer peft"
         )
-    unsloth = import_unsloth(scratch_dir, device=device)
+
+    unsloth = import_unsloth(scratch_dir, device=device)  # before torch and transformers
     import torch
 
     try:
@@ -92,6 +112,7 @@ def load_with_unsloth(
             expected="a model of the Llama or Qwen families",
             remedy="--trainer peft",
         ) from fault
+
     keep_trainable(model)
     check_logits(model.eval(), f"{folder} in {dtype} with unsloth")
     check_packing(model)
@@ -99,29 +120,29 @@ def load_with_unsloth(
 
 
 def check_packing(model: Any) -> None:
-    """Raises EngineError when a sequence in a flat row is not read as it is alone: then kernels see across its borders, and
-    training would go wrong without a sign."""
+    """Raises EngineError when a sequence in a flat row is not read as it is read alone.
+
+    Then its kernels see across the borders of sequences, and training would go wrong in silence.
+    """
     import torch
 
-    rng = generator("packing")
-    lessons = [
-        TokenSequence(
-            rng.integers(0, model.config.vocab_size, n, dtype=np.int32), np.arange(n) >= n // 2
-        )
-        for n in (24, 40)
-    ]
     device = next(model.parameters()).device
+    rng = generator("packing")
+    lessons = []
+    for length in (24, 40):
+        ids = rng.integers(0, model.config.vocab_size, length, dtype=np.int32)
+        lessons.append(TokenSequence(ids, np.arange(length) >= length // 2))
+
     with torch.inference_mode():
-        alone = [
-            float(
-                answer_loss(
-                    model, fill_rows([x], [[0]], row_tokens=len(x), pad_id=0), device=device
-                )
-            )
-            for x in lessons
-        ]
+        alone = []
+        for lesson in lessons:
+            row = fill_rows([lesson], [[0]], row_tokens=len(lesson), pad_id=0)
+            alone.append(float(answer_loss(model, row, device=device)))
+
         rows = fill_rows(lessons, [[0], [1]], row_tokens=48, pad_id=0).flat()
         packed = float(answer_loss(model, rows, device=device))
+
+    # The packed loss is a mean over all answer tokens, so the single ones weigh by their number.
     weights = [int(x.is_target[1:].sum()) for x in lessons]
     expected = float(np.average(alone, weights=weights))
     if not abs(packed - expected) <= PACKING_TOLERANCE * expected:
@@ -132,13 +153,11 @@ def check_packing(model: Any) -> None:
         )
 
 
-class UnslothKit:
-    """For PeftTrainer; made after `import_unsloth`.
+class UnslothLibrary:
+    """The LoraLibrary for PeftTrainer; made after `import_unsloth`."""
 
-    is_flat: on CUDA its kernels find the borders of packed sequences in the positions of a batch of one row; in a batch of
-    several rows, sequences would see their neighbours, and no error would say so.
-    """
-
+    # On CUDA its kernels find the borders of packed sequences in the positions of a batch of one
+    # row. In a batch of several rows sequences would see their neighbours, and no error says so.
     is_flat = True
     trains_all = False
 
@@ -147,21 +166,27 @@ class UnslothKit:
             model, rank=settings.rank, alpha=settings.alpha, rslora=settings.rslora, targets=TARGETS
         )
 
-    def open_adapter(self, model: Any, adapter_dir: Path) -> Any:
+    def open_adapter(self, model: Any, adapter_dir: Path, *, base_sha: str) -> Any:
+        with adapter_faults(adapter_dir, base_sha=base_sha, remedy="pass another --adapter"):
+            return self._open_adapter(model, adapter_dir)
+
+    def _open_adapter(self, model: Any, adapter_dir: Path) -> Any:
+        """New slots of unsloth's, filled with the saved weights: PEFT's own way to open an adapter
+        would make slots that its kernels do not know.
+        """
         from peft import PeftConfig, set_peft_model_state_dict
         from safetensors.torch import load_file
 
         config = PeftConfig.from_pretrained(str(adapter_dir))
         weights = load_file(adapter_dir / "adapter_model.safetensors")
-        targets = sorted(
-            {name.split(".lora_")[0].rsplit(".", 1)[-1] for name in weights if ".lora_" in name}
-        )
-        if (
-            getattr(config, "use_dora", False)
-            or getattr(config, "modules_to_save", None)
-            or set(targets) - set(TARGETS)
-        ):
+        adapted = (name.split(".lora_")[0] for name in weights if ".lora_" in name)
+        targets = sorted({name.rsplit(".", 1)[-1] for name in adapted})
+
+        is_plain = not getattr(config, "use_dora", False)
+        is_plain &= not getattr(config, "modules_to_save", None)
+        if not is_plain or set(targets) - set(TARGETS):
             raise ValueError(f"unsloth continues plain LoRA on {', '.join(TARGETS)}, nothing else")
+
         model = self._slots(
             model, rank=config.r, alpha=config.lora_alpha, rslora=config.use_rslora, targets=targets
         )
@@ -185,7 +210,8 @@ class UnslothKit:
             target_modules=targets,
             lora_dropout=0.0,
             bias="none",
-            use_gradient_checkpointing="unsloth",  # checkpoints in host memory; for_training switches them
+            # Checkpoints in host memory; `for_training` switches them on and off.
+            use_gradient_checkpointing="unsloth",
         )
 
     def for_training(self, model: Any, *, checkpointing: bool) -> None:
