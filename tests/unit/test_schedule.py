@@ -37,12 +37,10 @@ def take(schedule: Schedule, now_s: float = 0.0) -> Assignment:
     return assignment
 
 
-def past_quick(schedule: Schedule, now_s: float = 0.0) -> None:
-    """Answer the whole quick pass at once."""
-    while (job := take(schedule, now_s)).stage == "quick":
-        schedule.finished(job, [t.task_id for t in job.tasks], seconds=0.0)
-    schedule._running.remove(job)
-    schedule.states[job.tasks[0].task_id].deep.status = "waiting"
+def past_quick(schedule: Schedule) -> None:
+    """The whole quick pass was answered at once."""
+    for task_id in schedule.states:
+        schedule.mark_done(task_id, "quick")
 
 
 def test_the_quick_pass_goes_from_cheap_to_dear_over_all_tasks() -> None:
@@ -58,8 +56,6 @@ def test_the_quick_pass_goes_from_cheap_to_dear_over_all_tasks() -> None:
 
 
 def test_a_budget_of_seconds_a_task_goes_to_the_quick_pass_first() -> None:
-    job = take(schedule_of(tasks(100), end_s=120, num_workers=1))
-    assert job.until_s > 0.25 * 120 or job.stage == "quick"
     schedule = schedule_of(tasks(100), end_s=120)
     while (job := take(schedule, 60.0)).stage == "quick":
         schedule.finished(job, [t.task_id for t in job.tasks], seconds=1.0)
@@ -218,6 +214,7 @@ def test_a_plan_is_believed_less_with_every_measurement() -> None:
     rates = []
     for _ in range(10):
         meter.note(5.0, 50.0)
+        assert meter.rate is not None
         rates.append(meter.rate)
     assert rates == sorted(rates)
     assert 2.0 < rates[0] < 5.0 < rates[-1] < 10.0
