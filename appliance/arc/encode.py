@@ -1,9 +1,12 @@
-"""Grids as text and back. Every text is a wire format: models were trained on it, so it is kept to the character.
+"""Grids as text and back.
 
-The encoders named like classes write the texts of the public pipelines arc24 and arc25 and nest as theirs do:
-`GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))`. `grid-tokens` writes the text of the tiny vocabulary.
+Every text is a wire format: models were trained on it, so not one character may change. The
+encoders named like classes write the texts of the public pipelines arc24 and arc25 and nest as
+theirs do: `GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))`. `grid-tokens` writes the
+text of our own small vocabulary.
 
-Decoding is strict, because what comes in was written by a model: anything but one legal grid raises ParseError.
+Decoding is strict, because the text was written by a model: anything but one legal grid raises
+ParseError.
 """
 
 from __future__ import annotations
@@ -33,8 +36,11 @@ COLOUR_WORDS = (
     "Purple",
     "Brown",
 )
+"""The words of arc24's ColorNameEncoder for colours 0 to 9."""
 SYMBOLS = "ñò÷ûąćďęĚĞ"
+"""The letters of arc24's ReplaceNumberEncoder for digits 0 to 9."""
 MAX_EXPRESSION_CHARS = 200
+"""A longer expression is refused unread: model cards, which name encoders, come from anybody."""
 _TO_SYMBOLS = str.maketrans("".join(DIGITS), SYMBOLS)
 _TO_DIGITS = str.maketrans(SYMBOLS, "".join(DIGITS))
 _FENCE = "```grid"
@@ -61,7 +67,7 @@ class GridEncoder(Protocol):
 
     @property
     def opening(self) -> str:
-        """What every text of this encoder begins with, so that the answer of a model may be begun with it."""
+        """What every text of this encoder begins with: a model's answer may be started with it."""
 
     def encode(self, grid: Grid) -> str: ...
 
@@ -71,15 +77,12 @@ class GridEncoder(Protocol):
 
 @dataclass(frozen=True)
 class CellEncoder:
-    """One word per colour, words of a row parted by a separator (or of equal length), rows parted by newlines.
-
-    ends_rows: a newline stands after the last row too.
-    """
+    """One word per cell, one line per row."""
 
     name: str
-    words: tuple[str, ...] = DIGITS
-    separator: str = ""
-    ends_rows: bool = False
+    words: tuple[str, ...] = DIGITS  # of colours 0 to 9; of equal length without a separator
+    separator: str = ""  # between the words of a row
+    ends_rows: bool = False  # whether a newline stands after the last row too
     opening: str = ""
 
     def encode(self, grid: Grid) -> str:
@@ -91,6 +94,7 @@ class CellEncoder:
     def decode(self, text: str) -> Grid:
         colour_of = {word: colour for colour, word in enumerate(self.words)}
         rows = [self._split(line) for line in text.strip().split("\n")]
+
         try:
             cells = [[colour_of[word] for word in row] for row in rows]
         except KeyError as word:
@@ -98,6 +102,7 @@ class CellEncoder:
         fault = grid_fault(cells)
         if fault:
             raise ParseError(fault)
+
         return freeze(np.array(cells, dtype=np.int8))
 
     def _split(self, line: str) -> list[str]:
@@ -135,7 +140,7 @@ class BlockEncoder(_Block):
 
 
 class ShapeEncoder(_Block):
-    """The base text in a code block that declares rows x columns; a grid that breaks the declaration is refused.
+    """The base text in a code block that declares rows x columns, which the grid must have.
 
     A block that was never closed is read as well: the declared shape shows whether it is complete.
     """
@@ -151,26 +156,29 @@ class ShapeEncoder(_Block):
         blocks = _SHAPED_BLOCK.findall(text)
         if len(blocks) != 1:
             raise ParseError(f"{len(blocks)} grid blocks with a shape")
+
         num_rows, num_columns, body = blocks[0]
         grid = self.base.decode(body)
         if grid.shape != (int(num_rows), int(num_columns)):
             raise ParseError(
                 f"declared {num_rows}x{num_columns}, the grid is {grid.shape[0]}x{grid.shape[1]}"
             )
+
         return grid
 
 
 @dataclass(frozen=True)
 class RowNumberEncoder:
-    """Each line of the base text after its number. arc24 counts from 1, arc25 from 0."""
+    """Each line of the base text after its number."""
 
     base: GridEncoder
-    first: int = 1
+    first: int = 1  # arc24 counts from 1, arc25 from 0
     opening: str = ""
 
     @property
     def name(self) -> str:
-        return f"RowNumberEncoder({self.base.name}{'' if self.first == 1 else f', first={self.first}'})"
+        first = "" if self.first == 1 else f", first={self.first}"
+        return f"RowNumberEncoder({self.base.name}{first})"
 
     def encode(self, grid: Grid) -> str:
         lines = self.base.encode(grid).split("\n")
@@ -183,12 +191,13 @@ class RowNumberEncoder:
             if head != str(number) or not space:
                 raise ParseError(f"line {line[:40]!r} is not numbered {number}")
             lines.append(rest)
+
         return self.base.decode("\n".join(lines))
 
 
 @dataclass(frozen=True)
 class SymbolEncoder:
-    """The base text with each digit replaced by a rare letter, so that no tokenizer merges cells."""
+    """The base text with a rare letter for each digit, so that no tokenizer merges cells."""
 
     base: GridEncoder
 
@@ -244,7 +253,9 @@ _SHORT_NAMES: Mapping[str, str] = {
     "colour-words": "ColorNameEncoder()",
     "arc24-row-number": "RowNumberEncoder(MinimalGridEncoder())",
     "arc24-shape-row-number": "GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))",
-    "arc24-shape-row-number-symbols": "GridShapeEncoder(RowNumberEncoder(ReplaceNumberEncoder(MinimalGridEncoder())))",
+    "arc24-shape-row-number-symbols": (
+        "GridShapeEncoder(RowNumberEncoder(ReplaceNumberEncoder(MinimalGridEncoder())))"
+    ),
     "arc25-row-number": "RowNumberEncoder(MinimalGridEncoder(), first=0)",
     "arc25-shape-row-number": "GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder(), first=0))",
 }
@@ -254,10 +265,10 @@ ENCODER_NAMES = (GRID_TOKENS.name, *_SHORT_NAMES)
 
 
 def get_encoder(name_or_expression: str) -> GridEncoder:
-    """The encoder of a short name ("grid-tokens") or of nested class-like names. Nothing is evaluated.
+    """The encoder of a short name ("grid-tokens") or of nested class-like names.
 
-    A short name stands for an expression, and the expression is the encoder's own name.
-    Raises UsageError with the nearest valid name.
+    A short name stands for an expression, and the expression is the encoder's own name. It is
+    parsed, never evaluated. Raises UsageError with the nearest valid name.
 
     >>> get_encoder("arc25-shape-row-number").name
     'GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder(), first=0))'
@@ -267,6 +278,7 @@ def get_encoder(name_or_expression: str) -> GridEncoder:
         return GRID_TOKENS
     if "(" not in text and text not in _SHORT_NAMES:
         raise unknown("grid encoder", text, ENCODER_NAMES)
+
     try:
         if len(text) > MAX_EXPRESSION_CHARS:
             raise ValueError(f"longer than {MAX_EXPRESSION_CHARS} characters")
@@ -280,20 +292,24 @@ def get_encoder(name_or_expression: str) -> GridEncoder:
 
 
 def _build(node: ast.expr) -> GridEncoder:
-    """The encoder that the expression spells. Raises ValueError saying what is wrong with it."""
+    """The encoder that the expression names. Raises ValueError saying what is wrong with it."""
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         raise ValueError(f"{ast.unparse(node)} is not an encoder")
+
     name = node.func.id
     if name not in _MAKERS:
         raise ValueError(f"no encoder {name}{did_you_mean(name, _MAKERS)}")
+
+    # Positional arguments get the names of the parameters in order, keywords bring their own.
     make, kinds = _MAKERS[name]
     given = [*zip(kinds, node.args, strict=False), *((k.arg, k.value) for k in node.keywords)]
-    if (
-        len(node.args) > len(kinds)
-        or {p for p, _ in given} - set(kinds)
-        or len(dict(given)) < len(given)
-    ):
+    is_one_too_many = len(node.args) > len(kinds)
+    is_unknown = bool({parameter for parameter, _ in given} - set(kinds))
+    is_given_twice = len(dict(given)) < len(given)
+    if is_one_too_many or is_unknown or is_given_twice:
         raise ValueError(f"{name} takes {', '.join(kinds) or 'nothing'}")
+
+    # `is not None` only for the type checker: **keywords, whose name is None, are refused above.
     values = {p: _value(f"{p} of {name}", kinds[p], v) for p, v in given if p is not None}
     try:
         return make(**values)

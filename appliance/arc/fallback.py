@@ -1,6 +1,7 @@
-"""Attempts for a test output that nothing else answered: a likely shape, filled from the task itself.
+"""Attempts for a test output that nothing else answered: a likely shape, filled from the task.
 
-A submission is valid from its first second; these guesses stand until something better is known, and are never [[0]].
+A submission is valid from its first second. These guesses stand in it until something better is
+known, and are never [[0]].
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ def fallback_attempts(task: Task, test_index: int, *, num_attempts: int = 2) -> 
             attempts.setdefault(grid_key(guess), guess)
         if len(attempts) == num_attempts:
             break
+
     return tuple(attempts.values())
 
 
@@ -34,7 +36,7 @@ def predicted_shape(task: Task, test_index: int) -> Shape:
 
 
 def _guesses(task: Task, test_input: Grid, shape: Shape) -> Iterator[Grid]:
-    """Likeliest first. The plain fields at the end differ from each other, so no task runs out of guesses."""
+    """Likeliest first. The ten plain grids at the end differ, so no task runs out of guesses."""
     fits = [p.output for p in task.train if p.output.shape == shape]
     if test_input.shape == shape:
         yield test_input
@@ -43,19 +45,20 @@ def _guesses(task: Task, test_input: Grid, shape: Shape) -> Iterator[Grid]:
         yield from fits
         yield _stretched(test_input, shape)
         yield _tiled(test_input, shape)
+
     for colour in _usual_colours(task):
         yield freeze(np.full(shape, colour))
 
 
 def _stretched(grid: Grid, shape: Shape) -> Grid:
-    """Every cell enlarged, or every so many cells one kept."""
+    """The grid scaled to the shape: cells enlarged, or only every n-th one kept."""
     rows = np.arange(shape[0]) * grid.shape[0] // shape[0]
     columns = np.arange(shape[1]) * grid.shape[1] // shape[1]
     return freeze(grid[np.ix_(rows, columns)])
 
 
 def _tiled(grid: Grid, shape: Shape) -> Grid:
-    """Repeated from the top left, or cut there."""
+    """The grid repeated from the top left, or cut to the shape."""
     rows: NDArray[np.intp] = np.arange(shape[0]) % grid.shape[0]
     columns: NDArray[np.intp] = np.arange(shape[1]) % grid.shape[1]
     return freeze(grid[np.ix_(rows, columns)])

@@ -18,8 +18,11 @@ NUM_COLOURS = 10
 def as_grid(value: Any, *, place: str = "grid") -> Grid:
     """The grid in nested lists (or an integer array), checked cell by cell.
 
-    place: where the value stands ("tasks.json, task 007bbfb7, train pair 0, input"); it opens the error message.
-    Raises InputError for ragged rows, booleans, floats, colours outside 0-9, and sides outside 1-30.
+    place: where the value stands ("tasks.json, task 007bbfb7, train pair 0, input"); it opens the
+    error message.
+
+    Raises InputError for ragged rows, booleans, floats, colours outside 0-9, and sides outside
+    1-30.
     """
     fault = grid_fault(value)
     if fault:
@@ -37,14 +40,14 @@ def grid_fault(value: Any) -> str | None:
         if value.dtype.kind not in "iu":
             return f"array of {value.dtype}, not of integers"
         value = value.tolist()
-    if not isinstance(value, (list, tuple)) or not value:
-        return (
-            f"{_short(value)} is not a list of rows"
-            if not isinstance(value, (list, tuple))
-            else "no rows"
-        )
+
+    if not isinstance(value, (list, tuple)):
+        return f"{_short(value)} is not a list of rows"
+    if not value:
+        return "no rows"
     if len(value) > MAX_SIDE:
         return f"{len(value)} rows"
+
     width = len(value[0]) if isinstance(value[0], (list, tuple)) else 0
     for r, row in enumerate(value):
         if not isinstance(row, (list, tuple)):
@@ -55,17 +58,20 @@ def grid_fault(value: Any) -> str | None:
             return f"ragged: row {r} has {len(row)} cells, row 0 has {width}"
         if len(row) > MAX_SIDE:
             return f"{len(row)} columns"
+
         for c, cell in enumerate(row):
             if type(cell) is not int:  # bool is a subclass of int and must not pass
                 return f"row {r} column {c} is {_short(cell)}, not a whole number"
             if not 0 <= cell < NUM_COLOURS:
                 return f"row {r} column {c} is {cell}"
+
     return None
 
 
 def freeze(array: NDArray[Any]) -> Grid:
     """The array as a read-only, contiguous grid. The caller vouches for its legality."""
     grid = np.ascontiguousarray(array, dtype=np.int8)
+    # A view of another array would change with it.
     if grid.base is not None or grid is array:
         grid = grid.copy()
     grid.flags.writeable = False

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-# The colours that the ARC viewers show for 0-9.
+# As the public ARC viewers show 0 to 9.
 PALETTE = (
     "#000",
     "#0074d9",
@@ -28,6 +28,7 @@ def grid_group(grid: Any, x: float, y: float, cell_px: int) -> str:
     height, width = cells.shape
     parts = [f'<g transform="translate({x:g} {y:g}) scale({cell_px})">']
     parts.append(f'<path fill="{PALETTE[0]}" d="M0 0h{width}v{height}H0z"/>')
+
     for colour in range(1, 10):
         path = "".join(
             _run(row, start, stop)
@@ -36,6 +37,7 @@ def grid_group(grid: Any, x: float, y: float, cell_px: int) -> str:
         )
         if path:
             parts.append(f'<path fill="{PALETTE[colour]}" d="{path}"/>')
+
     lines = "".join(f"M0 {r}h{width}" for r in range(height + 1)) + "".join(
         f"M{c} 0v{height}" for c in range(width + 1)
     )
@@ -48,17 +50,23 @@ def arrow(x: float, y: float) -> str:
 
 
 def caption(x: float, y: float, text: str, *, size_px: int = 12) -> str:
+    """Grey text whose baseline begins at (x, y)."""
     escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return f'<text x="{x:g}" y="{y:g}" font-family="sans-serif" font-size="{size_px}" fill="#888">{escaped}</text>'
+    font = f'font-family="sans-serif" font-size="{size_px}"'
+    return f'<text x="{x:g}" y="{y:g}" {font} fill="#888">{escaped}</text>'
 
 
 def row_of_grids(
     before: Sequence[Any], after: Sequence[Any], x: float, y: float, cell_px: int
 ) -> tuple[str, int, int]:
-    """Grids, an arrow, grids, side by side and centred in height: the elements, their width and height in pixels."""
+    """Grids, an arrow, grids, side by side and centred in height.
+
+    Returns the SVG elements, and their width and height in pixels.
+    """
     height = max(np.asarray(grid).shape[0] for grid in [*before, *after]) * cell_px
     parts: list[str] = []
     at = x
+
     for group in (before, after):
         if group is after and before and after:
             parts.append(arrow(at, y + height / 2))
@@ -67,18 +75,22 @@ def row_of_grids(
             rows, cols = np.asarray(grid).shape
             parts.append(grid_group(grid, at, y + (height - rows * cell_px) / 2, cell_px))
             at += cols * cell_px + 8
+
     return "".join(parts), int(at - 8 - x), int(height)
 
 
 def document(content: str, width: int, height: int) -> str:
+    """A whole SVG file of that size in pixels."""
     size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{content}</svg>\n'
 
 
 def _runs(wanted: Any) -> list[tuple[int, int]]:
+    """First and one past the last index of each run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate(([0], wanted.astype(np.int8), [0]))))
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
 def _run(row: int, start: int, stop: int) -> str:
+    """The outline of cells start to stop of a row, as part of a path."""
     return f"M{start} {row}h{stop - start}v1h{start - stop}z"

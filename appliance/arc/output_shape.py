@@ -12,7 +12,7 @@ Shape = tuple[int, int]
 
 
 def agreed_output_shape(task: Task, test_index: int) -> Shape | None:
-    """Rows and columns of the output to this test input; None where the demonstrations do not agree.
+    """Rows and columns of the output to this test input; None where the demonstrations differ.
 
     The rules, in this order: the input's own shape; one shape that all outputs have; the input's
     shape times a constant ratio, which rows and columns each have for themselves. A ratio counts
@@ -38,8 +38,10 @@ def agreed_output_shape(task: Task, test_index: int) -> Shape | None:
     }
     if len(ratios) != 1:
         return None
+
     row_ratio, column_ratio = ratios.pop()
     sides = rows * row_ratio, columns * column_ratio
     if all(side.denominator == 1 and 1 <= side <= MAX_SIDE for side in sides):
         return int(sides[0]), int(sides[1])
+
     return None

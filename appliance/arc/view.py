@@ -1,7 +1,8 @@
 """A view: one of the ways to look at a task without changing what it asks.
 
-Geometric transform (the dihedral group D8) x colour permutation x order of the demonstrations. The name of a view alone
-inverts it, so a candidate in the journal needs nothing else to be turned back.
+A view is a geometric transform (one of the dihedral group D8), a permutation of the colours and an
+order of the demonstrations. Its name alone is enough to invert it, so a candidate in the journal
+needs nothing else to be turned back.
 """
 
 from __future__ import annotations
@@ -20,8 +21,7 @@ IDENTITY_COLOURS = tuple(range(NUM_COLOURS))
 
 @dataclass(frozen=True)
 class View:
-    """flip: mirror left-right first. turns: then quarter turns counter-clockwise, 0-3. colours: colour c becomes
-    colours[c]. order: demonstration i of the view is demonstration order[i] of the task; empty keeps their order.
+    """One way to look at a task; the default changes nothing.
 
     >>> view = View(flip=True, turns=1)
     >>> view.name
@@ -30,9 +30,10 @@ class View:
     True
     """
 
-    flip: bool = False
-    turns: int = 0
-    colours: tuple[int, ...] = IDENTITY_COLOURS
+    flip: bool = False  # mirror left-right first
+    turns: int = 0  # then 0 to 3 quarter turns counter-clockwise
+    colours: tuple[int, ...] = IDENTITY_COLOURS  # colour c becomes colours[c]
+    # Demonstration i of the view is demonstration order[i] of the task; empty keeps their order.
     order: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -52,6 +53,7 @@ class View:
         match = re.fullmatch(r"f([01])r([0-3])-(\d{10})(?:-(\d+(?:\.\d+)*))?", name)
         if not match:
             raise ValueError(f"not the name of a view: {name!r}")
+
         flip, turns, colours, order = match.groups()
         return View(
             flip == "1",
@@ -79,6 +81,7 @@ class View:
             raise ValueError(
                 f"view orders {len(self.order)} demonstrations, the task has {len(task.train)}"
             )
+
         train = tuple(task.train[i] for i in self.order) if self.order else task.train
         return Task(
             task.task_id,
@@ -88,13 +91,18 @@ class View:
 
 
 IDENTITY = View()
+"""The task as it is."""
 D8 = tuple(View(flip=flip, turns=turns) for flip in (False, True) for turns in range(4))
+"""The eight turns and mirror images of a square."""
 
 
 def random_colours(
     rng: np.random.Generator, *, keep_zero_probability: float = 0.9
 ) -> tuple[int, ...]:
-    """A colour permutation: with that probability 0 (mostly the background) stays and 1-9 are shuffled, else all ten."""
+    """A permutation of the colours.
+
+    With the given probability 0, mostly the background, stays and 1-9 are shuffled; else all ten.
+    """
     if rng.random() < keep_zero_probability:
         return (0, *(int(c) for c in 1 + rng.permutation(NUM_COLOURS - 1)))
     return tuple(int(c) for c in rng.permutation(NUM_COLOURS))
@@ -115,11 +123,12 @@ def random_view(
 def sampling_views(
     rng: np.random.Generator, num_views: int, num_demonstrations: int, *, keep_colours: bool = False
 ) -> Sequence[View]:
-    """Views to sample under: the identity first, then D8 in rounds, each with fresh colours and order."""
+    """Views to sample under: the identity, then D8 over and over, with random colours and order."""
     views = [IDENTITY]
     while len(views) < num_views:
         geometry = D8[len(views) % len(D8)]
         colours = IDENTITY_COLOURS if keep_colours else random_colours(rng)
         order = tuple(int(i) for i in rng.permutation(num_demonstrations))
         views.append(View(geometry.flip, geometry.turns, colours, order))
+
     return views[:num_views]

@@ -1,7 +1,8 @@
-"""Voting: from many candidate grids for a test output to the attempts that are handed in, best first.
+"""Voting: from many candidate grids for a test output to the attempts handed in, best first.
 
-A selector ranks the candidates of one test output. None of them depends on the order of the candidates: what the figures
-leave tied is decided by the grid itself, so a resumed, merged or re-voted run gives the same submission.
+A selector ranks the candidates of one test output. No selector depends on the order of the
+candidates: the grid itself decides between equals, so a resumed, merged or re-voted run gives the
+same submission.
 """
 
 from __future__ import annotations
@@ -20,29 +21,24 @@ Output = tuple[str, int]
 """A test output: task id and index of the test input."""
 
 DEFAULT_SELECTOR = "programs-first"
+"""See `programs_first`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One answer to one test input, with where it came from.
-
-    grid: turned back from its view; None when nothing legal could be read.
-    logprob: summed over the `num_tokens` generated tokens. view: name of the view, see view.py.
-    method: "transduction" or "induction". adapter: name of the adapter, empty for the base model.
-    program: its text for induction. demo_score: fraction of demonstrations that the program gets exactly right.
-    view_scores: log-probability of this grid's text under each of some views, where answers were scored against each other.
-    """
+    """One answer to one test input, with where it came from."""
 
     task_id: str
     test_index: int
-    grid: Grid | None
-    logprob: float
+    grid: Grid | None  # turned back from its view; None when nothing legal could be read
+    logprob: float  # summed over the `num_tokens` generated tokens
     num_tokens: int
-    view: str = ""
-    method: str = "transduction"
-    adapter: str = ""
-    program: str = ""
-    demo_score: float | None = None
+    view: str = ""  # name of the view, see view.py
+    method: str = "transduction"  # or "induction"
+    adapter: str = ""  # name of the adapter, empty for the base model
+    program: str = ""  # its text, for induction
+    demo_score: float | None = None  # fraction of demonstrations that the program gets right
+    # Log-probability of this grid's text under each of some views, where grids were scored.
     view_scores: tuple[float, ...] = ()
 
     def key(self) -> tuple[object, ...]:
@@ -65,7 +61,7 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Tally:
-    """A grid and the candidates that say it."""
+    """A grid and the candidates that vote for it."""
 
     grid: Grid
     voters: tuple[Candidate, ...]
@@ -81,14 +77,13 @@ class Tally:
         """Log of the summed probabilities of the voters' texts."""
         logs = [v.logprob for v in self.voters if not math.isnan(v.logprob)]
         top = max(logs, default=-math.inf)
-        return (
-            top + math.log(math.fsum(math.exp(x - top) for x in logs))
-            if math.isfinite(top)
-            else top
-        )
+        if not math.isfinite(top):
+            return top
+        # The largest is taken out, so that the exponentials do not all become 0.
+        return top + math.log(math.fsum(math.exp(x - top) for x in logs))
 
     def mean_view_score(self) -> float:
-        """Log of the geometric mean over views of the grid's probability; -inf where it was not scored."""
+        """Mean over views of the log-probability of the grid; -inf where it was not scored."""
         scores = [
             math.fsum(v.view_scores) / len(v.view_scores) for v in self.voters if v.view_scores
         ]
@@ -102,7 +97,7 @@ Selector = Callable[[Sequence[Candidate]], list[Tally]]
 
 
 def tally(candidates: Iterable[Candidate]) -> list[Tally]:
-    """Equal grids put together, in no order that means anything; candidates without a grid are left out."""
+    """Equal grids put together, in no particular order; candidates without a grid are left out."""
     voters: dict[tuple[int, int, bytes], list[Candidate]] = defaultdict(list)
     grids: dict[tuple[int, int, bytes], Grid] = {}
     for candidate in candidates:
@@ -110,6 +105,7 @@ def tally(candidates: Iterable[Candidate]) -> list[Tally]:
             key = grid_key(candidate.grid)
             voters[key].append(candidate)
             grids[key] = candidate.grid
+
     return [Tally(grids[key], tuple(voters[key])) for key in voters]
 
 
@@ -129,36 +125,43 @@ def by_logprob(candidates: Sequence[Candidate]) -> list[Tally]:
 
 
 def by_probability(candidates: Sequence[Candidate]) -> list[Tally]:
-    """The summed probability of the voters' texts: the share of the model's belief that was seen."""
+    """The summed probability of the voters' texts: how much of the model's belief they hold."""
     return _ranked(candidates, lambda t: (t.log_probability(),))
 
 
 def by_views(candidates: Sequence[Candidate]) -> list[Tally]:
-    """The product over views of the probability that the model gives the whole grid (a product of experts), for grids that
-    were scored; then, and where none was, votes and the mean of log-probability per token."""
+    """The probability that the model gives the whole grid, multiplied over views.
+
+    This product of experts ranks the grids that were scored. Votes and the mean log-probability per
+    token decide between equals, and where no grid was scored.
+    """
     return _ranked(candidates, lambda t: (t.mean_view_score(), t.votes, t.mean_logprob()))
 
 
 def by_demonstrations(candidates: Sequence[Candidate]) -> list[Tally]:
-    """Programs by the fraction of demonstrations they get right; inside a level votes, then shorter programs.
+    """Programs by the fraction of demonstrations they get right; then votes, then short programs.
 
-    The arc25 vote, but a grid that stands at one level does not stand again at a lower one: an attempt would be lost.
+    This is arc25's vote, except that a grid ranks only once, at its highest level: a second time it
+    would waste an attempt.
     """
     levels: dict[float, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         levels[-1.0 if candidate.demo_score is None else candidate.demo_score].append(candidate)
+
     ranked = [
         _ranked(levels[score], lambda t: (t.votes, -t.mean_program_chars()))
         for score in sorted(levels)[::-1]
     ]
+
     return _distinct(t for level in ranked for t in level)
 
 
 def programs_first(candidates: Sequence[Candidate]) -> list[Tally]:
-    """Programs that fit every demonstration, then grids of transduction, then the programs that fit less.
+    """Programs that fit every demonstration, then grids of transduction, then all other programs.
 
-    Grids of transduction are ranked by `by_views`. A program right on all demonstrations is nearly always right on the test
-    (arc25: 1.98 % against 1.95 % of programs).
+    Grids of transduction are ranked by `by_views`. A program that is right on all demonstrations is
+    nearly always right on the test too (arc25: 1.98 % of its programs fit the demonstrations,
+    1.95 % also the test).
     """
     proven = [c for c in candidates if is_proven(c)]
     grids = [c for c in candidates if c.demo_score is None]
@@ -185,8 +188,9 @@ def get_selector(name: str) -> Selector:
 def vote(
     candidates: Iterable[Candidate], *, selector: str = DEFAULT_SELECTOR, num_attempts: int = 2
 ) -> dict[Output, tuple[Grid, ...]]:
-    """The best distinct grids of every test output that has a candidate: none to `num_attempts` of them, best first.
+    """The best distinct grids of every test output that has a candidate, best first.
 
+    There are at most `num_attempts` a test output, and none where no candidate has a grid.
     Raises UsageError for an unknown selector.
     """
     select = get_selector(selector)
@@ -197,6 +201,7 @@ def vote(
 
 
 def group_by_output(candidates: Iterable[Candidate]) -> dict[Output, list[Candidate]]:
+    """The candidates of each test output, in their order."""
     groups: dict[Output, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         groups[candidate.task_id, candidate.test_index].append(candidate)
@@ -206,9 +211,10 @@ def group_by_output(candidates: Iterable[Candidate]) -> dict[Output, list[Candid
 def margin(candidates: Sequence[Candidate]) -> float:
     """How certain the vote over one test output is, from 0 (nothing read, or a tie) towards 1.
 
-    Lead of the first grid over the second, over all candidates plus one: candidates without a grid and a small number of
-    candidates make it less certain. Where programs fit all demonstrations, only those are asked, and else the grids of
-    transduction where there are any: programs that are wrong on a demonstration are no doubt about them.
+    The votes by which the first grid leads the second, divided by the number of candidates plus
+    one: few candidates, and candidates without a grid, make the vote less certain. Only programs
+    that fit all demonstrations count, where there are any; else only grids of transduction, where
+    there are any: a program that is wrong on a demonstration casts no doubt on those.
     """
     asked = (
         [c for c in candidates if is_proven(c)]
@@ -217,6 +223,7 @@ def margin(candidates: Sequence[Candidate]) -> float:
     )
     votes = Counter(grid_key(c.grid) for c in asked if c.grid is not None)
     first, second = ([n for _, n in votes.most_common(2)] + [0, 0])[:2]
+
     return (first - second) / (len(asked) + 1)
 
 
@@ -232,13 +239,14 @@ def is_proven(candidate: Candidate) -> bool:
 def _ranked(
     candidates: Iterable[Candidate], figures: Callable[[Tally], tuple[float, ...]]
 ) -> list[Tally]:
-    """Best first by `figures`, each the larger the better; what they leave tied by the grid."""
+    """Best first by `figures`, each the larger the better; the grid decides between equals."""
     return sorted(
         tally(candidates), key=lambda t: (tuple(-f for f in figures(t)), grid_key(t.grid))
     )
 
 
 def _distinct(ranked: Iterable[Tally]) -> list[Tally]:
+    """Each grid at its first place only."""
     first: dict[tuple[int, int, bytes], Tally] = {}
     for entry in ranked:
         first.setdefault(grid_key(entry.grid), entry)
