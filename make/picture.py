@@ -1,0 +1,128 @@
+"""`make picture`: record a real run of `make submit` and draw it as docs/pictures/run.svg.
+
+tmux plays the terminal, because the display moves the cursor. A run prints more than a README
+should show, so the middle of each part is cut and marked with dots.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from itertools import groupby
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+from rich.color import Color
+from rich.console import Console
+from rich.text import Text
+
+ROOT = Path(__file__).parents[1]
+TARGET = ROOT / "docs" / "pictures" / "run.svg"
+COMMAND = "make submit BUDGET=3m OUT=out/picture ARGS=--fresh"
+SHOWN = "make submit BUDGET=3m"
+
+COLUMNS = 112
+"""Wide enough that no line about a task wraps."""
+
+CELL_W, CELL_H, FONT_PX, MARGIN = 7.85, 17, 13, 14
+"""Size of a character, of the text and of the border, in pixels."""
+
+FOREGROUND, BACKGROUND, DIM = "#d0d0d0", "#16181d", "#8a8f98"
+
+TASK_LINE = re.compile(r"[0-9a-f]{8}( again \(\d+\))? \|")
+DOTS = Text("  ...", style="dim")
+
+CONSOLE = Console()
+"""Only asked what a style means."""
+
+
+def record() -> list[Text]:
+    """Every line that a terminal shows of the command, with colours."""
+    tmux = ["tmux", "-L", "picture", "-f", "/dev/null"]
+    shell = f"{COMMAND}; tmux -L picture wait-for -S done; sleep 60"
+    session = ["new-session", "-d", "-s", "run", "-x", str(COLUMNS), "-y", "50", shell]
+    subprocess.run([*tmux, "set", "-g", "history-limit", "20000", ";", *session], cwd=ROOT)
+
+    try:
+        subprocess.run([*tmux, "wait-for", "done"], check=True)
+        capture = [*tmux, "capture-pane", "-e", "-p", "-S", "-", "-t", "run"]
+        shown = subprocess.run(capture, capture_output=True, text=True, check=True).stdout
+    finally:
+        subprocess.run([*tmux, "kill-server"], check=False)
+    return [Text.from_ansi(line) for line in shown.rstrip().splitlines()]
+
+
+def abridge(lines: list[Text]) -> list[Text]:
+    """The beginning of the run, three tasks of the quick pass, some of the deep pass, the end."""
+    marks = [i for i, line in enumerate(lines) if TASK_LINE.match(line.plain)]
+    blocks = [lines[start:end] for start, end in zip(marks, [*marks[1:], len(lines)], strict=True)]
+    quick = [b for b in blocks if len(b) == 1]
+    deep = [b for b in blocks[:-1] if "trained" in b[0].plain and "again" not in b[0].plain]
+    solved = [b for b in deep if "SOLVED" in b[0].plain and len(b) == 4]
+    others = [b for b in deep if "SOLVED" not in b[0].plain and len(b) == 4]
+
+    head = lines[1:9]  # without the echo of the command by make
+    tail = [line for line in blocks[-1][1:] if line.plain.strip(" \u2580->")]
+    body = [*solved[:2], *others[:1], *solved[2:3]]
+    return [
+        Text(f"$ {SHOWN}", style="bold"),
+        *head,
+        DOTS,
+        *[b[0] for b in quick[:3]],
+        DOTS,
+        *[line for block in body for line in block],
+        DOTS,
+        *tail,
+    ]
+
+
+def draw(lines: list[Text]) -> str:
+    """The lines as an SVG picture of a terminal."""
+    width, height = COLUMNS * CELL_W + 2 * MARGIN, len(lines) * CELL_H + 2 * MARGIN
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" '
+        f'font-family="ui-monospace, Menlo, Consolas, monospace" font-size="{FONT_PX}" '
+        f'fill="{FOREGROUND}" shape-rendering="crispEdges">',
+        f"<title>A run of {SHOWN}</title>",
+        f'<rect width="{width:.0f}" height="{height}" rx="8" fill="{BACKGROUND}"/>',
+    ]
+    for row, line in enumerate(lines):
+        parts += _draw_line(line, y=MARGIN + row * CELL_H)
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _draw_line(line: Text, *, y: float) -> list[str]:
+    """Runs of characters of one style; a half block is two rectangles, crisp at every zoom."""
+    styles = [line.get_style_at_offset(CONSOLE, i) for i in range(len(line))]
+    cells = list(zip(line.plain, styles, range(len(line)), strict=True))
+    parts = []
+
+    for (is_block, style), run in groupby(cells, key=lambda c: (c[0] == "\u2580", c[1])):
+        chars = list(run)
+        x, width = MARGIN + chars[0][2] * CELL_W, len(chars) * CELL_W
+        if is_block:
+            for colour, top in ((style.color, y), (style.bgcolor, y + CELL_H / 2)):
+                if ink := _hex(colour):
+                    place = f'x="{x:.1f}" y="{top:g}" width="{width:.1f}" height="{CELL_H / 2:g}"'
+                    parts.append(f'<rect {place} fill="{ink}"/>')
+            continue
+
+        text = "".join(c[0] for c in chars)
+        if text.strip():
+            ink = _hex(style.color) or (DIM if style.dim else FOREGROUND)
+            bold = ' font-weight="bold"' if style.bold else ""
+            place = f'x="{x:.1f}" y="{y + 13:g}" textLength="{width:.1f}" xml:space="preserve"'
+            parts.append(f'<text {place} fill="{ink}"{bold}>{escape(text)}</text>')
+    return parts
+
+
+def _hex(colour: Color | None) -> str:
+    """The colour as #rrggbb; "" for the terminal's own."""
+    return "" if colour is None or colour.is_default else colour.get_truecolor().hex
+
+
+if __name__ == "__main__":
+    TARGET.parent.mkdir(parents=True, exist_ok=True)
+    TARGET.write_text(draw(abridge(record())), encoding="utf-8")
+    sys.stdout.write(f"wrote {TARGET.relative_to(ROOT)}\n")
