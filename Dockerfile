@@ -27,7 +27,7 @@ RUN /uv/bin/uv pip install --quiet --python /usr/local/appliance/bin/python --no
 
 FROM ${BASE}
 ARG TARGET=cpu
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="arc-appliance" \
       org.opencontainers.image.description="ARC tasks, a language model and a number of hours in; a voted submission.json out" \
