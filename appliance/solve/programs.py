@@ -57,6 +57,7 @@ class ProgramWork:
         self._stall_s = stall_s
         self._is_watched = False  # silence means now that the sampler is stuck
         self._job_id = 0
+        self.served: list[Served] = []  # what generated in this job, each with what it came after
 
         self._searchers = {
             is_plain: Searcher(
@@ -147,6 +148,8 @@ class ProgramWork:
     def _tell(self, served: Served | None) -> None:
         """Tell the orchestrator whether silence means from now on that the sampler is stuck."""
         self._is_watched = served is not None and served.shows_life
+        if served is not None and served not in self.served[-1:]:
+            self.served.append(served)
         self._send(())
 
     def _send(self, trials: Sequence[Trial]) -> None:

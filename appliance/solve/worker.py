@@ -73,7 +73,7 @@ class Worker:
         self._trainer = make_trainer(setup.trainer, spec, codec)
         self._plain = make_server("transformers", spec, codec, self._trainer)
         self._server, self._engine_faults = self._plain, list[str]()
-        self._served: Served | None = None
+        self._served: list[Served] = []  # what generated grids in this job
         try:
             self._server = make_server(setup.engine, spec, codec, self._trainer)
         except EngineError as fault:
@@ -110,7 +110,9 @@ class Worker:
         if job.stage == "probe":
             self._emit(self._probe(tasks[0], job, deadline))
             return
-        self._served = None
+        self._served = []
+        if self._programs:
+            self._programs.served = []
         complete = [task.task_id for task in tasks]
         is_solved = job.stage == "deep" and self._search(tasks[0], job)
         if self._setup.settings.writes_grids and not is_solved:
@@ -128,14 +130,17 @@ class Worker:
         )
 
     def _told_of_serving(self, job: Job) -> dict[str, Any]:
-        """How the grids were sampled, and why not otherwise."""
-        if self._served is None:
+        """What generated the answers, and why nothing better did.
+
+        A search loads an adapter each epoch: a reason that comes back counts once.
+        """
+        served = [*(self._programs.served if self._programs else []), *self._served]
+        if not served:
             return {}
+
         lost = ["vllm: lost twice under this task"] if job.is_plain else []
-        return {
-            "how": self._served.how,
-            "refused": [*self._engine_faults, *lost, *self._served.refused],
-        }
+        refused = [*self._engine_faults, *lost, *(r for s in served for r in s.refused)]
+        return {"how": served[-1].how, "refused": list(dict.fromkeys(refused))}
 
     def _do_grids(self, tasks: list[Task], job: Job, deadline: Deadline) -> list[str]:
         """Train where the job says so, and sample grids; returns the tasks whose every question was answered."""
@@ -154,7 +159,7 @@ class Worker:
         with server.serve(
             self._trainer, adapter_dir=adapter_dir, batch_tokens=self._batch_tokens(job)
         ) as served:
-            self._served = served
+            self._served.append(served)
             sampling = self._grids.sampling_deadline(job, deadline)
             complete, answers = self._grids.sample(
                 tasks, job, served, adapter=adapter_sha, deadline=sampling

@@ -13,7 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from appliance.engine.adapter_canary import NUM_COMPARED, canary_prompt, judge, logprobs_of
+from appliance.engine.adapter_canary import (
+    NUM_COMPARED,
+    Heard,
+    canary_prompt,
+    judge,
+    logprobs_of,
+)
 from appliance.engine.adapters import read_adapter
 from appliance.engine.base import EngineSpec, Served, Server, Trainer
 from appliance.engine.sampling.vllm_engine import Adapter, VllmEngine
@@ -27,8 +33,8 @@ MOST_HELD = 2
 
 
 class VllmServer:
-    """engine: with the weights of the spec's model in it. base_sha: their hash. base_model: the same model in torch, as
-    loaded. otherwise: what samples when vLLM cannot.
+    """engine: with the weights of the spec's model in it. base_sha: their hash. base_model: the same
+    model in torch, in the type that the engine computes in. otherwise: what samples when vLLM cannot.
 
     Raises EngineError when the engine does not answer as base_model does.
     """
@@ -51,8 +57,8 @@ class VllmServer:
         self._held: list[Adapter] = []
         self._num_added = 0
         self._prompt = canary_prompt(base_model.config.vocab_size)
-        self._base_logprobs = logprobs_of(base_model, self._prompt)
-        self._check(self._base_logprobs, None)
+        self._heard: list[Heard] = []
+        self._check(logprobs_of(base_model, self._prompt), None)
 
     @contextmanager
     def serve(
@@ -130,7 +136,9 @@ class VllmServer:
         """Raises EngineError when the canary does not sing as the trainer's model does."""
         served = self._engine.next_logprobs(self._prompt, adapter, num_tokens=NUM_COMPARED)
         dtype = self._spec.autocast_dtype or self._spec.dtype
-        verdict = judge(served, trainer=expected, base=self._base_logprobs, dtype=dtype)
+        now = Heard(served, expected)
+        verdict = judge(now, earlier=self._heard, dtype=dtype)
+        self._heard = [*self._heard[:1], now]  # the base, and the last load
         if not verdict.is_right:
             raise EngineError(
                 f"canary: vLLM is {verdict}", expected="the answers of the trainer's model"
