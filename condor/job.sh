@@ -1,14 +1,20 @@
 #!/bin/sh
-# job.sh COMMAND...: run a command in the slot of a batch job. All that it writes lies below the job's own folder, and the
-# soft kill of an eviction, which goes to the main process alone, reaches the command because it takes this one's place.
+# job.sh COMMAND...: run a command in the slot of a batch job.
+#
+# Everything it writes lies below the job's own folder. `exec` puts the command in this script's
+# place, because the soft kill of an eviction goes to the main process alone.
 set -eu
 scratch="${_CONDOR_SCRATCH_DIR:-$PWD}"
 [ -w "$scratch" ] || scratch="$PWD"
-mkdir -p "$scratch/home" "$scratch/tmp" "$scratch/cache"
-export HOME="$scratch/home" TMPDIR="$scratch/tmp" XDG_CACHE_HOME="$scratch/cache" USER="${USER:-appliance}"
-export HF_HOME="$scratch/cache/huggingface" TRITON_CACHE_DIR="$scratch/cache/triton"
-export TORCHINDUCTOR_CACHE_DIR="$scratch/cache/inductor" VLLM_CACHE_ROOT="$scratch/cache/vllm"
-export UNSLOTH_COMPILE_LOCATION="$scratch/cache/unsloth" UNSLOTH_DISABLE_STATISTICS=1
-export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 PYTHONNOUSERSITE=1 PYTHONUNBUFFERED=1 OMP_WAIT_POLICY=PASSIVE
+cache="$scratch/cache"
+mkdir -p "$scratch/home" "$scratch/tmp" "$cache"
+
+export HOME="$scratch/home" TMPDIR="$scratch/tmp" USER="${USER:-appliance}"
+export XDG_CACHE_HOME="$cache" HF_HOME="$cache/huggingface" VLLM_CACHE_ROOT="$cache/vllm"
+export TRITON_CACHE_DIR="$cache/triton" TORCHINDUCTOR_CACHE_DIR="$cache/inductor"
+export UNSLOTH_COMPILE_LOCATION="$cache/unsloth" UNSLOTH_DISABLE_STATISTICS=1
+export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
+export PYTHONNOUSERSITE=1 PYTHONUNBUFFERED=1 OMP_WAIT_POLICY=PASSIVE
 export PATH="/usr/local/appliance/bin:$PATH"
+
 exec "$@"
