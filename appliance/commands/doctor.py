@@ -1,4 +1,4 @@
-"""`appliance doctor`: PASS, CAUTION or FAIL for everything that a run leans on, each with its remedy."""
+"""`appliance doctor`: PASS, CAUTION or FAIL for everything that a run needs, with its remedy."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from appliance.commands.arguments import add_json_argument
 from appliance.engine.import_checks import deep_checks
 from appliance.errors import EXIT_DONE, EXIT_PREREQUISITE, ApplianceError
 from appliance.machine.doctor import examine
@@ -25,43 +26,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Check this machine, its packages and its platform. Exit code 3 when something fails."
     )
-    parser.add_argument("--profile", help="also check the hardware that this profile asks for")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder that a run would write to (default: here)"
+        "--profile", metavar="NAME", help="also check the hardware that this profile asks for"
     )
-    parser.add_argument("--deep", action="store_true", help="also import every engine (a minute)")
-    parser.add_argument("--json", action="store_true", help="print the checks as JSON")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder that a run would write to (default: this one)",
+    )
+    parser.add_argument(
+        "--deep", action="store_true", help="also import every engine (takes a minute)"
+    )
+    add_json_argument(parser, "print the checks as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     machine = find_machine()
     checks = [*examine(machine, out=args.out), *sandbox_checks()]
+
     if args.profile:
         checks += check_expectation(machine, profile_expectation(args.profile))
     if args.deep:
         checks += deep_checks(machine)
+
     print_checks(machine, checks, as_json=args.json)
     return EXIT_PREREQUISITE if worst(checks) is Status.FAIL else EXIT_DONE
 
 
 def sandbox_checks() -> list[Check]:
-    """One check per layer that the self-test of the sandbox tried; a sandbox that cannot stand is a failure."""
+    """One check per layer of the sandbox; one failure where the sandbox cannot stand at all."""
     try:
         layers = sandbox_report()
     except ApplianceError as fault:
         return [failed("sandbox", str(fault), fault.remedy)]
-    remedy = "programs still run behind the other layers; see the sandbox's covered list"
-    return [
-        passed(f"sandbox {layer}", detail)
-        if in_force
-        else caution(f"sandbox {layer}", detail, remedy)
-        for layer, in_force, detail in layers
-    ]
+
+    remedy = "programs still run behind the other layers; docs/sandbox.md says what they cover"
+    checks = []
+    for layer, in_force, detail in layers:
+        name = f"sandbox {layer}"
+        checks.append(passed(name, detail) if in_force else caution(name, detail, remedy))
+    return checks
 
 
 def print_checks(
     machine: Machine, checks: list[Check], *, as_json: bool, console: Console | None = None
 ) -> None:
+    """Print as JSON on stdout, or as a table on the console (default: stdout)."""
     if as_json:
         found = {
             "machine": machine.summary(),
@@ -71,16 +82,18 @@ def print_checks(
         json.dump(found, sys.stdout, indent=1)
         print()
         return
+
     console = console or Console(highlight=False)
     table = Table(box=None, show_header=False, padding=(0, 1))
     table.add_column(no_wrap=True)
     table.add_column(style="cyan", no_wrap=True)
     table.add_column()
     for check in checks:
-        text = _plain(check.found) + (
-            f"\n[dim]do: {_plain(check.remedy)}[/dim]" if check.remedy else ""
-        )
+        text = _plain(check.found)
+        if check.remedy:
+            text += f"\n[dim]do: {_plain(check.remedy)}[/dim]"
         table.add_row(f"[{_STYLE[check.status]}]{check.status}[/]", check.name, text)
+
     console.print(table)
     counts = ", ".join(f"{sum(c.status is s for c in checks)} {s}" for s in Status)
     console.print(f"[bold]{counts}[/bold]")

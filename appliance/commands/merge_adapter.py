@@ -7,40 +7,52 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from appliance.commands.arguments import add_json_argument
 from appliance.engine.environment import prepare_process
 from appliance.errors import EXIT_DONE
 from appliance.learn.merge import merge_adapter
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = """an adapter trained over an nf4 base is merged into the weights that it saw, nf4 turned back to 16 bits;
---onto original puts it on the unquantised weights instead, which are another model by a little"""
+    parser.epilog = (
+        "An adapter trained over a 4-bit (nf4) base is merged into the weights that it saw: the "
+        "4-bit\nweights turned back to 16 bits. --onto original merges it into the unquantized "
+        "weights instead;\nits answers then differ a little from those it was trained to give."
+    )
     parser.add_argument(
         "base", type=Path, metavar="BASE", help="model folder that the adapter was trained on"
     )
     parser.add_argument(
-        "adapter", type=Path, metavar="ADAPTER", help="adapter folder, or a fully trained model"
+        "adapter",
+        type=Path,
+        metavar="ADAPTER",
+        help="adapter folder, or the folder of a full fine-tuning",
     )
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder to make")
+    parser.add_argument("out", type=Path, metavar="OUT", help="model folder to write; must be new")
     parser.add_argument(
-        "--onto", choices=("trained", "original"), default="trained", help="weights to merge into"
+        "--onto",
+        choices=("trained", "original"),
+        default="trained",
+        help="base weights to merge into (default trained)",
     )
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16", "float16"),
-        help="stored type; default the base's",
+        help="data type of the merged weights (default: that of BASE)",
     )
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    add_json_argument(parser, "print the figures as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     prepare_process()
     done = merge_adapter(args.base, args.adapter, args.out, onto=args.onto, dtype=args.dtype)
+
     if args.json:
         print(json.dumps(asdict(done)))
     else:
         print(
-            f"{args.out}: {done.kind} merged, stored in {done.dtype}; the adapter moves logits by up to {done.effect:.3g}, "
-            f"merging by {done.logit_error:.1e}, storing by {done.storage_error:.1e}"
+            f"{args.out}: {done.kind} merged, stored in {done.dtype}; largest change of a logit: "
+            f"{done.effect:.3g} by the adapter, {done.logit_error:.1e} by merging, "
+            f"{done.storage_error:.1e} by storing"
         )
     return EXIT_DONE

@@ -8,6 +8,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+from appliance.commands.arguments import add_json_argument
 from appliance.engine.environment import prepare_process
 from appliance.engine.model_folder import EMBEDDED, model_dir
 from appliance.errors import EXIT_COVERAGE, EXIT_DONE
@@ -15,42 +16,44 @@ from appliance.learn.selftest import all_stages, recipe_for
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = (
-        "exit code 5: a stage is broken, and the first one below its floor is the one to look at"
-    )
+    parser.epilog = "exit code 5: a stage is broken; look at the first one that failed"
     parser.add_argument(
         "--model", default=EMBEDDED, metavar="DIR|arc-mini", help="model to check the pipeline with"
     )
     parser.add_argument(
         "--method",
         choices=("full", "lora"),
-        help="what is trained; default full for arc-mini, else lora",
+        help="train all weights or a LoRA adapter (default: full for arc-mini, else lora)",
     )
-    parser.add_argument("--tasks", type=int, default=6, metavar="N", help="tasks to learn by heart")
-    parser.add_argument("--max-steps", type=int, default=300, metavar="N", help="training steps")
+    parser.add_argument(
+        "--tasks", type=int, default=6, metavar="N", help="tasks to learn by heart (default 6)"
+    )
+    parser.add_argument(
+        "--max-steps", type=int, default=300, metavar="N", help="training steps (default 300)"
+    )
     parser.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
-        help="keep what is made here; default a folder that is removed",
+        help="folder to keep what is made here (default: a temporary one)",
     )
-    parser.add_argument("--json", action="store_true", help="print the stages as JSON")
+    add_json_argument(parser, "print the stages as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     prepare_process()
     method = args.method or ("full" if args.model == EMBEDDED else "lora")
     stages = []
+
     with tempfile.TemporaryDirectory(prefix="selftest-") as scratch:
         out = args.out or Path(scratch)
         recipe = recipe_for(model_dir(args.model), out, method=method, max_steps=args.max_steps)
         for stage in all_stages(recipe, out, num_tasks=args.tasks):
             stages.append(stage)
             if not args.json:
-                print(
-                    f"{'PASS' if stage.is_good else 'FAIL'}  {stage.name:7} {stage.words}",
-                    flush=True,
-                )
+                verdict = "PASS" if stage.is_good else "FAIL"
+                print(f"{verdict}  {stage.name:7} {stage.words}", flush=True)
+
     if args.json:
         print(json.dumps([asdict(stage) | {"is_good": stage.is_good} for stage in stages]))
     return EXIT_DONE if all(stage.is_good for stage in stages) else EXIT_COVERAGE

@@ -5,20 +5,24 @@ from __future__ import annotations
 import argparse
 import json
 
+from appliance.commands.arguments import add_json_argument
 from appliance.config import describe_settings
+from appliance.errors import EXIT_DONE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="as a list of objects")
+    add_json_argument(parser, "print the list as JSON objects")
 
 
 def run(args: argparse.Namespace) -> int:
     rows = describe_settings()
+
     if args.json:
         print(json.dumps([{"key": k, "default": d, "meaning": m} for k, d, m in rows], indent=1))
-        return 0
-    key_width = max(len(k) for k, _, _ in rows)
-    default_width = max(len(d) for _, d, _ in rows)
+        return EXIT_DONE
+
+    key_width = max(len(key) for key, _, _ in rows)
+    default_width = max(len(default) for _, default, _ in rows)
     for key, default, meaning in rows:
         print(f"{key:{key_width}}  {default:{default_width}}  {meaning}".rstrip())
-    return 0
+    return EXIT_DONE

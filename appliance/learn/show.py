@@ -12,10 +12,8 @@ from appliance.clock import Clock, format_duration
 from appliance.errors import PrerequisiteError
 from appliance.learn.training_loop import Figures, StepReport
 
-DISPLAYS = ("rich", "plain", "json", "none")
 
-
-class Display(Protocol):
+class TrainingDisplay(Protocol):
     def show(self, line: StepReport) -> None: ...
 
     def show_figures(self, step: int, figures: Figures) -> None: ...
@@ -23,7 +21,7 @@ class Display(Protocol):
     def close(self) -> None: ...
 
 
-def make_display(name: str | None, *, max_steps: int, clock: Clock) -> Display:
+def make_display(name: str | None, *, max_steps: int, clock: Clock) -> TrainingDisplay:
     """The named display; by default rich on a terminal and plain elsewhere."""
     if name is None:
         name = "rich" if sys.stdout.isatty() else "plain"

@@ -1,6 +1,7 @@
 """The folder of a run: DIR/submission.json, and DIR/run/ with everything else.
 
-One run at a time works in it. A run that was interrupted is resumed, one with other settings is refused.
+One run at a time works in it. A run that was interrupted is resumed, one with other settings is
+refused.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from appliance.atomic import write_atomic
-from appliance.errors import ApplianceError, OutputError, PrerequisiteError, UsageError
+from appliance.errors import ApplianceError, InputError, OutputError, PrerequisiteError, UsageError
 from appliance.record.journal import Journal
 
 
@@ -36,6 +37,16 @@ class RunFolder:
     def journal(self) -> Path:
         """All that was tried and found, as SQLite: what a run resumes from."""
         return self.run / "journal.sqlite"
+
+    def existing_journal(self) -> Path:
+        """The journal of a run that was. Raises InputError when there is none."""
+        if not self.journal.is_file():
+            raise InputError(
+                f"{self.out}: no {self.journal.relative_to(self.out)}",
+                expected="the --out folder of a run",
+                remedy="pass its folder, not a file in it",
+            )
+        return self.journal
 
     @property
     def config(self) -> Path:
@@ -85,11 +96,11 @@ class RunFolder:
 def open_run(out: Path, *, identity: str, is_fresh: bool) -> tuple[RunFolder, Journal, IO[bytes]]:
     """Make or reopen the run folder and lock it until the returned handle is closed.
 
-    identity: digest of what must not have changed since the run began. The caller writes it into the
-    journal once the run has begun, so that a start that failed does not bind the next one.
+    identity: digest of what must not have changed since the run began. The caller writes it into
+    the journal once the run has begun, so that a start that failed does not bind the next one.
 
-    Raises OutputError when the folder cannot be written, PrerequisiteError when another run holds it,
-    UsageError when it holds a run with other settings and `is_fresh` is not set.
+    Raises OutputError when the folder cannot be written, PrerequisiteError when another run holds
+    it, UsageError when it holds a run with other settings and `is_fresh` is not set.
     """
     folder = RunFolder(out)
     try:

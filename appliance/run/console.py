@@ -17,8 +17,6 @@ from appliance.clock import Clock, format_duration
 from appliance.record.attempts import attempts_of
 from appliance.run.worker_state import TaskReport
 
-DISPLAYS = ("rich", "plain", "json", "none")
-
 
 class Display(Protocol):
     def tell(self, text: str) -> None:

@@ -11,10 +11,10 @@ from appliance.arc.grid import as_grid
 from appliance.arc.task import Pair, Task, TaskSet
 from appliance.arc.vote import Candidate, margin
 from appliance.clock import VirtualClock
-from appliance.commands.evaluate import program_figures
 from appliance.config import Layer, RunSettings, Settings, resolve
 from appliance.record.attempts import attempts_of
 from appliance.record.coverage import coverage_of
+from appliance.record.figures import program_figures
 from appliance.record.journal import Journal
 from appliance.run.ledger import Ledger
 from appliance.run.schedule.measured_costs import Forecast

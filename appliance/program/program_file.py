@@ -1,0 +1,105 @@
+"""A file of programs in, a file of results out, line for line: the core of `appliance exec`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, InstanceOf, ValidationError
+
+from appliance.arc.grid import as_grid, to_lists
+from appliance.errors import InputError
+from appliance.program.sandbox import Program, Result, Sandbox
+
+FORM = '{"id": text, "source": Python text, "inputs": [grid, ...]}'
+"""One line of a programs file, for people."""
+
+
+class _Record(BaseModel):
+    """One line of the programs file."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, hide_input_in_errors=True)
+
+    id: InstanceOf[str] | int
+    source: InstanceOf[str]  # no check of the text: lone surrogates are the program's own fault
+    inputs: list[Any]  # grids, checked one by one so that a fault names its place
+
+
+def read_programs(path: Path) -> tuple[list[str | int], list[Program]]:
+    """Ids and programs of a JSON-lines file, in order; empty lines are left out.
+
+    A source may be any text, also one that is not UTF-8. Raises InputError naming the line.
+    """
+    ids, programs = [], []
+
+    for number, text in _lines(path):
+        record = _record(text, f"{path}, line {number}")
+        place = f"{path}, line {number}, program {record.id}"
+        grids = tuple(
+            as_grid(grid, place=f"{place}, input {i}") for i, grid in enumerate(record.inputs)
+        )
+        ids.append(record.id)
+        programs.append(Program(record.source, grids))
+
+    return ids, programs
+
+
+def write_results(
+    path: Path, ids: Sequence[str | int], programs: Sequence[Program], sandbox: Sandbox
+) -> Counter[str]:
+    """Run the programs, write a line for each, and count how they ended.
+
+    The file bears its name only when it is whole.
+    """
+    outcomes: Counter[str] = Counter()
+    partial = path.with_name(path.name + ".partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    with partial.open("w", encoding="utf-8") as out:
+        for program_id, result in zip(ids, sandbox.run(programs), strict=True):
+            out.write(json.dumps(_as_json(program_id, result)) + "\n")
+            outcomes[result.outcome] += 1
+        out.flush()
+        os.fsync(out.fileno())
+
+    partial.replace(path)
+    return outcomes
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
+            yield from ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    except OSError as error:
+        raise InputError(
+            f"{path}: {error.strerror}",
+            expected=f"a file with one program a line: {FORM}",
+            remedy="correct --programs",
+        ) from error
+
+
+def _record(text: str, place: str) -> _Record:
+    try:
+        return _Record.model_validate(json.loads(text))
+    except ValidationError as error:
+        first = error.errors()[0]
+        fault = f"{'.'.join(map(str, first['loc'])) or 'record'}: {first['msg']}"
+    except (ValueError, RecursionError) as error:
+        fault = f"not JSON: {error}"
+
+    raise InputError(f"{place}: {fault}", expected=FORM, remedy="correct the file")
+
+
+def _as_json(program_id: str | int, result: Result) -> dict[str, Any]:
+    return {
+        "id": program_id,
+        "outcome": result.outcome,
+        "outputs": [None if grid is None else to_lists(grid) for grid in result.outputs],
+        "error": result.error,
+        "cpu_s": round(result.cpu_s, 4),
+        "wall_s": round(result.wall_s, 4),
+    }
