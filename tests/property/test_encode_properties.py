@@ -1,21 +1,18 @@
 """Every encoder inverts itself on every legal grid, and survives any text."""
 
+from __future__ import annotations
+
 import contextlib
 
-import hypothesis.extra.numpy as hnp
 import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from appliance.arc.encode import ENCODER_NAMES, ParseError, get_encoder
-from appliance.arc.grid import freeze, grid_fault
+from appliance.arc.grid import Grid, freeze, grid_fault
+from tests.support.strategies import grids
 
-GRIDS = hnp.arrays(
-    np.int8,
-    st.tuples(st.integers(1, 30), st.integers(1, 30)),
-    elements=st.integers(0, 9),
-    fill=st.integers(0, 9),
-).map(freeze)
+GRIDS = grids()
 LEAVES = st.sampled_from(
     ["MinimalGridEncoder()", "GridWithSeparationEncoder(' ')", "GridWithSeparationEncoder('x')"]
 )
@@ -33,7 +30,7 @@ EXPRESSIONS = st.tuples(WRAPPERS, LEAVES).map(
 @given(GRIDS, st.sampled_from(ENCODER_NAMES))
 @example(freeze(np.zeros((1, 1))), "grid-tokens")
 @example(freeze(np.full((30, 30), 9)), "colour-words")
-def test_decode_inverts_encode(grid, name):
+def test_decode_inverts_encode(grid: Grid, name: str) -> None:
     encoder = get_encoder(name)
     text = encoder.encode(grid)
     assert np.array_equal(encoder.decode(text), grid)
@@ -42,7 +39,7 @@ def test_decode_inverts_encode(grid, name):
 
 @settings(deadline=None)
 @given(GRIDS, EXPRESSIONS)
-def test_decode_inverts_encode_however_encoders_nest(grid, expression):
+def test_decode_inverts_encode_however_encoders_nest(grid: Grid, expression: str) -> None:
     encoder = get_encoder(expression)
     assert np.array_equal(encoder.decode(encoder.encode(grid)), grid)
     assert encoder.name == expression
@@ -55,7 +52,7 @@ def test_decode_inverts_encode_however_encoders_nest(grid, expression):
     ),
     st.data(),
 )
-def test_any_text_is_a_legal_grid_or_a_parse_error(text, data):
+def test_any_text_is_a_legal_grid_or_a_parse_error(text: str, data: st.DataObject) -> None:
     encoder = get_encoder(data.draw(st.sampled_from(ENCODER_NAMES)))
     cut = data.draw(st.integers(0, len(text)))
     with contextlib.suppress(ParseError):

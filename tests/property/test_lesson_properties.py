@@ -1,4 +1,4 @@
-"""Test-time lessons: every demonstration is answered, none answers itself, and the test inputs stay out."""
+"""Lessons of test-time training: each demonstration is answered, and none is shown beside itself."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.arc.grid import freeze
+from appliance.arc.grid import Grid, freeze
 from appliance.arc.task import Pair, Task
 from appliance.arc.view import D8
 from appliance.solve.transduce import LessonPlan, lesson_tasks
 
 
 def task_of(num_pairs: int) -> Task:
-    """Pair i has grids of i + 1 columns, so a lesson shows which pairs it holds whatever its view."""
+    """Pair i has grids of i + 1 columns, which tells it apart in every view."""
     pairs = tuple(
         Pair(freeze(np.full((40 - i, i + 1), 1)[:30]), freeze(np.full((1, i + 1), 2)))
         for i in range(num_pairs)
@@ -23,8 +23,9 @@ def task_of(num_pairs: int) -> Task:
     return Task("t", pairs, (freeze(np.full((2, 2), 3)),))
 
 
-def number_of(output: np.ndarray) -> int:
-    return max(output.shape) - 1
+def number_of(output: Grid) -> int:
+    """The pair that this output belongs to."""
+    return int(max(output.shape)) - 1
 
 
 @given(st.integers(2, 10), st.integers(0, 2**32), st.floats(0, 1), st.booleans())

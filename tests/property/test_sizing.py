@@ -19,9 +19,9 @@ from appliance.sizing.costs.setups import TrainSetup
 from appliance.sizing.costs.speed import sample_speed, train_step_s
 from appliance.sizing.costs.task_lengths import TaskLength, TaskLengths
 from appliance.sizing.costs.train_memory import train_memory
+from appliance.sizing.make_plan import size
 from appliance.sizing.pins import Pins, sample_setup, train_setup
 from appliance.sizing.request import SizingRequest
-from appliance.sizing.sizing import size
 
 MODELS = st.sampled_from([*SHIPPED.values(), load_card("arc-mini")])
 SPECS = st.sampled_from(CARDS)

@@ -1,11 +1,15 @@
 """A vote is a function of the set of candidates, never of their order."""
 
+from __future__ import annotations
+
 import math
+import random
+from collections.abc import Mapping, Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.arc.grid import as_grid, grid_key
+from appliance.arc.grid import Grid, as_grid, grid_key
 from appliance.arc.vote import SELECTORS, Candidate, margin, vote
 
 GRIDS = st.sampled_from([None, *(as_grid([[c]]) for c in range(4))])
@@ -26,20 +30,27 @@ CANDIDATES = st.lists(
 NAMES = st.sampled_from(list(SELECTORS))
 
 
-def keys(voted):
+def keys(
+    voted: Mapping[tuple[str, int], Sequence[Grid]],
+) -> dict[tuple[str, int], list[tuple[int, int, bytes]]]:
+    """The attempts of each output as values that can be compared and counted."""
     return {output: [grid_key(g) for g in grids] for output, grids in voted.items()}
 
 
 @settings(deadline=None)
 @given(CANDIDATES, NAMES, st.randoms(use_true_random=False))
-def test_order_of_candidates_changes_nothing(candidates, selector, random):
-    shuffled = random.sample(candidates, len(candidates))
+def test_order_of_candidates_changes_nothing(
+    candidates: list[Candidate], selector: str, rng: random.Random
+) -> None:
+    shuffled = rng.sample(candidates, len(candidates))
     assert keys(vote(candidates, selector=selector)) == keys(vote(shuffled, selector=selector))
 
 
 @settings(deadline=None)
 @given(CANDIDATES, NAMES)
-def test_attempts_are_distinct_and_as_many_as_there_are_grids(candidates, selector):
+def test_attempts_are_distinct_and_as_many_as_there_are_grids(
+    candidates: list[Candidate], selector: str
+) -> None:
     for output, attempts in keys(vote(candidates, selector=selector)).items():
         offered = {
             grid_key(c.grid)
@@ -52,5 +63,5 @@ def test_attempts_are_distinct_and_as_many_as_there_are_grids(candidates, select
 
 @settings(deadline=None)
 @given(CANDIDATES)
-def test_margin_is_a_share(candidates):
+def test_margin_is_a_share(candidates: list[Candidate]) -> None:
     assert 0.0 <= margin(candidates) < 1.0

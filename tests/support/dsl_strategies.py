@@ -33,7 +33,9 @@ def _mask_like(grid: np.ndarray) -> st.SearchStrategy[np.ndarray]:
     return colours.map(lambda colour: grid == colour)
 
 
-_objects = grids().map(lambda grid: dsl.shapes(np.maximum(grid, np.eye(*grid.shape, dtype=int))))
+_objects = grids().map(
+    lambda grid: dsl.shapes(np.maximum(grid, np.eye(*grid.shape, dtype=np.int64)))
+)
 
 BY_ANNOTATION: dict[str, st.SearchStrategy[Any]] = {
     "Grid": grids(),

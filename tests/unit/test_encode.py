@@ -1,4 +1,4 @@
-"""Encoders write the texts that models were trained on, and read back nothing but one legal grid."""
+"""Encoders write the texts that models were trained on, and read one legal grid or nothing."""
 
 import numpy as np
 import pytest

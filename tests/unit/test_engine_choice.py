@@ -12,12 +12,11 @@ from appliance.config import Layer, resolve
 from appliance.errors import PrerequisiteError, UsageError
 from appliance.machine import software
 from appliance.machine.machine import find_machine
-from appliance.machine.software import installed_engines, vllm_fault
-from appliance.run.engine_choice import usable_engines
+from appliance.machine.software import Software, find_software, installed_engines, vllm_fault
 from appliance.sizing.costs.device import device_of_cpu
 from appliance.sizing.costs.model_card import load_card
 from appliance.sizing.costs.task_lengths import TaskLength, TaskLengths
-from appliance.sizing.pick_engine import choose_engine
+from appliance.sizing.pick_engine import check_engine, choose_engine
 from appliance.sizing.pins import NO_PINS, Pins, sample_setup
 from appliance.sizing.request import SizingRequest
 
@@ -37,7 +36,7 @@ def chosen(
     lengths = TaskLengths(
         tuple(TaskLength(str(i), 600, 100, 500, 1) for i in range(num_tasks)), "test"
     )
-    request = SizingRequest(lengths, budget_s, pins, engines)
+    request = SizingRequest(lengths, budget_s, pins, Software(engines))
     setup = replace(sample_setup(CARD, DEVICE, pins), dtype=dtype)
     choice = choose_engine(CARD, DEVICE, request, setup)
     return choice.value, choice.reason
@@ -121,15 +120,16 @@ def test_asking_for_what_is_missing_is_refused_before_anything_starts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pretend(monkeypatch, None, wants="", torch="2.13.0")
-    machine = find_machine()
+    found = find_software(has_gpu=False)
+    assert found.engines == ("transformers",)
     with pytest.raises(PrerequisiteError, match="--engine vllm: vLLM is not installed"):
-        usable_engines(machine, resolve([Layer("test", {"model.engine": "vllm"})]))
+        check_engine(resolve([Layer("test", {"model.engine": "vllm"})]), found)
     with pytest.raises(PrerequisiteError, match=r"sample\.grammar = shape: vLLM is not installed"):
-        usable_engines(machine, resolve([Layer("test", {"sample.grammar": "shape"})]))
-    assert usable_engines(machine, resolve([])) == ("transformers",)
+        check_engine(resolve([Layer("test", {"sample.grammar": "shape"})]), found)
+    check_engine(resolve([]), found)
 
 
 def test_a_grammar_with_transformers_is_a_contradiction() -> None:
     asked = resolve([Layer("test", {"sample.grammar": "shape", "model.engine": "transformers"})])
     with pytest.raises(UsageError, match=r"sample\.grammar = shape with --engine transformers"):
-        usable_engines(find_machine(), asked)
+        check_engine(asked, Software())

@@ -31,7 +31,7 @@ def test_schedules_fall_as_they_are_called() -> None:
     assert rates("cosine")[55] == pytest.approx(0.5)
     assert rates("cosine")[90] < rates("linear")[90]
     wsd = rates("wsd", decay_fraction=0.2)
-    assert (wsd[79], wsd[90], wsd[99]) == (1.0, pytest.approx(0.5), pytest.approx(0.05))
+    assert [wsd[79], wsd[90], wsd[99]] == pytest.approx([1.0, 0.5, 0.05])
 
 
 def test_a_loss_that_climbs_is_seen_before_it_is_lost() -> None:
@@ -39,7 +39,7 @@ def test_a_loss_that_climbs_is_seen_before_it_is_lost() -> None:
     for _ in range(200):
         watch.see(1.0)
     assert watch.is_safe
-    seen = []
+    seen: list[bool] = []
     while not watch.has_diverged and len(seen) < 500:
         watch.see(4.0)
         seen.append(watch.is_safe)

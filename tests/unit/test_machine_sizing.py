@@ -24,10 +24,10 @@ from appliance.sizing.costs.coefficients import FITTED
 from appliance.sizing.costs.model_card import SHIPPED, load_card
 from appliance.sizing.costs.task_costs import Probe
 from appliance.sizing.costs.task_lengths import TaskLength, TaskLengths, usual_lengths
+from appliance.sizing.make_plan import size
 from appliance.sizing.pins import Pins
 from appliance.sizing.plan import Plan
 from appliance.sizing.request import SizingRequest
-from appliance.sizing.sizing import size
 
 HOST = Host("CPU", 8, "affinity", 32 * GIB, "physical", 30 * GIB, ("amx-bf16", "avx512", "avx2"))
 CPU = Machine((), HOST, Platform())
@@ -70,6 +70,28 @@ def test_a_t4_gets_float16_and_no_flash_attention() -> None:
     train = plan("T4x2", "Qwen2.5-0.5B").train
     assert (train.dtype.value, train.attention.value) == ("float16", "sdpa")
     assert "7.5" in train.dtype.reason
+
+
+def test_a_plan_says_what_the_engines_do_and_a_what_if_says_that_none_does() -> None:
+    """Published trainings have a fused loss and FlashAttention; our engines have neither."""
+    ours = plan("H100", "Qwen3-4B")
+    train = ours.train
+    found = (train.fused_loss.value, train.attention.value, train.targets.value)
+    assert found == (False, "sdpa", "all")
+    assert train.trainer.value == "unsloth"
+    assert not any("what-if" in note for note in ours.notes)
+
+    published = plan("H100", "Qwen3-4B", fused_loss=True)
+    train = published.train
+    found = (train.fused_loss.value, train.attention.value, train.targets.value)
+    assert found == (True, "flash", "attention")
+    assert any("a what-if: no engine here does fused_loss=True" in n for n in published.notes)
+
+
+def test_vllm_is_not_planned_where_it_would_take_turns_with_training() -> None:
+    sample = plan("L4x4", "Qwen3-4B").sample
+    assert (sample.engine.value, sample.residency.value) == ("transformers", "shared")
+    assert "take turns" in sample.engine.reason
 
 
 def test_an_8b_model_trains_in_four_bits_on_a_t4_and_in_sixteen_on_an_h100() -> None:
@@ -186,7 +208,7 @@ def test_a_plan_is_legal_as_settings_of_a_run(gpu: str, model: str) -> None:
     best = plan(gpu, model)
     found = resolve([Layer("plan", best.to_settings())])
     assert found.run.workers == best.workers.value
-    assert found.train.method == ("full" if best.train.full_finetune.value else "lora")
+    assert found.train.rank == best.train.lora_rank.value
 
 
 def cli(*words: str) -> Any:

@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import pytest
 
-from appliance.arc.grid import as_grid
+from appliance.arc.grid import Grid, as_grid
 from appliance.arc.metrics import (
     ProgramRun,
     correct_grids,
@@ -24,7 +24,7 @@ A, B, WIDE = as_grid([[1, 2]]), as_grid([[1, 3]]), as_grid([[1, 2, 3]])
 def test_figures_of_the_prior_code() -> None:
     case = read_case("votes_and_metrics.json")
     solutions = {i: tuple(as_grid(g) for g in grids) for i, grids in case["truth"].items()}
-    predictions: dict[str, list[list]] = defaultdict(list)
+    predictions: dict[str, list[list[Grid | None]]] = defaultdict(list)
     for c in case["candidates"]:
         outputs = predictions[c["task_id"]]
         outputs.extend([] for _ in range(c["idx"] + 1 - len(outputs)))

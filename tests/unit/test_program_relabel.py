@@ -49,7 +49,8 @@ def test_a_program_runs_on_the_task_as_its_view_shows_it_and_is_turned_back(
     view = View(turns=1, colours=(3, 4, 5, 6, 7, 8, 9, 0, 1, 2))
     (trial,) = trials(sandbox, "return flip_v(grid)", view=view)
     assert trial.fits and trial.demo_score == trial.similarity == 1.0
-    assert to_lists(trial.test[0]) == [[0, 7], [0, 0]]
+    (answer,) = trial.test
+    assert answer is not None and to_lists(answer) == [[0, 7], [0, 0]]
 
 
 def test_failures_are_results(sandbox: Sandbox) -> None:

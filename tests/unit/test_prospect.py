@@ -6,19 +6,20 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from appliance.sizing.sizing import size
 
 from appliance.arc.task import TaskSet
 from appliance.clock import VirtualClock
 from appliance.machine.gpu import GIB
 from appliance.machine.host import Host
 from appliance.machine.machine import Machine, find_machine
+from appliance.machine.software import Software
 from appliance.record.journal import Journal
 from appliance.run.rehearsal.fake_pool import FakePool, ImaginedCosts
 from appliance.run.schedule.planned_costs import PROBE_SHARE, ROOM, Prospect
 from appliance.sizing.costs.model_card import load_card
 from appliance.sizing.costs.task_costs import Probe
 from appliance.sizing.costs.task_lengths import lengths_of
+from appliance.sizing.make_plan import size
 from appliance.sizing.memory_ladder import LAST_RUNG
 from appliance.sizing.request import SizingRequest
 from appliance.solve.messages import Event, Failed, Job, Probed
@@ -30,10 +31,12 @@ HOST = Host("CPU", 2, "affinity", 32 * GIB, "physical", 30 * GIB, ("avx2",))
 def prospect_of(task_set: TaskSet, *, room_gib: float = 8.0, **values: object) -> Prospect:
     card = load_card("arc-mini")
     machine: Machine = replace(find_machine({}), gpus=(), host=HOST)
-    sizing = size(
-        machine, [card], SizingRequest(lengths_of(task_set, card), 600.0, engines=("transformers",))
+    software = Software(engines=("transformers",))
+    plan = size(
+        machine, [card], SizingRequest(lengths_of(task_set, card), 600.0, software=software)
     )
-    return Prospect.of(sizing.costs, task_set, settings(600.0, **values), room_gib=room_gib)
+    plan = replace(plan, settings=settings(600.0, **values), room_gib=room_gib)
+    return Prospect.of(plan, task_set)
 
 
 def test_a_smaller_room_begins_further_down_the_ladder_and_the_longest_tasks_first() -> None:

@@ -1,10 +1,10 @@
-"""What a lost worker's job comes to for the next worker: the prompts that remain, the adapter that was trained, once each."""
+"""What the next worker gets of a lost worker's job: the prompts that remain, and the adapter."""
 
 from __future__ import annotations
 
 from appliance.arc.vote import Candidate
 from appliance.run.resend import MAX_RESENDS, remaining_job
-from appliance.run.schedule.task_state import Assignment
+from appliance.run.schedule.task_state import Assignment, Stage
 from appliance.run.worker_state import Running
 from appliance.solve.messages import Job, Searched, TaskMessage, Trained
 from tests.support.run_world import program, tasks
@@ -12,17 +12,17 @@ from tests.support.run_world import program, tasks
 VIEWS = ["v0", "v1", "v2"]
 
 
-def running(*, num_tasks: int = 1, stage: str = "deep", stall_s: float | None = 60.0) -> Running:
+def running(*, num_tasks: int = 1, stage: Stage = "deep", stall_s: float | None = 60.0) -> Running:
     chosen = tasks(num_tasks).tasks
     job = Job(
         job_id=7,
-        stage=stage,  # type: ignore[arg-type]
+        stage=stage,
         tasks=[TaskMessage.of(t) for t in chosen],
         views=VIEWS,
         deadline_s=100.0,
         train_until_s=50.0,
     )
-    assignment = Assignment(stage, chosen, 3, until_s=100.0, expected_until_s=100.0)  # type: ignore[arg-type]
+    assignment = Assignment(stage, chosen, 3, until_s=100.0, expected_until_s=100.0)
     return Running(assignment, job, 0.0, stall_s=stall_s, heard_s=10.0)
 
 

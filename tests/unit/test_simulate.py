@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from appliance.sizing.sizing import size
 
 from appliance.arc.source import challenges_json, load_tasks
 from appliance.commands import simulate
@@ -22,6 +21,7 @@ from appliance.run.rehearsal.rehearsal import rehearse, spread, timeline
 from appliance.run.schedule.planned_costs import Prospect
 from appliance.sizing.costs.model_card import load_card
 from appliance.sizing.costs.task_lengths import lengths_of
+from appliance.sizing.make_plan import size
 from appliance.sizing.pins import Pins
 from appliance.sizing.request import SizingRequest
 from tests.support.run_world import run, tasks
@@ -151,7 +151,6 @@ def test_the_published_run_of_the_winner_is_told_within_fifteen_percent() -> Non
     )
     machine, budget_s = imagined(find_machine(), "H100x4"), 4 * 3600.0
     plan = size(machine, [card], SizingRequest(lengths_of(task_set, card), budget_s, pins))
-    one_by_one = replace(plan.costs, sample=replace(plan.costs.sample, batch=1))
     settings = resolve(
         [
             Layer(
@@ -165,7 +164,8 @@ def test_the_published_run_of_the_winner_is_told_within_fifteen_percent() -> Non
             )
         ]
     )
-    costs = Prospect.of(one_by_one, task_set, settings, room_gib=plan.room_gib).task_costs()
+    plan = replace(plan, settings=settings)
+    costs = Prospect.of(plan, task_set, at_once=1).task_costs()
     true_costs = ImaginedCosts(costs, settings, load_s=plan.costs.load_s())
     told = rehearse(
         task_set,

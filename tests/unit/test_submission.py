@@ -4,7 +4,9 @@ import json
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,9 @@ from appliance.arc.grid import as_grid, to_lists
 from appliance.arc.submission import build, read_submission, score, validate, write_submission
 from appliance.arc.task import Pair, Task, TaskSet
 from appliance.errors import InputError, OutputError
+from tests.support.cases import REPOSITORY
 
+GridLists = list[list[int]]
 A, B = as_grid([[1, 2]]), as_grid([[3], [4]])
 TASKS = TaskSet(
     "two.json",
@@ -25,7 +29,7 @@ TASKS = TaskSet(
 )
 
 
-def task(pairs: list[tuple[list, list]], test: list) -> Task:
+def task(pairs: list[tuple[GridLists, GridLists]], test: GridLists) -> Task:
     return Task("t", tuple(Pair(as_grid(i), as_grid(o)) for i, o in pairs), (as_grid(test),))
 
 
@@ -56,7 +60,9 @@ def test_a_vote_for_the_fallback_itself_leaves_two_attempts_that_differ() -> Non
     ],
     ids=["same", "constant", "doubled", "halved", "halves do not fit", "too large", "no rule"],
 )
-def test_the_shape_follows_the_demonstrations(pairs, test, shape) -> None:
+def test_the_shape_follows_the_demonstrations(
+    pairs: list[tuple[GridLists, GridLists]], test: GridLists, shape: tuple[int, int]
+) -> None:
     assert predicted_shape(task(pairs, test), 0) == shape
 
 
@@ -91,7 +97,9 @@ GOOD = build(TASKS, {})
         ),
     ],
 )
-def test_each_fault_of_structure_is_named_with_its_place(change, fault) -> None:
+def test_each_fault_of_structure_is_named_with_its_place(
+    change: Callable[[Any], object], fault: str
+) -> None:
     assert validate(change(GOOD), TASKS) == [fault]
 
 
@@ -117,7 +125,7 @@ def test_each_fault_of_structure_is_named_with_its_place(change, fault) -> None:
         ([[float("nan")]], "[0][0]: NaN is not a whole number"),
     ],
 )
-def test_each_fault_of_a_grid_is_named_with_its_place(grid, fault) -> None:
+def test_each_fault_of_a_grid_is_named_with_its_place(grid: object, fault: str) -> None:
     submission = {**GOOD, "y": [{"attempt_1": grid, "attempt_2": [[1]]}]}
     assert validate(submission, TASKS) == [f"$.y[0].attempt_1{fault}"]
 
@@ -164,12 +172,12 @@ def test_a_kill_in_the_middle_of_writing_leaves_a_whole_file(tmp_path: Path) -> 
         "while True: write_submission(Path(sys.argv[1]), big); print(1, flush=True)"
     )
     path = tmp_path / "submission.json"
-    root = Path(__file__).parents[2]
     for num_writes in (1, 3):
         writer = subprocess.Popen(
-            [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, cwd=root
+            [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, cwd=REPOSITORY
         )
         with writer:
+            assert writer.stdout is not None
             for _ in range(num_writes):
                 writer.stdout.readline()
             writer.kill()
@@ -183,7 +191,7 @@ def test_values_that_json_cannot_hold_leave_the_old_file(tmp_path: Path) -> None
     write_submission(path, GOOD)
     before = path.read_bytes()
     with pytest.raises(TypeError):
-        write_submission(path, {"x": [{"attempt_1": [[np.int64(1)]]}]})
+        write_submission(path, {"x": [{"attempt_1": [[np.int64(1)]]}]})  # type: ignore[list-item]
     assert path.read_bytes() == before
 
 

@@ -1,4 +1,6 @@
-"""Votes: the prior counts reproduced, programs ranked by their demonstrations, attempts distinct."""
+"""Votes: the prior counts, programs ranked by their demonstrations, attempts that differ."""
+
+from __future__ import annotations
 
 import math
 from collections import defaultdict
@@ -6,25 +8,30 @@ from dataclasses import replace
 
 import pytest
 
-from appliance.arc.grid import as_grid, to_lists
+from appliance.arc.grid import Grid, as_grid, to_lists
 from appliance.arc.vote import Candidate, get_selector, margin, vote
 from appliance.errors import UsageError
 from tests.support.cases import read_case
 
+GridLists = list[list[int]]
 A, B, C = as_grid([[1]]), as_grid([[2]]), as_grid([[3, 3]])
 
 
-def grid_candidate(grid, logprob=-1.0, num_tokens=1, test_index=0) -> Candidate:
+def grid_candidate(
+    grid: Grid | None, logprob: float = -1.0, num_tokens: int = 1, test_index: int = 0
+) -> Candidate:
     return Candidate("t", test_index, grid, logprob, num_tokens)
 
 
-def program(grid, demo_score, chars=10) -> Candidate:
+def program(grid: Grid, demo_score: float, chars: int = 10) -> Candidate:
     return Candidate(
         "t", 0, grid, -1.0, 1, method="induction", program="x" * chars, demo_score=demo_score
     )
 
 
-def first(candidates, selector="votes-then-logprob") -> list:
+def first(candidates: list[Candidate], selector: str = "votes-then-logprob") -> list[GridLists]:
+    """The attempts at the first test output of the only task."""
+
     return [to_lists(g) for g in vote(candidates, selector=selector)["t", 0]]
 
 
@@ -40,7 +47,7 @@ def test_votes_of_the_prior_code() -> None:
         )
         for c in case["candidates"]
     ]
-    ours: dict[str, list[dict[str, list]]] = defaultdict(list)
+    ours: dict[str, list[dict[str, GridLists]]] = defaultdict(list)
     for (task_id, _), grids in vote(candidates).items():
         lists = [*map(to_lists, grids), [], []]
         ours[task_id].append({"attempt_1": lists[0], "attempt_2": lists[1]})
@@ -59,7 +66,7 @@ def test_votes_come_before_log_probability() -> None:
 
 
 def test_the_product_over_views_ranks_scored_answers_before_others() -> None:
-    def scored(grid, *scores: float) -> Candidate:
+    def scored(grid: Grid, *scores: float) -> Candidate:
         return replace(grid_candidate(grid, -0.5), view_scores=scores)
 
     seen_often = [scored(A, -2.0, -6.0), scored(A, -2.0, -6.0)]
@@ -100,7 +107,7 @@ def test_test_outputs_are_voted_apart() -> None:
 @pytest.mark.parametrize(
     "selector", ["votes-then-logprob", "logprob-only", "sum-probability", "programs-first"]
 )
-def test_a_broken_log_probability_loses_and_breaks_nothing(selector, logprob) -> None:
+def test_a_broken_log_probability_loses_and_breaks_nothing(selector: str, logprob: float) -> None:
     assert first([grid_candidate(A, logprob), grid_candidate(B)], selector) == [[[2]], [[1]]]
 
 
