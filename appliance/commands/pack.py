@@ -111,7 +111,8 @@ def _run_condor(args: argparse.Namespace) -> int:
         every=args.every,
         num_shards=args.shards,
         site=args.site,
-        submit=("--seed", str(args.seed), *(part for text in args.set for part in ("--set", text))),
+        seed=args.seed,
+        settings=tuple(args.set),
         lines=tuple(args.line),
     )
     packed = pack_condor(tasks, request, args.out)

@@ -10,6 +10,7 @@ from pathlib import Path
 from appliance.arc.task import TaskSet
 from appliance.atomic import write_atomic
 from appliance.clock import parse_duration
+from appliance.config import assignments_layer, profile_layer
 from appliance.engine.model_folder import EMBEDDED, read_card
 from appliance.errors import InputError, UsageError
 from appliance.machine.profile_check import profile_expectation
@@ -40,7 +41,8 @@ class CondorRequest:
     every: str  # a shard saves its files this often, a duration such as 1h
     num_shards: int
     site: str | None = None  # None: by the profile's name
-    submit: tuple[str, ...] = ()  # further arguments of `appliance submit`
+    seed: int = 0  # of all shards
+    settings: tuple[str, ...] = ()  # of the runs, such as train.rank=32
     lines: tuple[str, ...] = ()  # further submit commands
 
 
@@ -71,6 +73,7 @@ def pack_condor(tasks: TaskSet, request: CondorRequest, out: Path) -> Packed:
         tasks,
         card,
         profile_expectation(request.profile),
+        (profile_layer(request.profile), assignments_layer(request.settings)),
         num_shards=request.num_shards,
         budget_s=parse_duration(request.budget),
         image_bytes=image_bytes,
@@ -91,12 +94,16 @@ def pack_condor(tasks: TaskSet, request: CondorRequest, out: Path) -> Packed:
         budget=request.budget,
         every=request.every,
         shards=shards,
-        submit=request.submit,
+        submit=("--seed", str(request.seed), *_set_flags(request.settings)),
         lines=request.lines,
         site=request.site or _site_of(request.profile),
     )
     _write(out, render_condor(tasks, job, slot))
     return Packed(shards, costs, slot, plan)
+
+
+def _set_flags(settings: tuple[str, ...]) -> list[str]:
+    return [part for text in settings for part in ("--set", text)]
 
 
 def _image(image: str) -> tuple[str, int]:

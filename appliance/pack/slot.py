@@ -1,25 +1,27 @@
-"""What one shard asks of a batch slot, each value with its reason: floors of the profile, raised to what the plan needs."""
+"""What one shard asks of a batch slot, each value with its reason: floors of the profile, raised to
+what the plan needs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from appliance.arc.task import TaskSet
+from appliance.config import Layer
 from appliance.errors import UsageError
 from appliance.machine.catalogue import CARDS
 from appliance.machine.gpu import GIB
 from appliance.machine.host import Host
-from appliance.machine.machine import Machine, imagined
+from appliance.machine.imagined import with_cards
+from appliance.machine.machine import IMAGINED, Machine
 from appliance.machine.platforms import Platform
 from appliance.machine.profile_check import Expectation
 from appliance.sizing.choice import Choice
 from appliance.sizing.costs.model_card import ModelCard
-from appliance.sizing.costs.task_lengths import lengths_of
+from appliance.sizing.make_plan import make_plan
 from appliance.sizing.plan import Plan
-from appliance.sizing.request import SizingRequest
-from appliance.sizing.sizing import size
+from appliance.sizing.request import PlanRequest
 
 OLDEST = 7.5
 """The oldest compute capability that today's torch and vLLM wheels hold kernels for."""
@@ -29,7 +31,8 @@ HOST_GIB = 2.0
 
 @dataclass(frozen=True)
 class Slot:
-    """gpu_memory_mib, capability: floors of each card; num_gpus 0 asks for none. memory_mib, disk_gib: of the host."""
+    """gpu_memory_mib, capability: floors of each card; num_gpus 0 asks for none. memory_mib,
+    disk_gib: of the host."""
 
     num_gpus: Choice[int]
     gpu_memory_mib: Choice[int]
@@ -61,25 +64,24 @@ def slot_for(
     tasks: TaskSet,
     card: ModelCard,
     expectation: Expectation,
+    layers: tuple[Layer, ...],
     *,
     num_shards: int,
     budget_s: float,
     image_bytes: int,
 ) -> tuple[Slot, Plan]:
-    """The slot and the plan for it. The card planned with is the smallest known one above the profile's floors on which
-    the model fits, so that its memory is the floor of the job.
+    """The slot and the plan for it, both for all shards together. The card planned with is the smallest known one above the
+    profile's floors on which the model fits, so that its memory is the floor of the job.
 
     Raises UsageError when the model fits none.
     """
     wanted = expectation.num_gpus
     host = _host(expectation)
-    request = SizingRequest(lengths_of(tasks, card), budget_s * num_shards)
-    plain = Machine((), host, Platform("htcondor"), "imagined")
+    plain = Machine((), host, Platform("htcondor"), IMAGINED)
+    request = PlanRequest(plain, (card,), tasks, layers, budget_s * num_shards)
     names: Sequence[str] = _candidates(expectation) if wanted else ("none",)
-    plans = (
-        size(imagined(plain, f"{name}x{wanted}" if wanted else name), [card], request)
-        for name in names
-    )
+    machines = (with_cards(plain, f"{name}x{wanted}" if wanted else name) for name in names)
+    plans = (make_plan(replace(request, machine=machine)) for machine in machines)
     plan = next((p for p in plans if p.fits), None)
     if plan is None:
         raise UsageError(
@@ -120,12 +122,13 @@ def _slot(
     else:
         need_gib = HOST_GIB + workers * plan.train.memory.memory_gib
         why = f"{workers} workers that train in {plan.train.memory.memory_gib:.1f} GiB"
+    train_gib = plan.train.memory.memory_gib + plan.train.memory.context_gib
     disk_gib = 2.0 + 2 * image_gib + 2 * weights_gib
     return Slot(
         num_gpus=Choice(expectation.num_gpus, "cards of one shard"),
         gpu_memory_mib=Choice(
             math.floor(floor_gib * 1024),
-            f"planned on {plan.device}: {plan.train.micro_batch.reason}",
+            f"planned on {plan.device}, where training takes {train_gib:.1f} GiB",
         ),
         capability=Choice(
             max(OLDEST, expectation.min_capability), "what the engines hold kernels for"

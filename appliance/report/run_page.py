@@ -167,10 +167,12 @@ def _plan(folder: RunFolder) -> str:
         plan = json.loads(folder.plan.read_text())
     except (OSError, ValueError):
         return ""
+    parts = {"": plan} | {name: plan.get(name) for name in ("precision", "train", "sample")}
     rows = "".join(
-        f"<tr><td>{escape(name)}</td><td>{escape(str(choice['value']))}</td>"
+        f"<tr><td>{escape(f'{part} {name}'.strip())}</td><td>{escape(str(choice['value']))}</td>"
         f'<td class="quiet">{escape(choice["reason"])}</td></tr>'
-        for name, choice in plan.items()
+        for part, choices in parts.items()
+        for name, choice in (choices or {}).items()
         if isinstance(choice, dict) and {"value", "reason"} <= set(choice)
     )
     return f"<h2>Plan</h2><table>{rows}</table>"

@@ -1,4 +1,4 @@
-"""How sampling shares the device with training: both resident, or in turns, and what the engine may fill."""
+"""How sampling shares the device with training, and how much of it the engine may fill."""
 
 from __future__ import annotations
 
@@ -8,19 +8,34 @@ from appliance.machine.gpu import GIB
 from appliance.sizing.choice import Choice
 from appliance.sizing.costs.device import Device
 from appliance.sizing.costs.model_card import ModelCard
-from appliance.sizing.costs.sample_memory import SampleMemory, kv_bytes_per_token, sample_memory
+from appliance.sizing.costs.sample_memory import (
+    SampleMemory,
+    kv_bytes_per_token,
+    sample_memory,
+)
 from appliance.sizing.costs.setups import SampleSetup
 from appliance.sizing.fit_training import Fitted
 from appliance.sizing.pick_engine import choose_engine
-from appliance.sizing.pins import Pins, sample_setup
+from appliance.sizing.pins import sample_setup
 from appliance.sizing.request import SizingRequest
 
 MOST_SEQUENCES = 255
 """256, vLLM's own default, ended in illegal memory accesses on several cards (arc24, arc25)."""
-_CPU_SEQUENCES = 64
-_PROGRAMS_PER_VIEW = 8
-_ALONE_SHARE = 0.9
-_MARGIN_GIB = 0.5
+
+CPU_SEQUENCES = 64
+"""Sequences that a CPU writes at once; more gain little there."""
+
+PROGRAMS_PER_VIEW = 8
+"""Programs are drawn at random, and samples of one prompt share its reading."""
+
+ALONE_SHARE = 0.9
+"""Most of a card's memory that an engine is given."""
+
+MARGIN_GIB = 0.5
+"""Left free between training and the engine."""
+
+FEWEST_SEQUENCES = 4
+"""An engine whose cache holds fewer of the longest sequences beside training would crawl."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +43,7 @@ class SampleDraft:
     setup: SampleSetup
     memory: SampleMemory
     engine: Choice[str]
-    residency: Choice[str]
+    residency: Choice[str]  # shared, together or in turns
     share: Choice[float]
     max_num_seqs: Choice[int]
 
@@ -38,30 +53,48 @@ def fit_sampling(
 ) -> SampleDraft:
     setup = replace(
         sample_setup(card, device, request.pins),
+        dtype=fitted.setup.dtype,
         quantization=fitted.setup.quantization,
         max_seq_tokens=fitted.setup.max_seq_tokens,
-        samples_per_prompt=samples_per_view(card, request.pins).value,
+        samples_per_prompt=samples_per_view(card, request).value,
     )
     engine = choose_engine(card, device, request, setup)
+    draft = _draft(card, device, request, fitted, setup, engine, room_gib)
+
+    is_asked_for = request.pins.engine is not None or request.settings.sample.grammar != "none"
+    if draft.residency.value == "in turns" and not is_asked_for:
+        why = f"vLLM would have to take turns with training: {draft.residency.reason}"
+        engine = Choice("transformers", why)
+        draft = _draft(card, device, request, fitted, setup, engine, room_gib)
+    return draft
+
+
+def samples_per_view(card: ModelCard, request: SizingRequest) -> Choice[int]:
+    if request.pins.samples_per_view:
+        return Choice(request.pins.samples_per_view, request.reason("samples_per_view", ""))
+    if card.writes_programs:
+        why = "programs are drawn at random; samples of one prompt share its reading"
+        return Choice(PROGRAMS_PER_VIEW, why)
+    return Choice(1, "greedy; answers differ by view")
+
+
+def _draft(
+    card: ModelCard,
+    device: Device,
+    request: SizingRequest,
+    fitted: Fitted,
+    setup: SampleSetup,
+    engine: Choice[str],
+    room_gib: float,
+) -> SampleDraft:
+    """The plan of sampling with that engine."""
     setup = replace(setup, engine=engine.value)
     share, residency = _share(card, device, request, fitted, setup, room_gib)
     setup = replace(setup, share=share.value)
     memory = sample_memory(card, setup, device)
     sequences = _sequences(device, request, memory, setup)
-    return SampleDraft(
-        replace(setup, batch=sequences.value), memory, engine, residency, share, sequences
-    )
-
-
-def samples_per_view(card: ModelCard, pins: Pins) -> Choice[int]:
-    if pins.samples_per_view:
-        return Choice(pins.samples_per_view, "pinned")
-    if card.writes_programs:
-        return Choice(
-            _PROGRAMS_PER_VIEW,
-            "programs are drawn at random; samples of one prompt share its reading",
-        )
-    return Choice(1, "greedy; answers differ by view")
+    setup = replace(setup, batch=sequences.value)
+    return SampleDraft(setup, memory, engine, residency, share, sequences)
 
 
 def _share(
@@ -72,50 +105,71 @@ def _share(
     setup: SampleSetup,
     room_gib: float,
 ) -> tuple[Choice[float], Choice[str]]:
-    pinned = request.pins.gpu_memory_utilization
+    """Part of the device's memory that the engine may fill, and how it lives beside training."""
     if not device.is_gpu:
-        wanted = _CPU_SEQUENCES * setup.max_seq_tokens * kv_bytes_per_token(card, setup) / GIB
-        alone = sample_memory(card, replace(setup, share=1.0), device)
-        fixed = device.memory_gib - alone.kv_gib
-        share = min(0.8 * room_gib, fixed + wanted) / device.memory_gib
-        together = Choice("together", "a tiny model is loaded twice for less than a hundred MB")
-        return Choice(
-            pinned or round(share, 4),
-            "pinned" if pinned else f"cache for {_CPU_SEQUENCES} longest sequences",
-        ), together
+        return _share_of_host(card, device, request, setup, room_gib)
+
+    pinned = request.pins.gpu_memory_utilization
     train_gib = fitted.memory.memory_gib + fitted.memory.context_gib if fitted.fits else room_gib
-    beside = (room_gib - train_gib - _MARGIN_GIB) / device.memory_gib
-    need = 4 * setup.max_seq_tokens * kv_bytes_per_token(card, setup) / GIB
-    room_for_four = (
-        sample_memory(card, replace(setup, share=max(0.01, beside)), device).kv_gib >= need
-    )
+    takes = f"training takes {train_gib:.1f} GiB of {room_gib:.1f}"
+    beside = (room_gib - train_gib - MARGIN_GIB) / device.memory_gib
+    alone = max(0.01, round(min(ALONE_SHARE, (room_gib - MARGIN_GIB) / device.memory_gib), 3))
+
+    if setup.engine == "transformers":
+        why = "the model that is trained generates the answers itself"
+        return Choice(pinned or alone, "nothing else is on the card"), Choice("shared", why)
+
     if pinned:
-        is_free = pinned <= beside
-        why = f"training takes {train_gib:.1f} GiB of {room_gib:.1f}"
-        return Choice(pinned, "pinned"), Choice("together" if is_free else "in turns", why)
-    if room_for_four:
-        share = round(min(_ALONE_SHARE, beside), 3)
-        why = f"training takes {train_gib:.1f} GiB of {room_gib:.1f}; the rest holds weights and cache"
+        kind = "together" if pinned <= beside else "in turns"
+        return Choice(pinned, "pinned"), Choice(kind, takes)
+
+    need = FEWEST_SEQUENCES * setup.max_seq_tokens * kv_bytes_per_token(card, setup) / GIB
+    kept = sample_memory(card, replace(setup, share=max(0.01, beside)), device).kv_gib
+    if kept >= need:
+        share = round(min(ALONE_SHARE, beside), 3)
+        why = f"{takes}; the rest holds weights and cache"
         return Choice(share, "what training leaves"), Choice("together", why)
-    share = round(min(_ALONE_SHARE, (room_gib - _MARGIN_GIB) / device.memory_gib), 3)
-    why = f"beside training ({train_gib:.1f} GiB of {room_gib:.1f}) the cache would not hold four sequences"
-    return Choice(max(0.01, share), "the engine is alone while it samples"), Choice("in turns", why)
+
+    why = (
+        f"beside training ({train_gib:.1f} GiB of {room_gib:.1f}) "
+        "the cache would not hold four sequences"
+    )
+    return Choice(alone, "the engine is alone while it samples"), Choice("in turns", why)
+
+
+def _share_of_host(
+    card: ModelCard, device: Device, request: SizingRequest, setup: SampleSetup, room_gib: float
+) -> tuple[Choice[float], Choice[str]]:
+    pinned = request.pins.gpu_memory_utilization
+    wanted = CPU_SEQUENCES * setup.max_seq_tokens * kv_bytes_per_token(card, setup) / GIB
+    alone = sample_memory(card, replace(setup, share=1.0), device)
+    fixed = device.memory_gib - alone.kv_gib
+    share = min(0.8 * room_gib, fixed + wanted) / device.memory_gib
+
+    if setup.engine == "transformers":
+        residency = Choice("shared", "the model that is trained generates the answers itself")
+    else:
+        why = "host memory holds the engine's copy of the model beside the trainer's"
+        residency = Choice("together", why)
+
+    if pinned:
+        return Choice(pinned, "pinned"), residency
+    return Choice(round(share, 4), f"cache for {CPU_SEQUENCES} longest sequences"), residency
 
 
 def _sequences(
     device: Device, request: SizingRequest, memory: SampleMemory, setup: SampleSetup
 ) -> Choice[int]:
+    """How many answers are written at once."""
     lengths = request.lengths
-    typical = (
-        lengths.mean_prompt_tokens(setup.max_seq_tokens) / setup.samples_per_prompt
-        + lengths.mean_answer_tokens()
-    )
+    prompt = lengths.mean_prompt_tokens(setup.max_seq_tokens) / setup.samples_per_prompt
+    typical = prompt + lengths.mean_answer_tokens()
     held = max(1, int(memory.kv_tokens / max(1.0, typical)))
-    most = MOST_SEQUENCES if device.is_gpu else _CPU_SEQUENCES
+
+    most = MOST_SEQUENCES if device.is_gpu else CPU_SEQUENCES
     if held < most:
-        return Choice(
-            held, f"the cache holds {memory.kv_tokens} tokens, {held} sequences of the mean length"
-        )
-    return Choice(
-        most, "larger batches hit faults in engines" if device.is_gpu else "more give a CPU little"
-    )
+        why = f"the cache holds {memory.kv_tokens} tokens, {held} sequences of the mean length"
+        return Choice(held, why)
+    if device.is_gpu:
+        return Choice(most, "larger batches hit faults in engines")
+    return Choice(most, "more give a CPU little")

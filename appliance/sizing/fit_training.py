@@ -1,9 +1,4 @@
-"""The training setup that fits: from the comfortable one down, rung by rung, until the model says that there is room.
-
-Rungs, dearest first: everything kept for the backward pass; gradient checkpointing; a smaller adapter; 4-bit weights; shorter
-sequences. Pins take rungs away. The order is that of the loss: recomputing costs a third more time and nothing else, while
-a shorter sequence loses demonstrations.
-"""
+"""The first way to train that fits into memory, from the least that is given up to the most."""
 
 from __future__ import annotations
 
@@ -15,14 +10,17 @@ from appliance.sizing.costs.device import Device
 from appliance.sizing.costs.model_card import ModelCard
 from appliance.sizing.costs.setups import TrainSetup
 from appliance.sizing.costs.train_memory import TrainMemory, train_memory
-from appliance.sizing.pins import Pins, train_setup
+from appliance.sizing.pins import native_dtype, train_setup
+from appliance.sizing.request import SizingRequest
 
 HEADROOM = 0.08
-"""Kept free where the plan chooses by itself: the model is right within a few percent, the allocator fragments the rest."""
+"""Kept free where the plan has a choice: it is right within some percent, and allocators fragment."""
 
-_RANKS = (64, 16)
-_SHORTEST_TOKENS = 1024
-_ROWS_TOKENS = 4096
+RANK_DIVISOR = 4
+"""Where the rank of the settings does not fit, a quarter of it is tried."""
+
+SHORTEST_TOKENS = 1024
+"""Sequences are not cut below this by the plan: too little of a task would be left to learn from."""
 
 
 @dataclass(frozen=True)
@@ -35,55 +33,63 @@ class Fitted:
 def fit_training(
     card: ModelCard,
     device: Device,
-    pins: Pins,
+    request: SizingRequest,
     *,
+    trainer: str,
     room_gib: float,
-    needed_tokens: int,
     num_devices: int = 1,
-    memory_ratio: float = 1.0,
 ) -> Fitted:
-    """The first rung that fits, or the last one with fits False.
+    """The first option that fits, or the last one with `fits` False.
 
-    room_gib: what the device has free. needed_tokens: the longest sequence of the tasks. num_devices: cards over which the
-    layers may be split when the pins leave no other rung. memory_ratio: measured over predicted.
+    trainer: peft or unsloth. room_gib: what the device has free. num_devices: cards over which the
+    layers of a what-if may be split when its pins leave no other option.
     """
-    rungs = list(_rungs(card, device, pins, needed_tokens))
-    is_open = len({(r.max_seq_tokens, r.quantization, r.gradient_checkpointing) for r in rungs}) > 1
-    room = room_gib * (1 - HEADROOM) if is_open else room_gib
-    for setup in rungs:
-        memory = _scaled(train_memory(card, setup, device), memory_ratio)
+    options = list(_options(card, device, request, trainer))
+    has_choice = (
+        len({(o.max_seq_tokens, o.quantization, o.gradient_checkpointing) for o in options}) > 1
+    )
+    room = room_gib * (1 - HEADROOM) if has_choice else room_gib
+
+    for setup in options:
+        memory = _corrected(train_memory(card, setup, device), request)
         if memory.fits(room):
             return Fitted(setup, memory, True)
-    last = rungs[-1]
-    if num_devices > 1 and pins.max_seq_tokens is not None:
+
+    last = options[-1]
+    if num_devices > 1 and request.pins.what_ifs() and request.pins.max_seq_tokens is not None:
         last = replace(last, num_split=num_devices)
-    memory = _scaled(train_memory(card, last, device), memory_ratio)
+    memory = _corrected(train_memory(card, last, device), request)
     return Fitted(last, memory, memory.fits(room_gib))
 
 
-def _rungs(card: ModelCard, device: Device, pins: Pins, needed_tokens: int) -> Iterator[TrainSetup]:
-    start = train_setup(card, device, pins)
+def _options(
+    card: ModelCard, device: Device, request: SizingRequest, trainer: str
+) -> Iterator[TrainSetup]:
+    """Shorter sequences come last, after fewer bits, a smaller rank and checkpointing."""
+    pins = request.pins
+    if pins.what_ifs():
+        start = train_setup(card, device, pins)
+    else:
+        start = _as_engines_do(card, device, request, trainer)
+
     if card.stored_quantization in ("nf4", "int8"):
         start = replace(start, quantization=card.stored_quantization)
+
     quantizations = [start.quantization]
-    if (
-        pins.quantization is None
-        and start.quantization == "none"
-        and device.is_gpu
-        and not start.full_finetune
-    ):
+    can_pack_weights = (
+        device.is_gpu and not start.full_finetune and request.software.has_bitsandbytes
+    )
+    if pins.quantization is None and start.quantization == "none" and can_pack_weights:
         quantizations.append("nf4")
-    ranks = (
-        [pins.lora_rank]
-        if pins.lora_rank
-        else [start.lora_rank]
-        if start.full_finetune
-        else list(_RANKS)
-    )
-    checkpointings = (
-        [False, True] if pins.gradient_checkpointing is None else [pins.gradient_checkpointing]
-    )
-    lengths = [pins.max_seq_tokens] if pins.max_seq_tokens else list(_lengths(card, needed_tokens))
+
+    ranks = [start.lora_rank]
+    if pins.lora_rank is None and not start.full_finetune:
+        ranks = [request.settings.train.rank, max(1, request.settings.train.rank // RANK_DIVISOR)]
+
+    checkpoints = pins.gradient_checkpointing
+    checkpointings = [False, True] if checkpoints is None else [checkpoints]
+    lengths = [pins.max_seq_tokens] if pins.max_seq_tokens else list(_lengths(card, request))
+
     for tokens, quantization, rank, checkpointing in itertools.product(
         lengths, quantizations, ranks, checkpointings
     ):
@@ -93,24 +99,52 @@ def _rungs(card: ModelCard, device: Device, pins: Pins, needed_tokens: int) -> I
             quantization=quantization,
             lora_rank=rank,
             gradient_checkpointing=checkpointing,
-            micro_batch=pins.micro_batch or _rows(card, device, tokens),
+            micro_batch=pins.micro_batch or _rows(request, tokens),
             is_packed=start.is_packed or card.is_tiny,
         )
 
 
-def _lengths(card: ModelCard, needed_tokens: int) -> Iterator[int]:
-    """From what the tasks need, in steps of about a fifth, down to the shortest that is worth training on."""
-    tokens = max(64, min(needed_tokens, card.max_positions))
+def _as_engines_do(
+    card: ModelCard, device: Device, request: SizingRequest, trainer: str
+) -> TrainSetup:
+    """What the trainers in engine/training really do, whatever is published elsewhere."""
+    pins = request.pins
+    is_full = bool(pins.full_finetune)
+    return TrainSetup(
+        dtype=pins.dtype or native_dtype(device),
+        quantization=pins.quantization or "none",
+        # Logits are made for the answer tokens alone, and are held in float32.
+        fused_loss=False,
+        target_share=request.lengths.target_share(),
+        full_finetune=is_full,
+        float32_weights=is_full,
+        lora_rank=pins.lora_rank or request.settings.train.rank,
+        all_linear=True,
+        attention="sdpa" if card.has_fused_attention else "eager",
+        trainer=trainer,
+        quantized_compute="native",
+        # Rows are packed without padding, so no mask puts the fused attention out of use.
+        is_packed=True,
+    )
+
+
+def _lengths(card: ModelCard, request: SizingRequest) -> Iterator[int]:
+    """From what the tasks need down to the shortest that is worth training on, a fifth less each."""
+    needed = min(request.lengths.longest(), request.settings.train.max_seq_tokens)
+    tokens = max(64, min(needed, card.max_positions))
     yield tokens
-    while tokens > _SHORTEST_TOKENS:
-        tokens = max(_SHORTEST_TOKENS, int(tokens * 0.8) // 128 * 128)
+
+    while tokens > SHORTEST_TOKENS:
+        tokens = max(SHORTEST_TOKENS, int(tokens * 0.8) // 128 * 128)
         yield tokens
 
 
-def _rows(card: ModelCard, device: Device, tokens: int) -> int:
-    """Packed rows of one step: tiny models want some thousand tokens a step, large ones take one sequence."""
-    return max(1, _ROWS_TOKENS // tokens) if card.is_tiny else 1
+def _rows(request: SizingRequest, tokens: int) -> int:
+    """Sequences of one step: as many as its tokens hold, at least one. A what-if takes one."""
+    if request.pins.what_ifs():
+        return 1
+    return max(1, request.settings.train.tokens_per_step // tokens)
 
 
-def _scaled(memory: TrainMemory, ratio: float) -> TrainMemory:
-    return replace(memory, memory_gib=memory.memory_gib * ratio) if ratio != 1.0 else memory
+def _corrected(memory: TrainMemory, request: SizingRequest) -> TrainMemory:
+    return replace(memory, memory_gib=memory.memory_gib * request.correction.memory)

@@ -1,9 +1,12 @@
-"""Which engine samples: by what starting it, feeding it each task and writing all answers will take."""
+"""Which engine generates the answers: by what starting it and writing everything will take."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from appliance.config import Settings
+from appliance.errors import PrerequisiteError, UsageError
+from appliance.machine.software import Software
 from appliance.sizing.choice import Choice
 from appliance.sizing.costs.coefficients import FITTED, Coefficients
 from appliance.sizing.costs.device import Device
@@ -12,10 +15,29 @@ from appliance.sizing.costs.setups import SampleSetup
 from appliance.sizing.costs.speed import sample_speed
 from appliance.sizing.request import SizingRequest
 
-USUAL_VIEWS = 18
-"""The views of a quick pass and of one deep pass by default."""
-SAMPLE_SHARE = 0.35
-"""Of the budget goes to sampling (see pacing.py)."""
+VLLM_NEEDS = (7, 0)
+"""The lowest compute capability that vLLM has kernels for."""
+
+
+def check_engine(settings: Settings, software: Software) -> None:
+    """Raises PrerequisiteError when the engine that is asked for cannot be used, UsageError for
+    settings that exclude each other."""
+    asked, grammar = settings.model.engine, settings.sample.grammar
+    if asked == "transformers" and grammar != "none":
+        raise UsageError(
+            f"sample.grammar = {grammar} with --engine transformers",
+            expected="vLLM, which alone forces answers into a grammar",
+            remedy="leave model.engine at auto, or sample.grammar at none",
+        )
+
+    needs_vllm = asked == "vllm" or grammar != "none"
+    if needs_vllm and software.vllm_fault:
+        wish = "--engine vllm" if asked == "vllm" else f"sample.grammar = {grammar}"
+        raise PrerequisiteError(
+            f"{wish}: {software.vllm_fault}",
+            expected="vLLM for this machine",
+            remedy="make engines (a GPU: make setup TARGET=gpu), or --engine auto",
+        )
 
 
 def choose_engine(
@@ -26,24 +48,34 @@ def choose_engine(
     *,
     k: Coefficients = FITTED,
 ) -> Choice[str]:
-    """vLLM wherever it runs on a GPU; on a CPU whichever is done sooner, or gets further in the time for sampling."""
+    """vLLM wherever it runs on a GPU; on a CPU the engine that is done sooner, or gets further."""
     if request.pins.engine:
-        return Choice(request.pins.engine, "pinned")
-    if device.is_gpu and device.capability < (7, 0):
+        return Choice(request.pins.engine, request.reason("engine", ""))
+    if request.settings.sample.grammar != "none":
+        return Choice("vllm", "sample.grammar needs it")
+    if device.is_gpu and device.capability < VLLM_NEEDS:
         found = f"{device.capability[0]}.{device.capability[1]}"
         return Choice("transformers", f"vLLM needs compute capability 7.0, the card has {found}")
-    if "vllm" not in request.engines:
-        return Choice("transformers", "vLLM is not installed")
+    if "vllm" not in request.software.engines:
+        return Choice("transformers", request.software.vllm_fault or "vLLM is not installed")
     if device.is_gpu:
-        return Choice(
-            "vllm", "installed; 8-19 times the rate of generate() where samples share a prompt"
-        )
+        return Choice("vllm", "8-19 times the rate of generate() where samples share a prompt")
+
+    return _sooner_on_a_cpu(card, device, request, setup, k)
+
+
+def _sooner_on_a_cpu(
+    card: ModelCard, device: Device, request: SizingRequest, setup: SampleSetup, k: Coefficients
+) -> Choice[str]:
     write_s = {
         name: _write_s(card, device, request, replace(setup, engine=name), k)
         for name in ("vllm", "transformers")
     }
-    start_s = k.cpu_vllm_start_s + k.cpu_vllm_swap_s * len(request.lengths)
-    time_s = SAMPLE_SHARE * request.budget_s
+    num_tasks = len(request.lengths)
+    start_s = k.cpu_vllm_start_s + k.cpu_vllm_swap_s * num_tasks
+
+    # What training may not take of the budget is there for sampling.
+    time_s = (1 - request.settings.train.max_share) * request.budget_s
     done = {
         "vllm": max(0.0, time_s - start_s) / max(write_s["vllm"], 1e-9),
         "transformers": time_s / max(write_s["transformers"], 1e-9),
@@ -52,8 +84,9 @@ def choose_engine(
         is_better = start_s + write_s["vllm"] < write_s["transformers"]
     else:
         is_better = done["vllm"] > done["transformers"]
+
     found = (
-        f"{len(request.lengths)} tasks take {write_s['transformers']:.0f} s to sample with transformers, "
+        f"{num_tasks} tasks take {write_s['transformers']:.0f} s to sample with transformers, "
         f"with vLLM {start_s:.0f} s to start and {write_s['vllm']:.0f} s"
     )
     return Choice("vllm" if is_better else "transformers", found)
@@ -63,7 +96,8 @@ def _write_s(
     card: ModelCard, device: Device, request: SizingRequest, setup: SampleSetup, k: Coefficients
 ) -> float:
     """Seconds of one worker for all answers of all tasks."""
-    views = request.pins.views or USUAL_VIEWS
+    sample = request.settings.sample
+    views = request.pins.views or sample.quick_views + sample.views
     seconds = 0.0
     for task in request.lengths.tasks:
         count = views * task.num_tests
@@ -77,7 +111,6 @@ def _write_s(
             answer_tokens=task.typical_answer_tokens,
             k=k,
         )
-        seconds += (
-            count * setup.samples_per_prompt * task.typical_answer_tokens / speed.tokens_per_second
-        )
+        num_tokens = count * setup.samples_per_prompt * task.typical_answer_tokens
+        seconds += num_tokens / speed.tokens_per_second
     return seconds

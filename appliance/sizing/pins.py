@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from appliance.config import Settings
 from appliance.errors import UsageError
+from appliance.machine.catalogue import AMPERE, has_bfloat16
 from appliance.names import did_you_mean
 from appliance.sizing.costs.device import Device
 from appliance.sizing.costs.model_card import ModelCard
@@ -53,7 +54,8 @@ class Pins(BaseModel):
     max_seq_tokens: int | None = Field(None, ge=16, le=1_000_000)
     micro_batch: int | None = Field(None, ge=1, le=1024)  # sequences of one pass
     gradient_checkpointing: bool | None = None
-    fused_loss: bool | None = None  # a what-if; true: logits are never whole (Liger), false: all are held
+    # A what-if. True: logits are never whole (Liger). False: those of all tokens are held.
+    fused_loss: bool | None = None
     full_finetune: bool | None = None
     lora_rank: int | None = Field(None, ge=1, le=4096)
     lora_targets: Literal["attention", "all"] | None = None  # attention: a what-if
@@ -155,7 +157,12 @@ def pins_of_settings(settings: Settings, given: Collection[str]) -> tuple[Pins, 
 
 
 def settings_of_pins(pins: Pins) -> dict[str, object]:
-    """The same pins as dotted keys of the settings, for a run that shall follow them."""
+    """The same pins as dotted keys of the settings, for a run that shall follow them.
+
+    Precision and trainer of a what-if stay out: our engines may not be able to do them together.
+    """
+    if pins.what_ifs():
+        pins = pins.model_copy(update={"dtype": None, "quantization": None, "trainer": None})
     steps = pins.steps_per_task
     values: dict[str, object] = {
         "model.dtype": pins.dtype,
@@ -185,7 +192,7 @@ def native_dtype(device: Device) -> str:
     """The 16-bit type that the device multiplies fast, float32 where there is none."""
     if not device.is_gpu:
         return "bfloat16" if device.tflops_16 > device.tflops_32 else "float32"
-    return "bfloat16" if device.capability >= (8, 0) else "float16"
+    return "bfloat16" if has_bfloat16(device.capability) else "float16"
 
 
 def train_setup(card: ModelCard, device: Device, pins: Pins) -> TrainSetup:
@@ -196,7 +203,7 @@ def train_setup(card: ModelCard, device: Device, pins: Pins) -> TrainSetup:
     """
     if pins.attention is not None:
         attention = pins.attention
-    elif device.is_gpu and device.capability >= (8, 0):
+    elif device.is_gpu and device.capability >= AMPERE:
         attention = "flash"
     else:
         attention = "sdpa" if card.has_fused_attention else "eager"

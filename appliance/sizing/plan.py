@@ -1,111 +1,119 @@
-"""A plan: every value that sizing chose, with its reason, and what memory and time it will take."""
+"""A plan: every value of a run with its reason, and the memory and time that the run will take.
+
+`appliance plan --json` prints a plan, `run/plan.json` of a submit holds it, and `simulate --json` has
+it under `plan`: for one request it is one object.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from appliance.config import Settings
+from appliance.machine.machine import Machine
 from appliance.sizing.choice import Choice
 from appliance.sizing.costs.sample_memory import SampleMemory
 from appliance.sizing.costs.task_costs import Costs
 from appliance.sizing.costs.train_memory import TrainMemory
+from appliance.sizing.precision import Precision
 
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """memory_gib: peak of tensors on the fullest card; context_gib comes on top. seconds_per_step: of one optimizer step at
-    the longest length, typical_seconds_per_step at the mean length of the tasks."""
+    """Training at test time: how every task gets its adapter."""
 
-    trainer: Choice[str]
-    dtype: Choice[str]
-    quantization: Choice[str]
+    trainer: Choice[str]  # library that fine-tunes: peft or unsloth
+    dtype: Choice[str]  # of products
+    quantization: Choice[str]  # of base weights
     max_seq_tokens: Choice[int]
     full_finetune: Choice[bool]
     lora_rank: Choice[int]
-    lora_targets: Choice[str]
-    micro_batch: Choice[int]
+    alpha: Choice[float]
+    targets: Choice[str]  # matrices that get an adapter: all, or attention
+    learning_rate: Choice[float]
+    micro_batch: Choice[int]  # sequences of one pass
+    rows_per_step: Choice[int]  # sequences of one optimizer step
     gradient_checkpointing: Choice[bool]
     fused_loss: Choice[bool]
     optimizer: Choice[str]
     attention: Choice[str]
     parallelism: Choice[str]
     steps_per_task: Choice[int]
-    memory: TrainMemory
+
+    memory: TrainMemory  # peak on the fullest card
     fits: bool
-    seconds_per_step: float
-    typical_seconds_per_step: float
+    seconds_per_step: float  # at the longest length
+    typical_seconds_per_step: float  # at the mean length of the tasks
 
 
 @dataclass(frozen=True)
 class SamplePlan:
-    """tokens_per_second: written by one worker at full batch, the reading of prompts included."""
+    """Generating answers."""
 
-    engine: Choice[str]
-    residency: Choice[str]
+    engine: Choice[str]  # vllm or transformers
+    serving: Choice[str]  # how the engine gets an adapter
+    residency: Choice[str]  # shared, together or in turns with training
     gpu_memory_utilization: Choice[float]
     max_num_seqs: Choice[int]
-    views: Choice[int]
+    views: Choice[int]  # in a deep pass
     samples_per_view: Choice[int]
+
     memory: SampleMemory
     fits: bool
-    tokens_per_second: float
+    tokens_per_second: float  # written by one worker at full batch, reading of prompts included
     prefill_tokens_per_second: float
 
 
 @dataclass(frozen=True)
 class TimePlan:
-    """Seconds of one worker: budget, what is kept free at the end, loading, and the mean task's share of each pass."""
+    """Where the seconds of the budget go; those of a pass are the mean task's, on one worker."""
 
     budget_s: float
-    reserve_s: float
+    reserve_s: float  # kept free at the end
     load_s: float
     quick_s: float
     train_s: float
     sample_s: float
-    total_s: float
+    total_s: float  # of the whole run
     num_tasks: int
-    num_tasks_within: int
+    num_tasks_within: int  # whose longest sequence is not cut
 
 
 @dataclass(frozen=True)
 class Plan:
+    """What will run, on what, and for how long."""
+
+    machine: Machine
     model: Choice[str]
     workers: Choice[int]
     threads: Choice[int]
+    precision: Precision
     train: TrainPlan
     sample: SamplePlan
     time: TimePlan
-    device: str
-    room_gib: float
-    costs: Costs
+
+    device: str  # the one with the least room, where they differ
+    room_gib: float  # of one worker
+    costs: Costs  # of each task, by the same model of the machine
     notes: tuple[str, ...] = ()
+    settings: Settings = field(default_factory=Settings)  # of the run that follows this plan
 
     @property
     def fits(self) -> bool:
         return self.train.fits and self.sample.fits
 
     def to_settings(self) -> dict[str, Any]:
-        """The plan as dotted keys of the run's settings (see config.py), to be laid under what the user sets."""
+        """The values that settings can hold, as dotted keys; what the user set goes over them."""
         train, sample = self.train, self.sample
-        setup = self.costs.train
         values: dict[str, Any] = {
-            "model.engine": sample.engine.value,
-            "model.trainer": train.trainer.value,
-            "train.enabled": train.steps_per_task.value > 0,
-            "train.method": "full" if train.full_finetune.value else "lora",
-            "train.max_steps": max(1, train.steps_per_task.value),
-            "train.max_seq_tokens": max(128, train.max_seq_tokens.value),
-            "train.tokens_per_step": max(256, setup.micro_batch * setup.max_seq_tokens),
+            "train.rank": train.lora_rank.value,
             "sample.views": sample.views.value,
             "sample.samples_per_view": sample.samples_per_view.value,
             "run.workers": min(64, self.workers.value),
         }
-        if not train.full_finetune.value:
-            values["train.rank"] = train.lora_rank.value
-        if (
-            self.costs.device.is_gpu
-        ):  # on a CPU the engine decides between float32 and autocast by itself
-            values["model.dtype"] = train.dtype.value
+        if train.micro_batch.reason == "pinned":
+            tokens = train.micro_batch.value * train.max_seq_tokens.value
+            values["train.tokens_per_step"] = max(256, tokens)
         if sample.samples_per_view.value > 1:
             values["sample.temperature"] = 1.0
         return values
@@ -114,12 +122,14 @@ class Plan:
         """Plain values; each choice as {"value", "reason"}."""
         train, sample = _choices(self.train), _choices(self.sample)
         return {
+            "machine": self.machine.to_json(),
             "model": self.model.to_json(),
             "device": self.device,
             "room_gib": round(self.room_gib, 3),
             "workers": self.workers.to_json(),
             "threads": self.threads.to_json(),
             "fits": self.fits,
+            "precision": _choices(self.precision),
             "train": {
                 "memory_gib": round(self.train.memory.memory_gib, 3),
                 "context_gib": round(self.train.memory.context_gib, 3),
@@ -146,7 +156,7 @@ class Plan:
         }
 
 
-def _choices(part: TrainPlan | SamplePlan) -> dict[str, Any]:
+def _choices(part: TrainPlan | SamplePlan | Precision) -> dict[str, Any]:
     values = {f.name: getattr(part, f.name) for f in fields(part)}
     return {name: value.to_json() for name, value in values.items() if isinstance(value, Choice)}
 

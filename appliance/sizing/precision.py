@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from appliance.config import Settings
 from appliance.errors import PrerequisiteError, UsageError
-from appliance.machine.gpu import CAPABILITY_BFLOAT16
+from appliance.machine.catalogue import has_bfloat16
 from appliance.machine.machine import Machine
 from appliance.machine.software import Software
 from appliance.sizing.choice import Choice
@@ -90,13 +90,11 @@ def _dtype(machine: Machine, settings: Settings) -> Choice[str]:
         return Choice("float32", "all weights are trained: small steps would be lost in 16 bits")
 
     capability = _capability(machine)
-    if capability >= CAPABILITY_BFLOAT16:
+    if has_bfloat16(capability):
         has = "has bfloat16"
     else:
         has = "has no bfloat16; adapters are in float32, the loss is scaled"
-    return Choice(
-        _short(capability), f"compute capability {capability[0]}.{capability[1]} {has}"
-    )
+    return Choice(_short(capability), f"compute capability {capability[0]}.{capability[1]} {has}")
 
 
 def _autocast(machine: Machine, settings: Settings, dtype: str) -> Choice[str | None]:
@@ -109,9 +107,7 @@ def _autocast(machine: Machine, settings: Settings, dtype: str) -> Choice[str | 
     return Choice("bfloat16" if machine.host.can_bf16 else None, machine.host.bf16_reason)
 
 
-def _quantization(
-    settings: Settings, planned: Choice[str], software: Software
-) -> Choice[str]:
+def _quantization(settings: Settings, planned: Choice[str], software: Software) -> Choice[str]:
     asked, is_there = settings.model.quantization, software.has_bitsandbytes
     if asked not in ("auto", "none") and not is_there:
         raise PrerequisiteError(
@@ -125,7 +121,7 @@ def _quantization(
 
 
 def _short(capability: tuple[int, int]) -> str:
-    return "bfloat16" if capability >= CAPABILITY_BFLOAT16 else "float16"
+    return "bfloat16" if has_bfloat16(capability) else "float16"
 
 
 def _capability(machine: Machine) -> tuple[int, int]:

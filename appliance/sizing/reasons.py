@@ -1,4 +1,4 @@
-"""The training part of a plan in words: each value of the fitted setup with the reason why it was taken."""
+"""The training part of a plan in words: each value of the fitted setup with its reason."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from appliance.sizing.choice import Choice
 from appliance.sizing.costs.device import Device
 from appliance.sizing.costs.model_card import ModelCard
 from appliance.sizing.costs.task_costs import Costs
-from appliance.sizing.costs.task_lengths import TaskLengths
 from appliance.sizing.fit_training import Fitted
-from appliance.sizing.pins import Pins
 from appliance.sizing.plan import TrainPlan
+from appliance.sizing.request import SizingRequest
 
 
 def gib(value: float) -> str:
@@ -20,62 +19,45 @@ def gib(value: float) -> str:
 def train_plan(
     card: ModelCard,
     device: Device,
-    pins: Pins,
+    request: SizingRequest,
     fitted: Fitted,
     *,
+    trainer: Choice[str],
     steps: Choice[int],
     costs: Costs,
-    lengths: TaskLengths,
     room_gib: float,
 ) -> TrainPlan:
-    setup = fitted.setup
-
-    def why(pin: object, otherwise: str) -> str:
-        return "pinned" if pin is not None else otherwise
+    setup, lengths, why = fitted.setup, request.lengths, request.reason
+    rows = Choice(setup.micro_batch, why("micro_batch", _rows_reason(request, setup.micro_batch)))
 
     return TrainPlan(
-        trainer=Choice(
-            setup.trainer,
-            why(pins.trainer, "a plain loop, reused from task to task: no start-up for each"),
-        ),
-        dtype=Choice(setup.dtype, why(pins.dtype, _dtype_reason(setup.dtype, device))),
+        trainer=trainer if not request.pins.what_ifs() else Choice(setup.trainer, "a what-if"),
+        dtype=Choice(setup.dtype, why("dtype", _dtype_reason(setup.dtype, device))),
         quantization=Choice(
-            setup.quantization, why(pins.quantization, _quantization_reason(card, fitted, room_gib))
+            setup.quantization, why("quantization", _quantization_reason(card, fitted, room_gib))
         ),
         max_seq_tokens=Choice(
             setup.max_seq_tokens,
-            why(pins.max_seq_tokens, _length_reason(setup.max_seq_tokens, card, lengths)),
+            why("max_seq_tokens", _length_reason(setup.max_seq_tokens, card, request)),
         ),
         full_finetune=Choice(
-            setup.full_finetune, why(pins.full_finetune, _whole_reason(card, setup.full_finetune))
+            setup.full_finetune, why("full_finetune", _full_reason(setup.full_finetune))
         ),
-        lora_rank=Choice(setup.lora_rank, why(pins.lora_rank, _rank_reason(fitted))),
-        lora_targets=Choice(
-            "all" if setup.all_linear else "attention",
-            why(
-                pins.lora_targets,
-                "q, k, v, o as in the published runs"
-                if not setup.all_linear
-                else "a tiny model can afford all",
-            ),
+        lora_rank=Choice(setup.lora_rank, why("lora_rank", _rank_reason(request, fitted))),
+        alpha=Choice(
+            request.settings.train.alpha, "train.alpha; rsLoRA scales by its root of rank"
         ),
-        micro_batch=Choice(
-            setup.micro_batch, why(pins.micro_batch, _batch_reason(card, setup.micro_batch))
-        ),
+        targets=_targets(request, fitted),
+        learning_rate=Choice(request.settings.train.learning_rate, "train.learning_rate"),
+        micro_batch=rows,
+        rows_per_step=rows,
         gradient_checkpointing=Choice(
             setup.gradient_checkpointing,
-            why(pins.gradient_checkpointing, _checkpointing_reason(fitted, room_gib)),
+            why("gradient_checkpointing", _checkpointing_reason(fitted, room_gib)),
         ),
-        fused_loss=Choice(
-            setup.fused_loss, why(pins.fused_loss, _fused_reason(card, setup.fused_loss))
-        ),
-        optimizer=Choice(
-            setup.optimizer,
-            why(pins.optimizer, "resumes reliably; paged 8-bit state failed on resume"),
-        ),
-        attention=Choice(
-            setup.attention, why(pins.attention, _attention_reason(setup.attention, device))
-        ),
+        fused_loss=_fused_loss(card, request, fitted),
+        optimizer=Choice(setup.optimizer, why("optimizer", "fused AdamW, which resumes reliably")),
+        attention=Choice(setup.attention, why("attention", _attention_reason(setup.attention))),
         parallelism=_parallelism(setup.num_split),
         steps_per_task=steps,
         memory=fitted.memory,
@@ -85,82 +67,103 @@ def train_plan(
     )
 
 
+def what_if_note(request: SizingRequest) -> str | None:
+    """Says that no run of ours is like this plan, where its pins describe another training."""
+    what_ifs = request.pins.what_ifs()
+    if not what_ifs:
+        return None
+    return (
+        f"a what-if: no engine here does {', '.join(what_ifs)}; whatever else is open is as in the "
+        "published runs, and `submit` would do otherwise"
+    )
+
+
 def _dtype_reason(dtype: str, device: Device) -> str:
-    if not device.is_gpu:
-        return (
-            "bfloat16 autocast over float32 weights: the CPU multiplies it fast"
-            if dtype == "bfloat16"
-            else "no bfloat16 units"
-        )
-    major, minor = device.capability
-    return f"compute capability {major}.{minor} {'has' if has_bfloat16(device.capability) else 'has no'} bfloat16"
+    if device.is_gpu:
+        major, minor = device.capability
+        has = "has" if has_bfloat16((major, minor)) else "has no"
+        return f"compute capability {major}.{minor} {has} bfloat16"
+    if dtype == "bfloat16":
+        return "bfloat16 autocast over float32 weights: the CPU multiplies it fast"
+    return "this CPU has no fast bfloat16"
 
 
 def _quantization_reason(card: ModelCard, fitted: Fitted, room_gib: float) -> str:
     if card.stored_quantization != "none":
         return "as the weights are stored"
     if fitted.setup.quantization == "none":
-        return f"unquantised weights take {gib(fitted.memory.parts['weights'])} of {gib(room_gib)} and train faster"
+        weights = gib(fitted.memory.parts["weights"])
+        return f"unquantised weights take {weights} of {gib(room_gib)} and train faster"
     return f"16-bit weights do not leave room for training in {gib(room_gib)}"
 
 
-def _length_reason(tokens: int, card: ModelCard, lengths: TaskLengths) -> str:
-    longest = lengths.longest()
+def _length_reason(tokens: int, card: ModelCard, request: SizingRequest) -> str:
+    lengths = request.lengths
+    longest, limit = lengths.longest(), request.settings.train.max_seq_tokens
     if tokens >= longest:
         return f"the longest of {len(lengths)} tasks"
     if tokens >= card.max_positions:
         return f"the model's window; the longest task has {longest} tokens"
-    return (
-        f"longer does not fit; {lengths.num_within(tokens)} of {len(lengths)} tasks are within it"
-    )
+    within = f"{lengths.num_within(tokens)} of {len(lengths)} tasks are within it"
+    if tokens >= limit:
+        return f"train.max_seq_tokens allows no more; {within}"
+    return f"longer does not fit; {within}"
 
 
-def _whole_reason(card: ModelCard, is_full: bool) -> str:
+def _full_reason(is_full: bool) -> str:
     if is_full:
-        return f"{card.params / 1e6:.1f} M weights: training all of them costs no more than an adapter and learns better"
+        return "set by train.method"
     return "an adapter: its gradients and optimizer state are a small part of the model's"
 
 
-def _rank_reason(fitted: Fitted) -> str:
+def _rank_reason(request: SizingRequest, fitted: Fitted) -> str:
     if fitted.setup.full_finetune:
         return "not used: all weights are trained"
-    return (
-        "64 did as well as 128 on the leaderboard"
-        if fitted.setup.lora_rank >= 64
-        else "64 does not fit"
-    )
+    wanted = request.settings.train.rank
+    if fitted.setup.lora_rank >= wanted:
+        return "train.rank; 64 did as well as 128 on the leaderboard"
+    return f"{wanted} does not fit"
 
 
-def _batch_reason(card: ModelCard, rows: int) -> str:
-    if card.is_tiny:
-        return f"{rows} packed row{'s' if rows > 1 else ''} a step: at least about 4096 tokens, or one of the longest"
-    return "larger batches cost memory and bring no speed (measured on A6000)"
+def _targets(request: SizingRequest, fitted: Fitted) -> Choice[str]:
+    if fitted.setup.all_linear:
+        return Choice("all", request.reason("lora_targets", "every matrix of the layers"))
+    return Choice("attention", request.reason("lora_targets", "q, k, v, o as in published runs"))
+
+
+def _rows_reason(request: SizingRequest, rows: int) -> str:
+    if request.pins.what_ifs():
+        return "one sequence a step, as in the published runs"
+    tokens = request.settings.train.tokens_per_step
+    return f"packed rows of one of the longest lessons for {tokens} tokens a step (tokens_per_step)"
 
 
 def _checkpointing_reason(fitted: Fitted, room_gib: float) -> str:
     if fitted.setup.gradient_checkpointing:
-        return f"keeping every activation does not fit in {gib(room_gib)}"
+        return f"for the longest task, whose activations do not all fit in {gib(room_gib)}"
     return "every activation fits, so nothing is computed twice"
 
 
-def _fused_reason(card: ModelCard, is_fused: bool) -> str:
-    if is_fused:
-        return f"logits of {card.vocab_size} entries a token are never held whole"
-    return (
-        "the kernels need a GPU; the loss is cheap on a small vocabulary"
-        if card.is_tiny
-        else "the kernels need a GPU"
-    )
+def _fused_loss(card: ModelCard, request: SizingRequest, fitted: Fitted) -> Choice[bool]:
+    setup = fitted.setup
+    if setup.fused_loss:
+        otherwise = f"logits of {card.vocab_size} entries a token are never held whole"
+    elif setup.target_share < 1:
+        otherwise = (
+            f"logits of {card.vocab_size} entries are held for answer tokens alone, "
+            f"{setup.target_share:.0%} of the longest lesson"
+        )
+    else:
+        otherwise = f"logits of {card.vocab_size} entries are held for every token"
+    return Choice(setup.fused_loss, request.reason("fused_loss", otherwise))
 
 
-def _attention_reason(attention: str, device: Device) -> str:
+def _attention_reason(attention: str) -> str:
     if attention == "flash":
         return "FlashAttention 2 runs from capability 8.0"
     if attention == "sdpa":
-        return "torch's fused kernels" + (
-            "; FlashAttention 2 needs capability 8.0" if device.is_gpu else ""
-        )
-    return "the model's code has no fused path below capability 8.0"
+        return "torch's fused kernels"
+    return "the model's code has no fused path; scores are held"
 
 
 def _parallelism(num_split: int) -> Choice[str]:
@@ -168,5 +171,5 @@ def _parallelism(num_split: int) -> Choice[str]:
         return Choice("replicate", "one copy per device")
     return Choice(
         "split",
-        f"one card cannot hold it; layers over {num_split} cards, one at work at a time (what-if: engines here replicate)",
+        f"a what-if: layers over {num_split} cards, one at work at a time; engines here replicate",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 from rich.console import Console, Group
 from rich.panel import Panel
@@ -10,20 +11,40 @@ from rich.table import Table
 from rich.text import Text
 
 from appliance.clock import format_duration
-from appliance.machine.machine import Machine
 from appliance.sizing.choice import Choice
 from appliance.sizing.plan import Plan, SamplePlan, TrainPlan
 
 _BAR_CELLS = 40
 
 
-def print_plan(machine: Machine, plan: Plan, console: Console | None = None) -> None:
+def print_plan(plan: Plan, console: Console | None = None) -> None:
     console = console or Console(highlight=False)
-    console.print(Text(machine.summary(), style="bold"))
+    console.print(Text(plan.machine.summary(), style="bold"))
     for part in (_run(plan), _train(plan), _sample(plan)):
         console.print(part)
     for note in plan.notes:
         console.print(Text(f"! {note}", style="yellow"))
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """What a run says of its plan at its start: the values that differ from run to run."""
+    train, sample = plan.train, plan.sample
+    need_gib = train.memory.memory_gib + train.memory.context_gib
+    shown: dict[str, Choice[Any]] = {
+        "model": plan.model,
+        "machine": Choice(plan.machine.summary(), f"GPUs found by {plan.machine.gpu_source}"),
+        "workers": plan.workers,
+        "threads": plan.threads,
+        "dtype": plan.precision.dtype,
+        "autocast": plan.precision.autocast,
+        "quantization": plan.precision.quantization,
+        "engine": sample.engine,
+        "trainer": train.trainer,
+        "max_seq_tokens": train.max_seq_tokens,
+        "views": sample.views,
+        "memory": Choice(f"{need_gib:.2f} GiB a worker in training", f"of {plan.room_gib:.1f} GiB"),
+    }
+    return [f"{name}: {choice.value} ({choice.reason})" for name, choice in shown.items()]
 
 
 def _run(plan: Plan) -> Panel:

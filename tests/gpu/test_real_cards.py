@@ -12,7 +12,7 @@ from appliance.machine.machine import find_machine
 from appliance.sizing.costs.model_card import SHIPPED
 from appliance.sizing.costs.task_lengths import usual_lengths
 from appliance.sizing.request import SizingRequest
-from appliance.sizing.sizing import size
+from appliance.sizing.make_plan import size
 
 pytestmark = [
     pytest.mark.gpu,

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from appliance.arc.task import TaskSet
 from appliance.clock import Clock, format_duration
 from appliance.record.coverage import Coverage, covered_by_all
-from appliance.run.rehearsal.imagined_run import Given
+from appliance.run.rehearsal.faults import Faults
+from appliance.run.rehearsal.imagined_run import ImaginedRun, of_tasks
 from appliance.run.rehearsal.rehearsal import Rehearsal
 from appliance.sizing.balance import balance, predicted_costs
 from appliance.sizing.costs.task_lengths import lengths_of
+from appliance.sizing.make_plan import make_plan
 from appliance.sizing.plan import Plan
+from appliance.sizing.request import PlanRequest
 
 POLLS = 500
 """Of one shard; many are played, and none of them is interrupted."""
@@ -56,24 +59,32 @@ class Sharded:
         return sum(bool(s.run.submission_faults or s.run.failure) for s in self.shards)
 
 
-def simulate_shards(given: Given, num_shards: int, clock: Clock) -> Sharded:
-    """The plan that balances is of the whole pool, as in `pack condor`; each slot then plans for its own tasks."""
+def simulate_shards(
+    request: PlanRequest, num_shards: int, clock: Clock, *, faults: Faults, at_once: int | None
+) -> Sharded:
+    """Shares the tasks out as `pack condor` does and plays each slot.
+
+    The plan that balances is of the whole pool; each slot then plans for its own tasks.
+    """
     began_s = clock.now()
-    tasks = given.tasks()
-    whole = given.plan(tasks, budget_s=given.budget_s * num_shards)
+    assert request.tasks is not None  # the verb requires them
+    whole = make_plan(replace(request, budget_s=request.budget_s * num_shards))
     costs = predicted_costs(
-        lengths_of(tasks, whole.costs.card).tasks,
+        lengths_of(request.tasks, whole.costs.card).tasks,
         whole.costs,
         num_steps=whole.train.steps_per_task.value,
         num_views=whole.sample.views.value,
     )
+
     shards = []
     for seed, ids in enumerate(balance(costs, num_shards)):
-        scene = given.scene(tasks.select(ids))
+        run = ImaginedRun.of(of_tasks(request, ids), faults=faults, at_once=at_once)
         load_s = sum(costs[task_id] for task_id in ids)
-        shards.append(Shard(scene.tasks, scene.plan, load_s, scene.rehearse(seed, polls=POLLS)))
+        shards.append(Shard(run.tasks, run.plan, load_s, run.rehearse(seed, polls=POLLS)))
+
     merged = covered_by_all([shard.run.coverage for shard in shards])
-    return Sharded(tasks, tuple(shards), merged, given.budget_s, clock.now() - began_s)
+    seconds = clock.now() - began_s
+    return Sharded(request.tasks, tuple(shards), merged, request.budget_s, seconds)
 
 
 def lines(sharded: Sharded) -> list[str]:

@@ -13,6 +13,7 @@ from appliance.sizing.costs.setups import TrainSetup
 from appliance.sizing.costs.task_costs import Costs, Probe
 from appliance.sizing.costs.task_lengths import TaskLength, lengths_of
 from appliance.sizing.memory_ladder import LAST_RUNG, RUNGS
+from appliance.sizing.plan import Plan
 
 PROBE_SHARE = 0.02
 """Of the devices' time a probe may take; where the longest task would take more, a shorter one is measured."""
@@ -35,12 +36,16 @@ class Prospect:
     room_gib: float
 
     @staticmethod
-    def of(costs: Costs, tasks: TaskSet, settings: Settings, *, room_gib: float) -> Prospect:
+    def of(plan: Plan, tasks: TaskSet, *, at_once: int | None = None) -> Prospect:
+        """By the plan. at_once: answers written at once, where that shall not be what is planned."""
+        costs = plan.costs
         lengths = {length.task_id: length for length in lengths_of(tasks, costs.card).tasks}
+        if at_once is not None:
+            costs = replace(costs, sample=replace(costs.sample, batch=at_once))
         costs = replace(
             costs, train=replace(costs.train, gradient_checkpointing=False)
         )  # rung by rung instead
-        return Prospect(costs, lengths, settings, room_gib)
+        return Prospect(costs, lengths, plan.settings, plan.room_gib)
 
     def task_costs(self) -> dict[str, TaskCost]:
         """Seconds of one step and of one view."""
@@ -82,17 +87,17 @@ class Prospect:
         return memory.memory_gib + memory.context_gib
 
     def _setup(self, length: TaskLength, rung: int) -> TrainSetup:
-        """As the worker makes it (see solve.ladder): nothing is computed twice before the first rung down."""
-        tokens = max(
-            1, min(length.lesson_tokens, RUNGS[rung].seq_tokens(self.costs.train.max_seq_tokens))
-        )
-        rows = max(1, self.settings.train.tokens_per_step // tokens)
+        """How the worker will train on that task, on that rung."""
+        step, train = RUNGS[rung], self.settings.train
+        longest = step.seq_tokens(self.costs.train.max_seq_tokens)
+        tokens = max(1, min(length.lesson_tokens, longest))
         return replace(
             self.costs.train,
             max_seq_tokens=tokens,
-            micro_batch=max(1, rows // 2) if rung >= 2 else rows,
-            gradient_checkpointing=rung >= 1,
-            lora_rank=max(1, self.settings.train.rank // (4 if rung >= 4 else 1)),
+            micro_batch=step.rows(max(1, train.tokens_per_step // tokens)),
+            gradient_checkpointing=step.gradient_checkpointing,
+            lora_rank=step.rank(train.rank),
+            target_share=length.target_share,
         )
 
     def to_probe(self, device_s: float) -> str | None:

@@ -1,4 +1,4 @@
-"""The one device that a worker owns, in the terms of the memory and time model: a GPU, or the cores of the CPU."""
+"""The one device that a worker owns: a GPU or cores of the CPU, with its memory and speed."""
 
 from __future__ import annotations
 
@@ -9,32 +9,39 @@ from appliance.machine.gpu import GIB, Gpu
 from appliance.machine.host import Host
 from appliance.machine.machine import Machine
 
-# Per core, measured with torch 2.13 (bf16 autocast, float32) on an AVX-512/AMX server and, for AVX2, on an EPYC of the third
-# generation; the two between are guesses. GFLOP/s reached in training, not peak.
 _CORE_GFLOPS = {"amx-bf16": (205, 95), "avx512-bf16": (140, 95), "avx512": (0, 80), "avx2": (0, 57)}
+"""GFLOP/s that training reaches on one core, in bf16 autocast (0: no units for it) and in float32.
+
+Measured with torch 2.13 on a server with AMX, and for AVX2 on an EPYC of the third generation; the
+two rows between are guesses."""
+
+_UNKNOWN_CORE_GFLOPS = (0, 10)
+"""Of a core with none of these instruction sets."""
+
 _CORE_GB_S = 8.0
+"""Memory bandwidth that one core reaches."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """memory_gib: all of it; free_gib: what others leave. tflops_16, tflops_32: 1e12 operations a second with 16-bit and
-    32-bit weights (promised for a GPU, reached for a CPU). threads: of torch, on a CPU."""
+    """Memory and speed of one device. The speed is what a GPU promises, and what a CPU reaches."""
 
     name: str
     is_gpu: bool
     memory_gib: float
-    free_gib: float
+    free_gib: float  # of it, what other processes leave
     bandwidth_gb_s: float
-    tflops_16: float
-    tflops_32: float
-    capability: tuple[int, int] = (0, 0)
-    is_known: bool = True
-    threads: int = 1
+    tflops_16: float  # 1e12 operations a second with 16-bit weights
+    tflops_32: float  # the same with 32-bit weights
+    capability: tuple[int, int] = (0, 0)  # CUDA compute capability
+    is_known: bool = True  # False where the figures are a careful guess
+    threads: int = 1  # of torch, on a CPU
 
     def tflops(self, dtype: str) -> float:
-        """bfloat16 is emulated on cards below capability 8.0: measured 4 times slower than float16 on a T4."""
+        """Speed with weights of that type."""
         if dtype == "float32":
             return self.tflops_32
+        # Emulated where the card has no units for it: 4 times slower than float16 on a T4.
         if dtype == "bfloat16" and self.is_gpu and not has_bfloat16(self.capability):
             return self.tflops_16 / 4
         return self.tflops_16
@@ -58,7 +65,8 @@ def device_of_gpu(gpu: Gpu) -> Device:
 def device_of_cpu(host: Host, threads: int) -> Device:
     """The CPU as one worker sees it: its share of the cores, all of the memory that may be used."""
     best = next((name for name in _CORE_GFLOPS if name in host.isa), None)
-    gflops_16, gflops_32 = _CORE_GFLOPS[best] if best else (0, 10)
+    gflops_16, gflops_32 = _CORE_GFLOPS[best] if best else _UNKNOWN_CORE_GFLOPS
+
     return Device(
         name=host.cpu_model,
         is_gpu=False,

@@ -1,4 +1,7 @@
-"""ModelCard: the shape of a model, all that sizing needs to know of it. Read from its folder, or shipped for known models."""
+"""ModelCard: the shape of a model, which is all that sizing needs to know of it.
+
+A card is read from the model's folder, or shipped for a model that is known by name.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,7 @@ TINY_PARAMS = 100_000_000
 
 
 class ModelCard(BaseModel):
-    """A decoder-only transformer with gated MLP. weights_bytes: size of the files on disk, None where only the shape is
-    known. has_fused_attention: False for a model whose code falls back to plain attention without FlashAttention 2.
-    style, encoder: how its prompts are written (see arc/prompt, arc/encode)."""
+    """A decoder-only transformer with gated MLP."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,12 +37,14 @@ class ModelCard(BaseModel):
     is_tied: bool
     max_positions: int = Field(gt=0)
     has_qkv_bias: bool = False
+    # False for a model whose code falls back to plain attention without FlashAttention 2.
     has_fused_attention: bool = True
-    weights_bytes: int | None = None
-    stored_quantization: str = "none"
-    style: str = "output-from-examples-v1"
+    weights_bytes: int | None = None  # size of the files on disk; None: only the shape is known
+    stored_quantization: str = "none"  # of the files: none, int8, nf4 or another method's name
+    style: str = "output-from-examples-v1"  # how prompts are written, a name of arc/prompt
+    # How grids are written, a name of arc/encode.
     encoder: str = "GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))"
-    strategies: tuple[str, ...] = ("transduction",)
+    strategies: tuple[str, ...] = ("transduction",)  # how the model may be used
 
     @property
     def query_size(self) -> int:
@@ -90,7 +93,10 @@ class ModelCard(BaseModel):
         return 2 * self.num_layers * self.kv_size * 2
 
     def lora_params(self, rank: int, *, all_linear: bool) -> int:
-        """Weights of an adapter on q, k, v, o, or on every matrix of the layers: rank x (in + out) each."""
+        """Weights of an adapter, on q, k, v, o or on every matrix of the layers.
+
+        Each matrix gets rank x (inputs + outputs) of them.
+        """
         h, q, kv, i = self.hidden_size, self.query_size, self.kv_size, self.intermediate_size
         widths = 2 * (h + q) + 2 * (h + kv) + (3 * (h + i) if all_linear else 0)
         return rank * widths * self.num_layers
@@ -105,7 +111,10 @@ def _row(
     is_tied: bool = True,
     has_fused_attention: bool = True,
 ) -> ModelCard:
-    """shape: vocabulary, hidden, intermediate, layers, heads, key-value heads, head size; from the published config.json."""
+    """A shipped card, from the model's published config.json.
+
+    shape: vocabulary, hidden, intermediate, layers, heads, key-value heads, head size.
+    """
     vocab, hidden, intermediate, layers, heads, kv_heads, head_dim = shape
     return ModelCard(
         name=name,
@@ -125,7 +134,7 @@ def _row(
 
 
 _BARC = {"style": "barc-induction", "encoder": "ColorNameEncoder()", "strategies": ("induction",)}
-"""The 8B models of the ARC prizes write programs; a folder with its own appliance.json says otherwise."""
+"""The 8B models of the ARC prizes write programs; the appliance.json of a folder may differ."""
 
 SHIPPED = {
     card.name: card
@@ -182,27 +191,35 @@ SHIPPED = {
     )
 }
 
+"""Cards of models that can be planned for without their folder, by name."""
+
 _ALIASES = {
     "qwen2-7b": "qwen2.5-7b",
     "barc": "llama-3.1-8b",
     "phi-3": "phi-3-mini",
     "phi-3-3.8b": "phi-3-mini",
 }
+"""Names in small letters that stand for a shipped card of another name."""
+
 _DECORATION = re.compile(
-    r"^.*/|-(instruct|coder|base|chat|it|2507|thinking|4k|128k|arc|potpourri|induction|transduction)\b"
+    r"^.*/"
+    r"|-(instruct|coder|base|chat|it|2507|thinking|4k|128k|arc|potpourri|induction|transduction)\b"
 )
+"""What a name may hold beside that of the card: the owner in front, and how it was trained on."""
 
 
 def load_card(model: str) -> ModelCard:
-    """The card of a model folder, of arc-mini, or of a known model by name ("Qwen/Qwen2.5-0.5B-Instruct").
+    """The card of a model folder, of arc-mini, or of a known model: "Qwen/Qwen2.5-0.5B-Instruct".
 
-    Raises UsageError for a name that is none of these, InputError for a folder whose config.json cannot be read.
+    Raises UsageError for a name that is none of these, InputError for a folder whose config.json
+    cannot be read.
     """
     if model.lower() == ARC_MINI:
         folder = Path(str(resources.files("appliance") / "models" / ARC_MINI))
         return card_of_folder(folder) if (folder / "config.json").is_file() else _ARC_MINI_SHAPE
     if (Path(model) / "config.json").is_file():
         return card_of_folder(Path(model))
+
     key = (
         _DECORATION.sub("", model.lower())
         .replace("qwen2-", "qwen2.5-")
@@ -212,6 +229,7 @@ def load_card(model: str) -> ModelCard:
     for card in SHIPPED.values():
         if key in (card.name.lower(), card.name.lower().replace("-", "")):
             return card
+
     raise UsageError(
         f"model {model!r} is neither a folder with config.json nor a known model",
         expected="a folder, " + ", ".join([ARC_MINI, *SHIPPED]),
@@ -220,9 +238,9 @@ def load_card(model: str) -> ModelCard:
 
 
 def card_of_folder(folder: Path) -> ModelCard:
-    """From config.json, the sizes of the weight files and appliance.json where there is one. Opens no weights.
+    """The card that a model's folder describes: config.json, sizes of files, appliance.json if any.
 
-    Raises InputError naming file and fault.
+    Opens no weights. Raises InputError naming file and fault.
     """
     config = _json(folder / "config.json")
     card = _json(folder / "appliance.json") if (folder / "appliance.json").is_file() else {}
@@ -232,7 +250,9 @@ def card_of_folder(folder: Path) -> ModelCard:
         for pattern in ("*.safetensors", "pytorch_model*.bin")
         for p in folder.glob(pattern)
     ]
+    # What appliance.json says of prompts; without it, the defaults of ModelCard hold.
     given = {key: card[key] for key in ("style", "encoder", "strategies") if key in card}
+
     try:
         return ModelCard(
             name=str(card.get("name", folder.resolve().name)),
@@ -255,7 +275,8 @@ def card_of_folder(folder: Path) -> ModelCard:
         keys = ", ".join(str(e["loc"][0]) for e in fault.errors())
         raise InputError(
             f"{folder}: config.json or appliance.json does not give {keys}",
-            expected="a decoder-only transformer in the layout of Transformers (Llama, Qwen2, Qwen3, Phi-3)",
+            expected="a decoder-only transformer in the layout of Transformers"
+            " (Llama, Qwen2, Qwen3, Phi-3)",
             remedy="pass --model with another folder",
         ) from fault
 
@@ -282,14 +303,12 @@ def _stored_quantization(config: dict[str, Any]) -> str:
         return "none"
     if stored.get("load_in_4bit") or stored.get("bits") == 4:
         return "nf4"
-    return (
-        "int8"
-        if stored.get("load_in_8bit") or stored.get("bits") == 8
-        else str(stored.get("quant_method", "none"))
-    )
+    if stored.get("load_in_8bit") or stored.get("bits") == 8:
+        return "int8"
+    return str(stored.get("quant_method", "none"))
 
 
 _ARC_MINI_SHAPE = _row(
     ARC_MINI, (16, 192, 512, 6, 3, 3, 64), model_type="llama", max_positions=8192
 ).model_copy(update={"style": "grid-tokens-v1", "encoder": "grid-tokens"})
-"""The shape planned for arc-mini, for `plan` in a checkout without its weights."""
+"""The planned shape of arc-mini, for `plan` in a checkout without its weights."""

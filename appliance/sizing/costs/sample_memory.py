@@ -1,6 +1,6 @@
-"""Memory of sampling, and what both sides share: the size of the weights and of a cached token. Figures are GiB.
+"""Memory of sampling, and the sizes of weights and cached tokens that training needs too.
 
-Training is counted in train_memory.py.
+Figures are GiB. The memory of training is counted in train_memory.py.
 """
 
 from __future__ import annotations
@@ -14,18 +14,17 @@ from appliance.sizing.costs.model_card import ModelCard
 from appliance.sizing.costs.setups import BYTES_OF, SampleSetup
 
 PACKED_BYTES = {"nf4": 0.5 + 0.127 / 8, "int8": 1.0}
-"""Of one weight. nf4: four bits and the doubly quantised scale of its block of 64 (QLoRA, arXiv 2305.14314)."""
+"""Of one weight. nf4: four bits, and the doubly quantised scale of its block of 64 weights (QLoRA,
+arXiv 2305.14314)."""
 
 
 @dataclass(frozen=True)
 class SampleMemory:
-    """kv_tokens: tokens that the cache holds; a sequence as long as the window must fit for the engine to start."""
-
-    memory_gib: float
+    memory_gib: float  # what the engine fills
     weights_gib: float
     kv_gib: float
-    kv_tokens: int
-    fits: bool
+    kv_tokens: int  # that the cache holds
+    fits: bool  # the cache holds the longest sequence; without that the engine does not start
 
 
 def weights_bytes(card: ModelCard, quantization: str, dtype: str) -> float:
@@ -33,6 +32,7 @@ def weights_bytes(card: ModelCard, quantization: str, dtype: str) -> float:
     size = BYTES_OF[dtype]
     if quantization == "none":
         return card.params * size
+
     linear = card.num_layers * card.layer_linear_params
     return linear * PACKED_BYTES[quantization] + (card.params - linear) * size
 
@@ -44,14 +44,18 @@ def kv_bytes_per_token(card: ModelCard, setup: SampleSetup) -> int:
 def sample_memory(
     card: ModelCard, setup: SampleSetup, device: Device, k: Coefficients = FITTED
 ) -> SampleMemory:
-    """What an engine takes that fills its share of the device with KV cache, as vLLM does."""
+    """Of an engine that fills its share of the device with KV cache, as vLLM does."""
     allowed = setup.share * device.memory_gib
     weights = weights_bytes(card, setup.quantization, setup.dtype) / GIB
+
+    # By its defaults vLLM reads at most 8,192 tokens and writes at most 256 sequences at once.
     prefill = min(setup.max_seq_tokens, 8192) * k.sampler_token_mlp * card.intermediate_size * 2
     logits = min(setup.batch, 256) * card.vocab_size * 8
     unpacked = 4 * card.intermediate_size * card.hidden_size if setup.quantization != "none" else 0
     fixed = k.sampler_fixed_gib if device.is_gpu else k.cpu_fixed_gib
+
     kv_gib = allowed - weights - fixed - (prefill + logits + unpacked) / GIB
+    # The cache is given out in blocks of 16 tokens.
     kv_tokens = max(0, int(kv_gib * GIB / kv_bytes_per_token(card, setup)) // 16 * 16)
     return SampleMemory(
         allowed, weights, max(0.0, kv_gib), kv_tokens, kv_tokens >= setup.max_seq_tokens

@@ -1,48 +1,47 @@
-"""How a model is trained and sampled on a device: what the memory and time model take, and what pins set."""
+"""How a model is trained and sampled on a device: what memory and time are computed from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 BYTES_OF = {"float32": 4, "bfloat16": 2, "float16": 2}
-QUANTIZATIONS = ("none", "int8", "nf4")
-OPTIMIZERS = ("adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit", "sgd")
-ATTENTIONS = ("flash", "sdpa", "eager")
+"""Of one number of that type."""
 
 
 @dataclass(frozen=True)
 class TrainSetup:
-    """attention: flash (FlashAttention 2), sdpa (torch's fused kernels), eager (scores are held). num_split: cards over
-    which the layers of one copy are split. trainer: peft (a plain loop) or unsloth, whose kernels launch less and whose
-    checkpoints stand in host memory. all_linear: adapters on the MLP too, not only on q, k, v, o. quantized_compute:
-    float32 (bitsandbytes' own default) or native, the dtype. is_packed: rows of a batch are full, so that no mask is needed."""
+    """One way to train; the defaults are those of the published 8B runs."""
 
     dtype: str = "bfloat16"
-    quantization: str = "none"
+    quantization: str = "none"  # of the base weights: none, int8 or nf4
     max_seq_tokens: int = 8192
-    micro_batch: int = 1
+    micro_batch: int = 1  # sequences of one forward and backward pass
     gradient_checkpointing: bool = True
-    fused_loss: bool = True
+    fused_loss: bool = True  # logits are made and dropped chunk by chunk, never held as a whole
     full_finetune: bool = False
     lora_rank: int = 32
-    all_linear: bool = False
-    optimizer: str = "adamw_torch_fused"
+    all_linear: bool = False  # adapters on the MLP too, not only on q, k, v, o
+    optimizer: str = "adamw_torch_fused"  # or adamw_8bit, paged_adamw_8bit, sgd
+    # flash: FlashAttention 2; sdpa: torch's fused kernels; eager: the scores are held in memory.
     attention: str = "flash"
+    # peft: a plain loop; unsloth: fewer kernel launches, checkpoints held in host memory.
     trainer: str = "peft"
-    num_split: int = 1
+    num_split: int = 1  # cards over which the layers of one copy are spread
+    # What quantised weights are unpacked to: float32 (default of bitsandbytes), or native: dtype.
     quantized_compute: str = "float32"
-    is_packed: bool = False
+    is_packed: bool = False  # the rows of a batch are full, so that no mask is needed
+    target_share: float = 1.0  # part of the tokens whose logits are held, where no loss is fused
+    float32_weights: bool = False  # they are trained themselves, so small steps must not be lost
 
 
 @dataclass(frozen=True)
 class SampleSetup:
-    """share: part of the device's memory that the engine may fill (vLLM's gpu_memory_utilization). batch: sequences that
-    are written at once. samples_per_prompt: sequences that share one prompt in the cache."""
+    """One way to generate answers."""
 
-    engine: str = "vllm"
+    engine: str = "vllm"  # or transformers
     dtype: str = "bfloat16"
     quantization: str = "none"
     max_seq_tokens: int = 8192
-    share: float = 0.9
-    batch: int = 255
-    samples_per_prompt: int = 1
+    share: float = 0.9  # of the device's memory, for the engine (vLLM: gpu_memory_utilization)
+    batch: int = 255  # sequences that are written at once
+    samples_per_prompt: int = 1  # sequences that share one prompt in the cache

@@ -1,7 +1,8 @@
-"""How long a training step and a batch of answers take: operations and bytes over what the device reaches, plus fixed costs.
+"""How long a training step and a batch of answers take, in seconds.
 
-One model for GPUs and CPUs. A GPU is held back by launches on short sequences, by arithmetic on long ones, and by bandwidth
-when it writes answers; a CPU by arithmetic and by a fixed cost per token. Times are seconds.
+Operations and bytes, divided by what the device reaches, plus fixed costs. A GPU is held back by
+kernel launches on short sequences, by arithmetic on long ones, and by bandwidth when it writes
+answers; a CPU by arithmetic and by a fixed cost per token.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from appliance.sizing.costs.sample_memory import kv_bytes_per_token, weights_byt
 from appliance.sizing.costs.setups import SampleSetup, TrainSetup
 
 TERA = 1e12
+
 CPU_THREAD_GAIN = 0.9
+"""What each further thread adds in training, in cores: two were 1.8-2.1 times as fast as one."""
+
 CPU_SAMPLE_THREAD_GAIN = 0.1
-"""Two threads trained 1.8-2.1 times as fast as one, and sampled tiny models hardly faster (both cores idle otherwise)."""
+"""The same in sampling: two threads wrote answers of tiny models hardly faster than one."""
 
 
 def train_step_s(
@@ -29,7 +33,9 @@ def train_step_s(
     tokens: float | None = None,
     k: Coefficients = FITTED,
 ) -> float:
-    """One optimizer step on one micro-batch; further micro-batches of the same step cost `optimizer_s` less.
+    """One optimizer step on one micro-batch.
+
+    Further micro-batches of the same step cost `optimizer_s` less.
 
     tokens: length of each sequence, by default the longest of the setup.
     """
@@ -37,6 +43,7 @@ def train_step_s(
     work_s = _train_work_s(card, setup, device, length, k) * setup.micro_batch
     if not device.is_gpu:
         return setup.micro_batch * length * k.cpu_token_s * _cpu_depth(card) + work_s
+
     if setup.trainer == "unsloth":
         fixed_s = card.num_layers * k.launch_unsloth_s
     else:
@@ -51,14 +58,15 @@ def train_step_s(
 def optimizer_s(
     card: ModelCard, setup: TrainSetup, device: Device, k: Coefficients = FITTED
 ) -> float:
-    """One update of all trained weights: about 20 bytes read and written for each; paged state comes over the bus."""
-    trained = (
-        card.params
-        if setup.full_finetune
-        else card.lora_params(setup.lora_rank, all_linear=setup.all_linear)
-    )
+    """One update of all trained weights."""
+    if setup.full_finetune:
+        trained = card.params
+    else:
+        trained = card.lora_params(setup.lora_rank, all_linear=setup.all_linear)
+
     if setup.optimizer.startswith("paged"):
-        return k.paged_optimizer_s * trained / 1e9
+        return k.paged_optimizer_s * trained / 1e9  # its state comes over the bus
+    # AdamW reads and writes about 20 bytes for each: weight, gradient and two states.
     return 20.0 * trained / (device.bandwidth_gb_s * 1e9)
 
 
@@ -69,6 +77,9 @@ def _train_work_s(
     forward = forward_operations(card, length)
     attention = attention_operations(card, length)
     again = 1 if setup.gradient_checkpointing else 0
+
+    # The backward pass costs a forward pass for the gradients of the activations, and one more for
+    # those of the weights, which frozen weights do without.
     matrices = forward * (3 if setup.full_finetune or card.is_tiny else 2)
     total = matrices + forward * again + attention * (3.5 + again)
     slowdown = k.nf4_slowdown_float32 if _computes_in_float32(setup, device) else 1.0
@@ -76,7 +87,10 @@ def _train_work_s(
 
 
 def _computes_in_float32(setup: TrainSetup, device: Device) -> bool:
-    """Quantised weights that are unpacked to float32, as bitsandbytes does unless told otherwise; unsloth tells it."""
+    """Whether quantised weights are unpacked to float32.
+
+    bitsandbytes does so unless it is told otherwise, and unsloth tells it.
+    """
     is_left_alone = setup.quantized_compute == "float32" and setup.trainer == "peft"
     return setup.quantization != "none" and is_left_alone and device.is_gpu
 
@@ -88,7 +102,10 @@ def _train_share(device: Device, k: Coefficients) -> float:
 
 
 def _thread_share(device: Device, gain: float) -> float:
-    """Part of the cores' sum that their threads reach together when each further one adds `gain` of a core."""
+    """What threads reach together, as a part of all their cores.
+
+    gain: what each thread after the first adds, in cores.
+    """
     return (1 + gain * (device.threads - 1)) / device.threads
 
 
@@ -108,19 +125,19 @@ def attention_operations(card: ModelCard, tokens: float) -> float:
 
 
 def load_s(card: ModelCard, device: Device) -> float:
-    """Process start, imports and reading the weights once: 14-20 s for 8B models on Kaggle, a few for a tiny one."""
+    """Process start, imports and reading the weights once.
+
+    Published: 14-20 s for 8B models on Kaggle, a few seconds for a tiny one.
+    """
     return (12.0 if device.is_gpu else 6.0) + (card.weights_bytes or 2 * card.params) / 1e9
 
 
 @dataclass(frozen=True)
 class SampleSpeed:
-    """tokens_per_second: written tokens over all sequences, the reading of prompts included. prefill_tokens_per_second:
-    prompt tokens read. batch: sequences written at once."""
-
-    tokens_per_second: float
-    prefill_tokens_per_second: float
-    decode_step_s: float
-    batch: int
+    tokens_per_second: float  # written, over all sequences; reading the prompts is included
+    prefill_tokens_per_second: float  # of prompts, read
+    decode_step_s: float  # one token for each sequence of the batch
+    batch: int  # sequences written at once
 
 
 def sample_speed(
@@ -133,12 +150,15 @@ def sample_speed(
     answer_tokens: float,
     k: Coefficients = FITTED,
 ) -> SampleSpeed:
-    """At full batch: as many sequences as the setup asks for and the cache holds, samples of a prompt sharing its cache and the
-    reading of it."""
+    """With a full batch: as many sequences as the setup asks for and the cache holds.
+
+    Samples of one prompt share its reading and its place in the cache.
+    """
     shared = max(1, setup.samples_per_prompt)
     need = prompt_tokens + shared * answer_tokens
     room = max(1, int(kv_tokens / max(1.0, need) * shared))
     batch = max(1, min(setup.batch, room))
+
     step_s = decode_step_s(
         card, setup, device, batch=batch, context_tokens=prompt_tokens + answer_tokens / 2, k=k
     )
@@ -163,21 +183,21 @@ def decode_step_s(
     operations = batch * (
         forward_operations(card, 1) + 4.0 * context_tokens * card.query_size * card.num_layers
     )
-    if (
-        device.is_gpu or setup.dtype == "float32"
-    ):  # free on CPUs with 16-bit arithmetic, as measured
+    # On a CPU with 16-bit arithmetic, reading the cache was measured to cost nothing beside it.
+    if device.is_gpu or setup.dtype == "float32":
         read_bytes += batch * context_tokens * kv_bytes_per_token(card, setup)
-    reach = device.tflops(setup.dtype) * TERA
-    if device.is_gpu:
-        memory_s = read_bytes / (device.bandwidth_gb_s * 1e9 * k.decode_share)
-        launches_s = (
-            k.generate_launch_s * card.num_layers
-            if setup.engine == "transformers"
-            else k.decode_step_s
-        )
-        return launches_s + memory_s + operations / (reach * k.prefill_share)
-    memory_s = read_bytes / (device.bandwidth_gb_s * 1e9)
-    return _cpu_pass_s(card, setup, device, tokens=batch, operations=operations, k=k) + memory_s
+
+    if not device.is_gpu:
+        memory_s = read_bytes / (device.bandwidth_gb_s * 1e9)
+        return _cpu_pass_s(card, setup, device, tokens=batch, operations=operations, k=k) + memory_s
+
+    memory_s = read_bytes / (device.bandwidth_gb_s * 1e9 * k.decode_share)
+    work_s = operations / (device.tflops(setup.dtype) * TERA * k.prefill_share)
+    if setup.engine == "transformers":
+        launches_s = k.generate_launch_s * card.num_layers
+    else:
+        launches_s = k.decode_step_s
+    return launches_s + memory_s + work_s
 
 
 def prefill_s(
@@ -206,6 +226,7 @@ def _cpu_pass_s(
 ) -> float:
     """One forward pass over that many tokens, in whatever number of sequences."""
     reach = device.tflops(setup.dtype) * TERA * _thread_share(device, CPU_SAMPLE_THREAD_GAIN)
+
     launches_s, slowdown = k.cpu_decode_step_s, 1.0
     if setup.engine == "transformers":
         if setup.dtype == "float32":
@@ -214,6 +235,6 @@ def _cpu_pass_s(
             slowdown = k.cpu_generate_slowdown
     elif setup.dtype == "float32":
         launches_s = k.cpu_vllm_launches * k.generate_launch_s * card.num_layers
-    return launches_s + slowdown * (
-        tokens * k.cpu_sample_token_s * _cpu_depth(card) + operations / reach
-    )
+
+    work_s = tokens * k.cpu_sample_token_s * _cpu_depth(card) + operations / reach
+    return launches_s + slowdown * work_s

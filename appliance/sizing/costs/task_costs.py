@@ -1,4 +1,4 @@
-"""What one task costs, for the scheduler: seconds and memory by the model, corrected by what was measured on the device."""
+"""What one task costs, for the schedule: computed seconds and GiB, corrected by measured ones."""
 
 from __future__ import annotations
 
@@ -14,29 +14,26 @@ from appliance.sizing.costs.train_memory import TrainMemory, train_memory
 
 @dataclass(frozen=True)
 class Probe:
-    """What a probe measured: seconds of the second training step on `rows` sequences of `tokens`, peak memory of training (of
-    tensors on a GPU, else of the process), seconds to read a prompt of `prompt_tokens` (by default as many) and to write each
-    token after it. None where it was not measured. gradient_checkpointing: None says as planned."""
+    """What a short trial on the device measured; None where it was not."""
 
-    tokens: int
-    rows: int = 1
-    prompt_tokens: int = 0
-    gradient_checkpointing: bool | None = None
-    train_step_s: float | None = None
-    train_memory_gib: float | None = None
-    read_s: float | None = None
-    write_token_s: float | None = None
+    tokens: int  # of each training sequence
+    rows: int = 1  # sequences of the training step
+    prompt_tokens: int = 0  # of the prompt that was read; 0: as many as `tokens`
+    gradient_checkpointing: bool | None = None  # None: as planned
+    train_step_s: float | None = None  # the second step; the first one compiles and allocates
+    train_memory_gib: float | None = None  # peak: of the tensors on a GPU, else of the process
+    read_s: float | None = None  # one prompt
+    write_token_s: float | None = None  # each token after it
 
 
 @dataclass(frozen=True)
 class Correction:
-    """Measured over predicted: 1.3 says that the device took 1.3 times as long (or as much memory) as the model said. read:
-    prompts, write: answers."""
+    """Measured over predicted: with 1.3 the device took 1.3 times the time (or memory) computed."""
 
     train_time: float = 1.0
-    read_time: float = 1.0
-    write_time: float = 1.0
-    memory: float = 1.0
+    read_time: float = 1.0  # of prompts
+    write_time: float = 1.0  # of answers
+    memory: float = 1.0  # of training
 
 
 NO_CORRECTION = Correction()
@@ -44,11 +41,13 @@ NO_CORRECTION = Correction()
 
 @dataclass(frozen=True)
 class Costs:
+    """What one model costs on one device, trained and sampled in one way."""
+
     card: ModelCard
     device: Device
     train: TrainSetup
     sample: SampleSetup
-    kv_tokens: int
+    kv_tokens: int  # that the cache of the engine holds
     correction: Correction = NO_CORRECTION
 
     def load_s(self) -> float:
@@ -56,7 +55,7 @@ class Costs:
         return load_s(self.card, self.device)
 
     def step_s(self, tokens: float, *, rows: int | None = None) -> float:
-        """One optimizer step on a batch of sequences of that length, by default of as many as planned."""
+        """One optimizer step. tokens: of each sequence. rows: sequences, by default as planned."""
         length = min(tokens, self.train.max_seq_tokens)
         setup = self.train if rows is None else replace(self.train, micro_batch=rows)
         return self.correction.train_time * train_step_s(
@@ -73,7 +72,7 @@ class Costs:
         )
 
     def write_token_s(self, tokens: float, *, batch: int = 1) -> float:
-        """One token for each of `batch` answers, that many tokens before it."""
+        """One token for each of `batch` answers. tokens: those before it, in each sequence."""
         step_s = decode_step_s(
             self.card, self.sample, self.device, batch=batch, context_tokens=tokens
         )
@@ -87,16 +86,19 @@ class Costs:
         samples_per_view: int = 1,
         batch_tokens: int | None = None,
     ) -> float:
-        """Answers for every test input under that many views. batch_tokens: bound for (prompt + answer) x answers at once."""
-        prompt, answer = (
-            min(task.prompt_tokens, self.sample.max_seq_tokens),
-            task.typical_answer_tokens,
-        )
+        """Answers for every test input under that many views.
+
+        batch_tokens: at most so many tokens at once, prompts and answers together.
+        """
+        prompt = min(task.prompt_tokens, self.sample.max_seq_tokens)
+        answer = task.typical_answer_tokens
         num_prompts = num_views * task.num_tests
+
         held = int(self.kv_tokens / max(1.0, prompt + samples_per_view * answer) * samples_per_view)
         if batch_tokens is not None:
             held = min(held, batch_tokens // (prompt + answer))
         batch = max(1, min(self.sample.batch, num_prompts * samples_per_view, held))
+
         write_s = self.write_token_s(prompt + answer / 2, batch=batch) * answer / batch
         return num_prompts * (self.read_s(prompt) + samples_per_view * write_s)
 
@@ -109,20 +111,18 @@ class Costs:
         return replace(peak, memory_gib=peak.memory_gib * self.correction.memory)
 
     def as_probed(self, probe: Probe) -> Costs:
-        """What was planned for the work of that probe."""
-        again = (
-            self.train.gradient_checkpointing
-            if probe.gradient_checkpointing is None
-            else probe.gradient_checkpointing
-        )
-        setup = replace(self.train, micro_batch=probe.rows, gradient_checkpointing=again)
+        """The costs as planned, without correction, for the work that the probe did."""
+        checkpoints = probe.gradient_checkpointing
+        if checkpoints is None:
+            checkpoints = self.train.gradient_checkpointing
+        setup = replace(self.train, micro_batch=probe.rows, gradient_checkpointing=checkpoints)
         return replace(self, train=setup, correction=NO_CORRECTION)
 
     def corrected_by(self, probe: Probe) -> Costs:
-        """With the ratios of the probe in place of the earlier ones. A ratio outside 1/20-20 is a fault of the probe (the
-        first step of a cold device, a clock that jumped) and is cut to that range."""
+        """With the ratios of the probe in place of the earlier ones."""
         plain, now = self.as_probed(probe), self.correction
         prompt = probe.prompt_tokens or probe.tokens
+
         found = Correction(
             train_time=_ratio(
                 probe.train_step_s, plain.step_s(probe.tokens, rows=probe.rows), now.train_time
@@ -137,6 +137,11 @@ class Costs:
 
 
 def _ratio(measured: float | None, predicted: float, otherwise: float) -> float:
+    """Measured over predicted; `otherwise` where nothing was measured.
+
+    A ratio outside 1/20-20 is a fault of the probe, such as the first step of a cold device or a
+    clock that jumped, and is cut to that range.
+    """
     if measured is None or predicted <= 0:
         return otherwise
     return min(20.0, max(0.05, measured / predicted))

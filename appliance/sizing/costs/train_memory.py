@@ -1,7 +1,9 @@
-"""Peak memory of training, counted tensor by tensor. Figures are GiB; without a GPU, the resident memory of the worker.
+"""Peak memory of training, counted tensor by tensor, in GiB.
 
-Weights, adapter and optimizer are held all the time. On top of them comes the largest of four moments: the loss, the
-backward pass of the last layer (all checkpoints alive), that of the first layer (all gradients alive), the optimizer step.
+On a GPU these are the tensors on the card, on a CPU the resident memory of the worker. Weights,
+adapter and optimizer are held all the time. On top of them comes the largest of four moments: the
+loss, the backward pass of the last layer (all checkpoints alive), that of the first layer (all
+gradients alive), and the optimizer step.
 """
 
 from __future__ import annotations
@@ -16,19 +18,20 @@ from appliance.sizing.costs.sample_memory import PACKED_BYTES
 from appliance.sizing.costs.setups import BYTES_OF, TrainSetup
 
 _STATE_BYTES = {"adamw_8bit": 2, "paged_adamw_8bit": 0, "sgd": 0}
-"""Optimizer state per trained weight; paged state lives in host memory. adamw_torch_fused keeps two of the weight's size."""
+"""Bytes of optimizer state per trained weight; paged state lives in host memory.
+
+AdamW, which is not listed, keeps two numbers of the weight's own size."""
 
 _FIRST_SHARE = 0.74
-"""A tied matrix and the logits stand on the first device of a split, which takes fewer layers: 8 of 24, 11 of 28."""
+"""Layers on the first card of a split, as a part of an equal share, because it also holds the tied
+matrix and the logits. Published splits gave it 8 of 24 and 11 of 28 layers."""
 
 
 @dataclass(frozen=True)
 class TrainMemory:
-    """memory_gib: peak of the tensors on the fullest device. context_gib: beside them. parts: what it is made of."""
-
-    memory_gib: float
-    context_gib: float
-    parts: dict[str, float]
+    memory_gib: float  # peak on the fullest device
+    context_gib: float  # CUDA context and slack, beside it
+    parts: dict[str, float]  # what memory_gib is the sum of, in GiB
 
     def fits(self, memory_gib: float) -> bool:
         return self.memory_gib + self.context_gib <= memory_gib
@@ -36,11 +39,11 @@ class TrainMemory:
 
 @dataclass(frozen=True)
 class _Shard:
-    """What stands on one device: a number of layers, the vocabulary matrices, the head with its logits."""
+    """The part of the model on one device."""
 
     layers: int
-    embedding_params: int
-    has_head: bool
+    embedding_params: int  # weights of the vocabulary matrices that stand here
+    has_head: bool  # the logits are made here
 
     def linear_params(self, card: ModelCard) -> int:
         return self.layers * card.layer_linear_params
@@ -63,10 +66,13 @@ def train_memory(
 def _shards(card: ModelCard, num: int) -> list[_Shard]:
     if num == 1:
         return [_Shard(card.num_layers, card.all_embedding_params, True)]
+
     if card.is_tied:
         first = max(1, round(card.num_layers / num * _FIRST_SHARE))
         rest = _evenly(card.num_layers - first, num - 1)
         return [_Shard(first, card.embedding_params, True), *(_Shard(n, 0, False) for n in rest)]
+
+    # Not tied: the input matrix stands on the first card, the head on the last.
     even = _evenly(card.num_layers, num)
     ends = (0, num - 1)
     return [
@@ -86,6 +92,7 @@ def _shard_memory(
     weights = _weights_bytes(card, setup, device, shard)
     adapter = 0.0 if setup.full_finetune else trained * float(trained_size)
     state = trained * float(_STATE_BYTES.get(setup.optimizer, 2 * trained_size))
+
     moments = _moments(card, setup, device, shard, k)
     moment = max(moments, key=lambda name: moments[name])
     parts = {
@@ -100,13 +107,17 @@ def _shard_memory(
 
 def _weight_size(setup: TrainSetup, device: Device) -> int:
     """Of an unquantised weight. A CPU and full training in float16 keep float32 masters."""
-    keeps_masters = not device.is_gpu or (setup.full_finetune and setup.dtype == "float16")
+    is_half_trained = setup.full_finetune and setup.dtype == "float16"
+    keeps_masters = not device.is_gpu or is_half_trained or setup.float32_weights
     return 4 if keeps_masters else BYTES_OF[setup.dtype]
 
 
 def _residual_size(setup: TrainSetup, device: Device) -> int:
-    """Of one element between layers. peft turns embeddings and norms of a quantised model into float32, and what flows
-    between the layers with them; unsloth does not."""
+    """Bytes of one element that flows between layers.
+
+    peft turns embeddings and norms of a quantised model into float32, and so all that flows between
+    the layers; unsloth does not.
+    """
     if setup.quantization != "none":
         return 4 if setup.trainer == "peft" else BYTES_OF[setup.dtype]
     return _weight_size(setup, device)
@@ -114,6 +125,7 @@ def _residual_size(setup: TrainSetup, device: Device) -> int:
 
 def _weights_bytes(card: ModelCard, setup: TrainSetup, device: Device, shard: _Shard) -> float:
     linear, others = shard.linear_params(card), shard.other_params(card)
+
     if setup.quantization != "none":
         return linear * PACKED_BYTES[setup.quantization] + others * _residual_size(setup, device)
     return float((linear + others) * _weight_size(setup, device))
@@ -123,9 +135,9 @@ def _trained(card: ModelCard, setup: TrainSetup, device: Device, shard: _Shard) 
     """How many weights are trained on this device, and bytes of each: adapters are float32."""
     if setup.full_finetune:
         return shard.linear_params(card) + shard.other_params(card), _weight_size(setup, device)
-    return card.lora_params(
-        setup.lora_rank, all_linear=setup.all_linear
-    ) * shard.layers // card.num_layers, 4
+
+    whole = card.lora_params(setup.lora_rank, all_linear=setup.all_linear)
+    return whole * shard.layers // card.num_layers, 4
 
 
 def _moments(
@@ -135,34 +147,33 @@ def _moments(
     tokens, size = setup.micro_batch * setup.max_seq_tokens, BYTES_OF[setup.dtype]
     residual_size = _residual_size(setup, device)
     is_autocast = not device.is_gpu and setup.dtype != "float32"
+
+    # What a layer saves for its backward pass, and what it needs while it is at work.
     saved = tokens * size * _saved_widths(card, setup, k) * (k.cpu_saved if is_autocast else 1.0)
     saved += _score_bytes(card, setup, k)
     work = tokens * size * k.work_mlp * card.intermediate_size
     if setup.quantization != "none":
         work += 2 * card.intermediate_size * card.hidden_size  # one matrix unpacked to 16 bits
-    if setup.gradient_checkpointing:
-        # unsloth keeps the checkpoints in host memory
-        held = (
-            0.0
-            if setup.trainer == "unsloth"
-            else shard.layers * tokens * card.hidden_size * float(residual_size)
-        )
-        work += saved
-    else:
+
+    # What is held for all layers until the backward pass comes to them.
+    if not setup.gradient_checkpointing:
         held = shard.layers * saved
+    elif setup.trainer == "unsloth":
+        held, work = 0.0, work + saved  # its checkpoints stand in host memory
+    else:
+        held = shard.layers * tokens * card.hidden_size * float(residual_size)
+        work += saved
 
     trained, trained_size = _trained(card, setup, device, shard)
     gradients = float(trained * trained_size)
-    head_gradient = (
-        float(shard.embedding_params * trained_size)
-        if setup.full_finetune and shard.has_head
-        else 0.0
+    embedding_gradient = (
+        float(shard.embedding_params * trained_size) if setup.full_finetune else 0.0
     )
-    layer_gradients = gradients - (
-        shard.embedding_params * trained_size if setup.full_finetune else 0
-    )
+    head_gradient = embedding_gradient if shard.has_head else 0.0
+    layer_gradients = gradients - embedding_gradient
     spare_copies = (1.0 if setup.fused_loss else 2.0) * head_gradient / (1 if card.is_tied else 2)
     loss = _loss_bytes(card, setup, k, tokens, residual_size) if shard.has_head else 0.0
+
     return {
         "loss": held + loss + (head_gradient if setup.fused_loss else 0.0),
         "last layer": held + work + head_gradient,
@@ -173,19 +184,21 @@ def _moments(
 
 def _saved_widths(card: ModelCard, setup: TrainSetup, k: Coefficients) -> float:
     """Elements that one layer keeps per token for its backward pass."""
-    mlp, hidden = (
-        (k.saved_mlp_fused, k.saved_hidden_fused)
-        if setup.fused_loss
-        else (k.saved_mlp, k.saved_hidden)
-    )
+    if setup.fused_loss:
+        mlp, hidden = k.saved_mlp_fused, k.saved_hidden_fused
+    else:
+        mlp, hidden = k.saved_mlp, k.saved_hidden
     if not setup.full_finetune:
         hidden += k.saved_hidden_adapter
     return mlp * card.intermediate_size + hidden * max(card.hidden_size, card.query_size)
 
 
 def _score_bytes(card: ModelCard, setup: TrainSetup, k: Coefficients) -> float:
-    """Attention scores of one layer where no fused kernel keeps them away: plain attention, and padded batches, whose mask
-    puts the fused kernels out of use (8B nf4 at 8,192 tokens: batch 2 fits an A6000, batch 4 does not)."""
+    """Attention scores of one layer, where no fused kernel does without them.
+
+    That is plain attention, and padded batches: their mask puts the fused kernels out of use (8B in
+    nf4 at 8,192 tokens: batch 2 fits an A6000, batch 4 does not).
+    """
     if setup.attention == "eager" or (setup.micro_batch > 1 and not setup.is_packed):
         return setup.micro_batch * card.num_heads * float(setup.max_seq_tokens) ** 2 * k.score_bytes
     return 0.0
@@ -194,8 +207,10 @@ def _score_bytes(card: ModelCard, setup: TrainSetup, k: Coefficients) -> float:
 def _loss_bytes(
     card: ModelCard, setup: TrainSetup, k: Coefficients, tokens: int, residual_size: int
 ) -> float:
-    """Logits and their gradient: all at once, or in chunks as long as the vocabulary is wider than the model."""
+    """Logits and their gradient: all at once, or chunk by chunk where the loss is fused."""
     if not setup.fused_loss:
-        return tokens * card.vocab_size * k.logit_bytes
+        return tokens * setup.target_share * card.vocab_size * k.logit_bytes
+
+    # The fused kernel makes a chunk of logits as large as the hidden states of all tokens.
     chunk = max(1, tokens * card.hidden_size // card.vocab_size)
     return tokens * card.hidden_size * residual_size + chunk * card.vocab_size * 4.0

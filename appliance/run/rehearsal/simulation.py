@@ -1,0 +1,190 @@
+"""Several rehearsals of one imagined run, and what they say: as text for people and as JSON."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from appliance.arc.task import TaskSet
+from appliance.clock import Clock, format_duration
+from appliance.run.rehearsal.imagined_run import ImaginedRun
+from appliance.run.rehearsal.rehearsal import PASSES, Baseline, Rehearsal, spread, timeline
+from appliance.sizing.plan import Plan
+
+WIDTH = 96
+"""Characters of a device's row in the timeline."""
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """One rehearsal per seed, all of the same plan."""
+
+    tasks: TaskSet
+    plan: Plan
+    runs: tuple[Rehearsal, ...]
+    baseline: Baseline
+    real_s: float  # that the simulation took
+
+
+def simulate(run: ImaginedRun, num_seeds: int, clock: Clock) -> Simulation:
+    began_s = clock.now()
+    runs = tuple(run.rehearse(seed) for seed in range(num_seeds))
+    return Simulation(run.tasks, run.plan, runs, run.baseline(), clock.now() - began_s)
+
+
+def lines(simulation: Simulation) -> list[str]:
+    """For people: timeline, passes, what each task got, when it is over, and what a static plan would have lost."""
+    first, plan, num_tasks = simulation.runs[0], simulation.plan, len(simulation.tasks)
+    shown = [
+        f"{num_tasks} tasks of {simulation.tasks.name}, {plan.model.value}, {first.num_workers} workers on {plan.device}, "
+        f"{format_duration(first.budget_s)}",
+        "real orchestrator, schedule and journal; imagined workers that cost what the plan predicts",
+        "",
+        *_chart(first),
+        "",
+        f"{'pass':8} {'tasks':>9}  {'began':>12} {'ended':>12}   seconds of a device per task           device hours",
+        *(_pass_line(first, name, num_tasks) for name in PASSES),
+        "",
+        *_given(simulation),
+    ]
+    ends = [run.seconds for run in simulation.runs]
+    half_s = _half_interval(ends)
+    shown.append(
+        f"finished after {format_duration(statistics.fmean(ends))} +- {format_duration(half_s)} "
+        f"({len(ends)} seeds), of {format_duration(first.budget_s)}"
+    )
+    idle = [share for run in simulation.runs for share in run.idle_shares()]
+    shown.append(
+        f"devices idle: {statistics.fmean(idle):.2%} on the mean, {max(idle):.2%} the worst"
+    )
+    shown += _outcomes(simulation)
+    base = simulation.baseline
+    shown.append(
+        f"with static equal shares of {format_duration(base.share_s)} and the same steps and views, "
+        f"{base.out_of_share} of {num_tasks} tasks would have gone unanswered; "
+        f"with static lists and no limit, {base.not_reached} would not have been reached"
+    )
+    shown.append(f"simulated in {format_duration(simulation.real_s)}")
+    return shown
+
+
+def _chart(run: Rehearsal) -> list[str]:
+    chart = [
+        f"device {worker}  {row}  idle {idle:.1%}"
+        for worker, (row, idle) in enumerate(
+            zip(timeline(run, width=WIDTH), run.idle_shares(), strict=True)
+        )
+    ]
+    quarters = [format_duration(run.budget_s * k / 4) for k in range(4)]
+    scale = "".join(f"{text:<{WIDTH // 4}}" for text in quarters)
+    legend = "L load  q quick pass  t train  s sample  T S the same in a further round  x lost  . nothing"
+    return [*chart, f"          {scale}", f"          {legend}"]
+
+
+def _pass_line(run: Rehearsal, name: str, num_tasks: int) -> str:
+    spans, taken = run.of_pass(name), run.seconds_by_task(name)
+    if not spans:
+        return f"{name:8} {0:>5}/{num_tasks}"
+    least, median, mean, most = spread(list(taken.values()))
+    began, ended = (
+        format_duration(min(s.from_s for s in spans)),
+        format_duration(max(s.until_s for s in spans)),
+    )
+    return (
+        f"{name:8} {len(taken):>5}/{num_tasks:<3}  {began:>12} {ended:>12}   "
+        f"min {least:.3g}, median {median:.3g}, mean {mean:.3g}, max {most:.3g}   {sum(taken.values()) / 3600:.2f}"
+    )
+
+
+def _given(simulation: Simulation) -> list[str]:
+    """How many steps and views tasks got in the deep pass."""
+    first = simulation.runs[0]
+    steps, views = first.done_by_task("train", "deep"), first.done_by_task("sample", "deep")
+    shown = []
+    for title, given, planned in (
+        ("steps", steps, simulation.plan.settings.train.max_steps),
+        ("views", views, simulation.plan.settings.sample.views),
+    ):
+        least, median, _, most = spread([float(n) for n in given.values()])
+        full = sum(n >= planned for n in given.values())
+        shown.append(
+            f"{title} a task in the deep pass: {least:.0f} to {most:.0f}, median {median:.0f}; "
+            f"all {planned} of them for {full} tasks, fewer for {len(given) - full}"
+        )
+    return shown
+
+
+def _outcomes(simulation: Simulation) -> list[str]:
+    shown = simulation.runs[0].coverage.lines()
+    if len(simulation.runs) > 1:
+        for name in ("quick", "trained", "deep", "sampled"):
+            counts = [getattr(run.coverage, name) for run in simulation.runs]
+            shown.append(
+                f"  {name} over the seeds: {min(counts)} to {max(counts)} of {len(simulation.tasks)}"
+            )
+    failures = {run.failure for run in simulation.runs if run.failure}
+    faulty = sum(bool(run.submission_faults) for run in simulation.runs)
+    late = sum(run.seconds > run.budget_s for run in simulation.runs)
+    shown.append(f"submissions that are not valid: {faulty}; runs past their deadline: {late}")
+    return shown + [f"gave up: {failure}" for failure in failures]
+
+
+def _half_interval(values: Sequence[float]) -> float:
+    """Half of the 95 % interval of the mean, by the normal approximation."""
+    return 1.96 * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+
+
+def as_json(simulation: Simulation) -> dict[str, Any]:
+    """Every run, and of the first one what each task got."""
+    first = simulation.runs[0]
+    ends = [run.seconds for run in simulation.runs]
+    by_pass = {name: first.seconds_by_task(name) for name in PASSES}
+    steps, views = first.done_by_task("train", "deep"), first.done_by_task("sample", "deep")
+    return {
+        "machine": simulation.plan.machine.summary(),
+        "plan": simulation.plan.to_json(),
+        "model": simulation.plan.model.value,
+        "workers": first.num_workers,
+        "budget_s": first.budget_s,
+        "finish_s": {"mean": statistics.fmean(ends), "half_interval": _half_interval(ends)},
+        "runs": [_run_json(run) for run in simulation.runs],
+        "tasks": {
+            task_id: {
+                "steps": steps.get(task_id, 0),
+                "views": views.get(task_id, 0),
+                **{
+                    f"{name}_s": round(taken.get(task_id, 0.0), 3)
+                    for name, taken in by_pass.items()
+                },
+            }
+            for task_id in simulation.tasks.ids()
+        },
+        "static_equal_shares": {
+            "share_s": round(simulation.baseline.share_s, 3),
+            "unanswered": simulation.baseline.out_of_share,
+            "not_reached_without_limit": simulation.baseline.not_reached,
+        },
+        "simulated_in_s": round(simulation.real_s, 3),
+    }
+
+
+def _run_json(run: Rehearsal) -> dict[str, Any]:
+    taken = {name: list(run.seconds_by_task(name).values()) for name in PASSES}
+    figures = ("min", "median", "mean", "max")
+    return {
+        "finish_s": round(run.seconds, 3),
+        "idle_shares": [round(share, 5) for share in run.idle_shares()],
+        "coverage": run.coverage.as_json(),
+        "passes": {
+            name: {"tasks": len(v), "device_s": round(sum(v), 3)}
+            | dict(zip(figures, spread(v), strict=True))
+            for name, v in taken.items()
+        },
+        "failure": run.failure,
+        "submission_faults": list(run.submission_faults),
+        "writes": run.num_writes,
+        "messages": [{"at_s": round(at_s, 3), "text": text} for at_s, text in run.messages],
+    }
