@@ -1,18 +1,23 @@
 # fmt: off
 # ruff: noqa: I001  (one theme a paragraph, not one name a line)
-"""A small language of grid functions for programs: `from dsl import *`, then `def transform(grid): ...`.
+"""A small language of grid functions. A program: `from dsl import *`, `def transform(grid): ...`.
 
-    geometry     turn, mirror, cut, scale, shift          symmetry     find, make and repair symmetries and tilings
-    colour       read, choose and change colours          counting     numbers of cells, and grids that show them
-    drawing      lines, boxes, fills, falling cells       objects      find, choose, move and paint objects
-    composition  grids put together, cell-wise logic, functions done over and over
+    geometry     turn, mirror, cut, scale, shift
+    symmetry     find, make and repair symmetries and tilings
+    colour       read, choose and change colours
+    counting     numbers of cells, and grids that show them
+    drawing      lines, boxes, fills, falling cells
+    object       find, choose, move and paint objects
+    composition  join grids, combine them cell by cell, repeat functions
 
-A grid is a 2-D array of integers (nested lists are taken too), 1 to 30 a side, colours 0 to 9. Every function is pure:
-it leaves what it is given as it is and returns fresh arrays, and it gives a legal grid or raises ValueError. The grid,
-object or list of them comes first; the background is 0 unless another one is named. "_h" is along the rows, left to
-right; "_v" is along the columns, top to bottom. Directions are UP, DOWN, LEFT, RIGHT and UP_LEFT ... DOWN_RIGHT.
+A grid is a 2-D array of integers (nested lists are taken too), 1 to 30 a side, colours 0 to 9.
+Every function is pure: it does not change its arguments and returns fresh arrays. It gives a legal
+grid or raises ValueError. The grid, object or list of them is the first argument; the background is
+0 unless another one is named. "_h" means along the rows, left to right; "_v" along the columns, top
+to bottom. Directions are UP, DOWN, LEFT, RIGHT and UP_LEFT ... DOWN_RIGHT.
 
-It is written in plain numpy and imports nothing else, so that the sandbox can load it by itself as `dsl`.
+It is written in plain numpy and imports nothing else, so that the sandbox can load it by itself as
+`dsl`.
 """
 
 from __future__ import annotations
@@ -22,70 +27,76 @@ from functools import cache
 from pathlib import Path
 
 from .base import (
-    Colour, Direction, Grid, Mask, Object, UP, DOWN, LEFT, RIGHT, UP_LEFT, UP_RIGHT, DOWN_LEFT, DOWN_RIGHT,
-    SIDES, CORNERS,
+    Colour, Direction, Grid, Mask, Object, UP, DOWN, LEFT, RIGHT, UP_LEFT, UP_RIGHT, DOWN_LEFT,
+    DOWN_RIGHT, SIDES, CORNERS,
 )
 from .geometry import (
-    height, width, rot90, rot180, rot270, flip_h, flip_v, transpose, anti_transpose, crop, fit, pad, peel, trim,
-    squeeze, scale_up, scale_h, scale_v, scale_down, tile, shift, roll, half, split_h, split_v, split_lines,
+    height, width, rot90, rot180, rot270, flip_h, flip_v, transpose, anti_transpose, crop, fit, pad,
+    peel, trim, squeeze, scale_up, scale_h, scale_v, scale_down, tile, shift, roll, half, split_h,
+    split_v, split_lines,
 )
 from .symmetry import (
-    is_mirror_h, is_mirror_v, mirror, mirror_four, pinwheel, symmetrize_h, symmetrize_v, symmetrize_d,
-    symmetrize_turns, repair_symmetry, period_h, period_v, unit, continue_pattern, repair_tiling,
+    is_mirror_h, is_mirror_v, mirror, mirror_four, pinwheel, symmetrize_h, symmetrize_v,
+    symmetrize_d, symmetrize_turns, repair_symmetry, period_h, period_v, unit, continue_pattern,
+    repair_tiling,
 )
 from .colour import (
     palette, background, most_common, least_common, recolour, swap, map_colours, keep, dye, invert,
     rank_colours, mask_of, paint_mask,
 )
 from .counting import (
-    count, num_cells, num_colours, num_objects, row_counts, col_counts, full_rows, full_cols, bar, stairs,
-    counter, histogram, most_common_grid, odd_grid, fullest, emptiest,
+    count, num_cells, num_colours, num_objects, row_counts, col_counts, full_rows, full_cols, bar,
+    stairs, counter, histogram, most_common_grid, odd_grid, fullest, emptiest,
 )
 from .drawing import (
-    canvas, checker, dot, row_line, col_line, line, ray, cross, diagonals, rect, frame, border, stamp, flood,
-    fill_enclosed, outline, grow, shrink, extend, connect, fall,
+    canvas, checker, dot, row_line, col_line, line, ray, cross, diagonals, rect, frame, border,
+    stamp, flood, fill_enclosed, outline, grow, shrink, extend, connect, fall,
 )
 from .object import (
-    objects, shapes, layers, largest, smallest, farthest, sort_size, sort_along, with_colour, odd_object,
-    common_object, same_shape, is_rectangle, is_square, is_line, num_holes, touches_edge, recolour_object, move,
-    place, box, paint, paint_all, erase, slide,
+    objects, shapes, layers, largest, smallest, farthest, sort_size, sort_along, with_colour,
+    odd_object, common_object, same_shape, is_rectangle, is_square, is_line, num_holes,
+    touches_edge, recolour_object, move, place, box, paint, paint_all, erase, slide,
 )
 from .composition import (
-    overlay, both, either, only_one, only_first, neither, difference, join_h, join_v, mosaic, fractal, repeat,
-    until_stable, map_objects,
+    overlay, both, either, only_one, only_first, neither, difference, join_h, join_v, mosaic,
+    fractal, repeat, until_stable, map_objects,
 )
 
 __all__ = [
     # base
-    "Colour", "Direction", "Grid", "Mask", "Object", "UP", "DOWN", "LEFT", "RIGHT", "UP_LEFT", "UP_RIGHT",
-    "DOWN_LEFT", "DOWN_RIGHT", "SIDES", "CORNERS",
+    "Colour", "Direction", "Grid", "Mask", "Object", "UP", "DOWN", "LEFT", "RIGHT", "UP_LEFT",
+    "UP_RIGHT", "DOWN_LEFT", "DOWN_RIGHT", "SIDES", "CORNERS",
     # geometry
-    "height", "width", "rot90", "rot180", "rot270", "flip_h", "flip_v", "transpose", "anti_transpose", "crop",
-    "fit", "pad", "peel", "trim", "squeeze", "scale_up", "scale_h", "scale_v", "scale_down", "tile", "shift",
-    "roll", "half", "split_h", "split_v", "split_lines",
+    "height", "width", "rot90", "rot180", "rot270", "flip_h", "flip_v", "transpose",
+    "anti_transpose", "crop", "fit", "pad", "peel", "trim", "squeeze", "scale_up", "scale_h",
+    "scale_v", "scale_down", "tile", "shift", "roll", "half", "split_h", "split_v", "split_lines",
     # symmetry
-    "is_mirror_h", "is_mirror_v", "mirror", "mirror_four", "pinwheel", "symmetrize_h", "symmetrize_v",
-    "symmetrize_d", "symmetrize_turns", "repair_symmetry", "period_h", "period_v", "unit", "continue_pattern",
-    "repair_tiling",
+    "is_mirror_h", "is_mirror_v", "mirror", "mirror_four", "pinwheel", "symmetrize_h",
+    "symmetrize_v", "symmetrize_d", "symmetrize_turns", "repair_symmetry", "period_h", "period_v",
+    "unit", "continue_pattern", "repair_tiling",
     # colour
-    "palette", "background", "most_common", "least_common", "recolour", "swap", "map_colours", "keep", "dye",
-    "invert", "rank_colours", "mask_of", "paint_mask",
+    "palette", "background", "most_common", "least_common", "recolour", "swap", "map_colours",
+    "keep", "dye", "invert", "rank_colours", "mask_of", "paint_mask",
     # counting
-    "count", "num_cells", "num_colours", "num_objects", "row_counts", "col_counts", "full_rows", "full_cols",
-    "bar", "stairs", "counter", "histogram", "most_common_grid", "odd_grid", "fullest", "emptiest",
+    "count", "num_cells", "num_colours", "num_objects", "row_counts", "col_counts", "full_rows",
+    "full_cols", "bar", "stairs", "counter", "histogram", "most_common_grid", "odd_grid", "fullest",
+    "emptiest",
     # drawing
-    "canvas", "checker", "dot", "row_line", "col_line", "line", "ray", "cross", "diagonals", "rect", "frame",
-    "border", "stamp", "flood", "fill_enclosed", "outline", "grow", "shrink", "extend", "connect", "fall",
+    "canvas", "checker", "dot", "row_line", "col_line", "line", "ray", "cross", "diagonals", "rect",
+    "frame", "border", "stamp", "flood", "fill_enclosed", "outline", "grow", "shrink", "extend",
+    "connect", "fall",
     # object
-    "objects", "shapes", "layers", "largest", "smallest", "farthest", "sort_size", "sort_along", "with_colour",
-    "odd_object", "common_object", "same_shape", "is_rectangle", "is_square", "is_line", "num_holes",
-    "touches_edge", "recolour_object", "move", "place", "box", "paint", "paint_all", "erase", "slide",
+    "objects", "shapes", "layers", "largest", "smallest", "farthest", "sort_size", "sort_along",
+    "with_colour", "odd_object", "common_object", "same_shape", "is_rectangle", "is_square",
+    "is_line", "num_holes", "touches_edge", "recolour_object", "move", "place", "box", "paint",
+    "paint_all", "erase", "slide",
     # composition
-    "overlay", "both", "either", "only_one", "only_first", "neither", "difference", "join_h", "join_v",
-    "mosaic", "fractal", "repeat", "until_stable", "map_objects",
+    "overlay", "both", "either", "only_one", "only_first", "neither", "difference", "join_h",
+    "join_v", "mosaic", "fractal", "repeat", "until_stable", "map_objects",
 ]
 
 
+# Not a constant: hashing the sources at import would slow every start of the sandbox.
 @cache
 def _version() -> str:
     sha = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""What the functions of the DSL speak about: grids, masks, objects, directions."""
+"""The types of the DSL: grids, masks, objects, directions."""
 
 from __future__ import annotations
 
@@ -24,17 +24,12 @@ CORNERS = (UP_LEFT, UP_RIGHT, DOWN_LEFT, DOWN_RIGHT)
 
 @dataclass(frozen=True, eq=False)
 class Object:
-    """Cells that belong together, cut out of a grid.
+    """Cells that belong together, cut out of a grid."""
 
-    row, col: place of the upper left corner of its box; may lie outside a grid after a move.
-    grid: (height, width) colours of the box, background where a cell is not of the object.
-    mask: (height, width), True at the cells of the object.
-    """
-
-    row: int
+    row: int  # of the upper left corner of its box; may lie outside the grid after a move
     col: int
-    grid: Grid
-    mask: Mask
+    grid: Grid  # (height, width) colours of the box, background where the object has no cell
+    mask: Mask  # (height, width), True at the cells of the object
 
     @property
     def height(self) -> int:
@@ -76,7 +71,10 @@ class Object:
 
 
 def grid_of(value: Any) -> Grid:
-    """A fresh grid with the cells of an array or of nested lists. Raises ValueError when there is none in it."""
+    """A fresh grid with the cells of an array or of nested lists.
+
+    Raises ValueError for what is not a 2-D array of integers.
+    """
     array = np.array(value)
     if array.ndim != 2 or not array.size or array.dtype.kind not in "iub":
         raise ValueError(f"not a grid: {array.dtype} of shape {array.shape}, expected 2-D integers")
@@ -94,11 +92,15 @@ def checked(array: NDArray[Any]) -> Grid:
         raise ValueError(
             f"colours from {grid.min()} to {grid.max()}, expected 0 to {NUM_COLOURS - 1}"
         )
+
     return grid
 
 
 def turns_to_down(direction: Direction) -> int:
-    """Quarter turns counter-clockwise that carry a side to the bottom. Raises ValueError for a diagonal."""
+    """Quarter turns counter-clockwise that bring a side to the bottom.
+
+    Raises ValueError for a diagonal.
+    """
     turns = {DOWN: 0, LEFT: 1, UP: 2, RIGHT: 3}
     if direction not in turns:
         raise ValueError(f"direction {direction}, expected UP, DOWN, LEFT or RIGHT")
@@ -108,11 +110,13 @@ def turns_to_down(direction: Direction) -> int:
 def components(
     labels: Grid, *, diagonal: bool
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Rows and columns of each set of connected cells with one label, in reading order of the first cell.
+    """Rows and columns of each set of connected cells of one label, in reading order.
 
-    labels: (height, width), at least 0; -1 marks cells that belong to none.
+    labels: (height, width), at least 0; -1 marks cells that belong to no set.
     diagonal: whether cells that share only a corner are connected.
     """
+    # One flat list of Python ints with a margin of -1: there are no bounds to check, and a list is
+    # read faster than an array, cell by cell.
     height, width = labels.shape
     stride = width + 2
     padded = np.full((height + 2, stride), -1)
@@ -121,11 +125,13 @@ def components(
     steps = [1, -1, stride, -stride]
     if diagonal:
         steps += [stride + 1, stride - 1, 1 - stride, -1 - stride]
+
     found = []
     for start in range(stride, len(left) - stride):
         label = left[start]
         if label < 0:
             continue
+
         left[start] = -1
         places = [start]
         for at in places:  # grows while it is walked
@@ -133,6 +139,8 @@ def components(
                 if left[at + step] == label:
                     left[at + step] = -1
                     places.append(at + step)
+
         rows, cols = np.divmod(np.array(places), stride)
         found.append((rows - 1, cols - 1))
+
     return found

@@ -20,7 +20,10 @@ def background(grid: Grid) -> Colour:
 
 
 def most_common(grid: Grid, background: Colour = 0) -> Colour:
-    """The most frequent colour besides the background, the smaller one of equals; the background if alone."""
+    """The most frequent colour besides the background, the smaller of equals.
+
+    The background where there is no other colour.
+    """
     cells = checked(grid)
     return max(
         palette(cells, background), key=lambda c: int((cells == c).sum()), default=background
@@ -28,7 +31,10 @@ def most_common(grid: Grid, background: Colour = 0) -> Colour:
 
 
 def least_common(grid: Grid, background: Colour = 0) -> Colour:
-    """The rarest colour besides the background, the smaller one of equals; the background if alone."""
+    """The rarest colour besides the background, the smaller of equals.
+
+    The background where there is no other colour.
+    """
     cells = checked(grid)
     return min(
         palette(cells, background), key=lambda c: int((cells == c).sum()), default=background
@@ -53,6 +59,7 @@ def map_colours(grid: Grid, table: Mapping[Colour, Colour]) -> Grid:
     out = cells.copy()
     for old, new in table.items():
         out[cells == old] = new
+
     return checked(out)
 
 
@@ -75,7 +82,7 @@ def invert(grid: Grid, colour: Colour, background: Colour = 0) -> Grid:
 
 
 def rank_colours(grid: Grid, background: Colour = 0) -> Grid:
-    """The most frequent colour becomes 1, the next 2, and so on; of equals the smaller colour comes first."""
+    """The most frequent colour becomes 1, the next 2, and so on; of equals the smaller is first."""
     cells = checked(grid)
     ranked = sorted(palette(cells, background), key=lambda c: (-int((cells == c).sum()), c))
     return map_colours(cells, {c: 1 + i for i, c in enumerate(ranked[: NUM_COLOURS - 1])})

@@ -87,11 +87,12 @@ def until_stable(grid: Grid, function: Callable[[Grid], Grid]) -> Grid:
         before, grid = grid, function(grid)
         if np.array_equal(before, grid):
             break
+
     return checked(grid)
 
 
 def map_objects(grid: Grid, function: Callable[[Object], Object], background: Colour = 0) -> Grid:
-    """The function done to each object of one colour, all painted on an empty grid of the same size."""
+    """The function done to each object of one colour; all painted on an empty grid of that size."""
     empty = np.full_like(grid_of(grid), background)
     return paint_all(empty, [function(obj) for obj in objects(grid, background=background)])
 

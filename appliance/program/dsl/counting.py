@@ -71,19 +71,21 @@ def histogram(grid: Grid, background: Colour = 0) -> Grid:
     counts = sorted((-count(cells, c), c) for c in palette(cells, background))
     if not counts:
         return checked(np.full((1, 1), background))
+
     out = np.full((len(counts), -counts[0][0]), background)
     for row, (negative, colour) in enumerate(counts):
         out[row, :-negative] = colour
+
     return checked(out)
 
 
 def most_common_grid(grids: list[Grid]) -> Grid:
-    """The grid that comes most often, the first one of equals."""
+    """The grid that occurs most often, the first one of equals."""
     return grid_of(max(grids, key=lambda grid: _num_equal(grid, grids)))
 
 
 def odd_grid(grids: list[Grid]) -> Grid:
-    """The grid that comes most rarely, the first one of equals."""
+    """The grid that occurs least often, the first one of equals."""
     return grid_of(min(grids, key=lambda grid: _num_equal(grid, grids)))
 
 

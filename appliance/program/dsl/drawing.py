@@ -1,4 +1,4 @@
-"""Draw lines, boxes and patterns; fill, grow and let cells fall. What leaves the grid is not drawn."""
+"""Draw lines, boxes and patterns; fill, grow and let cells fall. Nothing is drawn outside."""
 
 from __future__ import annotations
 
@@ -92,6 +92,7 @@ def frame(grid: Grid, row: int, col: int, height: int, width: int, colour: Colou
         (row, col + width - 1, height, 1),
     ):
         grid = rect(grid, top, left, rows, cols, colour)
+
     return grid
 
 
@@ -102,7 +103,7 @@ def border(grid: Grid, colour: Colour) -> Grid:
 
 
 def stamp(grid: Grid, small: Grid, row: int, col: int, background: Colour = 0) -> Grid:
-    """The small grid laid on, its upper left corner at the place; its background cells are see-through."""
+    """The small grid laid on, its upper left corner at the place; its background is see-through."""
     cells, part = grid_of(grid), grid_of(small)
     rows, cols = np.nonzero(part != background)
     inside = _inside(cells, rows + row, cols + col)
@@ -115,9 +116,11 @@ def flood(grid: Grid, row: int, col: int, colour: Colour) -> Grid:
     cells = grid_of(grid)
     if not (0 <= row < cells.shape[0] and 0 <= col < cells.shape[1]):
         return cells
+
     for rows, cols in components(np.where(cells == cells[row, col], 0, -1), diagonal=False):
         if ((rows == row) & (cols == col)).any():
             cells[rows, cols] = colour
+
     return checked(cells)
 
 
@@ -128,6 +131,7 @@ def fill_enclosed(grid: Grid, colour: Colour, background: Colour = 0) -> Grid:
     for rows, cols in components(np.where(cells == background, 0, -1), diagonal=False):
         if rows.min() > 0 and cols.min() > 0 and rows.max() < bottom and cols.max() < right:
             cells[rows, cols] = colour
+
     return checked(cells)
 
 
@@ -137,15 +141,20 @@ def outline(grid: Grid, colour: Colour, background: Colour = 0) -> Grid:
     near = np.zeros(cells.shape, dtype=bool)
     for direction in SIDES + CORNERS:
         near |= shift(cells, direction, fill=background) != background
+
     return checked(np.where(near & (cells == background), colour, cells))
 
 
 def grow(grid: Grid, background: Colour = 0) -> Grid:
-    """Background cells take the colour of a neighbour by side: the one below, above, right, or left, in that order."""
+    """Background cells take the colour of a side neighbour: of the one below, above, right or left.
+
+    The first of these, in that order, that is not background.
+    """
     cells = grid_of(grid)
     out = cells.copy()
     for direction in (UP, DOWN, LEFT, RIGHT):
         out = np.where(out == background, shift(cells, direction, fill=background), out)
+
     return checked(out)
 
 
@@ -156,11 +165,12 @@ def shrink(grid: Grid, background: Colour = 0) -> Grid:
     for direction in SIDES:
         inside = shift(np.ones_like(cells), direction) == 1
         out[inside & (shift(cells, direction) == background)] = background
+
     return checked(out)
 
 
 def extend(grid: Grid, direction: Direction, background: Colour = 0) -> Grid:
-    """Each cell unlike the background leaves a trail in the direction, up to the next one or to the edge."""
+    """Each cell unlike the background leaves a trail in the direction, to the next or the edge."""
     cells = grid_of(grid)
     for _ in range(max(cells.shape) - 1):
         cells = np.where(cells == background, shift(cells, direction, fill=background), cells)
@@ -168,12 +178,13 @@ def extend(grid: Grid, direction: Direction, background: Colour = 0) -> Grid:
 
 
 def connect(grid: Grid, background: Colour = 0) -> Grid:
-    """Cells of equal colour that see each other along a row or a column are joined; columns lie on top."""
+    """Cells of equal colour with only background between them are joined; columns lie on top."""
     cells = grid_of(grid)
     out = cells.copy()
     for one, other in ((LEFT, RIGHT), (UP, DOWN)):
         there, back = extend(cells, one, background), extend(cells, other, background)
         out = np.where((cells == background) & (there == back) & (there != background), there, out)
+
     return checked(out)
 
 

@@ -147,7 +147,7 @@ def half(grid: Grid, direction: Direction) -> Grid:
 
 
 def split_h(grid: Grid, num: int) -> list[Grid]:
-    """The grid cut into num equal parts, left to right. Raises ValueError when the width does not allow it."""
+    """The grid cut into num equal parts, left to right. Raises ValueError where it cannot be."""
     cells = grid_of(grid)
     if num < 1 or cells.shape[1] % num:
         raise ValueError(f"{cells.shape[1]} columns cannot be cut into {num} equal parts")
@@ -155,7 +155,7 @@ def split_h(grid: Grid, num: int) -> list[Grid]:
 
 
 def split_v(grid: Grid, num: int) -> list[Grid]:
-    """The grid cut into num equal parts, top to bottom. Raises ValueError when the height does not allow it."""
+    """The grid cut into num equal parts, top to bottom. Raises ValueError where it cannot be."""
     return [transpose(part) for part in split_h(transpose(grid), num)]
 
 

@@ -21,7 +21,7 @@ def objects(grid: Grid, diagonal: bool = True, background: Colour = 0) -> list[O
 
 
 def shapes(grid: Grid, diagonal: bool = True, background: Colour = 0) -> list[Object]:
-    """Connected cells of any colours besides the background, in reading order of their first cell."""
+    """Connected cells of any colours but the background, in reading order of their first cell."""
     cells = checked(grid)
     return _found(cells, np.where(cells == background, -1, 0), diagonal, background)
 
@@ -54,7 +54,7 @@ def sort_size(objects: list[Object]) -> list[Object]:
 
 
 def sort_along(objects: list[Object], direction: Direction) -> list[Object]:
-    """The objects in the order in which they are met when one goes in the direction; equals keep their order."""
+    """The objects in the order in which a walk in the direction meets them; equals keep theirs."""
     return sorted(objects, key=lambda obj: -_reach(obj, (-direction[0], -direction[1])))
 
 
@@ -64,12 +64,12 @@ def with_colour(objects: list[Object], colour: Colour) -> list[Object]:
 
 
 def odd_object(objects: list[Object]) -> Object:
-    """The object whose shape comes most rarely, the first one of equals."""
+    """The object whose shape occurs least often, the first one of equals."""
     return min(objects, key=lambda obj: sum(same_shape(obj, other) for other in objects))
 
 
 def common_object(objects: list[Object]) -> Object:
-    """The object whose shape comes most often, the first one of equals."""
+    """The object whose shape occurs most often, the first one of equals."""
     return max(objects, key=lambda obj: sum(same_shape(obj, other) for other in objects))
 
 
@@ -147,13 +147,14 @@ def erase(grid: Grid, obj: Object, background: Colour = 0) -> Grid:
 
 
 def slide(grid: Grid, obj: Object, direction: Direction, background: Colour = 0) -> Object:
-    """The object, part of the grid, moved in the direction until it meets another cell or the edge."""
+    """An object of the grid, moved in the direction until it meets another cell or the edge."""
     free = erase(grid, obj, background) == background
     for _ in range(MAX_SIDE):
         moved = move(obj, direction)
         if not _fits(free, moved):
             break
         obj = moved
+
     return obj
 
 

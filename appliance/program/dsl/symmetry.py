@@ -37,6 +37,7 @@ def mirror(grid: Grid, direction: Direction) -> Grid:
     if direction in (LEFT, RIGHT):
         parts = [cells, flip_h(cells)]
         return checked(np.hstack(parts if direction == RIGHT else parts[::-1]))
+
     parts = [cells, flip_v(cells)]
     return checked(np.vstack(parts if direction == DOWN else parts[::-1]))
 
@@ -75,7 +76,7 @@ def symmetrize_turns(grid: Grid, background: Colour = 0) -> Grid:
 
 
 def repair_symmetry(grid: Grid, hole: Colour) -> Grid:
-    """Cells of the hole colour are filled in by every mirror or turn that the other cells obey."""
+    """Cells of the hole colour are filled in by every mirror or turn that all other cells obey."""
     cells = grid_of(grid)
     for function in _SYMMETRIES:
         image = function(cells)
@@ -83,6 +84,7 @@ def repair_symmetry(grid: Grid, hole: Colour) -> Grid:
             continue
         if ((cells == image) | (cells == hole) | (image == hole)).all():
             cells = np.where(cells == hole, image, cells)
+
     return cells
 
 
@@ -101,7 +103,7 @@ def period_v(grid: Grid) -> int:
 
 
 def unit(grid: Grid) -> Grid:
-    """The smallest part that gives the grid when it is repeated and cut off on the right and at the bottom."""
+    """The smallest part that gives the grid when repeated, and cut off on the right and below."""
     return grid_of(grid_of(grid)[: period_v(grid), : period_h(grid)])
 
 
@@ -113,18 +115,21 @@ def continue_pattern(grid: Grid, height: int, width: int) -> Grid:
 
 
 def repair_tiling(grid: Grid, hole: Colour) -> Grid:
-    """Cells of the hole colour are filled in so that the grid is a tiling of the smallest possible part."""
+    """Cells of the hole colour are filled in, so that the smallest possible part tiles the grid."""
     cells = grid_of(grid)
     known = cells != hole
     sizes = [(r, c) for r in range(1, cells.shape[0] + 1) for c in range(1, cells.shape[1] + 1)]
     for period_rows, period_cols in sorted(sizes, key=lambda size: (size[0] * size[1], size)):
+        # `place` numbers the cells of the part; each known cell of the grid puts its colour there.
         across = np.arange(cells.shape[1]) % period_cols
         place = np.add.outer(np.arange(cells.shape[0]) % period_rows * period_cols, across)
         part = np.full(period_rows * period_cols, -1)
         part[place[known]] = cells[known]
+
         tiled = part[place]
         if (part >= 0).all() and (tiled[known] == cells[known]).all():
             return checked(tiled)
+
     return cells
 
 
@@ -136,4 +141,5 @@ def _lay(cells: Grid, images: list[Grid], background: Colour) -> Grid:
                 f"a grid of {cells.shape[0]} x {cells.shape[1]} cells, expected a square"
             )
         cells = np.where(cells == background, image, cells)
+
     return checked(cells)
