@@ -1,7 +1,7 @@
 """How long tasks are in tokens, in a model's way of writing grids.
 
-Tokens are counted from the shapes of grids; no tokenizer is loaded. For the longest prompt of ARC the
-formulas give 8,640 tokens; 8,635 are reported.
+Tokens are counted from the shapes of grids; no tokenizer is loaded. For the longest prompt of ARC
+the formulas give 8,640 tokens; 8,635 are reported.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _tokens_per_cell(card: ModelCard) -> float:
 
 
 def _row_extra(card: ModelCard, rows: int) -> float:
-    """Tokens of a row beside its cells: its end and, if the encoder writes them, number and space."""
+    """Tokens of a row beside its cells: its end and, if it is written, its number with a space."""
     if "RowNumber" not in card.encoder:
         return 1.0
     # Line end and space, and the digits of the number: one up to row 9, then two.
