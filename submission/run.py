@@ -1,9 +1,18 @@
-"""What the Kaggle notebook does. Only the standard library: nothing is installed yet when it starts.
+"""What the Kaggle notebook does, with the standard library alone: nothing is installed yet.
 
-In this order, each step with a label in the log, so that a fault of the platform never looks like a fault of the solver:
-tasks -> a valid submission of guesses -> dataset -> gpu -> python -> wheels, model, adapter (SHA-256) -> install -> run.
-A fault ends the notebook with an error where a person looks (interactive, commit run); in the scored rerun the submission that
-stands is left to be scored.
+The steps, in this order, each with a label in the log, so that a fault of the platform never looks
+like a fault of the solver:
+
+    tasks     find the challenges and write a valid submission of guesses
+    dataset   find the packed dataset
+    gpu       compare the cards with those that were asked for
+    python    check that wheels for this Python are packed
+    files     check every file of the dataset: present, its size, its SHA-256
+    install   make an environment of the packed wheels
+    run       `appliance submit`
+
+A fault ends the notebook with an error where a person looks (interactive and commit runs). In the
+scored rerun the submission that stands is left to be scored.
 """
 
 import concurrent.futures
@@ -22,9 +31,12 @@ WORKING = Path("/kaggle/working")
 SCRATCH = Path("/tmp/arc-appliance")
 START_S = time.time()  # noqa: TID251 (the appliance's own clock is not installed yet)
 
+LEAST_S = 30.0
+"""A rerun whose time is used up still gets this long, so that the run ends by itself."""
+
 
 class Fault(Exception):
-    """label: which step failed."""
+    """Something that stops the notebook; its label is the step that failed."""
 
     def __init__(self, label: str, found: str, remedy: str) -> None:
         super().__init__(f"[FAULT:{label}] {found}; do: {remedy}")
@@ -42,22 +54,21 @@ def say(label: str, text: str) -> None:
 def main(config: dict[str, Any]) -> None:
     """config: what `appliance pack kaggle` wrote into the notebook."""
     is_rerun = bool(os.environ.get("KAGGLE_IS_COMPETITION_RERUN"))
-    say(
-        "start",
-        "competition rerun"
-        if is_rerun
-        else "commit or interactive run: a short smoke of the same path",
-    )
+    short = "commit or interactive run: a short trial of the same path"
+    say("start", "competition rerun" if is_rerun else short)
+
     try:
         tasks = find_tasks(config["competition"])
         num_tasks = write_guesses(tasks, WORKING / "submission.json")
-        say("tasks", f"{num_tasks} tasks in {tasks}; a valid submission of guesses stands")
+        say("tasks", f"{num_tasks} tasks in {tasks}; a valid submission of guesses is written")
+
         dataset = find_dataset(config["dataset"])
         say("dataset", str(dataset))
         check_gpus(config["machine"])
         manifest = read_manifest(dataset)
         check_python(manifest)
         check_files(dataset, manifest)
+
         python = install(dataset, manifest)
         solve(config, python, tasks, dataset, manifest, is_rerun)
     except Fault as fault:
@@ -72,28 +83,22 @@ def find_tasks(competition: str) -> Path:
     for folder in folders:
         for path in sorted(folder.glob("**/*test*challenges.json")):
             return path
-    raise Fault(
-        "tasks",
-        f"no *test*challenges.json in {listed(folders)}; mounted: {tree()}",
-        "attach the competition",
-    )
+
+    found = f"no *test*challenges.json in {listed(folders)}; mounted: {tree()}"
+    raise Fault("tasks", found, "attach the competition")
 
 
 def find_dataset(dataset: str) -> Path:
+    """The folder of the packed dataset ("owner/slug"), in any layout of Kaggle's mounts."""
     owner, slug = dataset.split("/")
-    folders = [
-        INPUT / "datasets" / owner / slug,
-        INPUT / slug,
-        *sorted(INPUT.glob(f"datasets/*/{slug}")),
-    ]
+    folders = [INPUT / "datasets" / owner / slug, INPUT / slug]
+    folders += sorted(INPUT.glob(f"datasets/*/{slug}"))
     for folder in folders:
         if (folder / "manifest.json").is_file():
             return folder
-    raise Fault(
-        "dataset",
-        f"no manifest.json in {listed(folders)}; mounted: {tree()}",
-        f"attach the dataset {dataset}",
-    )
+
+    found = f"no manifest.json in {listed(folders)}; mounted: {tree()}"
+    raise Fault("dataset", found, f"attach the dataset {dataset}")
 
 
 def listed(paths: list[Path]) -> str:
@@ -102,30 +107,25 @@ def listed(paths: list[Path]) -> str:
 
 def tree() -> str:
     """What is mounted, three levels deep."""
-    found = [
-        str(p.relative_to(INPUT))
-        for depth in ("*", "*/*", "*/*/*")
-        for p in sorted(INPUT.glob(depth))
-    ]
+    levels = [sorted(INPUT.glob(depth)) for depth in ("*", "*/*", "*/*/*")]
+    found = [str(path.relative_to(INPUT)) for level in levels for path in level]
     return ", ".join(found[:40]) or "nothing"
 
 
 def write_guesses(challenges: Path, target: Path) -> int:
-    """Two different legal grids for every test input: the input itself, and an output that was shown."""
+    """Two different legal grids for every test input: the input itself, and an output shown."""
     submission = {}
     tasks = json.loads(challenges.read_text())
     for task_id, task in tasks.items():
+        shown = [pair["output"] for pair in task["train"]]
         entries = []
         for test in task["test"]:
-            guesses = [
-                test["input"],
-                *(pair["output"] for pair in task["train"]),
-                [[0, 0]],
-                [[1, 1]],
-            ]
+            guesses = [test["input"], *shown, [[0, 0]], [[1, 1]]]
             distinct = [g for i, g in enumerate(guesses) if g not in guesses[:i] and g != [[0]]]
             entries.append({"attempt_1": distinct[0], "attempt_2": distinct[1]})
         submission[task_id] = entries
+
+    # Moved into place, so that the file is whole or not there.
     temporary = SCRATCH / "guesses.json"
     SCRATCH.mkdir(parents=True, exist_ok=True)
     temporary.write_text(json.dumps(submission))
@@ -134,98 +134,84 @@ def write_guesses(challenges: Path, target: Path) -> int:
 
 
 def check_gpus(machine: dict[str, Any]) -> None:
-    """machine: the profile's floors. Kaggle may give other cards than were asked for, without an error."""
+    """Kaggle may give other cards than were asked for, without an error.
+
+    machine: the profile's minimum hardware.
+    """
     wanted = machine.get("num_gpus", 0)
+    least_gib = machine.get("min_gpu_memory_gib", 0)
+    least_capability = machine.get("min_capability", 0)
+
     gpus = found_gpus()
-    found = (
-        ", ".join(
-            f"{name} ({memory_gib:.1f} GiB, {capability})" for name, memory_gib, capability in gpus
-        )
-        or "no GPU"
-    )
-    good = [
-        g
-        for g in gpus
-        if g[1] >= machine.get("min_gpu_memory_gib", 0) and g[2] >= machine.get("min_capability", 0)
-    ]
+    words = [f"{name} ({gib:.1f} GiB, {capability})" for name, gib, capability in gpus]
+    found = ", ".join(words) or "no GPU"
+    good = [g for g in gpus if g[1] >= least_gib and g[2] >= least_capability]
+
     if len(good) < wanted:
-        asked = f"{wanted} x {machine.get('gpu') or 'GPU'} from {machine.get('min_gpu_memory_gib', 0)} GiB up"
+        asked = f"{wanted} x {machine.get('gpu') or 'GPU'} with at least {least_gib} GiB"
         shape = machine.get("kaggle_machine_shape") or "a GPU"
-        raise Fault(
-            "gpu",
-            f"{found}; asked for {asked}",
-            f"choose the accelerator {shape} in the notebook's settings",
-        )
+        remedy = f"choose the accelerator {shape} in the notebook's settings"
+        raise Fault("gpu", f"{found}; asked for {asked}", remedy)
     say("gpu", found)
 
 
 def found_gpus() -> list[tuple[str, float, float]]:
     """(name, GiB, compute capability) of each card."""
-    query = [
-        "nvidia-smi",
-        "--query-gpu=name,memory.total,compute_cap",
-        "--format=csv,noheader,nounits",
-    ]
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,compute_cap"]
+    query += ["--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return []
+
     rows = [line.split(",") for line in done.stdout.splitlines() if line.count(",") == 2]
     return [(name.strip(), float(mib) / 1024, float(capability)) for name, mib, capability in rows]
 
 
 def read_manifest(dataset: Path) -> dict[str, Any]:
+    """The list of the packed files, and for whom they were packed."""
     try:
         manifest: dict[str, Any] = json.loads((dataset / "manifest.json").read_text())
         return manifest
     except ValueError as fault:
-        raise Fault(
-            "dataset", f"manifest.json is damaged: {fault}", "upload the dataset again"
-        ) from None
+        found = f"manifest.json is damaged: {fault}"
+        raise Fault("dataset", found, "upload the dataset again") from None
 
 
 def check_python(manifest: dict[str, Any]) -> None:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     if version not in manifest["pythons"]:
-        packed = ", ".join(manifest["pythons"])
-        raise Fault(
-            "python",
-            f"Python {version}, wheels for {packed}",
-            f"appliance pack kaggle --python {version}",
-        )
+        found = f"Python {version}, but wheels are packed for {', '.join(manifest['pythons'])}"
+        raise Fault("python", found, f"appliance pack kaggle --python {version}")
     say("python", version)
 
 
 def check_files(dataset: Path, manifest: dict[str, Any]) -> None:
-    """Presence and sizes of all files at once, then every byte, on all cores."""
+    """First presence and size of every file, at once; then every byte, on all cores."""
     files = manifest["files"]
+    again = "upload the dataset again"
     for name, entry in files.items():
         path = dataset / name
         if not path.is_file():
-            raise Fault(
-                label_of(name), f"{name} is missing in {dataset}", "upload the dataset again"
-            )
-        if path.stat().st_size != entry["bytes"]:
-            found = f"{name} has {path.stat().st_size} bytes, the manifest says {entry['bytes']}"
-            raise Fault(label_of(name), found, "upload the dataset again")
+            raise Fault(label_of(name), f"{name} is missing in {dataset}", again)
+        size = path.stat().st_size
+        if size != entry["bytes"]:
+            found = f"{name} has {size} bytes, the manifest says {entry['bytes']}"
+            raise Fault(label_of(name), found, again)
+
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
-        for name, digest in zip(
-            files, threads.map(lambda name: sha256(dataset / name), files), strict=True
-        ):
+        digests = threads.map(lambda name: sha256(dataset / name), files)
+        for name, digest in zip(files, digests, strict=True):
             if digest != files[name]["sha256"]:
-                raise Fault(
-                    label_of(name),
-                    f"{name} is not what was packed (SHA-256 differs)",
-                    "upload the dataset again",
-                )
-    say(
-        "files",
-        f"{len(files)} files, {sum(e['bytes'] for e in files.values()) / 2**20:.0f} MiB, as packed",
-    )
+                found = f"{name} is not what was packed (its SHA-256 differs)"
+                raise Fault(label_of(name), found, again)
+
+    mib = sum(entry["bytes"] for entry in files.values()) / 2**20
+    say("files", f"{len(files)} files, {mib:.0f} MiB, as packed")
 
 
 def label_of(name: str) -> str:
-    """wheels, model, adapter or dataset."""
+    """The part of the dataset that a file belongs to: wheels, model, adapter or dataset."""
     top = name.partition("/")[0]
     return top if top in ("wheels", "model", "adapter") else "dataset"
 
@@ -239,42 +225,31 @@ def sha256(path: Path) -> str:
 
 
 def install(dataset: Path, manifest: dict[str, Any]) -> Path:
-    """The interpreter of an environment of its own: the engines' torch is not Kaggle's."""
+    """The interpreter of a new environment: the engines need another torch than Kaggle's."""
     environment = SCRATCH / "environment"
     python = environment / "bin" / "python"
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        str(python),
-        "--disable-pip-version-check",
-        "--quiet",
-        "install",
-    ]
-    offline = ["--no-index", "--no-deps", "--no-cache-dir", "--find-links", str(dataset / "wheels")]
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check"]
+    pip += ["--quiet", "install", "--no-index", "--no-deps", "--no-cache-dir"]
+    pip += ["--find-links", str(dataset / "wheels")]
+
     steps = [
         [sys.executable, "-m", "venv", "--without-pip", "--clear", str(environment)],
-        [*pip, *offline, "-r", str(dataset / "requirements.txt"), manifest["appliance"]],
+        [*pip, "-r", str(dataset / "requirements.txt"), manifest["appliance"]],
     ]
     for step in steps:
         done = subprocess.run(step, capture_output=True, text=True, env=clean_environment())
         if done.returncode:
-            raise Fault(
-                "install",
-                done.stderr.strip()[-1500:],
-                "pack the dataset anew; its closure was checked then",
-            )
+            remedy = "pack the dataset again: packing checks that it is complete"
+            raise Fault("install", done.stderr.strip()[-1500:], remedy)
     say("install", f"{environment} holds the packed wheels")
     return python
 
 
 def clean_environment() -> dict[str, str]:
-    """Nothing of Kaggle's own packages, caches on scratch, no thought of a network."""
+    """Variables for a child: none of Kaggle's own packages, caches on scratch, no network."""
     cache = SCRATCH / "cache"
-    kept = {
-        k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PIP_", "VIRTUAL_ENV"))
-    }
+    foreign = ("PYTHON", "PIP_", "VIRTUAL_ENV")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
     return kept | {
         "PYTHONNOUSERSITE": "1",
         "PYTHONUNBUFFERED": "1",
@@ -300,37 +275,23 @@ def solve(
     manifest: dict[str, Any],
     is_rerun: bool,
 ) -> None:
-    """`appliance submit` with the time that is left, or as a smoke that does not count the install; only submission.json
-    stays in the working folder."""
-    budget_s = config["budget_s"] - seconds() if is_rerun else config["smoke_s"]
+    """`appliance submit`, in a rerun with the time that is left, else as a short trial."""
     run = SCRATCH / "run"
     run.mkdir(parents=True, exist_ok=True)
-    link = (
-        WORKING / "run"
-    )  # what is large lies on scratch: Kaggle keeps and counts what is in the working folder
+    # Only submission.json may stay in the working folder: Kaggle keeps and counts all that is
+    # there. So the run's own folder lies on scratch, behind a link.
+    link = WORKING / "run"
     link.symlink_to(run)
-    command = [
-        str(python),
-        "-m",
-        "appliance",
-        "submit",
-        "--tasks",
-        str(tasks),
-        "--out",
-        str(WORKING),
-    ]
-    command += [
-        "--profile",
-        config["profile"],
-        "--budget",
-        f"{max(30.0, budget_s):.0f}s",
-        "--display",
-        "plain",
-    ]
+
+    budget_s = config["budget_s"] - seconds() if is_rerun else config["smoke_s"]
+    command = [str(python), "-m", "appliance", "submit", "--tasks", str(tasks)]
+    command += ["--out", str(WORKING), "--profile", config["profile"], "--display", "plain"]
+    command += ["--budget", f"{max(LEAST_S, budget_s):.0f}s"]
     command += ["--model", str(dataset / "model") if manifest["has_model"] else "arc-mini"]
     command += ["--adapter", str(dataset / "adapter")] if manifest["has_adapter"] else []
     command += [part for text in config["settings"] for part in ("--set", text)]
     say("run", " ".join(command))
+
     try:
         with subprocess.Popen(
             command,
@@ -346,7 +307,10 @@ def solve(
             say("report", (run / "report.json").read_text())
     finally:
         link.unlink(missing_ok=True)
+
+    # Exit code 5 says that a stage is below its floor; the submission is valid all the same.
     if process.returncode not in (0, 5):
         found = f"appliance submit ended with code {process.returncode}"
         raise Fault("run", found, "read the lines above; submission.json stays valid")
-    say("done", f"{WORKING / 'submission.json'} stands, exit code {process.returncode}")
+    submission = WORKING / "submission.json"
+    say("done", f"{submission} is written, exit code {process.returncode}")
