@@ -1,7 +1,8 @@
-"""What an adapter folder is, told from its files before an engine sees it. No torch.
+"""What an adapter folder holds, told from its files before an engine sees it. No torch.
 
-vLLM refuses some adapters cleanly, some only while it works (and is then lost), and some it serves wrongly in silence: LoRA on
-tied embeddings gives other logits than PEFT. All of them are refused here, by name and with what to do instead.
+vLLM refuses some adapters cleanly, and some only while it works, which ends it. Some it serves
+wrongly in silence: LoRA on tied embeddings gives other logits than PEFT. All of them are refused
+here, by name and with what to do instead.
 """
 
 from __future__ import annotations
@@ -15,29 +16,38 @@ from typing import Any
 from appliance.engine.model_folder import check_safetensors, read_record
 from appliance.errors import InputError
 
-MOST_RANK = 512
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Ranks that vLLM has adapter slots for; one larger than the adapter is paid for in full."""
+
 EMBEDDINGS = ("embed_tokens", "lm_head", "wte", "wpe")
+"""Names of the modules that turn ids into vectors or back, in the model families we load."""
+
 PLAIN_STARTS = ("gaussian", "eva", "orthogonal")
-"""Ways to begin an adapter that leave the base weights as they are; others (PiSSA, OLoRA, LoftQ, CorDA) change them."""
+"""Ways to begin an adapter that leave the base weights as they are.
+
+Others (PiSSA, OLoRA, LoftQ, CorDA) change them.
+"""
 
 
 @dataclass(frozen=True)
 class AdapterCard:
-    """rank: the highest of any module."""
+    """An adapter that vLLM can serve as it is."""
 
     folder: Path
-    rank: int
-    targets: tuple[str, ...]
+    rank: int  # the highest of any module
+    targets: tuple[str, ...]  # names of the modules that it adapts
 
 
 def read_adapter(folder: Path, *, base_sha: str) -> AdapterCard:
-    """The adapter in the folder, if an engine may put it on base weights of that hash as it is.
+    """The adapter in the folder, if vLLM may put it on base weights of that hash as it is.
 
-    Raises InputError for one that is missing, damaged, of another base, or of a kind that only merging serves rightly.
+    Raises InputError for one that is missing, damaged, of another base, or of a kind that is only
+    right when it is merged.
     """
     check_base(folder, base_sha=base_sha)
     config = _config(folder)
     check_safetensors(folder / "adapter_model.safetensors")
+
     reason = _unservable(config)
     if reason:
         raise InputError(
@@ -45,14 +55,18 @@ def read_adapter(folder: Path, *, base_sha: str) -> AdapterCard:
             expected="plain LoRA on linear layers",
             remedy="sample with sample.serving=merged",
         )
+
     rank = max([int(config["r"]), *(int(r) for r in (config.get("rank_pattern") or {}).values())])
-    if not 1 <= rank <= MOST_RANK:
-        raise InputError(f"adapter {folder.name}: rank {rank}", expected=f"1 to {MOST_RANK}")
+    if not 1 <= rank <= RANKS[-1]:
+        raise InputError(f"adapter {folder.name}: rank {rank}", expected=f"1 to {RANKS[-1]}")
     return AdapterCard(folder, rank, tuple(_targets(config)))
 
 
 def check_base(folder: Path, *, base_sha: str) -> None:
-    """An adapter of ours names its base; one of other make is taken at its word. Raises InputError when they differ."""
+    """Raises InputError when the adapter was trained on another base model.
+
+    One that another program made names no base and passes.
+    """
     found = read_record(folder).get("base_sha", base_sha)
     if found != base_sha:
         raise InputError(
@@ -86,7 +100,8 @@ def _unservable(config: Mapping[str, Any]) -> str | None:
     if config.get("use_dora"):
         return "DoRA, which vLLM does not have"
     if config.get("modules_to_save"):
-        return f"whole modules beside the adapter (modules_to_save: {', '.join(config['modules_to_save'])})"
+        whole = ", ".join(config["modules_to_save"])
+        return f"whole modules beside the adapter (modules_to_save: {whole})"
     if named:
         return f"adapts embeddings ({', '.join(named)}), which come out wrong where they are tied"
     if config.get("bias", "none") != "none" or config.get("lora_bias"):

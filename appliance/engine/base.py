@@ -1,7 +1,8 @@
-"""What a model engine must be able to do, and the values that cross its border. No torch here.
+"""What a model engine must be able to do, and the values that go in and out. No torch here.
 
-A Trainer adapts the model to one task at a time, a Sampler writes answers with the adapted model. Every implementation
-passes one conformance suite (tests/e2e/test_engine_conformance.py, test_samplers.py, test_scorers.py).
+A Trainer adapts the model to one task at a time, a Sampler writes answers with the adapted model, a
+Scorer tells how likely given answers are. Every implementation passes one conformance suite
+(tests/e2e/test_engine_conformance.py, test_samplers.py, test_scorers.py).
 """
 
 from __future__ import annotations
@@ -51,44 +52,35 @@ class EngineSpec:
 
 @dataclass(frozen=True)
 class TuneSettings:
-    """How to adapt the model to one task.
+    """How to adapt the model to one task."""
 
-    method: "lora" trains an adapter, "full" all weights (tiny models prefer it). start: "new" adapter or "continue" from the
-    one shipped with the model. rank, alpha: LoRA scale is alpha / rank, with rslora alpha / sqrt(rank). learning_rate: peak;
-    it warms up over the first tenth and falls linearly to a tenth. row_tokens, rows_per_step: the packed batch of one
-    optimizer step. max_steps: upper bound; the deadline may come first.
-    """
-
-    method: Literal["lora", "full"] = "lora"
-    start: Literal["new", "continue"] = "new"
+    method: Literal["lora", "full"] = "lora"  # train an adapter, or all weights (for tiny models)
+    start: Literal["new", "continue"] = "new"  # "continue": from the adapter shipped with the model
     rank: int = 64
-    alpha: float = 64.0
-    rslora: bool = True
-    learning_rate: float = 1e-3
-    max_steps: int = 300
-    row_tokens: int = 2048
+    alpha: float = 64.0  # the adapter's output is scaled by alpha / rank
+    rslora: bool = True  # scale by alpha / sqrt(rank) instead
+    learning_rate: float = 1e-3  # peak: warms up over the first tenth, falls linearly to a tenth
+    max_steps: int = 300  # upper bound; the deadline may come first
+    row_tokens: int = 2048  # an optimizer step takes rows_per_step rows of so many packed tokens
     rows_per_step: int = 2
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = False  # less memory, more time
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """The model was adapted: losses in nats per answer token on the same lessons before and after.
+    """The model was adapted."""
 
-    adapter_sha: SHA-256 of the saved adapter's weights; adapter_dir: its folder.
-    """
-
-    loss_before: float
+    loss_before: float  # nats per answer token, on the same lessons as loss_after
     loss_after: float
     num_steps: int
     seconds: float
-    adapter_sha: str
-    adapter_dir: Path
+    adapter_sha: str  # SHA-256 of the saved weights
+    adapter_dir: Path  # where they were saved
 
 
 @dataclass(frozen=True)
 class NotTuned:
-    """The model is as it was, and why."""
+    """The model was not adapted and is as it was loaded."""
 
     reason: str
 
@@ -98,39 +90,40 @@ Outcome = Tuned | NotTuned
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt to continue. temperature 0 is greedy (then num_samples must be 1); seed makes sampling repeatable.
-    pattern: a regular expression that the text of the answer must match, where the engine can force it."""
+    """One prompt to continue."""
 
     prompt_ids: tuple[int, ...]
     max_new_tokens: int
     num_samples: int = 1
-    temperature: float = 0.0
+    temperature: float = 0.0  # 0 is greedy; num_samples must then be 1
     top_p: float = 1.0
-    seed: int = 0
-    pattern: str | None = None
+    seed: int = 0  # makes sampling repeatable
+    pattern: str | None = (
+        None  # regular expression for the answer's text, if the engine can force it
+    )
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One answer to requests[request_index]. ids: without the stop token. logprob: natural log of the probability of the
-    written tokens (stop token included) under the model at temperature 1. is_complete: the stop token was reached."""
+    """One answer to requests[request_index]."""
 
     request_index: int
-    ids: tuple[int, ...]
-    logprob: float
-    num_tokens: int
-    is_complete: bool
+    ids: tuple[int, ...]  # without the stop token
+    logprob: float  # natural log of the probability of the tokens written, at temperature 1
+    num_tokens: int  # this and logprob count the stop token, too
+    is_complete: bool  # the stop token was reached
 
 
 class Trainer(Protocol):
-    """Owns the loaded model; `model` is the torch module as it is now, adapted or plain. base_sha: SHA-256 of the weights that
-    it was loaded from."""
+    """Owns the loaded model and adapts it."""
 
     @property
-    def model(self) -> Any: ...
+    def model(self) -> Any:
+        """The torch module as it is now, adapted or plain."""
 
     @property
-    def base_sha(self) -> str: ...
+    def base_sha(self) -> str:
+        """SHA-256 of the weights that it was loaded from."""
 
     def tune(
         self,
@@ -141,9 +134,10 @@ class Trainer(Protocol):
         deadline: Deadline,
         seed: int,
     ) -> Outcome:
-        """Adapt a freshly reset model to the lessons and leave it adapted; save the adapter to adapter_dir.
+        """Reset the model, adapt it to the lessons and leave it adapted.
 
-        Raises OutOfMemory when the device has no room; the model is then reset.
+        The adapter is saved to adapter_dir. Raises OutOfMemory when the device has no room; the
+        model is then reset.
         """
 
     def time_steps(
@@ -154,9 +148,9 @@ class Trainer(Protocol):
         num_steps: int,
         clock: Clock,
     ) -> list[float]:
-        """Seconds of each of so many optimizer steps, for a probe of the device; the model is reset afterwards.
+        """Seconds of each of so many optimizer steps, for a probe of the device.
 
-        Raises OutOfMemory when the device has no room for one.
+        The model is reset afterwards. Raises OutOfMemory when the device has no room for one.
         """
 
     def reset(self) -> None:
@@ -166,44 +160,56 @@ class Trainer(Protocol):
         """Put the shipped adapter on. Raises InputError when it does not fit this model."""
 
     def load(self, adapter_dir: Path, settings: TuneSettings) -> None:
-        """Put on what an earlier `tune` with the same settings saved. Raises InputError when it does not fit this model."""
+        """Put on what an earlier `tune` with the same settings saved.
+
+        Raises InputError when it was trained on another base model.
+        """
 
     def merged(self) -> AbstractContextManager[Any]:
-        """The adapted model with the adapter folded into its weights, for the time of the `with`."""
+        """The adapted model, its adapter folded into the weights, for the time of the `with`."""
 
 
 class Sampler(Protocol):
+    """Writes answers to prompts."""
+
     def sample(
         self, requests: Sequence[Request], *, deadline: Deadline
     ) -> Iterator[list[Completion]]:
-        """Completions in any order, as they get ready; those that the deadline cuts off are missing, never half-true."""
+        """Completions in any order, as they get ready.
+
+        Those that the deadline cuts off are missing.
+        """
 
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """Answers to one prompt whose probability is asked for; each ends with its stop token."""
+    """Answers to one prompt whose probability is asked for."""
 
     prompt_ids: tuple[int, ...]
-    answers: tuple[tuple[int, ...], ...]
+    answers: tuple[tuple[int, ...], ...]  # each ends with its stop token
 
 
 class Scorer(Protocol):
+    """Tells how likely given answers are."""
+
     def score(
         self, requests: Sequence[ScoreRequest], *, deadline: Deadline
     ) -> Iterator[tuple[float, ...]]:
-        """For each request in turn the natural log of the probability of each of its answers, at temperature 1; the requests
-        that the deadline cuts off are missing. Raises OutOfMemory when the device has no room for a prompt and an answer."""
+        """For each request in turn the log-probability of each of its answers.
+
+        In nats, at temperature 1. Requests that the deadline cuts off are missing. Raises
+        OutOfMemory when the device has no room for a prompt and an answer.
+        """
 
 
 @dataclass(frozen=True)
 class Served:
-    """A sampler that answers as the trainer's model does now. how: which way it came about, such as "vllm merged".
-    refused: the ways before it that were tried and why they were not taken. shows_life: the sampler yields something about
-    every second while it works, so that silence means that it is stuck."""
+    """A sampler that answers as the trainer's model does now."""
 
     sampler: Sampler
-    how: str
-    refused: tuple[str, ...] = ()
+    how: str  # engine and way, such as "vllm merged"
+    refused: tuple[str, ...] = ()  # ways that were tried before, each with the reason against it
+    # It yields something about every second while it works, so that silence means it is stuck.
     shows_life: bool = False
 
 
@@ -215,7 +221,8 @@ class Server(Protocol):
     ) -> AbstractContextManager[Served]:
         """A sampler for the time of the `with`, during which the trainer must be left alone.
 
-        adapter_dir: where the trainer's adapter lies, None while its model is as it was loaded. batch_tokens: upper bound for
-        (prompt + new tokens) x rows at work at once; an engine with a cache of its own takes it in proportion to the spec's.
-        Raises EngineLost when the engine cannot go on in this process.
+        adapter_dir: where the trainer's adapter was saved, None while its model is as it was
+        loaded. batch_tokens: upper bound for (prompt + new tokens) x rows at work at once; vLLM,
+        which has a cache of its own, cuts its number of rows in the proportion of this to the
+        spec's. Raises EngineLost when the engine cannot go on in this process.
         """

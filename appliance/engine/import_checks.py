@@ -1,4 +1,7 @@
-"""`doctor --deep`: every engine package is really imported, in a child of its own, so that a broken one harms nothing."""
+"""`doctor --deep`: every engine package is really imported.
+
+Each in a process of its own, so that a broken one harms nothing else.
+"""
 
 from __future__ import annotations
 
@@ -15,38 +18,47 @@ from appliance.machine.machine import Machine
 from appliance.machine.software import ENGINE_PACKAGES, version_of
 
 _TIMEOUT_S = 180
+"""Seconds that one import may take."""
+
 _TORCH = """
 import json, torch
 count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-print(json.dumps({"cuda": torch.version.cuda, "devices": count, "archs": torch.cuda.get_arch_list() if count else []}))
+archs = torch.cuda.get_arch_list() if count else []
+print(json.dumps({"cuda": torch.version.cuda, "devices": count, "archs": archs}))
 """
+"""Prints what torch sees: its CUDA version, the number of GPUs, and what its kernels are for."""
+
 _UNSLOTH = """
 import pathlib
 from appliance.engine.training.unsloth_trainer import import_unsloth
 import_unsloth(pathlib.Path.cwd(), device="{}")
 """
-"""As a worker imports it: by itself it looks for a library of vLLM that kills the process on a CPU without AVX-512."""
+"""Imports unsloth as a worker does.
+
+A plain import looks for a library of vLLM that kills the process on a CPU without AVX-512.
+"""
 
 
 def deep_checks(machine: Machine) -> Iterator[Check]:
-    """One check per installed package; torch is also asked whether it sees the GPUs and has kernels for them."""
-    with (
-        tempfile.TemporaryDirectory() as folder
-    ):  # unsloth writes compiled code to where it is imported
+    """One check for each installed package.
+
+    torch is also asked whether it sees the GPUs and has kernels for them.
+    """
+    # In a folder of its own, because unsloth writes compiled code to where it is imported.
+    with tempfile.TemporaryDirectory() as folder:
         for name in ENGINE_PACKAGES:
             if version_of(name) is not None:
                 yield _import_check(machine, name, folder)
 
 
 def _import_check(machine: Machine, name: str, folder: str) -> Check:
-    script = {"torch": _TORCH, "unsloth": _UNSLOTH.format("cuda" if machine.gpus else "cpu")}.get(
-        name, f"import {name}"
-    )
-    words = [sys.executable, "-c", script]
+    unsloth = _UNSLOTH.format("cuda" if machine.gpus else "cpu")
+    script = {"torch": _TORCH, "unsloth": unsloth}.get(name, f"import {name}")
+    command = [sys.executable, "-c", script]
     env = os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     try:
         done = subprocess.run(
-            words,
+            command,
             capture_output=True,
             text=True,
             timeout=_TIMEOUT_S,
@@ -58,8 +70,9 @@ def _import_check(machine: Machine, name: str, folder: str) -> Check:
         return failed(
             f"import {name}",
             f"no answer in {_TIMEOUT_S} s",
-            "look for a slow disk, or a hub that is waited for",
+            "look for a slow disk, or a download that it waits for",
         )
+
     if done.returncode != 0:
         code = done.returncode
         ended = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
@@ -69,11 +82,10 @@ def _import_check(machine: Machine, name: str, folder: str) -> Check:
             f"{ended}: {last[:200]}",
             "install the versions that requirements/ pins",
         )
-    return (
-        _torch_check(machine, done.stdout)
-        if name == "torch"
-        else passed(f"import {name}", "imports")
-    )
+
+    if name == "torch":
+        return _torch_check(machine, done.stdout)
+    return passed(f"import {name}", "imports")
 
 
 def _torch_check(machine: Machine, answer: str) -> Check:
@@ -81,17 +93,24 @@ def _torch_check(machine: Machine, answer: str) -> Check:
     if found["devices"] < len(machine.gpus):
         text = f"torch (CUDA {found['cuda']}) sees {found['devices']} of {len(machine.gpus)} GPUs"
         return failed("import torch", text, "install the gpu requirements; check the driver")
-    lacking = [g for g in machine.gpus if not _has_kernels(g.spec.capability, found["archs"])]
+
+    lacking = [g for g in machine.gpus if not has_kernels(g.spec.capability, found["archs"])]
     if lacking:
-        text = f"torch has no kernels for {lacking[0].name} (built for {', '.join(found['archs'])})"
+        built = ", ".join(found["archs"])
         return failed(
-            "import torch", text, "choose another accelerator, or a torch built for this one"
+            "import torch",
+            f"torch has no kernels for {lacking[0].name} (built for {built})",
+            "choose another accelerator, or a torch built for this one",
         )
     return passed("import torch", f"sees {found['devices']} GPUs")
 
 
-def _has_kernels(capability: tuple[int, int], archs: list[str]) -> bool:
-    """A binary runs on its own major version with the same or a higher minor one."""
+def has_kernels(capability: tuple[int, int], archs: list[str]) -> bool:
+    """Whether one of the binaries (such as "sm_80") runs on a GPU of this compute capability.
+
+    A binary runs on its own major version, with the same or a higher minor one. Without a list of
+    binaries there is nothing to hold against the card.
+    """
     built = [(int(a[3:-1]), int(a[-1])) for a in archs if a.startswith("sm_") and a[3:].isdigit()]
     return not built or any(
         major == capability[0] and minor <= capability[1] for major, minor in built

@@ -1,4 +1,7 @@
-"""What a model folder says of itself, read and checked without torch, so that a bad one is refused in the first second."""
+"""What a model folder says of itself, read and checked without torch.
+
+So a bad folder is refused in the first second.
+"""
 
 from __future__ import annotations
 
@@ -11,32 +14,34 @@ from typing import Any
 
 from appliance.arc.prompt import STYLES
 from appliance.errors import InputError
+from appliance.sizing.costs.task_lengths import LONGEST_PROGRAM_TOKENS
 
 EMBEDDED = "arc-mini"
+"""Name of the model that ships inside the package."""
+
 RECORD_FILE = "appliance.json"
 """What a folder of ours says of itself, beside the files that Transformers and PEFT know."""
+
+# What the prior systems used, for folders that do not say.
 DEFAULT_STYLE = "output-from-examples-v1"
 DEFAULT_PROGRAM_STYLE = "code-from-examples-v2"
-DEFAULT_PROGRAM_TOKENS = 1024
-"""Of Llama and Qwen tokens; the median program of the induction models has 400 (prior art, 4.2 G)."""
 DEFAULT_ENCODER = "GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))"
 
 
 @dataclass(frozen=True)
 class FolderCard:
-    """style, encoder: from appliance.json, else what the prior systems used. program_style: how it is asked for programs, the
-    style itself where that is one of programs. max_positions, program_tokens (longest program): tokens."""
+    """What a model folder says of itself, with defaults for what it leaves out."""
 
-    style: str
-    encoder: str
-    program_style: str
-    strategies: tuple[str, ...]
-    max_positions: int
-    program_tokens: int
+    style: str  # prompt style in which it is asked for grids
+    encoder: str  # how grids become text
+    program_style: str  # prompt style in which it is asked for programs
+    strategies: tuple[str, ...]  # "transduction", "induction": what it was trained to do
+    max_positions: int  # tokens of the longest sequence
+    program_tokens: int  # tokens of the longest program
 
 
 def model_dir(name: str) -> Path:
-    """The folder of a model given by path, or of the one that ships inside the package ("arc-mini")."""
+    """The folder of a model given by path, or by the name of the one inside the package."""
     if name == EMBEDDED:
         return Path(str(resources.files("appliance") / "models" / "arc-mini"))
     return Path(name)
@@ -45,7 +50,8 @@ def model_dir(name: str) -> Path:
 def read_card(folder: Path) -> FolderCard:
     """Check that the folder is a whole causal LM and return what it says.
 
-    Raises InputError for a missing folder, a configuration or tokenizer that is no JSON, weights missing or cut off.
+    Raises InputError for a missing folder, for a configuration or tokenizer that is no JSON, and
+    for weights that are missing or cut off.
     """
     if not folder.is_dir():
         raise InputError(
@@ -53,18 +59,18 @@ def read_card(folder: Path) -> FolderCard:
             expected="a Transformers model folder, or arc-mini",
             remedy="pass --model DIR",
         )
+
     config = _json(folder, "config.json")
-    if (
-        not (folder / "tokenizer.json").is_file()
-        and not (folder / "tokenizer_config.json").is_file()
-    ):
+    has_tokenizer = (folder / "tokenizer.json").is_file()
+    if not has_tokenizer and not (folder / "tokenizer_config.json").is_file():
         raise InputError(
             f"model folder {folder}: no tokenizer.json",
             expected="a tokenizer",
             remedy="complete the folder",
         )
-    if (folder / "tokenizer.json").is_file():
+    if has_tokenizer:
         _json(folder, "tokenizer.json")
+
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise InputError(
@@ -74,25 +80,24 @@ def read_card(folder: Path) -> FolderCard:
         )
     for path in weights:
         check_safetensors(path)
+
     card = read_record(folder)
     style = card.get("style", DEFAULT_STYLE)
     writes_programs = style in STYLES and STYLES[style].answer != "grid"
+    program_style = style if writes_programs else DEFAULT_PROGRAM_STYLE
+    strategies = ["induction" if writes_programs else "transduction"]
     return FolderCard(
         style=style,
         encoder=card.get("encoder", DEFAULT_ENCODER),
-        program_style=card.get(
-            "program_style", style if writes_programs else DEFAULT_PROGRAM_STYLE
-        ),
-        strategies=tuple(
-            card.get("strategies", ["induction" if writes_programs else "transduction"])
-        ),
+        program_style=card.get("program_style", program_style),
+        strategies=tuple(card.get("strategies", strategies)),
         max_positions=int(config.get("max_position_embeddings", 4096)),
-        program_tokens=int(card.get("program_tokens", DEFAULT_PROGRAM_TOKENS)),
+        program_tokens=int(card.get("program_tokens", LONGEST_PROGRAM_TOKENS)),
     )
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The appliance.json of a model or an adapter; empty for one of other make."""
+    """The appliance.json of a model or an adapter; empty when another program made the folder."""
     return _json(folder, RECORD_FILE) if (folder / RECORD_FILE).is_file() else {}
 
 
@@ -111,20 +116,21 @@ def _json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def check_safetensors(path: Path) -> None:
-    """The file is as long as its header says (format: 8 bytes length, JSON header, data)."""
+    """Raises InputError unless the file is exactly as long as its header says.
+
+    The format is 8 bytes with the length of the header, the header in JSON, and the data.
+    """
     try:
         with path.open("rb") as stream:
             (header_bytes,) = struct.unpack("<Q", stream.read(8))
             if header_bytes > path.stat().st_size:
                 raise ValueError("cut off in its header")
             header = json.loads(stream.read(header_bytes))
-        data_bytes = max(
-            (t["data_offsets"][1] for n, t in header.items() if n != "__metadata__"), default=0
-        )
-        if 8 + header_bytes + data_bytes != path.stat().st_size:
-            raise ValueError(
-                f"{path.stat().st_size} bytes, its header says {8 + header_bytes + data_bytes}"
-            )
+
+        ends = (t["data_offsets"][1] for name, t in header.items() if name != "__metadata__")
+        expected_bytes = 8 + header_bytes + max(ends, default=0)
+        if expected_bytes != path.stat().st_size:
+            raise ValueError(f"{path.stat().st_size} bytes, its header says {expected_bytes}")
     except (OSError, ValueError, KeyError, struct.error) as fault:
         raise InputError(
             f"{path}: damaged weights ({fault})",

@@ -1,4 +1,7 @@
-"""What a training step and a prompt really take on this device: two steps, one prompt read, a few tokens written."""
+"""What a training step and a prompt really take on this device.
+
+It takes two steps, reads one prompt, and writes a few tokens.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +14,26 @@ from appliance.engine.base import Request, Sampler, Trainer, TuneSettings
 from appliance.engine.training.packing import TokenSequence
 
 WRITTEN_TOKENS = 16
+"""Tokens written after the prompt, over which the time of one is taken."""
+
 WARM_UP_TOKENS = 32
+"""Tokens of the prompt that is read first, to pay for the start of the engine."""
 
 
 @dataclass(frozen=True)
-class Training:
-    """Of the last step: seconds, and the peak of memory until then (of tensors on a GPU, else of the whole process)."""
+class TrainingProbe:
+    """What a training step takes."""
 
     step_s: float
-    memory_gib: float
+    memory_gib: float  # peak so far: of tensors on a GPU, else of the whole process
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """Seconds to read the prompt, and to write each token after it. None where the deadline came first."""
+class SamplingProbe:
+    """What sampling takes; None where the deadline came first."""
 
-    read_s: float | None
-    write_token_s: float | None
+    read_s: float | None  # of the whole prompt
+    write_token_s: float | None  # of each token after it
 
 
 def probe_training(
@@ -37,21 +43,26 @@ def probe_training(
     *,
     device: str,
     deadline: Deadline,
-) -> Training:
-    """Two steps; the first one pays for allocation and compiled kernels and counts only where the deadline forbids the second.
-    Leaves the model as it was. Raises OutOfMemory when there is no room."""
+) -> TrainingProbe:
+    """Time two steps, and tell of the second.
+
+    The first one pays for allocation and compiled kernels; it counts only when the deadline forbids
+    the second. Leaves the model as it was. Raises OutOfMemory when there is no room.
+    """
     clock = deadline.clock
     seconds = trainer.time_steps(lessons, settings, num_steps=1, clock=clock)
     if not deadline.is_past():
         seconds = trainer.time_steps(lessons, settings, num_steps=1, clock=clock)
-    return Training(seconds[-1], peak_memory_gib(device))
+    return TrainingProbe(seconds[-1], peak_memory_gib(device))
 
 
 def probe_sampling(
     sampler: Sampler, prompt_ids: tuple[int, ...], *, deadline: Deadline
-) -> Sampling:
-    """The same prompt twice: for one token, then for some more; before them a short one that pays for the start."""
+) -> SamplingProbe:
+    """Sample after the same prompt twice, for one token and for some more.
 
+    The difference is the time of writing. A short prompt before them pays for the start.
+    """
     clock = deadline.clock
 
     def answer(prompt: tuple[int, ...], num_tokens: int) -> tuple[float, int]:
@@ -63,16 +74,20 @@ def probe_sampling(
         return clock.now() - began_s, written
 
     if not prompt_ids:
-        return Sampling(None, None)
+        return SamplingProbe(None, None)
+
     answer(prompt_ids[:WARM_UP_TOKENS], 2)
     read_s, num_first = answer(prompt_ids, 1)
     both_s, num_both = answer(prompt_ids, WRITTEN_TOKENS)
     if not num_first:
-        return Sampling(None, None)
-    return Sampling(read_s, max(0.0, both_s - read_s) / (num_both - 1) if num_both > 1 else None)
+        return SamplingProbe(None, None)
+    if num_both <= 1:
+        return SamplingProbe(read_s, None)
+    return SamplingProbe(read_s, max(0.0, both_s - read_s) / (num_both - 1))
 
 
 def peak_memory_gib(device: str) -> float:
+    """Peak so far: of torch's tensors on the GPU, on a CPU of the whole process."""
     if device == "cpu":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     import torch

@@ -1,4 +1,7 @@
-"""Base weights in 4 or 8 bits (bitsandbytes), on a GPU or a CPU: how they are loaded and kept trainable. Imports torch."""
+"""Base weights in 4 or 8 bits (bitsandbytes), on a GPU or a CPU: how to load and to train them.
+
+Imports torch.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,14 @@ from typing import Any
 from appliance.errors import PrerequisiteError, UsageError
 
 QUANTIZATIONS = ("none", "nf4", "int8")
+"""Ways to store the base weights."""
 
 
 def loading_arguments(quantization: str, *, compute_dtype: str, device: str) -> dict[str, Any]:
-    """What `from_pretrained` must be told; nothing for "none". nf4: double quantisation, products in `compute_dtype`.
+    """What `from_pretrained` must be told; nothing for "none".
 
-    Raises PrerequisiteError without bitsandbytes, UsageError for an unknown name.
+    nf4 takes double quantisation and computes in `compute_dtype`. Raises PrerequisiteError without
+    bitsandbytes, UsageError for an unknown name.
     """
     import torch
 
@@ -22,6 +27,7 @@ def loading_arguments(quantization: str, *, compute_dtype: str, device: str) -> 
         )
     if quantization == "none":
         return {}
+
     try:
         import bitsandbytes  # noqa: F401
         from transformers import BitsAndBytesConfig
@@ -31,6 +37,7 @@ def loading_arguments(quantization: str, *, compute_dtype: str, device: str) -> 
             expected="the package bitsandbytes",
             remedy="pip install bitsandbytes, or --set model.quantization=none",
         ) from fault
+
     if quantization == "int8":
         config = BitsAndBytesConfig(load_in_8bit=True)
     else:
@@ -44,8 +51,11 @@ def loading_arguments(quantization: str, *, compute_dtype: str, device: str) -> 
 
 
 def keep_trainable(model: Any) -> None:
-    """On CPUs with AVX512-BF16 the first forward in evaluation mode repacks nf4 weights for good, and forwards of a later
-    training carry no gradient through them, in silence (bitsandbytes 0.50). This keeps them as they are."""
+    """Keep bitsandbytes from repacking nf4 weights.
+
+    On CPUs with AVX512-BF16 it does so for good in the first forward pass in evaluation mode, and
+    later training passes no gradient through them, in silence (bitsandbytes 0.50).
+    """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False

@@ -1,6 +1,7 @@
 """The one place that turns the names of a plan ("peft", "transformers", ...) into engines.
 
-A new engine is one function and one line in its table; the conformance suite runs over the same tables.
+A new engine is one function and one line in its table; the conformance suite runs over the same
+tables.
 """
 
 from __future__ import annotations
@@ -16,20 +17,23 @@ from appliance.engine.tokens import Codec
 
 
 def make_trainer(name: str, spec: EngineSpec, codec: Codec) -> Trainer:
-    """The model of the spec, loaded, and what trains it.
+    """The trainer of that name, with the model of the spec loaded.
 
-    Raises InputError for a folder that is no model, EngineError when the engine does not start.
+    Raises InputError for a folder that is no model, EngineError when the trainer cannot load it.
     """
     return TRAINERS[name](spec, codec)
 
 
 def make_server(name: str, spec: EngineSpec, codec: Codec, trainer: Trainer) -> Server:
-    """What samples; the trainer's model must be as it was loaded. Raises EngineError when the engine does not start."""
+    """The sampling engine of that name, started.
+
+    The trainer's model must be as it was loaded. Raises EngineError when the engine does not start.
+    """
     return SERVERS[name](spec, codec, trainer)
 
 
 def import_first(name: str, spec: EngineSpec) -> None:
-    """Import what must come before transformers, so that this trainer can change it."""
+    """Import what changes transformers for this trainer, which must come before transformers."""
     if name == "unsloth":
         from appliance.engine.training.unsloth_trainer import import_unsloth
 
@@ -37,9 +41,10 @@ def import_first(name: str, spec: EngineSpec) -> None:
 
 
 def make_scorer(name: str, model: Any, *, pad_id: int, batch_tokens: int) -> Scorer:
-    """What scores answers on the model of the trainer of that name."""
+    """A scorer on the model of the trainer of that name."""
     from appliance.engine.sampling.scorer import ModelScorer, read_packed, read_prefix_once
 
+    # unsloth's kernels take no cache of several tokens.
     read = read_packed if name == "unsloth" else read_prefix_once
     return ModelScorer(model, read=read, pad_id=pad_id, batch_tokens=batch_tokens)
 
@@ -48,10 +53,11 @@ def _peft(spec: EngineSpec, codec: Codec) -> Trainer:
     from appliance.engine.load_model import load_causal_lm, weights_sha
     from appliance.engine.training.peft_trainer import PeftTrainer
 
+    model = load_causal_lm(
+        spec.model_dir, dtype=spec.dtype, device=spec.device, quantization=spec.quantization
+    )
     return PeftTrainer(
-        load_causal_lm(
-            spec.model_dir, dtype=spec.dtype, device=spec.device, quantization=spec.quantization
-        ),
+        model,
         pad_id=codec.pad_id,
         base_sha=weights_sha(spec.model_dir),
         autocast_dtype=spec.autocast_dtype,
@@ -100,8 +106,8 @@ class TransformersServer:
                 pad_id=self._codec.pad_id,
                 stop_ids=self._codec.stop_ids,
                 batch_tokens=batch_tokens,
-                takes_cache="unsloth"
-                not in sys.modules,  # it puts forward passes of its own into every model
+                # unsloth puts forward passes of its own into every model of the process.
+                takes_cache="unsloth" not in sys.modules,
             )
             yield Served(sampler, "transformers")
 
@@ -127,7 +133,10 @@ TRAINERS: Mapping[str, Callable[[EngineSpec, Codec], Trainer]] = {
     "peft": _peft,
     "unsloth": _unsloth,
 }
+"""Libraries that fine-tune."""
+
 SERVERS: Mapping[str, Callable[[EngineSpec, Codec, Trainer], Server]] = {
     "transformers": lambda _spec, codec, _trainer: TransformersServer(codec),
     "vllm": _vllm,
 }
+"""Engines that generate answers."""

@@ -1,6 +1,7 @@
 """Conversations to token ids and back, by the model's own tokenizer and chat template.
 
-The same rendering serves training and sampling: what a lesson trains after the prompt is exactly what a prompt asks for.
+The same rendering serves training and sampling: what a lesson teaches to write after a prompt is
+exactly what sampling asks for.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ from appliance.errors import InputError
 
 
 class Codec:
-    """Wraps a Transformers tokenizer. pad_id != eos_id is checked: else the stop token would be masked away in training."""
+    """A Transformers tokenizer with its chat template."""
 
     def __init__(self, tokenizer: Any) -> None:
+        """Raises InputError when the tokenizer has no end or padding token, or one for both.
+
+        With one for both, training would mask the end away as if it were padding.
+        """
         self._tokenizer = tokenizer
         if tokenizer.eos_token_id is None or tokenizer.pad_token_id is None:
             raise InputError(
@@ -29,12 +34,14 @@ class Codec:
             )
         self.eos_id: int = tokenizer.eos_token_id
         self.pad_id: int = tokenizer.pad_token_id
+
         if self.eos_id == self.pad_id:
             raise InputError(
                 f"the tokenizer uses {tokenizer.eos_token!r} both as end and as padding",
                 expected="two different tokens, else the model never learns to stop",
                 remedy="set pad_token to a reserved token in tokenizer_config.json",
             )
+
         self.stop_ids: tuple[int, ...] = (self.eos_id,)
 
     @staticmethod
@@ -50,6 +57,7 @@ class Codec:
                 expected="tokenizer.json and tokenizer_config.json",
                 remedy="pass --model with a complete Transformers folder",
             ) from fault
+
         if getattr(tokenizer, "chat_template", None) is None:
             raise InputError(
                 f"model folder {model_dir}: the tokenizer has no chat template",
@@ -64,24 +72,29 @@ class Codec:
         return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def lesson(self, conversation: Conversation) -> TokenSequence:
-        """Ids of the whole conversation; targets are the tokens of its target turns, end mark included."""
+        """Ids of the whole conversation.
+
+        Targets are the tokens of its target turns, end mark included.
+        """
         num_turns = len(conversation.turns)
-        spans: list[tuple[int, int]] = []
         text = self._render(conversation, num_turns, opens_answer=False)
+
+        # Where the answers stand in the text, in characters.
+        spans: list[tuple[int, int]] = []
         for i, turn in enumerate(conversation.turns):
             if turn.is_target:
                 begin = len(self._render(conversation, i))
-                if i + 1 == num_turns:
+                if i + 1 == num_turns:  # the prompt gives this part of the answer
                     begin += len(conversation.answer_prefix)
-                end_mark = text.index(self._tokenizer.eos_token, begin) + len(
-                    self._tokenizer.eos_token
-                )
-                spans.append((begin, end_mark))
+                end_mark = self._tokenizer.eos_token
+                spans.append((begin, text.index(end_mark, begin) + len(end_mark)))
+
         encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         starts = np.array([a for a, _ in encoded["offset_mapping"]], dtype=np.int64)
         is_target = np.zeros(starts.shape, dtype=np.bool_)
         for begin, end in spans:
             is_target |= (starts >= begin) & (starts < end)
+
         return TokenSequence(np.array(encoded["input_ids"], dtype=np.int32), is_target)
 
     def is_vocabulary(self, tokens: Sequence[str]) -> bool:
@@ -89,10 +102,11 @@ class Codec:
         return bool(self._tokenizer.get_vocab() == {token: i for i, token in enumerate(tokens)})
 
     def save(self, folder: Path) -> None:
-        """Tokenizer and chat template beside the weights that were trained with them."""
+        """Write tokenizer and chat template beside the weights that were trained with them."""
         self._tokenizer.save_pretrained(str(folder))
 
     def num_tokens(self, text: str) -> int:
+        """Tokens of a text by itself."""
         return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def text(self, ids: tuple[int, ...]) -> str:
@@ -102,6 +116,7 @@ class Codec:
     def _render(
         self, conversation: Conversation, num_turns: int, *, opens_answer: bool = True
     ) -> str:
+        """The first turns as text; opens_answer: with what the template puts before an answer."""
         messages = [{"role": t.role, "content": t.text} for t in conversation.turns[:num_turns]]
         if not messages:
             return ""

@@ -1,7 +1,8 @@
-"""A cache of keys and values that grows in strides, so that a step writes its own token instead of copying all before it.
+"""A cache of keys and values that grows in strides.
 
-Transformers' own grows by concatenation: every token written copies the whole cache, which is most of the time of a long prompt
-or a large batch on a CPU. Imports torch by Transformers.
+A step writes its own token instead of copying all before it. Transformers' own cache grows by
+concatenation: every token written copies the whole of it, which takes most of the time of a long
+prompt or a large batch on a CPU. Imports Transformers.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ STRIDE = 64
 
 
 def growing_cache(config: Any) -> Any:
-    """An empty cache for a model of this configuration; layers that hold a window of tokens only stay Transformers' own."""
+    """An empty cache for a model of this configuration.
+
+    Layers that hold only a window of the last tokens stay Transformers' own.
+    """
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer
 
@@ -27,43 +31,52 @@ def growing_cache(config: Any) -> Any:
 
 @cache
 def growing_layer() -> Any:
-    """The class of a layer of the cache."""
+    """The class of a layer of the cache; made at the first call, so that the import is lazy."""
     from transformers.cache_utils import DynamicLayer
 
     class GrowingLayer(DynamicLayer):  # type: ignore[misc]
-        """keys, values: (B, heads, tokens, head size), views of the room while nobody put other tensors in their place."""
+        """keys, values: (B, heads, tokens, head size).
+
+        They are views of a larger buffer, as long as nobody put other tensors in their place (as
+        selecting rows does).
+        """
 
         def __init__(self) -> None:
             super().__init__()
-            self._room: tuple[Any, Any] | None = None
+            self._buffers: tuple[Any, Any] | None = None  # of keys and of values
 
         def update(
             self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any
         ) -> tuple[Any, Any]:
-            """Adds (B, heads, new tokens, head size); returns all."""
+            """Add new keys and values, (B, heads, new tokens, head size); returns all."""
             held = self.get_seq_length()
             if held == 0:
                 added: tuple[Any, Any] = super().update(key_states, value_states)
                 return added
+
             total = held + key_states.shape[-2]
-            keys, values = self._room_for(total)
+            keys, values = self._buffers_for(total)
             keys[..., held:total, :] = key_states
             values[..., held:total, :] = value_states
             self.keys, self.values = keys[..., :total, :], values[..., :total, :]
             return self.keys, self.values
 
-        def _room_for(self, total: int) -> tuple[Any, Any]:
-            """The room that holds what is here, with space for so many tokens."""
-            is_here = self._room is not None and self._room[0].data_ptr() == self.keys.data_ptr()
-            if self._room is None or not is_here or self._room[0].shape[-2] < total:
-                self._room = _roomier(self.keys, total), _roomier(self.values, total)
-            return self._room
+        def _buffers_for(self, total: int) -> tuple[Any, Any]:
+            """Buffers that hold the present keys and values, with space for so many tokens."""
+            kept = self._buffers
+            is_ours = kept is not None and kept[0].data_ptr() == self.keys.data_ptr()
+            if kept is not None and is_ours and kept[0].shape[-2] >= total:
+                return kept
+
+            self._buffers = _enlarged(self.keys, total), _enlarged(self.values, total)
+            return self._buffers
 
     return GrowingLayer
 
 
-def _roomier(states: Any, total: int) -> Any:
+def _enlarged(states: Any, total: int) -> Any:
+    """A copy with space for `total` tokens and a stride more."""
     batch, heads, held, size = states.shape
-    room = states.new_empty(batch, heads, total + STRIDE, size)
-    room[..., :held, :] = states
-    return room
+    buffer = states.new_empty(batch, heads, total + STRIDE, size)
+    buffer[..., :held, :] = states
+    return buffer

@@ -1,7 +1,8 @@
 """Sampling with Transformers `generate`: KV cache, batches of prompts of like length, left padding.
 
-The engine for machines where vLLM is not installed or does not repay its start-up. Log-probabilities are taken step by step
-from the raw logits, so memory does not grow with vocabulary x length.
+The engine for machines where vLLM is not installed or does not repay its start-up. Log-
+probabilities are taken step by step from the raw logits, so that memory does not grow with
+vocabulary x length.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ STRETCH = 16
 """Tokens written before the rows that are done leave the batch."""
 
 MAX_PADDING_RATIO = 1.25
+"""Longest prompt of a batch in shortest ones: padding costs attention as text does."""
+
 MIN_PADDING = 32
-"""A row joins a batch while its prompt is at most 1.25 x the shortest + 32 tokens: padding costs attention as text does."""
+"""Tokens that the longest prompt may have beyond that, so that short prompts go together."""
 
 
 class TransformersSampler:
-    """A Sampler on whatever model `get_model` returns at the time of the call (the trainer's, adapted or plain).
+    """A Sampler on whatever model `get_model` returns at the time of the call.
 
-    batch_tokens: upper bound for (prompt + new tokens) x rows of one batch, the size of its KV cache. takes_cache: `forward`
-    fills a cache of Transformers that it is given. Then it is given ours (`cache.py`), and a prompt of many samples is read
-    once and its cache repeated (8 samples of 350 tokens each by arc-mini: 3.6 times as fast on a CPU).
+    It is the trainer's model, adapted or plain.
     """
 
     def __init__(
@@ -39,6 +40,13 @@ class TransformersSampler:
         batch_tokens: int,
         takes_cache: bool = True,
     ) -> None:
+        """batch_tokens: upper bound for (prompt + new tokens) x rows of a batch, the size of its
+        KV cache.
+
+        takes_cache: the model's `forward` fills a cache of Transformers that it is given. It is
+        then given ours (`kv_cache.py`), and a prompt of many samples is read once and its cache
+        repeated (8 samples of 350 tokens each by arc-mini: 3.6 times as fast on a CPU).
+        """
         self._get_model = get_model
         self._takes_cache = takes_cache
         self._pad_id = pad_id
@@ -59,7 +67,10 @@ class TransformersSampler:
                 raise OutOfMemory(f"no room to sample {len(batch)} prompts at once") from fault
 
     def _batches(self, requests: Sequence[Request]) -> Iterator[list[int]]:
-        """Row indices (a request of n samples stands n times), shortest prompts first, within the token bound."""
+        """Indices of requests, one for each row: a request of n samples takes n rows.
+
+        Greedy rows come first, then those of short prompts; a batch stays within the token bound.
+        """
         rows = [i for i, r in enumerate(requests) for _ in range(r.num_samples)]
         rows.sort(key=lambda i: (requests[i].temperature > 0, len(requests[i].prompt_ids), i))
         batch: list[int] = []
@@ -68,17 +79,23 @@ class TransformersSampler:
                 yield batch
                 batch = []
             batch.append(i)
+
         if batch:
             yield batch
 
     def _goes_with(self, requests: Sequence[Request], batch: list[int]) -> bool:
-        """Whether the last row may join: same sampling, not too much padding, within the token bound."""
+        """Whether the last row may join the others.
+
+        It must be sampled in the same way, need little padding, and keep within the token bound.
+        """
         first, last = requests[batch[0]], requests[batch[-1]]
         if (first.temperature, first.top_p) != (last.temperature, last.top_p):
             return False
+
         width = len(last.prompt_ids)  # rows come shortest first
         if width > MAX_PADDING_RATIO * len(first.prompt_ids) + MIN_PADDING:
             return False
+
         longest = width + max(requests[i].max_new_tokens for i in batch)
         return longest * len(batch) <= self._batch_tokens
 
@@ -92,16 +109,18 @@ class TransformersSampler:
         device = next(model.parameters()).device
         asked = [requests[i] for i in batch]
         ids, mask = self._padded([request.prompt_ids for request in asked], device)
-        answers = [_Answer(request, self._stop_ids) for request in asked]
-        with (
-            torch.inference_mode(),
-            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-        ):
+        answers = [_RowAnswer(request, self._stop_ids) for request in asked]
+
+        # Seeded for this batch alone; outside of it the generators go on as if nothing had been.
+        own_rng = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+        with torch.inference_mode(), own_rng:
             torch.manual_seed(asked[0].seed)
             cache = self._cache(model, ids, mask, batch)
-            how = self._how(asked[0], cache, deadline)
+            arguments = self._generate_arguments(asked[0], cache, deadline)
+
             rows = list(range(len(batch)))
             while rows and not deadline.is_past():
+                # Without a cache of ours nothing carries over to a next call, so it is all in one.
                 num_left = max(answers[row].num_left for row in rows)
                 num_tokens = num_left if cache is None else min(num_left, STRETCH)
                 recorder = _logprob_recorder()
@@ -110,19 +129,22 @@ class TransformersSampler:
                     attention_mask=mask,
                     max_new_tokens=num_tokens,
                     logits_processor=LogitsProcessorList([recorder]),
-                    **how,
+                    **arguments,
                 )
+
                 more_ids, logprobs = written[:, ids.shape[1] :].tolist(), recorder.close(written)
                 for row, more, values in zip(rows, more_ids, logprobs, strict=True):
                     answers[row].add(more, values)
+
+                # Rows that are done leave the batch.
                 going = [n for n, row in enumerate(rows) if answers[row].num_left]
-                mask = torch.nn.functional.pad(mask, (0, written.shape[1] - ids.shape[1]), value=1)[
-                    going
-                ]
+                num_written = written.shape[1] - ids.shape[1]
+                mask = torch.nn.functional.pad(mask, (0, num_written), value=1)[going]
                 ids = written[going]
                 if cache is not None and 0 < len(going) < len(rows):
                     cache.batch_select_indices(torch.tensor(going, device=device))
                 rows = [rows[n] for n in going]
+
         for index, answer in zip(batch, answers, strict=True):
             if answer.num_left:
                 continue  # cut off by the deadline
@@ -135,7 +157,7 @@ class TransformersSampler:
             )
 
     def _padded(self, prompts: Sequence[tuple[int, ...]], device: Any) -> tuple[Any, Any]:
-        """Ids and mask, (B, T), padded on the left."""
+        """Ids and attention mask, (B, T), padded on the left."""
         import torch
 
         width = max(map(len, prompts))
@@ -146,11 +168,11 @@ class TransformersSampler:
             mask[row, width - len(prompt) :] = 1
         return ids.to(device), mask.to(device)
 
-    def _how(self, first: Request, cache: Any, deadline: Deadline) -> dict[str, Any]:
+    def _generate_arguments(self, first: Request, cache: Any, deadline: Deadline) -> dict[str, Any]:
         """What every call of `generate` for a batch is told."""
         from transformers import StoppingCriteriaList
 
-        how: dict[str, Any] = {
+        arguments: dict[str, Any] = {
             "pad_token_id": self._pad_id,
             "eos_token_id": list(self._stop_ids),
             "stopping_criteria": StoppingCriteriaList([_stop_when_past(deadline)]),
@@ -158,13 +180,19 @@ class TransformersSampler:
             "do_sample": first.temperature > 0,
         }
         if first.temperature > 0:
-            how |= {"temperature": first.temperature, "top_p": first.top_p, "top_k": 0}
-        return how if cache is None else how | {"past_key_values": cache}
+            arguments |= {"temperature": first.temperature, "top_p": first.top_p, "top_k": 0}
+        if cache is not None:
+            arguments["past_key_values"] = cache
+        return arguments
 
     def _cache(self, model: Any, ids: Any, mask: Any, batch: list[int]) -> Any:
-        """Where the model takes one and names no other: empty, or of all tokens but the last where rows share prompts."""
+        """A cache of ours, where the model takes one and its configuration names no other.
+
+        Empty, or filled with all tokens but the last where rows share prompts.
+        """
         if not self._takes_cache or model.generation_config.cache_implementation is not None:
             return None
+
         from appliance.engine.sampling.kv_cache import growing_cache
 
         cache = growing_cache(model.config)
@@ -173,8 +201,8 @@ class TransformersSampler:
         return cache
 
 
-class _Answer:
-    """What a row has written so far; the log-probability counts the stop token as well."""
+class _RowAnswer:
+    """What a row has written so far. The log-probability counts the stop token as well."""
 
     def __init__(self, request: Request, stop_ids: tuple[int, ...]) -> None:
         self.ids: list[int] = []
@@ -185,18 +213,20 @@ class _Answer:
 
     @property
     def num_left(self) -> int:
-        """Tokens that it may still take."""
+        """Tokens that the row may still write."""
         return 0 if self.is_complete else self._left
 
     @property
     def num_tokens(self) -> int:
+        """Tokens written, the stop token included."""
         return len(self.ids) + self.is_complete
 
     def add(self, ids: Sequence[int], logprobs: Sequence[float]) -> None:
-        """What follows the stop token or the last token asked for is left out."""
+        """Add tokens; what follows the stop token or the last token asked for is left out."""
         for token, logprob in zip(ids, logprobs, strict=True):
             if not self.num_left:
                 return
+
             self._left -= 1
             self.logprob += logprob
             if token in self._stop_ids:
@@ -206,13 +236,14 @@ class _Answer:
 
 
 def _read_once(model: Any, cache: Any, ids: Any, mask: Any, batch: list[int]) -> None:
-    """Fills the cache with all rows but for their last token, each prompt read once."""
+    """Fill the cache with all rows but for their last token; each prompt is read once."""
     import torch
 
     unique = list(dict.fromkeys(batch))
     firsts = [batch.index(i) for i in unique]
     known = mask[firsts, :-1]
-    positions = (known.cumsum(-1) - 1).clamp(min=0)
+    positions = (known.cumsum(-1) - 1).clamp(min=0)  # padding on the left does not count
+
     model(
         input_ids=ids[firsts, :-1],
         attention_mask=known,
@@ -221,11 +252,15 @@ def _read_once(model: Any, cache: Any, ids: Any, mask: Any, batch: list[int]) ->
         use_cache=True,
         logits_to_keep=1,
     )
+    # Repeat each prompt's keys and values for its rows.
     cache.batch_select_indices(torch.tensor([unique.index(i) for i in batch], device=ids.device))
 
 
 def _logprob_recorder() -> Any:
-    """A logits processor that changes nothing and keeps the log-probability of every token that was then chosen."""
+    """A logits processor that changes nothing and records.
+
+    It keeps the log-probability of every token that was then chosen.
+    """
     import torch
     from transformers import LogitsProcessor
 
@@ -235,7 +270,7 @@ def _logprob_recorder() -> Any:
             self._steps: list[torch.Tensor] = []
 
         def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-            self._take(input_ids)
+            self._take(input_ids)  # its last token was chosen from the scores of the step before
             self._last = scores.float().log_softmax(-1)
             return scores
 
@@ -244,7 +279,7 @@ def _logprob_recorder() -> Any:
                 self._steps.append(self._last.gather(1, input_ids[:, -1:])[:, 0])
 
         def close(self, written: torch.Tensor) -> list[list[float]]:
-            """(B, steps) log-probabilities of what was written."""
+            """Log-probabilities of what was written, (B, steps)."""
             self._take(written)
             if not self._steps:
                 return [[] for _ in range(written.shape[0])]
@@ -255,6 +290,7 @@ def _logprob_recorder() -> Any:
 
 
 def _stop_when_past(deadline: Deadline) -> Any:
+    """A stopping criterion that ends all rows at the deadline."""
     import torch
     from transformers import StoppingCriteria
 

@@ -62,7 +62,10 @@ class ShortCopy:
         self._copy: Any = None
 
     def of(self, model: Any) -> Any:
-        """The copy, its weights those of the adapted model as it is now. Made once, refreshed after."""
+        """The copy, with the weights of the adapted model as it is now.
+
+        Made once, refreshed at later calls.
+        """
         import torch
 
         plain = model.get_base_model() if is_peft(model) else model
