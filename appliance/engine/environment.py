@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 QUIET_AND_OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -13,18 +15,22 @@ QUIET_AND_OFFLINE = {
 }
 
 CPU = {
-    # Threads that spin while they wait cost 5-10x beside any other work (measured: 2,371 against 11,130 tokens/s).
+    # Threads that spin while they wait cost 5-10 times as much beside any other work
+    # (measured: 2,371 against 11,130 tokens/s).
     "OMP_WAIT_POLICY": "PASSIVE",
-    # oneDNN keeps up to 1,024 compiled kernels, one per shape; training sees a new shape every step: 7 MB a step, to 7 GB.
+    # oneDNN keeps up to 1,024 compiled kernels, one per shape. Training sees a new shape in every
+    # step: 7 MB a step, up to 7 GB.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
-    # Blocks that are freed are kept: generate() makes a new KV cache for every token, and giving 200 MB back each time cost
-    # half of it in page faults (146 against 74 ms a token, 8 x 3,072 tokens; training 4 % faster, its peak within 4 %).
+    # Freed blocks are kept. generate() makes a new KV cache for every token; giving 200 MB back
+    # each time cost half of it in page faults (146 against 74 ms a token, 8 x 3,072 tokens;
+    # training 4 % faster, its peak within 4 %).
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
 }
 
 VLLM = {
-    # One process: with its own children it takes 2 GB and 12-40 s to start, and a kill leaves them and shared memory behind.
+    # One process: with children of its own vLLM takes 2 GB and 12-40 s to start, and a kill leaves
+    # them and shared memory behind.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_DO_NOT_TRACK": "1",
@@ -40,7 +46,7 @@ CACHES = {
 """Folders within the run's scratch for what engines compile and keep."""
 
 VLLM_CPU = {
-    # The first log-probability would compile C++ for 7 s, and where there is no compiler the engine hangs for good.
+    # The first log-probability would compile C++ for 7 s; without a compiler the engine hangs.
     "TORCHDYNAMO_DISABLE": "1",
 }
 
@@ -49,3 +55,16 @@ def prepare_process() -> None:
     """Set them for this process where the user has not; call before torch is imported."""
     for name, value in (QUIET_AND_OFFLINE | CPU | VLLM).items():
         os.environ.setdefault(name, value)
+
+
+@contextmanager
+def unchanged(name: str) -> Iterator[None]:
+    """However it is set inside the `with`, the variable is afterwards what it was before."""
+    before = os.environ.get(name)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before

@@ -15,7 +15,7 @@ from appliance.machine.machine import Machine, find_machine
 from appliance.machine.software import Software
 from appliance.record.journal import Journal
 from appliance.run.rehearsal.fake_pool import FakePool, ImaginedCosts
-from appliance.run.schedule.planned_costs import PROBE_SHARE, ROOM, Prospect
+from appliance.run.schedule.planned_costs import MISSED, PROBE_SHARE, ROOM, Prospect
 from appliance.sizing.costs.model_card import load_card
 from appliance.sizing.costs.task_costs import Probe
 from appliance.sizing.costs.task_lengths import lengths_of
@@ -95,6 +95,24 @@ def test_a_probe_that_ran_out_of_memory_moves_its_task_down() -> None:
     longest = max(prospect.lengths.values(), key=lambda t: t.lesson_tokens)
     after = prospect.after_running_out(longest.task_id)
     assert after.first_rung(longest) > prospect.first_rung(longest) == 0
+
+
+def test_a_probe_that_ran_out_of_memory_leaves_short_tasks_where_they_are() -> None:
+    prospect = prospect_of(tasks(20, most_side=30), room_gib=1.2)
+    by_length = sorted(prospect.lengths.values(), key=lambda t: t.lesson_tokens)
+    shortest, longest = by_length[0], replace(by_length[-1], lesson_tokens=8000)
+    prospect = replace(
+        prospect,
+        costs=replace(prospect.costs, train=replace(prospect.costs.train, max_seq_tokens=8192)),
+        lengths=prospect.lengths | {longest.task_id: longest},
+    )
+    rung = prospect.first_rung(longest)
+    assert prospect.first_rung(shortest) == 0 < rung
+
+    after = prospect.after_running_out(longest.task_id)
+    assert after.memory_gib(longest, rung) == pytest.approx(MISSED * 1.2)
+    assert after.first_rung(longest) > rung
+    assert after.first_rung(shortest) == 0
 
 
 class ProbingPool(FakePool):

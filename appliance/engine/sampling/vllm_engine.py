@@ -20,7 +20,7 @@ from typing import Any
 
 from appliance.engine.adapters import AdapterCard
 from appliance.engine.base import EngineSpec, Request
-from appliance.engine.environment import VLLM, VLLM_CPU
+from appliance.engine.environment import VLLM, VLLM_CPU, unchanged
 from appliance.engine.load_model import is_out_of_memory
 from appliance.errors import EngineError, EngineLost, OutOfMemory, first_line
 
@@ -74,7 +74,7 @@ class VllmEngine:
             from vllm import LLM
 
             _look_at_the_model_here(spec)
-            with _temporary_files_in(spec.scratch_dir):
+            with _temporary_files_in(spec.scratch_dir), _nothing_preloaded():
                 self._llm = LLM(**_arguments(spec, slots_rank=slots_rank, num_slots=num_slots))
         except Exception as fault:
             if is_out_of_memory(fault):
@@ -255,6 +255,34 @@ def _arguments(spec: EngineSpec, *, slots_rank: int | None, num_slots: int) -> d
             "max_lora_rank": rank,
         }
     return arguments
+
+
+@contextmanager
+def _nothing_preloaded() -> Iterator[None]:
+    """Keep vLLM from setting LD_PRELOAD while it starts.
+
+    On a CPU it does so for worker processes of its own, of which there are none here. What this
+    process starts would load the allocator and OpenMP for nothing: lscpu, the sandbox. And where
+    the path of the installation has a space or a colon, which LD_PRELOAD takes for the end of a
+    name, the loader would complain in each of them ("cannot be preloaded").
+    """
+    from vllm.platforms import current_platform
+
+    platform = type(current_platform)
+    inner = platform.__dict__.get("check_and_update_config")
+    if inner is None:
+        yield
+        return
+
+    def checked(cls: Any, *given: Any, **named: Any) -> Any:
+        with unchanged("LD_PRELOAD"):
+            return inner.__get__(None, cls)(*given, **named)
+
+    platform.check_and_update_config = classmethod(checked)
+    try:
+        yield
+    finally:
+        platform.check_and_update_config = inner
 
 
 @contextmanager

@@ -116,14 +116,20 @@ class Prospect:
         return replace(self, costs=self.costs.corrected_by(probe))
 
     def after_running_out(self, task_id: str) -> Prospect:
-        """The probe of that task had no room on its first rung."""
-        length = self.lengths[task_id]
-        found = self.memory_gib(length, min(self.first_rung(length), LAST_RUNG - 1))
-        correction = self.costs.correction
-        memory = correction.memory * max(MISSED, MISSED * self.room_gib / found)
-        return replace(
-            self, costs=replace(self.costs, correction=replace(correction, memory=memory))
-        )
+        """The probe of that task had no room on its first rung.
+
+        What grows with a task's length was planned too small. The rest, which the probe shares with
+        every shorter task, fitted: short tasks begin where they did.
+        """
+        length, correction = self.lengths[task_id], self.costs.correction
+        setup = self._setup(length, min(self.first_rung(length), LAST_RUNG - 1))
+        planned = self.costs.memory_of(setup)
+
+        growing_gib = correction.memory * correction.growing_memory * planned.growing_gib
+        fixed_gib = planned.memory_gib - growing_gib + planned.context_gib
+        factor = max(MISSED, (MISSED * self.room_gib - fixed_gib) / growing_gib)
+        found = replace(correction, growing_memory=factor * correction.growing_memory)
+        return replace(self, costs=replace(self.costs, correction=found))
 
     def rung_lines(self) -> Iterator[str]:
         """For people: how many tasks do not begin as planned, and why."""

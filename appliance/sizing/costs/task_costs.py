@@ -34,6 +34,7 @@ class Correction:
     read_time: float = 1.0  # of prompts
     write_time: float = 1.0  # of answers
     memory: float = 1.0  # of training
+    growing_memory: float = 1.0  # of its part that grows with a task, where a probe ran out of it
 
 
 NO_CORRECTION = Correction()
@@ -107,8 +108,9 @@ class Costs:
         return self.memory_of(replace(self.train, max_seq_tokens=tokens))
 
     def memory_of(self, setup: TrainSetup) -> TrainMemory:
-        peak = train_memory(self.card, setup, self.device)
-        return replace(peak, memory_gib=peak.memory_gib * self.correction.memory)
+        peak, correction = train_memory(self.card, setup, self.device), self.correction
+        more_gib = (correction.growing_memory - 1) * peak.growing_gib
+        return replace(peak, memory_gib=(peak.memory_gib + more_gib) * correction.memory)
 
     def as_probed(self, probe: Probe) -> Costs:
         """The costs as planned, without correction, for the work that the probe did."""

@@ -33,6 +33,11 @@ class TrainMemory:
     context_gib: float  # CUDA context and slack, beside it
     parts: dict[str, float]  # what memory_gib is the sum of, in GiB
 
+    @property
+    def growing_gib(self) -> float:
+        """The part that grows with the length of a task; the rest is the same for all of them."""
+        return sum(gib for name, gib in self.parts.items() if name.startswith("peak"))
+
     def fits(self, memory_gib: float) -> bool:
         return self.memory_gib + self.context_gib <= memory_gib
 
