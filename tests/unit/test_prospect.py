@@ -104,7 +104,7 @@ def test_a_probe_that_ran_out_of_memory_leaves_short_tasks_where_they_are() -> N
     prospect = replace(
         prospect,
         costs=replace(prospect.costs, train=replace(prospect.costs.train, max_seq_tokens=8192)),
-        lengths=prospect.lengths | {longest.task_id: longest},
+        lengths={**prospect.lengths, longest.task_id: longest},
     )
     rung = prospect.first_rung(longest)
     assert prospect.first_rung(shortest) == 0 < rung
