@@ -1,4 +1,4 @@
-"""Deformations keep a task a task: legal grids, one side only, the same for every pair, and no cell lost."""
+"""A deformed task is still a task: legal grids, the same change for every pair, no cell lost."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_one_side_changes_and_grids_stay_legal(seed: int) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @given(seed=seeds)
 def test_no_two_grids_become_one(kind: str, seed: int) -> None:
-    """What was told apart before is told apart after: the rule can still be a function of its input."""
+    """What differed before differs after, so that the rule can still be a function of its input."""
     rng = np.random.default_rng(seed)
     apply = KINDS[kind][0](rng)
     a = grid(rng, 4)

@@ -1,4 +1,4 @@
-"""Lessons of test-time training: each demonstration is answered, and none is shown beside itself."""
+"""Lessons of test-time training: each demonstration is answered, none is shown with itself."""
 
 from __future__ import annotations
 

@@ -24,12 +24,30 @@ PROGRAMS = {
     "raiser": "def transform(g): raise ValueError(object())",
     "opener": "def transform(g): return open('/etc/passwd')",
     "killer": "import os\ndef transform(g): os.kill(os.getppid(), 9)",
-    "clock": "from datetime import datetime\ndef transform(g): return [[int(c) for c in str(datetime.now().microsecond)]]",
+    "clock": """
+from datetime import datetime
+def transform(g): return [[int(c) for c in str(datetime.now().microsecond)]]
+""",
 }
 OUTCOMES = {
-    "good": "ok", "half": "bad_output", "loop": "timeout", "bomb": "memory", "segfault": "crash", "leaver": "exit",
-    "raiser": "error", "opener": "violation", "killer": "violation", "clock": "nondeterministic",
-}  # fmt: skip
+    "good": "ok",
+    "half": "bad_output",
+    "loop": "timeout",
+    "bomb": "memory",
+    "segfault": "crash",
+    "leaver": "exit",
+    "raiser": "error",
+    "opener": "violation",
+    "killer": "violation",
+    "clock": "nondeterministic",
+}
+
+
+def call(*arguments: str) -> int:
+    """The exit code of the verb."""
+    parser = argparse.ArgumentParser()
+    verb.add_arguments(parser)
+    return verb.run(parser.parse_args(arguments))
 
 
 def run(folder: Path, lines: list[Any], *flags: str) -> list[dict[str, Any]]:
@@ -38,16 +56,8 @@ def run(folder: Path, lines: list[Any], *flags: str) -> list[dict[str, Any]]:
         (line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines
     )
     programs.write_bytes(text)
-    parser = argparse.ArgumentParser()
-    verb.add_arguments(parser)
-    assert (
-        verb.run(
-            parser.parse_args(
-                ["--programs", str(programs), "--out", str(out), "--cpu-s", "0.2", *flags]
-            )
-        )
-        == 0
-    )
+
+    assert call("--programs", str(programs), "--out", str(out), "--cpu-s", "0.2", *flags) == 0
     return [json.loads(line) for line in out.read_text().splitlines()]
 
 
@@ -126,20 +136,23 @@ def test_a_bad_input_grid_stops_everything_before_anything_runs(grid: Any, tmp_p
 
 
 @pytest.mark.parametrize(
-    "line", [b"{", b"[]", b"null", b'{"id": "a"}', b'{"id": null, "source": "", "inputs": []}', b"[" * 100_000,
-             b'{"id": "a", "source": 3, "inputs": []}', b'{"id": "a", "source": "", "inputs": {}}']
-)  # fmt: skip
+    "line",
+    [
+        b"{",
+        b"[]",
+        b"null",
+        b'{"id": "a"}',
+        b'{"id": null, "source": "", "inputs": []}',
+        b"[" * 100_000,
+        b'{"id": "a", "source": 3, "inputs": []}',
+        b'{"id": "a", "source": "", "inputs": {}}',
+    ],
+)
 def test_a_line_that_is_no_record_is_named(line: bytes, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="line 2"):
         run(tmp_path, [record("good"), line])
 
 
 def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:
-    parser = argparse.ArgumentParser()
-    verb.add_arguments(parser)
     with pytest.raises(InputError, match="No such file"):
-        verb.run(
-            parser.parse_args(
-                ["--programs", str(tmp_path / "none"), "--out", str(tmp_path / "out")]
-            )
-        )
+        call("--programs", str(tmp_path / "none"), "--out", str(tmp_path / "out"))

@@ -1,4 +1,4 @@
-"""The sandbox with fewer rights: an ordinary user, namespaces refused, Landlock unknown, seccomp refused."""
+"""The sandbox with fewer rights: an ordinary user; no namespaces, Landlock or seccomp."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import pytest
 from tests.support.cases import REPOSITORY
 
 AS_USER = ("setpriv", "--reuid=1234", "--regid=1234", "--clear-groups")
-# Where the interpreter lies in a closed folder (/root), the user may pass through it; that is the only right it keeps.
+# The interpreter may lie in a closed folder such as /root. To pass through it is the only right
+# that the user keeps.
 PASSING = (
     "--inh-caps=-all,+dac_read_search",
     "--ambient-caps=-all,+dac_read_search",
@@ -70,11 +71,8 @@ def assert_contained(report: dict[str, Any]) -> None:
         ("root", "namespaces,landlock,chroot,setuid", "seccomp-only"),
         ("user", "", "full"),
         ("user", "namespaces", "seccomp-only"),
-        (
-            "user",
-            "namespaces,landlock",
-            "seccomp-only",
-        ),  # nothing is left but the filter and the limits
+        # Nothing is left but the filter and the limits.
+        ("user", "namespaces,landlock", "seccomp-only"),
     ],
 )
 def test_every_attack_fails_behind_the_filter_alone(

@@ -1,7 +1,7 @@
-"""Hostile programs of our own: what each does is its name. An attack that gets through returns [[7]].
+"""Hostile programs of our own: what each does is its name. One that gets through returns [[7]].
 
-`ends` are the outcomes that are right; every program runs on two grids. Sources are the bodies of `transform(g)` unless
-they define it themselves.
+`ends` are the outcomes that are right; every program runs on two grids. Sources are the bodies of
+`transform(g)` unless they define it themselves.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass
 
-REFUSED = frozenset(
-    {"ok", "error", "violation", "crash"}
-)  # any end will do, as long as it is not [[7]]
+REFUSED = frozenset({"ok", "error", "violation", "crash"})
+"""Any of these ends will do, as long as the answer is not [[7]]."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +67,17 @@ TIME = (
         transform = F()
         # def transform
     """, "timeout"),
-    _attack("loop in sorting", "return sorted(range(10**9), key=lambda x: -x)", "timeout", "memory"),
-    _attack("endless product", "import itertools\nreturn max(itertools.product(range(100), repeat=50))", "timeout"),
-    _attack("matrix product for minutes", "a = np.ones((2000, 2000))\nwhile True: a = a @ a", "timeout"),
+    _attack("loop in sorting", """
+        return sorted(range(10**9), key=lambda x: -x)
+    """, "timeout", "memory"),
+    _attack("endless product", """
+        import itertools
+        return max(itertools.product(range(100), repeat=50))
+    """, "timeout"),
+    _attack("matrix product for minutes", """
+        a = np.ones((2000, 2000))
+        while True: a = a @ a
+    """, "timeout"),
     _attack("colliding keys", """
         class K:
             def __hash__(self): return 1
@@ -90,8 +97,17 @@ TIME = (
         for i in range(64): libc.timer_delete(ctypes.c_void_p(i))
         while True: pass
     """, "timeout"),
-    _attack("stops itself", "import ctypes\ngetattr(ctypes.CDLL(None), 'raise')(19)\nreturn g", "ok"),
-    _attack("waits for a lock for ever", "import threading\nl = threading.Lock()\nl.acquire()\nl.acquire()", "violation"),
+    _attack("stops itself", """
+        import ctypes
+        getattr(ctypes.CDLL(None), 'raise')(19)
+        return g
+    """, "ok"),
+    _attack("waits for a lock for ever", """
+        import threading
+        l = threading.Lock()
+        l.acquire()
+        l.acquire()
+    """, "violation"),
     _attack("waits for input", "input()", "error", "violation"),
     _attack("waits for a child", "import os\nos.wait()", "error", "violation"),
     _attack("pauses", "import ctypes\nctypes.CDLL(None).pause()\nreturn g", "ok"),
@@ -129,7 +145,10 @@ MEMORY = (
     _call("semaphores", "libc.semget(0, 1, 0o1777)"),
     _call("named shared memory", "libc.shm_open(b'/pwned', 66, 0o777)"),
     _call("locked memory", "-1 if libc.mlockall(3) else 0"),
-    _call("executable memory", "-1 if libc.mmap(None, 4096, 7, 34, -1, 0) in (-1, 2**32 - 1) else 0"),
+    _call(
+        "executable memory",
+        "-1 if libc.mmap(None, 4096, 7, 34, -1, 0) in (-1, 2**32 - 1) else 0",
+    ),
     _call("memory made executable", "libc.mprotect(ctypes.c_void_p(id(libc) & 0), 0, 5)"),
 )  # fmt: skip
 
@@ -151,7 +170,10 @@ PROCESSES = (
     _call("queue a signal", "libc.sigqueue(libc.getppid(), 10, 0)"),
     _call("handle of the parent", "libc.syscall(434, libc.getppid(), 0)"),
     _call("trace the parent", "libc.ptrace(16, libc.getppid(), 0, 0)"),
-    _call("read the parent's memory", "libc.process_vm_readv(libc.getppid(), ctypes.create_string_buffer(16), 1, 0, 1, 0)"),
+    _call(
+        "read the parent's memory",
+        "libc.process_vm_readv(libc.getppid(), ctypes.create_string_buffer(16), 1, 0, 1, 0)",
+    ),
     _call("another personality", "libc.personality(0x0400000)"),
     _call("another system call filter", "-1 if libc.prctl(22, 1, 0, 0, 0) else 0"),
     _call("more rights again", "-1 if libc.setresuid(0, 0, 0) else 0"),
@@ -163,7 +185,10 @@ PROCESSES = (
     _call("ring of system calls", "libc.syscall(425, 8, ctypes.create_string_buffer(256))"),
     _call("32-bit system call", "libc.syscall(0x40000000 | 39)"),
     _call("system call without a number", "libc.syscall(-1)"),
-    _attack("executes a shell", "import os\nos.execv('/bin/sh', ['sh', '-c', 'true'])", "violation"),
+    _attack("executes a shell", """
+        import os
+        os.execv('/bin/sh', ['sh', '-c', 'true'])
+    """, "violation"),
     _attack("executes by descriptor", "import os\nos.execve(1, ['x'], {})", "violation"),
     _attack("popen", "import os\nreturn [[7]] if os.popen('echo 1').read() else [[0]]"),
     _attack("runs other threads", """
@@ -180,17 +205,26 @@ PROCESSES = (
     _attack("leaves at once", "import os\nos._exit(0)", "exit"),
     _attack("leaves politely", "raise SystemExit('bye')", "exit"),
     _attack("jumps to nowhere", "import ctypes\nctypes.CFUNCTYPE(None)(1)()", "crash"),
-    _attack("writes over itself",
-            "import ctypes\nctypes.memset(ctypes.addressof(ctypes.py_object(np)), 255, 1 << 30)", "crash"),
+    _attack("writes over itself", """
+        import ctypes
+        ctypes.memset(ctypes.addressof(ctypes.py_object(np)), 255, 1 << 30)
+    """, "crash"),
 )  # fmt: skip
 
 FILES = (
-    _attack("numpy reads a file", "np.fromfile('/etc/passwd', np.uint8)\nreturn [[7]]", "violation", "error"),
-    _attack("numpy maps a file", "np.memmap('/etc/passwd', np.uint8, 'r')\nreturn [[7]]", "violation", "error"),
+    _attack("numpy reads a file", """
+        np.fromfile('/etc/passwd', np.uint8)
+        return [[7]]
+    """, "violation", "error"),
+    _attack("numpy maps a file", """
+        np.memmap('/etc/passwd', np.uint8, 'r')
+        return [[7]]
+    """, "violation", "error"),
     _attack("looks for files", """
         import os
         found = 0
-        for look in (os.stat, os.lstat, os.listdir, os.readlink, os.statvfs, lambda p: os.access(p, 0) or 1 / 0):
+        access = lambda p: os.access(p, 0) or 1 / 0
+        for look in (os.stat, os.lstat, os.listdir, os.readlink, os.statvfs, access):
             for path in ("/", "/etc/passwd", "/proc/self/exe", "/dev/null", "."):
                 try: look(path); found = 7
                 except (OSError, ZeroDivisionError): pass
@@ -199,7 +233,8 @@ FILES = (
     _attack("makes files", """
         import os
         made = 0
-        for make in (os.mkdir, os.mkfifo, os.mknod, lambda p: os.symlink("x", p), lambda p: os.open(p, 66)):
+        link, create = lambda p: os.symlink("x", p), lambda p: os.open(p, 66)
+        for make in (os.mkdir, os.mkfifo, os.mknod, link, create):
             for folder in ("/tmp", "/dev/shm", "/var/tmp", "."):
                 try: make(folder + "/pwned-made"); made = 7
                 except OSError: pass
@@ -209,14 +244,18 @@ FILES = (
         import os
         written = 0
         for fd in range(4, 256):
-            for use in (lambda: os.write(fd, b"x"), lambda: os.read(fd, 1), lambda: os.ftruncate(fd, 0), lambda: os.dup(fd)):
+            write, read = lambda: os.write(fd, b"x"), lambda: os.read(fd, 1)
+            cut, copy = lambda: os.ftruncate(fd, 0), lambda: os.dup(fd)
+            for use in (write, read, cut, copy):
                 try: use(); written = 7
                 except OSError: pass
         return [[written]]
     """, "ok"),
     _attack("reads the environment", """
         import os
-        return [[7]] if any("SECRET" in k for k in os.environ) or b"SECRET" in str(os.environb).encode() else [[0]]
+        in_text = any("SECRET" in k for k in os.environ)
+        in_bytes = b"SECRET" in str(os.environb).encode()
+        return [[7]] if in_text or in_bytes else [[0]]
     """, "ok"),
     _attack("imports what is not there", "import antigravity", "error"),
     _call("watch files", "libc.inotify_init()"),
@@ -227,12 +266,19 @@ FILES = (
 
 NETWORK = (
     _call("pair of sockets", "libc.socketpair(1, 1, 0, ctypes.create_string_buffer(8))"),
-    *(_call(f"socket of family {family}", f"libc.socket({number}, {kind}, 0)")
-    for family, number, kind in (
-        ("unix", 1, 1), ("inet", 2, 1), ("inet6", 10, 2), ("netlink", 16, 3), ("packet", 17, 3), ("alg", 38, 5),
-        ("vsock", 40, 1),
-    )),
-)  # fmt: skip
+    *(
+        _call(f"socket of family {family}", f"libc.socket({number}, {kind}, 0)")
+        for family, number, kind in (
+            ("unix", 1, 1),
+            ("inet", 2, 1),
+            ("inet6", 10, 2),
+            ("netlink", 16, 3),
+            ("packet", 17, 3),
+            ("alg", 38, 5),
+            ("vsock", 40, 1),
+        )
+    ),
+)
 
 PROTOCOL = (
     _attack("answers twice for each input", """
@@ -255,11 +301,21 @@ PROTOCOL = (
         except OSError: return g
     """, "bad_output", "exit"),
     _attack("half an answer", "import os\nos.write(3, b'\\x0a\\xff')\nos._exit(0)", "bad_output"),
-    _attack("a grid that is none",
-            "import os, struct\nos.write(3, struct.pack('<BH', 10, 4) + bytes([1, 0, 0, 0]))\nos._exit(0)", "bad_output"),
-    _attack("colour 200",
-            "import os, struct\nos.write(3, struct.pack('<BH', 10, 5) + bytes([1, 0, 1, 1, 200]))\nos._exit(0)", "bad_output"),
-    _attack("claims that nothing was run", "import os, struct\nos.write(3, struct.pack('<BH', 1, 0) * 3)\nreturn g", "ok"),
+    _attack("a grid that is none", """
+        import os, struct
+        os.write(3, struct.pack('<BH', 10, 4) + bytes([1, 0, 0, 0]))
+        os._exit(0)
+    """, "bad_output"),
+    _attack("colour 200", """
+        import os, struct
+        os.write(3, struct.pack('<BH', 10, 5) + bytes([1, 0, 1, 1, 200]))
+        os._exit(0)
+    """, "bad_output"),
+    _attack("claims that nothing was run", """
+        import os, struct
+        os.write(3, struct.pack('<BH', 1, 0) * 3)
+        return g
+    """, "ok"),
     _attack("prints ten megabytes", "print('x' * 10**7)\nreturn g", "ok"),
     _attack("patches the sandbox's own modules", """
         import sys
@@ -296,23 +352,35 @@ OBJECTS = (
     """, "error"),
 )  # fmt: skip
 
+# (what a program leaves in the interpreter, the code that does it)
+_LEFT_BEHIND = (
+    ("no builtins", "import builtins\nfor k in list(vars(builtins)): delattr(builtins, k)"),
+    ("another len", "import builtins\nbuiltins.len = builtins.isinstance = lambda *a: 7"),
+    (
+        "another int",
+        "import ctypes\nctypes.memset(id.__self__.__dict__['len'].__hash__() and id(1), 7, 0)",
+    ),
+    (
+        "other small numbers",
+        "import ctypes\n(ctypes.c_int * 1).from_address(object.__sizeof__(1) and 1 << 47)",
+    ),
+    ("no modules", "import sys\nsys.modules.clear()\nsys.path[:] = []"),
+    ("another DSL", "import dsl\nfor k in list(vars(dsl)): setattr(dsl, k, None)"),
+    ("another numpy", "np.rot90 = np.array = np.asarray = np.ndarray = None"),
+    ("strict floats", "np.seterr(all='raise')"),
+    ("another seed", "import random\nrandom.seed(99)\nnp.random.seed(99)\nrandom.random()"),
+    ("busy exit handlers", "import atexit\natexit.register(lambda: [None for _ in iter(int, 1)])"),
+    ("a tracer", "import sys\nsys.setprofile(lambda *a: None)\nsys.settrace(lambda *a: None)"),
+    ("a short stack", "import sys\nsys.setrecursionlimit(50)"),
+    ("a deaf collector", "import gc\ngc.disable()\ngc.unfreeze()"),
+)
 STATE = tuple(
-    _attack(f"leaves behind: {what}", code + "\ndef transform(g):\n    return g", "ok", "error", "bad_output", "exit", "crash")
-    for what, code in (
-        ("no builtins", "import builtins\nfor k in list(vars(builtins)): delattr(builtins, k)"),
-        ("another len", "import builtins\nbuiltins.len = builtins.isinstance = lambda *a: 7"),
-        ("another int", "import ctypes\nctypes.memset(id.__self__.__dict__['len'].__hash__() and id(1), 7, 0)"),
-        ("other small numbers", "import ctypes\n(ctypes.c_int * 1).from_address(object.__sizeof__(1) and 1 << 47)"),
-        ("no modules", "import sys\nsys.modules.clear()\nsys.path[:] = []"),
-        ("another DSL", "import dsl\nfor k in list(vars(dsl)): setattr(dsl, k, None)"),
-        ("another numpy", "np.rot90 = np.array = np.asarray = np.ndarray = None"),
-        ("strict floats", "np.seterr(all='raise')"),
-        ("another seed", "import random\nrandom.seed(99)\nnp.random.seed(99)\nrandom.random()"),
-        ("busy exit handlers", "import atexit\natexit.register(lambda: [None for _ in iter(int, 1)])"),
-        ("a tracer", "import sys\nsys.setprofile(lambda *a: None)\nsys.settrace(lambda *a: None)"),
-        ("a short stack", "import sys\nsys.setrecursionlimit(50)"),
-        ("a deaf collector", "import gc\ngc.disable()\ngc.unfreeze()"),
+    _attack(
+        f"leaves behind: {what}",
+        code + "\ndef transform(g):\n    return g",
+        *("ok", "error", "bad_output", "exit", "crash"),
     )
-)  # fmt: skip
+    for what, code in _LEFT_BEHIND
+)
 
 ATTACKS = TIME + MEMORY + PROCESSES + FILES + NETWORK + PROTOCOL + OBJECTS + STATE

@@ -1,6 +1,8 @@
-"""A process of its own that loses rights, then runs hostile programs and prints what came of it as JSON.
+"""A process that loses rights, runs hostile programs and prints what came of them as JSON.
 
-usage: python lowered.py REFUSED[,REFUSED...] ACCEPT_LEVEL
+usage: python -m tests.support.lowered_rights REFUSED[,REFUSED...] ACCEPT_LEVEL FILE
+
+FILE is one that no program may be able to read.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ _CALLS = {
     "landlock": {"create": (444, 444), "restrict": (446, 446)},
     "seccomp": {"seccomp": (317, 277), "prctl": (157, 167)},
 }
-# What may be tried without the filter: loops, memory, nonsense. The other attacks need it, and only the report says so.
+# What may be tried without the filter: loops, memory, nonsense. Against the other attacks only the
+# filter helps, so without it they are left out.
 _TAME = (
     "list that grows",
     "endless product",
@@ -38,7 +41,10 @@ _TAME = (
 
 
 def refuse(names: list[str]) -> None:
-    """Lives from now on under a kernel that answers these with EPERM or, for Landlock, as if it knew nothing of it."""
+    """From now on the kernel refuses these calls with EPERM.
+
+    It answers those of Landlock with ENOSYS, as a kernel does that does not know them.
+    """
     column = list(policy.AUDIT_ARCH).index(linux.MACHINE)
     rules = {}
     for name in names:
@@ -58,12 +64,14 @@ def refuse(names: list[str]) -> None:
 def main() -> None:
     refuse([name for name in sys.argv[1].split(",") if name])
     marker = Path(sys.argv[3])
+
     reader = f"def transform(g):\n    return [[7]] if open({str(marker)!r}).read() else g\n"
     try:
         sandbox = Sandbox(workers=1, preload=ATTACK_MODULES, accept_level=sys.argv[2] or None)
     except PrerequisiteError as error:
         print(json.dumps({"refused": str(error)}))
         return
+
     with sandbox:
         attacks = [*PROCESSES, *FILES, *NETWORK, *PROTOCOL]
         if sandbox.level == "no-seccomp":
@@ -72,6 +80,7 @@ def main() -> None:
             Program(reader, INPUTS)
         ]
         results = list(sandbox.run(order))
+
     rows = {x.name: x.in_force for x in sandbox.report}
     ends = {
         a.name: [

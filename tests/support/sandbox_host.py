@@ -15,18 +15,32 @@ from appliance.program.sandbox import Limits, Program, Result, Sandbox
 SECRET = "EXPECTED-OUTPUT-93c1"
 INPUTS = (as_grid([[0, 1, 2], [3, 4, 5], [6, 7, 8]]), as_grid([[1, 1], [2, 2]]))
 ATTACK_MODULES = (
-    "mmap", "multiprocessing", "urllib.request", "shutil", "faulthandler", "resource", "select", "subprocess", "socket", "gc",
-    "_thread", "threading", "signal",
-)  # fmt: skip
+    "mmap",
+    "multiprocessing",
+    "urllib.request",
+    "shutil",
+    "faulthandler",
+    "resource",
+    "select",
+    "subprocess",
+    "socket",
+    "gc",
+    "_thread",
+    "threading",
+    "signal",
+)
+"""What attacks import; a program can import only what was loaded before it."""
 
-# One for each group of workers; what the attack before did to the interpreter would show in them.
+# Harmless programs that run after each attack, one for each group of workers: what the attack did
+# to the interpreter would show in their answers.
 CONTROL = """
 import math, random, re
 from collections import Counter
 from dsl import *
 def transform(g):
     assert len([1, 2]) == 2 and isinstance(1, int) and list(range(3)) == [0, 1, 2] and 3 // 2 == 1
-    drawn = random.randrange(3) + random.Random().randrange(3) + int(np.random.randint(3) + np.random.default_rng().integers(3))
+    drawn = random.randrange(3) + random.Random().randrange(3)
+    drawn += int(np.random.randint(3) + np.random.default_rng().integers(3))
     return (rot90(g) * 3 + drawn + len({1, 2})) % 10
 """
 SCIPY_CONTROL = """
@@ -48,8 +62,11 @@ class Host:
     def run(
         self, source: str, inputs: tuple[Any, ...] = INPUTS, *, may_time_out: bool = True
     ) -> Result:
-        """may_time_out: False runs a program that did once more with forty times the time, because how long a program
-        takes is this machine's affair."""
+        """The program's result.
+
+        With may_time_out=False a program that timed out runs once more with forty times the time,
+        because how long a program takes depends on this machine.
+        """
         (result,) = self.sandbox.run([Program(source, inputs)])
         if result.outcome == "timeout" and not may_time_out:
             with Sandbox(Limits(cpu_s=20), workers=1, preload=ATTACK_MODULES) as patient:

@@ -1,4 +1,7 @@
-"""A real chat model small enough for tests: Qwen2 layout, random weights, a byte-level tokenizer with ChatML marks."""
+"""A real chat model that is small enough for tests.
+
+It has the layout of Qwen2, random weights, and a byte-level tokenizer with ChatML marks.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ from typing import Any
 
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CHATML = (
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% for m in messages %}"
+    "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
@@ -36,12 +41,14 @@ def save_chat_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen2ForCausalLM(config)
+
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
 
 def byte_tokenizer() -> Any:
+    """One token for each byte, besides the three special ones."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

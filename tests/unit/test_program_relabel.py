@@ -1,4 +1,7 @@
-"""Programs on real tasks in the real sandbox: trials, agreement, hindsight relabelling, the choice of what to learn from."""
+"""Programs on real tasks in the real sandbox.
+
+Trials, agreement, hindsight relabelling, and the choice of programs to learn from.
+"""
 
 from __future__ import annotations
 

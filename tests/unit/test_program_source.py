@@ -1,4 +1,4 @@
-"""From the model's text to a program that runs: by the syntax tree, whatever words stand in comments."""
+"""From the model's text to a program: by the syntax tree, whatever stands in comments."""
 
 from __future__ import annotations
 
