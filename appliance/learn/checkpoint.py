@@ -1,7 +1,9 @@
-"""Checkpoints of a training: whole or not there, and refused by a run that is another one. Imports torch.
+"""Checkpoints of a training: written whole or not at all, and refused by a different run. Imports
+torch.
 
-A checkpoint holds what learns (with LoRA the adapter alone), the optimizers, the loss scale and the step; the data need no
-memory, because the batch of a step is a function of (seed, step).
+A checkpoint holds the weights that are trained (with LoRA the adapter alone), the optimizers, the
+loss scale and the step. The place in the data needs no saving: the batch of a step is a function of
+(seed, step).
 """
 
 from __future__ import annotations
@@ -17,18 +19,19 @@ from appliance.atomic import whole_folder
 from appliance.errors import InputError, UsageError, first_line
 
 KEPT_CHECKPOINTS = 2
+"""The newest ones; one more than needed, in case the newest cannot be read."""
 
 
 @dataclass
 class State:
-    """What a step changes. tokens: learnt from so far. watch: see `Watch.state` in optimize.py."""
+    """What a step changes."""
 
-    weights: list[tuple[str, Any]]
+    weights: list[tuple[str, Any]]  # name and tensor of each trained parameter
     optimizers: list[Any]
-    scaler: Any
-    step: int = 0
-    tokens: int = 0
-    watch: tuple[float, float] = (0.0, 0.0)
+    scaler: Any  # torch's GradScaler, the loss scale of float16
+    step: int = 0  # steps taken
+    tokens: int = 0  # trained on so far
+    watch: tuple[float, float] = (0.0, 0.0)  # `Watch.state` in optimize.py
 
 
 def checkpoint_folder(out: Path, step: int) -> Path:
@@ -36,12 +39,16 @@ def checkpoint_folder(out: Path, step: int) -> Path:
 
 
 def save_checkpoint(out: Path, identity: dict[str, str], state: State) -> Path:
-    """Write a checkpoint beside its place, then rename: what bears the name is whole. Older ones but one are removed."""
+    """Write the checkpoint of this step and remove those that are no longer kept; its folder.
+
+    It is written beside its place and then renamed, so a folder of that name is always whole.
+    """
     import torch
 
     final = checkpoint_folder(out, state.step)
     if final.exists():
         return final
+
     with whole_folder(final) as part:
         with (part / "state.pt").open("wb") as file:
             torch.save(
@@ -58,13 +65,14 @@ def save_checkpoint(out: Path, identity: dict[str, str], state: State) -> Path:
             file.flush()
             os.fsync(file.fileno())
         (part / "identity.json").write_text(json.dumps(identity, indent=1) + "\n")
+
     for old in sorted(final.parent.glob("step_*"))[:-KEPT_CHECKPOINTS]:
         shutil.rmtree(old)
     return final
 
 
 def restore_checkpoint(out: Path, identity: dict[str, str], state: State) -> None:
-    """Load the newest checkpoint into the state; nothing happens where there is none.
+    """Load the newest checkpoint into the state, where there is one.
 
     Raises UsageError when it belongs to another run, InputError when it cannot be read.
     """
@@ -73,15 +81,17 @@ def restore_checkpoint(out: Path, identity: dict[str, str], state: State) -> Non
     newest = max((out / "checkpoints").glob("step_*"), default=None)
     if newest is None:
         return
+
     was = json.loads((newest / "identity.json").read_text())
     changed = [key for key in identity if was.get(key) != identity[key]]
     if changed:
         raise UsageError(
             f"{out} holds a run with another {', '.join(changed)}",
-            expected="the recipe, data and model it was started with (steps, saving, logging, evaluation, passes, precision "
-            "and the number of processes may change)",
+            expected="the recipe, data and model it was started with (steps, saving, logging, "
+            "evaluation, passes, precision and the number of processes may change)",
             remedy="pass another --out, or the old recipe",
         )
+
     try:
         saved = torch.load(newest / "state.pt", map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError) as fault:
@@ -90,6 +100,7 @@ def restore_checkpoint(out: Path, identity: dict[str, str], state: State) -> Non
             expected="a checkpoint that this program wrote",
             remedy="remove that folder; the one before it is used then",
         ) from fault
+
     with torch.no_grad():
         for name, weight in state.weights:
             weight.copy_(saved["model"][name])
@@ -97,5 +108,6 @@ def restore_checkpoint(out: Path, identity: dict[str, str], state: State) -> Non
         optimizer.load_state_dict(values)
     if saved["scaler"]:
         state.scaler.load_state_dict(saved["scaler"])
+
     state.step, state.tokens = int(saved["step"]), int(saved["tokens"])
     state.watch = saved["watch"]

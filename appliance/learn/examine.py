@@ -1,6 +1,8 @@
-"""Scores of a model while it is trained: tasks are answered under several views, read, voted on and compared.
+"""Scores of a model while it is trained: it answers tasks under several views, and the answers are
+voted on.
 
-The same questions, reading and vote as in a submission, and the figures of the notebooks. Imports torch by its sampler.
+Prompts, reading of answers and vote are those of a submission; the figures are those of the
+notebooks. Its sampler imports torch.
 """
 
 from __future__ import annotations
@@ -25,39 +27,49 @@ from appliance.solve.language import Language
 from appliance.solve.transduce import candidate, questions
 
 BATCH_TOKENS = 16384
+"""Tokens that the sampler keeps in one batch."""
+
 FIGURES = ("accuracy", "correct_pixels", "correct_size", "pass_n", "unanswered")
+"""Those of `grid_figures` that are reported."""
 
 
 @dataclass(frozen=True)
 class Examiner:
-    """Asks the tasks. Greedy answers depend on model, seed and number of views, not on how many processes share the work."""
+    """Asks the tasks.
+
+    Greedy answers depend on model, seed and number of views, not on how many processes share the
+    work.
+    """
 
     tasks: Sequence[Task]
     solutions: Solutions
-    num_views: int
-    temperature: float
+    num_views: int  # of each test input
+    temperature: float  # 0: greedy
     seed: int
-    keep_colours: bool = False
+    keep_colours: bool = False  # views turn and flip, and leave colours as they are
 
     @staticmethod
     def of(plan: Evaluation, *, seed: int) -> Examiner:
         """Raises InputError when the source holds no solutions."""
         loaded = load_tasks(plan.tasks)
         tasks = sorted(loaded, key=lambda t: (t.num_cells(), t.task_id))[: plan.limit]
+
         missing = [t.task_id for t in tasks if t.task_id not in loaded.solutions]
         if missing:
             raise InputError(
-                f"evaluation.tasks {plan.tasks}: no solutions for {len(missing)} tasks, first {missing[0]}",
+                f"evaluation.tasks {plan.tasks}: no solutions for {len(missing)} tasks, "
+                f"first {missing[0]}",
                 expected="tasks with their answers",
                 remedy="put the solutions file beside the challenges",
             )
+
         solutions = {t.task_id: loaded.solutions[t.task_id] for t in tasks}
         return Examiner(tasks, solutions, plan.views, plan.temperature, seed, plan.keep_colours)
 
     def figures(
         self, model: Any, language: Language, *, clock: Clock, processes: Processes
     ) -> dict[str, float]:
-        """accuracy, correct_pixels, correct_size, pass_n, unanswered (over candidates), vote_1 and vote_2 (over tasks)."""
+        """The FIGURES, over candidates, and vote_1 and vote_2, over tasks."""
         mine = self.tasks[processes.rank :: processes.world_size]
         found = list(self.candidates(model, language, mine, clock=clock))
         return score(processes.gather(found), self.solutions)
@@ -65,10 +77,12 @@ class Examiner:
     def candidates(
         self, model: Any, language: Language, tasks: Sequence[Task], *, clock: Clock
     ) -> Iterator[Candidate]:
+        """One candidate for each task, view and test input, in the order in which they are done."""
         codec = language.codec
         sampler = TransformersSampler(
             lambda: model, pad_id=codec.pad_id, stop_ids=codec.stop_ids, batch_tokens=BATCH_TOKENS
         )
+
         asked = [
             pair
             for task in tasks
@@ -82,13 +96,12 @@ class Examiner:
                 seed=seed_of(self.seed, task.task_id, "answers"),
             )
         ]
-        for batch in sampler.sample(
-            [request for _, request in asked], deadline=Deadline(math.inf, clock)
-        ):
+
+        requests = [request for _, request in asked]
+        for batch in sampler.sample(requests, deadline=Deadline(math.inf, clock)):
             for completion in batch:
-                yield candidate(
-                    asked[completion.request_index][0], completion, language, adapter=""
-                )
+                question, _ = asked[completion.request_index]
+                yield candidate(question, completion, language, adapter="")
 
     def _views(self, task: Task) -> Sequence[View]:
         rng = generator(self.seed, task.task_id, "views")
@@ -96,15 +109,20 @@ class Examiner:
 
 
 def score(candidates: Sequence[Candidate], solutions: Solutions) -> dict[str, float]:
-    """Figures over the candidates, and the vote's over tasks. A task without candidates counts as unanswered."""
+    """The FIGURES over candidates, vote_1 and vote_2 over tasks; one without candidates is
+    unanswered."""
     outputs = group_by_output(candidates)
-    voted = vote(candidates)
     predictions = {
-        t: [[c.grid for c in outputs.get((t, i), [])] for i in range(len(a))]
-        for t, a in solutions.items()
+        task_id: [[c.grid for c in outputs.get((task_id, i), [])] for i in range(len(answers))]
+        for task_id, answers in solutions.items()
     }
-    attempts = {t: [voted.get((t, i), ()) for i in range(len(a))] for t, a in solutions.items()}
     figures = grid_figures(predictions, solutions)
-    return {name: figures[name] for name in FIGURES} | {
-        f"vote_{k}": vote_k(attempts, solutions, k) for k in (1, 2)
+
+    voted = vote(candidates)
+    attempts = {
+        task_id: [voted.get((task_id, i), ()) for i in range(len(answers))]
+        for task_id, answers in solutions.items()
     }
+    votes = {f"vote_{k}": vote_k(attempts, solutions, k) for k in (1, 2)}
+
+    return {name: figures[name] for name in FIGURES} | votes

@@ -1,8 +1,9 @@
-"""`appliance merge-adapter BASE ADAPTER OUT`: one plain model folder that answers as the base with its adapter does.
+"""One plain model folder that answers as a base model with its adapter does.
 
-Verified twice before OUT bears its name: the merged weights, in float32, give the logits of base plus adapter; and the
-files on disk hold exactly those weights in the stored type. Computed in float32, so it needs 4 bytes a parameter (twice
-for an adapter trained over nf4). Imports torch inside its functions.
+Verified twice before the folder bears its name: the merged weights, in float32, give the logits of
+base plus adapter; and the files on disk hold exactly those weights in the stored type. All is
+computed in float32, so it needs 4 bytes a parameter of memory (twice that for an adapter trained
+over nf4). Torch is imported inside functions.
 """
 
 from __future__ import annotations
@@ -20,21 +21,32 @@ from appliance.engine.model_folder import RECORD_FILE, read_card, read_record
 from appliance.errors import EngineError, InputError, UsageError
 
 MAX_LOGIT_ERROR = 1e-3
-"""Largest gap between merged and adapted logits, as a share of the largest logit: float32 rounding through the layers."""
+"""Largest accepted gap between merged and adapted logits, as a share of the largest logit.
+
+Room for the rounding of float32 through the layers.
+"""
 
 
 @dataclass(frozen=True)
 class Merged:
-    """kind: lora, rslora, dora (or both: "rslora+dora") or full. effect: largest change of a logit by the adapter.
-    logit_error: largest gap between the merged model and base plus adapter, both float32. storage_error: the gap that
-    storing in `dtype` adds; a limit of the type, not a fault."""
+    """What was merged, and how exactly."""
+
+    kind: str  # full, lora, rslora, dora or rslora+dora
+    quantization: str  # of the base that was merged into: nf4 or none
+    dtype: str  # of the stored weights
+    effect: float  # largest change of a logit by the adapter
+    logit_error: float  # largest gap between merged model and base plus adapter, both in float32
+    storage_error: float  # what storing in `dtype` adds to that gap: a limit of the type, no fault
+
+
+@dataclass(frozen=True)
+class _InMemory:
+    """The merged model in float32, and logits to judge it by."""
 
     kind: str
-    quantization: str
-    dtype: str
-    effect: float
-    logit_error: float
-    storage_error: float
+    model: Any
+    before: Any  # logits of the base
+    adapted: Any  # logits of base plus adapter
 
 
 def merge_adapter(
@@ -42,78 +54,98 @@ def merge_adapter(
 ) -> Merged:
     """Write the merged model to `out` and say how exact it is.
 
-    Raises UsageError when `out` exists, InputError when the adapter belongs to another base or does not fit, EngineError
-    when the merged logits are not those of base plus adapter; nothing is left at `out` then.
+    Raises UsageError when `out` exists, InputError when the adapter belongs to another base or does
+    not fit, EngineError when the merged logits are not those of base plus adapter. Nothing is left
+    at `out` then.
     """
-    import torch
-
     if out.exists():
         raise UsageError(
             f"{out} exists", expected="a folder to make", remedy="choose another OUT or remove it"
         )
+
     card = read_card(base)
     record = _record(adapter)
     base_sha = weights_sha(base)
     check_base(adapter, base_sha=base_sha)
     stored = dtype or _stored_dtype(base)
     is_nf4 = record.get("quantization") == "nf4" and onto == "trained"
-    is_full = not (adapter / "adapter_config.json").is_file()
-    plain = load_causal_lm(base, dtype="float32", device="cpu")
-    before = _logits(plain)
-    if is_full:
-        kind, adapted = "full", _logits(load_causal_lm(adapter, dtype="float32", device="cpu"))
-        merged = _with_full_weights(plain, adapter)
-    else:
-        kind = _kind(adapter)
-        if is_nf4:
-            before, adapted = _put_on_nf4_weights(plain, base, adapter, base_sha=base_sha)
-        with_adapter = _open_adapter(plain, adapter, base_sha=base_sha)
-        if not is_nf4:
-            adapted = _logits(with_adapter)
-        merged = with_adapter.merge_and_unload()
-    after = _logits(merged)
-    error, scale = float((after - adapted).abs().max()), float(adapted.abs().max())
-    if not error <= MAX_LOGIT_ERROR * scale:
+
+    merged = _merge(base, adapter, base_sha=base_sha, is_nf4=is_nf4)
+    after = _logits(merged.model)
+    error = _largest_gap(after, merged.adapted)
+    scale = float(merged.adapted.abs().max())
+    if not error <= MAX_LOGIT_ERROR * scale:  # "not" catches NaN too
         raise EngineError(
-            f"merged logits differ by {error:.3g} from those of base plus adapter (largest logit {scale:.3g})",
+            f"merged logits differ by {error:.3g} from those of base plus adapter "
+            f"(largest logit {scale:.3g})",
             expected=f"at most {MAX_LOGIT_ERROR:g} of the largest",
             remedy="report this adapter; sample with it unmerged meanwhile",
         )
+
+    described = {
+        "style": record.get("style", card.style),
+        "encoder": record.get("encoder", card.encoder),
+        "program_style": card.program_style,
+        "program_tokens": card.program_tokens,
+        "strategies": list(card.strategies),
+        "merged_from": record.get("base_sha", ""),
+    }
     with whole_folder(out) as part:
-        merged = merged.to(getattr(torch, stored))
-        merged.config.dtype = stored
-        merged.save_pretrained(part)
+        _store(merged.model, part, dtype=stored)
         _copy_surroundings(base, adapter, part)
         from_disk = load_causal_lm(part, dtype=stored, device="cpu")
-        _check_same(merged, from_disk, part)
-        storage = float((_logits(from_disk.float()) - after).abs().max())
-        names = {
-            "style": record.get("style", card.style),
-            "encoder": record.get("encoder", card.encoder),
-        }
-        names |= {"program_style": card.program_style, "program_tokens": card.program_tokens}
-        described = {
-            **names,
-            "strategies": list(card.strategies),
-            "merged_from": record.get("base_sha", ""),
-        }
+        _check_same(merged.model, from_disk, part)
+        storage_error = _largest_gap(_logits(from_disk.float()), after)
         (part / RECORD_FILE).write_text(json.dumps(described, indent=1) + "\n")
+
     return Merged(
-        kind,
-        "nf4" if is_nf4 else "none",
-        stored,
-        float((adapted - before).abs().max()),
-        error,
-        max(0.0, storage),
+        kind=merged.kind,
+        quantization="nf4" if is_nf4 else "none",
+        dtype=stored,
+        effect=_largest_gap(merged.adapted, merged.before),
+        logit_error=error,
+        storage_error=storage_error,
     )
 
 
+def _merge(base: Path, adapter: Path, *, base_sha: str, is_nf4: bool) -> _InMemory:
+    plain = load_causal_lm(base, dtype="float32", device="cpu")
+    before = _logits(plain)
+    is_full = not (adapter / "adapter_config.json").is_file()
+    if is_full:
+        adapted = _logits(load_causal_lm(adapter, dtype="float32", device="cpu"))
+        return _InMemory("full", _with_full_weights(plain, adapter), before, adapted)
+
+    if is_nf4:
+        before, adapted = _put_on_nf4_weights(plain, base, adapter, base_sha=base_sha)
+        with_adapter = _open_adapter(plain, adapter, base_sha=base_sha)
+    else:
+        with_adapter = _open_adapter(plain, adapter, base_sha=base_sha)
+        adapted = _logits(with_adapter)
+    return _InMemory(_kind(adapter), with_adapter.merge_and_unload(), before, adapted)
+
+
+def _store(model: Any, folder: Path, *, dtype: str) -> None:
+    """Turn the model itself to the stored type and write it."""
+    import torch
+
+    model.to(getattr(torch, dtype))
+    model.config.dtype = dtype
+    model.save_pretrained(folder)
+
+
+def _largest_gap(a: Any, b: Any) -> float:
+    return float((a - b).abs().max())
+
+
 def _record(adapter: Path) -> dict[str, Any]:
-    """What the adapter says of itself; empty for one of other make. Raises InputError when it is no adapter at all."""
+    """What the adapter says of itself; empty for one of other make. Raises InputError when it is no
+    adapter at all."""
     if not adapter.is_dir() or not list(adapter.glob("*.safetensors")):
         raise InputError(
             f"{adapter}: no adapter there",
-            expected="adapter_model.safetensors with adapter_config.json, or the weights of a full fine-tuning",
+            expected="adapter_model.safetensors with adapter_config.json, "
+            "or the weights of a full fine-tuning",
             remedy="pass the folder that `appliance train` wrote",
         )
     return read_record(adapter)
@@ -136,8 +168,10 @@ def _open_adapter(model: Any, adapter: Path, *, base_sha: str) -> Any:
 
 
 def _put_on_nf4_weights(plain: Any, base: Path, adapter: Path, *, base_sha: str) -> tuple[Any, Any]:
-    """Overwrite the linear weights of `plain` by what their nf4 form stands for; return the logits of the nf4 base without
-    and with the adapter."""
+    """Overwrite the linear weights of `plain` by what their nf4 form stands for.
+
+    Returns the logits of the nf4 base without and with the adapter.
+    """
     import bitsandbytes
     import torch
 
@@ -150,6 +184,7 @@ def _put_on_nf4_weights(plain: Any, base: Path, adapter: Path, *, base_sha: str)
                 )
                 target = plain.get_submodule(name).weight
                 target.copy_(weight.reshape(target.shape))
+
     before = _logits(quantized)
     return before, _logits(_open_adapter(quantized, adapter, base_sha=base_sha))
 
@@ -161,11 +196,13 @@ def _with_full_weights(plain: Any, adapter: Path) -> Any:
     trained = {
         k: v for path in sorted(adapter.glob("*.safetensors")) for k, v in load_file(path).items()
     }
+
     result = plain.load_state_dict(trained, strict=False)
     missing = [name for name in result.missing_keys if name not in (plain._tied_weights_keys or {})]
     if missing or result.unexpected_keys:
         raise InputError(
-            f"{adapter}: {len(missing)} weights missing, {len(result.unexpected_keys)} unknown to the base",
+            f"{adapter}: {len(missing)} weights missing, "
+            f"{len(result.unexpected_keys)} unknown to the base",
             expected="the weights of the same model, fully trained",
             remedy="pass the BASE it was trained on",
         )
@@ -176,6 +213,7 @@ def _logits(model: Any) -> Any:
     """float32 logits on two fixed sequences of 48 tokens spread over the vocabulary."""
     import torch
 
+    # Any fixed tokens do; a large prime spreads them over the vocabulary.
     vocabulary = model.get_input_embeddings().weight.shape[0]
     ids = (torch.arange(96).reshape(2, 48) * 7919 + 3) % vocabulary
     with torch.inference_mode():
@@ -184,18 +222,16 @@ def _logits(model: Any) -> Any:
 
 def _copy_surroundings(base: Path, adapter: Path, part: Path) -> None:
     """Tokenizer and chat template: the adapter's own where it has them, else the base's."""
+    kinds = (".json", ".jinja", ".model", ".txt")
     skipped = {"config.json", "generation_config.json", RECORD_FILE, "manifest.json", "README.md"}
+
     for folder in (base, adapter):
         for path in folder.iterdir():
-            is_text = (
-                path.suffix in (".json", ".jinja", ".model", ".txt")
-                and "safetensors" not in path.name
-            )
-            if (
-                is_text
-                and path.name not in skipped
-                and not path.name.startswith(("adapter_", "training"))
-            ):
+            is_of_weights = "safetensors" in path.name
+            is_of_training = path.name.startswith(("adapter_", "training"))
+            if path.suffix not in kinds or path.name in skipped:
+                continue
+            if not (is_of_weights or is_of_training):
                 shutil.copyfile(path, part / path.name)
 
 

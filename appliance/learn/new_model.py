@@ -1,4 +1,5 @@
-"""Makes a fresh model of the arc-mini kind: stock configuration, random weights, real tokenizer. Imports torch."""
+"""Makes a fresh model of the arc-mini kind: stock configuration, random weights, real tokenizer.
+Imports torch."""
 
 from __future__ import annotations
 
@@ -13,16 +14,19 @@ from appliance.learn.recipe import Architecture
 from appliance.models import tiny
 
 HEAD_SIZE = 64
+"""Width of one attention head: a size that every engine serves."""
 
 
 def fresh_model(architecture: Architecture, *, seed: int) -> Any:
-    """A transformers causal LM with random float32 weights, the same for the same seed on the same torch."""
+    """A causal LM of transformers with random float32 weights, the same for the same seed and
+    torch."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
     kinds = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen3": (Qwen3Config, Qwen3ForCausalLM)}
     config_class, model_class = kinds[architecture.layout]
     num_heads = architecture.hidden_size // HEAD_SIZE
+
     config = config_class(
         vocab_size=len(tiny.TOKENS),
         hidden_size=architecture.hidden_size,
@@ -37,6 +41,7 @@ def fresh_model(architecture: Architecture, *, seed: int) -> Any:
         bos_token_id=tiny.BOS,
         eos_token_id=tiny.EOS,
     )
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return model_class(config)
@@ -47,11 +52,11 @@ def tokenizer() -> Any:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    core = Tokenizer(
-        models.WordLevel({token: i for i, token in enumerate(tiny.TOKENS)}, unk_token="<pad>")
-    )
+    vocabulary = {token: i for i, token in enumerate(tiny.TOKENS)}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
     core.pre_tokenizer = pre_tokenizers.Split(Regex(tiny.SPLIT), "isolated")
     core.decoder = decoders.Fuse()
+
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         pad_token="<pad>",
@@ -65,17 +70,22 @@ def tokenizer() -> Any:
 def save_model(
     model: Any, folder: Path, *, card: dict[str, Any], codec: Codec | None = None
 ) -> None:
-    """Weights in bfloat16, configuration, tokenizer (by default the tiny one) and the appliance.json card that names style
-    and encoder. The model itself stays as it is."""
+    """Write weights in bfloat16, configuration, tokenizer and the appliance.json card.
+
+    card: names style and encoder. codec: None for the tokenizer of the tiny vocabulary. The model
+    itself stays as it is.
+    """
     import torch
 
     with torch.device("meta"):
-        stored = type(model)(deepcopy(model.config))
+        stored = type(model)(deepcopy(model.config))  # takes no memory; only its layout is needed
+
     weights = {
         name: weight.detach().to(torch.bfloat16) for name, weight in model.state_dict().items()
     }
     stored.load_state_dict(weights, assign=True)
-    stored.tie_weights()  # what is shared is written once
+    stored.tie_weights()  # so that shared weights are written once
+
     stored.save_pretrained(str(folder))
     (codec or Codec(tokenizer())).save(folder)
     (folder / RECORD_FILE).write_text(json.dumps(card, indent=1) + "\n")

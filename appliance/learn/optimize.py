@@ -1,4 +1,4 @@
-"""Optimizers, learning rates, and the watch over a loss that goes astray. Torch is imported inside functions."""
+"""Optimizers, learning-rate schedules, and the watch for a loss that diverges."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from appliance.learn.muon import muon
 from appliance.learn.recipe import Optimization
 
 SMOOTHING = 0.98
-"""Of the loss that the watch looks at: about the last 50 steps."""
+"""Weight of the past in the smoothed loss: it averages over about the last 50 steps."""
 
 
 def learning_rate_at(step: int, plan: Optimization) -> float:
-    """Linear warm-up, then by the plan's schedule; the last step still moves."""
+    """The learning rate of a step, 0 to max_steps - 1: linear warm-up, then the plan's schedule.
+
+    A schedule that falls to zero would reach it at max_steps, so the last step still learns.
+    """
     warm = min(1.0, (step + 1) / plan.warmup_steps) if plan.warmup_steps else 1.0
     steps_left = plan.max_steps - step
+
     falling = {
         "constant": float(plan.max_steps),
         "linear": max(1.0, plan.max_steps - plan.warmup_steps),
@@ -24,45 +28,57 @@ def learning_rate_at(step: int, plan: Optimization) -> float:
     }[plan.schedule]
     if plan.schedule == "constant" or not falling:
         return plan.learning_rate * warm
+
     left = min(1.0, steps_left / falling)
     share = 0.5 - 0.5 * math.cos(math.pi * left) if plan.schedule == "cosine" else left
     return plan.learning_rate * min(warm, share)
 
 
 def make_optimizers(weights: list[tuple[str, Any]], plan: Optimization) -> list[Any]:
-    """AdamW for all; or Muon for the matrices of the layers and AdamW for embeddings, norms and the rest."""
+    """AdamW for all weights; or Muon for the matrices of the layers and AdamW for the rest.
+
+    Embeddings count as the rest: Muon is meant for maps between hidden layers (Jordan et al. 2024).
+    """
     import torch
 
     settings: dict[str, Any] = {"lr": plan.learning_rate, "betas": plan.betas, "fused": True}
     if plan.optimizer == "adamw":
-        return [
-            torch.optim.AdamW([w for _, w in weights], weight_decay=plan.weight_decay, **settings)
-        ]
-    is_matrix = {
-        n: w.ndim == 2 and "embed_tokens" not in n and "lm_head" not in n for n, w in weights
-    }
-    matrices = [w for n, w in weights if is_matrix[n]]
-    others = [w for n, w in weights if not is_matrix[n]]
+        everything = [weight for _, weight in weights]
+        return [torch.optim.AdamW(everything, weight_decay=plan.weight_decay, **settings)]
+
+    matrices: list[Any] = []
+    others: list[Any] = []
+    for name, weight in weights:
+        is_embedding = "embed_tokens" in name or "lm_head" in name
+        (matrices if weight.ndim == 2 and not is_embedding else others).append(weight)
+
     dtype = torch.bfloat16 if matrices[0].is_cuda else torch.float32
-    first = muon(matrices, plan.learning_rate, weight_decay=plan.weight_decay, dtype=dtype)
-    return [first, *([torch.optim.AdamW(others, weight_decay=0.0, **settings)] if others else [])]
+    optimizers = [muon(matrices, plan.learning_rate, weight_decay=plan.weight_decay, dtype=dtype)]
+    if others:
+        optimizers.append(torch.optim.AdamW(others, weight_decay=0.0, **settings))
+    return optimizers
 
 
 class Watch:
-    """Follows the smoothed loss: a run has diverged when that lies max_rise nats above its lowest. state: smoothed loss and
-    its lowest so far, (0, 0) before the first step."""
+    """Follows the smoothed loss: the run has diverged when it is max_rise nats above its lowest."""
 
     def __init__(self, max_rise: float) -> None:
         self._max_rise = max_rise
-        self.state = (0.0, 0.0)
+        self.state = (0.0, 0.0)  # smoothed loss, its lowest so far; zeros before the first step
 
     def see(self, loss: float) -> None:
+        """Take in the loss of one step."""
         smoothed, lowest = self.state
-        smoothed = SMOOTHING * smoothed + (1 - SMOOTHING) * loss if lowest else loss
-        self.state = (smoothed, min(lowest, smoothed) if lowest else smoothed)
+        if not lowest:
+            self.state = (loss, loss)
+            return
+
+        smoothed = SMOOTHING * smoothed + (1 - SMOOTHING) * loss
+        self.state = (smoothed, min(lowest, smoothed))
 
     @property
     def rise(self) -> float:
+        """Nats of the smoothed loss above its lowest."""
         return self.state[0] - self.state[1]
 
     @property
@@ -71,5 +87,5 @@ class Watch:
 
     @property
     def is_safe(self) -> bool:
-        """Far enough from divergence that a checkpoint of now is worth going back to."""
+        """Whether the run is far enough from divergence for a checkpoint worth going back to."""
         return self.rise <= self._max_rise / 2

@@ -1,7 +1,8 @@
-"""Several processes training one model, as `accelerate launch` or `torchrun` start them; with one process nothing happens.
+"""Several processes that train one model, as `accelerate launch` or `torchrun` start them.
 
-Data parallel and no more: every process holds the whole model and its share of a step's rows, gradients are summed. That the
-sum is over shares of one and the same batch makes losses independent of the number of processes. Imports torch.
+Data parallel only: every process holds the whole model and its share of a step's documents, and
+gradients are summed. Since all share one and the same batch, losses do not depend on the number of
+processes. With one process nothing is communicated. Imports torch.
 """
 
 from __future__ import annotations
@@ -16,18 +17,21 @@ from appliance.errors import UsageError
 
 @dataclass(frozen=True)
 class Processes:
-    """rank 0 writes the files. local_rank: which of this machine's GPUs is ours."""
+    """The place of this process among them."""
 
-    rank: int = 0
-    world_size: int = 1
-    local_rank: int = 0
+    rank: int = 0  # the process of rank 0 writes the files
+    world_size: int = 1  # number of processes
+    local_rank: int = 0  # which of this machine's GPUs is its own
 
     @property
     def is_first(self) -> bool:
         return self.rank == 0
 
     def sum_gradients(self, weights: Iterable[Any]) -> None:
-        """The sum over processes into every weight's gradient; in buckets of one type, so that small ones travel together."""
+        """Replace every gradient by its sum over the processes.
+
+        Gradients of one type travel as one tensor: many small messages would cost more.
+        """
         if self.world_size == 1:
             return
         import torch
@@ -38,12 +42,12 @@ class Processes:
             if weight.grad is None:  # a process without an answer token in its share
                 weight.grad = torch.zeros_like(weight)
             of_type.setdefault((weight.grad.dtype, weight.grad.device), []).append(weight.grad)
+
         for gradients in of_type.values():
             flat = torch.cat([g.reshape(-1) for g in gradients])
             dist.all_reduce(flat)
-            for gradient, summed in zip(
-                gradients, flat.split([g.numel() for g in gradients]), strict=True
-            ):
+            parts = flat.split([g.numel() for g in gradients])
+            for gradient, summed in zip(gradients, parts, strict=True):
                 gradient.copy_(summed.view_as(gradient))
 
     def sums(self, *values: float) -> list[float]:
@@ -69,28 +73,32 @@ class Processes:
         return [value for part in lists for value in part]
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Return once every process has called this."""
         self.sums(0.0)
 
 
 def join_processes(*, is_gpu: bool) -> Processes:
-    """This process's place among those that the launcher started, joined by nccl on GPUs and gloo on CPUs.
+    """This process's place among those that the launcher started, joined by nccl on GPUs and gloo
+    on CPUs.
 
     Raises UsageError when there are more processes than GPUs.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
         return Processes()
+
     import torch
     import torch.distributed as dist
 
     rank, local_rank = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
     if is_gpu and local_rank >= torch.cuda.device_count():
         raise UsageError(
-            f"process {local_rank} of this machine has no GPU, there are {torch.cuda.device_count()}",
+            f"process {local_rank} of this machine has no GPU: "
+            f"there are {torch.cuda.device_count()}",
             expected="one process per GPU",
             remedy="accelerate launch --num_processes with the number of GPUs",
         )
+
     if is_gpu:
         torch.cuda.set_device(local_rank)
     if not dist.is_initialized():
@@ -99,6 +107,7 @@ def join_processes(*, is_gpu: bool) -> Processes:
 
 
 def leave_processes() -> None:
+    """End the communication between processes, where there is any."""
     import torch.distributed as dist
 
     if dist.is_available() and dist.is_initialized():

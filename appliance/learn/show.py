@@ -1,4 +1,4 @@
-"""What a person sees of a training (rich, plain, json, none), and where else its figures go (wandb, trackio)."""
+"""What a person sees of a training, and the services its figures may go to (wandb, trackio)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ from appliance.learn.training_loop import Figures, StepReport
 
 
 class TrainingDisplay(Protocol):
-    def show(self, line: StepReport) -> None: ...
+    """What every display can do."""
 
-    def show_figures(self, step: int, figures: Figures) -> None: ...
+    def show(self, line: StepReport) -> None:
+        """Progress of the training."""
+
+    def show_figures(self, step: int, figures: Figures) -> None:
+        """Scores of the model after that step."""
 
     def close(self) -> None: ...
 
@@ -25,6 +29,7 @@ def make_display(name: str | None, *, max_steps: int, clock: Clock) -> TrainingD
     """The named display; by default rich on a terminal and plain elsewhere."""
     if name is None:
         name = "rich" if sys.stdout.isatty() else "plain"
+
     if name == "rich":
         return RichDisplay(max_steps, clock)
     return {"plain": PlainDisplay, "json": JsonDisplay, "none": NoDisplay}[name](max_steps)
@@ -67,6 +72,7 @@ class RichDisplay(NoDisplay):
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         super().__init__(max_steps)
+
         self._progress = Progress(
             BarColumn(),
             MofNCompleteColumn(),
@@ -77,7 +83,10 @@ class RichDisplay(NoDisplay):
         self._progress.start()
 
     def show(self, line: StepReport) -> None:
-        facts = f"loss {line.loss:.4f}  {line.tokens_per_s:,.0f} tokens/s  {_left(line, self._max_steps)} left"
+        facts = (
+            f"loss {line.loss:.4f}  {line.tokens_per_s:,.0f} tokens/s  "
+            f"{_left(line, self._max_steps)} left"
+        )
         self._progress.update(self._bar, completed=line.step, facts=facts)
 
     def show_figures(self, step: int, figures: Figures) -> None:
@@ -97,9 +106,9 @@ def _line(line: StepReport, max_steps: int) -> str:
 
 
 def _left(line: StepReport, max_steps: int) -> str:
-    return format_duration(
-        (max_steps - line.step) * (line.tokens / line.step) / max(line.tokens_per_s, 1e-9)
-    )
+    """Time for the remaining steps, at the speed of now and the mean size of the steps so far."""
+    tokens_left = (max_steps - line.step) * line.tokens / line.step
+    return format_duration(tokens_left / max(line.tokens_per_s, 1e-9))
 
 
 def _figures(figures: Figures) -> str:
@@ -107,9 +116,10 @@ def _figures(figures: Figures) -> str:
 
 
 class Tracker:
-    """wandb or trackio, which share their calls; with "none" nothing is imported and nothing leaves the machine.
+    """Sends figures to wandb or trackio, whose calls are the same.
 
-    Raises PrerequisiteError when the package is not there.
+    With "none" nothing is imported and nothing leaves the machine. Raises PrerequisiteError when
+    the package is not installed.
     """
 
     def __init__(self, name: str, *, project: str, config: Mapping[str, Any]) -> None:
@@ -124,6 +134,7 @@ class Tracker:
                 expected=f"the package {name}",
                 remedy=f"pip install {name}",
             ) from fault
+
         self._service.init(project=project, config=dict(config))
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:

@@ -1,4 +1,5 @@
-"""What a training starts from: a fresh model or a folder, with slots for what is trained; and what it leaves. Imports torch."""
+"""What a training starts from (a fresh model, or a folder), and the result that it leaves. Imports
+torch."""
 
 from __future__ import annotations
 
@@ -20,6 +21,8 @@ from appliance.machine.host import find_host
 from appliance.models import tiny
 
 NEW_GRID_STYLES = ("input-from-inputs", "output-from-outputs")
+"""Beginnings of styles that ask for a new grid, not for the output of a test input."""
+
 TINY_CARD = {
     "style": "grid-tokens-v1",
     "encoder": "grid-tokens",
@@ -27,32 +30,31 @@ TINY_CARD = {
     "program_tokens": 72,  # 95 of 100 programs of our training families are shorter
     "strategies": ["transduction"],
 }
+"""Card of a fresh model."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """model: on its device; what learns requires a gradient. style, encoder: how the model is spoken to so far. card: its
-    appliance.json. autocast_dtype: None for plain float32. base_sha, adapter_sha: of the weights that it was loaded from, ""
-    where there are none."""
+    """A model that is ready to be trained."""
 
-    model: Any
+    model: Any  # on its device; the parameters that are trained require a gradient
     codec: Codec
-    style: str
-    encoder: str
-    card: dict[str, Any]
-    autocast_dtype: str | None
-    base_sha: str = ""
-    adapter_sha: str = ""
+    style: str  # prompt style of the model so far
+    encoder: str  # grid encoder of the model so far
+    card: dict[str, Any]  # its appliance.json
+    autocast_dtype: str | None  # that matrices are multiplied in; None: float32
+    base_sha: str = ""  # of the weights that it was loaded from; "" for a fresh model
+    adapter_sha: str = ""  # of the adapter that it goes on from; "" without one
 
     def weights(self) -> list[tuple[str, Any]]:
-        """The parameters that learn, by name."""
+        """The parameters that are trained: name and tensor."""
         return [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
 
 
 def make_start(recipe: Recipe, *, device: str) -> Start:
-    """The same for the same recipe and folder in every process.
+    """The start of a recipe, the same in every process.
 
-    Raises InputError for a folder or an adapter that is not one, or an adapter of another base.
+    Raises InputError for a folder that is no model or no adapter, or an adapter of another base.
     """
     autocast = _autocast(recipe.precision, device)
     if recipe.start_from is None:
@@ -60,10 +62,11 @@ def make_start(recipe: Recipe, *, device: str) -> Start:
         return Start(
             model, Codec(tokenizer()), "grid-tokens-v1", "grid-tokens", TINY_CARD, autocast
         )
+
     said = read_card(recipe.start_from)
     is_lora = recipe.adaptation.method == "lora"
     on_gpu = device.startswith("cuda")
-    # What is not trained need not be stored longer than it is computed; on a CPU autocast pays from float32 only.
+    # Frozen weights need no more bits than the arithmetic; on a CPU autocast only pays from float32.
     stored = autocast if is_lora and on_gpu and autocast else "float32"
     model = load_causal_lm(
         recipe.start_from, dtype=stored, device=device, quantization=recipe.adaptation.quantization
@@ -71,6 +74,7 @@ def make_start(recipe: Recipe, *, device: str) -> Start:
     codec = Codec.load(recipe.start_from)
     if not is_lora and _is_older_tiny(codec, model):
         codec = _grow(model, recipe.seed)
+
     adapter = recipe.adaptation.adapter
     base_sha = weights_sha(recipe.start_from)
     if is_lora:
@@ -88,8 +92,10 @@ def make_start(recipe: Recipe, *, device: str) -> Start:
             weight.data = weight.data.float()  # 16-bit weights would swallow small steps
     else:
         model.requires_grad_(True)
+
     if recipe.adaptation.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
     card = read_record(recipe.start_from)
     adapter_sha = weights_sha(adapter) if adapter else ""
     return Start(model, codec, said.style, said.encoder, card, autocast, base_sha, adapter_sha)
@@ -109,6 +115,7 @@ def _new_adapter(model: Any, recipe: Recipe) -> Any:
         target_modules=targets if isinstance(targets, str) else list(targets),
         task_type="CAUSAL_LM",
     )
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         try:
@@ -122,30 +129,30 @@ def _new_adapter(model: Any, recipe: Recipe) -> Any:
 
 
 def language_of(recipe: Recipe, start: Start) -> tuple[str, str]:
-    """Style and encoder in which the result is asked for outputs: those of the weightiest dataset that teaches outputs, else
-    the model's own."""
-    spoken = [
-        (d.weight, d.style or start.style, d.encoder or start.encoder)
-        for d in recipe.data.datasets.values()
-    ]
-    answering = [
-        s
-        for s in spoken
-        if get_style(s[1]).answer == "grid" and not s[1].startswith(NEW_GRID_STYLES)
-    ]
-    _, style, encoder = max(
-        answering, key=lambda s: s[0], default=(0.0, start.style, start.encoder)
-    )
-    return style, encoder
+    """Style and encoder in which the trained model is asked for outputs.
+
+    Those of the dataset with the most weight that teaches outputs, else the model's own.
+    """
+    best, most = (start.style, start.encoder), 0.0
+    for dataset in recipe.data.datasets.values():
+        style, encoder = dataset.style or start.style, dataset.encoder or start.encoder
+        is_output = get_style(style).answer == "grid" and not style.startswith(NEW_GRID_STYLES)
+        if is_output and dataset.weight > most:
+            best, most = (style, encoder), dataset.weight
+    return best
 
 
 def save_result(start: Start, folder: Path, recipe: Recipe) -> None:
-    """The finished model, or the adapter alone, with tokenizer and appliance.json beside it. `folder` appears whole."""
+    """Write the finished model, or the adapter alone, with tokenizer and appliance.json beside it.
+
+    `folder` appears whole or not at all.
+    """
     style, encoder = language_of(recipe, start)
     card = start.card | {"style": style, "encoder": encoder} | recipe.card
     if start.base_sha:
         card |= {"base_sha": start.base_sha, "method": recipe.adaptation.method}
         card |= {"quantization": recipe.adaptation.quantization}
+
     with whole_folder(folder) as part:
         if recipe.adaptation.method == "lora":
             start.model.save_pretrained(str(part), save_embedding_layers=False)
@@ -156,23 +163,26 @@ def save_result(start: Start, folder: Path, recipe: Recipe) -> None:
 
 
 def _autocast(precision: str, device: str) -> str | None:
-    """What matrices are multiplied in; None for float32."""
+    """The type that matrices are multiplied in; None for float32."""
     import torch
 
     if precision != "auto":
         return None if precision == "float32" else precision
+
     if device.startswith("cuda"):
         return "bfloat16" if has_bfloat16(torch.cuda.get_device_capability(device)) else "float16"
     return "bfloat16" if find_host().can_bf16 else None
 
 
 def _is_older_tiny(codec: Codec, model: Any) -> bool:
-    """Whether the model speaks an earlier, shorter tiny vocabulary: words are only ever appended."""
+    """Whether the model has an earlier, shorter tiny vocabulary; words are only ever appended to
+    it."""
     size = int(model.config.vocab_size)
     return size < len(tiny.TOKENS) and codec.is_vocabulary(tiny.TOKENS[:size])
 
 
 def _grow(model: Any, seed: int) -> Codec:
+    """Give the model rows for the words that are new, and return today's tokenizer."""
     import torch
 
     with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""`appliance train`: make the model or the adapter that is then submitted. Resumes what --out holds."""
+"""A training from its recipe to the folder of its result, resumed where it was interrupted."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from pathlib import Path
 from appliance.arc.encode import get_encoder
 from appliance.arc.prompt import get_style
 from appliance.clock import Clock, SystemClock
-from appliance.learn.data.corpus import (
-    Corpus,
-    open_source,
-)
+from appliance.learn.data.corpus import Corpus, open_source
 from appliance.learn.data.documents import DocumentSampler, Mixture
 from appliance.learn.data.styles import make_writer
 from appliance.learn.examine import Examiner
@@ -32,12 +29,17 @@ def train_recipe(
     display: str | None = None,
     is_interrupted: Callable[[], bool] = lambda: False,
 ) -> Path:
-    """Everything that a recipe says, from opening its data to the folder of the result. As `loop.train`."""
+    """Train as the recipe says; the folder of the result, or of the last checkpoint.
+
+    Raises what `training_loop.train` raises, and InputError for data or a model that cannot be
+    read.
+    """
     import torch
 
     clock = SystemClock()
     processes = join_processes(is_gpu=torch.cuda.is_available())
     device = f"cuda:{processes.local_rank}" if torch.cuda.is_available() else "cpu"
+
     corpora = {
         name: open_source(d.source or name, corpus_dir) for name, d in recipe.data.datasets.items()
     }
@@ -47,6 +49,7 @@ def train_recipe(
         (n, _sampler(recipe, d, corpora[n], start), d.weight)
         for n, d in recipe.data.datasets.items()
     ]
+
     shown = make_display(
         display if processes.is_first else "none",
         max_steps=recipe.optimization.max_steps,
@@ -75,6 +78,7 @@ def train_recipe(
     identity = recipe.identity(
         corpus=_digest(corpora), base=start.base_sha, adapter=start.adapter_sha
     )
+
     try:
         return train(recipe, start, Mixture(samplers), identity, out=out, clock=clock, hooks=hooks)
     finally:
@@ -99,7 +103,7 @@ def _sampler(recipe: Recipe, dataset: Dataset, corpus: Corpus, start: Start) -> 
 def _evaluation(
     recipe: Recipe, examiner: Examiner, start: Start, clock: Clock, processes: Processes
 ) -> Callable[[], Figures]:
-    """How the model that is being trained is examined: in the style that the result's card will name."""
+    """Scores the model that is being trained, in the style that the result's card will name."""
     import torch
 
     style, encoder = language_of(recipe, start)
@@ -116,6 +120,5 @@ def _evaluation(
 
 
 def _digest(corpora: dict[str, Corpus]) -> str:
-    return hashlib.sha256(
-        "".join(f"{name} {c.digest()}" for name, c in corpora.items()).encode()
-    ).hexdigest()
+    text = "".join(f"{name} {corpus.digest()}" for name, corpus in corpora.items())
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,9 +1,11 @@
-"""The training loop of `appliance train`: one optimizer step a batch, passes of like length, checkpoints that lose nothing.
+"""The training loop of `appliance train`: one optimizer step per batch, with exact resumption.
 
-Resume is exact: what learns, optimizer state and step are saved together, the batch of a step is a function of (seed, step),
-and nothing in the loop draws random numbers; a run killed at any moment and started again on the same machine gives the same
-losses, bit for bit, as one left alone. The loss of a step is the mean over the answer tokens of its whole batch, however
-many passes and processes share the batch. The loop does not know what it trains, nor on what.
+A run that is killed at any moment and started again on the same machine gives the same losses, bit
+for bit, as one left alone. For that, weights, optimizer state and step are saved together, the
+batch of a step is a function of (seed, step), and nothing in the loop draws random numbers.
+
+The loss of a step is the mean over the answer tokens of its whole batch, however many passes and
+processes share the batch.
 """
 
 from __future__ import annotations
@@ -31,33 +33,36 @@ from appliance.learn.recipe import Recipe
 from appliance.learn.start import Start, save_result
 
 MIN_PASS_TOKENS = {"cpu": 256, "cuda": 16384}
-"""Smaller passes leave the device idle between kernels; only then are documents of unlike length put together."""
+"""Tokens of a pass below which documents of unlike length are put together.
+
+A smaller pass leaves the device idle between kernels.
+"""
 
 Figures = dict[str, float]
+"""Scores by name."""
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """One line of metrics.jsonl. loss: nats per answer token. dataset: what the step learnt from. tokens: of documents, since
-    the start of the run, padding never counted; tokens_per_s: of them, since the line before."""
+    """One line of metrics.jsonl."""
 
-    step: int
-    loss: float
-    grad_norm: float
+    step: int  # from 1
+    loss: float  # nats per answer token
+    grad_norm: float  # before clipping
     learning_rate: float
-    dataset: str
-    tokens: int
-    tokens_per_s: float
+    dataset: str  # that the step was trained on
+    tokens: int  # of documents since the start of the run; padding is not counted
+    tokens_per_s: float  # of documents since the line before
 
 
 @dataclass(frozen=True)
 class Hooks:
-    """What goes on around the steps. report: told every log_every_steps. evaluate: figures of the model as it is."""
+    """What goes on around the steps."""
 
-    report: Callable[[StepReport], None] = lambda line: None
-    evaluate: Callable[[], Figures] | None = None
+    report: Callable[[StepReport], None] = lambda line: None  # called every log_every_steps
+    evaluate: Callable[[], Figures] | None = None  # scores of the model as it is now
     report_figures: Callable[[int, Figures], None] = lambda step, figures: None
-    is_interrupted: Callable[[], bool] = lambda: False
+    is_interrupted: Callable[[], bool] = lambda: False  # whether to stop after this step
     processes: Processes = field(default_factory=Processes)
 
 
@@ -71,23 +76,26 @@ def train(
     clock: Clock,
     hooks: Hooks,
 ) -> Path:
-    """Train until max_steps (or an interruption) and return the folder of the result, or of the last checkpoint.
+    """Train until max_steps (or an interruption) and return the folder of the result, or of the
+    last checkpoint.
 
-    Raises UsageError when `out` holds another run, InputError when the loss is not finite or diverges (the last good
-    checkpoint stays).
+    Raises UsageError when `out` holds another run, InputError when the loss is not finite or
+    diverges; the last good checkpoint stays.
     """
     out.mkdir(parents=True, exist_ok=True)
     plan = recipe.optimization
     stepper = Stepper(recipe, start, hooks.processes)
     restore_checkpoint(out, identity, stepper.state)
     stepper.watch.state = stepper.state.watch
-    mark_s, mark_tokens = clock.now(), stepper.state.tokens
+
+    mark_s, mark_tokens = clock.now(), stepper.state.tokens  # at the last report: for the speed
     is_stopped = False
     batches = _batches(recipe, mixture, stepper.state.step)
     while stepper.state.step < plan.max_steps and not is_stopped:
         dataset, documents = next(batches)
         loss, norm, is_stopped = stepper.step(documents, is_stopped=hooks.is_interrupted())
         step, tokens = stepper.state.step, stepper.state.tokens
+
         if step % recipe.log_every_steps == 0:
             now = clock.now()
             speed = (tokens - mark_tokens) / max(now - mark_s, 1e-9)
@@ -97,8 +105,10 @@ def train(
             _append(out / "metrics.jsonl", line.__dict__, hooks)
             hooks.report(line)
             mark_s, mark_tokens = now, tokens
+
         if step % recipe.save_every_steps == 0 and stepper.watch.is_safe:
             _save(out, identity, stepper, hooks)
+
         every = recipe.evaluation.every_steps if recipe.evaluation else 0
         if hooks.evaluate and every and (step % every == 0 or step == plan.max_steps):
             start.model.eval()
@@ -107,10 +117,12 @@ def train(
             _append(out / "evaluation.jsonl", {"step": step, **figures}, hooks)
             hooks.report_figures(step, figures)
             mark_s, mark_tokens = clock.now(), tokens
+
     batches.close()
     _save(out, identity, stepper, hooks)
     if stepper.state.step < plan.max_steps:
         return checkpoint_folder(out, stepper.state.step)
+
     folder = out / ("adapter" if recipe.adaptation.method == "lora" else "model")
     if hooks.processes.is_first:
         save_result(start, folder, recipe)
@@ -119,7 +131,7 @@ def train(
 
 
 class Stepper:
-    """What learns, its optimizers, and one step of them."""
+    """The weights that are trained, their optimizers, and one step of them."""
 
     def __init__(self, recipe: Recipe, start: Start, processes: Processes) -> None:
         import torch
@@ -127,6 +139,7 @@ class Stepper:
         start.model.train()
         if recipe.adaptation.method == "lora":
             sum_weights(start.model)
+
         named = start.weights()
         self._model = start.model
         self._weights = [w for _, w in named]
@@ -138,7 +151,8 @@ class Stepper:
             recipe.data.rows_per_pass or recipe.data.rows_per_step
         )
         self._processes = processes
-        self._num_skipped = 0
+        self._num_skipped = 0  # steps in a row that the loss scale left out
+
         scaler = torch.amp.GradScaler(
             self._device.type, init_scale=FIRST_SCALE, enabled=start.autocast_dtype == "float16"
         )
@@ -148,15 +162,18 @@ class Stepper:
     def step(
         self, documents: Sequence[TokenSequence], *, is_stopped: bool
     ) -> tuple[float, float, bool]:
-        """Loss and gradient norm of the step just taken, and whether any process was told to stop."""
+        """Loss and gradient norm of the step just taken, and whether any process was told to
+        stop."""
         import torch
 
         loss, num_stopped = self._processes.sums(self._gradients(documents), float(is_stopped))
         self._processes.sum_gradients(self._weights)
+
         for optimizer in self.state.optimizers:
             self.state.scaler.unscale_(optimizer)
         norm = float(torch.nn.utils.clip_grad_norm_(self._weights, self._plan.max_grad_norm).item())
         self._check(loss, norm)
+
         rate = learning_rate_at(self.state.step, self._plan)
         for optimizer in self.state.optimizers:
             for group in optimizer.param_groups:
@@ -166,19 +183,21 @@ class Stepper:
         self.state.scaler.update()
         for optimizer in self.state.optimizers:
             optimizer.zero_grad(set_to_none=True)
+
         self.state.step += 1
         self.state.tokens += sum(map(len, documents))
         self.state.watch = self.watch.state
         return loss, norm, num_stopped > 0
 
     def _gradients(self, documents: Sequence[TokenSequence]) -> float:
-        """Backward over this process's share, pass by pass; its part of the loss."""
+        """Run backward over this process's share, pass by pass, and return its part of the loss."""
         import torch
 
         num_targets = sum(int(d.is_target[1:].sum()) for d in documents)
         share = documents[self._processes.rank :: self._processes.world_size]
         dtype = getattr(torch, self._dtype or "float32")
         min_tokens = MIN_PASS_TOKENS[self._device.type]
+
         total = 0.0
         for rows in passes_of(
             share, pad_id=self._pad_id, max_tokens=self._max_tokens, min_tokens=min_tokens
@@ -192,10 +211,12 @@ class Stepper:
         return total
 
     def _check(self, loss: float, norm: float) -> None:
-        where, remedy = (
-            f"step {self.state.step}",
-            "lower optimization.learning_rate; the last good checkpoint stays",
-        )
+        """Raise InputError for a loss or gradient that is not finite, or a loss that diverges."""
+        where = f"step {self.state.step}"
+        remedy = "lower optimization.learning_rate; the last good checkpoint stays"
+
+        # In float16 a gradient may overflow now and then: the scaler skips that step and scales
+        # down.
         self._num_skipped = 0 if math.isfinite(norm) else self._num_skipped + 1
         may_skip = self.state.scaler.is_enabled() and self._num_skipped <= MAX_SKIPPED
         if not math.isfinite(loss) or not (math.isfinite(norm) or may_skip):
@@ -204,11 +225,14 @@ class Stepper:
                 expected="finite numbers",
                 remedy=remedy,
             )
+
         self.watch.see(loss)
         if self.watch.has_diverged:
             raise InputError(
-                f"{where}: the smoothed loss is {self.watch.state[0]:.3f}, its lowest was {self.watch.state[1]:.3f}",
-                expected=f"a rise of at most {self._plan.max_loss_rise} (optimization.max_loss_rise)",
+                f"{where}: the smoothed loss is {self.watch.state[0]:.3f}, "
+                f"its lowest was {self.watch.state[1]:.3f}",
+                expected=f"a rise of at most {self._plan.max_loss_rise} "
+                "(optimization.max_loss_rise)",
                 remedy=remedy,
             )
 
@@ -216,7 +240,7 @@ class Stepper:
 def _batches(
     recipe: Recipe, mixture: Mixture, first_step: int
 ) -> Generator[tuple[str, list[TokenSequence]], None, None]:
-    """The batches from a step on, each made while the one before is learnt from."""
+    """The batches from a step on, each made in a thread while the one before it is trained on."""
     make: Any = partial(
         batch_of,
         mixture,
@@ -224,6 +248,7 @@ def _batches(
         row_tokens=recipe.data.row_tokens,
         num_rows=recipe.data.rows_per_step,
     )
+
     with ThreadPoolExecutor(1) as pool:
         ahead = pool.submit(make, step=first_step)
         step = first_step
@@ -235,6 +260,7 @@ def _batches(
 
 
 def _save(out: Path, identity: dict[str, str], stepper: Stepper, hooks: Hooks) -> None:
+    """The first process writes; the others wait until the checkpoint is there."""
     if hooks.processes.is_first:
         save_checkpoint(out, identity, stepper.state)
     hooks.processes.wait()
