@@ -1,4 +1,4 @@
-"""How a model is spoken to, and how a task is shortened until it fits the model's longest sequence."""
+"""How a model is spoken to, and how a task is shortened until it fits the longest sequence."""
 
 from __future__ import annotations
 

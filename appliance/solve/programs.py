@@ -1,4 +1,4 @@
-"""A worker's work on programs: it keeps a sandbox, searches for a job, and reports what it found."""
+"""A worker's work on programs: it keeps a sandbox, searches for a job, and tells what it found."""
 
 from __future__ import annotations
 

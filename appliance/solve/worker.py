@@ -1,8 +1,9 @@
-"""The worker child: owns one device, loads the model once, then trains and samples task after task as it is told.
+"""The worker child: owns one device, loads the model once, then does one job after another.
 
-Runs as `python -m appliance.solve.worker`. Reads one Setup line and then Job lines on standard input, writes Event lines on the
-descriptor that was its standard output; anything a library prints goes to standard error. When the orchestrator is gone
-(standard input ends) the worker ends at once.
+Runs as `python -m appliance.solve.worker`. It reads one Setup line and then Job lines on standard
+input, and writes Event lines on the descriptor that was its standard output; anything a library
+prints goes to standard error. When the orchestrator is gone (standard input ends) the worker ends
+at once. Over 400 lines, because everything that a job does with the loaded model is told here.
 """
 
 from __future__ import annotations
@@ -54,9 +55,14 @@ Emit = Callable[[Event], None]
 
 
 class Worker:
-    """The loaded model and what is done with it. One job at a time."""
+    """The loaded model and what is done with it, one job at a time."""
 
     def __init__(self, setup: Setup, emit: Emit) -> None:
+        """Load the model and start the engines; emits Ready.
+
+        A sampling engine that does not start is replaced by Transformers. Raises InputError for a
+        bad model or adapter, EngineError for a trainer that does not start, OutOfMemory.
+        """
         import torch
 
         torch.set_num_threads(setup.num_threads)
@@ -64,12 +70,18 @@ class Worker:
         began_s = self._clock.now()
         self._setup = setup
         self._emit = emit
+
         model_dir = Path(setup.model_dir)
         card = read_card(model_dir)
         window_tokens = min(card.max_positions, setup.window_tokens)
         spec = _spec(setup, window_tokens)
         import_first(setup.trainer, spec)
         codec = Codec.load(model_dir)
+        self._language = Language(
+            get_style(card.style), get_encoder(card.encoder), codec, window_tokens
+        )
+        self._max_lesson_tokens = min(setup.settings.train.max_seq_tokens, card.max_positions)
+
         self._trainer = make_trainer(setup.trainer, spec, codec)
         self._plain = make_server("transformers", spec, codec, self._trainer)
         self._server, self._engine_faults = self._plain, list[str]()
@@ -79,55 +91,58 @@ class Worker:
         except EngineError as fault:
             traceback.print_exc()
             self._engine_faults = [f"{setup.engine}: {fault}"]
-        self._language = Language(
-            get_style(card.style), get_encoder(card.encoder), codec, window_tokens
-        )
-        self._max_lesson_tokens = min(setup.settings.train.max_seq_tokens, card.max_positions)
-        self._start: Literal["new", "continue"] = (
-            "new" if setup.settings.model.adapter is None else "continue"
-        )
-        if self._start == "continue":
+
+        # After the sampling engine, which is started beside the plain model.
+        self._start: Literal["new", "continue"] = "new"
+        if setup.settings.model.adapter is not None:
+            self._start = "continue"
             self._trainer.start_from_shipped()
+
         self._grids = GridWork(setup, self._language, emit)
         self._programs = self._program_work(card) if setup.settings.writes_programs else None
-        num_parameters = sum(p.numel() for p in self._trainer.model.parameters())
+
+        engine = setup.engine
+        if self._engine_faults:
+            engine = " not ".join(["transformers", *self._engine_faults])
         facts = {
-            "parameters": num_parameters,
+            "parameters": sum(p.numel() for p in self._trainer.model.parameters()),
             "style": card.style,
             "max_seq_tokens": card.max_positions,
             "torch": torch.__version__,
-            "engine": " not ".join(["transformers", *self._engine_faults])
-            if self._engine_faults
-            else setup.engine,
+            "engine": engine,
         }
         emit(Ready(seconds=self._clock.now() - began_s, facts=facts))
 
     def do(self, job: Job) -> None:
-        """One job; its events are emitted as they come. Raises OutOfMemory when the device has no room for it."""
+        """Do one job; its events are emitted as they come.
+
+        Raises OutOfMemory when the device has no room for it.
+        """
         began_s = self._clock.now()
         deadline = Deadline(job.deadline_s, self._clock)
         tasks = [m.task() for m in job.tasks]
         if job.stage == "probe":
             self._emit(self._probe(tasks[0], job, deadline))
             return
+
         self._served = []
         if self._programs:
             self._programs.served = []
+
         complete = [task.task_id for task in tasks]
         is_solved = job.stage == "deep" and self._search(tasks[0], job)
         if self._setup.settings.writes_grids and not is_solved:
             complete = self._do_grids(tasks, job, deadline)
+
         if self._programs and job.stage == "quick":
             self._trainer.reset()
             limits = self._limits(job, f"quick-{job.job_id}-programs", deadline)
             written = self._programs.quick(tasks, job, limits)
             complete = [task_id for task_id in complete if task_id in written]
+
         seconds = self._clock.now() - began_s
-        self._emit(
-            Finished(
-                job_id=job.job_id, complete=complete, seconds=seconds, **self._told_of_serving(job)
-            )
-        )
+        serving = self._told_of_serving(job)
+        self._emit(Finished(job_id=job.job_id, complete=complete, seconds=seconds, **serving))
 
     def _told_of_serving(self, job: Job) -> dict[str, Any]:
         """What generated the answers, and why nothing better did.
@@ -143,7 +158,10 @@ class Worker:
         return {"how": served[-1].how, "refused": list(dict.fromkeys(refused))}
 
     def _do_grids(self, tasks: list[Task], job: Job, deadline: Deadline) -> list[str]:
-        """Train where the job says so, and sample grids; returns the tasks whose every question was answered."""
+        """Train where the job says so, and sample grids.
+
+        Returns the tasks all of whose questions were answered.
+        """
         adapter_sha = job.adapter_sha
         if adapter_sha:
             self._put_on(tasks[0], job)
@@ -154,6 +172,7 @@ class Worker:
             adapter_sha = "" if isinstance(outcome, NotTuned) else outcome.adapter_sha
         else:
             self._trainer.reset()
+
         server = self._plain if job.is_plain else self._server
         adapter_dir = self._adapter_dir(tasks[0]) if adapter_sha else None
         with server.serve(
@@ -164,8 +183,9 @@ class Worker:
             complete, answers = self._grids.sample(
                 tasks, job, served, adapter=adapter_sha, deadline=sampling
             )
+
         if self._grids.has_scores(job):
-            with self._trainer.merged() as model:  # it still wears the task's adapter
+            with self._trainer.merged() as model:  # it still has the task's adapter on
                 self._grids.score(
                     tasks,
                     job,
@@ -174,19 +194,25 @@ class Worker:
                     batch_tokens=self._batch_tokens(job),
                     deadline=deadline,
                 )
+
         return complete
 
     def _search(self, task: Task, job: Job) -> bool:
-        """Search for programs as long as the job says; whether they settle the task, so that no grids are needed."""
+        """Search for programs as long as the job says.
+
+        Returns whether they settle the task, so that no grids are needed.
+        """
         if self._programs is None or job.program_until_s <= 0:
             return False
+
         deadline = Deadline(min(job.program_until_s, job.deadline_s), self._clock)
         limits = self._limits(job, f"{task.task_id}-programs", deadline)
         return self._programs.deep(task, job, limits)
 
     def _limits(self, job: Job, adapter_name: str, deadline: Deadline) -> SearchLimits:
+        """What a search may use on the job's rung of the memory ladder."""
         return SearchLimits(
-            max_lesson_tokens=RUNGS[job.rung].seq_tokens(self._max_lesson_tokens),
+            max_lesson_tokens=self._lesson_tokens(job),
             tune_settings=partial(self._program_tune_settings, rung=job.rung),
             batch_tokens=self._batch_tokens(job),
             adapter_dir=Path(self._setup.adapters_dir) / adapter_name,
@@ -198,6 +224,7 @@ class Worker:
         planned = self._tune_settings(row_tokens, rung)
         if planned is None:
             return None
+
         return replace(
             planned, method="lora", learning_rate=program.learning_rate, max_steps=program.max_steps
         )
@@ -215,33 +242,39 @@ class Worker:
             emit=self._emit,
         )
 
+    def _lesson_tokens(self, job: Job) -> int:
+        """Longest lesson in tokens on the job's rung of the memory ladder."""
+        return RUNGS[job.rung].seq_tokens(self._max_lesson_tokens)
+
     def _batch_tokens(self, job: Job) -> int:
         return batch_tokens_at(self._setup.settings.sample.batch_tokens, job.rung)
 
     def _probe(self, task: Task, job: Job, deadline: Deadline) -> Probed:
-        """What the plan takes from a model of the machine, measured at the length of this task."""
-        row_tokens = longest_lesson(
-            task, self._language, RUNGS[job.rung].seq_tokens(self._max_lesson_tokens)
-        )
-        settings = (
-            self._tune_settings(row_tokens, job.rung) if row_tokens and job.train_until_s else None
-        )
+        """Measure at the length of this task what the plan only computed."""
+        row_tokens = longest_lesson(task, self._language, self._lesson_tokens(job))
+        settings = None
+        if row_tokens and job.train_until_s:
+            settings = self._tune_settings(row_tokens, job.rung)
+
         training = None
         if settings is not None:
             stream = self._lessons(task, job, row_tokens)
             training = probe_training(
                 self._trainer, stream, settings, device=self._setup.device, deadline=deadline
             )
+
         views = [View.parse(name) for name in job.views]
         asked = questions(
             task, views, self._language, temperature=0.0, top_p=1.0, num_samples=1, seed=0
         )
         prompt_ids = asked[0][1].prompt_ids if asked else ()
+
         self._trainer.reset()
         with self._server.serve(
             self._trainer, adapter_dir=None, batch_tokens=self._batch_tokens(job)
         ) as served:
             sampling = probe_sampling(served.sampler, prompt_ids, deadline=deadline)
+
         return Probed(
             job_id=job.job_id,
             tokens=row_tokens,
@@ -264,7 +297,10 @@ class Worker:
         return Path(self._setup.adapters_dir) / task.task_id
 
     def _put_on(self, task: Task, job: Job) -> None:
-        """The adapter that an earlier round saved. Raises InputError when it is another one by now."""
+        """Put on the adapter that an earlier round saved.
+
+        Raises InputError when the folder holds another one by now.
+        """
         folder, settings = self._adapter_dir(task), self._tune_settings(1, job.rung)
         found = weights_sha(folder)
         if settings is None or found != job.adapter_sha:
@@ -273,20 +309,25 @@ class Worker:
                 expected=f"{job.adapter_sha[:12]}, which the journal names",
                 remedy="nothing to do: answers of earlier rounds stand",
             )
+
         self._trainer.load(folder, settings)
 
     def _tune(self, task: Task, job: Job) -> Outcome:
-        max_tokens = RUNGS[job.rung].seq_tokens(self._max_lesson_tokens)
+        """Test-time training on the task's own demonstrations."""
+        max_tokens = self._lesson_tokens(job)
         row_tokens = longest_lesson(task, self._language, max_tokens)
         if row_tokens == 0:
             self._trainer.reset()
             return NotTuned(
-                f"no lesson of at most {max_tokens} tokens can be made from {len(task.train)} demonstrations"
+                f"no lesson of at most {max_tokens} tokens can be made "
+                f"from {len(task.train)} demonstrations"
             )
+
         settings = self._tune_settings(row_tokens, job.rung)
         if settings is None:
             self._trainer.reset()
             return NotTuned("out of memory on every rung of the ladder")
+
         return self._trainer.tune(
             self._lessons(task, job, row_tokens),
             settings,
@@ -296,7 +337,10 @@ class Worker:
         )
 
     def _tune_settings(self, row_tokens: int, rung: int) -> TuneSettings | None:
-        """None on the last rung of the memory ladder, where nothing is trained."""
+        """Settings on this rung of the memory ladder, for lessons of at most so many tokens.
+
+        None on the last rung, where nothing is trained.
+        """
         train = self._setup.settings.train
         planned = TuneSettings(
             method=train.method,
@@ -315,7 +359,7 @@ class Worker:
 def _spec(setup: Setup, window_tokens: int) -> EngineSpec:
     return EngineSpec(
         model_dir=Path(setup.model_dir),
-        scratch_dir=Path(setup.scratch_dir) / str(os.getpid()),
+        scratch_dir=Path(setup.scratch_dir) / str(os.getpid()),  # workers share the folder above
         device=setup.device,
         dtype=setup.dtype,
         autocast_dtype=setup.autocast_dtype,
@@ -334,6 +378,7 @@ def _spec(setup: Setup, window_tokens: int) -> EngineSpec:
 def _trained(job: Job, task_id: str, outcome: Outcome, seconds: float) -> Trained:
     if isinstance(outcome, NotTuned):
         return Trained(job_id=job.job_id, task_id=task_id, seconds=seconds, reason=outcome.reason)
+
     return Trained(
         job_id=job.job_id,
         task_id=task_id,
@@ -346,28 +391,30 @@ def _trained(job: Job, task_id: str, outcome: Outcome, seconds: float) -> Traine
 
 
 def _failed(job_id: int, fault: Exception) -> Failed:
-    kind = (
-        "memory"
-        if isinstance(fault, OutOfMemory)
-        else "input"
-        if isinstance(fault, InputError)
-        else "engine"
-    )
-    code = fault.exit_code if isinstance(fault, ApplianceError) else 1
-    message = (
-        str(fault) if isinstance(fault, ApplianceError) else f"{type(fault).__name__}: {fault}"
-    )
-    return Failed(job_id=job_id, kind=kind, message=message, exit_code=code)
+    kind: Literal["memory", "input", "engine"] = "engine"
+    if isinstance(fault, OutOfMemory):
+        kind = "memory"
+    elif isinstance(fault, InputError):
+        kind = "input"
+
+    if isinstance(fault, ApplianceError):
+        return Failed(job_id=job_id, kind=kind, message=str(fault), exit_code=fault.exit_code)
+    message = f"{type(fault).__name__}: {fault}"
+    return Failed(job_id=job_id, kind=kind, message=message, exit_code=1)
 
 
 def _read_lines(lines: queue.Queue[str]) -> None:
-    """Feed standard input to the queue; end the process when the orchestrator closed it or is gone."""
+    """Feed standard input to the queue; end the process when the orchestrator is gone.
+
+    Its end of the pipe is closed then, or closed on purpose.
+    """
     for line in sys.stdin:
         lines.put(line)
     os._exit(0)
 
 
 def main() -> None:
+    # Events have standard output for themselves; what libraries print goes to standard error.
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
@@ -377,19 +424,20 @@ def main() -> None:
 
     lines: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_read_lines, args=(lines,), daemon=True).start()
+
     setup = Setup.model_validate_json(lines.get())
     try:
         worker = Worker(setup, emit)
     except (ApplianceError, RuntimeError, OSError, ImportError) as fault:
         traceback.print_exc()
         failed = _failed(-1, fault)
-        is_chosen = setup.trainer == "unsloth" and setup.settings.model.trainer == "auto"
-        emit(
-            failed.model_copy(update={"kind": "trainer"})
-            if is_chosen and failed.kind == "engine"
-            else failed
-        )
+        # unsloth that the plan chose, not the person, may be replaced by the trainer "peft".
+        is_planned = setup.trainer == "unsloth" and setup.settings.model.trainer == "auto"
+        if is_planned and failed.kind == "engine":
+            failed = failed.model_copy(update={"kind": "trainer"})
+        emit(failed)
         return
+
     while True:
         job = Job.model_validate_json(lines.get())
         try:
@@ -397,10 +445,10 @@ def main() -> None:
         except (ApplianceError, RuntimeError, ValueError, MemoryError) as fault:
             traceback.print_exc()
             if isinstance(fault, EngineLost) or poisons_process(fault):
+                # Every later call would fail or hang, those of a tidy end as well. The
+                # orchestrator goes on with another process.
                 sys.stderr.flush()
-                os._exit(
-                    1
-                )  # every later call would fail or hang, those of a tidy end as well; another process goes on
+                os._exit(1)
             emit(_failed(job.job_id, fault))
 
 
