@@ -1,12 +1,16 @@
-"""The library that programs of BARC import as `common` (one module by its name, so over 400 lines), from what it does.
+"""The library `common` that programs of BARC import, written anew from what it does.
 
-There a grid is indexed [x, y] with x the row; an object is an array of the grid's size with the background elsewhere, a
-sprite is a cut-out. As in the language that the models were taught, what draws works in place. Plain numpy, so that the
-sandbox can load it without scipy.
+Over 400 lines, because programs import it as one module.
 
-Missing of the names of that library: show_colored_grid, visualize, generate_sprite, apply_symmetry, apply_diagonal_symmetry
-(debugging, and parts of random_sprite; its prompts call them internal). Not the same: `detect_objects` settles overlaps
-greedily, largest first, where the original tries all choices; random_sprite draws other sprites.
+A grid is indexed [x, y] here, and x is the row. An object is an array of the grid's size with the
+background around it; a sprite is a cut-out. Functions that draw work in place, as in the library
+that the models learnt. Plain numpy, so that the sandbox can load it without scipy.
+
+Not here: show_colored_grid, visualize, generate_sprite, apply_symmetry, apply_diagonal_symmetry
+(for debugging, and parts of random_sprite; BARC's prompts call them internal).
+
+Not the same: `detect_objects` resolves overlaps greedily, largest first, where the original tries
+all choices; `random_sprite` draws other sprites.
 """
 
 from __future__ import annotations
@@ -14,7 +18,9 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, Dict, List, Optional, Set, Tuple, Union  # noqa: UP035 - programs expect these names
+
+# Programs expect the old names of typing.
+from typing import Any, ClassVar, Dict, List, Optional, Set, Tuple, Union  # noqa: UP035
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,16 +32,18 @@ FOUR = ((0, 1), (0, -1), (1, 0), (-1, 0))
 EIGHT = (*FOUR, (1, 1), (1, -1), (-1, 1), (-1, -1))
 
 __all__ = [
-    "Color", "Symmetry", "blit", "blit_object", "blit_sprite", "bounding_box", "collision", "contact", "crop",
-    "detect_mirror_symmetry", "detect_objects", "detect_rotational_symmetry", "detect_translational_symmetry", "draw_line",
-    "find_connected_components", "flood_fill", "is_contiguous", "object_boundary", "object_interior", "object_neighbors",
-    "object_position", "orbit", "random_free_location_for_object", "random_free_location_for_sprite", "random_sprite",
-    "translate", "np", "random", "math", "Callable", "Dict", "List", "Optional", "Set", "Tuple", "Union", "Any",
+    "Color", "Symmetry", "blit", "blit_object", "blit_sprite", "bounding_box", "collision",
+    "contact", "crop", "detect_mirror_symmetry", "detect_objects", "detect_rotational_symmetry",
+    "detect_translational_symmetry", "draw_line", "find_connected_components", "flood_fill",
+    "is_contiguous", "object_boundary", "object_interior", "object_neighbors", "object_position",
+    "orbit", "random_free_location_for_object", "random_free_location_for_sprite", "random_sprite",
+    "translate", "np", "random", "math", "Callable", "Dict", "List", "Optional", "Set", "Tuple",
+    "Union", "Any",
 ]  # fmt: skip
 
 
 class Color:
-    """Colours by name. 8 and 9 have two names each, because the library renamed them."""
+    """Colours by name. 8 and 9 have two names each, because the original renamed them."""
 
     BLACK, BLUE, RED, GREEN, YELLOW, GREY, PINK, ORANGE, PURPLE, BROWN = range(10)
     GRAY, TEAL, MAROON, TRANSPARENT, BACKGROUND = 5, 8, 9, 0, 0
@@ -44,10 +52,11 @@ class Color:
 
 
 def flood_fill(grid: Cells, x: int, y: int, color: int, connectivity: int = 4) -> None:
-    """The area of one colour around (x, y) takes the colour, in place."""
+    """The connected area of one colour that holds (x, y) takes the new colour, in place."""
     old = grid[x, y]
     steps = _steps(connectivity)
     open_cells = [(x, y)] if old != color else []
+
     while open_cells:
         row, col = open_cells.pop()
         if 0 <= row < grid.shape[0] and 0 <= col < grid.shape[1] and grid[row, col] == old:
@@ -66,11 +75,16 @@ def draw_line(
     color: int | None = None,
     stop_at_color: Iterable[int] = (),
 ) -> Cells:
-    """From (x, y) to the end, or so many cells in the direction, or to the edge; stops before a cell of `stop_at_color`."""
+    """Draws a line from (x, y), in place: to the end, or `length` cells in the direction.
+
+    Without a length it goes to the edge. It stops before a cell of a colour in `stop_at_color`.
+    """
     if end_x is not None and end_y is not None:
         direction, length = (end_x - x, end_y - y), max(abs(end_x - x), abs(end_y - y)) + 1
+
     if direction is None:
         raise ValueError("draw_line: neither an end nor a direction")
+
     dx, dy = (int(np.sign(part)) for part in direction)
     stops = set(stop_at_color)
     for step in range(2 * max(grid.shape) if length is None else length):
@@ -79,38 +93,43 @@ def draw_line(
             if grid[row, col] in stops:
                 break
             grid[row, col] = color
+
     return grid
 
 
 def find_connected_components(
     grid: Cells, background: int = Color.BLACK, connectivity: int = 4, monochromatic: bool = True
 ) -> list[Cells]:
-    """Objects, by rising colour and in reading order; without `monochromatic` an object may have several colours."""
+    """Objects, by rising colour and in reading order.
+
+    Without `monochromatic` an object may have several colours; then only reading order counts.
+    """
     grid = np.asarray(grid)
-    masks = (
-        [grid == c for c in np.unique(grid) if c != background]
-        if monochromatic
-        else [grid != background]
-    )
+    if monochromatic:
+        masks = [grid == c for c in np.unique(grid) if c != background]
+    else:
+        masks = [grid != background]
+
     found = []
     for mask in masks:
-        for rows, cols in components(
-            np.where(mask, 0, -1), diagonal=len(_steps(connectivity)) == 8
-        ):
+        diagonal = len(_steps(connectivity)) == 8
+        for rows, cols in components(np.where(mask, 0, -1), diagonal=diagonal):
             obj = np.full_like(grid, background)
             obj[rows, cols] = grid[rows, cols]
             found.append(obj)
+
     return found
 
 
 def blit(
     grid: Cells, sprite: Cells, x: int = 0, y: int = 0, background: int | None = None
 ) -> Cells:
-    """Copies the sprite into the grid, in place; its background, if one is named, stays out."""
+    """Copies the sprite into the grid, in place; its background, if one is named, is left out."""
     for (row, col), cell in np.ndenumerate(sprite):
         inside = 0 <= x + row < grid.shape[0] and 0 <= y + col < grid.shape[1]
         if inside and (background is None or cell != background):
             grid[x + row, y + col] = cell
+
     return grid
 
 
@@ -125,7 +144,7 @@ def blit_sprite(grid: Cells, sprite: Cells, x: int, y: int, background: int = Co
 
 
 def bounding_box(grid: Cells, background: int = Color.BLACK) -> tuple[int, int, int, int]:
-    """(x, y, rows, columns) of the smallest box around all but the background; zeros when there is nothing else."""
+    """(x, y, rows, columns) of the smallest box around all but the background; zeros if empty."""
     rows, cols = np.nonzero(np.asarray(grid) != background)
     if not rows.size:
         return 0, 0, 0, 0
@@ -136,17 +155,27 @@ def bounding_box(grid: Cells, background: int = Color.BLACK) -> tuple[int, int, 
 def object_position(
     obj: Cells, background: int = Color.BLACK, anchor: str = "upper left"
 ) -> tuple[int | float, int | float]:
-    """(x, y) of a corner, of the centre or of the middle of a side; halves where the middle lies between cells.
+    """(x, y) of a corner, of the centre or of the middle of a side.
 
-    "left" and "right" are ends along x here, "upper" and "lower" along y: the words of the library, not of this project.
+    Halves where the middle lies between cells. In the words of the original, "left" and "right" are
+    ends along x, which is the row, and "upper" and "lower" along y.
     """
     x, y, rows, cols = bounding_box(obj, background)
     words = anchor.lower().replace(" ", "")
-    middle = (x + (rows - 1) / 2, y + (cols - 1) / 2)
-    at_x = x if "left" in words else x + rows - 1 if "right" in words else middle[0]
-    at_y = y if "upper" in words else y + cols - 1 if "lower" in words else middle[1]
+
+    at_x, at_y = x + (rows - 1) / 2, y + (cols - 1) / 2  # the middle, where no end is named
+    if "left" in words:
+        at_x = x
+    elif "right" in words:
+        at_x = x + rows - 1
+    if "upper" in words:
+        at_y = y
+    elif "lower" in words:
+        at_y = y + cols - 1
+
     if words not in _ANCHORS:
         raise ValueError(f"object_position: no anchor {anchor}")
+
     return _whole(at_x), _whole(at_y)
 
 
@@ -199,6 +228,7 @@ def contact(
 
 def object_interior(grid: Cells, background: int = Color.BLACK) -> NDArray[np.bool_]:
     """True on the object and on what it encloses."""
+    # A flood from the margin reaches all that is outside.
     padded = np.pad(np.asarray(grid) != background, 1).astype(np.int64)
     flood_fill(padded, 0, 0, 2)
     return np.asarray(padded[1:-1, 1:-1] != 2)
@@ -229,7 +259,7 @@ class Symmetry:
     """A map of the plane onto itself that leaves a picture as it is."""
 
     def apply(self, x: Any, y: Any, iters: int = 1) -> tuple[Any, Any]:
-        """Where (x, y), numbers or arrays, comes to after so many applications."""
+        """Where (x, y), numbers or arrays, ends up after `iters` applications."""
         raise NotImplementedError
 
 
@@ -242,9 +272,10 @@ class TranslationalSymmetry(Symmetry):
 
 
 class MirrorSymmetry(Symmetry):
-    """mirror_x, mirror_y: the fixed coordinate, None where it is not mirrored."""
+    """Mirrors x, y or both."""
 
     def __init__(self, mirror_x: float | None, mirror_y: float | None) -> None:
+        # The coordinate that stays in place; None where nothing is mirrored.
         self.mirror_x, self.mirror_y = mirror_x, mirror_y
 
     def apply(self, x: Any, y: Any, iters: int = 1) -> tuple[Any, Any]:
@@ -255,7 +286,7 @@ class MirrorSymmetry(Symmetry):
 
 
 class RotationalSymmetry(Symmetry):
-    """Quarter turns about a centre, clockwise for a positive number."""
+    """Quarter turns about a centre, clockwise for positive `iters`."""
 
     def __init__(self, center_x: float, center_y: float) -> None:
         self.center_x, self.center_y = center_x, center_y
@@ -268,42 +299,44 @@ class RotationalSymmetry(Symmetry):
 
 
 def orbit(grid: Cells, x: int, y: int, symmetries: Sequence[Symmetry]) -> list[tuple[int, int]]:
-    """All places inside the grid that the symmetries can bring (x, y) to, itself included."""
+    """All places inside the grid to which the symmetries can bring (x, y), itself included."""
     found, fresh = {(int(x), int(y))}, [(int(x), int(y))]
     while fresh:
         here = fresh.pop()
         for symmetry in symmetries:
             for iters in (1, -1):
                 row, col = symmetry.apply(*here, iters)
-                if (
-                    0 <= row < grid.shape[0]
-                    and 0 <= col < grid.shape[1]
-                    and (row, col) not in found
-                ):
+                inside = 0 <= row < grid.shape[0] and 0 <= col < grid.shape[1]
+                if inside and (row, col) not in found:
                     found.add((row, col))
                     fresh.append((row, col))
+
     return sorted(found)
 
 
 def detect_translational_symmetry(
     grid: Cells, ignore_colors: Iterable[int] = (0,)
 ) -> list[Symmetry]:
-    """The best shift along x and the best along y; where there is neither, the best slanting one. Small shifts win ties."""
+    """The best shift along x and the best along y; the best slanting one where there is neither.
+
+    Of equally good shifts the smallest one wins.
+    """
     rows, cols = grid.shape
 
     def best(shifts: Iterable[tuple[int, int]]) -> list[Symmetry]:
         scored = [(_score(grid, TranslationalSymmetry(*s), ignore_colors, 0.01), s) for s in shifts]
         good = [(score, s) for score, s in scored if score > 0]
-        return (
-            [TranslationalSymmetry(*max(good, key=lambda g: (g[0], -sum(g[1])))[1])] if good else []
-        )
+        if not good:
+            return []
+        _, shift = max(good, key=lambda g: (g[0], -sum(g[1])))
+        return [TranslationalSymmetry(*shift)]
 
     straight = best((x, 0) for x in range(1, rows)) + best((0, y) for y in range(1, cols))
     return straight or best((x, y) for x in range(1, rows) for y in range(1, cols))
 
 
 def detect_mirror_symmetry(grid: Cells, ignore_colors: Iterable[int] = (0,)) -> list[Symmetry]:
-    """The mirrors that keep most cells and break none, all of them if several keep as many."""
+    """The mirrors that keep most cells and break none; all of them where several keep as many."""
     xs, ys = ([i / 2 for i in range(2 * side)] for side in grid.shape)
     both = [MirrorSymmetry(x, y) for x in xs for y in ys if x % 1 == y % 1]
     mirrors = [MirrorSymmetry(x, None) for x in xs] + [MirrorSymmetry(None, y) for y in ys] + both
@@ -313,7 +346,7 @@ def detect_mirror_symmetry(grid: Cells, ignore_colors: Iterable[int] = (0,)) -> 
 
 
 def detect_rotational_symmetry(grid: Cells, ignore_colors: Iterable[int] = (0,)) -> Symmetry | None:
-    """The centre whose quarter turns keep most cells and break none; None when there is no such centre."""
+    """The turns about the centre that keeps most cells and breaks none; None without such one."""
     xs, ys = ([i / 2 for i in range(2 * side)] for side in grid.shape)
     turns = [RotationalSymmetry(x, y) for x in xs for y in ys if x % 1 == y % 1]
     scored = [(_score(grid, turn, ignore_colors, 5.0), -i) for i, turn in enumerate(turns)]
@@ -332,22 +365,24 @@ def detect_objects(
     colors: Iterable[int] | None = None,
     can_overlap: bool = False,
 ) -> list[Cells]:
-    """Objects that meet the demands: connected ones, and windows of the allowed dimensions; largest first if none overlap."""
+    """Objects that meet all demands: connected ones, and windows of the allowed dimensions.
+
+    Where they may not overlap, the largest are taken first.
+    """
     palette = None if colors is None else {*colors, background}
     found: list[Cells] = []
 
     def take(obj: Cells, sprite: Cells) -> None:
-        fits = palette is None or set(np.unique(sprite).tolist()) <= palette
-        if (
-            fits
-            and (predicate is None or predicate(sprite))
-            and not any(np.array_equal(obj, o) for o in found)
-        ):
+        has_only_colors = palette is None or set(np.unique(sprite).tolist()) <= palette
+        if not has_only_colors or (predicate is not None and not predicate(sprite)):
+            return
+        if not any(np.array_equal(obj, other) for other in found):
             found.append(obj)
 
     if connectivity:
         for obj in find_connected_components(grid, background, connectivity, monochromatic):
             take(obj, crop(obj, background))
+
     if allowed_dimensions:
         sizes = {tuple(size) for size in allowed_dimensions}
         found[:] = [obj for obj in found if crop(obj, background).shape in sizes]
@@ -357,6 +392,7 @@ def detect_objects(
                     sprite = grid[x : x + rows, y : y + cols]
                     if np.any(sprite != background):
                         take(blit(np.full_like(grid, background), sprite, x, y), sprite)
+
     return found if can_overlap else _apart(found, background)
 
 
@@ -369,20 +405,26 @@ def random_sprite(
     connectivity: int = 4,
     background: int = Color.BLACK,
 ) -> Cells:
-    """A connected sprite that reaches all four sides, by a random walk; symmetric by mirroring where that is asked for."""
+    """A connected sprite that reaches all four sides, drawn by a random walk.
+
+    `symmetry` ("horizontal", "vertical") mirrors it.
+    """
     rows = random.choice(n) if isinstance(n, list) else n
     cols = random.choice(m) if isinstance(m, list) else m
-    palette = list(
-        color_palette or [random.choice([c for c in Color.ALL_COLORS if c != background])]
-    )
+    others = [c for c in Color.ALL_COLORS if c != background]
+    palette = list(color_palette or [random.choice(others)])
+
+    def is_done() -> bool:
+        reaches_all_sides = bounding_box(sprite, background)[2:] == (rows, cols)
+        return reaches_all_sides and bool(np.mean(sprite != background) >= min(density, 0.95))
+
     sprite = np.full((rows, cols), background)
     x, y = rows // 2, cols // 2
-    while bounding_box(sprite, background)[2:] != (rows, cols) or np.mean(
-        sprite != background
-    ) < min(density, 0.95):
+    while not is_done():
         sprite[x, y] = random.choice(palette)
         dx, dy = random.choice(_steps(connectivity))
         x, y = min(max(x + dx, 0), rows - 1), min(max(y + dy, 0), cols - 1)
+
     mirrored = {"horizontal": sprite[::-1], "vertical": sprite[:, ::-1]}.get(symmetry or "")
     return sprite if mirrored is None else np.where(sprite == background, mirrored, sprite)
 
@@ -395,10 +437,11 @@ def random_free_location_for_sprite(
     padding: int = 0,
     padding_connectivity: int = 8,
 ) -> tuple[int, int]:
-    """A place where the sprite, with a margin, meets nothing. Raises ValueError when there is none."""
+    """A place where the sprite, with a margin, meets nothing. Raises ValueError without one."""
     taken = np.asarray(grid) != background
     for _ in range(padding):
         taken = taken | _grown(taken, _steps(padding_connectivity))
+
     last_x, last_y = (g - s - border_size for g, s in zip(grid.shape, sprite.shape, strict=True))
     places = [
         (x, y) for x in range(border_size, last_x + 1) for y in range(border_size, last_y + 1)
@@ -411,6 +454,7 @@ def random_free_location_for_sprite(
     ]
     if not free:
         raise ValueError("No free location for sprite found.")
+
     return random.choice(free)
 
 
@@ -438,7 +482,7 @@ def _grown(mask: NDArray[np.bool_], steps: Iterable[tuple[int, int]]) -> NDArray
 
 
 def _whole(value: Any) -> Any:
-    """Integers where the value is whole: numbers become int, arrays of whole numbers arrays of int."""
+    """The value in integers where it is whole; arrays are always whole here."""
     if isinstance(value, np.ndarray):
         return value.astype(int)
     return int(value) if float(value).is_integer() else value
@@ -447,7 +491,10 @@ def _whole(value: Any) -> Any:
 def _score(
     grid: Cells, symmetry: Symmetry, ignore_colors: Iterable[int], price_outside: float
 ) -> float:
-    """Cells that are kept, less a price for those that leave the grid; -inf when one meets another colour."""
+    """Cells that the symmetry keeps, less a price for each that it takes out of the grid.
+
+    -inf where a cell meets another colour.
+    """
     ignored = list(ignore_colors)
     rows, cols = np.nonzero(~np.isin(grid, ignored))
     to_rows, to_cols = symmetry.apply(rows, cols)
@@ -455,18 +502,22 @@ def _score(
     here, there = grid[rows[inside], cols[inside]], grid[to_rows[inside], to_cols[inside]]
     if np.any((here != there) & ~np.isin(there, ignored)):
         return -math.inf
+
     return float(np.sum(here == there) - price_outside * np.sum(~inside))
 
 
 def _apart(objects: list[Cells], background: int) -> list[Cells]:
-    """Objects of which no two share a cell: the larger box first, then the larger number of cells."""
+    """Objects of which no two share a cell: larger boxes first, then those of more cells."""
     chosen: list[Cells] = []
     taken: NDArray[np.bool_] | None = None
-    for obj in sorted(
-        objects, key=lambda o: (-crop(o, background).size, -int(np.sum(o != background)))
-    ):
+
+    def rank(obj: Cells) -> tuple[int, int]:
+        return (-crop(obj, background).size, -int(np.sum(obj != background)))
+
+    for obj in sorted(objects, key=rank):
         mask = obj != background
         if taken is None or not np.any(taken & mask):
             chosen.append(obj)
             taken = mask if taken is None else taken | mask
+
     return chosen

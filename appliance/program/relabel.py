@@ -1,7 +1,8 @@
-"""Hindsight relabelling: a program that is wrong for its task is right for the task that its own outputs make.
+"""Hindsight relabelling: a program that is wrong for its task solves the task its outputs make.
 
-Programs are ranked by the fraction of demonstrations that they get exactly right, never by pixels: a program that is right on
-one demonstration has understood something, one that leaves most cells as they are has not.
+Programs are ranked by the fraction of demonstrations that they get exactly right, never by pixels:
+a program that is right on one demonstration has understood something, one that leaves most cells as
+they are has not.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from appliance.program.trial import Trial
 
 @dataclass(frozen=True)
 class Relabelled:
-    """A task that is solved: the demonstrations' inputs with the program's own outputs, and the program as it was written."""
+    """A task with the program that solves it."""
 
-    task: Task
-    answer: str
-    demo_score: float
+    task: Task  # the demonstrations' inputs with the program's own outputs
+    answer: str  # the program, as the model wrote it
+    demo_score: float  # fraction of the original demonstrations that it gets exactly right
 
 
 def relabel(trial: Trial) -> Relabelled:
@@ -31,18 +32,19 @@ def relabel(trial: Trial) -> Relabelled:
 
 
 def pick(trials: Sequence[Trial], num: int, *, is_diverse: bool) -> list[Trial]:
-    """Up to `num` valid programs that differ from each other, best first, by the fraction of demonstrations they get right.
+    """Up to `num` different valid programs, best first by demonstrations that they get right.
 
-    is_diverse: each one is chosen by that fraction plus the fraction of its outputs that none chosen before it gave
-    (greedy), so that no single idea fills the lesson. Of equals the one that the model held less likely comes first: it has
-    more to teach, and what the model writes anyway needs no lesson.
+    is_diverse: each one is chosen (greedily) by that fraction plus the fraction of its outputs that
+    no program chosen before it gave, so that no single idea fills the training data.
     """
     unique: dict[str, Trial] = {}
     for trial in sorted(filter(lambda t: t.is_valid, trials), key=_rank):
         unique.setdefault(trial.form(), trial)
+
     ranked = list(unique.values())
     if not is_diverse:
         return ranked[:num]
+
     chosen: list[Trial] = []
     seen: set[object] = set()
     while ranked and len(chosen) < num:
@@ -50,10 +52,12 @@ def pick(trials: Sequence[Trial], num: int, *, is_diverse: bool) -> list[Trial]:
         ranked.remove(best)
         chosen.append(best)
         seen.update(enumerate(best.outputs_key()))
+
     return chosen
 
 
 def _rank(trial: Trial) -> tuple[float, float, str]:
+    # Of equals the less likely one first: what the model writes anyway needs no training.
     return (
         -trial.demo_score,
         trial.draft.logprob / max(1, trial.draft.num_tokens),
@@ -62,5 +66,6 @@ def _rank(trial: Trial) -> tuple[float, float, str]:
 
 
 def _novelty(trial: Trial, seen: set[object]) -> float:
+    """The fraction of its outputs that have not been seen at their place."""
     outputs = list(enumerate(trial.outputs_key()))
     return sum(output not in seen for output in outputs) / len(outputs)

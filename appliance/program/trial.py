@@ -1,7 +1,8 @@
-"""A program that a model wrote for a task, and what became of it: run in the sandbox, scored in the host.
+"""A program that a model wrote for a task, and what came of it: run in the sandbox, scored here.
 
-Programs are written for a task as a view shows it and run on the inputs as that view shows them; what they gave is turned
-back, so that all programs of a task can be compared and vote together. Expected outputs never enter the sandbox.
+Programs are written for a task as a view shows it, and run on the inputs as that view shows them.
+Their outputs are turned back, so that all programs of a task can be compared and vote together.
+Expected outputs never enter the sandbox.
 """
 
 from __future__ import annotations
@@ -22,29 +23,28 @@ NO_CODE = "no_code"
 
 @dataclass(frozen=True, eq=False)
 class Draft:
-    """What was written: `answer` as the model wrote it (what lessons teach), `source` as it runs; both empty without code."""
+    """What a model wrote for a task."""
 
     task: Task
-    view: View
-    answer: str
-    source: str
-    logprob: float = 0.0
+    view: View  # how the model saw the task
+    answer: str  # as the model wrote it, which is what lessons teach; empty without code
+    source: str  # as it runs; empty without code
+    logprob: float = 0.0  # summed over the `num_tokens` generated tokens
     num_tokens: int = 0
-    adapter: str = ""
+    adapter: str = ""  # name of the adapter, empty for the base model
 
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """outcome: of the sandbox, or "no_code". train, test: outputs in the task's own view, None where there is none.
-    demo_score: share of demonstrations that are exactly right. similarity: mean pixel similarity over demonstrations."""
+    """A draft and what it gave."""
 
     draft: Draft
-    outcome: str
-    error: str | None
-    train: tuple[Grid | None, ...]
-    test: tuple[Grid | None, ...]
-    demo_score: float
-    similarity: float
+    outcome: str  # the sandbox's, or "no_code"
+    error: str | None  # the reason, None when the outcome is "ok"
+    train: tuple[Grid | None, ...]  # one output per demonstration, in the task's own view
+    test: tuple[Grid | None, ...]  # one output per test input, in the task's own view
+    demo_score: float  # fraction of demonstrations that are exactly right
+    similarity: float  # mean pixel similarity over the demonstrations
 
     @property
     def is_valid(self) -> bool:
@@ -64,10 +64,10 @@ class Trial:
 
 
 def run_drafts(drafts: Sequence[Draft], sandbox: Sandbox, *, deadline: Deadline) -> Iterator[Trial]:
-    """Each draft with what it gave, as they come; those that the deadline cuts off are missing. Drafts of many tasks share the
-    sandbox's workers, and equal ones run once.
+    """Each draft with what it gave, as they finish; those that the deadline cuts off are missing.
 
-    A program that fits all demonstrations, or that reaches for chance, is run again elsewhere before it counts.
+    Drafts of many tasks share the sandbox's workers, and equal ones run once. A program that fits
+    all demonstrations, or that uses chance, is run again in another process before it counts.
     """
     same: dict[tuple[str, str, str], list[Draft]] = {}
     for draft in drafts:
@@ -75,11 +75,13 @@ def run_drafts(drafts: Sequence[Draft], sandbox: Sandbox, *, deadline: Deadline)
             same.setdefault((draft.task.task_id, draft.view.name, draft.source), []).append(draft)
         else:
             yield _judged(draft, _no_code(draft))
+
     results = sandbox.run([_program(equal[0]) for equal in same.values()])
     for equal, result in zip(same.values(), results, strict=False):
         first = _judged(equal[0], result)
         if first.fits or (result.outcome == "ok" and uses_chance(first.draft.source)):
             first = _judged(equal[0], sandbox.confirm(_program(equal[0]), result))
+
         yield from (replace(first, draft=draft) for draft in equal)
         if deadline.is_past():
             results.close()
@@ -92,6 +94,7 @@ def agreed(trials: Sequence[Trial]) -> bool:
     for trial in trials:
         if trial.fits:
             forms.setdefault(trial.outputs_key(), set()).add(trial.form())
+
     return any(len(found) > 1 for found in forms.values())
 
 
@@ -101,16 +104,19 @@ def _program(draft: Draft) -> Program:
 
 
 def _no_code(draft: Draft) -> Result:
+    """What stands for the result of a draft that holds no program."""
     num_inputs = len(draft.task.train) + len(draft.task.test)
     return Result(NO_CODE, (None,) * num_inputs, "no program in the text")
 
 
 def _judged(draft: Draft, result: Result) -> Trial:
+    """The draft with its outputs turned back from its view, and their scores."""
     outputs = tuple(None if g is None else draft.view.invert(g) for g in result.outputs)
     num_train = len(draft.task.train)
     answers = [p.output for p in draft.task.train]
     train = outputs[:num_train]
     similarity = mean_similarity(train, answers)
+
     return Trial(
         draft,
         result.outcome,
