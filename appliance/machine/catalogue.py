@@ -1,7 +1,6 @@
-"""Known NVIDIA cards: what their data sheets promise. How much of it is reached is a matter of `coefficients`.
+"""Known NVIDIA cards, with what their data sheets promise.
 
-memory_gib is what a process can see (torch's `total_memory`), which is less than the name says: an L4 "24 GB" shows 22.03.
-tflops is dense 16-bit tensor throughput with 32-bit accumulation; GeForce cards of the 30 series run that at half rate.
+How much of that is reached in practice stands in sizing/costs/coefficients.py.
 """
 
 from __future__ import annotations
@@ -22,14 +21,17 @@ def has_bfloat16(capability: tuple[int, int]) -> bool:
 
 @dataclass(frozen=True)
 class GpuSpec:
-    """capability: CUDA compute capability. bandwidth_gb_s: 1e9 bytes a second. tflops: 1e12 16-bit operations a second."""
+    """One kind of card."""
 
     name: str
-    capability: tuple[int, int]
+    capability: tuple[int, int]  # CUDA compute capability
+    # What a process sees (torch's `total_memory`), less than the name says: 22.03 of an L4 "24 GB".
     memory_gib: float
-    bandwidth_gb_s: float
+    bandwidth_gb_s: float  # 1e9 bytes a second
+    # 1e12 dense 16-bit operations a second with 32-bit accumulation, which GeForce cards of the
+    # 30 series do at half the rate.
     tflops: float
-    is_known: bool = True
+    is_known: bool = True  # False: not in the catalogue, the figures are a careful guess
 
 
 CARDS = (
@@ -61,7 +63,11 @@ CARDS = (
 
 
 def _words(name: str) -> frozenset[str]:
-    """What tells cards apart: "NVIDIA A100-SXM4-40GB" and "A100 40GB" both hold {a100}; the memory is compared apart."""
+    """What tells cards apart: {a100} of "NVIDIA A100-SXM4-40GB" and of "A100 40GB".
+
+    The memory in the name is compared elsewhere.
+    """
+    # "rtx3090" becomes 3090, "2080ti" parts into 2080 and ti; AWS's A10G counts as an A10.
     spaced = re.sub(r"rtx(?=[a\d])|(?<=\d)(?=ti\b)", " ", name.lower().replace("a10g", "a10"))
     return frozenset(re.findall(r"[a-z]*\d+[a-z]*|pro|ti|ada", spaced))
 
@@ -72,7 +78,7 @@ def _gib_in_name(name: str) -> float | None:
 
 
 def _same_card(name: str) -> list[GpuSpec]:
-    """Rows whose every word stands in the name, those with most words first."""
+    """Rows whose every word stands in the name: of these, the ones with the most words."""
     words = _words(name)
     rows = [(_words(s.name.split("-")[0]), s) for s in CARDS]
     fitting = [(len(own), s) for own, s in rows if own <= words]
@@ -92,14 +98,16 @@ def spec_by_name(name: str) -> GpuSpec:
             expected="one of " + ", ".join(s.name for s in CARDS) + ", with xN for several",
             remedy="pass --gpu T4x2, or --gpu none to plan for the CPU",
         )
+
     wanted_gib = _gib_in_name(name)
     return min(rows, key=lambda s: abs(s.memory_gib - wanted_gib)) if wanted_gib else rows[0]
 
 
 def spec_of_device(name: str, capability: tuple[int, int] | None, memory_gib: float) -> GpuSpec:
-    """The row for a card as its driver reports it ("NVIDIA A100-SXM4-40GB"), with the memory really found.
+    """The row for a card as its driver names it ("NVIDIA A100-SXM4-40GB"), with the memory found.
 
-    A card that is not in the table gets a careful row: the slowest figures of its generation, is_known False.
+    A card that is not in the table gets a careful row: slow figures for its generation, and
+    is_known False.
     """
     rows = _same_card(name)
     if rows:
@@ -107,6 +115,7 @@ def spec_of_device(name: str, capability: tuple[int, int] | None, memory_gib: fl
         return GpuSpec(
             best.name, capability or best.capability, memory_gib, best.bandwidth_gb_s, best.tflops
         )
+
     generation = capability or (6, 0)
     bandwidth, tflops = (300.0, 25.0) if generation >= AMPERE else (200.0, 8.0)
     return GpuSpec(name, generation, memory_gib, bandwidth, tflops, is_known=False)

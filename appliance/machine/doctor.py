@@ -1,7 +1,8 @@
-"""The checks of `appliance doctor` that concern machine, packages and platform. Nothing heavy is imported.
+"""The checks of `appliance doctor` on machine, packages and platform. Nothing heavy is imported.
 
-Covered: GPUs, driver, torch build, engines, cores, memory, disk, shared memory, caches, user name, offline settings, mounts,
-clock. Not covered: the sandbox, whose own report the verb adds, and the network, which a run never uses.
+Covered: GPUs, driver, torch build, engines, cores, memory, disk, shared memory, caches, user name,
+offline settings, mounts, clock. Not covered: the sandbox, whose own report the verb adds, and the
+network, which a run never uses.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from appliance.clock import Clock, SystemClock, format_duration, format_instant
+from appliance.clock import Clock, SystemClock, format_instant
 from appliance.machine.finding import Check, caution, failed, passed
-from appliance.machine.gpu import GIB
+from appliance.machine.gpu import GIB, Gpu
 from appliance.machine.host import disk_free_bytes
 from appliance.machine.machine import Machine
 from appliance.machine.software import ENGINE_PACKAGES, version_of
 
-_EARLIEST_S = 1_735_689_600.0  # 2025-01-01: before it this program did not exist
+_EARLIEST_S = 1_735_689_600.0
+"""2025-01-01. This program did not exist before, so a clock that shows less is wrong."""
+
 _CACHE_VARIABLES = (
     "HF_HOME",
     "XDG_CACHE_HOME",
@@ -29,8 +32,10 @@ _CACHE_VARIABLES = (
     "TORCHINDUCTOR_CACHE_DIR",
     "VLLM_CACHE_ROOT",
 )
+"""Variables that say where libraries keep files and compiled kernels."""
+
 _DRIVERS = {"13": 580, "12": 525, "11": 450}
-"""Oldest driver for a CUDA major version (NVIDIA's compatibility table)."""
+"""Oldest driver for a major version of CUDA, from NVIDIA's compatibility table."""
 
 
 def examine(
@@ -41,9 +46,14 @@ def examine(
     clock: Clock | None = None,
     versions: Mapping[str, str | None] | None = None,
 ) -> list[Check]:
-    """env: by default os.environ. out: folder that a run would write to. versions: installed packages, by default looked up."""
+    """Every check, in the order of the report.
+
+    env: by default os.environ. out: folder that a run would write to. versions: of the installed
+    packages, by default looked up.
+    """
     env = os.environ if env is None else env
     found = {name: version_of(name) for name in ENGINE_PACKAGES} if versions is None else versions
+
     return [
         passed("platform", str(machine.platform)),
         passed("python", platform.python_version()),
@@ -61,28 +71,16 @@ def examine(
 
 def _gpus(machine: Machine, env: Mapping[str, str]) -> Iterable[Check]:
     if not machine.gpus:
-        remedy = "none needed for arc-mini, which runs on the CPU; for larger models ask the platform for a GPU"
-        yield caution("GPU", machine.gpu_note or "no NVIDIA GPU", remedy)
+        yield caution(
+            "GPU",
+            machine.gpu_note or "no NVIDIA GPU",
+            "nothing for arc-mini, which runs on the CPU; for larger models ask for a GPU",
+        )
         return
+
     for gpu in machine.gpus:
-        free, total = gpu.free_bytes / GIB, gpu.total_bytes / GIB
-        text = f"{gpu.name}, {free:.1f} of {total:.1f} GiB free, capability {'.'.join(map(str, gpu.spec.capability))}"
-        name = f"GPU {gpu.index}"
-        if gpu.other_pids or free < 0.9 * total:
-            users = ", ".join(map(str, gpu.other_pids)) or "not visible from here"
-            yield caution(
-                name,
-                f"{text}; used by others (pid {users})",
-                "end them, or choose another card with CUDA_VISIBLE_DEVICES",
-            )
-        elif not gpu.spec.is_known:
-            yield caution(
-                name,
-                f"{text}; not in the catalogue",
-                "nothing; the plan is careful and the probe step corrects it",
-            )
-        else:
-            yield passed(name, text + (", one slice of it (MIG)" if gpu.is_mig else ""))
+        yield _gpu(gpu)
+
     names = {g.name for g in machine.gpus}
     if len(names) > 1 and env.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
         yield caution(
@@ -98,6 +96,21 @@ def _gpus(machine: Machine, env: Mapping[str, str]) -> Iterable[Check]:
         )
 
 
+def _gpu(gpu: Gpu) -> Check:
+    name, capability = f"GPU {gpu.index}", ".".join(map(str, gpu.spec.capability))
+    free, total = gpu.free_bytes / GIB, gpu.total_bytes / GIB
+    text = f"{gpu.name}, {free:.1f} of {total:.1f} GiB free, compute capability {capability}"
+
+    if gpu.other_pids or free < 0.9 * total:
+        users = ", ".join(map(str, gpu.other_pids)) or "not visible from here"
+        remedy = "end them, or choose another card with CUDA_VISIBLE_DEVICES"
+        return caution(name, f"{text}; used by other processes (pid {users})", remedy)
+    if not gpu.spec.is_known:
+        remedy = "nothing; the plan assumes little and a short trial on the card corrects it"
+        return caution(name, f"{text}; a card that this program does not know", remedy)
+    return passed(name, text + (", one slice of a card (MIG)" if gpu.is_mig else ""))
+
+
 def _driver(machine: Machine, torch_version: str | None) -> Iterable[Check]:
     if not machine.gpus:
         return
@@ -105,22 +118,22 @@ def _driver(machine: Machine, torch_version: str | None) -> Iterable[Check]:
     if torch_version is None:
         yield passed("driver", driver)
         return
+
     build = re.search(r"\+(cpu|cu(\d{2}))", torch_version)
     if build and build.group(1) == "cpu":
         yield failed(
             "driver",
             f"{driver}, but torch {torch_version} is built for the CPU",
-            "install the gpu requirements",
+            "make setup TARGET=gpu",
         )
         return
-    cuda = build.group(2) if build else "13"
+
+    cuda = build.group(2) if build else "13"  # wheels from PyPI do not say; theirs is built for 13
     needed = _DRIVERS.get(cuda, 0)
     major = re.match(r"\d+", driver)
     if major and int(major.group()) < needed:
-        remedy = "install a torch built for an older CUDA, or a newer driver"
-        yield failed(
-            "driver", f"{driver}; torch {torch_version} (CUDA {cuda}) needs {needed}", remedy
-        )
+        found = f"{driver}; torch {torch_version} (CUDA {cuda}) needs {needed}"
+        yield failed("driver", found, "install a newer driver, or a torch built for an older CUDA")
     else:
         yield passed("driver", driver)
 
@@ -128,23 +141,24 @@ def _driver(machine: Machine, torch_version: str | None) -> Iterable[Check]:
 def _engines(machine: Machine, versions: Mapping[str, str | None]) -> Iterable[Check]:
     target = "gpu" if machine.gpus else "cpu"
     install = f"make setup TARGET={target}"
+
     for name in ("torch", "transformers", "peft"):
         version = versions.get(name)
         yield passed(name, version) if version else failed(name, "not installed", install)
-    for name, use in (
-        ("vllm", "sampling falls back to transformers, several times slower"),
+
+    for name, without in (
+        ("vllm", "answers are generated by transformers, several times slower"),
         ("unsloth", "training uses peft"),
         ("bitsandbytes", "4-bit weights cannot be used"),
     ):
         version = versions.get(name)
         if not version:
-            yield caution(
-                name, f"not installed: {use}", install if machine.gpus else "make engines"
-            )
+            remedy = install if machine.gpus else "make engines"
+            yield caution(name, f"not installed: {without}", remedy)
         elif name == "vllm" and not machine.gpus and shutil.which("lscpu") is None:
             yield failed(
                 name,
-                f"{version}, but lscpu is not on the path and vLLM asks it for the CPU",
+                f"{version}, but the command lscpu is missing, which vLLM asks about the CPU",
                 "install util-linux",
             )
         else:
@@ -153,17 +167,23 @@ def _engines(machine: Machine, versions: Mapping[str, str | None]) -> Iterable[C
 
 def _host(machine: Machine) -> Iterable[Check]:
     host = machine.host
-    cores = f"{host.num_cores} ({host.cores_reason}), {host.cpu_model}, {', '.join(host.isa) or 'no wide instructions'}"
-    yield passed("cores", cores)
-    text = f"{host.memory_free_bytes / GIB:.1f} of {host.memory_bytes / GIB:.1f} GiB free ({host.memory_reason})"
-    if host.memory_free_bytes < 1.5 * GIB:
+    instructions = ", ".join(host.isa) or "no AVX2 or AVX-512"
+    yield passed(
+        "cores", f"{host.num_cores} ({host.cores_reason}), {host.cpu_model}, {instructions}"
+    )
+
+    free, total = host.memory_free_bytes / GIB, host.memory_bytes / GIB
+    text = f"{free:.1f} of {total:.1f} GiB free ({host.memory_reason})"
+    if free < 1.5:
         yield failed(
             "memory", text, "free memory or raise the limit: the smallest run takes 1.5 GiB"
         )
-    elif host.memory_free_bytes < 4 * GIB:
+    elif free < 4:
         yield caution("memory", text, "fine for arc-mini; raise the limit for more than one worker")
     else:
         yield passed("memory", text)
+
+    # Data loaders and vLLM pass tensors between processes there; Docker gives it 64 MiB by default.
     shm = Path("/dev/shm")
     if machine.gpus and shm.is_dir() and shutil.disk_usage(shm).total < 256 * 2**20:
         size = shutil.disk_usage(shm).total / 2**20
@@ -184,19 +204,21 @@ def _disk(machine: Machine, out: Path) -> Iterable[Check]:
     elif free < 0.2:
         yield failed("disk", text, "free at least 1 GiB, or write elsewhere with --out")
     elif free < 2:
-        yield caution("disk", text, "a long run keeps adapters; 2 GiB are safe")
+        yield caution("disk", text, "free more: a long run keeps adapters, and 2 GiB are safe")
     else:
         yield passed("disk", text)
 
 
 def _caches(env: Mapping[str, str]) -> Iterable[Check]:
-    """Engines compile kernels at run time and must have somewhere to put them; a read-only HOME is the commonest fault in
-    containers."""
-    home_cache = Path(
-        env.get("XDG_CACHE_HOME") or Path(env.get("HOME") or "/nonexistent") / ".cache"
-    )
+    """Folders that engines write compiled kernels to at run time.
+
+    In containers the commonest fault is that HOME cannot be written.
+    """
+    home = Path(env.get("HOME") or "/nonexistent")
+    home_cache = Path(env.get("XDG_CACHE_HOME") or home / ".cache")
     folders = {name: Path(env[name]) for name in _CACHE_VARIABLES if env.get(name)}
     folders.setdefault("XDG_CACHE_HOME", home_cache)
+
     bad = {name: path for name, path in folders.items() if not _is_writable(path)}
     if bad:
         places = ", ".join(f"{name}={path}" for name, path in bad.items())
@@ -207,6 +229,7 @@ def _caches(env: Mapping[str, str]) -> Iterable[Check]:
         )
     else:
         yield passed("caches", ", ".join(sorted({str(path) for path in folders.values()})))
+
     if not (env.get("USER") or env.get("LOGNAME")) and not _has_account():
         yield failed(
             "user name",
@@ -223,11 +246,11 @@ def _offline(machine: Machine, env: Mapping[str, str]) -> Iterable[Check]:
     elif machine.platform.site == "kaggle":
         yield caution(
             "offline",
-            f"{', '.join(unset)} not set; libraries wait for a network that is not there",
+            f"{', '.join(unset)} not set: libraries would wait for a network that is not there",
             "export " + " ".join(f"{n}=1" for n in unset),
         )
     else:
-        yield passed("offline", "not forced from outside; a run sets it for its workers")
+        yield passed("offline", "not set here; a run sets it for its workers")
 
 
 def _mounts(machine: Machine) -> Iterable[Check]:
@@ -238,8 +261,8 @@ def _mounts(machine: Machine) -> Iterable[Check]:
         else:
             yield failed(
                 "mounts",
-                "/kaggle/input holds nothing: a fault of the platform, not of the run",
-                "attach competition, code and model as inputs, then start again",
+                "/kaggle/input is empty: a fault of the platform, not of the run",
+                "add competition, code and model as inputs of the notebook, then start again",
             )
     elif place.site == "htcondor":
         if place.scratch and _is_writable(place.scratch):
@@ -257,15 +280,15 @@ def _clock(clock: Clock) -> Iterable[Check]:
     if now < _EARLIEST_S:
         yield caution(
             "clock",
-            f"{format_instant(now)}: {format_duration(_EARLIEST_S - now)} too early",
-            "use --budget, not --deadline, or set the clock",
+            f"{format_instant(now)} cannot be right",
+            "set the clock, or give the time with --budget, not with --deadline",
         )
     else:
         yield passed("clock", format_instant(now))
 
 
 def _is_writable(folder: Path) -> bool:
-    """Whether a file could be made there; the folder itself, or the first one above it that exists, is asked."""
+    """Whether a file could be made there: asked of the folder, or the first above that exists."""
     here = folder.absolute()
     while not here.exists() and here != here.parent:
         here = here.parent

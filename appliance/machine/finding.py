@@ -1,4 +1,4 @@
-"""One finding of `doctor`, as data: what was looked at, how it stands, what was found, what to do."""
+"""One finding of `appliance doctor`, as data."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from enum import StrEnum
 
 class Status(StrEnum):
     PASS = "PASS"
-    CAUTION = "CAUTION"
-    FAIL = "FAIL"
+    CAUTION = "CAUTION"  # a run works, but slower or without a part
+    FAIL = "FAIL"  # a run would not work
 
 
 @dataclass(frozen=True)
 class Check:
-    """CAUTION: a run works but slower, or without a part; FAIL: a run would not work. remedy is empty for PASS."""
-
-    name: str
+    name: str  # what was looked at
     status: Status
     found: str
-    remedy: str = ""
+    remedy: str = ""  # what to do; empty for PASS
 
     def to_json(self) -> dict[str, str]:
         return {
@@ -45,10 +43,7 @@ def failed(name: str, found: str, remedy: str) -> Check:
 
 def worst(checks: Iterable[Check]) -> Status:
     found = {c.status for c in checks}
-    return (
-        Status.FAIL
-        if Status.FAIL in found
-        else Status.CAUTION
-        if Status.CAUTION in found
-        else Status.PASS
-    )
+    for status in (Status.FAIL, Status.CAUTION):
+        if status in found:
+            return status
+    return Status.PASS

@@ -37,17 +37,17 @@ KNOWN_HOSTS = (
 """Hosts of platforms that rent out just these cards in just this number."""
 
 CORES_PER_CARD = 8
-"""Of a host that is not in the table: Google's g2-standard-8 gives a card 8, its A100 and H100 more."""
+"""Of a host that is not in the table: Google's g2-standard-8 has 8 for one L4, its A100s more."""
 
 HOST_GIB_PER_CARD_GIB = 2.0
-"""Host memory for each GiB on cards: 1.3 (g2-standard-8) to 2.9 (a3-highgpu-1g) in Google's list."""
+"""Host memory for each GiB on the cards; Google's g2-standard-8 has 1.3, its a3-highgpu-1g 2.9."""
 
 
 def imagined(machine: Machine, gpu: str) -> Machine:
     """The machine of these cards ("T4x2", "H100"), or this one without any ("none").
 
-    machine: the one found here, whose platform stays. Raises UsageError for a card that is not in the
-    catalogue or a count outside 1-64.
+    machine: the one found here, whose platform stays. Raises UsageError for a card that is not in
+    the catalogue or a count outside 1-64.
     """
     other = with_cards(machine, gpu)
     if not other.gpus:

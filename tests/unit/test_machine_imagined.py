@@ -92,6 +92,7 @@ def test_without_gpus_the_host_found_here_stays() -> None:
 
 
 def test_cards_alone_can_be_put_into_a_known_host() -> None:
-    machine = with_cards(other_computer(), "T4x2")
+    other = other_computer()
+    machine = with_cards(other, "T4x2")
     assert len(machine.gpus) == 2
-    assert machine.host == other_computer().host
+    assert machine.host == other.host
