@@ -162,6 +162,7 @@ lock: ## Recompile requirements/*.txt from pyproject.toml (needs uv)
 
 .PHONY: picture
 picture: $(STAMP) ## Record a run anew as docs/pictures/run.svg (needs tmux, three minutes)
+	@$(call need,tmux,install tmux)
 	"$(BIN)/python" make/picture.py
 
 .PHONY: release-check

@@ -6,7 +6,9 @@ should show, so the middle of each part is cut and marked with dots.
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from itertools import groupby
@@ -19,8 +21,8 @@ from rich.text import Text
 
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "docs" / "pictures" / "run.svg"
-COMMAND = "make submit BUDGET=3m OUT=out/picture ARGS=--fresh"
-SHOWN = "make submit BUDGET=3m"
+OUT = "out/picture"
+COMMAND = f"make submit BUDGET=3m OUT={OUT}"
 
 COLUMNS = 112
 """Wide enough that no line about a task wraps."""
@@ -42,7 +44,11 @@ def record() -> list[Text]:
     tmux = ["tmux", "-L", "picture", "-f", "/dev/null"]
     shell = f"{COMMAND}; tmux -L picture wait-for -S done; sleep 60"
     session = ["new-session", "-d", "-s", "run", "-x", str(COLUMNS), "-y", "50", shell]
-    subprocess.run([*tmux, "set", "-g", "history-limit", "20000", ";", *session], cwd=ROOT)
+    limit = ["set", "-g", "history-limit", "20000", ";"]
+    # Below another make, this one would say which folder it enters.
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    shutil.rmtree(ROOT / OUT, ignore_errors=True)
+    subprocess.run([*tmux, *limit, *session], cwd=ROOT, env=clean, check=True)
 
     try:
         subprocess.run([*tmux, "wait-for", "done"], check=True)
@@ -62,11 +68,11 @@ def abridge(lines: list[Text]) -> list[Text]:
     solved = [b for b in deep if "SOLVED" in b[0].plain and len(b) == 4]
     others = [b for b in deep if "SOLVED" not in b[0].plain and len(b) == 4]
 
-    head = lines[1:9]  # without the echo of the command by make
+    head = lines[:9]
     tail = [line for line in blocks[-1][1:] if line.plain.strip(" \u2580->")]
     body = [*solved[:2], *others[:1], *solved[2:3]]
     return [
-        Text(f"$ {SHOWN}", style="bold"),
+        Text(f"$ {COMMAND}", style="bold"),
         *head,
         DOTS,
         *[b[0] for b in quick[:3]],
@@ -84,7 +90,7 @@ def draw(lines: list[Text]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" '
         f'font-family="ui-monospace, Menlo, Consolas, monospace" font-size="{FONT_PX}" '
         f'fill="{FOREGROUND}" shape-rendering="crispEdges">',
-        f"<title>A run of {SHOWN}</title>",
+        f"<title>A run of {COMMAND}</title>",
         f'<rect width="{width:.0f}" height="{height}" rx="8" fill="{BACKGROUND}"/>',
     ]
     for row, line in enumerate(lines):
