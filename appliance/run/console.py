@@ -1,6 +1,7 @@
-"""What a person sees of a run. Four displays with one interface: rich, plain, json, none.
+"""What a person sees of a run: four displays with one interface.
 
-plain prints one line per task and event; json the same as JSON objects; rich adds a progress bar and the grids in colour.
+plain prints one line for each task and message, json the same as JSON objects, rich adds progress
+bars and the grids in colour, none prints nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from appliance.run.worker_state import TaskReport
 
 
 class Display(Protocol):
+    """Where the orchestrator says what happens."""
+
     def tell(self, text: str) -> None:
         """One line about the run."""
 
@@ -31,19 +34,27 @@ class Display(Protocol):
 def make_display(
     name: str | None, *, clock: Clock, deadline_s: float, num_tasks: int, solutions: Solutions
 ) -> Display:
-    """The named display; by default rich on a terminal and plain elsewhere. Solutions are used to mark answers, no more."""
+    """The named display; by default rich on a terminal and plain elsewhere.
+
+    solutions: used only to say whether a task is solved; empty where they are not known.
+    """
     if name is None:
         name = "rich" if sys.stdout.isatty() else "plain"
+
     if name == "rich":
         return RichDisplay(
             clock=clock, deadline_s=deadline_s, num_tasks=num_tasks, solutions=solutions
         )
     if name == "json":
         return JsonDisplay(sys.stdout, solutions)
-    return PlainDisplay(sys.stdout, num_tasks, solutions) if name == "plain" else NoDisplay()
+    if name == "plain":
+        return PlainDisplay(sys.stdout, num_tasks, solutions)
+    return NoDisplay()
 
 
 class NoDisplay:
+    """Shows nothing; the other displays replace what they show."""
+
     def tell(self, text: str) -> None:
         pass
 
@@ -55,6 +66,8 @@ class NoDisplay:
 
 
 class JsonDisplay(NoDisplay):
+    """One JSON object a line: {"event": "message", "text": ...} or {"event": "task", ...}."""
+
     def __init__(self, stream: TextIO, solutions: Solutions) -> None:
         self._stream = stream
         self._solutions = solutions
@@ -72,11 +85,16 @@ class JsonDisplay(NoDisplay):
 
 
 class PlainDisplay(NoDisplay):
+    """One line a task, such as
+
+    deep    3/10  007bbfb7 | trained 40 steps, loss 0.912 -> 0.034 | first attempt has 5 of 8 votes
+    """
+
     def __init__(self, stream: TextIO, num_tasks: int, solutions: Solutions) -> None:
         self._stream = stream
         self._num_tasks = num_tasks
         self._solutions = solutions
-        self._done: dict[str, set[str]] = {}
+        self._done: dict[str, set[str]] = {}  # stage: ids of tasks that were shown
 
     def tell(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
@@ -84,13 +102,12 @@ class PlainDisplay(NoDisplay):
     def show(self, report: TaskReport) -> None:
         done = self._done.setdefault(report.stage, set())
         done.add(report.task.task_id)
-        self.tell(
-            f"{report.stage:5} {len(done):3}/{self._num_tasks}  {task_line(report, self._solutions)}"
-        )
+        place = f"{report.stage:5} {len(done):3}/{self._num_tasks}"
+        self.tell(f"{place}  {task_line(report, self._solutions)}")
 
 
 class RichDisplay(NoDisplay):
-    """Task lines and grids scroll by above a bar that shows tasks done and time left."""
+    """Lines and grids of tasks scroll by above bars that show tasks done and time left."""
 
     def __init__(
         self, *, clock: Clock, deadline_s: float, num_tasks: int, solutions: Solutions
@@ -115,7 +132,7 @@ class RichDisplay(NoDisplay):
             "quick": self._progress.add_task("quick pass", total=num_tasks, left=""),
             "deep": self._progress.add_task("deep pass ", total=num_tasks, left=""),
         }
-        self._seen: dict[str, set[str]] = {}
+        self._seen: dict[str, set[str]] = {}  # stage: ids of tasks that were shown
         self._progress.start()
 
     def tell(self, text: str) -> None:
@@ -128,6 +145,8 @@ class RichDisplay(NoDisplay):
         self._progress.update(self._bars[report.stage], completed=len(seen))
         self._tick()
         self._console.print(task_line(report, self._solutions), highlight=False, markup=False)
+
+        # Grids only after training: those of the quick pass would scroll by too fast to be seen.
         if report.stage == "deep":
             for test_index, grids in enumerate(first_attempts(report)):
                 if grids:
@@ -143,58 +162,65 @@ class RichDisplay(NoDisplay):
 
 
 def first_attempts(report: TaskReport) -> list[tuple[Grid, ...]]:
-    """Attempts for each test input by this report's candidates alone."""
+    """Attempts for each test input, by a vote of this report's candidates alone."""
     voted = attempts_of({report.stage: report.candidates}, DEFAULT_SELECTOR)
     return [voted.get((report.task.task_id, i), ()) for i in range(len(report.task.test))]
 
 
 def task_facts(report: TaskReport, solutions: Solutions) -> dict[str, Any]:
-    """The report in plain values; "solved" is None where the answers are not known."""
+    """The report in plain values, as --display json prints them."""
     attempts = first_attempts(report)
     first = attempts[0][0] if attempts and attempts[0] else None
     answers = [c for c in report.candidates if c.test_index == 0]
+    grids = [c.grid for c in answers if c.grid is not None]
     trained = report.trained
+    answer = solutions.get(report.task.task_id)
+
     return {
         "task_id": report.task.task_id,
         "stage": report.stage,
         "round": report.round,
         "seconds": round(report.seconds, 2),
         "num_candidates": len(report.candidates),
-        "first_votes": sum(
-            c.grid is not None and first is not None and same_grid(c.grid, first) for c in answers
-        ),
+        # Of the first test input: answers, and how many of them are the first attempt.
+        "first_votes": 0 if first is None else sum(same_grid(g, first) for g in grids),
         "num_answers": len(answers),
+        # Of the programs among them: all, and those that are right on every demonstration.
         "num_programs": sum(c.demo_score is not None for c in answers),
         "num_fit": sum(is_proven(c) for c in answers),
-        "trained": None if trained is None else trained.reason is None,
+        "trained": None if trained is None else trained.reason is None,  # None: not tried
         "num_steps": trained.num_steps if trained else 0,
         "loss_before": trained.loss_before if trained else None,
         "loss_after": trained.loss_after if trained else None,
         "not_trained_because": trained.reason if trained else None,
-        "solved": is_solved(attempts, solutions.get(report.task.task_id))
-        if report.candidates
-        else None,
+        "solved": is_solved(attempts, answer) if report.candidates else None,  # None: not known
     }
 
 
 def task_line(report: TaskReport, solutions: Solutions) -> str:
-    """One line for people."""
+    """The report in one line, for people."""
     facts = task_facts(report, solutions)
-    parts = [
-        facts["task_id"] if report.round == 1 else f"{facts['task_id']} again ({report.round})"
-    ]
+    parts = [facts["task_id"]]
+    if report.round > 1:
+        parts[0] += f" (round {report.round})"
+
     if facts["trained"]:
-        parts.append(
-            f"trained {facts['num_steps']} steps, loss {facts['loss_before']:.3f} -> {facts['loss_after']:.3f}"
-        )
+        loss = f"{facts['loss_before']:.3f} -> {facts['loss_after']:.3f}"
+        parts.append(f"trained {facts['num_steps']} steps, loss {loss}")
     elif facts["trained"] is False:
         parts.append(f"not trained: {facts['not_trained_because']}")
+
     if not report.candidates:
-        parts.append("settled before: two of its programs agree")
+        parts.append("no more answers needed: two of its programs agree")
+    elif not facts["first_votes"]:
+        parts.append(f"no usable answer among {facts['num_answers']}")
     else:
         parts.append(f"first attempt has {facts['first_votes']} of {facts['num_answers']} votes")
     if facts["num_programs"]:
-        parts.append(f"{facts['num_fit']} of {facts['num_programs']} programs fit")
+        parts.append(
+            f"{facts['num_fit']} of {facts['num_programs']} programs fit the demonstrations"
+        )
+
     parts.append(format_duration(report.seconds))
     if facts["solved"] is not None:
         parts.append("SOLVED" if facts["solved"] else "not solved")
@@ -222,25 +248,32 @@ PALETTE = (
     "#7FDBFF",
     "#870C25",
 )
-"""The colours of the ARC web pages, 0 to 9, but for black: on a dark terminal it could not be told from what lies around."""
+"""Colours 0 to 9 of the ARC web pages; only 0 is dark grey, because their black would not stand out
+from a dark terminal."""
 
 
 def side_by_side(left: Grid, right: Grid) -> Any:
-    """Two grids as coloured half-block text, an arrow between them: one character is two cells, one above the other."""
+    """Two grids as coloured text with an arrow between them.
+
+    A character is half a block and so shows two cells, one above the other.
+    """
     from rich.text import Text
 
     text = Text()
     num_lines = (max(left.shape[0], right.shape[0]) + 1) // 2
+
     for line in range(num_lines):
         text.append("    ")
         _half_block_line(text, left, line)
         text.append("  ->  " if line == num_lines // 2 else "      ")
         _half_block_line(text, right, line)
         text.append("\n")
+
     return text
 
 
 def _half_block_line(text: Any, grid: Grid, line: int) -> None:
+    """Append the rows 2 x line and 2 x line + 1 of the grid; blanks where it has no more rows."""
     rows, columns = grid.shape
     for c in range(columns):
         top = PALETTE[grid[2 * line, c]] if 2 * line < rows else None
