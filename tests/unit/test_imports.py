@@ -1,4 +1,7 @@
-"""Imports point down only. `pytest -s tests/unit/test_imports.py` prints who imports whom, by folder."""
+"""Imports point down only.
+
+`pytest -s tests/unit/test_imports.py` prints who imports whom, by folder.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ LEVELS = (
     ("clock", "seeds"),
     ("errors",),
 )
-"""From the roof to the ground. A part imports parts of lower levels only, so siblings never meet."""
+"""From the roof to the ground. A part imports lower levels only, so siblings never meet."""
 
 MOST_FILES = 16
 """A folder with more names than this is not read at one look."""

