@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 NUM_PROMPT_TOKENS = 24
+"""Tokens of the prompt that every engine is asked to continue."""
 
 NUM_COMPARED = 8
+"""Likeliest next tokens whose log-probabilities are compared."""
 
 TOLERANCE = {"float32": 2e-3, "float16": 0.15, "bfloat16": 0.4}
 """Nats by which a right engine may differ from the trainer at most.
@@ -32,13 +34,16 @@ bfloat16: arc-mini on an AMD EPYC with AVX512-BF16, 38 adapters: median 0.08, at
 """
 
 NOISE_SHARE = 0.5
-"""Beyond the noise an engine must come closer to the trainer than this part of the way from the base."""
+"""Beyond the noise an engine must come closer to the trainer than this part of the distance between
+base and trainer.
+"""
 
 STALE_SHARE = 0.1
 """An engine that moved less than this part of the trainer's way still answers as it did before.
 
 One that ignores an adapter does not move at all; rounded anew, a right one moved 0.18 or more
-(470 loads in bfloat16, most of adapters that change less than the noise)."""
+(470 loads in bfloat16, most of adapters that change less than the noise).
+"""
 
 
 @dataclass(frozen=True)
@@ -70,11 +75,13 @@ class Verdict:
 
 
 def canary_prompt(vocab_size: int) -> tuple[int, ...]:
-    """The same ids for the same vocabulary; the first ids, where special tokens lie, are left out where there are others."""
+    """The same random ids for the same size of vocabulary.
+
+    The first ids are left out, because special tokens have them.
+    """
     low = min(4, vocab_size - 1)
-    return tuple(
-        int(i) for i in np.random.default_rng(0).integers(low, vocab_size, NUM_PROMPT_TOKENS)
-    )
+    drawn = np.random.default_rng(0).integers(low, vocab_size, NUM_PROMPT_TOKENS)
+    return tuple(int(i) for i in drawn)
 
 
 def logprobs_of(model: Any, prompt_ids: tuple[int, ...]) -> Any:
@@ -82,15 +89,17 @@ def logprobs_of(model: Any, prompt_ids: tuple[int, ...]) -> Any:
     import torch
 
     device = next(model.parameters()).device
+    ids = torch.tensor([prompt_ids], device=device)
     with torch.inference_mode():
-        logits = model(input_ids=torch.tensor([prompt_ids], device=device), use_cache=False).logits[
-            0, -1
-        ]
+        logits = model(input_ids=ids, use_cache=False).logits[0, -1]
         return logits.float().log_softmax(-1).cpu().numpy()
 
 
 def judge(now: Heard, *, earlier: Sequence[Heard], dtype: str) -> Verdict:
-    """earlier: what was heard of the plain base model, and after it at loads since then."""
+    """Whether what was heard at this load is right.
+
+    earlier: what was heard of the plain base model, then at loads since.
+    """
     ids = list(now.served)
     error = _difference(now.served, now.trainer, ids)
     if not np.isfinite(error):
@@ -105,6 +114,7 @@ def judge(now: Heard, *, earlier: Sequence[Heard], dtype: str) -> Verdict:
 
 
 def _is_unmoved(now: Heard, then: Heard) -> bool:
+    """Whether the engine answers as it did then, although the trainer does not."""
     common = [i for i in now.served if i in then.served]
     if not common:
         return False

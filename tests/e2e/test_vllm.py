@@ -15,7 +15,7 @@ from appliance.clock import Deadline, SystemClock
 from appliance.engine.adapters import read_adapter
 from appliance.engine.base import Completion, Request, Served
 from appliance.engine.load_model import weights_sha
-from appliance.engine.sampling.vllm_engine import Adapter
+from appliance.engine.sampling.vllm_engine import LoadedAdapter
 from appliance.engine.sampling.vllm_sampler import VllmSampler
 from appliance.errors import EngineError
 from appliance.solve.language import Language
@@ -189,9 +189,9 @@ def two_adapters(
     task: Task,
     requests: list[Request],
     folder: Path,
-) -> tuple[list[Adapter | None], list[list[tuple[int, ...]]]]:
+) -> tuple[list[LoadedAdapter | None], list[list[tuple[int, ...]]]]:
     """Two adapters in the engine's two slots and None, and what Transformers answers with each."""
-    adapters: list[Adapter | None] = []
+    adapters: list[LoadedAdapter | None] = []
     expected = []
     worn.trainer.reset()
     with worn.server.serve(worn.trainer, adapter_dir=None, batch_tokens=4096):  # base weights
@@ -214,7 +214,7 @@ def two_adapters(
     return [*adapters, None], expected
 
 
-def remove(worn: Bench, adapters: Sequence[Adapter | None]) -> None:
+def remove(worn: Bench, adapters: Sequence[LoadedAdapter | None]) -> None:
     for adapter in filter(None, adapters):
         worn.engine.remove(adapter)
 

@@ -1,10 +1,14 @@
-"""vLLM in this process: started once, then fed requests, adapters and weights. The GPU and the CPU wheel have one Python API.
+"""vLLM in this process: started once, then fed requests, adapters and weights.
 
-What was measured of it, and why it is called as it is here:
-- An exception inside a step leaves it waiting for ever: every one becomes EngineLost, and the worker ends.
-- An adapter that it does not take must be refused by `add_lora`; the same refusal inside a step loses the engine.
-- On the CPU, rows without adapter come out wrong beside rows with one when all slots are taken: they never share a batch.
-- On the CPU, a seeded prompt that is read in pieces raises: prompts are read whole.
+The packages for GPU and CPU have the same Python API. What was measured of it, and why it is called
+as it is here:
+- An exception inside a step leaves it waiting for ever. Every one becomes EngineLost, and the
+  worker ends.
+- An adapter that it does not take must be refused by `add_lora`; the same refusal inside a step
+  loses the engine.
+- On the CPU, rows without adapter come out wrong beside rows with one when all slots are taken. So
+  they never share a batch.
+- On the CPU, a seeded prompt that is read in pieces raises. So prompts are read whole.
 """
 
 from __future__ import annotations
@@ -18,24 +22,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.engine.adapters import AdapterCard
+from appliance.engine.adapters import RANKS, AdapterCard
 from appliance.engine.base import EngineSpec, Request
 from appliance.engine.environment import VLLM, VLLM_CPU, unchanged
 from appliance.engine.load_model import is_out_of_memory
 from appliance.errors import EngineError, EngineLost, OutOfMemory, first_line
 
-RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""Those that vLLM has slots for; a slot larger than the adapter is paid for in full."""
 BLOCK_TOKENS = 32
+"""Tokens of one block of the cache on a CPU."""
+
 MOST_BATCHED_TOKENS = 8192
+"""Prompt tokens that one step may read, where no single prompt is longer."""
 
 
 @dataclass(frozen=True)
-class Adapter:
-    """An adapter that the engine holds. number: never used twice, as the engine caches by it."""
+class LoadedAdapter:
+    """An adapter that the engine holds."""
 
     card: AdapterCard
-    number: int
+    number: int  # never used twice, because the engine caches by it
 
     def request(self) -> Any:
         """The adapter as vLLM asks for it."""
@@ -45,18 +50,20 @@ class Adapter:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What one sample of a request came to. tokens: stop token included. is_stopped: it was reached."""
+class FinishedSample:
+    """One sample of a request, written to its end."""
 
-    key: int
-    tokens: tuple[int, ...]
+    key: int  # of the request
+    tokens: tuple[int, ...]  # stop token included
     logprob: float
-    is_stopped: bool
+    is_stopped: bool  # the stop token was reached
 
 
 class VllmEngine:
-    """slots_rank: the highest rank of adapters served on the fly; None starts the engine without slots for any, which is
-    faster on a CPU. num_tokens: written since the start, the sign that it is alive."""
+    """vLLM with a model loaded.
+
+    `num_tokens` counts the tokens written since the start: the sign that the engine is alive.
+    """
 
     def __init__(
         self,
@@ -66,14 +73,20 @@ class VllmEngine:
         slots_rank: int | None,
         num_slots: int = 4,
     ) -> None:
+        """slots_rank: highest rank of adapters served on the fly. None starts the engine without
+        slots for any, which is faster on a CPU.
+
+        Raises EngineError when vLLM does not start, OutOfMemory when it has no room.
+        """
         is_cpu = spec.device == "cpu"
         for name, value in (VLLM | (VLLM_CPU if is_cpu else {})).items():
             os.environ.setdefault(name, value)
         os.environ.setdefault("VLLM_CACHE_ROOT", str(spec.scratch_dir / "vllm"))
+
         try:
             from vllm import LLM
 
-            _look_at_the_model_here(spec)
+            _register_model_class(spec)
             with _temporary_files_in(spec.scratch_dir), _nothing_preloaded():
                 self._llm = LLM(**_arguments(spec, slots_rank=slots_rank, num_slots=num_slots))
         except Exception as fault:
@@ -82,6 +95,7 @@ class VllmEngine:
             raise EngineError(
                 f"vLLM does not start: {first_line(fault)}", remedy="--engine transformers"
             ) from fault
+
         self._engine: Any = self._llm.llm_engine
         self._stop_ids = stop_ids
         self._model_dir = spec.model_dir
@@ -92,10 +106,14 @@ class VllmEngine:
         self._next_request = 0
         self._count_tokens()
 
-    def add(self, card: AdapterCard) -> Adapter:
-        """Load an adapter. Raises EngineError when the engine refuses it; it then goes on as before."""
-        adapter = Adapter(card, self._next_number)
+    def add(self, card: AdapterCard) -> LoadedAdapter:
+        """Load an adapter.
+
+        Raises EngineError when the engine refuses it; the engine then goes on as before.
+        """
+        adapter = LoadedAdapter(card, self._next_number)
         self._next_number += 1
+
         try:
             if not self._engine.add_lora(adapter.request()):
                 raise ValueError("add_lora returned false")
@@ -105,19 +123,20 @@ class VllmEngine:
             ) from fault
         return adapter
 
-    def remove(self, adapter: Adapter) -> None:
+    def remove(self, adapter: LoadedAdapter) -> None:
         self._engine.remove_lora(adapter.number)
 
     def put_weights(self, weights: Sequence[tuple[str, Any]]) -> None:
-        """Replace the weights by (name in the checkpoint, tensor) pairs; nothing cached before is used again.
+        """Replace the weights by (name in the checkpoint, tensor) pairs.
 
-        Raises EngineLost when it fails half-way.
+        What was cached with the old ones is not used again. Raises EngineLost when it fails
+        half-way.
         """
         self.has_base_weights = False
         self._reload(weights_iterator=list(weights))
 
     def put_base_weights(self) -> None:
-        """Those of the model folder again."""
+        """Go back to the weights of the model folder. Raises EngineLost when it fails half-way."""
         self._reload(weights_path=str(self._model_dir))
         self.has_base_weights = True
 
@@ -129,11 +148,15 @@ class VllmEngine:
         except Exception as fault:
             raise EngineLost(f"vLLM did not take new weights: {first_line(fault)}") from fault
 
-    def submit(self, request: Request, key: int, adapter: Adapter | None) -> str:
-        """Queue a request under a key; returns its name. Raises EngineError for one that the engine does not take."""
+    def submit(self, request: Request, key: int, adapter: LoadedAdapter | None) -> str:
+        """Queue a request under a key; returns its name, by which it can be aborted.
+
+        Raises EngineError for a request that the engine does not take.
+        """
         lora = None if adapter is None else adapter.request()
         name = f"{key}:{self._next_request}"
         self._next_request += 1
+
         try:
             self._engine.add_request(
                 name,
@@ -145,14 +168,16 @@ class VllmEngine:
             raise EngineError(f"vLLM does not take the request: {first_line(fault)}") from fault
         return name
 
-    def step(self) -> Iterator[Answer]:
-        """One step of the engine and the answers that it finished; those cut off give none."""
+    def step(self) -> Iterator[FinishedSample]:
+        """One step of the engine, and the samples that it finished; those cut off give none.
+
+        Raises EngineLost when the step fails, OutOfMemory when there is no room for it.
+        """
         import torch
 
         try:
-            with torch.random.fork_rng(
-                devices=[]
-            ):  # rows with a seed of their own draw from the common generator as well
+            # Rows with a seed of their own draw from the common generator as well.
+            with torch.random.fork_rng(devices=[]):
                 outputs = self._engine.step()
         except Exception as fault:
             if is_out_of_memory(fault):
@@ -160,32 +185,34 @@ class VllmEngine:
             raise EngineLost(
                 f"a step of vLLM failed: {type(fault).__name__}: {first_line(fault)}"
             ) from fault
+
         for output in outputs:
-            if output.finished:
-                key = int(output.request_id.split(":")[0])
-                for sample in output.outputs:
-                    if sample.finish_reason in ("stop", "length"):
-                        is_stopped = sample.finish_reason == "stop"
-                        yield Answer(
-                            key,
-                            tuple(sample.token_ids),
-                            float(sample.cumulative_logprob),
-                            is_stopped,
-                        )
+            if not output.finished:
+                continue
+            key = int(output.request_id.split(":")[0])
+            for sample in output.outputs:
+                if sample.finish_reason in ("stop", "length"):
+                    yield FinishedSample(
+                        key=key,
+                        tokens=tuple(sample.token_ids),
+                        logprob=float(sample.cumulative_logprob),
+                        is_stopped=sample.finish_reason == "stop",
+                    )
 
     def abort(self, names: Sequence[str]) -> None:
         self._engine.abort_request(list(names), internal=False)
 
     def next_logprobs(
-        self, prompt_ids: Sequence[int], adapter: Adapter | None, *, num_tokens: int
+        self, prompt_ids: Sequence[int], adapter: LoadedAdapter | None, *, num_tokens: int
     ) -> dict[int, float]:
-        """Log-probabilities of the likeliest next tokens."""
+        """Log-probabilities of the likeliest next tokens. Raises EngineLost when the step fails."""
         from vllm import SamplingParams
 
         lora = None if adapter is None else adapter.request()
         params = SamplingParams(
             temperature=0.0, max_tokens=1, logprobs=num_tokens, detokenize=False
         )
+
         try:
             (output,) = self._llm.generate(
                 [{"prompt_token_ids": list(prompt_ids)}], params, lora_request=lora, use_tqdm=False
@@ -194,6 +221,7 @@ class VllmEngine:
             raise EngineLost(
                 f"a step of vLLM failed: {type(fault).__name__}: {first_line(fault)}"
             ) from fault
+
         return {token: found.logprob for token, found in output.outputs[0].logprobs[0].items()}
 
     def raw(self) -> Any:
@@ -201,7 +229,11 @@ class VllmEngine:
         return self._llm
 
     def _count_tokens(self) -> None:
-        """Steps come back also from an engine that does nothing any more; only tokens show that it works."""
+        """Count every token that the engine writes.
+
+        Steps come back also from an engine that does nothing any more; only tokens show that it
+        works.
+        """
         inner = self._engine.engine_core.get_output
 
         def counted() -> Any:
@@ -212,9 +244,12 @@ class VllmEngine:
         self._engine.engine_core.get_output = counted
 
 
-def _look_at_the_model_here(spec: EngineSpec) -> None:
-    """vLLM asks a process of its own what its class for the model can do, which imports everything once more: half of the time
-    to start. A class that is registered as such is asked in this process."""
+def _register_model_class(spec: EngineSpec) -> None:
+    """Register the model's class, so that vLLM asks it in this process what it can do.
+
+    Else vLLM starts a process of its own to ask, which imports everything once more and takes half
+    of the time to start.
+    """
     from vllm.model_executor.models.registry import ModelRegistry
 
     for name in json.loads((spec.model_dir / "config.json").read_text()).get("architectures") or ():
@@ -223,7 +258,7 @@ def _look_at_the_model_here(spec: EngineSpec) -> None:
 
 
 def _arguments(spec: EngineSpec, *, slots_rank: int | None, num_slots: int) -> dict[str, Any]:
-    is_cpu = spec.device == "cpu"
+    """What vLLM is started with."""
     arguments: dict[str, Any] = {
         "model": str(spec.model_dir),
         "dtype": spec.autocast_dtype or spec.dtype,
@@ -234,16 +269,19 @@ def _arguments(spec: EngineSpec, *, slots_rank: int | None, num_slots: int) -> d
         "disable_log_stats": True,
         "max_logprobs": 32,
     }
-    if is_cpu:
+
+    if spec.device == "cpu":
         arguments |= {
             "enforce_eager": True,
-            "enable_chunked_prefill": False,
+            "enable_chunked_prefill": False,  # see above: prompts are read whole
             "max_num_batched_tokens": max(spec.max_seq_tokens, MOST_BATCHED_TOKENS),
             "block_size": BLOCK_TOKENS,
         }
     else:
         arguments["gpu_memory_utilization"] = spec.memory_share
-        arguments |= {"quantization": "bitsandbytes"} if spec.quantization == "nf4" else {}
+        if spec.quantization == "nf4":
+            arguments["quantization"] = "bitsandbytes"
+
     if spec.kv_cache_bytes is not None:
         arguments["kv_cache_memory_bytes"] = spec.kv_cache_bytes
     if slots_rank is not None:
@@ -254,6 +292,7 @@ def _arguments(spec: EngineSpec, *, slots_rank: int | None, num_slots: int) -> d
             "max_cpu_loras": 2 * num_slots,
             "max_lora_rank": rank,
         }
+
     return arguments
 
 
@@ -287,7 +326,10 @@ def _nothing_preloaded() -> Iterator[None]:
 
 @contextmanager
 def _temporary_files_in(folder: Path) -> Iterator[None]:
-    """vLLM leaves the file by which its processes meet."""
+    """Have Python make temporary files in this folder.
+
+    vLLM leaves one behind, by which its processes meet.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     before, tempfile.tempdir = tempfile.tempdir, str(folder)
     try:
@@ -301,6 +343,7 @@ def _sampling(request: Request, stop_ids: tuple[int, ...]) -> Any:
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
     is_greedy = request.temperature == 0
+    pattern = StructuredOutputsParams(regex=request.pattern) if request.pattern else None
     return SamplingParams(
         n=request.num_samples,
         temperature=request.temperature,
@@ -308,12 +351,10 @@ def _sampling(request: Request, stop_ids: tuple[int, ...]) -> Any:
         seed=None if is_greedy else request.seed % (1 << 63),
         max_tokens=request.max_new_tokens,
         stop_token_ids=list(stop_ids),
-        ignore_eos=True,  # the stop tokens are ours, not those of the generation configuration
+        ignore_eos=True,  # the stop tokens are ours, not those of the model's configuration
         logprobs=0,
         flat_logprobs=True,
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
-        structured_outputs=StructuredOutputsParams(regex=request.pattern)
-        if request.pattern
-        else None,
+        structured_outputs=pattern,
     )

@@ -1,4 +1,7 @@
-"""Sampling with vLLM: all requests at once, answers as they get ready, samples of one prompt share its reading."""
+"""Sampling with vLLM: all requests at once, answers as they get ready.
+
+The samples of one prompt share its reading.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,17 @@ from collections.abc import Iterator, Sequence
 
 from appliance.clock import Deadline
 from appliance.engine.base import Completion, Request
-from appliance.engine.sampling.vllm_engine import Adapter, Answer, VllmEngine
+from appliance.engine.sampling.vllm_engine import FinishedSample, LoadedAdapter, VllmEngine
 
 BEAT_S = 1.0
+"""Seconds after which an empty list says that tokens are still coming."""
 
 
 class VllmSampler:
-    """A Sampler on the weights that the engine has at the time of the call, with `adapter` on top.
+    """A Sampler on the weights that the engine has at the time of the call.
 
-    stop_ids: not part of an answer. most_rows: sequences at work at once, the engine's own bound where None. A list without
-    completions is yielded about once a second while tokens come, so that a caller can tell a slow engine from a stuck one.
+    A list without completions is yielded about once a second while tokens come, so that a caller
+    can tell a slow engine from a stuck one.
     """
 
     def __init__(
@@ -24,9 +28,12 @@ class VllmSampler:
         engine: VllmEngine,
         *,
         stop_ids: tuple[int, ...],
-        adapter: Adapter | None = None,
+        adapter: LoadedAdapter | None = None,
         most_rows: int | None = None,
     ) -> None:
+        """adapter: put on top of the weights. most_rows: sequences at work at once; None leaves
+        that to the engine.
+        """
         self._engine = engine
         self._stop_ids = stop_ids
         self._adapter = adapter
@@ -37,56 +44,59 @@ class VllmSampler:
         requests: Sequence[Request],
         *,
         deadline: Deadline,
-        adapters: Sequence[Adapter | None] | None = None,
+        adapters: Sequence[LoadedAdapter | None] | None = None,
     ) -> Iterator[list[Completion]]:
-        """adapters: one for each request where they differ; those without adapter run after the others, never beside them."""
-        worn = [self._adapter] * len(requests) if adapters is None else list(adapters)
-        with_one = [i for i, adapter in enumerate(worn) if adapter is not None]
-        without = [i for i, adapter in enumerate(worn) if adapter is None]
-        for indices in (with_one, without):
-            yield from self._run(requests, worn, deque(indices), deadline)
+        """As `Sampler.sample`. adapters: one for each request, where they differ.
+
+        Requests without adapter run after the others, never beside them (see vllm_engine.py).
+        """
+        if adapters is None:
+            adapters = [self._adapter] * len(requests)
+        adapted = [i for i, adapter in enumerate(adapters) if adapter is not None]
+        plain = [i for i, adapter in enumerate(adapters) if adapter is None]
+
+        for indices in (adapted, plain):
+            yield from self._run(requests, adapters, deque(indices), deadline)
 
     def _run(
         self,
         requests: Sequence[Request],
-        worn: Sequence[Adapter | None],
+        adapters: Sequence[LoadedAdapter | None],
         waiting: deque[int],
         deadline: Deadline,
     ) -> Iterator[list[Completion]]:
-        names: dict[int, str] = {}
+        names: dict[int, str] = {}  # of the requests at work, by their index
         beat_s, tokens_then = deadline.clock.now(), self._engine.num_tokens
+
         try:
             while (waiting or names) and not deadline.is_past():
                 while waiting and self._has_room(requests, names):
                     i = waiting.popleft()
-                    names[i] = self._engine.submit(requests[i], i, worn[i])
-                answers = list(self._engine.step())
-                for answer in answers:
-                    names.pop(answer.key, None)
-                is_due = (
-                    deadline.clock.now() - beat_s >= BEAT_S
-                    and self._engine.num_tokens > tokens_then
-                )
-                if answers or is_due:
+                    names[i] = self._engine.submit(requests[i], i, adapters[i])
+
+                finished = list(self._engine.step())
+                for sample in finished:
+                    names.pop(sample.key, None)
+
+                has_written = self._engine.num_tokens > tokens_then
+                is_due = has_written and deadline.clock.now() - beat_s >= BEAT_S
+                if finished or is_due:
                     beat_s, tokens_then = deadline.clock.now(), self._engine.num_tokens
-                    yield [self._completion(answer) for answer in answers]
+                    yield [self._completion(sample) for sample in finished]
         finally:
             if names:
                 self._engine.abort(list(names.values()))
 
     def _has_room(self, requests: Sequence[Request], names: dict[int, str]) -> bool:
-        return (
-            self._most_rows is None
-            or not names
-            or sum(requests[i].num_samples for i in names) < self._most_rows
-        )
+        if self._most_rows is None or not names:
+            return True
+        return sum(requests[i].num_samples for i in names) < self._most_rows
 
-    def _completion(self, answer: Answer) -> Completion:
-        ids = answer.tokens[:-1] if answer.is_stopped else answer.tokens
+    def _completion(self, sample: FinishedSample) -> Completion:
         return Completion(
-            request_index=answer.key,
-            ids=ids,
-            logprob=answer.logprob,
-            num_tokens=len(answer.tokens),
-            is_complete=answer.is_stopped,
+            request_index=sample.key,
+            ids=sample.tokens[:-1] if sample.is_stopped else sample.tokens,
+            logprob=sample.logprob,
+            num_tokens=len(sample.tokens),
+            is_complete=sample.is_stopped,
         )
