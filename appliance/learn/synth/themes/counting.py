@@ -83,7 +83,7 @@ def _odd_part(cells: Cells, params: Params) -> Cells:
 
 
 def _lattice_of_counts(rng: Rng, params: Params) -> Cells:
-    """2 x 2 parts with different numbers of cells, parted by lines."""
+    """2 x 2 parts with different numbers of cells, divided by lines."""
     line, side = params["line"], between(rng, 3, 5)
     counts, colour = (
         shuffled(rng, range(1, side * side))[:4],
@@ -158,11 +158,14 @@ def _sparse(rng: Rng, params: Params) -> Cells:
 
 
 FAMILIES = (
-    Family("count_colour", "counting", some(colour=1), _counted_dots, "return bar(count(grid, $colour), $colour)",
+    Family("count_colour", "counting", some(colour=1), _counted_dots,
+           "return bar(count(grid, $colour), $colour)",
            lambda g, p: _strip(int((g == p["colour"]).sum()), p["colour"])),
     Family("count_objects", "counting", some(colour=1), blobs(10, 14, num=(1, 6)),
-           "return bar(num_objects(grid), $colour)", lambda g, p: _strip(len(parts_of(g)), p["colour"])),
-    Family("count_colours", "counting", some(colour=1), dots(num=(2, 7)), "return bar(num_colours(grid), $colour)",
+           "return bar(num_objects(grid), $colour)",
+           lambda g, p: _strip(len(parts_of(g)), p["colour"])),
+    Family("count_colours", "counting", some(colour=1), dots(num=(2, 7)),
+           "return bar(num_colours(grid), $colour)",
            lambda g, p: _strip(len(np.unique(g)) - 1, p["colour"])),
     Family("histogram", "counting", nothing, _distinct_bars, "return histogram(grid)", _bars),
     Family("count_stairs", "counting", some(colour=1), dots(7, 12, num=(2, 8), one_colour=True),
@@ -173,17 +176,21 @@ FAMILIES = (
            lambda g, p: block(len(parts_of(g)), len(parts_of(g)), p["colour"])),
     Family("counter", "counting", some(colour=1), dots(8, 12, num=(1, 9)),
            "return counter(num_objects(grid), 3, 3, $colour)", _first_cells),
-    Family("majority", "counting", nothing, _distinct_bars, "return canvas(1, 1, most_common(grid))",
+    Family("majority", "counting", nothing, _distinct_bars,
+           "return canvas(1, 1, most_common(grid))",
            lambda g, p: block(1, 1, _ranked(g)[0][1])),
     Family("colours_by_count", "counting", nothing, _distinct_bars,
            "found = sorted(palette(grid), key=lambda colour: -count(grid, colour))\n"
            "return join_v([canvas(1, 1, colour) for colour in found])",
            lambda g, p: np.array([[colour] for _, colour in _ranked(g)])),
-    Family("odd_part", "counting", some(num=(3, 4, 5)), _odd_one, "return odd_grid(split_h(grid, $num))", _odd_part),
-    Family("extreme_part", "counting", some(line=1, function=("fullest", "emptiest")), _lattice_of_counts,
+    Family("odd_part", "counting", some(num=(3, 4, 5)), _odd_one,
+           "return odd_grid(split_h(grid, $num))", _odd_part),
+    Family("extreme_part", "counting", some(line=1, function=("fullest", "emptiest")),
+           _lattice_of_counts,
            "return $function(split_lines(grid, $line))", _extreme_part),
     Family("fullest_row", "counting", some(colour=1), _one_fullest_row,
-           "counts = row_counts(grid)\nreturn row_line(grid, counts.index(max(counts)), $colour)", _marked_row),
+           "counts = row_counts(grid)\nreturn row_line(grid, counts.index(max(counts)), $colour)",
+           _marked_row),
     Family("count_holes", "counting", some(colour=1), _ladder,
            "return bar(num_holes(largest(objects(grid))), $colour)",
            lambda g, p: _strip(num_holes(parts_of(g)[0]), p["colour"])),
@@ -192,6 +199,7 @@ FAMILIES = (
            "best = max(palette(grid), key=lambda colour: len(with_colour(found, colour)))\n"
            "return canvas(1, 1, best)", _most_frequent_part),
     Family("full_enough_rows", "counting", some(num=(2, 3)), _sparse,
-           "for row, num in enumerate(row_counts(grid)):\n    if num < $num:\n        grid = row_line(grid, row, 0)\n"
+           "for row, num in enumerate(row_counts(grid)):\n    if num < $num:\n"
+           "        grid = row_line(grid, row, 0)\n"
            "return grid", lambda g, p: g * ((g > 0).sum(axis=1) >= p["num"])[:, None]),
 )  # fmt: skip

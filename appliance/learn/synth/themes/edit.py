@@ -25,7 +25,12 @@ from appliance.learn.synth.scene import (
 )
 from appliance.program.dsl import DOWN, LEFT, RIGHT, UP
 
-_IF = "for obj in objects(grid):\n    if {}:\n        grid = paint(grid, recolour_object(obj, $colour))\nreturn grid"
+_IF = (
+    "for obj in objects(grid):\n"
+    "    if {}:\n"
+    "        grid = paint(grid, recolour_object(obj, $colour))\n"
+    "return grid"
+)
 _FLIPS = {
     "flip_h": lambda g: g[:, ::-1],
     "flip_v": lambda g: g[::-1],
@@ -241,36 +246,47 @@ FAMILIES = (
     Family("recolour_by_rank", "edit", _rank_params, _three_blobs,
            "for obj, colour in zip(sort_size(objects(grid)), $ranks):\n"
            "    grid = paint(grid, recolour_object(obj, colour))\nreturn grid", _by_rank),
-    Family("recolour_squares", "edit", some(colour=1), _boxes_and_blobs, _IF.format("is_square(obj)"),
-           lambda g, p: _painted(g, [part for part in parts_of(g) if _is_square(part)], p["colour"])),
-    Family("recolour_boxes", "edit", some(colour=1), _boxes_and_blobs, _IF.format("is_rectangle(obj)"),
+    Family("recolour_squares", "edit", some(colour=1), _boxes_and_blobs,
+           _IF.format("is_square(obj)"),
+           lambda g, p: _painted(g, [part for part in parts_of(g) if _is_square(part)],
+                              p["colour"])),
+    Family("recolour_boxes", "edit", some(colour=1), _boxes_and_blobs,
+           _IF.format("is_rectangle(obj)"),
            lambda g, p: _painted(g, [part for part in parts_of(g) if part.is_full()], p["colour"])),
     Family("recolour_holed", "edit", some(colour=1), _boxes_and_blobs, _IF.format("num_holes(obj)"),
-           lambda g, p: _painted(g, [part for part in parts_of(g) if num_holes(part)], p["colour"])),
+           lambda g, p: _painted(g, [part for part in parts_of(g) if num_holes(part)],
+                              p["colour"])),
     Family("recolour_lines", "edit", some(colour=1), _lines_and_blobs, _IF.format("is_line(obj)"),
            lambda g, p: _painted(g, [part for part in parts_of(g) if _is_line(part)], p["colour"])),
-    Family("recolour_at_edge", "edit", some(colour=1), _some_at_edge, _IF.format("touches_edge(grid, obj)"),
+    Family("recolour_at_edge", "edit", some(colour=1), _some_at_edge,
+           _IF.format("touches_edge(grid, obj)"),
            lambda g, p: _painted(g, [part for part in parts_of(g) if _at_edge(part)], p["colour"])),
     Family("recolour_twins", "edit", some(colour=1), _twins,
-           "found = objects(grid)\nfor obj in found:\n    if sum(same_shape(obj, other) for other in found) > 1:\n"
+           "found = objects(grid)\nfor obj in found:\n"
+           "    if sum(same_shape(obj, other) for other in found) > 1:\n"
            "        grid = paint(grid, recolour_object(obj, $colour))\nreturn grid",
            lambda g, p: _painted(g, _have_twins(g), p["colour"])),
     Family("take_seed_colour", "edit", nothing, _with_seed,
-           "for obj in shapes(grid):\n    grid = paint(grid, recolour_object(obj, least_common(obj.grid)))\n"
+           "for obj in shapes(grid):\n"
+           "    grid = paint(grid, recolour_object(obj, least_common(obj.grid)))\n"
            "return grid", _take_seed),
     Family("fill_boxes", "edit", nothing, blobs(9, 14, num=(2, 3), cells=(3, 6), apart=True),
            "return map_objects(grid, box)",
            _boxed),
     Family("flip_each", "edit", some(function=tuple(_FLIPS)), _two_tone_blobs,
            "for obj in shapes(grid):\n"
-           "    grid = stamp(erase(grid, obj), $function(obj.grid), obj.row, obj.col)\nreturn grid", _flipped_each),
+           "    grid = stamp(erase(grid, obj), $function(obj.grid), obj.row, obj.col)\nreturn grid",
+           _flipped_each),
     Family("small_away", "edit", some(num=(2, 3, 4)), _speckled,
-           "for obj in objects(grid):\n    if obj.size < $num:\n        grid = erase(grid, obj)\nreturn grid",
+           "for obj in objects(grid):\n    if obj.size < $num:\n        grid = erase(grid, obj)\n"
+           "return grid",
            _small_away),
     Family("stamp_at_markers", "edit", nothing, _pattern_and_markers,
            "pattern = largest(shapes(grid)).grid\nfor obj in shapes(grid):\n    if obj.size == 1:\n"
            "        grid = stamp(grid, pattern, obj.row - 1, obj.col - 1)\nreturn grid", _stamped),
     Family("copy_beside", "edit", some(side=(UP, DOWN, LEFT, RIGHT)), _lone_shape,
            "obj = shapes(grid)[0]\n"
-           "return paint(grid, move(obj, $side, obj.width if $side in (LEFT, RIGHT) else obj.height))", _copied),
+           "return paint(grid, "
+           "move(obj, $side, obj.width if $side in (LEFT, RIGHT) else obj.height))",
+           _copied),
 )  # fmt: skip

@@ -75,7 +75,7 @@ def _equal_parts(rng: Rng, params: Params) -> Cells:
 
 
 def _lattice(rng: Rng, params: Params) -> Cells:
-    """2 x 3 parts of noise, parted by lines."""
+    """2 x 3 parts of noise, divided by lines."""
     line, height, width = params["line"], between(rng, 2, 5), between(rng, 2, 5)
     palette = colours(rng, 3, without=[line])
     rows = []
@@ -117,34 +117,43 @@ def _index_params(rng: Rng) -> Params:
 FAMILIES = (
     Family("turn", "geometry", some(function=tuple(_TURNS)), noisy(), "return $function(grid)",
            lambda g, p: np.rot90(g, _TURNS[p["function"]])),
-    Family("flip", "geometry", some(function=("flip_h", "flip_v")), noisy(), "return $function(grid)",
+    Family("flip", "geometry", some(function=("flip_h", "flip_v")), noisy(),
+           "return $function(grid)",
            lambda g, p: g[:, ::-1] if p["function"] == "flip_h" else g[::-1]),
     Family("diagonal_flip", "geometry", some(function=("transpose", "anti_transpose")), noisy(),
-           "return $function(grid)", lambda g, p: g.T if p["function"] == "transpose" else np.rot90(g, 2).T),
-    Family("shift", "geometry", some(direction=SIDES + CORNERS, num=(1, 2, 3)), noisy(5, 10, density=0.5),
+           "return $function(grid)",
+           lambda g, p: g.T if p["function"] == "transpose" else np.rot90(g, 2).T),
+    Family("shift", "geometry", some(direction=SIDES + CORNERS, num=(1, 2, 3)),
+           noisy(5, 10, density=0.5),
            "return shift(grid, $direction, $num)", _shifted),
     Family("roll", "geometry", some(direction=SIDES, num=(1, 2, 3)), noisy(4, 9),
            "return roll(grid, $direction, $num)",
-           lambda g, p: np.roll(g, (p["direction"][0] * p["num"], p["direction"][1] * p["num"]), axis=(0, 1))),
+           lambda g, p: np.roll(g, (p["direction"][0] * p["num"], p["direction"][1] * p["num"]),
+           axis=(0, 1))),
     Family("half", "geometry", some(side=SIDES), noisy(4, 12), "return half(grid, $side)",
            lambda g, p: _half(g, p["side"])),
     Family("quarter", "geometry", some(first=(UP, DOWN), second=(LEFT, RIGHT)), noisy(4, 12),
-           "return half(half(grid, $first), $second)", lambda g, p: _half(_half(g, p["first"]), p["second"])),
+           "return half(half(grid, $first), $second)",
+           lambda g, p: _half(_half(g, p["first"]), p["second"])),
     Family("peel", "geometry", some(num=(1, 2)), _framed, "return peel(grid, $num)",
            lambda g, p: g[p["num"] : -p["num"], p["num"] : -p["num"]]),
-    Family("pad", "geometry", some(num=(1, 2), fill=1), noisy(2, 8), "return pad(grid, $num, $fill)",
+    Family("pad", "geometry", some(num=(1, 2), fill=1), noisy(2, 8),
+           "return pad(grid, $num, $fill)",
            lambda g, p: np.pad(g, p["num"], constant_values=p["fill"])),
     Family("trim", "geometry", nothing, _one_part, "return trim(grid)", lambda g, p: g[_box(g, g)]),
     Family("trim_and_flip", "geometry", some(function=("flip_h", "flip_v", "rot180")), _one_part,
            "return $function(trim(grid))"),
     Family("between_markers", "geometry", some(mark=1), _with_markers,
            "marks = with_colour(layers(grid), $mark)[0]\n"
-           "return peel(crop(grid, marks.row, marks.col, marks.height, marks.width))", _between_markers),
-    Family("nth_part", "geometry", _index_params, _equal_parts, "return split_h(grid, $num)[$index]",
+           "return peel(crop(grid, marks.row, marks.col, marks.height, marks.width))",
+           _between_markers),
+    Family("nth_part", "geometry", _index_params, _equal_parts,
+           "return split_h(grid, $num)[$index]",
            lambda g, p: np.split(g, p["num"], axis=1)[p["index"]]),
     Family("lattice_part", "geometry", some(line=1, index=range(6)), _lattice,
            "return split_lines(grid, $line)[$index]", _lattice_part),
-    Family("append_turned", "geometry", some(join=("join_h", "join_v"), function=("flip_h", "flip_v", "rot180")),
+    Family("append_turned", "geometry",
+           some(join=("join_h", "join_v"), function=("flip_h", "flip_v", "rot180")),
            noisy(2, 7), "return $join([grid, $function(grid)])"),
     Family("empty_lines_out", "geometry", nothing, blobs(7, 12, num=(2, 3)),
            "rows = [row for row in split_v(grid, height(grid)) if num_cells(row)]\n"

@@ -28,7 +28,7 @@ def _parts(cells: Cells, num: int = 2) -> list[Cells]:
 
 
 def _noise_parts(num: int, *, num_colours: int = 1, density: float = 0.5) -> Sampler:
-    """Parts of one size, each noise in its own colours, parted by lines of the colour `line`."""
+    """Parts of one size, each noise in its own colours, divided by lines of the colour `line`."""
 
     def sample(rng: Rng, params: Params) -> Cells:
         palette = colours(rng, 9, without=[params["line"], params.get("colour", 0)])
@@ -42,7 +42,7 @@ def _noise_parts(num: int, *, num_colours: int = 1, density: float = 0.5) -> Sam
 
 
 def _nearly_equal(rng: Rng, params: Params) -> Cells:
-    """A part and a copy of it in which a few cells differ, or none where "yes" is a parameter."""
+    """A part and a copy with a few cells changed; where the task asks "equal?", half stay equal."""
     palette = colours(rng, 3, without=[params["line"], params.get("colour", 0)])
     part = noise(rng, between(rng, 3, 6), between(rng, 3, 6), palette, density=0.7)
     other = part.copy()
@@ -53,7 +53,7 @@ def _nearly_equal(rng: Rng, params: Params) -> Cells:
 
 
 def _logic(name: str, function: str, combine: Callable[[Bits, Bits], Bits]) -> Family:
-    """The family in which a cell has the new colour where the two parts are filled as `combine` wants."""
+    """The family that colours the cells for which `combine` of the two parts is true."""
 
     def rule(cells: Cells, params: Params) -> Cells:
         first, second = (part != 0 for part in _parts(cells))
@@ -96,12 +96,15 @@ FAMILIES = (
     _logic("logic_xor", "only_one", lambda a, b: a ^ b),
     _logic("logic_minus", "only_first", lambda a, b: a & ~b),
     _logic("logic_nor", "neither", lambda a, b: ~(a | b)),
-    Family("overlay_two", "logic", some(line=1), _noise_parts(2), _TWO + "return overlay(first, second)",
+    Family("overlay_two", "logic", some(line=1), _noise_parts(2),
+           _TWO + "return overlay(first, second)",
            lambda g, p: _overlaid(_parts(g))),
-    Family("overlay_below", "logic", some(line=1), _noise_parts(2), _TWO + "return overlay(second, first)",
+    Family("overlay_below", "logic", some(line=1), _noise_parts(2),
+           _TWO + "return overlay(second, first)",
            lambda g, p: _overlaid(_parts(g)[::-1])),
     Family("overlay_three", "logic", some(line=1), _noise_parts(3),
-           "first, second, third = split_lines(grid, $line)\nreturn overlay(overlay(first, second), third)",
+           "first, second, third = split_lines(grid, $line)\n"
+           "return overlay(overlay(first, second), third)",
            lambda g, p: _overlaid(_parts(g, 3))),
     Family("in_most_parts", "logic", some(line=1, colour=1), _noise_parts(3),
            "a, b, c = split_lines(grid, $line)\n"

@@ -133,10 +133,12 @@ FAMILIES = (
     Family("sort_bars", "motion", some(step=(1, -1)), _bars,
            "cols = sorted(split_h(grid, width(grid)), key=num_cells)\nreturn join_h(cols[::$step])",
            _sorted_columns),
-    Family("to_corner", "motion", some(row=("0", "height(grid) - obj.height"), col=("0", "width(grid) - obj.width")),
+    Family("to_corner", "motion",
+           some(row=("0", "height(grid) - obj.height"), col=("0", "width(grid) - obj.width")),
            _shape_alone, "obj = shapes(grid)[0]\n"
            "return paint(canvas(height(grid), width(grid)), place(obj, $row, $col))", _in_corner),
-    Family("swap_halves", "motion", nothing, _swapped_halves, "return join_h(split_h(grid, 2)[::-1])",
+    Family("swap_halves", "motion", nothing, _swapped_halves,
+           "return join_h(split_h(grid, 2)[::-1])",
            lambda g, p: np.roll(g, g.shape[1] // 2, axis=1)),
     Family("slanted_rows", "motion", some(direction=(LEFT, RIGHT)), noisy(3, 8, density=0.6),
            "rows = split_v(grid, height(grid))\n"

@@ -138,7 +138,8 @@ def _row_pyramid(cells: Cells, params: Params) -> Cells:
 FAMILIES = (
     Family("continue_rows", "pattern", nothing, _begun,
            "part = crop(grid, 0, 0, height(trim(grid)), width(grid))\n"
-           "return join_v((split_v(part, height(part)) * height(grid))[:height(grid)])", _continued),
+           "return join_v((split_v(part, height(part)) * height(grid))[:height(grid)])",
+           _continued),
     Family("row_to_diagonals", "pattern", some(direction=(LEFT, RIGHT), num=(4, 5, 6)), _one_row,
            "return join_v([roll(grid, $direction, num) for num in range($num)])",
            lambda g, p: np.array([np.roll(g[0], i * p["direction"][1]) for i in range(p["num"])])),
@@ -153,18 +154,23 @@ FAMILIES = (
            "    out = pad(out, 1, flip_h(grid)[0][num])\nreturn out", _rings_of),
     Family("lattice_to_pixels", "pattern", some(line=1, num=(2, 3, 4)), _lattice,
            "parts = split_lines(grid, $line)\n"
-           "return mosaic([canvas(1, 1, most_common(part)) for part in parts], $num)", _lattice_majority),
+           "return mosaic([canvas(1, 1, most_common(part)) for part in parts], $num)",
+           _lattice_majority),
     Family("repeat_object", "pattern", some(direction=(RIGHT, DOWN), gap=(0, 1, 2)), _at_left_edge,
            "obj = shapes(grid)[0]\n"
-           "step = $gap + (obj.width if $direction == RIGHT else obj.height)\nfor num in range(30):\n"
+           "step = $gap + (obj.width if $direction == RIGHT else obj.height)\n"
+           "for num in range(30):\n"
            "    grid = paint(grid, move(obj, $direction, step * num))\nreturn grid", _repeated),
     Family("interleave_rows", "pattern", nothing, _even_rows,
            "rows = split_v(grid, height(grid))\nhalf = height(grid) // 2\n"
-           "return join_v([row for num in range(half) for row in (rows[num], rows[num + half])])", _interleaved),
+           "return join_v([row for num in range(half) for row in (rows[num], rows[num + half])])",
+           _interleaved),
     Family("every_other_row", "pattern", some(first=(0, 1)), noisy(4, 11, density=0.8),
-           "return join_v(split_v(grid, height(grid))[$first::2])", lambda g, p: g[p["first"] :: 2]),
+           "return join_v(split_v(grid, height(grid))[$first::2])",
+           lambda g, p: g[p["first"] :: 2]),
     Family("every_other_col", "pattern", some(first=(0, 1)), noisy(4, 11, density=0.8),
-           "return join_h(split_h(grid, width(grid))[$first::2])", lambda g, p: g[:, p["first"] :: 2]),
+           "return join_h(split_h(grid, width(grid))[$first::2])",
+           lambda g, p: g[:, p["first"] :: 2]),
     Family("order_rows", "pattern", nothing, noisy(4, 8, num=2, density=0.4),
            "return join_v(sorted(split_v(grid, height(grid)), key=num_cells))", _row_pyramid),
 )  # fmt: skip

@@ -1,7 +1,9 @@
-"""Families that draw one figure at a fixed place: the rule is plain, and all that must be read off are its numbers.
+"""Families that draw one figure at a fixed place: the rule is plain, only its numbers must be
+found.
 
-All of them are held out. Training meets such calls with fixed numbers only in random compositions, among those of a hundred
-other functions and on other inputs, so here a model can still learn something while it searches.
+All of them are held out. Training shows such calls with fixed numbers only in random compositions,
+among a hundred other functions and on other inputs. So a model has something left to learn here
+while it searches.
 """
 
 from __future__ import annotations
@@ -18,11 +20,11 @@ from appliance.program.dsl import SIDES
 THEME = "sketch"
 Mask = NDArray[np.bool_]
 Figure = Callable[[Cells, Cells, Params], Mask]
-"""Which cells belong to it: from the row and the column of every cell, counted from the figure's own place."""
+"""True at the cells of the figure; rows and columns are counted from the figure's own place."""
 
 
 def _sketch(name: str, numbers: str, figure: Figure, **sizes: object) -> Family:
-    """The DSL function of that name with these arguments; sizes: what its further numbers are drawn from."""
+    """The family of one DSL function; sizes: what its further numbers are drawn from."""
 
     def rule(cells: Cells, params: Params) -> Cells:
         rows, cols = np.indices(cells.shape)

@@ -42,7 +42,7 @@ def _turned_erased(rng: Rng, params: Params) -> Cells:
 
 
 def _with_hole(rng: Rng, params: Params) -> Cells:
-    """A kaleidoscope with a box of the hole colour that leaves a mirror image of each of its cells."""
+    """A kaleidoscope with a box of the hole colour; each hidden cell has a visible mirror image."""
     cells = _kaleidoscope(rng, params)
     rows, cols = cells.shape[0] // 2, cells.shape[1] // 2
     height, width = between(rng, 2, rows), between(rng, 2, cols)
@@ -106,22 +106,26 @@ def _yes_no(cells: Cells, params: Params) -> Cells:
 
 
 FAMILIES = (
-    Family("mirror_side", "symmetry", some(side=SIDES), noisy(2, 8), "return mirror(grid, $side)", _mirrored),
+    Family("mirror_side", "symmetry", some(side=SIDES), noisy(2, 8), "return mirror(grid, $side)",
+           _mirrored),
     Family("mirror_four", "symmetry", nothing, noisy(2, 7), "return mirror_four(grid)",
            lambda g, p: np.block([[g, g[:, ::-1]], [g[::-1], g[::-1, ::-1]]])),
     Family("pinwheel", "symmetry", nothing, noisy(2, 6, square=True), "return pinwheel(grid)",
            lambda g, p: np.block([[g, np.rot90(g, 3)], [np.rot90(g, 1), np.rot90(g, 2)]])),
-    Family("complete_mirror", "symmetry", some(axis=("h", "v")), _half_erased, "return symmetrize_$axis(grid)",
+    Family("complete_mirror", "symmetry", some(axis=("h", "v")), _half_erased,
+           "return symmetrize_$axis(grid)",
            lambda g, p: np.where(g, g, g[:, ::-1] if p["axis"] == "h" else g[::-1])),
     Family("complete_turns", "symmetry", nothing, _turned_erased, "return symmetrize_turns(grid)",
            lambda g, p: np.maximum.reduce([g, np.rot90(g), np.rot90(g, 2), np.rot90(g, 3)])),
-    Family("repair_hole", "symmetry", some(hole=1), _with_hole, "return repair_symmetry(grid, $hole)", _filled),
+    Family("repair_hole", "symmetry", some(hole=1), _with_hole,
+           "return repair_symmetry(grid, $hole)", _filled),
     Family("read_hole", "symmetry", some(hole=1), _with_hole,
            "hole = with_colour(layers(grid), $hole)[0]\nwhole = repair_symmetry(grid, $hole)\n"
            "return crop(whole, hole.row, hole.col, hole.height, hole.width)", _hole_content),
     Family("is_symmetric", "symmetry", some(yes=1, no=1), _maybe_symmetric,
            "return canvas(1, 1, $yes if is_mirror_h(grid) else $no)", _yes_no),
-    Family("repair_tiling", "symmetry", some(hole=1), _worn_tiling, "return repair_tiling(grid, $hole)"),
+    Family("repair_tiling", "symmetry", some(hole=1), _worn_tiling,
+           "return repair_tiling(grid, $hole)"),
     Family("tiling_unit", "symmetry", nothing, _tiling, "return unit(grid)"),
     Family("continue_tiling", "symmetry", some(rows=(1, 2), cols=(2,)), _tiling,
            "return continue_pattern(grid, height(grid) * $rows, width(grid) * $cols)",
