@@ -45,7 +45,7 @@ from appliance.clock import SystemClock
 from appliance.engine.environment import prepare_process
 from appliance.engine.model_folder import model_dir, read_card
 from appliance.record.attempts import attempts_of
-from appliance.record.journal import Journal, split_stage_name
+from appliance.record.journal import Journal
 from bench.interval import bootstrap
 
 COLUMNS = ("accuracy", "correct_pixels", "pass_n", "vote_1", "vote_2", "minutes")
@@ -244,7 +244,7 @@ def figures_of(
     voted = attempts_of(found, DEFAULT_SELECTOR)
     passes: dict[str, list[Candidate]] = {"deep": [], "quick": []}
     for stage, candidates in found.items():
-        passes[split_stage_name(stage)[0]] += candidates
+        passes[stage] += candidates
     by_pass = [group_by_output(candidates) for candidates in passes.values()]
     result: TaskFigures = {}
     for task_id, answers in solutions.items():

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from appliance.arc.grid import Grid, grid_key
 from appliance.arc.vote import DEFAULT_SELECTOR, Candidate, Output, is_proven, vote
-from appliance.record.journal import split_stage_name
 
 STAGES = ("deep", "quick")
 """Most trusted first: attempts of a later stage only fill what the earlier ones leave open. All rounds of a stage vote as
@@ -21,8 +20,8 @@ def attempts_of(
     """Up to `num_attempts` distinct grids for every test output that has a candidate, best first."""
     pooled: dict[str, list[Candidate]] = {_PROVEN: [], **{stage: [] for stage in STAGES}}
     partial: list[Candidate] = []
-    for name, found in candidates.items():
-        pool = pooled.setdefault(split_stage_name(name)[0], [])
+    for stage, found in candidates.items():
+        pool = pooled.setdefault(stage, [])
         for c in found:
             apart = selector == DEFAULT_SELECTOR and c.demo_score is not None
             (pool if not apart else pooled[_PROVEN] if is_proven(c) else partial).append(c)

@@ -9,7 +9,7 @@ from typing import Any
 
 from appliance.config import RunSettings
 from appliance.record.attempts import attempts_of
-from appliance.record.journal import Journal, split_stage_name
+from appliance.record.journal import Journal
 
 
 @dataclass(frozen=True)
@@ -104,31 +104,32 @@ def covered_by_all(parts: Sequence[Coverage]) -> Coverage:
 def coverage_of(journal: Journal) -> Coverage:
     num_tests = journal.num_tests()
     rows = [r for r in journal.stages() if r.task_id in num_tests]
-    reached = {
-        stage: {r.task_id for r in rows if r.stage == stage and r.status != "failed"}
-        for stage in ("quick", "deep", "deep-2")
-    }
-    trained = {
-        r.task_id for r in rows if split_stage_name(r.stage)[0] == "train" and r.status == "done"
-    }
-    searched = [r for r in rows if split_stage_name(r.stage)[0] == "search"]
+
+    def reached(stage: str, number: int) -> set[str]:
+        """Tasks that the stage gave something for in that round."""
+        passed = [r for r in rows if (r.stage, r.round) == (stage, number)]
+        return {r.task_id for r in passed if r.status != "failed"}
+
+    quick, deep_once, again = reached("quick", 1), reached("deep", 1), reached("deep", 2)
+    trained = {r.task_id for r in rows if r.stage == "train" and r.status == "done"}
+    searched = [r for r in rows if r.stage == "search"]
     settled = {r.task_id for r in searched if r.detail["is_agreed"]} - trained
-    deep = [r for r in rows if split_stage_name(r.stage)[0] == "deep"]
+    deep = [r for r in rows if r.stage == "deep"]
     programs = [p for found in journal.programs().values() for p in found]
     answered = attempts_of(journal.candidates(), "votes-only")
     reasons: dict[str, int] = {}
     for row in rows:
-        if row.stage == "train" and row.task_id not in trained:
+        if (row.stage, row.round) == ("train", 1) and row.task_id not in trained:
             reason = str(row.detail.get("reason", "unknown"))
             reasons[reason] = reasons.get(reason, 0) + 1
     num_outputs = sum(num_tests.values())
     return Coverage(
         num_tasks=len(num_tests),
-        quick=len(reached["quick"]),
+        quick=len(quick),
         trained=len(trained),
-        deep=len(reached["deep"]),
-        again=len(reached["deep-2"]),
-        sampled=len(reached["quick"] | reached["deep"]),
+        deep=len(deep_once),
+        again=len(again),
+        sampled=len(quick | deep_once),
         num_outputs=num_outputs,
         outputs_fallback=num_outputs
         - sum(bool(grids) and t in num_tests for (t, _), grids in answered.items()),

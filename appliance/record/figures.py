@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from appliance.arc.grid import Grid
@@ -19,7 +19,7 @@ from appliance.arc.metrics import (
 from appliance.arc.task import Solutions
 from appliance.arc.vote import DEFAULT_SELECTOR, Candidate
 from appliance.record.attempts import attempts_of
-from appliance.record.journal import Journal, split_stage_name
+from appliance.record.journal import Journal
 from appliance.solve.messages import ProgramMessage
 
 NUM_ERRORS = 12
@@ -39,8 +39,7 @@ def run_figures(journal: Journal, solutions: Solutions) -> dict[str, Any]:
     """
     candidates = journal.candidates()
     grids = {
-        stage: [c for c in found if c.demo_score is None]
-        for stage, found in _pooled(candidates).items()
+        stage: [c for c in found if c.demo_score is None] for stage, found in candidates.items()
     }
     programs = journal.programs()
     errors = Counter(why_failed(p) for written in programs.values() for p in written)
@@ -49,7 +48,7 @@ def run_figures(journal: Journal, solutions: Solutions) -> dict[str, Any]:
         "stages": {s: stage_figures(found, solutions) for s, found in grids.items() if found},
         "votes": vote_figures(candidates, solutions),
         "program_errors": dict(errors.most_common(NUM_ERRORS)),
-        "programs": {s: program_figures(p, solutions) for s, p in _pooled(programs).items()},
+        "programs": {s: program_figures(p, solutions) for s, p in programs.items()},
     }
 
 
@@ -125,11 +124,3 @@ def _score(program: ProgramMessage, answers: Sequence[Grid]) -> ProgramScore:
         test_similarity=mean_similarity(test, answers),
         test_correct=correct_grids(test, answers),
     )
-
-
-def _pooled(by_stage: Mapping[str, Sequence[Found]]) -> dict[str, list[Found]]:
-    """All rounds of a stage together."""
-    pooled: dict[str, list[Found]] = {}
-    for name, found in by_stage.items():
-        pooled.setdefault(split_stage_name(name)[0], []).extend(found)
-    return pooled

@@ -1,12 +1,13 @@
-"""The run's memory: one SQLite file with one writer, safe against a kill at any moment (rollback journal, fsync).
+"""A run's memory: one SQLite file with one writer, safe against a kill at any moment.
 
-Everything else (resume, votes, reports, merging of shards) is a view of it.
+Everything else (resume, votes, reports, merging of shards) is a view of it. Rollback journal and
+fsync, so that what was written once is there after a crash.
 
-    facts       key, value              configuration identity, plan, what the worker found
+    facts       key, value              identity of the configuration, model, what workers found
     tasks       task_id, num_tests, num_demonstrations, cost, digest
-    stages      task_id, stage, status, seconds, detail    one row per task and stage, the latest outcome
-    candidates  task_id, test_index, stage, view, grid, ...   one row per answer
-    programs    task_id, stage, message   one row per program that was written: the worker's message about it
+    stages      task_id, stage, round, status, seconds, detail     the latest outcome of each
+    candidates  task_id, test_index, stage, round, view, grid, ...      one row per answer
+    programs    task_id, stage, round, message      one row per program, as the worker sent it
     events      at_s, text              what happened, for people
 """
 
@@ -30,37 +31,52 @@ from appliance.solve.messages import ProgramMessage
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS tasks (
-    task_id TEXT PRIMARY KEY, num_tests INTEGER NOT NULL, num_demonstrations INTEGER NOT NULL, cost INTEGER NOT NULL,
-    digest TEXT NOT NULL, position INTEGER NOT NULL);
+    task_id TEXT PRIMARY KEY, num_tests INTEGER NOT NULL, num_demonstrations INTEGER NOT NULL,
+    cost INTEGER NOT NULL, digest TEXT NOT NULL, position INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS stages (
-    task_id TEXT NOT NULL, stage TEXT NOT NULL, status TEXT NOT NULL, seconds REAL NOT NULL, detail TEXT NOT NULL,
-    PRIMARY KEY (task_id, stage));
+    task_id TEXT NOT NULL, stage TEXT NOT NULL, round INTEGER NOT NULL, status TEXT NOT NULL,
+    seconds REAL NOT NULL, detail TEXT NOT NULL, PRIMARY KEY (task_id, stage, round));
 CREATE TABLE IF NOT EXISTS candidates (
-    id INTEGER PRIMARY KEY, task_id TEXT NOT NULL, test_index INTEGER NOT NULL, stage TEXT NOT NULL, view TEXT NOT NULL,
-    method TEXT NOT NULL, adapter TEXT NOT NULL, grid TEXT, logprob REAL NOT NULL, num_tokens INTEGER NOT NULL,
-    program TEXT NOT NULL, demo_score REAL, view_scores TEXT NOT NULL DEFAULT '[]');
+    id INTEGER PRIMARY KEY, task_id TEXT NOT NULL, test_index INTEGER NOT NULL,
+    stage TEXT NOT NULL, view TEXT NOT NULL, method TEXT NOT NULL, adapter TEXT NOT NULL,
+    grid TEXT, logprob REAL NOT NULL, num_tokens INTEGER NOT NULL, program TEXT NOT NULL,
+    demo_score REAL, view_scores TEXT NOT NULL DEFAULT '[]', round INTEGER NOT NULL DEFAULT 1);
 CREATE INDEX IF NOT EXISTS candidates_of_task ON candidates (task_id, test_index);
 CREATE TABLE IF NOT EXISTS programs (
-    id INTEGER PRIMARY KEY, task_id TEXT NOT NULL, stage TEXT NOT NULL, message TEXT NOT NULL);
+    id INTEGER PRIMARY KEY, task_id TEXT NOT NULL, stage TEXT NOT NULL, message TEXT NOT NULL,
+    round INTEGER NOT NULL DEFAULT 1);
 CREATE INDEX IF NOT EXISTS programs_of_task ON programs (task_id);
 CREATE TABLE IF NOT EXISTS events (at_s REAL NOT NULL, text TEXT NOT NULL);
 """
 
+_STAGE_OF_NAME = "CASE WHEN instr({0}, '-') THEN substr({0}, 1, instr({0}, '-') - 1) ELSE {0} END"
+_ROUND_OF_NAME = "CASE WHEN instr({0}, '-') THEN substr({0}, instr({0}, '-') + 1) + 0 ELSE 1 END"
+"""Journals of version 0.1 held stage and round in one text: "deep", "deep-2"."""
+
+_CANDIDATE_COLUMNS = (
+    "task_id, test_index, grid, logprob, num_tokens, view, method, adapter, program, demo_score, "
+    "view_scores"
+)
+"""In the order of the fields of Candidate."""
+
 
 @dataclass(frozen=True)
 class StageRow:
-    """The latest outcome of one stage ("quick", "train", "search", "deep") of one task. status: "done" or "failed"."""
+    """The latest outcome of one stage of one task."""
 
     task_id: str
-    stage: str
-    status: str
+    stage: str  # quick, train, search or deep
+    status: str  # done, partial or failed
     seconds: float
     detail: Mapping[str, Any]
+    round: int = 1  # more where the task was gone through again
 
 
 class Journal:
-    """Open (or make) the journal at `path`. Raises OutputError when it cannot be written, InputError when the file
-    is not a journal."""
+    """Open (or make) the journal at `path`.
+
+    Raises OutputError when it cannot be written, InputError when the file is not a journal.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -68,19 +84,38 @@ class Journal:
             self._db = sqlite3.connect(path, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=DELETE")
             self._db.execute("PRAGMA synchronous=FULL")
+            self._upgrade()
             self._db.executescript(_SCHEMA)
-            self._add_what_is_newer()
         except sqlite3.DatabaseError as fault:
             self._db.close()
             raise _as_ours(path, fault) from fault
 
-    def _add_what_is_newer(self) -> None:
-        """Journals of before views were scored lack that column; they are read and resumed all the same."""
-        columns = {str(row[1]) for row in self._db.execute("PRAGMA table_info(candidates)")}
-        if "view_scores" not in columns:
-            self._db.execute(
-                "ALTER TABLE candidates ADD COLUMN view_scores TEXT NOT NULL DEFAULT '[]'"
-            )
+    def _upgrade(self) -> None:
+        """Bring a journal of an earlier version to this one, so that its run can be read and resumed."""
+        candidates = self._columns("candidates")
+        if candidates and "view_scores" not in candidates:
+            added = "view_scores TEXT NOT NULL DEFAULT '[]'"
+            self._db.execute(f"ALTER TABLE candidates ADD COLUMN {added}")
+
+        stages = self._columns("stages")
+        if not stages or "round" in stages:
+            return
+
+        stage, number = _STAGE_OF_NAME.format("stage"), _ROUND_OF_NAME.format("stage")
+        statements = ["ALTER TABLE stages RENAME TO old_stages"]
+        statements += [line for line in _SCHEMA.split(";") if "TABLE IF NOT EXISTS stages" in line]
+        statements.append(
+            f"INSERT INTO stages SELECT task_id, {stage}, {number}, status, seconds, detail"
+            " FROM old_stages"
+        )
+        statements.append("DROP TABLE old_stages")
+        for table in ("candidates", "programs"):
+            statements.append(f"ALTER TABLE {table} ADD COLUMN round INTEGER NOT NULL DEFAULT 1")
+            statements.append(f"UPDATE {table} SET round = {number}, stage = {stage}")
+        self._write((sql, ()) for sql in statements)
+
+    def _columns(self, table: str) -> set[str]:
+        return {str(row[1]) for row in self._db.execute(f"PRAGMA table_info({table})")}
 
     def close(self) -> None:
         self._db.close()
@@ -113,87 +148,59 @@ class Journal:
         candidates: Iterable[Candidate] = (),
         programs: Iterable[ProgramMessage] = (),
     ) -> None:
-        """The outcome and the candidates and programs that belong to it, in one transaction; those of an earlier attempt go."""
+        """The outcome with its candidates and programs, in one transaction.
+
+        Those of an earlier try at the same stage and round go, if there are new ones.
+        """
+        key = (row.task_id, row.stage, row.round)
+        rows = [(*key, *_candidate_values(c)) for c in candidates]
+        messages = [(*key, p.model_dump_json()) for p in programs]
+
+        detail = json.dumps(dict(row.detail))
         statements: list[tuple[str, tuple[Any, ...]]] = [
             (
-                "INSERT OR REPLACE INTO stages VALUES (?, ?, ?, ?, ?)",
-                (row.task_id, row.stage, row.status, row.seconds, json.dumps(dict(row.detail))),
+                "INSERT OR REPLACE INTO stages VALUES (?, ?, ?, ?, ?, ?)",
+                (*key, row.status, row.seconds, detail),
             )
         ]
-        found = list(candidates)
-        if found:
-            statements.append(
-                ("DELETE FROM candidates WHERE task_id = ? AND stage = ?", (row.task_id, row.stage))
-            )
-        statements += [
-            (
-                "INSERT INTO candidates (task_id, test_index, stage, view, method, adapter, grid, logprob, num_tokens,"
-                " program, demo_score, view_scores) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    c.task_id,
-                    c.test_index,
-                    row.stage,
-                    c.view,
-                    c.method,
-                    c.adapter,
-                    None if c.grid is None else json.dumps(to_lists(c.grid)),
-                    c.logprob,
-                    c.num_tokens,
-                    c.program,
-                    c.demo_score,
-                    json.dumps(c.view_scores),
-                ),
-            )
-            for c in found
-        ]
-        written = list(programs)
-        if written:
-            statements.append(
-                ("DELETE FROM programs WHERE task_id = ? AND stage = ?", (row.task_id, row.stage))
-            )
-        statements += [
-            (
-                "INSERT INTO programs (task_id, stage, message) VALUES (?, ?, ?)",
-                (p.task_id, row.stage, p.model_dump_json()),
-            )
-            for p in written
-        ]
+        for table, found in (("candidates", rows), ("programs", messages)):
+            if found:
+                old = f"DELETE FROM {table} WHERE task_id = ? AND stage = ? AND round = ?"
+                statements.append((old, key))
+
+        into_candidates = (
+            "INSERT INTO candidates (task_id, stage, round, test_index, grid, logprob, num_tokens,"
+            " view, method, adapter, program, demo_score, view_scores)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        )
+        into_programs = "INSERT INTO programs (task_id, stage, round, message) VALUES (?, ?, ?, ?)"
+        statements += [(into_candidates, values) for values in rows]
+        statements += [(into_programs, values) for values in messages]
         self._write(statements)
 
     def programs(self, task_id: str | None = None) -> dict[str, list[ProgramMessage]]:
-        """Programs by stage, of one task or of all."""
-        where, values = ("WHERE task_id = ?", (task_id,)) if task_id is not None else ("", ())
+        """Programs by stage, all rounds together, of one task or of all."""
         found: dict[str, list[ProgramMessage]] = {}
-        for stage, message in self._db.execute(
-            f"SELECT stage, message FROM programs {where} ORDER BY id", values
-        ):
+        for stage, message in self._select("stage, message", "programs", task_id):
             found.setdefault(stage, []).append(ProgramMessage.model_validate_json(message))
         return found
 
     def stages(self) -> list[StageRow]:
-        rows = self._db.execute("SELECT task_id, stage, status, seconds, detail FROM stages")
+        rows = self._db.execute("SELECT task_id, stage, status, seconds, detail, round FROM stages")
         return [
-            StageRow(t, s, status, seconds, json.loads(detail))
-            for t, s, status, seconds, detail in rows
+            StageRow(task_id, stage, status, seconds, json.loads(detail), number)
+            for task_id, stage, status, seconds, detail, number in rows
         ]
 
     def candidates(self, task_id: str | None = None) -> dict[str, list[Candidate]]:
-        """Candidates by stage, of one task or of all."""
-        where, values = ("WHERE task_id = ?", (task_id,)) if task_id is not None else ("", ())
+        """Candidates by stage, all rounds together, of one task or of all."""
         found: dict[str, list[Candidate]] = {}
-        for stage, *values_of in self._db.execute(
-            "SELECT stage, task_id, test_index, grid, logprob, num_tokens, view, method, adapter, program, demo_score,"
-            " view_scores"
-            f" FROM candidates {where} ORDER BY id",
-            values,
-        ):
-            values_of[2] = (
-                None
-                if values_of[2] is None
-                else freeze(np.array(json.loads(values_of[2]), dtype=np.int8))
-            )
-            values_of[-1] = tuple(json.loads(values_of[-1]))
-            found.setdefault(stage, []).append(Candidate(*values_of))
+        for stage, *values in self._select(f"stage, {_CANDIDATE_COLUMNS}", "candidates", task_id):
+            grid = values[2]
+            if grid is not None:
+                values[2] = freeze(np.array(json.loads(grid), dtype=np.int8))
+            values[-1] = tuple(json.loads(values[-1]))
+            found.setdefault(stage, []).append(Candidate(*values))
         return found
 
     def put_event(self, at_s: float, text: str) -> None:
@@ -204,6 +211,10 @@ class Journal:
             (float(at_s), str(text))
             for at_s, text in self._db.execute("SELECT at_s, text FROM events")
         ]
+
+    def _select(self, columns: str, table: str, task_id: str | None) -> sqlite3.Cursor:
+        where, values = ("WHERE task_id = ?", (task_id,)) if task_id is not None else ("", ())
+        return self._db.execute(f"SELECT {columns} FROM {table} {where} ORDER BY id", values)
 
     def _write(self, statements: Iterable[tuple[str, tuple[Any, ...]]]) -> None:
         try:
@@ -229,11 +240,11 @@ def _as_ours(path: Path, fault: sqlite3.DatabaseError) -> OutputError | InputErr
     )
 
 
-def stage_name(stage: str, number: int) -> str:
-    return stage if number == 1 else f"{stage}-{number}"
-
-
-def split_stage_name(name: str) -> tuple[str, int]:
-    """("deep", 2) of "deep-2"."""
-    stage, _, number = name.partition("-")
-    return stage, int(number or 1)
+def _candidate_values(candidate: Candidate) -> tuple[Any, ...]:
+    """From test_index on, in the order of the columns that put_stage names."""
+    c = candidate
+    grid = None if c.grid is None else json.dumps(to_lists(c.grid))
+    return (
+        c.test_index, grid, c.logprob, c.num_tokens, c.view, c.method, c.adapter, c.program,
+        c.demo_score, json.dumps(c.view_scores),
+    )  # fmt: skip

@@ -36,18 +36,21 @@ def job_of(
 
 
 def views_of(assignment: Assignment, settings: Settings) -> list[str]:
-    """Names of the views to sample under. One set serves all quick jobs, however the tasks are grouped or sharded."""
+    """Names of the views to sample under.
+
+    One set serves all quick jobs, however the tasks are grouped or sharded; every round of a task
+    has a set of its own.
+    """
     is_deep = assignment.stage == "deep"
-    first = assignment.tasks[0]
-    rng = generator(
-        settings.run.seed, first.task_id if is_deep else "all", assignment.name, "views"
-    )
+    first, number = assignment.tasks[0], assignment.round
+    stage = assignment.stage if number == 1 else f"{assignment.stage}-{number}"
+    rng = generator(settings.run.seed, first.task_id if is_deep else "all", stage, "views")
+
     order = len(first.train) if is_deep else 0
-    views = sampling_views(
-        rng, assignment.num_views, order, keep_colours=settings.sample.keep_colours
-    )
+    keep_colours = settings.sample.keep_colours
+    views = sampling_views(rng, assignment.num_views, order, keep_colours=keep_colours)
+
     if assignment.adapter_sha and len(views) > 1:
-        views = views[
-            1:
-        ]  # the first one is the same in every round, and this adapter has answered it
+        # The first view is the same in every round, and this adapter has answered it.
+        views = views[1:]
     return list(dict.fromkeys(view.name for view in views))

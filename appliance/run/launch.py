@@ -24,7 +24,7 @@ from appliance.record.coverage import coverage_of
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
 from appliance.run.console import Display
-from appliance.run.orchestrator import Orchestrator
+from appliance.run.orchestrator import Orchestrator, RunTime, RunWork
 from appliance.run.pool import SubprocessPool
 from appliance.run.schedule.planned_costs import Prospect
 from appliance.run.workers import worker_plans
@@ -88,17 +88,10 @@ def _orchestrator(start: Launch, stopped: list[int]) -> Orchestrator:
         [w.setup for w in workers], [w.environment for w in workers], log_dir=start.folder.logs
     )
     return Orchestrator(
-        start.tasks,
-        start.plan.settings,
-        out=start.folder.out,
-        journal=start.journal,
-        pool=pool,
-        num_workers=len(workers),
-        clock=start.clock,
-        start_s=start.start_s,
-        deadline_s=start.deadline_s,
-        tell=start.display.tell,
-        show=start.display.show,
+        RunWork(start.tasks, start.plan.settings, start.folder, start.journal),
+        pool,
+        RunTime(start.clock, start.start_s, start.deadline_s),
+        start.display,
         is_stopped=lambda: bool(stopped),
         prospect=Prospect.of(start.plan, start.tasks),
     )

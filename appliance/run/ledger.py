@@ -4,13 +4,14 @@ submission."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from appliance.arc.grid import Grid
 from appliance.arc.task import Task, TaskSet
 from appliance.arc.vote import Candidate, Output
 from appliance.clock import Clock
 from appliance.record.attempts import attempts_of
-from appliance.record.journal import Journal, StageRow, split_stage_name, stage_name
+from appliance.record.journal import Journal, StageRow
 from appliance.run.schedule.certainty import Certainty, certainty_of
 from appliance.run.schedule.task_state import Assignment
 from appliance.solve.messages import KnownProgram, ProgramMessage, Searched, Trained
@@ -20,6 +21,22 @@ WRITE_SHARE = 0.03
 """Writing the submission may take this part of the time: a slow disk gets fewer writes, not a slower run."""
 
 Attempts = Mapping[Output, tuple[Grid, ...]]
+"""Up to two grids for every test output that has any."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job gave for one of its tasks."""
+
+    status: str  # done, partial or failed
+    candidates: Sequence[Candidate] = ()
+    programs: Sequence[ProgramMessage] = ()
+    trained: Trained | None = None
+    searched: Searched | None = None
+    seconds: float = 0.0
+    reason: str | None = None  # why there is nothing, or not everything
+    how: str = ""  # the grids were sampled
+    refused: Sequence[str] = ()  # ways to sample that were not taken, and why
 
 
 class Ledger:
@@ -48,40 +65,37 @@ class Ledger:
         for task in tasks:
             self._count_votes(task)
 
-    def put(
-        self,
-        assignment: Assignment,
-        task: Task,
-        status: str,
-        *,
-        candidates: Sequence[Candidate] = (),
-        programs: Sequence[ProgramMessage] = (),
-        trained: Trained | None = None,
-        searched: Searched | None = None,
-        seconds: float = 0.0,
-        reason: str | None = None,
-        how: str = "",
-        refused: Sequence[str] = (),
-    ) -> None:
-        """The outcome of one task of a job. status: done, partial or failed. Candidates of an earlier try at the same stage
-        and round are replaced if there are new ones."""
-        if trained is not None:
-            detail = trained.model_dump(exclude={"event", "job_id", "task_id", "seconds"}) | {
-                "rung": assignment.rung
-            }
-            name = stage_name("train", assignment.round)
-            outcome = "done" if trained.reason is None else "failed"
-            self._journal.put_stage(StageRow(task.task_id, name, outcome, trained.seconds, detail))
-        if searched is not None:
-            name = stage_name("search", assignment.round)
+    def put(self, assignment: Assignment, task: Task, outcome: Outcome) -> None:
+        """Note the outcome. Candidates of an earlier try at the same stage and round are replaced
+        if there are new ones."""
+        rung, number = {"rung": assignment.rung}, assignment.round
+        if outcome.trained is not None:
+            trained = outcome.trained
+            detail = trained.model_dump(exclude={"event", "job_id", "task_id", "seconds"}) | rung
+            status = "done" if trained.reason is None else "failed"
+            self._journal.put_stage(
+                StageRow(task.task_id, "train", status, trained.seconds, detail, number)
+            )
+
+        if outcome.searched is not None:
+            searched = outcome.searched
             detail = searched.model_dump(include={"is_agreed", "epochs"})
-            self._journal.put_stage(StageRow(task.task_id, name, "done", searched.seconds, detail))
-        told = {"reason": reason, "how": how, "refused": list(refused)}
-        detail = {"rung": assignment.rung} | {name: value for name, value in told.items() if value}
-        self._journal.put_stage(
-            StageRow(task.task_id, assignment.name, status, seconds, detail), candidates, programs
+            self._journal.put_stage(
+                StageRow(task.task_id, "search", "done", searched.seconds, detail, number)
+            )
+
+        told = {
+            "reason": outcome.reason,
+            "how": outcome.how,
+            "refused": list(outcome.refused),
+        }
+        detail = rung | {name: value for name, value in told.items() if value}
+        row = StageRow(
+            task.task_id, assignment.stage, outcome.status, outcome.seconds, detail, number
         )
-        if candidates:
+        self._journal.put_stage(row, outcome.candidates, outcome.programs)
+
+        if outcome.candidates:
             self._count_votes(task)
             self._is_dirty = True
 
@@ -100,12 +114,7 @@ class Ledger:
     def _count_votes(self, task: Task) -> None:
         found = self._journal.candidates(task.task_id)
         self._attempts |= attempts_of(found, self._selector)
-        deep = [
-            c
-            for name, candidates in found.items()
-            if split_stage_name(name)[0] == "deep"
-            for c in candidates
-        ]
+        deep = found.get("deep")
         if deep:
             self.certainties[task.task_id] = certainty_of(task, deep)
 

@@ -38,7 +38,10 @@ Arrival = tuple[int, Event | Died]
 
 
 class Pool(Protocol):
-    """Workers are numbered 0 to n - 1."""
+    """Workers are numbered 0 to num_workers - 1."""
+
+    @property
+    def num_workers(self) -> int: ...
 
     def start(self, worker: int) -> None:
         """(Re)start a worker; its Ready event follows."""
@@ -72,6 +75,10 @@ class SubprocessPool:
         self._log_dir = log_dir
         self._children: dict[int, _Child] = {}
         self._arrivals: queue.Queue[tuple[_Child, int, Event | Died]] = queue.Queue()
+
+    @property
+    def num_workers(self) -> int:
+        return len(self._setups)
 
     def start(self, worker: int) -> None:
         log_path = self._log_dir / f"worker-{worker}.log"

@@ -9,7 +9,7 @@ from typing import Literal
 from appliance.arc.task import Task
 from appliance.arc.vote import Candidate
 from appliance.run.schedule.task_state import Assignment
-from appliance.solve.messages import Job, ProgramMessage, Searched, Trained
+from appliance.solve.messages import Job, ProgramMessage, Sampled, Scored, Searched, Trained
 
 State = Literal["down", "starting", "idle", "busy", "gone"]
 
@@ -31,6 +31,21 @@ class Running:
     stall_s: float | None = None
     heard_s: float = 0.0
 
+    def take(self, event: Trained | Sampled | Scored | Searched, *, now_s: float) -> None:
+        """What the worker says of the job on its way."""
+        match event:
+            case Trained():
+                self.trained[event.task_id] = event
+            case Sampled():
+                self.stall_s, self.heard_s = event.stall_s, now_s
+                self.candidates += [c.candidate() for c in event.candidates]
+                self.candidates += [c for p in event.programs for c in p.candidates()]
+                self.programs += event.programs
+            case Scored():
+                self.candidates = event.on(self.candidates)
+            case Searched():
+                self.searched[event.task_id] = event
+
     def is_stuck(self, now_s: float) -> bool:
         return self.stall_s is not None and now_s >= self.heard_s + self.stall_s
 
@@ -42,8 +57,10 @@ class Running:
 
     def training(self, task_id: str, *, is_wanted: bool) -> Trained | None:
         """What training the task had; where it was wanted and the job left none for it, why not."""
-        if not is_wanted or self.assignment.name != "deep" or self.job.train_until_s:
+        is_first = (self.assignment.stage, self.assignment.round) == ("deep", 1)
+        if not is_wanted or not is_first or self.job.train_until_s:
             return self.trained.get(task_id)
+
         late, no_room = "no time was left to train", "no room to train on any rung of the ladder"
         reason = late if self.assignment.is_late else no_room
         return Trained(job_id=self.job.job_id, task_id=task_id, seconds=0.0, reason=reason)
@@ -72,6 +89,11 @@ class WorkerState:
     num_falls: int = 0
     was_ready: bool = False
     running: Running | None = None
+
+    def take(self) -> Running | None:
+        """The job that it was at, which it has no more."""
+        running, self.running = self.running, None
+        return running
 
 
 def views_answered(

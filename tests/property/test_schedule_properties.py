@@ -145,7 +145,6 @@ def test_whatever_breaks_the_submission_is_valid_after_every_write(
         chosen,
         pool,
         clock,
-        num_workers=num_workers,
         journal=journal,
         is_stopped=lambda: clock.now() >= stop_s,
         write=write,

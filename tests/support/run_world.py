@@ -13,8 +13,10 @@ from appliance.arc.task import Pair, Task, TaskSet
 from appliance.clock import VirtualClock
 from appliance.config import Layer, Settings, resolve
 from appliance.record.journal import Journal
+from appliance.record.run_folder import RunFolder
+from appliance.run.console import NoDisplay
 from appliance.run.ledger import Attempts
-from appliance.run.orchestrator import Orchestrator
+from appliance.run.orchestrator import Orchestrator, RunTime, RunWork
 from appliance.run.pool import Pool
 from appliance.run.rehearsal.fake_pool import ImaginedCosts
 from appliance.run.rehearsal.faults import Faults
@@ -86,13 +88,22 @@ def run(
     )
 
 
+class ToldTo(NoDisplay):
+    """A display that only passes on what is told."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+
+    def tell(self, text: str) -> None:
+        self._tell(text)
+
+
 def orchestrator(
     task_set: TaskSet,
     chosen: Settings,
     pool: Pool,
     clock: VirtualClock,
     *,
-    num_workers: int,
     journal: Journal | None = None,
     prospect: Prospect | None = None,
     tell: Callable[[str], None] = lambda text: None,
@@ -110,17 +121,10 @@ def orchestrator(
         journal = memory_journal(task_set)
 
     return Orchestrator(
-        task_set,
-        chosen,
-        out=Path(),
-        journal=journal,
-        pool=pool,
-        num_workers=num_workers,
-        clock=clock,
-        start_s=0.0,
-        deadline_s=budget_s,
-        tell=tell,
-        show=lambda report: None,
+        RunWork(task_set, chosen, RunFolder(Path()), journal),
+        pool,
+        RunTime(clock, 0.0, budget_s),
+        ToldTo(tell),
         is_stopped=is_stopped,
         prospect=prospect,
         write=write,

@@ -53,12 +53,13 @@ def test_candidates_come_back_equal_and_in_order_after_reopening(path: Path) -> 
 
 def test_a_second_try_replaces_the_candidates_of_its_own_stage_and_round_only(path: Path) -> None:
     journal = Journal(path)
-    for stage, number in (("quick", 1), ("deep", 2), ("deep-2", 3), ("deep", 4)):
-        journal.put_stage(StageRow(FIRST, stage, "done", 1.0, {}), [candidate(number)])
+    tries = (("quick", 1, 1), ("deep", 1, 2), ("deep", 2, 3), ("deep", 1, 4))
+    for stage, round_number, number in tries:
+        row = StageRow(FIRST, stage, "done", 1.0, {}, round_number)
+        journal.put_stage(row, [candidate(number)])
     assert journal.candidates() == {
         "quick": [candidate(1)],
-        "deep-2": [candidate(3)],
-        "deep": [candidate(4)],
+        "deep": [candidate(3), candidate(4)],
     }
     journal.close()
 
@@ -89,23 +90,19 @@ def test_all_rounds_vote_as_one_and_the_quick_pass_only_fills_up() -> None:
 def test_coverage_counts_tasks_not_rounds_and_a_training_that_worked_once(path: Path) -> None:
     journal = Journal(path)
     journal.put_tasks(TASKS)
-    for stage, status in (
-        ("quick", "done"),
-        ("deep", "done"),
-        ("deep-2", "done"),
-        ("train", "failed"),
-        ("train-2", "done"),
+    for stage, number, status in (
+        ("quick", 1, "done"),
+        ("deep", 1, "done"),
+        ("deep", 2, "done"),
+        ("train", 1, "failed"),
+        ("train", 2, "done"),
     ):
         rows = [candidate(1)] if stage != "train" else []
-        journal.put_stage(StageRow(FIRST, stage, status, 1.0, {"reason": "no time"}), rows)
+        detail = {"reason": "no time"}
+        journal.put_stage(StageRow(FIRST, stage, status, 1.0, detail, number), rows)
     covered = coverage_of(journal)
-    assert (covered.quick, covered.deep, covered.again, covered.trained, covered.sampled) == (
-        1,
-        1,
-        1,
-        1,
-        1,
-    )
+    counts = (covered.quick, covered.deep, covered.again, covered.trained, covered.sampled)
+    assert counts == (1, 1, 1, 1, 1)
     assert covered.untrained_reasons == {}
     journal.close()
 
@@ -186,3 +183,46 @@ def test_a_journal_from_before_views_were_scored_is_read(tmp_path: Path) -> None
     (found,) = Journal(path).candidates()["deep"]
     assert found.grid is not None
     assert found.grid.tolist() == [[1]]
+
+
+def test_a_journal_that_held_stage_and_round_in_one_text_is_read(tmp_path: Path) -> None:
+    """Version 0.1 wrote "deep-2" for the second round of a stage."""
+    path = tmp_path / "journal.sqlite"
+    with sqlite3.connect(path) as old:
+        old.executescript(
+            """
+            CREATE TABLE stages (
+                task_id TEXT NOT NULL, stage TEXT NOT NULL, status TEXT NOT NULL,
+                seconds REAL NOT NULL, detail TEXT NOT NULL, PRIMARY KEY (task_id, stage));
+            CREATE TABLE candidates (
+                id INTEGER PRIMARY KEY, task_id TEXT NOT NULL, test_index INTEGER NOT NULL,
+                stage TEXT NOT NULL, view TEXT NOT NULL, method TEXT NOT NULL,
+                adapter TEXT NOT NULL, grid TEXT, logprob REAL NOT NULL,
+                num_tokens INTEGER NOT NULL, program TEXT NOT NULL, demo_score REAL,
+                view_scores TEXT NOT NULL DEFAULT '[]');
+            CREATE TABLE programs (
+                id INTEGER PRIMARY KEY, task_id TEXT NOT NULL, stage TEXT NOT NULL,
+                message TEXT NOT NULL);
+            INSERT INTO stages VALUES ('t', 'quick', 'done', 1.0, '{}');
+            INSERT INTO stages VALUES ('t', 'deep', 'done', 2.0, '{}');
+            INSERT INTO stages VALUES ('t', 'deep-12', 'partial', 3.0, '{"rung": 1}');
+            INSERT INTO candidates
+                (task_id, test_index, stage, view, method, adapter, grid, logprob, num_tokens,
+                program)
+                VALUES ('t', 0, 'deep-12', 'v', 'transduction', '', '[[1]]', -1.0, 2, '');
+            """
+        )
+    old.close()
+
+    journal = Journal(path)
+    assert journal.stages() == [
+        StageRow("t", "quick", "done", 1.0, {}, 1),
+        StageRow("t", "deep", "done", 2.0, {}, 1),
+        StageRow("t", "deep", "partial", 3.0, {"rung": 1}, 12),
+    ]
+    assert [len(found) for found in journal.candidates().values()] == [1]
+    journal.put_stage(StageRow("t", "deep", "done", 4.0, {}, 12))
+    journal.close()
+    again = Journal(path)
+    assert [(r.round, r.status) for r in again.stages()][-1] == (12, "done")
+    again.close()

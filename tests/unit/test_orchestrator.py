@@ -9,8 +9,8 @@ import pytest
 from appliance.arc.task import TaskSet
 from appliance.clock import VirtualClock
 from appliance.errors import InputError
-from appliance.record.journal import Journal, split_stage_name
-from appliance.run.orchestrator import GRACE_S, START_LIMIT_S
+from appliance.record.journal import Journal
+from appliance.run.worker_life import GRACE_S, START_LIMIT_S
 from appliance.run.pool import Arrival
 from appliance.run.rehearsal.fake_pool import FakePool, ImaginedCosts
 from appliance.run.rehearsal.faults import NO_FAULTS, Faults, parse_faults
@@ -190,11 +190,7 @@ def test_a_run_whose_adapters_stayed_behind_trains_the_next_round_anew(tmp_path:
     path = tmp_path / "journal.sqlite"
     resumed(path, stop=0.3, seed=0)
     journal = Journal(path)
-    rounds = {
-        r.task_id: split_stage_name(r.stage)[1]
-        for r in journal.stages()
-        if r.stage.startswith("deep")
-    }
+    rounds = {r.task_id: r.round for r in journal.stages() if r.stage == "deep"}
     journal.close()
     went_on = resumed(path, stop=0.0, seed=1)
     work = [s for s in went_on.spans if s.kind in ("train", "sample")]
@@ -218,7 +214,7 @@ def test_a_model_that_cannot_be_read_ends_the_run_at_once_as_bad_input() -> None
     true_costs = ImaginedCosts(costs(task_set, step_s=0.1, view_s=0.1), chosen)
     pool = RefusingPool(true_costs, clock, num_workers=1)
     with pytest.raises(InputError, match="not JSON"):
-        orchestrator(task_set, chosen, pool, clock, num_workers=1).run()
+        orchestrator(task_set, chosen, pool, clock).run()
     assert clock.now() < 10
 
 
@@ -239,7 +235,7 @@ def recorded_jobs(task_set: TaskSet, *, budget_s: float, second_s: float) -> lis
     chosen, clock = settings(budget_s), VirtualClock()
     true_costs = ImaginedCosts(costs(task_set, step_s=second_s, view_s=second_s), chosen)
     pool = RecordingPool(true_costs, clock)
-    orchestrator(task_set, chosen, pool, clock, num_workers=1).run()
+    orchestrator(task_set, chosen, pool, clock).run()
     return pool.jobs
 
 

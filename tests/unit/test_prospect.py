@@ -148,7 +148,6 @@ def probed_run(answer: Event, *, room_gib: float = 8.0) -> tuple[ProbingPool, Jo
         chosen,
         pool,
         clock,
-        num_workers=2,
         journal=journal,
         prospect=prospect,
         tell=told.append,
@@ -171,12 +170,12 @@ def test_one_worker_probes_once_and_what_it_found_is_told_and_journaled() -> Non
     assert journal.fact("probe")["correction"]["train_time"] > 1
     assert any("a training step: 1 s measured" in line for line in told)
     assert any("memory in training: 2 GiB measured" in line for line in told)
-    assert sum(r.stage == "deep" and r.status == "done" for r in journal.stages()) == 8
+    assert sum((r.stage, r.round, r.status) == ("deep", 1, "done") for r in journal.stages()) == 8
 
 
 def test_a_probe_that_found_no_room_moves_tasks_down_and_work_goes_on() -> None:
     _, journal, told = probed_run(Failed(job_id=0, kind="memory", message="no room"))
     assert any("the probe failed: no room" in line for line in told)
     assert any("tasks begin at" in line for line in told)
-    rungs = [r.detail["rung"] for r in journal.stages() if r.stage == "deep"]
+    rungs = [r.detail["rung"] for r in journal.stages() if (r.stage, r.round) == ("deep", 1)]
     assert len(rungs) == 8 and max(rungs) > 0

@@ -16,7 +16,7 @@ from appliance.record.attempts import attempts_of
 from appliance.record.coverage import coverage_of
 from appliance.record.figures import program_figures
 from appliance.record.journal import Journal
-from appliance.run.ledger import Ledger
+from appliance.run.ledger import Ledger, Outcome
 from appliance.run.schedule.measured_costs import Forecast
 from appliance.run.schedule.schedule import Schedule
 from appliance.run.schedule.task_state import Assignment, TaskState
@@ -69,7 +69,8 @@ def test_the_journal_gives_back_what_was_written(tmp_path: Path) -> None:
         ],
     )
     candidates = [grid_candidate(ONE), *(c for p in found for c in p.candidates())]
-    ledger.put(assignment, TASK, "done", candidates=candidates, programs=found, searched=searched)
+    whole = Outcome("done", candidates=candidates, programs=found, searched=searched)
+    ledger.put(assignment, TASK, whole)
     assert journal.programs("t") == {"deep": found}
     assert [k.answer for k in ledger.known_programs("t", 5)] == ["right", "half"]
     assert [k.answer for k in ledger.known_programs("t", 1)] == ["right"]
@@ -81,7 +82,8 @@ def test_the_journal_gives_back_what_was_written(tmp_path: Path) -> None:
         "programs: 1 tasks fit all demonstrations (3 of 4 programs gave grids)" in coverage.lines()
     )
     assert coverage.shortfalls(RunSettings(min_trained_share=1.0), train_enabled=True) == []
-    ledger.put(assignment, TASK, "done", candidates=candidates[:1], programs=found[:1])
+    first = Outcome("done", candidates=candidates[:1], programs=found[:1])
+    ledger.put(assignment, TASK, first)
     assert journal.programs("t") == {"deep": found[:1]}
     journal.close()
 

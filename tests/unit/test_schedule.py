@@ -8,7 +8,6 @@ import pytest
 
 from appliance.arc.task import TaskSet
 from appliance.arc.vote import Candidate
-from appliance.record.journal import split_stage_name, stage_name
 from appliance.run.schedule.certainty import Certainty, certainty_of
 from appliance.run.schedule.measured_costs import Meter, TaskCost
 from appliance.run.schedule.schedule import DRAIN_S, QUICK_TASKS_PER_JOB, Schedule
@@ -128,7 +127,7 @@ def test_the_third_pass_takes_the_least_certain_first_and_leaves_the_settled() -
     for _ in range(3):
         job = take(schedule)
         taken.append(margins[job.tasks[0].task_id])
-        assert job.name == "deep-2"
+        assert (job.stage, job.round) == ("deep", 2)
         schedule.finished(job, [job.tasks[0].task_id], seconds=10.0)
     assert taken == [0.0, 0.3, 0.5]
 
@@ -225,14 +224,6 @@ def test_slowness_is_the_ninth_of_ten_over_the_mean() -> None:
     for seconds in [1.0] * 17 + [4.0] * 3:
         meter.note(1.0, seconds)
     assert meter.slowness() == pytest.approx(4.0 / 1.45)
-
-
-def test_stage_names_keep_their_round() -> None:
-    assert [split_stage_name(stage_name("deep", n)) for n in (1, 2, 7)] == [
-        ("deep", 1),
-        ("deep", 2),
-        ("deep", 7),
-    ]
 
 
 def test_certainty_is_that_of_the_least_certain_output() -> None:

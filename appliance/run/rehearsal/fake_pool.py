@@ -103,6 +103,10 @@ class FakePool:
         self._count = itertools.count()
         self.spans: list[Span] = []
 
+    @property
+    def num_workers(self) -> int:
+        return len(self._workers)
+
     def start(self, worker: int) -> None:
         now_s = self._clock.now()
         self._workers[worker] = _Worker(self._workers[worker].life + 1)

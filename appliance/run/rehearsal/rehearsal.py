@@ -14,8 +14,10 @@ from appliance.config import Settings
 from appliance.errors import EngineError
 from appliance.record.coverage import Coverage, coverage_of
 from appliance.record.journal import Journal
+from appliance.record.run_folder import RunFolder
+from appliance.run.console import NoDisplay
 from appliance.run.ledger import Attempts
-from appliance.run.orchestrator import POLL_S, Orchestrator
+from appliance.run.orchestrator import POLL_S, Orchestrator, RunTime, RunWork
 from appliance.run.rehearsal.fake_pool import FakePool, ImaginedCosts, Span
 from appliance.run.rehearsal.faults import Faults
 from appliance.run.schedule.measured_costs import TaskCost
@@ -115,17 +117,10 @@ def rehearse(
     failure = None
     try:
         orchestrator = Orchestrator(
-            tasks,
-            settings,
-            out=Path(),
-            journal=journal,
-            pool=pool,
-            num_workers=num_workers,
-            clock=clock,
-            start_s=0.0,
-            deadline_s=budget_s,
-            tell=lambda text: None,
-            show=lambda report: None,
+            RunWork(tasks, settings, RunFolder(Path()), journal),
+            pool,
+            RunTime(clock, 0.0, budget_s),
+            NoDisplay(),
             is_stopped=lambda: 0 < stop * budget_s <= clock.now(),
             costs=costs,
             write=write,

@@ -94,7 +94,12 @@ class Schedule:
         self._running.remove(assignment)
         for task in assignment.tasks:
             state = self.states[task.task_id]
-            if assignment.name == "deep" and is_empty and state.deep.num_cut == 0:
+            if (
+                assignment.stage == "deep"
+                and assignment.round == 1
+                and is_empty
+                and state.deep.num_cut == 0
+            ):
                 state.deep.num_cut, state.deep.status = 1, "waiting"
             elif assignment.stage == "deep":
                 state.deep.status, state.rounds = "done", max(state.rounds, assignment.round)

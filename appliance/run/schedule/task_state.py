@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from appliance.arc.task import Task
-from appliance.record.journal import stage_name
 from appliance.run.schedule.certainty import Certainty
 
 Stage = Literal["probe", "quick", "deep"]
@@ -77,6 +76,6 @@ class Assignment:
     is_late: bool = False
 
     @property
-    def name(self) -> str:
-        """Of the stage in the journal: "quick", "deep", "deep-2", ..."""
-        return stage_name(self.stage, self.round)
+    def label(self) -> str:
+        """For people: "quick", "deep", "deep again (2)", ..."""
+        return self.stage if self.round == 1 else f"{self.stage} again ({self.round})"

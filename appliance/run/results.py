@@ -1,0 +1,122 @@
+"""What becomes of the results of a job: into the journal, the vote, the forecast and before people's eyes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from appliance.arc.task import Task
+from appliance.clock import Clock
+from appliance.config import Settings
+from appliance.run.ledger import Ledger, Outcome
+from appliance.run.resend import remaining_job
+from appliance.run.schedule.schedule import Schedule
+from appliance.run.worker_state import Running, TaskReport, views_answered
+from appliance.solve.messages import Finished, Job
+
+
+class Results:
+    """Bookkeeping over the jobs of all workers."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        schedule: Schedule,
+        ledger: Ledger,
+        clock: Clock,
+        show: Callable[[TaskReport], None],
+    ) -> None:
+        self._settings = settings
+        self._schedule = schedule
+        self._ledger = ledger
+        self._clock = clock
+        self._show = show
+
+    def finish(self, running: Running, event: Finished) -> None:
+        """A job came to its end: what it gave counts, also where its time cut it off."""
+        assignment = running.assignment
+        complete = [*running.answered, *event.complete]
+        is_empty = not running.candidates and not complete
+        self._schedule.finished(assignment, complete, seconds=event.seconds, is_empty=is_empty)
+        self._measure(running, event, complete)
+
+        for task in assignment.tasks:
+            found = running.found(task)
+            is_done = task.task_id in complete or (bool(found) and assignment.stage == "deep")
+            if is_done:
+                self._note(running, task, "done", finished=event)
+            elif found:
+                self._note(running, task, "partial", finished=event)
+            else:
+                reason = "no answer in its time"
+                self._note(running, task, "failed", reason=reason, finished=event)
+
+    def keep_partial(self, running: Running | None) -> None:
+        """Candidates of a job that was cut off still vote."""
+        for task in running.assignment.tasks if running else ():
+            if running and running.found(task):
+                self._note(running, task, "partial")
+
+    def give_up(self, running: Running, task_id: str, reason: str) -> None:
+        """The task is not tried again at this stage. What it has stays."""
+        task = self._schedule.states[task_id].task
+        if not running.found(task):
+            self._note(running, task, "failed", reason=reason)
+
+    def remaining(self, running: Running | None) -> Job | None:
+        """What is left to ask of a job whose worker was lost, None where nothing can be resumed."""
+        if running is None:
+            return None
+        settings = self._settings
+        return remaining_job(
+            running,
+            samples_per_view=settings.sample.samples_per_view if settings.writes_grids else 0,
+            quick_programs=settings.program.quick_samples if settings.writes_programs else 0,
+        )
+
+    def _measure(self, running: Running, event: Finished, complete: list[str]) -> None:
+        """What the job took goes into the forecast of those to come."""
+        forecast = self._schedule.forecast
+        for task_id, trained in running.trained.items():
+            forecast.note_training(task_id, trained.num_steps, trained.seconds)
+
+        aside_s = sum(t.seconds for t in running.trained.values())
+        aside_s += sum(s.seconds for s in running.searched.values())
+        views = views_answered(running, complete, self._settings.sample.samples_per_view)
+        forecast.note_sampling(running.assignment.stage, views, event.seconds - aside_s)
+
+    def _note(
+        self,
+        running: Running,
+        task: Task,
+        status: str,
+        *,
+        reason: str | None = None,
+        finished: Finished | None = None,
+    ) -> None:
+        """Write down what a job gave for one of its tasks, and take it into the vote."""
+        assignment, found = running.assignment, running.found(task)
+        trained = running.training(task.task_id, is_wanted=self._settings.train.enabled)
+        if trained and trained.adapter_sha:
+            self._schedule.set_adapter(task.task_id, trained.adapter_sha)
+
+        seconds = (self._clock.now() - running.started_s) / len(assignment.tasks)
+        outcome = Outcome(
+            status=status,
+            candidates=found,
+            programs=running.written(task),
+            trained=trained,
+            searched=running.searched.get(task.task_id),
+            seconds=seconds,
+            reason=reason,
+            how=finished.how if finished else "",
+            refused=finished.refused if finished else (),
+        )
+        self._ledger.put(assignment, task, outcome)
+
+        certainty = self._ledger.certainties.get(task.task_id)
+        if certainty is not None:
+            self._schedule.set_certainty(task.task_id, certainty)
+        if found or status != "failed":
+            self._show(
+                TaskReport(task, assignment.stage, trained, tuple(found), seconds, assignment.round)
+            )

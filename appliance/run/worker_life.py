@@ -1,0 +1,213 @@
+"""The life of workers: started, ready, late, lost, started again, and given up when it does not help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from appliance.clock import Clock, format_duration
+from appliance.errors import EngineError, InputError
+from appliance.run.pool import SAFE_TRAINER, Died, Pool
+from appliance.run.probe import Prober
+from appliance.run.results import Results
+from appliance.run.schedule.schedule import Schedule
+from appliance.run.schedule.task_state import Assignment
+from appliance.run.worker_state import Running, WorkerState
+from appliance.sizing.memory_ladder import RUNGS
+from appliance.solve.messages import Failed, Job, Ready
+
+GRACE_S = 10.0
+"""Beyond its job's deadline and what its last step may take, a worker this late hangs and is killed."""
+
+START_LIMIT_S = 300.0
+"""A worker that is not ready after this long is not going to be."""
+
+SLOW_STEPS = 2
+"""A job may be late by so many times its longest step or batch: the clock is asked between them."""
+
+SLOW_STEPS_OF_PROBE = 20
+"""A probe is the first work of all and may be slower still."""
+
+MAX_STARTS = 3
+"""Failed starts in a row before a worker is given up."""
+
+MAX_FALLS = 5
+"""Consecutive lost jobs before a worker is given up, while other workers live."""
+
+NAMES_TOLD = 4
+"""Tasks of a job that a message names."""
+
+
+class WorkerLife:
+    """Watches over all workers. Their states are shared with the orchestrator, which hands out jobs."""
+
+    def __init__(
+        self,
+        workers: Mapping[int, WorkerState],
+        pool: Pool,
+        schedule: Schedule,
+        results: Results,
+        prober: Prober | None,
+        clock: Clock,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._workers = workers
+        self._pool = pool
+        self._schedule = schedule
+        self._results = results
+        self._prober = prober
+        self._clock = clock
+        self._tell = tell
+
+    def start(self, worker: int, *, why: str = "") -> None:
+        """(Re)start a worker, unless it has failed too often.
+
+        Raises EngineError when no worker is left.
+        """
+        state = self._workers[worker]
+        state.state = "down"
+        others = any(s.state != "gone" for s in self._workers.values() if s is not state)
+        if state.num_starts >= MAX_STARTS or (others and state.num_falls >= MAX_FALLS):
+            self._give_up(worker, why)
+            return
+
+        state.state, state.since_s = "starting", self._clock.now()
+        state.num_starts += 1
+        self._pool.start(worker)
+
+    def ready(self, worker: int, event: Ready) -> None:
+        state = self._workers[worker]
+        state.state, state.num_starts, state.was_ready = "idle", 0, True
+        if state.running:
+            # What remains of the job that its forerunner was lost under.
+            state.state = "busy"
+            self._pool.submit(worker, state.running.job)
+        self._tell(f"worker {worker} ready after {format_duration(event.seconds)}: {event.facts}")
+
+    def trouble(self, worker: int, event: object) -> None:
+        """A worker failed at its start, failed at a job, or died.
+
+        Raises InputError for a model or adapter that no worker can load.
+        """
+        state = self._workers[worker]
+        match event:
+            case Failed(job_id=-1, kind="input"):
+                raise InputError(
+                    f"worker {worker} cannot start: {event.message}",
+                    remedy="see the run's worker log",
+                )
+            case Failed(job_id=-1):
+                self._pool.kill(worker)
+                if event.kind == "trainer":
+                    self._tell(
+                        f"worker {worker}: {event.message}; "
+                        f"it starts again with the trainer {SAFE_TRAINER}"
+                    )
+                elif event.kind != "memory" and not state.was_ready:
+                    state.num_starts = MAX_STARTS  # another try would find the same
+                self.start(worker, why=event.message)
+            case Failed(kind="memory"):
+                self._fall(state, self._schedule.out_of_memory, event.message)
+            case Failed():
+                self._fall(state, self._schedule.crashed, event.message)
+            case Died():
+                last_line = (event.log_tail.splitlines() or ["no last words"])[-1]
+                message = f"worker {worker} died with code {event.exit_code} ({last_line})"
+                self._lose(worker, message, event.log_tail)
+
+    def limits_s(self) -> list[float]:
+        """Instants at which a worker that is still at its job hangs."""
+        return [self._limit_s(s.running) for s in self._workers.values() if s.running]
+
+    def reap_late(self) -> None:
+        """Kill and restart workers that hang, wrote nothing for too long, or never became ready."""
+        now_s = self._clock.now()
+        for worker, state in self._workers.items():
+            running = state.running
+            if running and now_s >= self._limit_s(running):
+                late_s = now_s - running.job.deadline_s
+                running.stall_s = None  # no time is left to ask again
+                self._kill(worker, f"worker {worker} hung {late_s:.0f} s past its deadline, killed")
+            elif running and running.is_stuck(now_s):
+                silent_s = now_s - running.heard_s
+                self._kill(worker, f"worker {worker} wrote nothing for {silent_s:.0f} s, killed")
+            elif state.state == "starting" and now_s >= state.since_s + START_LIMIT_S:
+                self._pool.kill(worker)
+                self.start(worker, why=f"not ready after {START_LIMIT_S:.0f} s")
+
+    def _limit_s(self, running: Running) -> float:
+        is_probe = running.assignment.stage == "probe"
+        slow_steps = SLOW_STEPS_OF_PROBE if is_probe else SLOW_STEPS
+        slow_s = slow_steps * self._schedule.longest_wait_s(running.assignment)
+        return running.job.deadline_s + GRACE_S + slow_s
+
+    def _kill(self, worker: int, message: str) -> None:
+        self._pool.kill(worker)
+        self._lose(worker, message, message)
+
+    def _lose(self, worker: int, message: str, why: str) -> None:
+        """The worker is gone: the next one gets what remains of its job, or the job has failed."""
+        state = self._workers[worker]
+        job = self._results.remaining(state.running)
+        if state.running and job:
+            state.running.job = job
+            label = state.running.assignment.label
+            self._tell(f"{label}: {message}; {_what_remains(job)} are asked again")
+        else:
+            self._fall(state, self._schedule.crashed, message)
+
+        state.num_falls += 1
+        self.start(worker, why=why)
+
+    def _fall(
+        self, state: WorkerState, rule: Callable[[Assignment], list[str]], message: str
+    ) -> None:
+        """A job failed: keep what it gave, put its tasks back one rung down, or give them up."""
+        running = state.take()
+        if running is None:
+            return
+        assignment = running.assignment
+        state.state = "idle"
+
+        if assignment.stage == "probe" and self._prober:
+            is_memory = rule == self._schedule.out_of_memory
+            self._prober.lose(assignment, message, is_memory=is_memory)
+            return
+
+        self._results.keep_partial(running)
+        lost = rule(assignment)
+        self._tell(f"{_job_name(assignment)}: {message}; {self._what_follows(assignment, lost)}")
+        for task_id in lost:
+            self._results.give_up(running, task_id, message)
+
+    def _what_follows(self, assignment: Assignment, lost: list[str]) -> str:
+        if lost:
+            return "given up"
+        if len(assignment.tasks) > 1:
+            return "each is tried alone"
+        progress = self._schedule.states[assignment.tasks[0].task_id].of(assignment.stage)
+        return f"next try: {RUNGS[progress.rung].name}"
+
+    def _give_up(self, worker: int, why: str) -> None:
+        self._fall(self._workers[worker], self._schedule.crashed, why)
+        self._workers[worker].state = "gone"
+
+        left = sum(state.state != "gone" for state in self._workers.values())
+        self._schedule.num_workers = left
+        if left == 0:
+            raise EngineError(
+                f"worker {worker} does not start" + (f": {why}" if why else ""),
+                remedy="read run/logs; appliance doctor names what is missing",
+            )
+        self._tell(f"worker {worker} is given up ({why}); {left} go on without it")
+
+
+def _job_name(assignment: Assignment) -> str:
+    names = ", ".join(task.task_id for task in assignment.tasks[:NAMES_TOLD])
+    more = ", ..." if len(assignment.tasks) > NAMES_TOLD else ""
+    return f"{assignment.label} {names}{more}"
+
+
+def _what_remains(job: Job) -> str:
+    if job.program_until_s:
+        return f"programs, beginning with {len(job.known)},"
+    return f"{len(job.views)} views"
