@@ -28,6 +28,7 @@ def test_one_side_changes_and_grids_stay_legal(seed: int) -> None:
             for g in new
         )
         assert all(max(g[side].shape) <= MAX_SIDE for g in new)
+
     kept = [
         all(np.array_equal(a[side], b[side]) for a, b in zip(pairs, new, strict=True))
         for side in (0, 1)
@@ -42,6 +43,7 @@ def test_no_two_grids_become_one(kind: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     apply = KINDS[kind][0](rng)
     a = grid(rng, 4)
+
     for row, column in np.ndindex(a.shape):
         b = a.copy()
         b[row, column] = (b[row, column] + 1) % NUM_COLOURS

@@ -44,9 +44,12 @@ def test_gives_a_legal_fresh_result_or_a_value_error_and_leaves_its_arguments_al
         result = function(*arguments)
     except ValueError:
         result = []
+
     for a, b in zip(before, [list(arrays_in(a)) for a in arguments], strict=True):
         assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
     takes_objects = any("Object" in str(kind) for kind in function.__annotations__.values())
+
     for array in arrays_in(result):
         if array.dtype != bool:
             assert grid_fault(array) is None
@@ -97,4 +100,5 @@ def test_the_package_loads_by_itself_as_dsl_with_numpy_only() -> None:
         "print(dsl.DSL_VERSION)"
     )
     run = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+
     assert run.stdout.strip() == dsl.DSL_VERSION

@@ -33,6 +33,7 @@ def slide(a: Grid, b: Grid) -> float:
                 if 0 <= r - down < b.shape[0] and 0 <= c - right < b.shape[1]
             )
             best = max(best, num_equal)
+
     height, width = max(a.shape[0], b.shape[0]), max(a.shape[1], b.shape[1])
     return best / int(height * width)
 

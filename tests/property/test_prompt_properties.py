@@ -36,8 +36,10 @@ def test_a_lesson_is_its_prompt_plus_an_answer_that_parses_back(
     prompt = style.prompt(task, 0, encoder)
     lesson = style.lesson(task, 0, answer, encoder)
     assert [(t.role, t.text) for t in lesson.turns[:-1]] == [(t.role, t.text) for t in prompt.turns]
+
     written = lesson.turns[-1].text
     assert written.startswith(prompt.answer_prefix)
+
     parsed = style.parse(written.removeprefix(prompt.answer_prefix), encoder)
     assert not isinstance(parsed, str)
     assert same_grid(parsed, answer)

@@ -90,6 +90,7 @@ def test_every_plan_is_whole_and_true_to_its_own_model(
     need = plan.train.memory.memory_gib + plan.train.memory.context_gib
     assert plan.train.fits == (need <= plan.room_gib)
     assert plan.sample.fits == (plan.sample.memory.kv_tokens >= plan.costs.sample.max_seq_tokens)
+
     if not plan.train.fits:
         assert plan.train.steps_per_task.value == 0
     assert 1 <= plan.workers.value <= max(len(machine.gpus), machine.host.num_cores)
@@ -99,6 +100,7 @@ def test_every_plan_is_whole_and_true_to_its_own_model(
     assert plan.sample.views.value >= 1 and plan.sample.max_num_seqs.value >= 1
     assert plan.train.seconds_per_step > 0 and plan.sample.tokens_per_second > 0
     assert plan.train.max_seq_tokens.value <= max(64, lengths.longest())
+
     text = plan.to_json()
     assert all(
         part["reason"]
@@ -130,6 +132,7 @@ def test_longer_sequences_and_larger_batches_never_cost_less(
         train_memory(card, setup, device).memory_gib,
         train_step_s(card, setup, device),
     )
+
     for other in (longer, wider):
         assert train_memory(card, other, device).memory_gib >= base_gib
         assert train_step_s(card, other, device) >= base_s
@@ -153,6 +156,7 @@ def test_what_saves_memory_never_takes_more(
     base = train_memory(card, plain, device).memory_gib
     assert train_memory(card, replace(plain, fused_loss=True), device).memory_gib <= base + 0.3
     assert train_memory(card, replace(plain, lora_rank=1), device).memory_gib <= base
+
     if plain.max_seq_tokens >= 1024:
         assert (
             train_memory(card, replace(plain, gradient_checkpointing=True), device).memory_gib
@@ -177,6 +181,7 @@ def test_a_larger_share_of_memory_never_holds_fewer_tokens(
     )
     assert larger.kv_tokens >= less.kv_tokens
     assert larger.fits >= less.fits, "what fits into less fits into more"
+
     speeds = [
         sample_speed(
             card, setup, device, kv_tokens=m.kv_tokens, prompt_tokens=tokens, answer_tokens=200

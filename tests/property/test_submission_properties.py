@@ -56,6 +56,7 @@ def test_a_damaged_cell_is_found_where_it_stands(
     r, c = data.draw(st.integers(0, len(grid) - 1)), data.draw(st.integers(0, len(grid[0]) - 1))
     grid[r][c] = data.draw(st.sampled_from([True, 1.0, None, "1", 10, -1, np.int64(1), [1]]))
     faults = validate(submission, tasks)
+
     assert len(faults) == 1
     assert faults[0].startswith(f"$.{task_id}[{i}].{name}[{r}][{c}]: ")
 

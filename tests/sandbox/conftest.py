@@ -20,6 +20,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     (folder / "canary").chmod(0o666)
     (folder / "solutions.json").write_text(SECRET)
     os.environ["SECRET_TOKEN"] = SECRET
+
     with Sandbox(workers=1, preload=ATTACK_MODULES) as sandbox:
         fresh = Host(sandbox, folder)
         control = fresh.run_control()

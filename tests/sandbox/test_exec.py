@@ -94,6 +94,7 @@ def test_bytes_that_are_not_utf8_are_the_programs_own_fault(tmp_path: Path) -> N
         b'{"id": 7, "source": "x = \'\xff\xfe\'\\ndef transform(g): return g", "inputs": [[[1]]]}'
     )
     (result,) = run(tmp_path, [line])
+
     assert (
         result["id"] == 7
         and result["outcome"] == "error"

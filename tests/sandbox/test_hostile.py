@@ -33,8 +33,10 @@ def test_a_program_of_the_corpus_ends_as_expected(case: dict[str, Any], host: Ho
         source, may_time_out=bool({"timeout", "timeout_wall"} & set(expect["status"]))
     )
     assert {result.outcome, *SAME.get(result.outcome, ())} & set(expect["status"]), result
+
     grids = [to_lists(g) for g in result.outputs if g is not None]
     assert expect.get("forbid_grid") not in grids
+
     if result.outcome == "ok" and expect.get("grid", "any") != "any":
         wanted = (
             [to_lists(g) for g in INPUTS]

@@ -222,6 +222,7 @@ def test_a_lucky_program_is_found_out_before_it_counts(sandbox: Sandbox) -> None
     programs = [lucky, honest, carries_over]
     results = list(sandbox.run(programs))
     assert [r.outcome for r in results] == ["ok"] * 3
+
     outcomes = [sandbox.confirm(p, r).outcome for p, r in zip(programs, results, strict=True)]
     assert outcomes == ["nondeterministic", "ok", "nondeterministic"]
 
@@ -288,8 +289,10 @@ def test_the_sandbox_dies_with_its_host() -> None:
     }
     host = subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE)
     assert host.stdout and host.stdout.readline() == b"up\n"
+
     started = psutil.Process(host.pid)
     assert until(lambda: len(started.children(recursive=True)) >= 4), "its programs run"
+
     family = started.children(recursive=True)
     host.send_signal(signal.SIGKILL)
     host.communicate()
@@ -311,8 +314,10 @@ def test_a_program_inherits_no_descriptor_even_of_a_host_with_many() -> None:
                 with contextlib.suppress(OSError):  # it may end while it is looked at
                     seen = {fd.name for fd in Path(f"/proc/{program.pid}/fd").iterdir()} or seen
         run.join()
+
     for fd in held:
         os.close(fd)
+
     assert seen == {"0", "1", "2", "3"}
 
 

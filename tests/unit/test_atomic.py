@@ -30,6 +30,7 @@ def test_a_fault_on_the_way_leaves_the_old_folder_and_the_next_try_starts_anew(
         (part / "half").write_text("new")
         raise OSError("disk")
     assert contents(tmp_path / "model") == {"weights": "old"}
+
     with whole_folder(tmp_path / "model") as part:
         (part / "weights").write_text("new")
     assert contents(tmp_path / "model") == {"weights": "new"}

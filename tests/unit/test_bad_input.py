@@ -69,6 +69,7 @@ def test_bad_tasks_are_refused_with_their_place(
     path = tmp_path / "bad.json"
     path.write_text(text)
     assert submit("--tasks", path, "--out", out) == 4
+
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert "bad.json" in lines[0]
@@ -156,6 +157,7 @@ def test_an_unreadable_model_folder_is_refused_and_the_file_stays_valid(
         len(header).to_bytes(8, "little") + header + bytes(200)
     )
     break_model(folder, how)
+
     assert submit("--tasks", tasks, "--out", tmp_path / "new", "--model", folder) == 4
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
     assert cli.main(["validate", str(tmp_path / "new"), "--tasks", str(tasks)]) == 0
@@ -207,6 +209,7 @@ def test_evaluate_without_answers_for_the_tasks_is_refused(
             str(tmp_path / "answers.json"),
         ]
     )
+
     assert code == 4
     assert "no answers for a" in capsys.readouterr().err
 

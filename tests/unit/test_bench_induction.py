@@ -31,6 +31,7 @@ def test_nothing_that_is_measured_on_was_trained_on() -> None:
     problems = drawn(ARGUMENTS, 0)
     trained = {family.name for family in families_of("train")}
     assert trained and not trained & {p.task.task_id.rpartition("-")[0] for p in problems}
+
     own = {
         grid_key(pair.input)
         for p in problems
@@ -38,6 +39,7 @@ def test_nothing_that_is_measured_on_was_trained_on() -> None:
         for pair in p.task.train
     }
     assert len(own) == 3 * ARGUMENTS.compositions
+
     others = {grid_key(before) for family in compositions(60) for before, _ in family.pairs}
     assert not own & others
 
@@ -57,6 +59,7 @@ def test_the_table_pairs_every_searching_arm_with_the_independent_one() -> None:
         for line in lines
         if line.startswith("families") and "+ by " in line
     ]
+
     assert gains[0][:3] == ["search", "2", "-2.0"] and gains[0][-1] == "100.0"
     assert gains[1][:5] == ["search", "and", "learn", "2", "0.0"] and gains[1][-1] == "0.0"
     assert sum(line.startswith("all") for line in lines) == len(ARMS) + 2

@@ -30,6 +30,7 @@ def test_figures_take_the_deep_pass_and_vote_over_all() -> None:
         "deep": [Candidate("a", 0, wrong, -1.0, 3), Candidate("a", 0, right, -0.5, 3)],
     }
     figures = figures_of(found, {"a": (right,), "b": (right,)}, minutes=2.0)
+
     assert figures["a"]["accuracy"] == 0.5
     assert (figures["a"]["vote_1"], figures["a"]["vote_2"]) == (1.0, 1.0)
     assert figures["b"]["pass_n"] == 0.0

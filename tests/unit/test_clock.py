@@ -54,6 +54,7 @@ def test_a_deadline_counts_down_and_never_below_zero() -> None:
     assert deadline.within(2.0).at_s == 106.0
     assert deadline.within(60.0).at_s == 110.0
     assert deadline.before(3.0).at_s == 107.0
+
     clock.sleep(60.0)
     assert deadline.remaining_s() == 0.0
     assert deadline.is_past()

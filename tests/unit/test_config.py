@@ -32,6 +32,7 @@ def test_all_faults_are_named_at_once() -> None:
     ]
     with pytest.raises(UsageError) as fault:
         resolve(layers)
+
     message = str(fault.value)
     assert "run.yaml: no setting train.rnak (did you mean train.rank?)" in message
     assert "sample.views = 0 (run.yaml)" in message

@@ -50,6 +50,7 @@ def test_a_full_disk_leaves_the_old_submission_and_one_clear_line(
         cli.main(["submit", "--tasks", str(tasks), "--out", str(small_disk), "--display", "none"])
         == 4
     )
+
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert "do:" in lines[0]

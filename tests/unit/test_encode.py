@@ -53,6 +53,7 @@ def test_texts_of_the_prior_encoders_to_the_character(file: str, first_row: int)
     cases = read_case(file)
     grids = [as_grid(g) for g in cases["grids"]]
     assert cases["texts"]
+
     for expression, texts in cases["texts"].items():
         if first_row == 0:
             expression = expression.replace(

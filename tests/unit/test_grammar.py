@@ -48,6 +48,7 @@ def test_every_rectangle_matches_and_nothing_else(name: str) -> None:
     assert pattern is not None
     for rows, columns in ((1, 1), (30, 30), (3, 17), (1, 30)):
         assert re.fullmatch(pattern, encoder.encode(grid(rows, columns)))
+
     ragged = (
         encoder.encode(grid(3, 4))
         + ("" if encoder.encode(grid(1, 1)).endswith("\n") else "\n")

@@ -53,6 +53,7 @@ def modules_named(tree: ast.AST) -> set[str]:
     """What a file imports: at its top, inside functions, and in code that it holds as text."""
     found = set()
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}

@@ -39,6 +39,7 @@ def test_a_loss_that_climbs_is_seen_before_it_is_lost() -> None:
     for _ in range(200):
         watch.see(1.0)
     assert watch.is_safe
+
     seen: list[bool] = []
     while not watch.has_diverged and len(seen) < 500:
         watch.see(4.0)

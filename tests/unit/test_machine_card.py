@@ -73,6 +73,7 @@ def test_a_folder_gives_shape_size_and_its_own_style(tmp_path: Path) -> None:
         json.dumps({"style": "grid-tokens-v1", "encoder": "grid-tokens", "sha": "x"})
     )
     card = card_of_folder(model_folder(tmp_path))
+
     assert (card.hidden_size, card.kv_size, card.weights_bytes, card.encoder) == (
         256,
         128,

@@ -101,6 +101,7 @@ def test_a_clock_before_this_program_existed_is_noticed(tmp_path: Path) -> None:
         clock=VirtualClock(0.0),
         versions=INSTALLED,
     )
+
     assert next(c for c in checks if c.name == "clock").status is Status.CAUTION
 
 

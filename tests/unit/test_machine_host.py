@@ -46,6 +46,7 @@ def test_cgroup_v2_limits_of_a_parent_group_bind(tmp_path: Path) -> None:
         sys__fs__cgroup__slurm__job__step__cpu_dot_max="150000 100000\n",
     )
     host = find_host(root)
+
     assert host.memory_bytes == 8 * GIB and "control group" in host.memory_reason
     assert host.num_cores == 1
 
@@ -71,6 +72,7 @@ def test_memory_that_the_group_already_holds_is_not_free_but_its_file_cache_is(
         sys__fs__cgroup__job__memory_dot_stat=f"anon 1\ninactive_file {GIB}\n",
     )
     host = find_host(root)
+
     assert (host.memory_bytes, host.memory_free_bytes) == (4 * GIB, 2 * GIB)
 
 
@@ -115,6 +117,7 @@ def test_both_kaggle_layouts_are_found(tmp_path: Path) -> None:
     nested = tmp_path / "nested"
     (nested / "kaggle/input/competitions/arc-prize-2026").mkdir(parents=True)
     (nested / "kaggle/input/models/me/qwen/transformers/4b/3").mkdir(parents=True)
+
     assert find_platform({}, flat).layout == "flat"
     assert find_platform({}, nested).layout == "nested"
     assert kaggle_inputs("arc-prize-2026", root=flat) == (flat / "kaggle/input/arc-prize-2026",)
@@ -133,6 +136,7 @@ def test_an_htcondor_slot_gives_its_limits(tmp_path: Path) -> None:
         "APPTAINER_CONTAINER": "/image.sif",
     }
     platform = find_platform(env, tmp_path)
+
     assert (platform.site, platform.container, platform.cores) == ("htcondor", "apptainer", 4)
     assert (platform.memory_bytes, platform.disk_bytes) == (8 * GIB, GIB)
     assert platform.job_ad["ArcRun"] == "r1" and platform.scratch == tmp_path
@@ -186,6 +190,7 @@ def test_one_switch_says_whether_a_cpu_multiplies_in_bfloat16(
     host = find_host(root, env={"APPLIANCE_CPU_BF16": wish})
     assert host.isa == isa
     assert host.can_bf16 == any("bf16" in name for name in isa)
+
     if wish.lower() in ("on", "off"):
         assert host.bf16_reason == f"APPLIANCE_CPU_BF16={wish.lower()}"
     else:

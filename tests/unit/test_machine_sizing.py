@@ -135,6 +135,7 @@ def test_pins_are_kept_and_named_as_such() -> None:
         max_seq_tokens=2048,
         gpu_memory_utilization=0.3,
     )
+
     for choice, value in (
         (best.train.lora_rank, 8),
         (best.train.micro_batch, 2),
@@ -153,6 +154,7 @@ def test_pins_take_the_spellings_of_the_engines() -> None:
     pins = Pins.parse(
         ["dtype=bf16 quantization=4bit", "fused_loss=liger", "gradient-checkpointing=unsloth"]
     )
+
     assert (pins.dtype, pins.quantization, pins.fused_loss, pins.gradient_checkpointing) == (
         "bfloat16",
         "nf4",
@@ -175,6 +177,7 @@ def test_memory_that_others_hold_is_not_planned_with() -> None:
     )
     card = SHIPPED["Qwen2.5-1.5B"]
     best = size(busy, [card], SizingRequest(usual_lengths(card), 36_000))
+
     assert best.train.memory.memory_gib < 9 and best.train.fits
     assert any("in use" in note for note in best.notes)
 
@@ -185,13 +188,16 @@ def test_a_probe_corrects_time_and_memory() -> None:
     slow = costs.corrected_by(Probe(1500, train_step_s=2 * costs.step_s(1500), read_s=None))
     assert slow.train_s(task, 10) == pytest.approx(2 * costs.train_s(task, 10))
     assert slow.sample_s(task, 4) == pytest.approx(costs.sample_s(task, 4))
+
     predicted = costs.memory(1500)
     heavy = costs.corrected_by(Probe(1500, train_memory_gib=1.5 * predicted.memory_gib))
     assert heavy.memory(1500).memory_gib == pytest.approx(1.5 * predicted.memory_gib)
+
     both = costs.corrected_by(
         Probe(1500, read_s=2 * costs.read_s(1500), write_token_s=2 * costs.write_token_s(1500))
     )
     assert both.sample_s(task, 4) == pytest.approx(2 * costs.sample_s(task, 4))
+
     again = slow.corrected_by(Probe(1500, train_step_s=costs.step_s(1500)))
     assert again.step_s(1500) == pytest.approx(costs.step_s(1500))
 
@@ -229,9 +235,11 @@ def test_the_json_holds_the_contract(capsys: pytest.CaptureFixture[str]) -> None
         "--json",
     )
     assert plan_cli.run(cli(*words)) == 0
+
     found = json.loads(capsys.readouterr().out)
     assert {"memory_gib", "fits", "seconds_per_step"} <= found["train"].keys()
     assert {"memory_gib", "fits", "kv_tokens", "tokens_per_second"} <= found["sample"].keys()
+
     for part in (found["train"], found["sample"], found):
         for value in part.values():
             if isinstance(value, dict) and "value" in value:
@@ -245,6 +253,7 @@ def test_the_printed_plan_names_model_card_and_reasons(capsys: pytest.CaptureFix
         )
         == 0
     )
+
     text = capsys.readouterr().out
     assert "T4" in text and "Qwen2.5-1.5B" in text and "float16" in text
 

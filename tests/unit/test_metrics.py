@@ -25,10 +25,12 @@ def test_figures_of_the_prior_code() -> None:
     case = read_case("votes_and_metrics.json")
     solutions = {i: tuple(as_grid(g) for g in grids) for i, grids in case["truth"].items()}
     predictions: dict[str, list[list[Grid | None]]] = defaultdict(list)
+
     for c in case["candidates"]:
         outputs = predictions[c["task_id"]]
         outputs.extend([] for _ in range(c["idx"] + 1 - len(outputs)))
         outputs[c["idx"]].append(as_grid(c["grid"]) if c["grid"] else None)
+
     for task_id, expected in case["metrics_per_task"].items():
         assert task_figures(predictions[task_id], solutions[task_id]) == pytest.approx(
             expected, abs=1e-9
@@ -88,6 +90,7 @@ def test_program_figures_take_failures_as_zero() -> None:
         ProgramRun(False),
     ]
     figures = program_task_figures([score_program(r, [A], [A]) for r in runs])
+
     assert figures == pytest.approx(
         {
             "valid_code": 0.8,

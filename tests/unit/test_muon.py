@@ -27,11 +27,14 @@ def test_steps_are_those_of_pytorch_within_bfloat16() -> None:
         muon([ours], 0.1, weight_decay=0.1, dtype=torch.bfloat16),
         torch.optim.Muon([theirs], 0.1, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
     ]
+
     for _ in range(3):
         gradient = torch.randn(24, 64, generator=generator)
         for parameter, optimizer in zip((ours, theirs), optimizers, strict=True):
             parameter.grad = gradient.clone()
             optimizer.step()
+
     moved = (theirs - start).abs().mean()
+
     assert (ours - theirs).abs().mean() < 0.05 * moved  # rounding to 8 bits, 15 products deep
     assert moved > 0.01

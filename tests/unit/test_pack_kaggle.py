@@ -44,8 +44,10 @@ def run_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         "notebook_run", template_path("submission", "run.py")
     )
     assert spec is not None and spec.loader is not None
+
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+
     for name in ("INPUT", "WORKING", "SCRATCH"):
         folder = tmp_path / name.lower()
         folder.mkdir()
@@ -63,6 +65,7 @@ def test_the_metadata_are_as_they_were(tmp_path: Path, profile: str) -> None:
         "config.py": json.loads((tmp_path / kaggle.NOTEBOOK).read_text())["cells"][1]["source"]
         + "\n",
     }
+
     for name, text in texts.items():
         golden = GOLDEN / profile / name
         if "UPDATE_GOLDEN" in os.environ:
@@ -168,6 +171,7 @@ def test_every_change_of_a_package_is_found(tmp_path: Path) -> None:
     (wheels / "a-1-py3-none-any.whl").write_bytes(b"weeel")
     (wheels / "b-1-py3-none-any.whl").write_bytes(b"more")
     (tmp_path / "dataset/requirements.txt").unlink()
+
     assert kaggle.check_folder(tmp_path) == [
         "requirements.txt: missing",
         "wheels/b-1-py3-none-any.whl: not in the manifest",
@@ -212,8 +216,10 @@ def test_the_guesses_are_a_valid_submission_of_distinct_attempts(
     assert run_script.write_guesses(challenges, run_script.WORKING / "submission.json") == len(
         tasks
     )
+
     submission = json.loads((run_script.WORKING / "submission.json").read_text())
     assert validate(submission, tasks) == []
+
     entries = [entry for answers in submission.values() for entry in answers]
     assert all(entry["attempt_1"] != entry["attempt_2"] for entry in entries)
     assert [[0]] not in [grid for entry in entries for grid in entry.values()]

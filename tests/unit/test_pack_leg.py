@@ -69,6 +69,7 @@ def test_when_a_leg_is_over_the_run_is_asked_to_save_itself(tmp_path: Path) -> N
         "time.sleep(60)"
     )
     assert leg(tmp_path, waits, every_s=1.0) == 85
+
     (used_s,) = json.loads((tmp_path / "run/legs.json").read_text())
     assert used_s >= 1.0
 

@@ -36,6 +36,7 @@ def test_labels_are_the_targets_shifted_by_one(lengths: list[int]) -> None:
     rows = fill_rows(sequences, plan, row_tokens=64, pad_id=0)
     expected = sum(int(s.is_target[1:].sum()) for row in plan for s in (sequences[i] for i in row))
     assert rows.num_targets() == expected
+
     wanted = rows.labels != IGNORED
     assert (rows.labels[wanted] == rows.ids[wanted] + 1).all()
 

@@ -84,6 +84,7 @@ def test_objects_and_their_boxes() -> None:
     ]
     assert len(common.find_connected_components(RING, connectivity=8, monochromatic=False)) == 1
     assert len(common.find_connected_components(RING, connectivity=4, monochromatic=False)) == 2
+
     ring = found[1]
     assert common.object_position(ring) == (1, 1)
     assert common.object_position(ring, anchor="lower right") == (3, 3)
@@ -110,6 +111,7 @@ def test_moving_and_meeting() -> None:
     assert common.contact(object1=ring, object2=dot, x2=3, y2=1)
     assert not common.contact(object1=ring, object2=dot, x2=3, y2=3)
     assert common.contact(object1=ring, object2=dot, x2=3, y2=3, connectivity=8)
+
     moved = common.translate(RING, 1, 1)
     assert moved[2, 2] == 3 and moved[0].sum() == 0 and np.sum(moved == 2) == 0
 
@@ -121,8 +123,10 @@ def test_symmetries_are_found_through_holes() -> None:
     found = common.detect_translational_symmetry(holed)
     assert [s.apply(0, 0) for s in found] == [(2, 0), (0, 2)]
     assert (2, 2) in common.orbit(holed, 0, 0, found) and len(common.orbit(holed, 0, 0, found)) == 9
+
     mirrors = common.detect_mirror_symmetry(RING[:4, :5] * (RING[:4, :5] == 3))
     assert all(m.apply(*m.apply(1, 2)) == (1, 2) for m in mirrors) and mirrors
+
     turn = common.detect_rotational_symmetry(np.array([[1, 2, 1], [2, 3, 2], [1, 2, 1]]))
     assert turn is not None and turn.apply(0, 1) == (1, 2) and turn.apply(0, 1, -1) == (1, 0)
     assert common.detect_rotational_symmetry(np.array([[1, 2], [3, 4]])) is None
@@ -140,6 +144,7 @@ def test_objects_by_demand_do_not_overlap() -> None:
 def test_sprites_and_their_places() -> None:
     sprite = common.random_sprite(3, [3], symmetry="horizontal")
     assert common.is_contiguous(sprite) and np.array_equal(sprite, sprite[::-1])
+
     x, y = common.random_free_location_for_sprite(
         np.pad(np.ones((2, 2), int), 4), sprite, padding=1
     )

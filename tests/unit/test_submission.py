@@ -155,11 +155,13 @@ def test_a_device_without_room_leaves_the_old_file_and_nothing_else(tmp_path: Pa
     before = path.read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50, hard))
+
     try:
         with pytest.raises(OutputError, match="cannot be written"):
             write_submission(path, GOOD)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["submission.json"]
 
@@ -172,6 +174,7 @@ def test_a_kill_in_the_middle_of_writing_leaves_a_whole_file(tmp_path: Path) -> 
         "while True: write_submission(Path(sys.argv[1]), big); print(1, flush=True)"
     )
     path = tmp_path / "submission.json"
+
     for num_writes in (1, 3):
         writer = subprocess.Popen(
             [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, cwd=REPOSITORY
@@ -182,7 +185,9 @@ def test_a_kill_in_the_middle_of_writing_leaves_a_whole_file(tmp_path: Path) -> 
                 writer.stdout.readline()
             writer.kill()
         assert len(read_submission(path)["x"]) == 200
+
     write_submission(path, GOOD)
+
     assert [p.name for p in tmp_path.iterdir()] == ["submission.json"]
 
 

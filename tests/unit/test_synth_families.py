@@ -70,6 +70,7 @@ def test_a_task_is_the_same_in_another_process_with_another_hash_seed() -> None:
     run = subprocess.run(
         [sys.executable, "-c", source], env=environment, capture_output=True, text=True, check=True
     )
+
     assert run.stdout.strip() == here
 
 

@@ -51,6 +51,7 @@ def test_votes_of_the_prior_code() -> None:
     for (task_id, _), grids in vote(candidates).items():
         lists = [*map(to_lists, grids), [], []]
         ours[task_id].append({"attempt_1": lists[0], "attempt_2": lists[1]})
+
     assert ours == case["votes"]
 
 
@@ -118,6 +119,7 @@ def test_programs_rank_by_demonstrations_then_votes_then_length() -> None:
         program(B, 1.0, chars=50),
         program(C, 1.0, chars=40),
     ]
+
     assert first(candidates, "demonstrations") == [[[3, 3]], [[2]]]
     assert first([*candidates, program(B, 1.0, chars=90)], "demonstrations") == [[[2]], [[3, 3]]]
 
@@ -146,6 +148,7 @@ def test_combined_attempts_are_distinct_and_filled() -> None:
         program(A, 0.5),
         program(B, 0.1),
     ]
+
     assert [to_lists(g) for g in vote(candidates)["t", 0]] == [[[1]], [[2]]]
 
 
@@ -161,6 +164,7 @@ def test_margin_grows_with_agreement_and_with_evidence() -> None:
         == margin([grid_candidate(A), grid_candidate(B)])
         == 0.0
     )
+
     lone, agreed, many = (margin([grid_candidate(A)] * n) for n in (1, 8, 100))
     assert 0 < lone < agreed < many < 1
     assert margin([grid_candidate(A)] * 6 + [grid_candidate(B)] * 2) < agreed
