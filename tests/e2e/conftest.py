@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from appliance.config import CPU_BF16_VARIABLE
+from tests.support.cpu_precision import CPU_PRECISIONS, CpuPrecision
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault(
-    "TORCHDYNAMO_DISABLE", "1"
-)  # see engine/environment.py; read when torch is imported
+# See engine/environment.py; read when torch is imported.
+os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 
 if TYPE_CHECKING:
     from appliance.arc.task import Task
@@ -24,6 +26,17 @@ if TYPE_CHECKING:
     from tests.e2e.engines import Bench
 
 CARD = {"style": "grid-tokens-v1", "encoder": "grid-tokens", "strategies": ["transduction"]}
+
+
+@pytest.fixture(params=CPU_PRECISIONS, ids=lambda p: p.name)
+def cpu_precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> CpuPrecision:
+    """The test runs twice: as on a CPU with units for bfloat16, and as on one without.
+
+    Any CPU can do both; where it has no such units bfloat16 is slow.
+    """
+    precision: CpuPrecision = request.param
+    monkeypatch.setenv(CPU_BF16_VARIABLE, precision.switch)
+    return precision
 
 
 @pytest.fixture(scope="session")

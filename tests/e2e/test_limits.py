@@ -41,7 +41,10 @@ def workers_of(pid: int) -> list[int]:
 def test_a_worker_that_stands_still_is_killed_and_costs_its_own_share_alone(
     challenges: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    """About half a minute: a hang shows when the job's deadline and grace are over. The budget is for a busy machine."""
+    """About half a minute: a hang shows when the job's deadline and grace are over.
+
+    The budget is for a busy machine.
+    """
     few = [
         "train.max_steps=6",
         "train.tokens_per_step=256",
@@ -73,7 +76,7 @@ def test_a_worker_that_stands_still_is_killed_and_costs_its_own_share_alone(
 
 
 def short_and_long_tasks(path: Path) -> None:
-    """Two short tasks and one of many demonstrations that fills 8,000 tokens; its answer has 183."""
+    """Two short tasks, and one whose demonstrations fill 3,296 tokens."""
     rng = np.random.default_rng(0)
 
     def task(side: int, num_pairs: int) -> dict[str, object]:
@@ -81,25 +84,29 @@ def short_and_long_tasks(path: Path) -> None:
         pairs = [{"input": g.tolist(), "output": np.rot90(g).tolist()} for g in grids[:-1]]
         return {"train": pairs, "test": [{"input": grids[-1].tolist()}]}
 
-    shapes = {"short0": (3, 3), "short1": (4, 3), "long": (13, 21)}
+    shapes = {"short0": (3, 3), "short1": (4, 3), "long": (13, 8)}
     path.write_text(json.dumps({name: task(*shape) for name, shape in shapes.items()}))
 
 
-def test_a_task_of_8000_tokens_in_little_memory_goes_down_the_ladder_and_finishes(
-    tmp_path: Path,
-) -> None:
-    """The embedded model in an address space of 1.9 GiB: training that task as planned takes more than that."""
+def test_a_long_task_in_little_memory_goes_down_the_ladder_and_finishes(tmp_path: Path) -> None:
+    """The embedded model in an address space of 1.65 GiB, of which 0.97 may be resident.
+
+    By the plan, training takes 1.04 GiB for the long task, 0.68 with gradient checkpointing, and
+    0.74 for the short ones. float32 on every CPU: in 16 bits all of it would fit on some.
+    """
     short_and_long_tasks(tmp_path / "tasks.json")
-    out, limit = tmp_path / "out", int(1.9 * 2**30)
+    out, limit = tmp_path / "out", int(1.65 * 2**30)
     few = [
         "train.max_steps=1",
         "sample.views=1",
         "sample.quick_views=1",
+        "sample.score_views=0",
         "run.rounds=1",
         "model.dtype=float32",
     ]
     flags = ["--budget", "20m", "--workers", "1", *ENGINES]
     command = submit_command(tmp_path / "tasks.json", out, *flags, settings=few)
+
     done = subprocess.run(
         command,
         capture_output=True,
@@ -107,18 +114,11 @@ def test_a_task_of_8000_tokens_in_little_memory_goes_down_the_ladder_and_finishe
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (
-        validate(
-            json.loads((out / "submission.json").read_text()),
-            load_tasks(str(tmp_path / "tasks.json")),
-        )
-        == []
-    )
-    rungs = {
-        r.task_id: r.detail["rung"]
-        for r in Journal(out / "run" / "journal.sqlite").stages()
-        if r.stage == "deep"
-    }
-    assert rungs["short0"] == 0
-    assert rungs["long"] > 0
+    submission = json.loads((out / "submission.json").read_text())
+    assert validate(submission, load_tasks(str(tmp_path / "tasks.json"))) == []
+
+    rows = Journal(out / "run" / "journal.sqlite").stages()
+    rungs = {r.task_id: r.detail["rung"] for r in rows if r.stage == "deep"}
+    assert rungs["short0"] == rungs["short1"] == 0, done.stdout
+    assert rungs["long"] > 0, done.stdout
     assert any(rung.name in done.stdout for rung in RUNGS[1:])

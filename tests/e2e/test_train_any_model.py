@@ -15,6 +15,7 @@ from appliance.engine.model_folder import read_card
 from appliance.errors import InputError
 from appliance.learn.recipe import Recipe
 from appliance.learn.start import make_start
+from tests.support.cpu_precision import CpuPrecision
 from tests.support.small_lm import save_chat_model
 
 pytestmark = pytest.mark.engine
@@ -150,19 +151,21 @@ def test_an_adapter_of_another_base_is_refused(
     assert "was trained on base" in capsys.readouterr().err
 
 
-def test_passes_change_nothing_but_memory(run: Any) -> None:
+def test_passes_change_nothing_but_memory(run: Any, cpu_precision: CpuPrecision) -> None:
     whole = losses(run("whole", adaptation=LORA))
     parts = losses(run("parts", adaptation=LORA, data=DATA | {"rows_per_pass": 1}))
-    assert parts == pytest.approx(whole, rel=1e-4)
+    assert parts == pytest.approx(whole, rel=cpu_precision.loss_tolerance)
 
 
-def test_a_run_goes_on_with_other_passes_and_other_saving(run: Any) -> None:
+def test_a_run_goes_on_with_other_passes_and_other_saving(
+    run: Any, cpu_precision: CpuPrecision
+) -> None:
     whole = losses(run("whole", adaptation=LORA))
     run("parts", "--max-steps", "3", adaptation=LORA)
     parts = run(
         "parts", "--set", "save_every_steps=5", adaptation=LORA, data=DATA | {"rows_per_pass": 1}
     )
-    assert losses(parts) == pytest.approx(whole, rel=1e-4)
+    assert losses(parts) == pytest.approx(whole, rel=cpu_precision.loss_tolerance)
 
 
 @pytest.mark.parametrize(

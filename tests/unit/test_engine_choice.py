@@ -11,7 +11,7 @@ import pytest
 from appliance.config import Layer, resolve
 from appliance.errors import PrerequisiteError, UsageError
 from appliance.machine import software
-from appliance.machine.machine import find_machine
+from appliance.machine.host import Host
 from appliance.machine.software import Software, find_software, installed_engines, vllm_fault
 from appliance.sizing.costs.device import device_of_cpu
 from appliance.sizing.costs.model_card import load_card
@@ -20,8 +20,15 @@ from appliance.sizing.pick_engine import check_engine, choose_engine
 from appliance.sizing.pins import NO_PINS, Pins, sample_setup
 from appliance.sizing.request import SizingRequest
 
+GIB = 2**30
 CARD = load_card("arc-mini")
-DEVICE = device_of_cpu(find_machine().host, 1)
+KINDS_OF_CPU = (
+    ("amx-bf16", "avx512-bf16", "avx512", "avx2"),
+    ("avx512-bf16", "avx512", "avx2"),
+    ("avx512", "avx2"),
+    ("avx2",),
+    ("avx2", "emulated-bf16"),
+)
 BOTH = ("vllm", "transformers")
 SAMPLES = Pins(samples_per_view=8)
 
@@ -33,13 +40,19 @@ def chosen(
     pins: Pins = NO_PINS,
     dtype: str = "bfloat16",
 ) -> tuple[str, str]:
+    """What every kind of CPU chooses, and the reason of the first."""
     lengths = TaskLengths(
         tuple(TaskLength(str(i), 600, 100, 500, 1) for i in range(num_tasks)), "test"
     )
     request = SizingRequest(lengths, budget_s, pins, Software(engines))
-    setup = replace(sample_setup(CARD, DEVICE, pins), dtype=dtype)
-    choice = choose_engine(CARD, DEVICE, request, setup)
-    return choice.value, choice.reason
+
+    choices = []
+    for isa in KINDS_OF_CPU:
+        device = device_of_cpu(Host("CPU", 2, "", 16 * GIB, "", 16 * GIB, isa), 1)
+        setup = replace(sample_setup(CARD, device, pins), dtype=dtype)
+        choices.append(choose_engine(CARD, device, request, setup))
+    assert len({choice.value for choice in choices}) == 1, choices
+    return choices[0].value, choices[0].reason
 
 
 def test_a_tiny_run_does_not_repay_the_start_of_vllm_and_says_so() -> None:
