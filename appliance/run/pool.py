@@ -1,7 +1,8 @@
-"""Worker children and the pipes to them. The orchestrator sees only this: submit a job, wait for an event, kill.
+"""Worker processes and the pipes to them. The orchestrator submits jobs, waits for events, kills.
 
-A worker is a process group of its own, so a kill takes everything it started. Its standard error goes to a log file in the run
-folder. Events of all workers arrive in one queue, in order per worker.
+A worker is a process group of its own, so a kill takes everything that it started. Its standard
+error goes to a log file in the run folder. Events of all workers arrive in one queue, those of one
+worker in their order.
 """
 
 from __future__ import annotations
@@ -23,18 +24,19 @@ from pydantic import ValidationError
 from appliance.solve.messages import Event, Failed, Job, Setup, parse_event
 
 SAFE_TRAINER = "peft"
-"""What a worker starts again with when the trainer that the plan chose cannot be used on this device."""
+"""The trainer that a worker is restarted with when the planned one cannot be used on its device."""
 
 
 @dataclass(frozen=True)
 class Died:
-    """The worker's process ended by itself or was killed; log_tail: the last lines of its standard error."""
+    """The worker's process has ended, by itself or because somebody else killed it."""
 
     exit_code: int
-    log_tail: str
+    log_tail: str  # last lines of its standard error
 
 
 Arrival = tuple[int, Event | Died]
+"""The number of a worker, and what came from it."""
 
 
 class Pool(Protocol):
@@ -52,7 +54,7 @@ class Pool(Protocol):
         """What arrived next, or None after `timeout_s` seconds."""
 
     def kill(self, worker: int) -> None:
-        """End the worker with everything it started. No event of it arrives any more, not even Died."""
+        """End the worker and all it started. No event of it arrives any more, not even Died."""
 
     def close(self) -> None: ...
 
@@ -65,11 +67,15 @@ class _Child:
 
 
 class SubprocessPool:
-    """Real worker processes. setups: one per worker; environments: what is laid over the inherited environment."""
+    """Real worker processes."""
 
     def __init__(
         self, setups: list[Setup], environments: list[Mapping[str, str]], *, log_dir: Path
     ) -> None:
+        """Nothing is started yet.
+
+        setups, environments: one per worker; an environment is laid over that of this process.
+        """
         self._setups = list(setups)
         self._environments = environments
         self._log_dir = log_dir
@@ -83,7 +89,9 @@ class SubprocessPool:
     def start(self, worker: int) -> None:
         log_path = self._log_dir / f"worker-{worker}.log"
         log = log_path.open("a", encoding="utf-8")
+
         environment = dict(os.environ) | dict(self._environments[worker])
+        # The package may have been found by a path that only this process knows.
         environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
         process = subprocess.Popen(
             [sys.executable, "-m", "appliance.solve.worker"],
@@ -95,6 +103,7 @@ class SubprocessPool:
             env=environment,
             start_new_session=True,
         )
+
         child = _Child(process, log, log_path)
         self._children[worker] = child
         self._send(child, self._setups[worker].model_dump_json())
@@ -113,7 +122,7 @@ class SubprocessPool:
                 if isinstance(event, Died):
                     self._discard(worker)
                 return worker, event
-            timeout_s = 0.0
+            timeout_s = 0.0  # what else has come by now is taken, without more waiting
 
     def kill(self, worker: int) -> None:
         if worker in self._children:
@@ -130,6 +139,7 @@ class SubprocessPool:
             child.process.stdin.flush()
 
     def _listen(self, worker: int, child: _Child) -> None:
+        """In a thread of its own for each child: everything it says, then how it ended."""
         assert child.process.stdout is not None
         for line in child.process.stdout:
             try:
@@ -137,18 +147,20 @@ class SubprocessPool:
             except ValidationError:
                 break  # cut off by a kill
             if isinstance(event, Failed) and event.kind == "trainer":
-                self._setups[worker] = self._setups[worker].model_copy(
-                    update={"trainer": SAFE_TRAINER}
-                )
+                setup = self._setups[worker]
+                self._setups[worker] = setup.model_copy(update={"trainer": SAFE_TRAINER})
             self._arrivals.put((child, worker, event))
+
         code = child.process.wait()
         self._arrivals.put((child, worker, Died(code, _tail(child.log_path))))
 
     def _discard(self, worker: int) -> None:
+        """Kill what is left of the worker, and close its pipes."""
         child = self._children.pop(worker)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.process.pid, signal.SIGKILL)
         child.process.wait()
+
         with contextlib.suppress(BrokenPipeError):
             if child.process.stdin is not None:
                 child.process.stdin.close()

@@ -12,24 +12,26 @@ from appliance.run.schedule.task_state import Assignment
 from appliance.solve.messages import Job, ProgramMessage, Sampled, Scored, Searched, Trained
 
 State = Literal["down", "starting", "idle", "busy", "gone"]
+"""Of a worker; "gone": not started again in this run."""
 
 
 @dataclass
 class Running:
-    """A job that a worker has, and what it gave so far. answered: tasks that were complete when it was sent again. heard_s:
-    instant of its last answers, stall_s: how long after that it is stuck, while it samples."""
+    """A job that a worker has, and what it gave so far."""
 
     assignment: Assignment
     job: Job
-    started_s: float
+    started_s: float  # instant
     candidates: list[Candidate] = field(default_factory=list)
     programs: list[ProgramMessage] = field(default_factory=list)
-    trained: dict[str, Trained] = field(default_factory=dict)
-    searched: dict[str, Searched] = field(default_factory=dict)
+    trained: dict[str, Trained] = field(default_factory=dict)  # by task
+    searched: dict[str, Searched] = field(default_factory=dict)  # by task
+    # A job whose worker was lost is sent again: how often, and which tasks were complete by then.
     answered: list[str] = field(default_factory=list)
     num_resends: int = 0
+    # While the worker samples, it is stuck when nothing was heard for stall_s after heard_s.
     stall_s: float | None = None
-    heard_s: float = 0.0
+    heard_s: float = 0.0  # instant of its last answers
 
     def take(self, event: Trained | Sampled | Scored | Searched, *, now_s: float) -> None:
         """What the worker says of the job on its way."""
@@ -56,7 +58,7 @@ class Running:
         return [p for p in self.programs if p.task_id == task.task_id]
 
     def training(self, task_id: str, *, is_wanted: bool) -> Trained | None:
-        """What training the task had; where it was wanted and the job left none for it, why not."""
+        """How the task was trained; or why not, where training was wanted and got no time."""
         is_first = (self.assignment.stage, self.assignment.round) == ("deep", 1)
         if not is_wanted or not is_first or self.job.train_until_s:
             return self.trained.get(task_id)
@@ -68,26 +70,25 @@ class Running:
 
 @dataclass(frozen=True)
 class TaskReport:
-    """For the display: what is now known of a task. seconds: of the job, shared by its tasks. round: 1, or more in pass 3."""
+    """What a job found out about one task, for the display."""
 
     task: Task
-    stage: str
-    trained: Trained | None
-    candidates: tuple[Candidate, ...]
-    seconds: float
-    round: int = 1
+    stage: str  # quick or deep
+    trained: Trained | None  # None: training was not tried
+    candidates: tuple[Candidate, ...]  # of this job alone
+    seconds: float  # of the job, an equal part for each of its tasks
+    round: int = 1  # deep jobs of this task, this one included
 
 
 @dataclass
 class WorkerState:
-    """since_s: instant of its last start. num_starts: since it was last ready. num_falls: jobs in a row that it died or hung
-    under. "gone": not started again in this run."""
+    """What one worker is doing, and how often it failed."""
 
     state: State = "down"
-    since_s: float = 0.0
-    num_starts: int = 0
-    num_falls: int = 0
-    was_ready: bool = False
+    since_s: float = 0.0  # instant of its last start
+    num_starts: int = 0  # since it was last ready
+    num_falls: int = 0  # jobs in a row under which it died or hung
+    was_ready: bool = False  # at least once in this run
     running: Running | None = None
 
     def take(self) -> Running | None:
@@ -99,11 +100,16 @@ class WorkerState:
 def views_answered(
     running: Running, complete: Sequence[str], samples_per_view: int
 ) -> dict[str, float]:
-    """For every task of the job the views that it was really answered under, in parts where the job was cut off."""
+    """For each task of the job the number of views that were answered.
+
+    It is a fraction where the job was cut off in the middle of a view.
+    """
     asked = len(running.job.views)
     answered = {}
+
     for task in running.assignment.tasks:
         per_view = samples_per_view * len(task.test)
         num_grids = sum(c.demo_score is None for c in running.found(task))
         answered[task.task_id] = float(asked) if task.task_id in complete else num_grids / per_view
+
     return answered

@@ -1,5 +1,7 @@
-"""Plausible answers without a model: some tasks come easy, most wrong answers are few and repeat. Nothing here says anything
-about real scores; it makes votes that are certain, uncertain or tied."""
+"""Plausible answers without a model, so that votes are certain, uncertain or tied.
+
+Some tasks are easy, and wrong answers are few and repeat. Nothing here tells about real scores.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +17,26 @@ from appliance.seeds import generator
 from appliance.solve.messages import CandidateMessage, Job
 
 NUM_WRONG = 6
+"""Different wrong answers to one test input."""
+
 ILLEGAL_SHARE = 0.05
+"""Part of the answers that are not a grid."""
+
 UNTRAINED_SKILL = 0.35
-"""Of the skill after training: published systems gain that much by it."""
+"""Skill before training, as a part of that after it: published systems gain that much."""
 
 
 @dataclass(frozen=True)
 class _Answers:
-    """grids[test] holds the answer that skill leads to, then the usual wrong ones."""
+    """What a model would say to one task."""
 
-    skill: float
-    grids: list[list[list[list[int]]]]
+    skill: float  # probability of the first grid, after training
+    grids: list[list[list[list[int]]]]  # for each test input: the right grid, then the wrong ones
 
 
 class FakeAnswers:
+    """Answers that follow from the seed alone."""
+
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._known: dict[str, _Answers] = {}
@@ -40,6 +48,7 @@ class FakeAnswers:
         known = self._known.setdefault(task.task_id, self._draw(task))
         rng = generator(self._seed, task.task_id, job.stage, job.seed, views[0])
         skill = known.skill * (1.0 if is_trained else UNTRAINED_SKILL)
+
         return [
             self._candidate(task, test_index, view, known.grids[test_index], skill, rng)
             for test_index in range(len(task.test))
@@ -53,7 +62,8 @@ class FakeAnswers:
             [rng.integers(0, NUM_COLOURS, shape).tolist() for _ in range(1 + NUM_WRONG)]
             for shape in shapes
         ]
-        return _Answers(float(rng.beta(0.5, 0.7)), grids)
+        skill = float(rng.beta(0.5, 0.7))  # two humps: most tasks are either easy or hopeless
+        return _Answers(skill, grids)
 
     @staticmethod
     def _candidate(
@@ -65,8 +75,9 @@ class FakeAnswers:
         rng: np.random.Generator,
     ) -> CandidateMessage:
         is_right = rng.random() < skill
-        wrong = min(NUM_WRONG, int(rng.geometric(0.4)))
+        wrong = min(NUM_WRONG, int(rng.geometric(0.4)))  # the first wrong answers come most often
         grid = None if rng.random() < ILLEGAL_SHARE else grids[0 if is_right else wrong]
+
         num_tokens = len(grids[0]) * (len(grids[0][0]) + 1)
         logprob = -num_tokens * float(rng.gamma(2.0, 0.01 if is_right else 0.05))
         return CandidateMessage.model_construct(  # thousands of them, right by construction

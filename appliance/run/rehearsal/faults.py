@@ -1,4 +1,7 @@
-"""Faults that a rehearsal injects, each at a rate: what has ended real runs must not end this one."""
+"""Faults that a rehearsal injects, each at a rate.
+
+They are what has ended real runs elsewhere, and must not end one of ours.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,14 @@ KINDS: Mapping[str, tuple[float, str]] = {
     "sigterm": (0.5, "the run is asked to end when this share of the time is over"),
     "slow-disk": (5.0, "seconds that every write of the submission takes"),
 }
-"""Name, usual rate, meaning of the rate."""
+"""By name: the usual rate, and what the rate means."""
 
 
 @dataclass(frozen=True)
 class Faults:
-    """rates: by kind, 0 where nothing is injected."""
+    """What to inject."""
 
-    rates: Mapping[str, float]
+    rates: Mapping[str, float]  # by kind; a kind that is missing is not injected
 
     def rate(self, kind: str) -> float:
         return self.rates.get(kind, 0.0)
@@ -43,7 +46,8 @@ def parse_faults(texts: Iterable[str]) -> Faults:
         kind, sign, number = text.partition(":")
         try:
             rate = float(number) if sign else KINDS[kind][0]
-            if kind not in KINDS or rate < 0 or (kind != "slow-disk" and rate > 1):
+            is_share = kind != "slow-disk"
+            if kind not in KINDS or rate < 0 or (is_share and rate > 1):
                 raise ValueError
         except (KeyError, ValueError):
             raise UsageError(
