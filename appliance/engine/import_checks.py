@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from appliance.machine.finding import Check, failed, passed
 from appliance.machine.machine import Machine
@@ -44,11 +45,11 @@ def deep_checks(machine: Machine) -> Iterator[Check]:
 
     torch is also asked whether it sees the GPUs and has kernels for them.
     """
-    # In a folder of its own, because unsloth writes compiled code to where it is imported.
-    with tempfile.TemporaryDirectory() as folder:
-        for name in ENGINE_PACKAGES:
-            if version_of(name) is not None:
-                yield _import_check(machine, name, folder)
+    installed = [name for name in ENGINE_PACKAGES if version_of(name) is not None]
+    # In a folder of its own, because unsloth writes compiled code to where it is imported. Two at
+    # a time, because an import takes one core and several seconds.
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(max_workers=2) as pool:
+        yield from pool.map(lambda name: _import_check(machine, name, folder), installed)
 
 
 def _import_check(machine: Machine, name: str, folder: str) -> Check:

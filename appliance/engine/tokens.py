@@ -69,6 +69,10 @@ class Codec:
     def prompt_ids(self, conversation: Conversation) -> tuple[int, ...]:
         """Ids up to the place where the model writes its answer."""
         text = self._render(conversation, len(conversation.turns)) + conversation.answer_prefix
+        return self.ids(text)
+
+    def ids(self, text: str) -> tuple[int, ...]:
+        """Ids of a text as it stands, with no mark added."""
         return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def lesson(self, conversation: Conversation) -> TokenSequence:
@@ -107,7 +111,7 @@ class Codec:
 
     def num_tokens(self, text: str) -> int:
         """Tokens of a text by itself."""
-        return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        return len(self.ids(text))
 
     def text(self, ids: tuple[int, ...]) -> str:
         """The text of generated ids, special tokens left out."""
