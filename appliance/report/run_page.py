@@ -179,7 +179,8 @@ def _plan(folder: RunFolder) -> str:
 
 
 def _stage_line(row: StageRow) -> str:
-    facts = [row.stage, row.status, f"{row.seconds:.1f} s"]
+    stage = row.stage if row.round == 1 else f"{row.stage} again ({row.round})"
+    facts = [stage, row.status, f"{row.seconds:.1f} s"]
     detail = row.detail
     if "loss_before" in detail and detail.get("loss_after") is not None:
         facts.append(

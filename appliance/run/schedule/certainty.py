@@ -14,11 +14,10 @@ SETTLED_MARGIN = 0.8
 
 
 class Certainty(NamedTuple):
-    """Of the least certain test output. margin: lead of the first grid in votes, 0 to 1. lead: by how much the model holds
-    the first grid likelier than the second, in nats per token; it parts tasks whose votes are tied."""
+    """Of the least certain test output. Compared margin first; the lead parts tasks with tied votes."""
 
-    margin: float = 0.0
-    lead: float = 0.0
+    margin: float = 0.0  # lead of the first grid in votes, 0 to 1
+    lead: float = 0.0  # of the first grid over the second in the model's eyes, nats per token
 
     @property
     def is_settled(self) -> bool:

@@ -14,42 +14,45 @@ Stage = Literal["probe", "quick", "deep"]
 
 @dataclass
 class Progress:
-    """One pass of one task. status: "waiting", "running", "done" or "failed". rung: of the memory ladder; first_rung: the one
-    it began on. num_cut: times that it ran out of time without an answer. is_alone: it is asked by itself, because a job of
-    several with it in failed."""
+    """One pass of one task."""
 
-    status: str = "waiting"
-    rung: int = 0
-    first_rung: int = 0
+    status: str = "waiting"  # waiting, running, done or failed
+    rung: int = 0  # of the memory ladder
+    first_rung: int = 0  # the one that it began on
     num_crashes: int = 0
-    num_cut: int = 0
-    is_alone: bool = False
+    num_cut: int = 0  # times that it ran out of time without an answer
+    is_alone: bool = False  # asked by itself, because a job of several with it in failed
 
 
 @dataclass
 class TaskState:
-    """rounds: deep passes that are behind it. first_s: seconds that the first of them took. certainty: of the vote over all
-    deep rounds, None while none of them gave a candidate. adapter_sha: of the adapter that was saved last. is_late: no time is
-    left to train."""
+    """All that the schedule knows of a task."""
 
     task: Task
     quick: Progress = field(default_factory=Progress)
     deep: Progress = field(default_factory=Progress)
-    rounds: int = 0
-    first_s: float = 0.0
-    certainty: Certainty | None = None
-    adapter_sha: str = ""
-    is_late: bool = False
+    rounds: int = 0  # deep passes that are behind it
+    first_s: float = 0.0  # seconds that the first of them took
+    certainty: Certainty | None = None  # of the vote over all deep rounds; None without candidates
+    adapter_sha: str = ""  # of the adapter that was saved last
+    is_late: bool = False  # no time is left to train
 
     @property
     def weight(self) -> float:
-        """Time is shared out by cells ** 0.5: dear tasks get more, but not in proportion, for they rarely repay it."""
+        """Time is shared out by the root of the cells.
+
+        Dear tasks get more, but not in proportion, for they rarely repay it.
+        """
         return math.sqrt(self.task.num_cells())
 
     @property
     def kept_adapter(self) -> str:
-        """Every second round asks the adapter of the round before under new views, which costs no training; the others train
-        one of their own, for a second opinion. Without time to train all of them ask the one that there is."""
+        """The saved adapter that the next round asks, "" where it trains one of its own.
+
+        Every second round asks the adapter of the round before under new views, which costs no
+        training; the others train anew, for a second opinion. Without time to train, all of them
+        ask the adapter that there is.
+        """
         return self.adapter_sha if self.is_late or self.rounds % 2 else ""
 
     def of(self, stage: Stage) -> Progress:
@@ -58,22 +61,19 @@ class TaskState:
 
 @dataclass(frozen=True)
 class Assignment:
-    """Tasks to work on in one job. program_s: how long programs are searched for, before train_s, how long training for grids
-    may take; until_s: when all of it must be over;
-    expected_until_s: when it will be over, as far as can be told. round: 1, or more when a task is gone through again.
-    adapter_sha: of the saved adapter that answers, where nothing is trained. is_late: there was no time to train."""
+    """Tasks to work on in one job. Programs come first, then training, then grids."""
 
     stage: Stage
     tasks: tuple[Task, ...]
     num_views: int
-    until_s: float
-    expected_until_s: float
-    train_s: float = 0.0
-    program_s: float = 0.0
-    rung: int = 0
-    round: int = 1
-    adapter_sha: str = ""
-    is_late: bool = False
+    until_s: float  # when all of it must be over
+    expected_until_s: float  # when it will be over, as far as can be told
+    train_s: float = 0.0  # how long training for grids may take
+    program_s: float = 0.0  # how long programs are searched for
+    rung: int = 0  # of the memory ladder
+    round: int = 1  # more when a task is gone through again
+    adapter_sha: str = ""  # of the saved adapter that answers, where nothing is trained
+    is_late: bool = False  # there was no time to train
 
     @property
     def label(self) -> str:
