@@ -1,4 +1,4 @@
-"""A real, tiny model on disk (random weights, the real tokenizer) and small real tasks, made once a session."""
+"""A real, tiny model (random weights, the real tokenizer) and small tasks, made once a session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real workers that hang or find no memory: the run goes on, says so, and ends in time with a valid submission."""
+"""Real workers that hang or find no memory: the run says so and ends in time, validly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`appliance train` on a chat model with text prompts: ways to adapt it, passes, resumption, precision, evaluation."""
+"""`appliance train` on a chat model: ways to adapt it, passes, resumption, precision, evaluation."""
 
 from __future__ import annotations
 
@@ -166,6 +166,13 @@ def test_a_run_goes_on_with_other_passes_and_other_saving(
         "parts", "--set", "save_every_steps=5", adaptation=LORA, data=DATA | {"rows_per_pass": 1}
     )
     assert losses(parts) == pytest.approx(whole, rel=cpu_precision.loss_tolerance)
+
+
+def test_precision_auto_follows_the_cpu_or_the_switch(
+    base: Path, cpu_precision: CpuPrecision
+) -> None:
+    start = make_start(Recipe.model_validate(RECIPE | {"start_from": base}), device="cpu")
+    assert (start.autocast_dtype or "float32") == cpu_precision.name
 
 
 @pytest.mark.parametrize(
