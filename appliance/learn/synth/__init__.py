@@ -1,11 +1,11 @@
-"""Families of tasks written here, to train models on rules that no benchmark contains.
+"""Families of generated tasks, to train models on rules that no benchmark contains.
 
     >>> from appliance.learn.synth import families, make_task, task_program
     >>> task, answers = make_task(families()[0], seed=7, num_train=3)
     >>> program = task_program(families()[0], seed=7)
 
-Nothing here is taken from an ARC evaluation task; the rules are the common stock of grid puzzles (turn, count, fill,
-select, ...), and docs/families.md shows two pairs of each family.
+Nothing here is taken from an ARC evaluation task: the rules are the common stock of grid puzzles
+(turn, count, fill, select, ...). docs/families.md shows demonstrations of each family.
 """
 
 from __future__ import annotations

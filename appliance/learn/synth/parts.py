@@ -1,4 +1,4 @@
-"""Connected parts of a grid, for rules that must not lean on the DSL they check."""
+"""Connected parts of a grid, for rules that may not use the DSL, since they check it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from appliance.learn.synth.family import Cells
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """where: (height, width) of the whole grid, True at the cells of the part. colour: of its first cell."""
+    """One connected part."""
 
-    where: NDArray[np.bool_]
-    colour: int
+    where: NDArray[np.bool_]  # (height, width) of the whole grid, True at the cells of the part
+    colour: int  # of its first cell in reading order
 
     @property
     def size(self) -> int:
@@ -23,6 +23,7 @@ class Part:
 
     @property
     def box(self) -> tuple[slice, slice]:
+        """Rows and columns of its bounding box."""
         rows, cols = np.nonzero(self.where)
         return slice(rows.min(), rows.max() + 1), slice(cols.min(), cols.max() + 1)
 
@@ -32,7 +33,8 @@ class Part:
 
 
 def parts_of(cells: Cells, *, any_colour: bool = False) -> list[Part]:
-    """Cells of one colour (or of any) besides 0 that are connected by sides or corners, in reading order.
+    """Cells of one colour (or of any but 0) that are connected by sides or corners, in reading
+    order.
 
     Every cell starts with its own number, and the smallest number spreads until nothing changes.
     """
@@ -43,6 +45,7 @@ def parts_of(cells: Cells, *, any_colour: bool = False) -> list[Part]:
         np.where(cells != 0, np.arange(far).reshape(cells.shape), far), 1, constant_values=far
     )
     inner = kind[1:-1, 1:-1]
+
     while True:
         best = number[1:-1, 1:-1].copy()
         for down in range(3):
@@ -54,6 +57,7 @@ def parts_of(cells: Cells, *, any_colour: bool = False) -> list[Part]:
         if np.array_equal(best, number[1:-1, 1:-1]):
             break
         number[1:-1, 1:-1] = best
+
     return [Part(best == n, int(cells.ravel()[n])) for n in np.unique(best) if n < far]
 
 
@@ -64,13 +68,14 @@ def cut(cells: Cells, part: Part) -> Cells:
 
 
 def num_holes(part: Part) -> int:
-    """Areas inside the part that cannot reach its outside by sides.
+    """Areas inside the part from which no path along sides of cells leads outside.
 
-    1 minus the Euler number, which Gray (1971) counts from the 2 x 2 windows with one cell, with three, and with two
-    at a diagonal.
+    That is 1 minus the Euler number, which Gray (1971) counts from the 2 x 2 windows with one cell,
+    with three, and with two on a diagonal.
     """
     where = np.pad(part.where[part.box], 1).astype(np.int64)
     corners = where[:-1, :-1], where[:-1, 1:], where[1:, :-1], where[1:, 1:]
+
     filled = np.sum(corners, axis=0)
     diagonal = (filled == 2) & (corners[0] == corners[3])
     euler = int((filled == 1).sum() - (filled == 3).sum() - 2 * diagonal.sum()) // 4

@@ -1,4 +1,4 @@
-"""What input samplers are made of: colours, noise, random shapes, and places for them."""
+"""Building blocks of input samplers: colours, noise, random shapes, and places for them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from appliance.learn.synth.family import Cells, Params, Rng
 
 T = TypeVar("T")
 Sampler = Callable[[Rng, Params], Cells]
+"""Draws an input grid for a task with these parameters."""
 
 _AROUND = ((-1, 0), (1, 0), (0, -1), (0, 1))
+"""Steps to the four neighbours of a cell."""
 
 
 def pick(rng: Rng, values: Sequence[T]) -> T:
@@ -25,7 +27,7 @@ def between(rng: Rng, low: int, high: int) -> int:
 
 
 def colours(rng: Rng, num: int, *, without: Sequence[int] = ()) -> list[int]:
-    """Different colours, 0 never among them."""
+    """`num` different colours, never 0."""
     return [int(c) for c in rng.permutation([c for c in range(1, 10) if c not in without])[:num]]
 
 
@@ -46,21 +48,27 @@ def blank(rng: Rng, low: int, high: int, *, square: bool = False) -> Cells:
 def noise(
     rng: Rng, height: int, width: int, palette: Sequence[int], *, density: float = 1.0
 ) -> Cells:
-    """Each cell a random colour of the palette with that probability, else 0; no palette colour is left out."""
+    """Each cell gets a random colour of the palette with probability `density`, else 0.
+
+    Every colour of the palette occurs, where there are cells enough.
+    """
     cells = rng.choice(np.asarray(palette), size=(height, width))
     cells[rng.random((height, width)) >= density] = 0
+
     places = rng.permutation(height * width)[: len(palette)]
     cells.ravel()[places] = np.asarray(palette)[: len(places)]
     return cells.astype(np.int64)
 
 
 def blob(rng: Rng, num_cells: int, palette: Sequence[int]) -> Cells:
-    """A random shape of cells connected by sides, cut to its box, each cell of a random colour of the palette."""
+    """A random shape of cells connected by sides, in random colours of the palette, cut to its
+    box."""
     cells = {(0, 0)}
     while len(cells) < num_cells:
         row, col = pick(rng, sorted(cells))
         down, across = pick(rng, _AROUND)
         cells.add((row + down, col + across))
+
     rows, cols = np.array(sorted(cells)).T
     part = np.zeros((int(np.ptp(rows)) + 1, int(np.ptp(cols)) + 1), dtype=np.int64)
     part[rows - rows.min(), cols - cols.min()] = rng.choice(np.asarray(palette), size=num_cells)
@@ -79,14 +87,16 @@ def ring(height: int, width: int, colour: int, *, inside: int = 0) -> Cells:
 
 
 def put(rng: Rng, grid: Cells, part: Cells, *, gap: int = 1, margin: int = 0) -> tuple[int, int]:
-    """Lays the part on the grid where at least `gap` cells around it are free, `margin` cells from the edge.
+    """Lay the part at a random place on the grid; row and column of its first cell.
 
-    Gives the place. Raises ValueError when there is none.
+    At least `gap` cells around it are free, and it keeps `margin` cells from the edge. Raises
+    ValueError when there is no such place.
     """
     taken = np.pad(grid != 0, gap)
     height, width = part.shape
     rows = range(margin, grid.shape[0] - height - margin + 1)
     cols = range(margin, grid.shape[1] - width - margin + 1)
+
     free = [
         (r, c)
         for r in rows
@@ -95,6 +105,7 @@ def put(rng: Rng, grid: Cells, part: Cells, *, gap: int = 1, margin: int = 0) ->
     ]
     if not free:
         raise ValueError("no room for another part")
+
     row, col = pick(rng, free)
     window = grid[row : row + height, col : col + width]
     window[part != 0] = part[part != 0]
@@ -110,16 +121,19 @@ def put_all(
     margin: int = 0,
     apart: bool = False,
 ) -> Cells:
-    """The grid with all parts for which there is room, at least two of them where there are two.
+    """The grid with all parts for which there is room.
 
-    apart: no part reaches into the box of another. Raises ValueError when there is no room for the first two parts.
+    apart: no part reaches into the box of another. Raises ValueError when there is no room for the
+    first two parts.
     """
     for index, part in enumerate(parts):
         try:
+            # -1 fills the box of a part, so that nothing else is laid there.
             put(rng, grid, np.where(part == 0, -1, part) if apart else part, gap=gap, margin=margin)
         except ValueError:
             if index < 2:
                 raise
+
     grid[grid < 0] = 0
     return grid
 
@@ -133,7 +147,8 @@ def noisy(
     square: bool = False,
     has: str = "",
 ) -> Sampler:
-    """Grids of random cells in one to num colours; those of the parameters named in `has` are always among them."""
+    """Grids of random cells in one to `num` colours, which include the parameters named in
+    `has`."""
 
     def sample(rng: Rng, params: Params) -> Cells:
         given = _given(params, has)
@@ -153,7 +168,10 @@ def blobs(
     apart: bool = False,
     has: str = "",
 ) -> Sampler:
-    """Separate one-coloured shapes, all of different sizes, in random colours or in those that `has` names."""
+    """Separate shapes of one colour each, all of different sizes.
+
+    In random colours, or in those of the parameters named in `has`.
+    """
 
     def sample(rng: Rng, params: Params) -> Cells:
         palette = _given(params, has) or colours(rng, between(rng, 1, 4))
@@ -183,7 +201,7 @@ def dots(
 
 
 def _given(params: Params, has: str) -> list[int]:
-    """The colours in the parameters of these names."""
+    """The colours in the parameters of these names, which blanks separate."""
     found: list[int] = []
     for name in has.split():
         found += params[name] if isinstance(params[name], list) else [params[name]]
@@ -196,9 +214,9 @@ def nothing(rng: Rng) -> Params:
 
 
 def some(**choices: Sequence[Any] | int) -> Callable[[Rng], Params]:
-    """Parameters drawn one by one: from a sequence; or, for a number, that many different colours.
+    """Parameters drawn one by one: from a sequence, or, for a number n, a list of n colours.
 
-    A number 1 draws a colour that no other of these parameters has.
+    n = 1 gives a colour instead of a list. No colour is drawn twice.
     """
 
     def params(rng: Rng) -> Params:
