@@ -1,4 +1,7 @@
-"""One example call for each function of the DSL, shown as a picture on its reference page."""
+"""One example call for each function of the DSL, shown as a picture on its reference page.
+
+A grid is written row by row: "120/003" has two rows of three cells.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,10 @@ LINES = "10510/02520/55555/00530/40503"
 PAIRS = "30003/00000/20400/00000/00400"
 TURN = "120/003/000"
 
+# Each name of a function to an expression, the value of `grid` and, where it is used, that of
+# `other`.
 EXAMPLES: dict[str, tuple[str, str] | tuple[str, str, str]] = {
-    # geometry: name -> expression, grid, other grid
+    # geometry
     "height": ("height(grid)", L),
     "width": ("width(grid)", L),
     "rot90": ("rot90(grid)", L),

@@ -1,13 +1,15 @@
-"""`appliance report`: a run as one HTML page that needs nothing else, from its journal and its submission.
+"""A run as one HTML page that needs no other file, made from its journal and its submission.
 
-What the stages reached, what was planned and why, and for every task its pictures: demonstrations, test input, the two
-attempts with their votes and, where the answers are given, the answer.
+It shows how many tasks each stage reached, what was planned and why, and for every task its
+pictures: demonstrations, test input, both attempts with their votes and, where it is known, the
+answer.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -22,16 +24,28 @@ from appliance.record.journal import Journal, StageRow
 from appliance.record.run_folder import RunFolder
 
 CELL_PX = 8
+"""Side of a cell in the pictures; small grids get cells twice as large."""
+
+SMALL_SIDE = 10
+"""Longest side of a small grid, in cells."""
+
 GAP_PX = 16
+"""Space between pictures."""
+
 LABEL_PX = 18
+"""Height of the line above a picture."""
+
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --quiet: #888; --good: #1a9850; --bad: #d73027; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-table { border-collapse: collapse; } td, th { text-align: left; padding: .15rem 1rem .15rem 0; vertical-align: top; }
+table { border-collapse: collapse; }
+td, th { text-align: left; padding: .15rem 1rem .15rem 0; vertical-align: top; }
 .quiet { color: var(--quiet); } .good { color: var(--good); } .bad { color: var(--bad); }
-article { border-top: 1px solid var(--line); padding: .75rem 0; } article h3 { font-size: 1rem; margin: 0; }
-.wide { overflow-x: auto; } svg { display: block; margin-top: .5rem; } summary { cursor: pointer; color: var(--quiet); }
+article { border-top: 1px solid var(--line); padding: .75rem 0; }
+article h3 { font-size: 1rem; margin: 0; }
+.wide { overflow-x: auto; } svg { display: block; margin-top: .5rem; }
+summary { cursor: pointer; color: var(--quiet); }
 """
 
 
@@ -43,9 +57,14 @@ def render(
     *,
     note: str = "",
 ) -> str:
-    """The page as text. tasks: None where they cannot be read; then attempts are shown without what they answer."""
+    """The page as text.
+
+    tasks: None where they cannot be read; attempts are then shown without demonstrations and test
+    input. note: a sentence for the reader, above the plan.
+    """
     submission = read_submission(folder.submission)
     solutions = {task_id: solutions[task_id] for task_id in submission if task_id in solutions}
+
     stages: dict[str, list[StageRow]] = {}
     for row in journal.stages():
         stages.setdefault(row.task_id, []).append(row)
@@ -54,42 +73,47 @@ def render(
         for c in found:
             candidates.setdefault(c.task_id, []).append(c)
     known = {t.task_id: t for t in tasks} if tasks else {}
-    views = [
-        TaskView(
-            task_id, known.get(task_id), entries, stages.get(task_id, []), candidates.get(task_id, []),
-            solutions.get(task_id, ()),
+    sections = [
+        TaskSection(
+            task_id=task_id,
+            task=known.get(task_id),
+            entries=entries,
+            stages=stages.get(task_id, []),
+            candidates=candidates.get(task_id, []),
+            answers=solutions.get(task_id, ()),
         )
         for task_id, entries in submission.items()
-    ]  # fmt: skip
-    body = [
-        f"<h1>{escape(folder.out.resolve().name)}</h1>",
-        _summary(journal, submission, solutions, views),
     ]
+
+    title = escape(folder.out.resolve().name)
+    body = [f"<h1>{title}</h1>", _summary(journal, submission, solutions, sections)]
     if note:
         body.append(f'<p class="quiet">{escape(note)}</p>')
-    body += [_plan(folder), "<h2>Tasks</h2>", *(view.html() for view in views)]
+    body += [_plan(folder), "<h2>Tasks</h2>", *(section.html() for section in sections)]
+
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(folder.out.resolve().name)}: run report</title><style>{STYLE}</style></head><body>"
+        f"<title>{title}: run report</title><style>{STYLE}</style></head><body>"
         + "\n".join(body)
         + "</body></html>\n"
     )
 
 
 @dataclass(frozen=True)
-class TaskView:
-    """All that is known of one task. entries: of the submission. answers: empty when they are not given."""
+class TaskSection:
+    """The part of the page about one task."""
 
     task_id: str
-    task: Task | None
-    entries: Sequence[Mapping[str, Any]]
+    task: Task | None  # None where it cannot be read
+    entries: Sequence[Mapping[str, Any]]  # of the submission, one for each test output
     stages: Sequence[StageRow]
     candidates: Sequence[Candidate]
-    answers: Sequence[Grid]
+    answers: Sequence[Grid]  # empty where they are not known
 
     @property
     def is_solved(self) -> bool:
+        """Whether every answer is among its attempts."""
         pairs = zip(self.entries, self.answers, strict=True)
         return all(
             any(same_grid(as_grid(e[name]), answer) for name in ATTEMPTS) for e, answer in pairs
@@ -97,16 +121,16 @@ class TaskView:
 
     def html(self) -> str:
         verdict = ""
-        if self.answers:
-            verdict = (
-                ' <span class="good">solved</span>'
-                if self.is_solved
-                else ' <span class="bad">not solved</span>'
-            )
+        if self.answers and self.is_solved:
+            verdict = ' <span class="good">solved</span>'
+        elif self.answers:
+            verdict = ' <span class="bad">not solved</span>'
+
         facts = "; ".join(_stage_line(row) for row in self.stages) or "not begun"
         parts = [f'<article id="{escape(self.task_id)}"><h3>{escape(self.task_id)}{verdict}</h3>']
         parts.append(f'<div class="quiet">{escape(facts)}</div>')
         parts += [self._output(index) for index in range(len(self.entries))]
+
         if self.task is not None:
             rows = [row_of_grids([p.input], [p.output], 1, 1, CELL_PX) for p in self.task.train]
             parts.append("<details><summary>demonstrations</summary>")
@@ -115,54 +139,60 @@ class TaskView:
                 for svg, width, height in rows
             ]
             parts.append("</details>")
+
         return "".join(parts) + "</article>"
 
     def _output(self, index: int) -> str:
-        """The test input, both attempts with the votes that they have, and the answer, side by side."""
+        """Test input, both attempts with their votes, and the answer, side by side."""
         shown: list[tuple[str, Grid]] = []
         if self.task is not None:
             shown.append(("test input", self.task.test[index]))
-        mine = [c for c in self.candidates if c.test_index == index and c.grid is not None]
+
+        answers = [c.grid for c in self.candidates if c.test_index == index]
+        votes = Counter(grid_key(grid) for grid in answers if grid is not None)
         for name in ATTEMPTS:
             grid = as_grid(self.entries[index][name])
-            votes = sum(
-                1 for c in mine if c.grid is not None and grid_key(c.grid) == grid_key(grid)
-            )
-            shown.append((f"{name.replace('_', ' ')}: {votes} of {len(mine)}", grid))
+            label = f"{name.replace('_', ' ')}: {votes[grid_key(grid)]} of {votes.total()}"
+            shown.append((label, grid))
+
         if self.answers:
             shown.append(("answer", self.answers[index]))
         return f'<div class="wide">{_side_by_side(shown)}</div>'
 
 
-def _side_by_side(shown: Iterable[tuple[str, Grid]]) -> str:
+def _side_by_side(shown: Sequence[tuple[str, Grid]]) -> str:
+    """Grids with a label above each, as one picture."""
+    longest = max(max(grid.shape) for _, grid in shown)
+    cell_px = CELL_PX if longest > SMALL_SIDE else 2 * CELL_PX
+
     parts: list[str] = []
     x, height = 1, 0
-    grids = list(shown)
-    cell_px = CELL_PX if max(max(grid.shape) for _, grid in grids) > 10 else 2 * CELL_PX
-    for label, grid in grids:
+    for label, grid in shown:
         rows, cols = grid.shape
         parts.append(caption(x, 12, label) + grid_group(grid, x, LABEL_PX, cell_px))
         x += max(cols * cell_px, 7 * len(label)) + GAP_PX
         height = max(height, rows * cell_px)
+
     return document("".join(parts), x, LABEL_PX + height + 2)
 
 
 def _summary(
-    journal: Journal, submission: Any, solutions: Solutions, views: Sequence[TaskView]
+    journal: Journal, submission: Any, solutions: Solutions, sections: Sequence[TaskSection]
 ) -> str:
+    """Coverage and, where answers are known, the score."""
     lines = list(coverage_of(journal).lines())
     if solutions:
         figures = score(submission, solutions)
-        solved = sum(view.is_solved for view in views)
+        solved = sum(section.is_solved for section in sections)
         lines.append(
-            f"solved {solved} of {len(views)} tasks; score by test output {figures['by_output']:.1%}, "
-            f"by task {figures['by_task']:.1%}"
+            f"solved {solved} of {len(sections)} tasks; "
+            f"score by test output {figures['by_output']:.1%}, by task {figures['by_task']:.1%}"
         )
     return "<p>" + "<br>".join(map(escape, lines)) + "</p>"
 
 
 def _plan(folder: RunFolder) -> str:
-    """What was decided before the run began, each value with its reason."""
+    """What was decided before the run began, each value with its reason; nothing without a plan."""
     try:
         plan = json.loads(folder.plan.read_text())
     except (OSError, ValueError):
@@ -179,12 +209,14 @@ def _plan(folder: RunFolder) -> str:
 
 
 def _stage_line(row: StageRow) -> str:
+    """One stage in words, such as "train done, 12.3 s, 24 steps, loss 0.812 to 0.104"."""
     stage = row.stage if row.round == 1 else f"{row.stage} again ({row.round})"
     facts = [stage, row.status, f"{row.seconds:.1f} s"]
     detail = row.detail
     if "loss_before" in detail and detail.get("loss_after") is not None:
         facts.append(
-            f"{detail.get('num_steps')} steps, loss {detail['loss_before']:.3f} to {detail['loss_after']:.3f}"
+            f"{detail.get('num_steps')} steps, "
+            f"loss {detail['loss_before']:.3f} to {detail['loss_after']:.3f}"
         )
     if detail.get("reason"):
         facts.append(str(detail["reason"]))
