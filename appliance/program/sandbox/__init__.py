@@ -1,26 +1,33 @@
 """Runs untrusted ARC programs: Python text that defines `transform(grid)`, written by a model.
 
-Host (trusted) -> zygotes (one per core) -> one child per program. The zygote is a freshly executed interpreter with numpy,
-the DSL and the usual modules imported, that puts up its walls once; the child is a fork of it, gets a CPU timer and a
-system call filter, runs the program on its inputs and ends. What it says is judged in the host: expected outputs never
-leave the host, and only grids and short texts can come back.
+Host (trusted) -> zygotes (one per core) -> one child per program. A zygote is a fresh interpreter
+that has imported numpy, the DSL and the usual modules, and then has walled itself in, once. A child
+is a fork of it: it gets a CPU timer and a system call filter, runs one program on its inputs and
+ends. The host judges what it sends back: expected outputs never leave the host, and only grids and
+short texts can come back.
 
-Covered: with seccomp alone, as an unprivileged user; the other layers are second and third walls
-  time       endless loops in Python or C, caught exceptions, masked signals, sleeping and deadlock (CPU time and wall time)
+Covered, with seccomp alone, as an unprivileged user; the other layers are second and third walls:
+  time       endless loops in Python or C, caught exceptions, masked signals, sleeping and deadlock
+             (by CPU time and wall time)
   memory     big, creeping and recursive allocations (address space above the bare interpreter)
   files      no file, directory, device or /proc entry can be opened, looked at, made or changed
   processes  no second process or thread, no signal, no tracing, no execution, no executable memory
   network    no socket of any family
-  host       nothing of its memory, environment or descriptors exists in the zygote; the child's bytes are never unpickled
-  others     a program cannot change what the next one sees: each starts from the same untouched process
-  chance     seeded generators, fixed string hashes, counted clocks, one thread; what is left shows in a second run
+  host       nothing of its memory, environment or descriptors exists in the zygote; the bytes of
+             the child are never unpickled
+  others     a program cannot change what the next one sees: each starts from the same untouched
+             process
+  chance     seeded generators, fixed string hashes, counted clocks, one thread; the chance that is
+             left shows in a second run
 
-Not covered
-  faults of the kernel in the three dozen calls that remain; timing side channels; the real clock by ctypes
+Not covered:
+  faults of the kernel in the three dozen calls that remain; timing side channels; the real clock,
+  read by ctypes
   programs that need a module which is not preloaded (`preload=`); GPUs
-  level no-seccomp (refused unless accepted by name): signals to the own user's processes, sockets where namespaces are
-  refused too, clocks and limits that a program can disarm (the wall limit stays)
-  aarch64: the table is written and checked by an interpreter of the filter, but was not run on such a machine
+  level no-seccomp (refused unless accepted by name): signals to the same user's processes, sockets
+  where namespaces are refused too, clocks and limits that a program can disarm (the wall limit
+  stays)
+  aarch64: its table of calls was checked by an interpreter of the filter, never on such a machine
 """
 
 from appliance.program.sandbox.frames import SEVERITY, Result

@@ -1,4 +1,4 @@
-"""One program, from its job to its answer, in a process of its own. Runs after the fork, ends in `_exit`."""
+"""One program, from its job to its answer, in a process of its own: from the fork to `_exit`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from appliance.program.sandbox.policy import RESULT_FD
 ENTRY = "transform"
 _MAX_MESSAGE_CHARS = 200
 
-# A program may replace anything in the modules it can import; what it must not break for itself is kept here.
+# A program may replace anything in the modules that it can import. What it must not break for
+# itself is kept here.
 _write, _exit, _pack = os.write, os._exit, frames.FRAME.pack
 _ndarray, _asarray, _int64, _uint8 = np.ndarray, np.asarray, np.int64, np.uint8
 
@@ -25,7 +26,11 @@ _ndarray, _asarray, _int64, _uint8 = np.ndarray, np.asarray, np.int64, np.uint8
 def run(
     control_fd: int, result_fd: int, *, timer: linux.CpuTimer, filter_: linux.Filter | None
 ) -> None:
-    """Reads the job, locks itself in, runs the program on each input, writes one frame per input; never returns."""
+    """Reads the job, locks itself in, runs the program, writes one frame per input; never returns.
+
+    The order matters: the job is read before descriptors are closed, and the filter comes last,
+    because it refuses the calls that set the limits.
+    """
     try:
         linux.die_with_parent()
         cpu_ns, source_bytes, input_bytes = frames.JOB.unpack(_read(control_fd, frames.JOB.size))
@@ -35,9 +40,12 @@ def run(
             for g in frames.decode_grids(_read(control_fd, input_bytes))
             if g is not None
         ]
+
         os.dup2(result_fd, RESULT_FD)
         os.closerange(RESULT_FD + 1, 64)
-        cpu_s = 2 * (cpu_ns // 1_000_000_000) + 2  # far behind the timer: this limit counts ticks
+
+        # A second line of defence, far behind the timer, because this limit counts whole ticks.
+        cpu_s = 2 * (cpu_ns // 1_000_000_000) + 2
         resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
         resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
         timer.arm(cpu_ns)
@@ -51,15 +59,20 @@ def run(
 
 
 def _run_program(source: str, inputs: list[np.ndarray[Any, Any]]) -> None:
-    """Whatever is raised on the way, by the parser too, is the program's failure and so its result."""
+    """Runs the program on each input.
+
+    Whatever is raised on the way, by the parser too, is the program's failure and so its result.
+    """
     module = types.ModuleType("program")
     sys.modules["program"] = module  # dataclasses look their module up
     space = module.__dict__
     space["np"] = np
+
     try:
         code = compile(source, "<program>", "exec", dont_inherit=True)
     except BaseException as error:  # noqa: BLE001
         return _answer(frames.ERROR, _message(error))
+
     _answer(frames.COMPILED)
     try:
         exec(code, space)
@@ -68,6 +81,7 @@ def _run_program(source: str, inputs: list[np.ndarray[Any, Any]]) -> None:
         function = space[ENTRY]
     except BaseException as error:  # noqa: BLE001
         return _answer(_kind(error), _message(error))
+
     for grid in inputs:
         kind = frames.BAD_OUTPUT
         try:
@@ -84,6 +98,7 @@ def _run_program(source: str, inputs: list[np.ndarray[Any, Any]]) -> None:
                 return None
         else:
             _answer(frames.GRID, answer)
+
     return None
 
 
@@ -98,36 +113,44 @@ def _kind(error: BaseException) -> int:
 def encode_output(value: Any) -> bytes:
     """The returned value as the bytes of one grid.
 
-    Legal: a list, tuple or exact ndarray of two dimensions, 1-30 a side, integers (or booleans, or floats without
-    fraction) 0-9. Raises ValueError with the reason.
+    Legal: a list, tuple or exact ndarray of two dimensions, 1-30 a side, integers (or booleans, or
+    floats without fraction) 0-9. Raises ValueError with the reason.
     """
     if type(value) in (list, tuple):
         value = _asarray(value)
+
     if type(value) is not _ndarray:
         raise ValueError(f"returned {type(value).__name__}, not a grid")
+
     if (
         value.ndim != 2
         or not 1 <= value.shape[0] <= MAX_SIDE
         or not 1 <= value.shape[1] <= MAX_SIDE
     ):
         raise ValueError(f"shape {'x'.join(map(str, value.shape))}, not 1-{MAX_SIDE} a side")
+
     if value.dtype.kind not in "iubf":
         raise ValueError(f"cells of type {value.dtype}")
-    if not ((value >= 0) & (value <= 9)).all():  # before the cast, which would wrap 256 round to 0
+    # Before the cast, which would wrap 256 round to 0.
+    if not ((value >= 0) & (value <= 9)).all():
         raise ValueError("cells outside 0-9")
+
     cells = value.astype(_uint8)
     if value.dtype.kind == "f" and not (cells == value).all():
         raise ValueError("cells with a fraction")
+
     return b"\1\0" + bytes(value.shape) + cells.tobytes()
 
 
 def _message(error: BaseException) -> bytes:
-    """Type and text of the error; the text may come from hostile code, which may fail in its own way."""
+    """Type and text of the error. The text may come from hostile code, which may itself fail."""
+    # Past the type's own __getattribute__ and __name__, which the program may have replaced.
     name = type.__dict__["__name__"].__get__(type(error))[:_MAX_MESSAGE_CHARS]
     try:
         text = str(error)[:_MAX_MESSAGE_CHARS]
     except BaseException:  # noqa: BLE001 - an error without a text is still an error
         text = "(no text)"
+
     return f"{name}: {text}".encode("utf-8", "replace")
 
 
@@ -142,6 +165,8 @@ def _read(fd: int, length: int) -> bytes:
         part = os.read(fd, length)
         if not part:
             os._exit(1)
+
         parts.append(part)
         length -= len(part)
+
     return b"".join(parts)

@@ -1,10 +1,14 @@
-"""What crosses the wall, byte for byte. No pickle: reading these bytes can build grids and short texts, nothing else.
+"""What crosses the wall, byte for byte.
+
+No pickle: reading these bytes can build grids and short texts, nothing else.
 
 host -> child     job:    cpu_ns u64, source length u32, inputs length u32, source, inputs
-child -> zygote   frames: kind u8, length u16, body; at most one per input besides READY and COMPILED
-zygote -> host    answer: wait status i32, out of wall time u8, cpu_s f64, wall_s f64, peak memory in KiB u32, length u32,
-                  the frames as they came
-grids             count u16, then per grid rows u8, columns u8, cells u8; 0 rows and columns stand for no grid
+child -> zygote   frames: kind u8, length u16, body; at most one per input besides READY and
+                  COMPILED
+zygote -> host    answer: wait status i32, out of wall time u8, cpu_s f64, wall_s f64, peak memory
+                  in KiB u32, length u32, the frames as they came
+grids             count u16, then per grid rows u8, columns u8, cells u8; 0 rows and columns stand
+                  for no grid
 """
 
 from __future__ import annotations
@@ -25,7 +29,9 @@ FRAME = struct.Struct("<BH")
 ANSWER = struct.Struct("<iBddII")
 _COUNT = struct.Struct("<H")
 
-READY, COMPILED = 1, 2  # the job is read and the walls are up; the source has compiled
+# Kinds of frames. READY: the job is read and the walls are up. COMPILED: the source has compiled.
+# The others answer one input each, or stand for all that are left.
+READY, COMPILED = 1, 2
 GRID, BAD_OUTPUT, ERROR, MEMORY, EXIT, VIOLATION = 10, 11, 12, 13, 14, 15
 _OUTCOMES = {
     GRID: "ok",
@@ -46,6 +52,7 @@ SEVERITY = (
     "crash",
     "violation",
 )
+"""All outcomes, from good to bad; the outcome of a program is the worst over its inputs."""
 
 MAX_ANSWER_BYTES = 1 << 20  # the capacity asked for a result pipe; the kernel may grant only 64 KiB
 MAX_INPUTS = 1000
@@ -57,25 +64,21 @@ class BrokenFrames(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What became of a program.
+    """What became of a program."""
 
-    outcome: the worst over its inputs, one of SEVERITY. outputs: one per input, None where there is no legal grid.
-    error: the reason, None when the outcome is ok. num_answered: inputs that were done with, well or badly, before the end.
-    cpu_s, wall_s, peak_kib: what it took; the memory counts the interpreter.
-    """
-
-    outcome: str
-    outputs: tuple[Grid | None, ...]
-    error: str | None
-    num_answered: int = 0
+    outcome: str  # the worst over its inputs, one of SEVERITY
+    outputs: tuple[Grid | None, ...]  # one per input, None where there is no legal grid
+    error: str | None  # the reason, None when the outcome is "ok"
+    num_answered: int = 0  # inputs that were done, well or badly, before the end
     cpu_s: float = 0.0
     wall_s: float = 0.0
-    peak_kib: int = 0
+    peak_kib: int = 0  # peak memory, with the interpreter's
 
     def confirmed_by(self, again: Result) -> Result:
-        """This result, or `nondeterministic` and without outputs where the second run gave others."""
+        """This result; or `nondeterministic`, without outputs, if a second run gave others."""
         if encode_grids(self.outputs) == encode_grids(again.outputs):
             return self
+
         return replace(
             self,
             outcome="nondeterministic",
@@ -85,6 +88,7 @@ class Result:
 
 
 def encode_grids(grids: Sequence[Grid | None]) -> bytes:
+    """The bytes that `decode_grids` reads."""
     parts = [_COUNT.pack(len(grids))]
     for grid in grids:
         parts.append(b"\0\0" if grid is None else bytes(grid.shape) + grid.tobytes())
@@ -103,16 +107,17 @@ def decode_grids(data: bytes) -> tuple[Grid | None, ...]:
             if not rows and not columns:
                 grids.append(None)
                 continue
-            legal = (
-                1 <= rows <= MAX_SIDE and 1 <= columns <= MAX_SIDE and len(cells) == rows * columns
-            )
-            if not legal or max(cells) >= NUM_COLOURS:
+
+            is_legal = 1 <= rows <= MAX_SIDE and 1 <= columns <= MAX_SIDE
+            if not is_legal or len(cells) != rows * columns or max(cells) >= NUM_COLOURS:
                 raise BrokenFrames(f"a grid of {rows}x{columns} with {len(cells)} cells")
             grids.append(freeze(np.frombuffer(cells, np.int8).reshape(rows, columns)))
     except (struct.error, IndexError) as error:
         raise BrokenFrames("grids are cut short") from error
+
     if at != len(data):
         raise BrokenFrames(f"{len(data) - at} bytes after the last grid")
+
     return tuple(grids)
 
 
@@ -129,20 +134,23 @@ def judge(status: int, data: bytes, num_inputs: int, *, out_of_wall_time: bool =
         said = [(_OUTCOMES[kind], _text(body) if kind != GRID else None) for kind, body in results]
     except BrokenFrames as fault:
         kinds, outputs, said = [COMPILED], [], [("bad_output", f"broken answer: {fault}")]
+
     end = _how_it_ended(status, out_of_wall_time, COMPILED in kinds)
     if end:
         said.append(end)
     elif len(outputs) < num_inputs and all(outcome == "ok" for outcome, _ in said):
         said.append(("exit", "exit code 0 before its answer"))
-    worst = max(said, key=lambda s: SEVERITY.index(s[0]), default=("ok", None))
-    return Result(
-        worst[0], tuple(outputs) + (None,) * (num_inputs - len(outputs)), worst[1], len(outputs)
-    )
+
+    outcome, reason = max(said, key=lambda s: SEVERITY.index(s[0]), default=("ok", None))
+    missing = (None,) * (num_inputs - len(outputs))
+    return Result(outcome, tuple(outputs) + missing, reason, num_answered=len(outputs))
 
 
 def _how_it_ended(status: int, out_of_wall_time: bool, compiled: bool) -> tuple[str, str] | None:
+    """Outcome and reason by the wait status; None for a process that ended by itself, code 0."""
     if out_of_wall_time:
         return "timeout", "wall time"
+
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
         return ("exit", f"exit code {code}") if code else None
@@ -150,13 +158,16 @@ def _how_it_ended(status: int, out_of_wall_time: bool, compiled: bool) -> tuple[
         return "timeout", "CPU time"
     if -code == signal.SIGSYS:
         return "violation", "a forbidden system call"
+    # Wall time, for which the zygote kills, is dealt with above.
     if -code == signal.SIGKILL:
         return "memory", "killed by the kernel"
+
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
     return ("crash", name) if compiled else ("error", f"the compiler crashed ({name})")
 
 
 def _read_frames(data: bytes) -> tuple[list[int], list[tuple[int, bytes]]]:
+    """The kinds of all frames, and kind and body of those that answer an input."""
     kinds, results, at = [], [], 0
     while at < len(data):
         if at + FRAME.size > len(data):
@@ -166,9 +177,11 @@ def _read_frames(data: bytes) -> tuple[list[int], list[tuple[int, bytes]]]:
         at += FRAME.size + length
         if len(body) != length or kind not in (READY, COMPILED, *_OUTCOMES):
             raise BrokenFrames(f"a frame of kind {kind}, {len(body)} of {length} bytes")
+
         kinds.append(kind)
         if kind in _OUTCOMES:
             results.append((kind, body))
+
     return kinds, results
 
 

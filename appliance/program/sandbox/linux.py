@@ -1,4 +1,7 @@
-"""The few kernel calls that Python's `os` lacks, by ctypes. Everything raises OSError with the kernel's errno."""
+"""The few kernel calls that Python's `os` lacks, by ctypes.
+
+Every function raises OSError with the kernel's errno.
+"""
 
 from __future__ import annotations
 
@@ -18,23 +21,8 @@ _libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
 _libc_keeping_gil = ctypes.PyDLL(None)
 
 # <linux/prctl.h>
-(
-    _PDEATHSIG,
-    _DUMPABLE,
-    _SECCOMP,
-    _CAPBSET_DROP,
-    _SET_NO_NEW_PRIVS,
-    _GET_NO_NEW_PRIVS,
-    _CAP_AMBIENT,
-) = (
-    1,
-    4,
-    22,
-    24,
-    38,
-    39,
-    47,
-)
+_PDEATHSIG, _DUMPABLE, _SECCOMP, _CAPBSET_DROP = 1, 4, 22, 24
+_SET_NO_NEW_PRIVS, _GET_NO_NEW_PRIVS, _CAP_AMBIENT = 38, 39, 47
 # <linux/sched.h>
 NEW_MOUNT, NEW_CGROUP, NEW_UTS, NEW_IPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
 NEW_USER, NEW_PID, NEW_NET = 0x10000000, 0x20000000, 0x40000000
@@ -57,7 +45,10 @@ def _prctl(option: int, first: int = 0, second: int = 0) -> int:
 
 
 def fork() -> int:
-    """fork(2) without Python's and other libraries' fork hooks: half the cost; for a process of one thread only."""
+    """fork(2) without the fork hooks of Python and other libraries, at half the cost.
+
+    Only for a process of one thread.
+    """
     raw = getattr(_libc_keeping_gil, "_Fork", _libc_keeping_gil.fork)  # _Fork: glibc 2.34
     return int(raw())
 
@@ -72,14 +63,17 @@ def cpu_time_s(pid: int) -> float:
 
 
 def die_with_parent() -> None:
+    """This process is killed when its parent ends."""
     _prctl(_PDEATHSIG, _SIGKILL)
 
 
 def forbid_tracing() -> None:
+    """No process of the same user can trace this one or read its memory."""
     _prctl(_DUMPABLE, 0)
 
 
 def forbid_new_privileges() -> None:
+    """Nothing executed from here on gains rights; the kernel wants it before a filter is loaded."""
     _prctl(_SET_NO_NEW_PRIVS, 1)
 
 
@@ -92,7 +86,8 @@ def unshare(flags: int) -> None:
 
 
 def map_ids(uid: int, gid: int, *, inside: int) -> None:
-    """Gives the one id of a fresh user namespace its number; `setgroups` must be given up first."""
+    """Gives the one user and the one group of a fresh user namespace their number inside."""
+    # The kernel wants `setgroups` given up first.
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{inside} {uid} 1")
     Path("/proc/self/gid_map").write_text(f"{inside} {gid} 1")
@@ -108,6 +103,7 @@ def _mount(
 
 def enter_empty_root() -> None:
     """Makes an empty, read-only tmpfs the root directory. Needs a mount namespace of its own."""
+    # The old root is put on top of the new one (pivot_root with both at "."), then taken off.
     place = b"/dev"  # exists everywhere; only this namespace sees it covered
     _mount(None, b"/", None, _REC | _PRIVATE)
     _mount(b"none", place, b"tmpfs", _NO_SUID | _NO_DEV | _NO_EXEC, b"size=4k,nr_inodes=4,mode=555")
@@ -136,9 +132,10 @@ def drop_capabilities() -> None:
 
 
 def landlock_nothing() -> int:
-    """Forbids every file, TCP, and (newer kernels) signals and abstract sockets out of this process tree.
+    """Forbids files and TCP to this process tree, and what newer kernels can forbid besides.
 
-    Returns the ABI of the kernel. Source of the bit counts: Documentation/userspace-api/landlock.rst.
+    Those also forbid signals and abstract sockets that leave the tree. Returns the kernel's ABI
+    version. Source of the bit counts: Documentation/userspace-api/landlock.rst.
     """
     create, restrict = 444, 446
     abi = _check(
@@ -153,6 +150,7 @@ def landlock_nothing() -> int:
     )
     _check(_libc.syscall(restrict, ruleset, 0), "landlock_restrict_self")
     os.close(ruleset)
+
     return abi
 
 
@@ -167,19 +165,22 @@ class Filter:
         self._address = ctypes.addressof(self._program)
 
     def load(self) -> None:
+        """Puts the filter in force for this process; it cannot be taken back."""
         mode_filter = 2
         _prctl(_SECCOMP, mode_filter, self._address)
 
 
 class CpuTimer:
-    """Sends SIGXCPU when this process has used its CPU time, some milliseconds late at most (the kernel's tick).
+    """Sends SIGXCPU when this process has used its CPU time, at most one kernel tick late.
 
-    ITIMER_PROF will not do: it counts ticks, and on a busy machine it went off at two thirds of its time.
+    ITIMER_PROF will not do: it counts ticks, and on a busy machine it went off at two thirds of its
+    time.
     """
 
     _CLOCK_PROCESS_CPUTIME_ID = 2
 
     def __init__(self) -> None:
+        # struct sigevent of 64 bytes: value, signal, SIGEV_SIGNAL.
         self._event = ctypes.create_string_buffer(struct.pack("Qii48x", 0, signal.SIGXCPU, 0))
         self._timer = ctypes.c_void_p()
         self._time = ctypes.create_string_buffer(32)

@@ -1,4 +1,8 @@
-"""What a program finds in its interpreter: modules already imported, the DSL under its short name, no accidental chance."""
+"""What a program finds in its interpreter.
+
+Modules are already imported, the DSL has its short name, and nothing differs from run to run by
+accident.
+"""
 
 from __future__ import annotations
 
@@ -17,29 +21,38 @@ from typing import Any
 import numpy as np
 
 STANDARD = (
-    "abc", "array", "ast", "bisect", "builtins", "cmath", "collections.abc", "contextlib", "copy", "ctypes",
-    "dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "gc", "hashlib", "heapq", "inspect",
-    "itertools", "json", "math", "numbers", "operator", "pprint", "queue", "random", "re", "statistics", "string",
-    "struct", "textwrap", "threading", "time", "traceback", "types", "typing", "uuid", "warnings", "numpy.linalg",
-    "numpy.fft", "numpy.ma", "numpy.random", "numpy.lib.stride_tricks", "numpy.typing",
+    "abc", "array", "ast", "bisect", "builtins", "cmath", "collections.abc", "contextlib", "copy",
+    "ctypes", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "gc",
+    "hashlib", "heapq", "inspect", "itertools", "json", "math", "numbers", "operator", "pprint",
+    "queue", "random", "re", "statistics", "string", "struct", "textwrap", "threading", "time",
+    "traceback", "types", "typing", "uuid", "warnings", "numpy.linalg", "numpy.fft", "numpy.ma",
+    "numpy.random", "numpy.lib.stride_tricks", "numpy.typing",
 )  # fmt: skip
+"""Modules that every program may import."""
 LIBRARIES = ("scipy.ndimage", "common")
+"""Modules for programs that name one of them; other programs do not pay for their memory."""
 ALIASES = {"dsl": "appliance.program.dsl", "common": "appliance.program.common"}
+"""Our own modules, by the name under which programs import them."""
 
 
 def preload(modules: tuple[str, ...]) -> list[str]:
-    """Imports the standard set, the DSL and these modules (`common` is ours). Returns the names that were not to be had."""
+    """Imports the standard set, the DSL and these modules (`common` is ours).
+
+    Returns the names that could not be imported.
+    """
     missing = []
     for name in STANDARD + tuple(m for m in modules if m not in ALIASES):
         try:
             importlib.import_module(name)
         except ImportError:
             missing.append(name)
+
     for alias in ("dsl", *(m for m in modules if m in ALIASES)):
         name = ALIASES[alias]
         importlib.import_module(name)
         for loaded in [m for m in sys.modules if m == name or m.startswith(name + ".")]:
             sys.modules[alias + loaded.removeprefix(name)] = sys.modules[loaded]
+
     _touch()
     return missing
 
@@ -57,9 +70,11 @@ def _touch() -> None:
 
 
 def remove_chance(seed: int) -> None:
-    """The same program gives the same answer: generators seeded, clocks counted, ids dealt out, fresh memory zeroed.
+    """Makes the same program give the same answer.
 
-    A program that insists (the clock by ctypes, the order of a set of plain objects) can still differ; a second run shows it.
+    Generators are seeded, clocks count, ids are given in order, fresh memory is zeroed. A program
+    that insists (the clock by ctypes, the order of a set of plain objects) can still differ; a
+    second run shows it.
     """
     random.seed(seed)
     np.random.seed(seed)
@@ -73,9 +88,11 @@ def remove_chance(seed: int) -> None:
     source = random.Random(seed)
     for place, name in ((os, "urandom"), (random, "_urandom"), (os, "getrandom")):
         _replace(place, name, lambda size, flags=0: source.randbytes(size))
+
     _replace(np.random.bit_generator, "randbits", lambda bits: seed)
     for name in ("empty", "empty_like"):
         _replace(np, name, getattr(np, name.replace("empty", "zeros")))
+
     _replace(importlib.import_module("builtins"), "id", _ids())
     sys.modules["time"] = _counted_time()
     _replace(os, "getpid", lambda: 2)
@@ -87,18 +104,23 @@ def _replace(place: Any, name: str, value: Any) -> None:
 
 
 def _counted_time() -> types.ModuleType:
-    """A `time` whose clocks move a millisecond per look. The real module stays with those who hold it already."""
+    """A `time` whose clocks move a millisecond per look.
+
+    Modules that hold the real one already keep it.
+    """
     fake = types.ModuleType("time")
     vars(fake).update(vars(time))
     ticks_ns = itertools.count(1_700_000_000_000_000_000, 1_000_000)
+
     for name in ("time", "perf_counter", "monotonic", "process_time", "thread_time"):
         _replace(fake, name, lambda: next(ticks_ns) / 1e9)
         _replace(fake, name + "_ns", lambda: next(ticks_ns))
+
     return fake
 
 
 def _ids() -> Callable[[object], int]:
-    """`id` that numbers objects in the order they are asked for, not by where the allocator put them."""
+    """`id` that numbers objects in the order in which they are asked for, not by their address."""
     address, numbers = id, dict[int, int]()
 
     def deal(obj: object, /) -> int:

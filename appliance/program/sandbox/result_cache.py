@@ -1,4 +1,4 @@
-"""Answers kept on disk, so that no program runs twice on the same inputs under the same conditions."""
+"""Results kept on disk, so that no program runs twice on equal inputs under equal conditions."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from appliance.errors import InputError
 from appliance.program.sandbox import frames
 from appliance.program.sandbox.preload import ALIASES
 
-_EXECUTOR_VERSION = (
-    1  # raise it when the same program can get another answer from changed code here
-)
+# Raise it when the same program can get another answer because code of the sandbox changed.
+_EXECUTOR_VERSION = 1
 _COMMIT_EVERY = 500
 
 
 class ResultCache:
-    """One SQLite file in a folder. Losing it costs time only, so it is written lazily, 500 answers at once."""
+    """One SQLite file in a folder.
+
+    Losing it costs time only, so it is written lazily, 500 results at once.
+    """
 
     def __init__(self, folder: Path, conditions: bytes) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -30,9 +32,11 @@ class ResultCache:
         self._conditions = conditions
         self._num_unsaved = 0
         self._db = sqlite3.connect(self._path, timeout=60)
+
         try:
             self._db.execute(
-                "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer BLOB) WITHOUT ROWID"
+                "CREATE TABLE IF NOT EXISTS answers "
+                "(key BLOB PRIMARY KEY, answer BLOB) WITHOUT ROWID"
             )
         except sqlite3.DatabaseError as error:
             self._db.close()
@@ -64,6 +68,7 @@ class ResultCache:
         self._db.close()
 
     def _key(self, source: bytes, inputs: bytes) -> bytes:
+        # With the length, so that no source that ends like the inputs gets another's key.
         length = len(source).to_bytes(8, "little")
         return hashlib.blake2b(
             length + source + inputs, key=self._conditions, digest_size=24
@@ -71,13 +76,18 @@ class ResultCache:
 
 
 def conditions_key(**conditions: object) -> bytes:
-    """64 bytes for all that decides a result besides program and inputs: limits, level, seed, what is imported."""
+    """64 bytes for all that decides a result besides program and inputs.
+
+    Among it are the versions of Python, numpy and our own libraries. `conditions` are the caller's:
+    limits, level, seed, what is imported.
+    """
     versions = [
         _EXECUTOR_VERSION,
         sys.version,
         np.__version__,
         [_source_digest(m) for m in ALIASES.values()],
     ]
+
     return hashlib.blake2b(json.dumps([versions, conditions], sort_keys=True).encode()).digest()
 
 
@@ -86,6 +96,7 @@ def _source_digest(module: str) -> str:
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         return ""
+
     origin = Path(spec.origin)
     files = sorted(origin.parent.rglob("*.py")) if spec.submodule_search_locations else [origin]
     return hashlib.sha256(

@@ -1,4 +1,4 @@
-"""The sandbox as its users see it: programs in, results out in the same order, whatever happens in between."""
+"""The sandbox as its users see it: programs in, results out in the same order."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from appliance.program.sandbox.workers import SandboxWorkers
 
 @dataclass(frozen=True)
 class Limits:
-    """Per program, over all its inputs. cpu_s: CPU seconds. memory_mb: MiB of address space above the bare interpreter.
+    """What a program may use, over all its inputs.
 
     Raises UsageError outside 0.01-3600 s and 16 MiB-1 TiB.
     """
 
-    cpu_s: float = 0.5
-    memory_mb: int = 256
+    cpu_s: float = 0.5  # CPU seconds
+    memory_mb: int = 256  # MiB of address space above the bare interpreter
 
     def __post_init__(self) -> None:
         if not 0.01 <= self.cpu_s <= 3600 or not 16 <= self.memory_mb <= 1 << 20:
@@ -37,13 +37,19 @@ class Limits:
 
     @property
     def wall_s(self) -> float:
-        """A program that stands still for so long is ended; one that works has its CPU time, however long that takes."""
+        """Seconds after which a program that stands still is ended.
+
+        One that works gets its CPU time, however long that takes on a busy machine.
+        """
         return 5 * self.cpu_s + 1
 
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """Text that defines `transform(grid)`, and the grids to call it on. Raises InputError for more than 1000."""
+    """Text that defines `transform(grid)`, and the grids to call it on.
+
+    Raises InputError for more than 1000 grids.
+    """
 
     source: str
     inputs: tuple[Grid, ...]
@@ -60,13 +66,16 @@ class Program:
 class Sandbox:
     """Runs programs, each in a process of its own behind every wall that this machine grants.
 
-    workers: programs at the same time; default one per core this process may use. preload: further modules that
-    programs may import. cache: folder for results. accept_level: "no-seccomp" to go on where seccomp is refused.
+    workers: programs at the same time; by default one per core that this process may use.
+    preload: further modules that programs may import.
+    cache: folder for results.
+    accept_level: "no-seccomp" to go on where seccomp is refused.
     seed: of the random generators and of string hashes inside.
 
-    Raises PrerequisiteError when the sandbox cannot stand, or stands only at a level that was not accepted.
+    Raises PrerequisiteError when the sandbox cannot stand, or stands only at a level that was not
+    accepted.
 
-    >>> with Sandbox(Limits(cpu_s=1)) as sandbox:                                          # doctest: +SKIP
+    >>> with Sandbox(Limits(cpu_s=1)) as sandbox:                            # doctest: +SKIP
     ...     results = list(sandbox.run([Program("def transform(g): return g.T", (grid,))]))
     """
 
@@ -91,6 +100,7 @@ class Sandbox:
             wall_s=self.limits.wall_s,
             accept_level=accept_level,
         )
+
         if cache:
             conditions = conditions_key(
                 limits=vars(self.limits), level=self.level, seed=seed, preload=preload
@@ -103,25 +113,29 @@ class Sandbox:
 
     @property
     def level(self) -> str:
-        """full, seccomp-only or no-seccomp."""
+        """What stands: full, seccomp-only or no-seccomp."""
         return self._workers.level
 
     @property
     def report(self) -> tuple[IsolationLayer, ...]:
+        """Every layer, in force or not."""
         return self._workers.report
 
     def run(self, programs: Iterable[Program]) -> Generator[Result]:
-        """One result per program, in order, as they come; programs are taken from the iterable as there is room for them.
+        """One result per program, in order, as they come.
 
-        A program that had answered half of its inputs, or filled half of its memory, when its CPU time ended is near its
-        limit and runs once more with twice the time. One whose answer may depend on addresses or the real clock runs
-        twice and is `nondeterministic` when the answers differ. A worker that dies is replaced, and what it had not
-        answered runs again.
+        Programs are taken from the iterable as there is room for them. Some run twice:
+        - One that had answered half of its inputs, or filled half of its memory, when its CPU time
+          ended is near its limit. It runs once more with twice the time.
+        - One whose answer may depend on addresses or the real clock. It is `nondeterministic` when
+          the two answers differ.
+        - One that a worker had not answered when it died. The worker is replaced.
         """
         if any(worker.jobs for worker in self._workers.all()):
             raise RuntimeError(
                 "one batch at a time: the results of an earlier run() are still being read"
             )
+
         batch = BatchRun(
             (
                 (p.source.encode("utf-8", "surrogatepass"), encode_grids(p.inputs), len(p.inputs))
@@ -131,6 +145,7 @@ class Sandbox:
             cpu_s=self.limits.cpu_s,
             cache=self._cache,
         )
+
         try:
             yield from batch.results()
         finally:
@@ -141,8 +156,8 @@ class Sandbox:
     def confirm(self, program: Program, result: Result) -> Result:
         """The result, or `nondeterministic` where a second run elsewhere gives other outputs.
 
-        Elsewhere: another interpreter with another seed and another hash seed, the inputs in reverse order. For programs
-        that are about to count.
+        Elsewhere is another interpreter with another seed and another hash seed, and the inputs in
+        reverse order. For programs that are about to count.
         """
         if self._second is None:
             workers = self._workers
@@ -153,6 +168,7 @@ class Sandbox:
                 accept_level=workers.accept_level,
                 seed=workers.seed + 1,
             )
+
         (again,) = self._second.run([replace(program, inputs=program.inputs[::-1])])
         return result.confirmed_by(replace(again, outputs=again.outputs[::-1]))
 
@@ -176,9 +192,9 @@ class Sandbox:
 
 
 def sandbox_report(*, preload: tuple[str, ...] = ()) -> list[tuple[str, bool, str]]:
-    """(layer, in force, detail) of a sandbox on this machine, whatever its level; the last row is the level reached.
+    """(layer, in force, detail) of a sandbox on this machine, whatever its level.
 
-    Raises PrerequisiteError when none can stand at all.
+    The last row is the level reached. Raises PrerequisiteError when none can stand at all.
     """
     with Sandbox(workers=1, preload=preload, accept_level="no-seccomp") as sandbox:
         rows = [(x.name, x.in_force, x.detail) for x in sandbox.report]

@@ -1,4 +1,4 @@
-"""The workers of a sandbox: started, put to the test, replaced when they die."""
+"""The workers of a sandbox: started, tested, replaced when they die. A worker is one zygote."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from appliance.program.sandbox import linux
 from appliance.program.sandbox.layers import IsolationLayer
 from appliance.program.sandbox.policy import AUDIT_ARCH
 from appliance.program.sandbox.preload import LIBRARIES
-from appliance.program.sandbox.wall_canary import CANARIES, CANARY_CPU_S, LIMITS
+from appliance.program.sandbox.wall_canary import CANARIES, CANARY_CPU_S, REQUIRED_LAYERS
 from appliance.program.sandbox.zygote_client import (
     ProgramJob,
     ZygoteClient,
@@ -22,10 +22,12 @@ NO_SECCOMP = "no-seccomp"
 
 
 class SandboxWorkers:
-    """Two groups of workers, with and without scipy and `common`: these double the cost of a fork, so only programs that name
-    one of them pay.
+    """Two groups of workers, with and without scipy and `common`.
 
-    Raises PrerequisiteError when the workers cannot stand, or stand at a level that was not accepted.
+    Those libraries double the cost of a fork, so only programs that name one of them pay it.
+
+    Raises PrerequisiteError when the workers cannot stand, or stand at a level that was not
+    accepted.
     """
 
     def __init__(
@@ -44,16 +46,16 @@ class SandboxWorkers:
                 expected=f"Linux on {' or '.join(AUDIT_ARCH)}",
                 remedy="run programs there, or use --strategy transduction",
             )
-        self.preload, self.seed, self.wall_s, self.accept_level = (
-            preload,
-            seed,
-            wall_s,
-            accept_level,
-        )
-        self._num_workers = num_workers
+
+        self.preload = preload
+        self.seed = seed
         self.memory_bytes = memory_bytes
+        self.wall_s = wall_s
+        self.accept_level = accept_level
+        self._num_workers = num_workers
         self._groups: dict[bool, list[ZygoteClient]] = {}
         self.report: tuple[IsolationLayer, ...] = ()
+
         try:
             self.group(needs_libraries=False)
             self.level = _level(self.report)
@@ -72,6 +74,7 @@ class SandboxWorkers:
             ]
             for worker in self._groups[needs_libraries]:
                 self._admit(worker)
+
         return self._groups[needs_libraries]
 
     def all(self) -> list[ZygoteClient]:
@@ -83,9 +86,11 @@ class SandboxWorkers:
         fresh = ZygoteClient(worker.options)
         for group in self._groups.values():
             group[:] = [fresh if w is worker else w for w in group]
+
         self._admit(fresh)
 
     def drop_jobs(self) -> None:
+        """Replaces every worker that has work, because a job that was sent cannot be taken back."""
         for worker in self.all():
             if worker.jobs:
                 self.replace(worker)
@@ -96,41 +101,42 @@ class SandboxWorkers:
         self._groups.clear()
 
     def _admit(self, worker: ZygoteClient) -> None:
-        """The first worker is put to the test; the others must claim the same walls."""
+        """Waits until the worker stands; the first is tested, others must report the same walls."""
         layers = tuple(worker.layers())
         if not self.report:
             self.report = layers + tuple(_self_test(worker))
         elif layers != self.report[: len(layers)]:
+            others = [asdict(layer) for layer in set(layers) - set(self.report)]
             raise PrerequisiteError(
-                f"sandbox: one worker reports {[asdict(x) for x in set(layers) - set(self.report)]}, unlike the first",
+                f"sandbox: one worker reports {others}, unlike the first",
                 expected="the same walls around every worker",
                 remedy="start again; if it stays, run `appliance doctor`",
             )
 
 
 def _self_test(worker: ZygoteClient) -> list[IsolationLayer]:
-    """What the canaries found, one row per layer: in force when every one of its canaries ended as it must."""
+    """What the canaries found, by layer: in force if each of its canaries ended as it must."""
     faults: dict[str, list[str]] = {}
-    one_cell = b"\1\0\1\1\4"
+    one_cell = b"\1\0\1\1\4"  # one grid, [[4]], as `encode_grids` writes it
+
     for canary in CANARIES:
         try:
             worker.send(ProgramJob(0, canary.source.encode(), one_cell, 1, CANARY_CPU_S))
             answers = worker.receive()
             while not answers:
                 answers = worker.receive()
-            result = answers[0][1]
-            fault = (
-                ""
-                if canary.held(result)
-                else f"{canary.what}: {result.outcome} {result.error or ''}".strip()
-            )
         except ZygoteDied:
             raise PrerequisiteError(
                 f"sandbox: the canary «{canary.what}» took its worker down",
                 expected="a worker that outlives every program",
                 remedy="run `appliance doctor`",
             ) from None
-        faults.setdefault(canary.layer, []).extend([fault] if fault else [])
+
+        result = answers[0][1]
+        found = faults.setdefault(canary.layer, [])
+        if not canary.held(result):
+            found.append(f"{canary.what}: {result.outcome} {result.error or ''}".strip())
+
     return [
         IsolationLayer(name, not found, "; ".join(found) or "canaries held")
         for name, found in faults.items()
@@ -138,7 +144,11 @@ def _self_test(worker: ZygoteClient) -> list[IsolationLayer]:
 
 
 def _level(report: tuple[IsolationLayer, ...]) -> str:
-    """full: seccomp, and a root directory or a user of its own. seccomp-only: enough for every attack known to us."""
+    """full, seccomp-only or no-seccomp.
+
+    full: seccomp, and a root directory or a user of its own. seccomp-only: enough against every
+    attack known to us.
+    """
     held = {x.name for x in report if x.in_force}
     if not {"seccomp", "forbidden calls"} <= held:
         return NO_SECCOMP
@@ -146,13 +156,14 @@ def _level(report: tuple[IsolationLayer, ...]) -> str:
 
 
 def _refuse_weak(report: tuple[IsolationLayer, ...], level: str, accept_level: str | None) -> None:
-    broken = [x for x in report if x.name in LIMITS and not x.in_force]
+    broken = [x for x in report if x.name in REQUIRED_LAYERS and not x.in_force]
     if broken:
         raise PrerequisiteError(
             f"sandbox: {broken[0].name}: {broken[0].detail}",
             expected="honest programs to run and endless ones to be stopped",
             remedy="run `appliance doctor`",
         )
+
     if level == NO_SECCOMP and accept_level != NO_SECCOMP:
         faults = "; ".join(
             x.detail for x in report if x.name in ("seccomp", "forbidden calls") and not x.in_force

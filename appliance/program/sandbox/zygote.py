@@ -1,7 +1,8 @@
-"""The warmed interpreter: imports once, walls itself in once, then forks one child per job until the host goes away.
+"""The warmed interpreter: it imports once, walls itself in once, then forks one child per job.
 
-Started by `runner` with a clean environment. It holds no program, no grid and no answer: the child reads its own job
-from the control socket, and what the child wrote is passed on from a buffer that is wiped.
+`zygote_client` starts it with a clean environment, and it ends when the host goes away. It holds no
+program, no grid and no answer: the child reads its own job from the control socket, and what the
+child wrote is passed on from a buffer that is then wiped.
 """
 
 from __future__ import annotations
@@ -31,15 +32,21 @@ _SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ, <linux/fcntl.h>
 
 
 def main() -> None:
-    """argv: descriptor of the control socket, options as JSON (modules, seed, memory_bytes, wall_s, empty_folder)."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C is for the host; a zygote ends when the host hangs up
+    """Stands up and serves until the host hangs up.
+
+    argv: descriptor of the control socket, options as JSON (modules, seed, memory_bytes, wall_s,
+    empty_folder).
+    """
+    # Ctrl-C is for the host; a zygote ends when the host hangs up.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(int(sys.argv[1]), _CONTROL_FD)
     if int(sys.argv[1]) != _CONTROL_FD:
         os.close(int(sys.argv[1]))
+
     control = socket.socket(fileno=_CONTROL_FD)
     options = json.loads(sys.argv[2])
+
+    # Everything is imported before the walls stand: behind them no file can be opened.
     missing = preload(tuple(options["modules"]))
     baseline_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     layers = isolate(options["empty_folder"])
@@ -48,9 +55,10 @@ def main() -> None:
     remove_chance(options["seed"])  # after the forks above, which seed `random` anew
     filter_ = linux.Filter(program_policy(linux.MACHINE))
     layers.append(_try_filter(filter_))
-    control.sendall(
-        json.dumps({"layers": [asdict(x) for x in layers], "missing": missing}).encode() + b"\n"
-    )
+
+    report = {"layers": [asdict(layer) for layer in layers], "missing": missing}
+    control.sendall(json.dumps(report).encode() + b"\n")
+
     gc.collect()
     gc.freeze()  # the collector of a child leaves the shared pages alone
     _serve(control, options["wall_s"], filter_ if layers[-1].in_force else None)
@@ -65,6 +73,7 @@ def _try_filter(filter_: linux.Filter) -> IsolationLayer:
             os._exit(0)
         finally:
             os._exit(1)
+
     refused = os.waitpid(pid, 0)[1]
     return IsolationLayer(
         "seccomp", not refused, "refused by the kernel" if refused else "per program"
@@ -72,35 +81,38 @@ def _try_filter(filter_: linux.Filter) -> IsolationLayer:
 
 
 def _serve(control: socket.socket, wall_s: float, filter_: linux.Filter | None) -> None:
-    """A fork per job, one at a time, until the host closes its end; whatever still runs then is killed."""
+    """A fork per job, one at a time, until the host closes its end; what still runs is killed."""
     clock, timer = SystemClock(), linux.CpuTimer()
-    buffer = mmap.mmap(
-        -1, frames.MAX_ANSWER_BYTES
-    )  # pages that were never touched cost a fork nothing
+    # A mapping, because pages that were never touched cost a fork nothing.
+    buffer = mmap.mmap(-1, frames.MAX_ANSWER_BYTES)
     jobs, watch = select.poll(), select.poll()
     jobs.register(control, select.POLLIN | select.POLLRDHUP)
     watch.register(control, select.POLLRDHUP)
+
     while not jobs.poll()[0][1] & (select.POLLRDHUP | select.POLLHUP):
-        read_end, write_end = os.pipe2(
-            os.O_NONBLOCK | os.O_CLOEXEC
-        )  # a full pipe drops answers, it never blocks
+        # Not blocking: a full pipe drops answers, so that no program can hold up the zygote.
+        read_end, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         _widen(read_end)
         started_s = clock.now()
         pid = linux.fork()
         if pid == 0:
             child.run(control.fileno(), write_end, timer=timer, filter_=filter_)  # never returns
+
         os.close(write_end)
         watch.register(read_end, 0)  # reports only the hang-up: the last writer, the child, is gone
         events = _wait(watch, pid, wall_s)
         os.kill(pid, signal.SIGKILL)  # no effect on one that has ended
         if any(fd == control.fileno() for fd, _ in events):
             return
+
         _, status, usage = os.wait4(pid, 0)
         length = os.readv(read_end, [buffer])
         watch.unregister(read_end)
         os.close(read_end)
         if not length or buffer[0] != frames.READY:
-            return  # the child left its job half read: what follows in the socket cannot be trusted to be a job
+            # The child left its job half read: what follows in the socket may be no job.
+            return
+
         cpu_s = usage.ru_utime + usage.ru_stime
         head = frames.ANSWER.pack(
             status, not events, cpu_s, clock.now() - started_s, usage.ru_maxrss, length
@@ -112,7 +124,8 @@ def _serve(control: socket.socket, wall_s: float, filter_: linux.Filter | None) 
 def _wait(watch: select.poll, pid: int, wall_s: float) -> list[tuple[int, int]]:
     """What happened first; nothing when the wall time passed and the child hardly ran in it.
 
-    A child that is running, if slowly because the machine is busy, gets more: its CPU limit will end it.
+    A child that does run, if slowly because the machine is busy, gets more wall time: its CPU limit
+    will end it.
     """
     used_s = 0.0
     while not (events := watch.poll(wall_s * 1000)):
@@ -126,7 +139,7 @@ def _widen(pipe: int) -> None:
     try:
         fcntl.fcntl(pipe, _SET_PIPE_SIZE, frames.MAX_ANSWER_BYTES)
     except PermissionError:
-        return  # over the user's share of pipe memory: 64 KiB hold the answers to 70 inputs
+        return  # over the user's share of pipe memory; 64 KiB hold the answers to 70 inputs
 
 
 if __name__ == "__main__":

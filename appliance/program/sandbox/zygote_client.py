@@ -1,4 +1,7 @@
-"""The host's end of one zygote: starts it, sends jobs, reads answers. It never looks into a program."""
+"""The host's end of one zygote: it starts it, sends jobs, reads answers.
+
+It never looks into a program.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ from appliance.errors import PrerequisiteError
 from appliance.program.sandbox import frames
 from appliance.program.sandbox.layers import IsolationLayer
 
-_MAX_JOBS, _MAX_QUEUED_BYTES = 2, 1 << 15
+_MAX_JOBS = 2  # one that runs and one that waits in the socket
+_MAX_QUEUED_BYTES = 1 << 15
 _KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH", "PYTHONHOME")  # some interpreters do not start without
 
 
@@ -26,34 +30,31 @@ class ZygoteDied(Exception):
 
 @dataclass(eq=False)
 class ProgramJob:
-    """A program on its way, as it is sent, and what has happened to it so far.
+    """A program on its way, as it is sent, and what has happened to it so far."""
 
-    deaths: workers that died while it ran. first: the result of its first run, where it is run twice.
-    """
-
-    index: int
+    index: int  # its place in the batch
     source: bytes
-    inputs: bytes
+    inputs: bytes  # as `encode_grids` writes them
     num_inputs: int
     cpu_s: float
-    deaths: int = 0
-    first: frames.Result | None = None
+    deaths: int = 0  # workers that died while it ran
+    first: frames.Result | None = None  # of its first run, where it is run twice
 
     def encode(self) -> bytes:
+        """The bytes of the job, see frames.py."""
         cpu_ns = round(self.cpu_s * 1e9)
-        return (
-            frames.JOB.pack(cpu_ns, len(self.source), len(self.inputs)) + self.source + self.inputs
-        )
+        head = frames.JOB.pack(cpu_ns, len(self.source), len(self.inputs))
+        return head + self.source + self.inputs
 
 
 @dataclass(frozen=True)
 class ZygoteOptions:
-    """modules: imported besides the standard set. wall_s: backstop per program, seconds."""
+    """What a zygote is told at its start."""
 
-    modules: tuple[str, ...]
+    modules: tuple[str, ...]  # imported besides the standard set
     seed: int
-    memory_bytes: int
-    wall_s: float
+    memory_bytes: int  # per program, above the bare interpreter
+    wall_s: float  # per program, after which one that stands still is ended
 
 
 @dataclass(eq=False)
@@ -78,6 +79,7 @@ class ZygoteClient:
             "appliance.program.sandbox.zygote",
             str(theirs.fileno()),
         ]
+
         with theirs:
             self._process = subprocess.Popen(
                 [*command, json.dumps(vars(self.options) | {"empty_folder": self._folder.name})],
@@ -90,14 +92,20 @@ class ZygoteClient:
             )
 
     def layers(self) -> list[IsolationLayer]:
-        """Waits until the zygote is ready; what it says of its walls. Raises PrerequisiteError when it does not stand."""
+        """What the zygote says of its walls, when it is ready.
+
+        Raises PrerequisiteError when it does not stand.
+        """
         line = bytearray()
         while not line.endswith(b"\n"):
             part = self.socket.recv(1 << 16)
             if not part:
                 raise self._startup_error()
             line += part
-        self._folder.cleanup()  # the zygote stands in it or needs it no more; a host that is killed leaves nothing behind
+
+        # The zygote is in the folder or needs it no more; a host that is killed leaves nothing.
+        self._folder.cleanup()
+
         report = json.loads(line)
         missing = [m for m in self.options.modules if m in report["missing"]]
         if missing:
@@ -107,23 +115,29 @@ class ZygoteClient:
                 expected="every module of --preload to be installed",
                 remedy="install it, or leave it out of --preload",
             )
+
         return [IsolationLayer(**layer) for layer in report["layers"]]
 
     def _startup_error(self) -> PrerequisiteError:
         self._process.wait()
         self._complaints.seek(0)
-        last = self._complaints.read().decode("utf-8", "replace").strip().splitlines()[-1:] or [
-            "no message"
-        ]
+        lines = self._complaints.read().decode("utf-8", "replace").strip().splitlines()
+        message = lines[-1] if lines else "no message"
         self.close()
+
         return PrerequisiteError(
-            f"sandbox: its interpreter ended with code {self._process.returncode} at the start: {last[0]}",
+            f"sandbox: its interpreter ended with code {self._process.returncode} "
+            f"at the start: {message}",
             expected=f"{sys.executable} to import numpy and the appliance",
             remedy="run `appliance doctor`",
         )
 
     def has_room(self, job: ProgramJob) -> bool:
-        """A second job may wait in the socket, but never so much that sending it could block behind a running one."""
+        """Whether the job may be sent now.
+
+        A second job may wait in the socket, but never so large that sending it could block behind
+        a running one.
+        """
         if not self.jobs:
             return True
         num_bytes = sum(len(j.source) + len(j.inputs) for j in (*self.jobs, job))
@@ -145,6 +159,7 @@ class ZygoteClient:
             raise ZygoteDied from error
         if not part:
             raise ZygoteDied
+
         self._unread += part
         answers = []
         while len(self._unread) >= frames.ANSWER.size:
@@ -154,6 +169,7 @@ class ZygoteClient:
             end = frames.ANSWER.size + length
             if len(self._unread) < end:
                 break
+
             data = bytes(self._unread[frames.ANSWER.size : end])
             del self._unread[:end]
             job = self.jobs.popleft()
@@ -161,16 +177,18 @@ class ZygoteClient:
                 status, data, job.num_inputs, out_of_wall_time=bool(out_of_wall_time)
             )
             answers.append((job, replace(result, cpu_s=cpu_s, wall_s=wall_s, peak_kib=peak_kib)))
+
         return answers
 
     def close(self) -> None:
-        """Ends the zygote and with it, by the hang-up, its child."""
+        """Ends the zygote by hanging up, which also ends its child."""
         self.socket.close()
         try:
             self._process.wait(2)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
         self._complaints.close()
         self._folder.cleanup()
 
@@ -179,7 +197,8 @@ def _environment(seed: int) -> dict[str, str]:
     """All that the zygote sees of ours: where modules are, a fixed hash seed, one thread."""
     kept = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
     threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
-    path = os.pathsep.join(os.path.abspath(p) for p in (_package_root(), *sys.path) if p)  # noqa: PTH100
+    folders = [os.path.abspath(p) for p in (_package_root(), *sys.path) if p]  # noqa: PTH100
+    path = os.pathsep.join(folders)
     return kept | threads | {"PYTHONPATH": path, "PYTHONHASHSEED": str(seed), "LC_ALL": "C.UTF-8"}
 
 
