@@ -93,9 +93,6 @@ class Tally:
         return _mean(float(len(v.program)) for v in self.voters)
 
 
-Selector = Callable[[Sequence[Candidate]], list[Tally]]
-
-
 def tally(candidates: Iterable[Candidate]) -> list[Tally]:
     """Equal grids put together, in no particular order; candidates without a grid are left out."""
     voters: dict[tuple[int, int, bytes], list[Candidate]] = defaultdict(list)
@@ -169,14 +166,23 @@ def programs_first(candidates: Sequence[Candidate]) -> list[Tally]:
     return _distinct([*by_demonstrations(proven), *by_views(grids), *by_demonstrations(partial)])
 
 
+@dataclass(frozen=True)
+class Selector:
+    """A named way to vote."""
+
+    rank: Callable[[Sequence[Candidate]], list[Tally]]  # of one test output, best first
+    # Programs that fit all demonstrations go before every stage of a run, all others after them.
+    parts_programs: bool = False
+
+
 SELECTORS: Mapping[str, Selector] = {
-    "votes-then-logprob": by_votes_then_logprob,
-    "votes-only": by_votes,
-    "logprob-only": by_logprob,
-    "sum-probability": by_probability,
-    "product-of-views": by_views,
-    "demonstrations": by_demonstrations,
-    "programs-first": programs_first,
+    "votes-then-logprob": Selector(by_votes_then_logprob),
+    "votes-only": Selector(by_votes),
+    "logprob-only": Selector(by_logprob),
+    "sum-probability": Selector(by_probability),
+    "product-of-views": Selector(by_views),
+    "demonstrations": Selector(by_demonstrations),
+    "programs-first": Selector(programs_first, parts_programs=True),
 }
 
 
@@ -193,9 +199,9 @@ def vote(
     There are at most `num_attempts` a test output, and none where no candidate has a grid.
     Raises UsageError for an unknown selector.
     """
-    select = get_selector(selector)
+    rank = get_selector(selector).rank
     return {
-        output: tuple(t.grid for t in select(group)[:num_attempts])
+        output: tuple(t.grid for t in rank(group)[:num_attempts])
         for output, group in sorted(group_by_output(candidates).items())
     }
 
