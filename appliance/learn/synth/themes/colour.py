@@ -15,8 +15,10 @@ def _distinct_counts(rng: Rng, params: Params) -> Cells:
     )
     counts = np.bincount(cells.ravel(), minlength=10)[1:]
     counts = counts[counts > 0]
+
     if len(set(counts.tolist())) < len(counts):
         raise ValueError("two colours are equally frequent")
+
     return cells
 
 

@@ -43,6 +43,7 @@ def _distinct_bars(rng: Rng, params: Params) -> Cells:
     values = [c for c, n in zip(palette, counts, strict=True) for _ in range(n)]
     cells = np.zeros((between(rng, 6, 9), between(rng, 6, 9)), dtype=np.int64)
     cells.ravel()[rng.permutation(cells.size)[: len(values)]] = values
+
     return cells
 
 
@@ -71,8 +72,10 @@ def _odd_one(rng: Rng, params: Params) -> Cells:
     num, palette = params["num"], colours(rng, 2)
     height, width = between(rng, 2, 5), between(rng, 2, 4)
     usual, odd = (noise(rng, height, width, palette, density=0.6) for _ in range(2))
+
     if np.array_equal(usual, odd):
         raise ValueError("no odd part")
+
     at = between(rng, 0, num - 1)
     return np.hstack([odd if i == at else usual for i in range(num)])
 
@@ -90,12 +93,14 @@ def _lattice_of_counts(rng: Rng, params: Params) -> Cells:
         colours(rng, 1, without=[params["line"]])[0],
     )
     cells = block(2 * side + 1, 2 * side + 1, line)
+
     for (row, col), num in zip(
         ((0, 0), (0, side + 1), (side + 1, 0), (side + 1, side + 1)), counts, strict=True
     ):
         part = np.zeros(side * side, dtype=np.int64)
         part[rng.permutation(part.size)[:num]] = colour
         cells[row : row + side, col : col + side] = part.reshape(side, side)
+
     return cells
 
 
@@ -115,8 +120,10 @@ def _one_fullest_row(rng: Rng, params: Params) -> Cells:
         density=0.3,
     )
     counts = np.sort((cells > 0).sum(axis=1))
+
     if counts[-1] == counts[-2]:
         raise ValueError("two rows are equally full")
+
     return cells
 
 
@@ -129,8 +136,10 @@ def _ladder(rng: Rng, params: Params) -> Cells:
     """A row of rings that share their walls: as many holes as rings."""
     num, side = between(rng, 1, 4), between(rng, 1, 2)
     part = block(side + 2, num * (side + 1) + 1, colours(rng, 1, without=[params["colour"]])[0])
+
     for i in range(num):
         part[1:-1, i * (side + 1) + 1 : (i + 1) * (side + 1)] = 0
+
     grid = blank(rng, 14, 16)
     put(rng, grid, part if rng.random() < 0.5 else part.T)
     return grid
@@ -140,11 +149,13 @@ def _most_parts(rng: Rng, params: Params) -> Cells:
     """One colour has more shapes than each other colour."""
     palette, num = colours(rng, 3), between(rng, 3, 4)
     grid = blank(rng, 10, 14)
+
     for colour, count in zip(
         palette, (num, between(rng, 1, num - 1), between(rng, 1, num - 1)), strict=True
     ):
         for _ in range(count):
             put(rng, grid, blob(rng, between(rng, 1, 4), [colour]))
+
     return grid
 
 

@@ -58,6 +58,7 @@ def _trails(cells: Cells, params: Params) -> Cells:
         while 0 <= r < cells.shape[0] and 0 <= c < cells.shape[1] and not cells[r, c]:
             out[r, c] = cells[row, col]
             r, c = r + down, c + across
+
     return out
 
 
@@ -77,9 +78,11 @@ def _rings(rng: Rng, params: Params) -> Cells:
     """Closed and open outlines of boxes in one colour."""
     grid, line = blank(rng, 10, 15), colour(rng, without=[params["colour"]])
     parts = [ring(between(rng, 3, 6), between(rng, 3, 6), line) for _ in range(between(rng, 2, 4))]
+
     for part in parts[1:]:
         if rng.random() < 0.5:
             part[0, between(rng, 1, part.shape[1] - 2)] = 0
+
     return put_all(rng, grid, parts)
 
 
@@ -98,10 +101,12 @@ def _facing_pairs(rng: Rng, params: Params) -> Cells:
     lines = rng.permutation(range(0, grid.shape[0] if across else grid.shape[1], 2))[
         : between(rng, 1, 3)
     ]
+
     for line, paint in zip(lines, colours(rng, len(lines)), strict=True):
         row = grid[line] if across else grid[:, line]
         first = between(rng, 0, len(row) - 4)
         row[[first, between(rng, first + 2, len(row) - 1)]] = paint
+
     return grid
 
 
@@ -111,6 +116,7 @@ def _joined(cells: Cells, params: Params) -> Cells:
             ends = np.flatnonzero(line)
             if len(ends) == 2 and line[ends[0]] == line[ends[1]]:
                 line[ends[0] : ends[1]] = line[ends[0]]
+
     return cells
 
 
@@ -124,6 +130,7 @@ def _diagonal_pair(rng: Rng, params: Params) -> Cells:
     grid[row, col if down else col + length] = grid[row + length, col + length if down else col] = (
         mark
     )
+
     return grid
 
 
@@ -149,6 +156,7 @@ def _framed(cells: Cells, params: Params) -> Cells:
         out[[top, bottom], left : right + 1] = out[top : bottom + 1, [left, right]] = params[
             "colour"
         ]
+
     return out
 
 
@@ -168,6 +176,7 @@ def _rooms(rng: Rng, params: Params) -> Cells:
     cells[:, between(rng, 2, cells.shape[1] - 3)] = wall
     row, col = pick(rng, np.argwhere(cells == 0).tolist())
     cells[row, col] = params["mark"]
+
     return cells
 
 
@@ -177,6 +186,7 @@ def _flooded(cells: Cells, params: Params) -> Cells:
     line_row, line_col = (cells == wall).all(axis=1).argmax(), (cells == wall).all(axis=0).argmax()
     rows, cols = np.indices(cells.shape)
     same = ((rows < line_row) == (row < line_row)) & ((cols < line_col) == (col < line_col))
+
     return np.where(same & (cells != wall), params["mark"], cells)
 
 

@@ -94,6 +94,7 @@ def _boxes_and_blobs(rng: Rng, params: Params) -> Cells:
         ring(between(rng, 3, 4), between(rng, 3, 5), paint),
         block(2, 4, paint),
     ]
+
     return put_all(
         rng, blank(rng, 11, 16), [*shuffled(rng, parts), blob(rng, between(rng, 3, 6), [paint])]
     )
@@ -111,6 +112,7 @@ def _lines_and_blobs(rng: Rng, params: Params) -> Cells:
         line if rng.random() < 0.5 else line.T,
         *(blob(rng, between(rng, 4, 7), [paint]) for _ in range(3)),
     ]
+
     return put_all(rng, blank(rng, 10, 15), parts)
 
 
@@ -123,8 +125,10 @@ def _some_at_edge(rng: Rng, params: Params) -> Cells:
     grid = put_all(
         rng, blank(rng, 9, 14), [blob(rng, between(rng, 2, 6), [paint]) for _ in range(5)]
     )
+
     if len({_at_edge(part) for part in parts_of(grid)}) < 2:
         raise ValueError("all at the edge, or none")
+
     return grid
 
 
@@ -137,11 +141,13 @@ def _with_seed(rng: Rng, params: Params) -> Cells:
     """Shapes of one colour with one cell of another colour each."""
     base, *seeds = colours(rng, 4)
     grid = blank(rng, 9, 14)
+
     for seed in seeds[: between(rng, 2, 3)]:
         part = blob(rng, between(rng, 4, 8), [base])
         row, col = pick(rng, np.argwhere(part).tolist())
         part[row, col] = seed
         put(rng, grid, part)
+
     return grid
 
 
@@ -189,18 +195,22 @@ def _pattern_and_markers(rng: Rng, params: Params) -> Cells:
     pattern[1, 1] = palette[0]
     grid = blank(rng, 11, 16)
     put(rng, grid, pattern)
+
     for _ in range(between(rng, 1, 3)):
         put(rng, grid, block(1, 1, palette[0]), gap=2, margin=1)
+
     return grid
 
 
 def _stamped(cells: Cells, params: Params) -> Cells:
     shapes = parts_of(cells, any_colour=True)
     pattern = cut(cells, max(shapes, key=lambda part: part.size))
+
     for part in shapes:
         rows, cols = part.box
         if part.size == 1:
             cells[rows.start - 1 : rows.stop + 1, cols.start - 1 : cols.stop + 1] = pattern
+
     return cells
 
 
@@ -209,8 +219,10 @@ def _twins(rng: Rng, params: Params) -> Cells:
     paint = colour(rng, without=[params["colour"]])
     usual = blob(rng, between(rng, 3, 5), [paint])
     grid = blank(rng, 11, 15)
+
     for part in [usual] * between(rng, 2, 3):
         put(rng, grid, part)
+
     return put_all(rng, grid, [blob(rng, between(rng, 6, 8), [paint]), blob(rng, 2, [paint])])
 
 

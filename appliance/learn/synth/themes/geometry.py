@@ -39,6 +39,7 @@ def _one_part(rng: Rng, params: Params) -> Cells:
         between(rng, 0, cells.shape[1] - part.shape[1]),
     )
     cells[row : row + part.shape[0], col : col + part.shape[1]] = part
+
     return cells
 
 
@@ -59,6 +60,7 @@ def _with_markers(rng: Rng, params: Params) -> Cells:
         between(rng, left + 3, cells.shape[1] - 1),
     )
     cells[np.ix_([top, bottom], [left, right])] = mark
+
     return cells
 
 
@@ -79,6 +81,7 @@ def _lattice(rng: Rng, params: Params) -> Cells:
     line, height, width = params["line"], between(rng, 2, 5), between(rng, 2, 5)
     palette = colours(rng, 3, without=[line])
     rows = []
+
     for _ in range(2):
         parts = [noise(rng, height, width, palette, density=0.5) for _ in range(3)]
         rows.append(
@@ -86,6 +89,7 @@ def _lattice(rng: Rng, params: Params) -> Cells:
                 :, :-1
             ]
         )
+
     return np.vstack([rows[0], block(1, rows[0].shape[1], line), rows[1]])
 
 

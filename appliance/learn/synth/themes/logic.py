@@ -34,6 +34,7 @@ def _noise_parts(num: int, *, num_colours: int = 1, density: float = 0.5) -> Sam
         palette = colours(rng, 9, without=[params["line"], params.get("colour", 0)])
         height, width = between(rng, 3, 6), between(rng, 3, 6)
         own = [palette[i * num_colours : (i + 1) * num_colours] for i in range(num)]
+
         return _side_by_side(
             [noise(rng, height, width, c, density=density) for c in own], params["line"]
         )
@@ -46,9 +47,11 @@ def _nearly_equal(rng: Rng, params: Params) -> Cells:
     palette = colours(rng, 3, without=[params["line"], params.get("colour", 0)])
     part = noise(rng, between(rng, 3, 6), between(rng, 3, 6), palette, density=0.7)
     other = part.copy()
+
     if "yes" not in params or rng.random() < 0.5:
         changed = rng.permutation(part.size)[: between(rng, 1, 5)]
         other.ravel()[changed] = rng.choice([0, *palette], size=len(changed))
+
     return _side_by_side([part, other], params["line"])
 
 

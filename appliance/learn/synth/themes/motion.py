@@ -27,10 +27,12 @@ def _fallen(cells: Cells, params: Params) -> Cells:
     down, across = params["direction"]
     lines = cells.T if down else cells
     out = []
+
     for line in lines:
         kept = line[line != 0]
         gap = np.zeros(len(line) - len(kept), dtype=np.int64)
         out.append(np.concatenate([gap, kept] if down + across > 0 else [kept, gap]))
+
     return np.array(out).T if down else np.array(out)
 
 
@@ -42,6 +44,7 @@ def _mover(rng: Rng, params: Params) -> Cells:
         blob(rng, between(rng, 2, 5), colours(rng, 1, without=[moving]))
         for _ in range(between(rng, 1, 3))
     ]
+
     return put_all(rng, grid, others, gap=params["num"] + 1)
 
 
@@ -74,8 +77,10 @@ def _bars(rng: Rng, params: Params) -> Cells:
     heights = shuffled(rng, range(1, between(rng, 5, 9)))[: between(rng, 3, 6)]
     grid = np.zeros((max(heights) + 1, len(heights)), dtype=np.int64)
     palette = colours(rng, between(rng, 1, 3))
+
     for col, num in enumerate(heights):
         grid[-num:, col] = palette[col % len(palette)]
+
     return grid
 
 
@@ -96,6 +101,7 @@ def _in_corner(cells: Cells, params: Params) -> Cells:
     across = 0 if params["col"] == "0" else cells.shape[1] - int(np.ptp(cols)) - 1
     out = np.zeros_like(cells)
     out[rows - rows.min() + down, cols - cols.min() + across] = cells[rows, cols]
+
     return out
 
 
@@ -106,6 +112,7 @@ def _two_shapes(rng: Rng, params: Params) -> Cells:
     row = between(rng, 0, grid.shape[0] - 3)
     put(rng, grid[row : row + 3, :4], blob(rng, between(rng, 2, 3), [moving]))
     grid[row : row + 3, between(rng, 7, grid.shape[1] - 1)] = colour(rng, without=[moving])
+
     return grid
 
 

@@ -82,6 +82,7 @@ def _lattice(rng: Rng, params: Params) -> Cells:
     palette = colours(rng, 4, without=[line])
     small = noise(rng, num, num, palette[:3])
     cells = np.kron(small, np.ones((side + 1, side + 1), dtype=np.int64))
+
     for row in range(num):
         for col in range(num):
             spot = (
@@ -89,6 +90,7 @@ def _lattice(rng: Rng, params: Params) -> Cells:
                 col * (side + 1) + between(rng, 0, side - 1),
             )
             cells[spot] = palette[3]
+
     cells[side :: side + 1] = line
     cells[:, side :: side + 1] = line
     return cells[:-1, :-1]
@@ -97,9 +99,11 @@ def _lattice(rng: Rng, params: Params) -> Cells:
 def _lattice_majority(cells: Cells, params: Params) -> Cells:
     side, num = (cells.shape[0] + 1) // params["num"], params["num"]
     out = np.zeros((num, num), dtype=np.int64)
+
     for row, col in np.ndindex(num, num):
         part = cells[row * side : row * side + side - 1, col * side : col * side + side - 1]
         out[row, col] = np.bincount(part.ravel()).argmax()
+
     return out
 
 
@@ -114,8 +118,10 @@ def _repeated(cells: Cells, params: Params) -> Cells:
     cells = cells if params["direction"] == RIGHT else cells.T
     cols = np.flatnonzero(cells.any(axis=0))
     out, step = cells.copy(), len(cols) + params["gap"]
+
     for col in range(int(cols[0]) + step, cells.shape[1]):
         out[:, col] = out[:, col - step]
+
     return out if params["direction"] == RIGHT else out.T
 
 

@@ -56,10 +56,13 @@ def _twins_and_one(rng: Rng, params: Params) -> Cells:
     usual, other = blob(rng, between(rng, 3, 6), [1]), blob(rng, between(rng, 3, 6), [1])
     if np.array_equal(usual, other):
         raise ValueError("equal shapes")
+
     parts = [other * colour(rng), *(usual * c for c in colours(rng, between(rng, 2, 4)))]
     grid = blank(rng, 11, 15)
+
     for part in parts:
         put(rng, grid, part)
+
     return grid
 
 
@@ -88,8 +91,10 @@ def _odd_coloured(rng: Rng, params: Params) -> Cells:
     usual, odd = colours(rng, 2)
     parts = [blob(rng, between(rng, 3, 7), [c]) for c in (odd, usual, usual, usual)]
     grid = blank(rng, 11, 15)
+
     for part in parts:
         put(rng, grid, part)
+
     return grid
 
 
@@ -114,9 +119,11 @@ def _one_square(rng: Rng, params: Params) -> Cells:
     """One filled square among boxes that are none."""
     side = between(rng, 2, 4)
     parts = [block(side, side, colour(rng))]
+
     for _ in range(3):
         height, width = pick(rng, ((2, 4), (3, 5), (4, 2), (2, 3), (5, 3), (1, 3)))
         parts.append(block(height, width, colour(rng)))
+
     return put_all(rng, blank(rng, 11, 15), parts)
 
 
@@ -131,6 +138,7 @@ def _one_at_edge(rng: Rng, params: Params) -> Cells:
     row = between(rng, 0, grid.shape[0] - part.shape[0])
     grid[row : row + part.shape[0], : part.shape[1]] = part
     others = [blob(rng, between(rng, 3, 6), [colour(rng)]) for _ in range(3)]
+
     return np.rot90(put_all(rng, grid, others, margin=1), between(rng, 0, 3))
 
 
@@ -147,6 +155,7 @@ def _many_coloured(rng: Rng, params: Params) -> Cells:
         palette = colours(rng, num)
         part[part > 0] = [*palette, *rng.choice(palette, size=int((part > 0).sum()) - num)]
         put(rng, grid, part)
+
     return grid
 
 
@@ -165,6 +174,7 @@ def _framed_picture(rng: Rng, params: Params) -> Cells:
     )
     grid = blank(rng, 10, 15)
     put(rng, grid, picture)
+
     return put_all(rng, grid, [block(1, 1, c) for c in colours(rng, 5, without=[line])])
 
 

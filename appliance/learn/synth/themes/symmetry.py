@@ -38,6 +38,7 @@ def _turned_erased(rng: Rng, params: Params) -> Cells:
     cells = np.block([[part, np.rot90(part, -1)], [np.rot90(part), np.rot90(part, 2)]])
     row, col = pick(rng, ((0, 0), (0, side), (side, 0), (side, side)))
     cells[row : row + side, col : col + side] = 0
+
     return cells
 
 
@@ -48,6 +49,7 @@ def _with_hole(rng: Rng, params: Params) -> Cells:
     height, width = between(rng, 2, rows), between(rng, 2, cols)
     row, col = between(rng, 0, rows - height), between(rng, 0, cols - width)
     cells[row : row + height, col : col + width] = params["hole"]
+
     return np.rot90(cells, between(rng, 0, 3))
 
 
@@ -80,9 +82,11 @@ def _worn_tiling(rng: Rng, params: Params) -> Cells:
     palette = colours(rng, between(rng, 3, 5), without=[params["hole"]])
     cells = np.tile(noise(rng, between(rng, 2, 3), between(rng, 2, 3), palette), (5, 5))
     cells = cells[: between(rng, 8, 12), : between(rng, 8, 12)]
+
     for _ in range(between(rng, 1, 3)):
         row, col = between(rng, 0, cells.shape[0] - 4), between(rng, 0, cells.shape[1] - 4)
         cells[row : row + between(rng, 1, 3), col : col + between(rng, 1, 3)] = params["hole"]
+
     return cells
 
 
@@ -92,8 +96,10 @@ def _one_symmetric(rng: Rng, params: Params) -> Cells:
     parts = [noise(rng, height, width, palette, density=0.6) for _ in range(3)]
     left = parts[0][:, : (width + 1) // 2]
     parts[0] = np.hstack([left, left[:, ::-1][:, width % 2 :]])
+
     if any(np.array_equal(part, part[:, ::-1]) for part in parts[1:]):
         raise ValueError("more than one symmetric part")
+
     return np.hstack([parts[int(i)] for i in rng.permutation(3)])
 
 
