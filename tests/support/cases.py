@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 CASES = Path(__file__).parents[1] / "cases"
+GOLDEN_FILES = CASES.parent / "golden"
 REPOSITORY = CASES.parents[1]
 
 

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.cases import REPOSITORY
+
 MOST_COLUMNS = 100
 
 PAGES = sorted(
     path
     for pattern in ("*.md", "docs/**/*.md", "requirements/*.md", "tests/cases/*.md")
-    for path in ROOT.glob(pattern)
+    for path in REPOSITORY.glob(pattern)
 )
-ARC_MINI = ROOT / "appliance/models/arc-mini/README.md"
+ARC_MINI = REPOSITORY / "appliance/models/arc-mini/README.md"
 GENERATED = ("cli.md", "dsl.md", "families.md")
 """Pages that a module writes: their lines are as long as what they show."""
 
@@ -33,7 +34,7 @@ FOLDERS = ("", "appliance", "tests/unit", "tests/e2e", "docs", "appliance/engine
 
 
 def ids(pages: list[Path]) -> list[str]:
-    return [str(page.relative_to(ROOT)) for page in pages]
+    return [str(page.relative_to(REPOSITORY)) for page in pages]
 
 
 def anchors(page: Path) -> set[str]:
@@ -62,11 +63,11 @@ def test_files_that_are_named_exist(page: Path) -> None:
     if page.name == "CHANGELOG.md":  # tells of what was
         return
 
-    here = {str(p.relative_to(ROOT)) for p in ROOT.glob("appliance/**/*")}
+    here = {str(p.relative_to(REPOSITORY)) for p in REPOSITORY.glob("appliance/**/*")}
     for name in NAMED.findall(FENCE.sub("", page.read_text())):
         if NOT_OURS.match(name):
             continue
-        near = [page.parent, *(ROOT / folder for folder in FOLDERS)]
+        near = [page.parent, *(REPOSITORY / folder for folder in FOLDERS)]
         found = [str(folder) for folder in near if (folder / name).exists()]
         found += [path for path in here if path.endswith("/" + name.rstrip("/"))]
         assert found, f"{page.name} names {name}, which does not exist"
@@ -84,19 +85,19 @@ def test_lines_are_short(page: Path) -> None:
 
 
 def test_the_readme_names_the_two_commands() -> None:
-    text = (ROOT / "README.md").read_text()
+    text = (REPOSITORY / "README.md").read_text()
     commands = re.findall(r"^make (submit|test)\b", text, re.MULTILINE)
     assert {"submit", "test"} <= set(commands)
 
 
 def test_every_page_stands_in_the_table_of_contents() -> None:
-    index = (ROOT / "docs/index.md").read_text()
-    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    index = (REPOSITORY / "docs/index.md").read_text()
+    pages = {page.name for page in (REPOSITORY / "docs").glob("*.md")} - {"index.md"}
     assert pages - set(re.findall(r"\]\(([^)]+)\)", index)) == set()
 
 
 def test_make_targets_that_are_named_exist() -> None:
-    makefiles = (ROOT / "Makefile").read_text() + (ROOT / "make/targets.mk").read_text()
+    makefiles = (REPOSITORY / "Makefile").read_text() + (REPOSITORY / "make/targets.mk").read_text()
     targets = set(re.findall(r"^([a-z-]+):", makefiles, re.MULTILINE))
     for page in PAGES:
         named = set(re.findall(r"(?:^|`)make ([a-z][a-z-]+)", page.read_text(), re.MULTILINE))

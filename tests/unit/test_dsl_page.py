@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +10,7 @@ import pytest
 from appliance.program import dsl
 from appliance.report import dsl_page
 from appliance.report.dsl_examples import EXAMPLES
-
-ROOT = Path(__file__).parents[2]
+from tests.support.cases import REPOSITORY
 
 
 def test_every_function_has_an_example_and_stands_on_the_page_once() -> None:
@@ -32,11 +30,13 @@ def test_the_example_uses_its_function_and_changes_what_it_is_given(name: str) -
 
 def test_the_files_in_docs_are_those_that_the_script_makes() -> None:
     for path, text in dsl_page.pages().items():
-        assert (ROOT / path).read_text(encoding="utf-8") == text, (
+        assert (REPOSITORY / path).read_text(encoding="utf-8") == text, (
             "run: python -m appliance.report.dsl_page"
         )
-    assert {p.name for p in (ROOT / "docs/dsl").iterdir()} == {f"{name}.svg" for name in EXAMPLES}
+    assert {p.name for p in (REPOSITORY / "docs/dsl").iterdir()} == {
+        f"{name}.svg" for name in EXAMPLES
+    }
 
 
 def test_the_pictures_stay_small() -> None:
-    assert sum(p.stat().st_size for p in (ROOT / "docs/dsl").iterdir()) < 200_000
+    assert sum(p.stat().st_size for p in (REPOSITORY / "docs/dsl").iterdir()) < 200_000

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from xml.etree import ElementTree
 
 from appliance.learn.synth import families, families_page
+from tests.support.cases import REPOSITORY
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = REPOSITORY / "docs"
 
 
 def test_the_files_in_docs_are_those_that_the_script_makes() -> None:

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[2] / "appliance"
+from tests.support.cases import REPOSITORY
+
+PACKAGE = REPOSITORY / "appliance"
 HEAVY = {
     "torch", "transformers", "peft", "accelerate", "unsloth", "vllm", "bitsandbytes", "tokenizers",
     "safetensors",

@@ -22,6 +22,7 @@ from appliance.machine.imagined import imagined
 from appliance.machine.machine import Machine
 from appliance.machine.platforms import Platform
 from appliance.machine.profile_check import check_expectation, profile_expectation
+from tests.support.cases import REPOSITORY
 
 HOST = Host("CPU", 48, "affinity", 180 * GIB, "physical", 170 * GIB, ("avx512", "avx2"))
 PLAIN = Machine((), HOST, Platform())
@@ -116,11 +117,7 @@ def test_every_profile_is_legal_and_opens_with_its_command() -> None:
     for name in profile_names():
         resolve([profile_layer(name)])
         profile_expectation(name)
-        first = (
-            (Path(__file__).parents[2] / f"appliance/profiles/{name}.yaml")
-            .read_text()
-            .splitlines()[0]
-        )
+        first = (REPOSITORY / f"appliance/profiles/{name}.yaml").read_text().splitlines()[0]
         assert first.startswith(f"# appliance submit --profile {name} ")
 
 

@@ -6,7 +6,6 @@ import importlib.util
 import json
 from argparse import ArgumentParser
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -28,6 +27,7 @@ from appliance.sizing.make_plan import size
 from appliance.sizing.pins import Pins
 from appliance.sizing.plan import Plan
 from appliance.sizing.request import SizingRequest
+from tests.support.cases import REPOSITORY
 
 HOST = Host("CPU", 8, "affinity", 32 * GIB, "physical", 30 * GIB, ("amx-bf16", "avx512", "avx2"))
 CPU = Machine((), HOST, Platform())
@@ -43,7 +43,7 @@ def plan(
 
 @pytest.fixture(scope="module")
 def calibrate() -> ModuleType:
-    path = Path(__file__).parents[2] / "bench" / "calibrate.py"
+    path = REPOSITORY / "bench" / "calibrate.py"
     spec = importlib.util.spec_from_file_location("calibrate", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)

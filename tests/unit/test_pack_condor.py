@@ -16,8 +16,9 @@ from appliance.commands import pack as verb
 from appliance.errors import InputError, UsageError
 from appliance.pack.render_condor import condor_arguments
 from appliance.pack.site import site_lines
+from tests.support.cases import GOLDEN_FILES
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "condor"
+GOLDEN = GOLDEN_FILES / "condor"
 IMAGE = "docker://example.org/arc-appliance:0.1.0"
 
 

@@ -26,8 +26,9 @@ from appliance.pack import kaggle
 from appliance.pack.kaggle_rules import dataset_faults, kernel_faults, slug_of
 from appliance.pack.templates import template_path
 from appliance.pack.wheelhouse import versions_of
+from tests.support.cases import GOLDEN_FILES
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "kaggle"
+GOLDEN = GOLDEN_FILES / "kaggle"
 TITLE = "ARC appliance"
 
 
