@@ -1,7 +1,7 @@
-"""A pool of workers that only cost time and memory, on a virtual clock: twelve hours pass in seconds.
+"""Workers that only cost time and memory, on a virtual clock: twelve hours pass in seconds.
 
-What a job will do is worked out when it is handed in and queued as events with their instants; the clock jumps from one to the
-next. Which answers come is in `fake_answers`.
+When a job is handed in, all that it will do is worked out at once and queued as events with their
+instants; the clock jumps from one event to the next. What is answered stands in fake_answers.py.
 """
 
 from __future__ import annotations
@@ -26,44 +26,48 @@ from appliance.sizing.memory_ladder import LAST_RUNG
 from appliance.solve.messages import Event, Failed, Finished, Job, Ready, Sampled, Searched, Trained
 
 SAMPLE_SPREAD = 0.35
+"""Sigma of the log-normal factor on a task's time to sample, which varies with what a model says.
+
+With it the times per task have the quartiles of the 2025 winner's log (36, 52, 76, 125, 414 s)
+within a seventh up to the third, and a longer tail."""
+
 TRAIN_SPREAD = 0.1
-"""Sigma of the log-normal factors on the plan's times, beyond what lengths explain. Sampling ends early or late with what the
-model has to say; training does not. Together with the lengths they give the quartiles of the winner's log (36, 52, 76, 125,
-414 s; anchors, 2.4) within a seventh up to the third, and a longer tail."""
+"""The same for training and loading, whose times depend on little but lengths."""
+
 BATCHES_PER_TASK = 4
+"""Batches of views that a deep job samples for a task."""
+
 LATENESS_S = 0.05
 """A worker notices a deadline this much late."""
 
 
 @dataclass(frozen=True)
 class ImaginedCosts:
-    """What the imagined workers are like. costs: true mean seconds of every task. load_s: of a start. job_s: of a job beside
-    its work. Spreads: see above."""
+    """What the work of the imagined workers really costs."""
 
-    costs: Mapping[str, TaskCost]
+    costs: Mapping[str, TaskCost]  # mean seconds of every task
     settings: Settings
-    load_s: float = 10.0
-    job_s: float = 0.02
+    load_s: float = 10.0  # of a start
+    job_s: float = 0.02  # of a job, beside its work
     sample_spread: float = SAMPLE_SPREAD
     train_spread: float = TRAIN_SPREAD
 
     def sample_factor(self, seed: int, task_id: str) -> float:
-        """A task's own slowness; its mean is 1, so half of the tasks are faster than the plan says."""
+        """A task's own slowness in sampling; over all tasks its mean is 1."""
         return _log_normal(generator(seed, task_id, "slowness"), self.sample_spread)
 
 
 @dataclass(frozen=True)
 class Span:
-    """What a device did from one instant to another. kind: load, quick, search, train, sample, overhead, or lost where a fault
-    ended it. num: training steps, or views that were answered. is_again: in a further round."""
+    """What a device did from one instant to another."""
 
     worker: int
-    kind: str
+    kind: str  # load, quick, search, train, sample, overhead; lost: a fault ended it
     from_s: float
     until_s: float
     task_id: str = ""
-    num: int = 0
-    is_again: bool = False
+    num: int = 0  # training steps, or views that were answered
+    is_again: bool = False  # in a further round
 
     @property
     def seconds(self) -> float:
@@ -72,15 +76,15 @@ class Span:
 
 @dataclass
 class _Worker:
-    """life: counts starts and kills; events of an earlier life do not arrive. hangs_since_s: nothing comes any more."""
-
-    life: int = 0
-    hangs_since_s: float | None = None
+    life: int = 0  # counts starts and kills; events of an earlier life do not arrive
+    hangs_since_s: float | None = None  # from this instant on, nothing comes from it
 
 
 class FakePool:
-    """A Pool. All it does follows from true_costs, faults and seed. dies_at_s: instant at which the last device is gone for good.
-    spans: what the devices did, for a timeline."""
+    """A Pool whose every item follows from the costs, the faults and the seed.
+
+    Its `spans` say what the devices did, for a timeline.
+    """
 
     def __init__(
         self,
@@ -92,6 +96,7 @@ class FakePool:
         seed: int = 0,
         dies_at_s: float = math.inf,
     ) -> None:
+        """dies_at_s: instant from which the last device is gone for good."""
         self._true_costs = true_costs
         self._clock = clock
         self._faults = faults
@@ -99,6 +104,7 @@ class FakePool:
         self._dies_at_s = dies_at_s
         self._answers = FakeAnswers(seed)
         self._workers = [_Worker() for _ in range(num_workers)]
+        # Instant, count (so that events of one instant keep their order), worker, its life, event.
         self._queue: list[tuple[float, int, int, int, Event | Died]] = []
         self._count = itertools.count()
         self.spans: list[Span] = []
@@ -113,6 +119,7 @@ class FakePool:
         rng = generator(self._seed, "start", next(self._count))
         load_s = self._true_costs.load_s * _log_normal(rng, self._true_costs.train_spread)
         load_s *= 10 if rng.random() < self._faults.rate("slow-start") else 1
+
         if now_s >= self._death_s(worker):
             self.put(worker, now_s + 1.0, Died(1, "no device was found"))
         elif rng.random() < self._faults.rate("no-start"):
@@ -123,23 +130,31 @@ class FakePool:
 
     def submit(self, worker: int, job: Job) -> None:
         now_s = self._clock.now()
-        acts = list(self._acts(job, now_s))
-        end_s = now_s + sum(act.seconds for act in acts)
+        script = _JobScript(self._true_costs, self._faults, self._seed, job, now_s)
+        items = list(script.items(self._answers))
+        end_s = now_s + sum(item.seconds for item in items)
+
+        # What befalls the worker under this job, and when.
         rng = generator(self._seed, "fate", job.job_id)
         fate, broken_s = rng.random(), now_s + rng.random() * (end_s - now_s)
         crashes = fate < self._faults.rate("crash")
         hangs = not crashes and fate < self._faults.rate("crash") + self._faults.rate("hang")
         break_s = min(broken_s if crashes or hangs else math.inf, max(now_s, self._death_s(worker)))
+
         at_s = now_s
-        for act in acts:
-            until_s = at_s + act.seconds
+        for item in items:
+            until_s = at_s + item.seconds
             if until_s > break_s:
-                self.spans.append(Span(worker, "lost", at_s, break_s, act.task_id))
+                self.spans.append(Span(worker, "lost", at_s, break_s, item.task_id))
                 break
+            # Each round has a seed of its own; the first has that of the run.
             is_again = job.seed != self._true_costs.settings.run.seed
-            self.spans.append(Span(worker, act.kind, at_s, until_s, act.task_id, act.num, is_again))
-            self.put(worker, until_s, act.event)
+            self.spans.append(
+                Span(worker, item.kind, at_s, until_s, item.task_id, item.num, is_again)
+            )
+            self.put(worker, until_s, item.event)
             at_s = until_s
+
         if hangs and break_s == broken_s:
             self._workers[worker].hangs_since_s = break_s
         elif break_s < end_s:
@@ -152,6 +167,7 @@ class FakePool:
             self._clock.sleep(at_s - self._clock.now())
             if life == self._workers[worker].life:
                 return worker, event
+
         self._clock.sleep(until_s - self._clock.now())
         return None
 
@@ -162,6 +178,7 @@ class FakePool:
         if state.hangs_since_s is not None and state.hangs_since_s < now_s:
             self.spans.append(Span(worker, "lost", state.hangs_since_s, now_s))
         self._workers[worker] = _Worker(state.life + 1)
+
         for i in range(len(self.spans) - 1, -1, -1):
             span = self.spans[i]
             if span.worker == worker and span.until_s > now_s:
@@ -177,28 +194,24 @@ class FakePool:
         return self._dies_at_s if worker == len(self._workers) - 1 else math.inf
 
     def put(self, worker: int, at_s: float, event: Event | Died) -> None:
-        """Let an event of this worker arrive at that instant, unless the worker is killed before."""
+        """Let an event of this worker arrive at that instant, unless it is killed before."""
         heapq.heappush(
             self._queue, (at_s, next(self._count), worker, self._workers[worker].life, event)
         )
 
-    def _acts(self, job: Job, now_s: float) -> Iterator[_Act]:
-        play = _Play(self._true_costs, self._faults, self._seed, job, now_s)
-        yield from play.acts(self._answers)
-
 
 @dataclass(frozen=True)
-class _Act:
-    """So many seconds of one kind of work, and the event at its end."""
+class _WorkItem:
+    """One piece of a job: its kind as in Span, how long it takes, and the event at its end."""
 
     kind: str
     task_id: str
     seconds: float
     event: Event
-    num: int = 0
+    num: int = 0  # as in Span
 
 
-class _Play:
+class _JobScript:
     """One job from beginning to end, as if nothing broke the worker."""
 
     def __init__(
@@ -211,67 +224,59 @@ class _Play:
         self._at_s = now_s
         self._began_s = now_s
 
-    def acts(self, answers: FakeAnswers) -> Iterator[_Act]:
+    def items(self, answers: FakeAnswers) -> Iterator[_WorkItem]:
+        """Start, search, training, sampling and end; or start and failure, without memory."""
         job = self._job
         tasks = [message.task() for message in job.tasks]
-        yield self._act(
-            "overhead",
-            tasks[0].task_id,
-            self._true_costs.job_s,
-            Sampled(job_id=job.job_id, candidates=[]),
-        )
+        begun = Sampled(job_id=job.job_id, candidates=[])
+        yield self._item("overhead", tasks[0].task_id, self._true_costs.job_s, begun)
+
         short = next((t for t in tasks if self._lacks_memory(t)), None)
         if short is not None:
             wasted_s = 2 * self._true_costs.costs[short.task_id].step
             failed = Failed(job_id=job.job_id, kind="memory", message="no room for a batch")
-            yield self._act("lost", short.task_id, wasted_s, failed)
+            yield self._item("lost", short.task_id, wasted_s, failed)
             return
+
         is_trained = False
         if job.stage == "deep" and job.program_until_s > 0:
             yield self._searching(tasks[0])
         if job.stage == "deep" and job.train_until_s > 0:
-            act = self._training(tasks[0])
-            is_trained = act.num > 0
-            yield act
+            item = self._training(tasks[0])
+            is_trained = item.num > 0
+            yield item
+
         writes_grids = self._true_costs.settings.writes_grids
         complete = [] if writes_grids else [task.task_id for task in tasks]
         for task in tasks if writes_grids else ():
-            acts = list(self._sampling(task, answers, is_trained))
-            yield from acts
-            if sum(len(a.event.candidates) for a in acts if isinstance(a.event, Sampled)) == len(
-                job.views
-            ) * len(task.test):
+            batches = list(self._sampling(task, answers, is_trained))
+            yield from batches
+            if sum(batch.num for batch in batches) == len(job.views):
                 complete.append(task.task_id)
+
         late_s = LATENESS_S if self._at_s >= job.deadline_s else 0.0
         seconds = self._at_s + late_s - self._began_s
-        yield self._act(
-            "overhead",
-            tasks[0].task_id,
-            late_s,
-            Finished(job_id=job.job_id, complete=complete, seconds=seconds),
-        )
+        finished = Finished(job_id=job.job_id, complete=complete, seconds=seconds)
+        yield self._item("overhead", tasks[0].task_id, late_s, finished)
 
-    def _searching(self, task: Task) -> _Act:
-        """For programs, as long as it may: none of the imagined ones agree."""
+    def _searching(self, task: Task) -> _WorkItem:
+        """Search for programs, for as long as it may: none of the imagined ones ever agree."""
         job = self._job
         seconds = max(0.0, min(job.program_until_s, job.deadline_s) - self._at_s)
         found = Searched(
             job_id=job.job_id, task_id=task.task_id, seconds=seconds, is_agreed=False, epochs=[]
         )
-        return self._act("search", task.task_id, seconds, found)
+        return self._item("search", task.task_id, seconds, found)
 
-    def _training(self, task: Task) -> _Act:
-        job = self._job
+    def _training(self, task: Task) -> _WorkItem:
+        job, costs = self._job, self._true_costs
         rng = generator(self._seed, task.task_id, job.seed, "training")
-        step_s = self._true_costs.costs[task.task_id].step * _log_normal(
-            rng, self._true_costs.train_spread
-        )
-        until_s = min(job.train_until_s, job.deadline_s)
-        num_steps = min(
-            self._true_costs.settings.train.max_steps,
-            math.ceil(max(0.0, until_s - self._at_s) / step_s),
-        )
+        step_s = costs.costs[task.task_id].step * _log_normal(rng, costs.train_spread)
+
+        left_s = max(0.0, min(job.train_until_s, job.deadline_s) - self._at_s)
+        num_steps = min(costs.settings.train.max_steps, math.ceil(left_s / step_s))
         seconds = num_steps * step_s
+
         event = Trained(
             job_id=job.job_id,
             task_id=task.task_id,
@@ -282,37 +287,45 @@ class _Play:
             adapter_sha=f"imagined-{job.job_id}",
             reason=None if num_steps else "no time for a single step",
         )
-        return self._act("train", task.task_id, seconds, event, num=num_steps)
+        return self._item("train", task.task_id, seconds, event, num=num_steps)
 
-    def _sampling(self, task: Task, answers: FakeAnswers, is_trained: bool) -> Iterator[_Act]:
-        """Batches of views until the deadline; the one that it cuts off gives nothing."""
+    def _sampling(self, task: Task, answers: FakeAnswers, is_trained: bool) -> Iterator[_WorkItem]:
+        """Batches of views until the deadline; a batch that it cuts off gives nothing."""
         job = self._job
         factor = self._true_costs.sample_factor(self._seed, task.task_id)
-        size = max(1, math.ceil(len(job.views) / (BATCHES_PER_TASK if job.stage == "deep" else 1)))
+        num_batches = BATCHES_PER_TASK if job.stage == "deep" else 1
+        size = max(1, math.ceil(len(job.views) / num_batches))
         kind = "quick" if job.stage == "quick" else "sample"
+
         for first in range(0, len(job.views), size):
             views = job.views[first : first + size]
             seconds = len(views) * self._true_costs.costs[task.task_id].view * factor
             left_s = max(0.0, job.deadline_s - self._at_s)
             found = answers.of(task, views, job, is_trained=is_trained) if seconds <= left_s else []
             event = Sampled(job_id=job.job_id, candidates=found)
-            yield self._act(
+            yield self._item(
                 kind, task.task_id, min(seconds, left_s), event, num=len(views) if found else 0
             )
             if not found:
                 return
 
     def _lacks_memory(self, task: Task) -> bool:
-        """Tasks struck by "oom" need a rung between the first and one below the last; the quick pass fails only for these."""
+        """Whether the task does not fit into memory on the rung of this job.
+
+        A task struck by "oom" fits from a rung of its own on, which may lie below the last one. The
+        quick pass fails only for a task that fits on none.
+        """
         rng = generator(self._seed, task.task_id, "memory")
         if rng.random() >= self._faults.rate("oom"):
             return False
         needed = int(rng.integers(1, LAST_RUNG + 2))
         return needed > (self._job.rung if self._job.stage == "deep" else LAST_RUNG)
 
-    def _act(self, kind: str, task_id: str, seconds: float, event: Event, *, num: int = 0) -> _Act:
+    def _item(
+        self, kind: str, task_id: str, seconds: float, event: Event, *, num: int = 0
+    ) -> _WorkItem:
         self._at_s += seconds
-        return _Act(kind, task_id, seconds, event, num)
+        return _WorkItem(kind, task_id, seconds, event, num)
 
 
 def _log_normal(rng: np.random.Generator, spread: float) -> float:
