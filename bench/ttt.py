@@ -46,6 +46,7 @@ from appliance.engine.environment import prepare_process
 from appliance.engine.model_folder import model_dir, read_card
 from appliance.record.attempts import attempts_of
 from appliance.record.journal import Journal
+from appliance.record.run_folder import RunFolder
 from bench.interval import bootstrap
 
 COLUMNS = ("accuracy", "correct_pixels", "pass_n", "vote_1", "vote_2", "minutes")
@@ -231,7 +232,7 @@ def submitted(
     began_s = time.perf_counter()
     verb(*command, *(part for setting in settings for part in ("--set", setting)))
     minutes = (time.perf_counter() - began_s) / 60 / len(tasks)
-    journal = Journal(out / "run" / "journal.sqlite")
+    journal = Journal(RunFolder(out).journal)
     found = journal.candidates()
     journal.close()
     return figures_of(found, solutions, minutes)

@@ -19,6 +19,7 @@ from pathlib import Path
 from appliance.arc.source import load_tasks
 from appliance.clock import SystemClock
 from appliance.record.journal import Journal
+from appliance.record.run_folder import RunFolder
 from bench.job import submit_command
 
 AIM = 0.6
@@ -72,7 +73,7 @@ def working_s(only: str, cores: list[int]) -> float:
         # the processors that a worker may use decide how many threads it takes
         subprocess.run(command, check=True, preexec_fn=lambda: os.sched_setaffinity(0, cores))
         ended_s = SystemClock().now()
-        journal = Journal(out / "run" / "journal.sqlite")
+        journal = Journal(RunFolder(out).journal)
         events = journal.events()
         journal.close()
     ready_s = next(at_s for at_s, text in events if " ready after " in text)
