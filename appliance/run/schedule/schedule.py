@@ -1,10 +1,10 @@
-"""Who is worked on next and for how long: pure bookkeeping over tasks, driven by the clock it is given.
+"""Who is worked on next and for how long: pure bookkeeping, driven by the clock it is given.
 
-Pass 1 ("quick"): the base model, few views, all tasks, many tasks a job. Pass 2 ("deep"): train, then sample all views, one
-task a job. Both go from cheap to dear while time is short, so that most tasks are answered early; the time left is shared out
-anew at every dispatch by what was measured so far, so what one task saves the others get. Pass 3: further deep rounds, each
-with an adapter and views of its own, for the tasks whose vote is least certain, until the time is over or every vote is
-settled.
+Pass 1 ("quick"): the base model, few views, all tasks, many tasks a job. Pass 2 ("deep"): train, then
+sample all views, one task a job. Both go from cheap to dear while time is short, so that most tasks
+are answered early. The time left is shared out anew at every dispatch by what was measured so far,
+so what one task saves the others get. Pass 3: further deep rounds, each with an adapter and views of
+its own, for the tasks whose vote is least certain, until the time is over or every vote is settled.
 """
 
 from __future__ import annotations
@@ -21,25 +21,42 @@ from appliance.run.schedule.time_shares import Shares
 from appliance.sizing.memory_ladder import LAST_RUNG
 
 QUICK_TASKS_PER_JOB = 16
+"""Tasks of one quick job, whose prompts share the batches."""
+
 QUICK_ALL_BELOW_S = 4.0
-"""A budget of fewer seconds per task than this goes to the quick pass first, all of it if need be."""
+"""A budget of fewer seconds a task than this goes to the quick pass first, all of it if need be."""
+
 QUICK_PATIENCE = 4.0
+"""A quick job may take this many times what a slow one is expected to."""
+
 QUICK_LEAST_S = 10.0
-"""A quick job may take this many times what a slow one is expected to, and no less than so many seconds."""
+"""And no less than so many seconds."""
+
+MAX_CUTS = 2
+"""A task that so many quick jobs cut off without an answer is not asked in that pass again."""
+
 DRAIN_S = 1.5
 """Jobs end this long before all work must be over, so that their last answers still arrive."""
+
 SLOW_SLACK = 1.5
-"""Where time can be spared a task may sample this many times as long as a slow one (9 of 10 are faster) is expected to."""
+"""Where time can be spared, a task may sample this many times as long as a slow one (see slowness)."""
+
 MOST_VIEWS = 8
 """The last job of a worker asks for up to this many times the usual views."""
+
 AGAIN_SHARE = 0.5
-"""A further round with less time than this part of the first would spoil the vote with a worse adapter's answers."""
+"""A further round gets at least this part of the first one's time: the answers of an adapter that is
+trained much less would spoil the vote."""
+
+ROUNDS_IN_VAIN = 2
+"""A task that gave no candidate at all in so many rounds is left alone."""
+
 MAX_CRASHES = 2
+"""Jobs that a task may take down before it is given up at that stage."""
 
 
 class Schedule:
-    """end_s: instant at which all work must be over (the deadline less the reserve for writing); it may be moved forward.
-    num_workers: those that live. costs: seconds by the plan, where there is one."""
+    """Hands out assignments and takes note of what became of them."""
 
     def __init__(
         self,
@@ -50,23 +67,27 @@ class Schedule:
         num_workers: int,
         costs: Mapping[str, TaskCost] | None = None,
     ) -> None:
+        """end_s: when all work must be over: the deadline less the reserve for writing. It may be
+        moved later on. num_workers: those that live. costs: seconds by the plan, if there is one."""
         given = list(tasks)
         self.settings = settings
         self.end_s = end_s
         self.num_workers = num_workers
         self.forecast = Forecast(given, settings, costs)
         self._shares = Shares(settings, self.forecast)
+
         given.sort(key=lambda t: (self.forecast.size(t.task_id), t.task_id))
         self.states = {t.task_id: TaskState(t) for t in given}
         self._running: list[Assignment] = []
         self._began_s: float | None = None
 
     def next(self, now_s: float) -> Assignment | None:
-        """The next job for an idle worker, marked as running; None when nothing is left that fits into the time."""
+        """The next job for an idle worker, marked as running; None when nothing fits the time."""
         if self._began_s is None:
             self._began_s = now_s
         if now_s >= self._last_s:
             return None
+
         assignment = (
             self._next_quick(now_s, min(self._last_s, self._end_of_quick_s()))
             or self._next_deep(now_s)
@@ -74,6 +95,7 @@ class Schedule:
             or self._next_again(now_s)
             or self._next_late(now_s)
         )
+
         if assignment is not None:
             for task in assignment.tasks:
                 self.states[task.task_id].of(assignment.stage).status = "running"
@@ -88,18 +110,18 @@ class Schedule:
         seconds: float,
         is_empty: bool = False,
     ) -> None:
-        """The job came back after so many seconds; is_empty: without any answer. What was cut off is asked once more: in the
-        quick pass after all others, in the deep one with a longer share."""
+        """The job came back after so many seconds. is_empty: without any answer.
+
+        What was cut off is asked once more: in the quick pass after all others, in the deep one with
+        a longer share.
+        """
         answered = set(complete)
         self._running.remove(assignment)
+        is_first = (assignment.stage, assignment.round) == ("deep", 1)
+
         for task in assignment.tasks:
             state = self.states[task.task_id]
-            if (
-                assignment.stage == "deep"
-                and assignment.round == 1
-                and is_empty
-                and state.deep.num_cut == 0
-            ):
+            if is_first and is_empty and state.deep.num_cut == 0:
                 state.deep.num_cut, state.deep.status = 1, "waiting"
             elif assignment.stage == "deep":
                 state.deep.status, state.rounds = "done", max(state.rounds, assignment.round)
@@ -108,14 +130,17 @@ class Schedule:
                 state.quick.status = "done"
             else:
                 state.quick.num_cut += 1
-                state.quick.status = "waiting" if state.quick.num_cut < 2 else "failed"
+                state.quick.status = "waiting" if state.quick.num_cut < MAX_CUTS else "failed"
 
     def out_of_memory(self, assignment: Assignment) -> list[str]:
-        """One rung down for its task; returns tasks that had no rung left and are given up for this stage."""
+        """One rung down for its task. Returns tasks that had no rung left, given up for this stage."""
         return self._fell(assignment, is_crash=False)
 
     def crashed(self, assignment: Assignment) -> list[str]:
-        """The worker died, hung or failed under these tasks: once more, one rung down. Returns the given up."""
+        """The worker died, hung or failed under these tasks: once more, one rung down.
+
+        Returns the tasks that are given up for this stage.
+        """
         return self._fell(assignment, is_crash=True)
 
     def mark_done(
@@ -132,19 +157,17 @@ class Schedule:
         self.states[task_id].certainty = certainty
 
     def longest_wait_s(self, assignment: Assignment) -> float:
-        """Seconds that its worker may work without looking at the clock: a training step, or a batch of one view."""
-        ids = [t.task_id for t in assignment.tasks]
+        """How long its worker may not look at the clock: a training step, or a batch of one view."""
+        ids = [task.task_id for task in assignment.tasks]
         stage = "quick" if assignment.stage == "quick" else "deep"
-        return max(
-            self.forecast.sample_s(stage, ids, 1) or 0.0,
-            *(self.forecast.step_s(t) or 0.0 for t in ids),
-        )
+        batch_s = self.forecast.sample_s(stage, ids, 1) or 0.0
+        return max(batch_s, *(self.forecast.step_s(task_id) or 0.0 for task_id in ids))
 
     def set_adapter(self, task_id: str, sha: str) -> None:
         self.states[task_id].adapter_sha = sha
 
     def begin_on(self, rungs: Mapping[str, int]) -> None:
-        """The rung of the memory ladder on which each task's training begins, for those that have not begun."""
+        """The rung of the memory ladder on which each task begins, for those that have not begun."""
         for task_id, rung in rungs.items():
             progress = self.states[task_id].deep
             if progress.status == "waiting" and progress.rung == progress.first_rung:
@@ -155,67 +178,71 @@ class Schedule:
         return self.end_s - DRAIN_S
 
     def _next_quick(self, now_s: float, until_s: float) -> Assignment | None:
-        waiting = [
-            s
-            for s in self.states.values()
-            if s.quick.status == "waiting" and s.deep.status != "done"
-        ]
+        waiting = [s for s in self.states.values() if _is_open(s)]
         if not waiting or now_s >= until_s:
             return None
+
+        # Tasks that made trouble come last, each in a job of its own.
         waiting.sort(key=lambda s: (s.quick.is_alone, s.quick.num_cut))
-        count = min(QUICK_TASKS_PER_JOB, -(-len(waiting) // max(1, self.num_workers)))
-        chosen = (
-            waiting[:1]
-            if waiting[0].quick.is_alone
-            else [s for s in waiting if not s.quick.is_alone][:count]
-        )
+        if waiting[0].quick.is_alone:
+            chosen = waiting[:1]
+        else:
+            per_worker = -(-len(waiting) // max(1, self.num_workers))
+            together = [s for s in waiting if not s.quick.is_alone]
+            chosen = together[: min(QUICK_TASKS_PER_JOB, per_worker)]
+
         ids, all_ids = [s.task.task_id for s in chosen], [s.task.task_id for s in waiting]
         capacity_s = (until_s - now_s) * max(1, self.num_workers)
         num_views = self.settings.sample.quick_views
         if (self.forecast.sample_s("quick", all_ids, num_views) or 0.0) > capacity_s:
             num_views = 1
+
         expected_s = self.forecast.sample_s("quick", ids, num_views)
         if expected_s is None:
-            allowed_s = 2 * capacity_s * self._size(ids) / self._size(all_ids)
+            # Nothing is known yet: twice its part of the time by the size of its tasks.
+            allowed_s = expected_s = 2 * capacity_s * self._size(ids) / self._size(all_ids)
         else:
-            allowed_s = max(
-                QUICK_LEAST_S, QUICK_PATIENCE * self.forecast.slowness("quick") * expected_s
-            )
+            slow_s = self.forecast.slowness("quick") * expected_s
+            allowed_s = max(QUICK_LEAST_S, QUICK_PATIENCE * slow_s)
+
         return Assignment(
             "quick",
             tuple(s.task for s in chosen),
             num_views,
             until_s=min(until_s, now_s + allowed_s),
-            expected_until_s=min(
-                until_s, now_s + (allowed_s if expected_s is None else expected_s)
-            ),
+            expected_until_s=min(until_s, now_s + expected_s),
             rung=max(s.quick.rung for s in chosen),
         )
 
     def _end_of_quick_s(self) -> float:
-        """From the instant when the first worker was ready. While most tasks have no answer at all it may take twice its part:
-        a machine that is slower than planned must not end with a few trained adapters and guesses for all others."""
+        """When the deep pass begins, counted from when the first worker was ready.
+
+        While most tasks have no answer at all the quick pass may take twice its part: a machine that
+        is slower than planned must not end with a few trained adapters and guesses for all others.
+        """
         began_s = self._last_s if self._began_s is None else self._began_s
         whole_s = self._last_s - began_s
-        num_open = sum(
-            s.quick.status == "waiting" and s.deep.status != "done" for s in self.states.values()
-        )
+        num_open = sum(_is_open(s) for s in self.states.values())
         num_all = sum(s.deep.status != "done" for s in self.states.values())
-        if (
-            whole_s * self.num_workers < QUICK_ALL_BELOW_S * num_all
-            or not self.settings.train.enabled
-        ):
+
+        is_scarce = whole_s * self.num_workers < QUICK_ALL_BELOW_S * num_all
+        if is_scarce or not self.settings.train.enabled:
             return self._last_s
+
         share = self.settings.run.quick_share * (2 if 2 * num_open > num_all else 1)
         return began_s + min(1.0, share) * whole_s
 
     def _next_deep(self, now_s: float) -> Assignment | None:
-        """Cheapest first, but a dear task that would not fit any more after the next cheap one comes before it. Where there is
-        time for all, several workers begin with the largest: none is at work on a long task when the others are done."""
+        """Cheapest first, but a dear task that would not fit after the next cheap one comes before it.
+
+        Where there is time for all, several workers begin with the largest: so none is at work on a
+        long task when the others are done.
+        """
         left_s, capacity_s = self._last_s - now_s, self._capacity_s(now_s)
         least = self._admitted(left_s, capacity_s)
         if not least:
             return None
+
         states = [self.states[t] for t in least]
         reserved_s = sum(least.values())
         is_ample = sum(self._shares.need_s(s) for s in states) <= capacity_s
@@ -225,21 +252,22 @@ class Schedule:
             rationed_s = least[state.task.task_id] + per_weight_s * state.weight
             return self._shares.ample_s(state) if is_ample else rationed_s
 
+        # Which task.
         first, dearest = states[0], max(states, key=lambda s: least[s.task.task_id])
         dearest_s = least[dearest.task.task_id]
         if is_ample and self.num_workers > 1:
             first, dearest_s = states[-1], 0.0
         elif dearest_s > left_s - min(left_s, share_s(first)):
             first, dearest_s = dearest, 0.0
+
+        # How much longer than its share it may take: all tasks may be slow at once.
         first_s = least[first.task.task_id]
         free_s = capacity_s - reserved_s + first_s - share_s(first)
-        spare_s = min(
-            free_s / max(1, self.num_workers), left_s - dearest_s - share_s(first)
-        )  # all may be slow at once
+        spare_s = min(free_s / max(1, self.num_workers), left_s - dearest_s - share_s(first))
         return self._deep(first, now_s, share_s(first), least_s=first_s, spare_s=max(0.0, spare_s))
 
     def _admitted(self, left_s: float, capacity_s: float) -> dict[str, float]:
-        """The waiting tasks, from cheap to dear, that the time is enough for, and the seconds that each needs at least."""
+        """The waiting tasks that the time is enough for, cheap to dear, with their least seconds."""
         least: dict[str, float] = {}
         for task_id, state in self.states.items():
             if state.deep.status == "waiting":
@@ -251,17 +279,17 @@ class Schedule:
 
     def _next_again(self, now_s: float) -> Assignment | None:
         left_s = self._last_s - now_s
-        unsettled = [
-            s for s in self.states.values() if self._can_improve(s) and self._again_s(s) <= left_s
-        ]
+        open_still = [s for s in self.states.values() if self._can_improve(s)]
+        unsettled = [s for s in open_still if self._again_s(s) <= left_s]
         if not unsettled:
             return None
+
         state = min(unsettled, key=lambda s: (s.rounds, s.certainty or Certainty()))
         share_s = max(state.first_s, self._capacity_s(now_s) / len(unsettled))
         return self._deep(state, now_s, share_s, least_s=self._again_s(state), spare_s=left_s)
 
     def _next_late(self, now_s: float) -> Assignment | None:
-        """Time is left, but not enough to train: the plain model, or the adapter that there is, is asked further views."""
+        """Time is left, but not enough to train: the model or adapter at hand is asked further views."""
         if not self.settings.writes_grids:
             return None
         for state in self.states.values():
@@ -273,35 +301,35 @@ class Schedule:
     ) -> Assignment:
         """A task's share, no more than it needs, and its split between training and sampling.
 
-        Slow tasks may overrun their share by as much as `spare_s`. A share that would leave less than another job needs
-        takes all that is left and fills it with further views.
+        Slow tasks may overrun their share by as much as `spare_s`. A share that would leave less than
+        another job needs takes all that is left and fills it with further views.
         """
         left_s = self._last_s - now_s
         num_views = self.settings.sample.views
-        task_id = state.task.task_id
-        sample_s = (
-            self.forecast.sample_s("deep", [task_id], num_views)
-            if self.settings.writes_grids
-            else None
-        )
+        sample_s = None
+        if self.settings.writes_grids:
+            sample_s = self.forecast.sample_s("deep", [state.task.task_id], num_views)
+
+        # The share.
         share_s = min(left_s, max(least_s, min(share_s, self._shares.ample_s(state))))
         is_last = left_s - share_s < self._least_job_s(least_s)
         share_s = left_s if is_last else share_s
+
+        # Its split.
         program_s = self._shares.program_share * share_s
         train_s = self._shares.train_s(state, share_s - program_s, sample_s)
+
+        # When it ends.
         until_s, expected_s = share_s, share_s
         if sample_s is not None:
             expected_s = min(share_s, program_s + train_s + sample_s)
-            slow_s = program_s + train_s + SLOW_SLACK * self.forecast.slowness("deep") * sample_s
+            slow_sample_s = SLOW_SLACK * self.forecast.slowness("deep") * sample_s
+            slow_s = program_s + train_s + slow_sample_s
             until_s = max(share_s, min(left_s, slow_s, share_s + spare_s))
         if is_last:
-            room = (
-                math.ceil(2 * (share_s - program_s - train_s) / sample_s)
-                if sample_s
-                else MOST_VIEWS
-            )
-            num_views *= min(MOST_VIEWS, max(1, room))
+            num_views *= _fold_of_views(share_s - program_s - train_s, sample_s)
             expected_s = share_s
+
         return Assignment(
             "deep",
             (state.task,),
@@ -317,33 +345,33 @@ class Schedule:
         )
 
     def _least_job_s(self, least_s: float) -> float:
-        """What the smallest job needs that could come after one of a task that itself needs `least_s`."""
-        waiting = (
-            self._shares.least_s(s) for s in self.states.values() if s.deep.status == "waiting"
-        )
-        again = (self._again_s(s) for s in self.states.values() if self._can_improve(s))
+        """What the smallest job needs that could come after one that itself needs `least_s`."""
+        states = self.states.values()
+        waiting = (self._shares.least_s(s) for s in states if s.deep.status == "waiting")
+        again = (self._again_s(s) for s in states if self._can_improve(s))
         return min(least_s, *waiting, *again)
 
     def _again_s(self, state: TaskState) -> float:
+        """What a further round needs at least."""
         least_s = self._shares.least_s(state)
-        return (
-            least_s
-            if state.kept_adapter or state.is_late
-            else max(least_s, AGAIN_SHARE * state.first_s)
-        )
+        if state.kept_adapter or state.is_late:
+            return least_s
+        return max(least_s, AGAIN_SHARE * state.first_s)
 
     def _can_improve(self, state: TaskState) -> bool:
-        """Not when its vote is settled, nor when two rounds gave no candidate at all."""
+        """Not when its vote is settled, nor when its rounds gave no candidate at all."""
         if state.deep.status != "done" or state.rounds >= self.settings.run.rounds:
             return False
-        return state.rounds < 2 if state.certainty is None else not state.certainty.is_settled
+        if state.certainty is None:
+            return state.rounds < ROUNDS_IN_VAIN
+        return not state.certainty.is_settled
 
     def _capacity_s(self, now_s: float) -> float:
         """Seconds of all workers together, less what running jobs will take of them."""
-        free = max(0, self.num_workers - len(self._running)) * (self._last_s - now_s)
-        return free + sum(
-            max(0.0, self._last_s - max(now_s, a.expected_until_s)) for a in self._running
-        )
+        num_free = max(0, self.num_workers - len(self._running))
+        free_s = num_free * (self._last_s - now_s)
+        ends_s = (max(now_s, a.expected_until_s) for a in self._running)
+        return free_s + sum(max(0.0, self._last_s - end_s) for end_s in ends_s)
 
     def _size(self, task_ids: Iterable[str]) -> float:
         return sum(self.forecast.size(t) for t in task_ids)
@@ -352,19 +380,23 @@ class Schedule:
         self._running.remove(assignment)
         lost = []
         for task in assignment.tasks:
-            progress = self.states[task.task_id].of(assignment.stage)
-            if len(assignment.tasks) > 1:  # which of them it was, each of them will show alone
+            state = self.states[task.task_id]
+            progress = state.of(assignment.stage)
+            if len(assignment.tasks) > 1:
+                # Which of them it was, each of them will show alone.
                 progress.status, progress.is_alone = "waiting", True
                 continue
+
             can_try = self._step_down(progress, is_crash=is_crash)
-            if assignment.round > 1:  # answers of earlier rounds stand
+            if assignment.round > 1:
+                # Answers of earlier rounds stand.
                 progress.status = "done"
-                self.states[task.task_id].rounds = (
-                    assignment.round - 1 if can_try else self.settings.run.rounds
-                )
+                state.rounds = assignment.round - 1 if can_try else self.settings.run.rounds
+            elif can_try:
+                progress.status = "waiting"
             else:
-                progress.status = "waiting" if can_try else "failed"
-                lost += [] if can_try else [task.task_id]
+                progress.status = "failed"
+                lost.append(task.task_id)
         return lost
 
     @staticmethod
@@ -376,3 +408,15 @@ class Schedule:
             can_try = progress.num_crashes < MAX_CRASHES
         progress.rung = min(LAST_RUNG, progress.rung + 1)
         return can_try
+
+
+def _is_open(state: TaskState) -> bool:
+    """Whether a quick job may still ask it."""
+    return state.quick.status == "waiting" and state.deep.status != "done"
+
+
+def _fold_of_views(left_s: float, sample_s: float | None) -> int:
+    """How many times the usual views fill the time that is left; it is cut off where they do not end."""
+    if not sample_s:
+        return MOST_VIEWS
+    return min(MOST_VIEWS, max(1, math.ceil(2 * left_s / sample_s)))
