@@ -1,4 +1,7 @@
-"""A run in advance: the real orchestrator, schedule and journal, with workers that only cost time, on a virtual clock."""
+"""A run in advance: the real orchestrator, schedule and journal, on a virtual clock.
+
+Only the workers are imagined: they take time and may fail, and do nothing else.
+"""
 
 from __future__ import annotations
 
@@ -24,25 +27,28 @@ from appliance.run.schedule.measured_costs import TaskCost
 from appliance.run.schedule.schedule import DRAIN_S
 
 PASSES = ("quick", "deep", "third")
+"""Stages of a run; "third" are the further rounds after the first deep one."""
+
 IN_MEMORY = Path(":memory:")
+"""The path under which SQLite keeps a journal in memory."""
+
 POLLS = 5000
-"""Of a rehearsal at most; nobody waits for it to notice a signal."""
+"""How often a rehearsal looks for signals at most: often costs time, and nobody waits for it."""
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """seconds: from the start to the last write. failure: why the run gave up, None when it did not. messages: what it told.
-    faults: of the last submission (it must be valid)."""
+    """What happened in a run that was rehearsed."""
 
     budget_s: float
-    seconds: float
+    seconds: float  # from the start to the last write
     num_workers: int
-    spans: tuple[Span, ...]
+    spans: tuple[Span, ...]  # what the devices did
     coverage: Coverage
-    failure: str | None
-    messages: tuple[tuple[float, str], ...]
-    submission_faults: tuple[str, ...]
-    num_writes: int
+    failure: str | None  # why the run gave up, None when it did not
+    messages: tuple[tuple[float, str], ...]  # what it told, with the instant
+    submission_faults: tuple[str, ...]  # of the last submission, which must be valid
+    num_writes: int  # of the submission
 
     def of_pass(self, name: str) -> list[Span]:
         """Spans of work in that pass."""
@@ -57,7 +63,10 @@ class Rehearsal:
         return taken
 
     def done_by_task(self, kind: str, name: str) -> dict[str, int]:
-        """Training steps (kind "train") or answered views ("sample", "quick") of each task in that pass."""
+        """Training steps or answered views of each task in that pass.
+
+        kind: of the span: "train", or "sample" and "quick".
+        """
         done: dict[str, int] = {}
         for span in self.of_pass(name):
             if span.kind == kind:
@@ -65,18 +74,23 @@ class Rehearsal:
         return done
 
     def idle_shares(self) -> list[float]:
-        """Of every device: the part of its time, from its first start until all work had to be over, that it had nothing to
-        do. A device that died counts until its last span."""
+        """The part of its time that each device had nothing to do.
+
+        Its time goes from its first start until all work has to be over; for a device that died,
+        until its last span.
+        """
         shares = []
         for worker in range(self.num_workers):
             own = [s for s in self.spans if s.worker == worker]
             if not own:
                 shares.append(1.0)
                 continue
+
             is_alive = any(s.until_s >= own[-1].until_s and s.kind != "lost" for s in own)
             end_s = self.seconds - DRAIN_S if is_alive else own[-1].until_s
             whole_s = max(1e-9, end_s - own[0].from_s)
             shares.append(max(0.0, 1.0 - sum(s.seconds for s in own) / whole_s))
+
         return shares
 
 
@@ -93,7 +107,11 @@ def rehearse(
     journal_path: Path = IN_MEMORY,
     polls: int = POLLS,
 ) -> Rehearsal:
-    """costs: what the orchestrator is told beforehand, None when it has to find out; what is true stands in the true_costs."""
+    """One run on a virtual clock.
+
+    true_costs: what the work really takes. costs: what the orchestrator believes beforehand, None
+    when it has to find out.
+    """
     clock = VirtualClock()
     death, stop = faults.rate("device-death"), faults.rate("sigterm")
     pool = FakePool(
@@ -104,16 +122,18 @@ def rehearse(
         seed=seed,
         dies_at_s=death * budget_s if death else float("inf"),
     )
-    journal = Journal(journal_path)
-    journal.put_tasks(tasks)
-    last: list[Attempts] = [{}]
-    writes: list[float] = []
+
+    # In place of a file: how often the submission was written, and what was in it last.
+    num_writes = 0
+    written: Attempts = {}
 
     def write(attempts: Attempts) -> None:
+        nonlocal num_writes, written
         clock.sleep(faults.rate("slow-disk"))
-        last[0] = dict(attempts)
-        writes.append(clock.now())
+        num_writes, written = num_writes + 1, dict(attempts)
 
+    journal = Journal(journal_path)
+    journal.put_tasks(tasks)
     failure = None
     try:
         orchestrator = Orchestrator(
@@ -134,27 +154,27 @@ def rehearse(
         messages = tuple(journal.events())
     finally:
         journal.close()
+
     return Rehearsal(
-        budget_s,
-        clock.now(),
-        num_workers,
-        tuple(pool.spans),
-        coverage,
-        failure,
-        messages,
-        tuple(validate(build(tasks, last[0]), tasks)),
-        len(writes),
+        budget_s=budget_s,
+        seconds=clock.now(),
+        num_workers=num_workers,
+        spans=tuple(pool.spans),
+        coverage=coverage,
+        failure=failure,
+        messages=messages,
+        submission_faults=tuple(validate(build(tasks, written), tasks)),
+        num_writes=num_writes,
     )
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What static plans would have lost. out_of_share: tasks that need more than an equal share of the time. not_reached:
-    tasks for which no time is left when every device works through its list without a limit."""
+    """What static plans would have lost."""
 
-    share_s: float
-    out_of_share: int
-    not_reached: int
+    share_s: float  # an equal share of the time for each task
+    out_of_share: int  # tasks that need more than that
+    not_reached: int  # tasks without time when each device works through its list without a limit
 
 
 def static_baseline(
@@ -166,9 +186,13 @@ def static_baseline(
     budget_s: float,
     seed: int,
 ) -> Baseline:
-    """The usual public way, with the same steps and views for all: the same times as in the rehearsal of that seed."""
+    """The usual public way: the same steps and views for all tasks, the list split beforehand.
+
+    Times are those of the rehearsal of that seed.
+    """
     free_s = budget_s - true_costs.load_s - settings.run.reserve_s
     share_s = free_s * num_workers / len(tasks)
+
     need_s = []
     for task in tasks:
         cost = true_costs.costs[task.task_id]
@@ -177,21 +201,26 @@ def static_baseline(
             train_s
             + settings.sample.views * cost.view * true_costs.sample_factor(seed, task.task_id)
         )
+
     not_reached = 0
     for worker in range(num_workers):
         used_s = 0.0
         for needed_s in need_s[worker::num_workers]:
             used_s += needed_s
             not_reached += used_s > free_s
+
     return Baseline(share_s, sum(n > share_s for n in need_s), not_reached)
 
 
 def timeline(rehearsal: Rehearsal, *, width: int) -> Iterator[str]:
-    """One line a device, one letter for what it did most in that part of the time: L load, q quick, p search for
-    programs, t train, s sample, capitals the same in a further round, x lost, "." nothing."""
+    """One line a device, with a letter for what it did most in each part of the time.
+
+    L load, q quick pass, p search for programs, t train, s sample, capitals the same in a further
+    round, x lost to a fault, "." nothing.
+    """
     cell_s = rehearsal.budget_s / width
     for worker in range(rehearsal.num_workers):
-        shares: list[dict[str, float]] = [{} for _ in range(width)]
+        shares: list[dict[str, float]] = [{} for _ in range(width)]  # of a part: letter, seconds
         for span in rehearsal.spans:
             if span.worker != worker or span.kind == "overhead":
                 continue
@@ -207,15 +236,17 @@ def timeline(rehearsal: Rehearsal, *, width: int) -> Iterator[str]:
         )
 
 
+_LETTERS = {"load": "L", "quick": "q", "search": "p", "train": "t", "sample": "s", "lost": "x"}
+"""By the kind of a span."""
+
+
 def _letter(span: Span) -> str:
-    letter = {"load": "L", "quick": "q", "search": "p", "train": "t", "sample": "s", "lost": "x"}[
-        span.kind
-    ]
+    letter = _LETTERS[span.kind]
     return letter.upper() if span.is_again else letter
 
 
 def spread(values: list[float]) -> tuple[float, float, float, float]:
-    """Least, median, mean, most; zeros when there are none."""
+    """Least, median, mean, most; zeros when there are no values."""
     if not values:
         return 0.0, 0.0, 0.0, 0.0
     return min(values), statistics.median(values), statistics.fmean(values), max(values)
