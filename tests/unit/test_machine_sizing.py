@@ -272,3 +272,8 @@ def test_real_task_lengths_decide_the_window() -> None:
     best = plan("L4", "Qwen2.5-0.5B", tasks=short)
     assert best.train.max_seq_tokens.value == 460
     assert "longest of 2 tasks" in best.train.max_seq_tokens.reason
+
+
+def test_a_choice_of_tasks_needs_tasks() -> None:
+    with pytest.raises(UsageError, match="--only or --limit without --tasks"):
+        plan_cli.run(cli("--limit", "3"))
