@@ -66,7 +66,7 @@ def make_start(recipe: Recipe, *, device: str) -> Start:
     said = read_card(recipe.start_from)
     is_lora = recipe.adaptation.method == "lora"
     on_gpu = device.startswith("cuda")
-    # Frozen weights need no more bits than the arithmetic. On a CPU autocast pays from float32 only.
+    # Frozen weights need no more bits than the arithmetic; on a CPU autocast needs float32 to pay.
     stored = autocast if is_lora and on_gpu and autocast else "float32"
     model = load_causal_lm(
         recipe.start_from, dtype=stored, device=device, quantization=recipe.adaptation.quantization
