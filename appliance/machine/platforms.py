@@ -47,8 +47,10 @@ def find_platform(env: Mapping[str, str], root: Path = Path("/")) -> Platform:
         or (root / "kaggle/input").is_dir()
     ):
         return _kaggle(env, root, container)
+
     if "_CONDOR_SCRATCH_DIR" in env or "_CONDOR_JOB_AD" in env:
         return _condor_slot(env, container)
+
     return Platform(container=container)
 
 
@@ -149,6 +151,7 @@ def _container(env: Mapping[str, str], root: Path) -> str:
         or (root / ".singularity.d").is_dir()
     ):
         return "apptainer"
+
     if (root / "run/.containerenv").exists():
         return "podman"
     if (root / ".dockerenv").exists() or re.search(

@@ -44,6 +44,7 @@ def parse_faults(texts: Iterable[str]) -> Faults:
     rates = {}
     for text in texts:
         kind, sign, number = text.partition(":")
+
         try:
             rate = float(number) if sign else KINDS[kind][0]
             is_share = kind != "slow-disk"
