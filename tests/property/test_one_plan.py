@@ -1,4 +1,4 @@
-"""One plan: what `plan` prints is what `submit` writes and what `simulate` plays, whatever the flags."""
+"""One plan: `plan` prints what `submit` writes and what `simulate` plays, whatever the flags."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The canary tells a right adapter from a wrong, a missing and a stale one, at each type's noise."""
+"""The canary tells a right adapter from a wrong, missing or stale one, at each type's noise."""
 
 from __future__ import annotations
 

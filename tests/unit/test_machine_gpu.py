@@ -1,4 +1,7 @@
-"""Cards as NVML and nvidia-smi report them, and every form of CUDA_VISIBLE_DEVICES. NVML is a fake: no card stands here."""
+"""Cards as NVML and nvidia-smi report them, and every form of CUDA_VISIBLE_DEVICES.
+
+NVML is a fake, so no card is needed.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ class FakeError(Exception):
 
 
 def fake_nvml(*cards: dict[str, Any], fails: tuple[str, ...] = ()) -> ModuleType:
-    """A module that answers like pynvml for those cards. A card: name, gib, used_gib, capability, pids, slices."""
+    """A module that answers like pynvml for those cards.
+
+    A card has the keys name, gib, used_gib, capability, pids and slices.
+    """
     module = ModuleType("fake_nvml")
 
     def answer(name: str, value: Any) -> None:
@@ -136,7 +142,10 @@ def test_a_split_card_shows_its_first_slice_unless_one_is_named() -> None:
 
 
 def test_nvidia_smi_gives_the_same_card() -> None:
-    cards = "0, GPU-8932f937, Tesla T4, 7.5, 15360, 15101, 560.35.03\n1, GPU-11aa, GRID, [N/A], 8192, 8000, 560.35.03\n"
+    cards = (
+        "0, GPU-8932f937, Tesla T4, 7.5, 15360, 15101, 560.35.03\n"
+        "1, GPU-11aa, GRID, [N/A], 8192, 8000, 560.35.03\n"
+    )
     first, second = parse_smi(cards, "GPU-8932f937, 77\n")
     assert (first.name, first.capability, first.other_pids) == ("Tesla T4", (7, 5), (77,))
     assert first.total_bytes == 15360 * 2**20
@@ -148,7 +157,9 @@ def test_nvidia_smi_is_asked_where_nvml_is_missing(
 ) -> None:
     tool = tmp_path / "nvidia-smi"
     tool.write_text(
-        "#!/bin/sh\ncase $1 in\n--query-gpu*) echo '0, GPU-aa, Tesla T4, 7.5, 15360 MiB, 15000, 560.35';;\n"
+        "#!/bin/sh\n"
+        "case $1 in\n"
+        "--query-gpu*) echo '0, GPU-aa, Tesla T4, 7.5, 15360 MiB, 15000, 560.35';;\n"
         "*) echo 'GPU-aa, 4711';;\nesac\n"
     )
     tool.chmod(0o755)
