@@ -1,7 +1,8 @@
-"""The settings of a run: one pydantic tree, laid together from six layers, every fault reported at once.
+"""The settings of a run: one pydantic tree (a long file, for every setting is described beside it).
 
-defaults < --profile < --config run.yaml < APPLIANCE_* environment < --set a.b=c < flags
-An environment name is the dotted key in capitals with two underscores for the dot: APPLIANCE_TRAIN__RANK=32.
+Six layers make it, later ones over earlier ones: defaults, --profile, --config run.yaml, APPLIANCE_*
+environment variables, --set a.b=c, flags. All faults are reported at once. The name of a variable
+is the dotted key in capitals, with two underscores for the dot: APPLIANCE_TRAIN__RANK=32.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from appliance.errors import UsageError
 from appliance.names import did_you_mean, unknown
 
 ENVIRONMENT_PREFIX = "APPLIANCE_"
+"""Environment variables with this prefix are settings, but for the next one."""
 
 CPU_BF16_VARIABLE = "APPLIANCE_CPU_BF16"
-"""No setting of a run but a fact about the machine, with the same prefix: machine/host.py reads it."""
+"""Not a setting of a run but a fact about the machine: machine/host.py reads it."""
 
 
 def _seconds(value: Any) -> Any:
@@ -41,142 +43,206 @@ class _Part(BaseModel):
 
 
 class ModelSettings(_Part):
+    """Which model, in which number format, on which engines."""
+
     path: str = Field(
         "arc-mini",
-        description="model folder, or arc-mini for the one that ships inside; several with commas",
+        description="model folder, or arc-mini for the built-in one; with several, separated by "
+        "commas, the plan takes one that fits",
     )
-    adapter: Path | None = Field(None, description="LoRA adapter that comes with the model")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    adapter: Path | None = Field(None, description="folder of a LoRA adapter to load on the model")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="number format of the weights; auto: the fastest on the device",
+    )
     quantization: Literal["auto", "none", "nf4", "int8"] = Field(
-        "auto", description="of the base weights; auto: the plan's"
+        "auto", description="compression of the base weights; auto: only if they do not fit without"
     )
-    engine: Literal["auto", "vllm", "transformers"] = "auto"
-    trainer: Literal["auto", "unsloth", "peft"] = "auto"
+    engine: Literal["auto", "vllm", "transformers"] = Field(
+        "auto", description="engine that generates answers"
+    )
+    trainer: Literal["auto", "unsloth", "peft"] = Field(
+        "auto", description="library that fine-tunes"
+    )
 
 
 class TrainSettings(_Part):
-    """Test-time training; `max_share` is the part of a task's time share that training may use."""
+    """Test-time training: fine-tuning on the demonstrations of one task."""
 
-    enabled: bool = True
-    method: Literal["lora", "full"] = "lora"
+    enabled: bool = Field(True, description="false: answer with the model as it is")
+    method: Literal["lora", "full"] = Field(
+        "lora", description="train a LoRA adapter, or all weights"
+    )
     start: Literal["auto", "new", "continue"] = Field(
-        "auto", description="auto: continue the --adapter if one is given"
+        "auto",
+        description="train a new adapter, or the given one further; auto: the given one, if any",
     )
-    rank: int = Field(64, ge=1, le=1024)
-    alpha: float = Field(64.0, gt=0)
-    rslora: bool = True
-    learning_rate: float = Field(1e-3, gt=0)
-    max_steps: int = Field(400, ge=1)
-    tokens_per_step: int = Field(1024, ge=256)
-    max_seq_tokens: int = Field(8192, ge=128)
-    keep_colours: bool = Field(False, description="leave colours as they are in the lessons")
+    rank: int = Field(64, ge=1, le=1024, description="LoRA rank: the size of the adapter")
+    alpha: float = Field(
+        64.0, gt=0, description="LoRA scale: the adapter is multiplied by alpha / rank (see rslora)"
+    )
+    rslora: bool = Field(True, description="multiply by alpha / sqrt(rank) instead")
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
+    max_steps: int = Field(400, ge=1, description="most training steps per task")
+    tokens_per_step: int = Field(
+        1024,
+        ge=256,
+        description="tokens of a training step, in one or more sequences",
+    )
+    max_seq_tokens: int = Field(
+        8192, ge=128, description="longest training sequence; the plan may choose a shorter one"
+    )
+    keep_colours: bool = Field(False, description="true: training examples keep their colours")
     leave_two_out: Share = Field(
-        0.0, description="share of lessons that show one demonstration less (n-2)"
+        0.0,
+        description="share of training examples that show n-2 of the n demonstrations, not n-1",
     )
-    max_share: Share = 0.65
-    min_seconds: float = Field(2.0, ge=0, description="a task that would get less is not trained")
+    max_share: Share = Field(0.65, description="most of a task's time that training may use")
+    min_seconds: float = Field(
+        2.0, ge=0, description="a task with less time than this for training is not trained"
+    )
 
 
 class ProgramSettings(_Part):
-    """Search and learn: programs are written, run, relabelled by what they do, learnt from, and written again."""
+    """Solving by programs: write, run, relabel by what they do, learn from them, write again."""
 
     share: Share = Field(
-        0.4, description="part of a task's time for programs where the strategy is both"
+        0.4, description="share of a task's time that goes to programs if the strategy is both"
     )
-    quick_samples: int = Field(
-        8, ge=1, description="programs per task in the quick pass, in one batch over tasks"
-    )
+    quick_samples: int = Field(8, ge=1, description="programs per task in the quick pass")
     quick_epochs: int = Field(
         0,
         ge=0,
-        description="rounds of the quick pass in which one adapter learns from the programs of all tasks",
+        description="rounds in the quick pass that train one adapter on the programs of all tasks",
     )
-    samples_per_epoch: int = Field(32, ge=1)
-    samples_per_view: int = Field(8, ge=1, description="programs written under one view of a task")
-    epochs: int = Field(16, ge=1, description="most rounds of learning and writing in one go")
-    learn: bool = Field(True, description="false: independent samples of the plain model")
-    picked: int = Field(
-        4, ge=1, description="different programs of a task that an epoch learns from"
+    samples_per_epoch: int = Field(
+        32, ge=1, description="programs written per task between two trainings"
     )
+    samples_per_view: int = Field(
+        8, ge=1, description="programs written per view (augmented copy) of a task"
+    )
+    epochs: int = Field(16, ge=1, description="most rounds of writing and learning in one job")
+    learn: bool = Field(
+        True, description="false: never train on the programs, only sample from the model as it is"
+    )
+    picked: int = Field(4, ge=1, description="different programs per task that an epoch trains on")
     is_diverse: bool = Field(
-        True, description="prefer programs whose outputs are new among the picked"
+        True, description="prefer programs whose outputs no other selected program gives"
     )
-    learning_rate: float = Field(2e-4, gt=0)
+    learning_rate: float = Field(2e-4, gt=0, description="peak learning rate")
     max_steps: int = Field(
-        16, ge=1, description="of an epoch's training, for each task that learns in it"
+        16, ge=1, description="most training steps per epoch, for each task that is trained on"
     )
     passes: int = Field(
-        1, ge=1, description="times that an epoch's training sees a picked program at most"
+        1, ge=1, description="maximum passes over the selected programs in one epoch"
     )
-    temperature: float = Field(0.8, gt=0, le=2)
-    top_p: float = Field(0.95, gt=0, le=1)
+    temperature: float = Field(0.8, gt=0, le=2, description="sampling temperature of programs")
+    top_p: float = Field(
+        0.95, gt=0, le=1, description="sample among the likeliest tokens that hold this probability"
+    )
     max_new_tokens: int | None = Field(
-        None, ge=8, description="longest program; by default what the model card says"
+        None, ge=8, description="longest program, in tokens; None: as the model card says"
     )
-    cpu_s: float = Field(0.5, gt=0, description="CPU time of a program over all its inputs")
-    memory_mb: int = Field(256, ge=16)
+    cpu_s: float = Field(
+        0.5, gt=0, description="CPU seconds that one program may take for all its inputs together"
+    )
+    memory_mb: int = Field(256, ge=16, description="memory that one program may take, in MiB")
     accept_level: Literal["no-seccomp"] | None = Field(
-        None, description="go on although the sandbox has no system call filter"
+        None, description="no-seccomp: run programs even where system calls cannot be filtered"
     )
 
 
 class SampleSettings(_Part):
-    quick_views: int = Field(2, ge=1, le=512, description="views of the quick pass over all tasks")
-    views: int = Field(16, ge=1, le=512, description="views per task after training")
-    samples_per_view: int = Field(1, ge=1, le=512)
-    temperature: float = Field(0.0, ge=0, le=2)
-    top_p: float = Field(1.0, gt=0, le=1)
-    keep_colours: bool = False
+    """How answers are generated, and how the vote ranks them."""
+
+    quick_views: int = Field(
+        2,
+        ge=1,
+        le=512,
+        description="views (augmented copies) per task in the quick pass, before any training",
+    )
+    views: int = Field(
+        16, ge=1, le=512, description="views per task in the deep pass, after training on the task"
+    )
+    samples_per_view: int = Field(
+        1, ge=1, le=512, description="answers per view; above 1 needs a temperature above 0"
+    )
+    temperature: float = Field(0.0, ge=0, le=2, description="sampling temperature; 0: greedy")
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="sample among the likeliest tokens that hold this probability"
+    )
+    keep_colours: bool = Field(
+        False, description="true: views turn and flip grids, but keep their colours"
+    )
     batch_tokens: int = Field(
-        16384, ge=1024, description="(prompt + new tokens) x rows of one batch"
+        16384,
+        ge=1024,
+        description="most tokens of one batch of Transformers: sequences x (prompt + answer)",
     )
     serving: Literal["auto", "on-the-fly", "merged"] = Field(
         "auto",
-        description="how vLLM gets adapters; auto: on the fly on a GPU, merged on a CPU, where it is faster",
+        description="how vLLM applies adapters: beside the base weights, or merged into them; "
+        "auto: on-the-fly on a GPU, merged on a CPU",
     )
     grammar: Literal["none", "rectangular", "shape"] = Field(
         "none",
-        description="what answers are forced into: legal rectangles, or the shape that is foretold; needs vLLM",
+        description="restrict answers to rectangular grids, or to the predicted size; needs vLLM",
     )
     stall_s: float = Field(
-        120.0, gt=0, description="an engine that writes nothing for so long is started anew"
+        120.0, gt=0, description="seconds without a new answer before the engine is restarted"
     )
     score_views: int = Field(
-        8, ge=0, le=64, description="views that a trained task's answers are weighed under; 0: none"
+        8,
+        ge=0,
+        le=64,
+        description="views under which a trained model scores the answers for the vote; 0: none",
     )
-    selector: str = "programs-first"
+    selector: str = Field(
+        "programs-first",
+        description="how the vote ranks the answers (appliance vote --help lists the names)",
+    )
 
     @model_validator(mode="after")
     def _greedy_once(self) -> SampleSettings:
         if self.temperature == 0 and self.samples_per_view > 1:
             raise ValueError(
-                "samples_per_view above 1 needs a temperature above 0: greedy samples are all the same"
+                "samples_per_view above 1 needs a temperature above 0: "
+                "greedy samples are all the same"
             )
         return self
 
 
 class RunSettings(_Part):
+    """Time, workers, and what counts as success."""
+
     budget_s: Seconds | None = Field(
         None, description="time from the start of the command, such as 11h30m"
     )
     deadline: str | None = Field(
-        None, description="ISO 8601 instant; the earlier of it and the budget binds"
+        None, description="ISO 8601 date and time; the earlier of deadline and budget counts"
     )
-    seed: int = Field(0, ge=0)
-    workers: int = Field(1, ge=1, le=64)
+    seed: int = Field(0, ge=0, description="seed of views, training and sampling")
+    workers: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="worker processes; unless set, the plan decides: one per GPU, or by the cores",
+    )
     workers_per_card: int = Field(
         1, ge=1, le=4, description="workers that share one GPU, each with its part of the memory"
     )
     rounds: int = Field(
-        8, ge=1, le=64, description="most deep passes over one task; every second one trains anew"
+        8, ge=1, le=64, description="most deep jobs per task; every second one trains a new adapter"
     )
-    quick_share: Share = Field(0.25, description="part of the time that the quick pass may use")
-    reserve_s: float = Field(3.0, ge=0, description="kept free at the end for the last write")
+    quick_share: Share = Field(0.25, description="share of the time that the quick pass may use")
+    reserve_s: float = Field(
+        3.0, ge=0, description="seconds kept free at the end to write the submission"
+    )
     min_sampled_share: Share = Field(
-        0.9, description="below this share of tasks sampled the exit code is 5"
+        0.9, description="exit with code 5 if a smaller share of the tasks was sampled"
     )
     min_trained_share: Share = Field(
-        0.0, description="below this share of tasks trained the exit code is 5"
+        0.0, description="exit with code 5 if a smaller share of the tasks was trained"
     )
 
     @model_validator(mode="after")
@@ -187,7 +253,11 @@ class RunSettings(_Part):
 
 
 class Settings(_Part):
-    strategy: Literal["transduction", "induction", "both"] = "transduction"
+    """The whole tree."""
+
+    strategy: Literal["transduction", "induction", "both"] = Field(
+        "transduction", description="generate output grids, programs that make them, or both"
+    )
     model: ModelSettings = ModelSettings()
     train: TrainSettings = TrainSettings()
     sample: SampleSettings = SampleSettings()
@@ -203,7 +273,10 @@ class Settings(_Part):
         return self.strategy != "transduction"
 
     def identity(self, *, tasks_digest: str) -> str:
-        """SHA-256 over what must not change when a run is resumed: all but the time it may take and its floors."""
+        """SHA-256 over what must not change when a run is resumed.
+
+        Of the `run` part that is the seed alone: time, workers and floors may change.
+        """
         run = self.run.model_dump(include={"seed"})
         parts = self.model_dump(mode="json", exclude={"run"}) | {"run": run, "tasks": tasks_digest}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -211,21 +284,23 @@ class Settings(_Part):
 
 @dataclass(frozen=True)
 class Layer:
-    """One source of settings: its name for messages, and dotted keys with their values."""
+    """One source of settings."""
 
-    name: str
-    values: Mapping[str, Any]
+    name: str  # for messages, such as "--set" or the path of a file
+    values: Mapping[str, Any]  # by dotted key
 
 
 def resolve(layers: Iterable[Layer]) -> Settings:
-    """The settings that the layers give, later ones over earlier ones.
+    """The settings that the layers give; later layers win.
 
-    Raises UsageError naming every unknown and every bad key of all layers, with the nearest valid name.
+    Raises UsageError naming every unknown and every bad key of all layers, with the nearest valid
+    name.
     """
     known = list(_leaf_names(Settings))
     origin: dict[str, str] = {}
     merged: dict[str, Any] = {}
     faults: list[str] = []
+
     for layer in layers:
         for key, value in layer.values.items():
             if key not in known:
@@ -233,6 +308,7 @@ def resolve(layers: Iterable[Layer]) -> Settings:
                 continue
             origin[key] = layer.name
             _put(merged, key, value)
+
     try:
         settings = Settings.model_validate(merged)
     except ValidationError as fault:
@@ -243,6 +319,7 @@ def resolve(layers: Iterable[Layer]) -> Settings:
             )
     except UsageError as fault:  # raised by parse_duration and parse_instant
         faults.append(str(fault))
+
     if faults:
         raise UsageError(
             "; ".join(faults),
@@ -265,6 +342,7 @@ def file_layer(path: Path) -> Layer:
         raise UsageError(
             f"settings file {path}: {fault}", expected="a YAML file of settings"
         ) from fault
+
     if not isinstance(values, dict):
         raise UsageError(
             f"settings file {path} holds a {type(values).__name__}", expected="keys and values"
@@ -273,13 +351,13 @@ def file_layer(path: Path) -> Layer:
 
 
 def profile_names() -> tuple[str, ...]:
-    """The profiles that ship with the package, in the order of the alphabet."""
+    """The profiles that ship with the package, in alphabetical order."""
     files = [path.name for path in _profile_folder().iterdir()]
     return tuple(sorted(f.removesuffix(".yaml") for f in files if f.endswith(".yaml")))
 
 
 def read_profile(name: str) -> dict[str, Any]:
-    """A shipped profile as its YAML file has it: parts of settings, and a `machine` part.
+    """A shipped profile as its YAML file has it: settings, and a `machine` part.
 
     Raises UsageError for an unknown profile, with the nearest valid name.
     """
@@ -329,16 +407,19 @@ def assignments_layer(assignments: Iterable[str]) -> Layer:
 
 
 def describe_settings() -> list[tuple[str, str, str]]:
-    """Every key with its default and what it means, in the order of the tree."""
+    """Every key with its default and its meaning, in the order of the tree."""
     rows = []
+
     for key in _leaf_names(Settings):
         model: type[BaseModel] = Settings
         *parents, leaf = key.split(".")
         for parent in parents:
             model = model.model_fields[parent].annotation  # type: ignore[assignment]
         info = model.model_fields[leaf]
-        choices = [str(a) for a in get_args(info.annotation) if isinstance(a, str)]
-        rows.append((key, str(info.default), info.description or " | ".join(choices)))
+        choices = " | ".join(a for a in get_args(info.annotation) if isinstance(a, str))
+        meaning = f"{info.description} ({choices})" if choices else str(info.description)
+        rows.append((key, str(info.default), meaning))
+
     return rows
 
 
