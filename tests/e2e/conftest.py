@@ -23,7 +23,7 @@ os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 if TYPE_CHECKING:
     from appliance.arc.task import Task
     from appliance.solve.language import Language
-    from tests.e2e.engines import Bench
+    from tests.support.sampling_engines import EngineUnderTest
 
 CARD = {"style": "grid-tokens-v1", "encoder": "grid-tokens", "strategies": ["transduction"]}
 
@@ -93,9 +93,11 @@ def task(challenges: Path) -> Task:
 
 
 @pytest.fixture(scope="session")
-def benches(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bench]:
+def engines(
+    tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, EngineUnderTest]:
     """The sampling engines that are installed, started once a session."""
-    from tests.e2e.engines import make_benches
+    from tests.support.sampling_engines import start_engines
 
     has_vllm = importlib.util.find_spec("vllm") is not None
-    return make_benches(tiny_model, tmp_path_factory.mktemp("scratch"), has_vllm=has_vllm)
+    return start_engines(tiny_model, tmp_path_factory.mktemp("scratch"), has_vllm=has_vllm)

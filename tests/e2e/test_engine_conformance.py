@@ -1,4 +1,9 @@
-"""What every Trainer must do, run on the real engines with a real tiny model on the CPU. Samplers: test_samplers.py."""
+"""What every Trainer must do, on the real engines with a real tiny model.
+
+On the CPU, with peft. Another trainer or device has a process of its own, and names itself by the
+variables CONFORMANCE_TRAINER and CONFORMANCE_DEVICE: see test_unsloth.py and bench/gpu_check.py.
+Samplers: test_samplers.py.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,6 @@ import itertools
 import json
 import os
 import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,54 +18,39 @@ from typing import Any
 import numpy as np
 import pytest
 
-from appliance.arc.encode import get_encoder
-from appliance.arc.prompt import get_style
 from appliance.arc.source import load_tasks
 from appliance.arc.task import Task
-from appliance.clock import Deadline, SystemClock
+from appliance.clock import SystemClock
 from appliance.engine.base import EngineSpec, NotTuned, Trainer, Tuned, TuneSettings
 from appliance.engine.load_model import load_causal_lm, weights_sha
 from appliance.engine.model_folder import RECORD_FILE
 from appliance.engine.registry import make_trainer
 from appliance.engine.tokens import Codec
 from appliance.engine.training.loss import answer_loss
-from appliance.engine.training.packing import TokenSequence, fill_rows, plan_rows
+from appliance.engine.training.packing import fill_rows, plan_rows
 from appliance.engine.training.unsloth_trainer import import_unsloth
 from appliance.errors import InputError
 from appliance.solve.language import Language
-from appliance.solve.transduce import LessonPlan, lessons
+from tests.support import tuning
+from tests.support.tuning import SETTINGS, in_seconds, lessons_of, tune
 
 TRAINER = os.environ.get("CONFORMANCE_TRAINER", "peft")
 DEVICE = os.environ.get("CONFORMANCE_DEVICE", "cpu")
-"""Another trainer or device has a process of its own: see test_unsloth.py and bench/gpu_check.py."""
 if TRAINER == "unsloth":  # it must come before transformers
     import_unsloth(Path(tempfile.mkdtemp()), device=DEVICE)
 torch = pytest.importorskip("torch")
 pytestmark = [pytest.mark.engine, *([pytest.mark.gpu] if DEVICE == "cuda" else [])]
 
-SETTINGS = TuneSettings(
-    rank=8, alpha=8, max_steps=30, row_tokens=64, rows_per_step=8, learning_rate=5e-3
-)
+BRIEF_STEPS = 4
+"""For tests of which the outcome does not depend on how much is learnt."""
+BRIEF = replace(SETTINGS, max_steps=BRIEF_STEPS)
 VARIANTS = {
     "lora-rslora": SETTINGS,
     "lora-plain": replace(SETTINGS, rslora=False, alpha=16),
     "lora-checkpointed": replace(SETTINGS, gradient_checkpointing=True),
 }
-FULL = replace(SETTINGS, method="full", learning_rate=1e-3)
 if TRAINER == "peft":
-    VARIANTS["full"] = FULL
-
-
-@pytest.fixture(scope="module")
-def language(tiny_model: Path) -> Language:
-    return Language(
-        get_style("grid-tokens-v1"), get_encoder("grid-tokens"), Codec.load(tiny_model), 2048
-    )
-
-
-@pytest.fixture(scope="module")
-def task(challenges: Path) -> Task:
-    return load_tasks(str(challenges)).tasks[0]
+    VARIANTS["full"] = replace(SETTINGS, method="full", learning_rate=1e-3)
 
 
 def trainer_on(
@@ -78,23 +67,23 @@ def trainer_on(
     return make_trainer(TRAINER, spec, Codec.load(folder))
 
 
-def lessons_of(task: Task, language: Language, seed: int = 0) -> Iterator[TokenSequence]:
-    return lessons(task, language, np.random.default_rng(seed), max_tokens=64, plan=LessonPlan())
-
-
-def in_seconds(seconds: float) -> Deadline:
-    clock = SystemClock()
-    return Deadline(clock.now() + seconds, clock)
-
-
 def logits_of(model: Any, prompt: tuple[int, ...]) -> Any:
-    with torch.inference_mode():
-        return (
-            model(input_ids=torch.tensor([prompt], device=DEVICE), use_cache=False)
-            .logits[0, -1]
-            .float()
-            .cpu()
-        )
+    return tuning.logits_of(model, prompt, DEVICE)
+
+
+def tuned(
+    trainer: Trainer,
+    task: Task,
+    language: Language,
+    folder: Path,
+    settings: TuneSettings = SETTINGS,
+    *,
+    seed: int = 1,
+) -> Tuned:
+    """What came of a training that must succeed."""
+    outcome = tune(trainer, task, language, folder, settings, seed=seed)
+    assert isinstance(outcome, Tuned), outcome
+    return outcome
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -104,14 +93,8 @@ def test_training_lowers_the_loss_and_changes_the_answers(
     trainer = trainer_on(tiny_model)
     prompt = language.prompt_ids(task, 0)
     before = logits_of(trainer.model, prompt)
-    outcome = trainer.tune(
-        lessons_of(task, language),
-        VARIANTS[name],
-        adapter_dir=tmp_path / "a",
-        deadline=in_seconds(60),
-        seed=1,
-    )
-    assert isinstance(outcome, Tuned)
+
+    outcome = tuned(trainer, task, language, tmp_path / "a", VARIANTS[name])
     assert outcome.loss_after < outcome.loss_before
     assert outcome.adapter_sha == weights_sha(tmp_path / "a")
     assert (logits_of(trainer.model, prompt) - before).abs().max() > 1e-3
@@ -124,14 +107,10 @@ def test_reset_gives_the_untrained_model_back_to_the_bit(
     trainer = trainer_on(tiny_model)
     prompt = language.prompt_ids(task, 0)
     before = logits_of(trainer.model, prompt)
+    settings = replace(VARIANTS[name], max_steps=BRIEF_STEPS)
     for seed in (1, 2):
-        trainer.tune(
-            lessons_of(task, language),
-            VARIANTS[name],
-            adapter_dir=tmp_path / "a",
-            deadline=in_seconds(60),
-            seed=seed,
-        )
+        tuned(trainer, task, language, tmp_path / "a", settings, seed=seed)
+        assert not torch.equal(logits_of(trainer.model, prompt), before)
         with trainer.merged():
             pass
         trainer.reset()
@@ -143,20 +122,13 @@ def test_one_task_after_another_gives_the_same_adapter_as_alone(
 ) -> None:
     first, second = load_tasks(str(challenges)).tasks[:2]
 
-    def train(trainer: Trainer, task: Task, name: str) -> str:
-        outcome = trainer.tune(
-            lessons_of(task, language),
-            SETTINGS,
-            adapter_dir=tmp_path / name,
-            deadline=in_seconds(60),
-            seed=5,
-        )
-        assert isinstance(outcome, Tuned)
-        return outcome.adapter_sha
+    def adapter_of(trainer: Trainer, task: Task, name: str) -> str:
+        return tuned(trainer, task, language, tmp_path / name, BRIEF, seed=5).adapter_sha
 
     busy = trainer_on(tiny_model)
-    train(busy, first, "first")
-    assert train(busy, second, "second") == train(trainer_on(tiny_model), second, "alone")
+    adapter_of(busy, first, "first")
+    alone = adapter_of(trainer_on(tiny_model), second, "alone")
+    assert adapter_of(busy, second, "second") == alone
 
 
 def test_a_saved_adapter_loads_back_to_the_same_answers(
@@ -164,80 +136,52 @@ def test_a_saved_adapter_loads_back_to_the_same_answers(
 ) -> None:
     trainer = trainer_on(tiny_model)
     prompt = language.prompt_ids(task, 0)
-    trainer.tune(
-        lessons_of(task, language),
-        SETTINGS,
-        adapter_dir=tmp_path / "a",
-        deadline=in_seconds(60),
-        seed=1,
-    )
+    tuned(trainer, task, language, tmp_path / "a", BRIEF)
     trained = logits_of(trainer.model, prompt)
+
     fresh = trainer_on(tiny_model)
-    fresh.load(tmp_path / "a", SETTINGS)
+    assert not torch.equal(logits_of(fresh.model, prompt), trained)
+    fresh.load(tmp_path / "a", BRIEF)
     assert torch.equal(logits_of(fresh.model, prompt), trained)
 
 
 def test_an_adapter_of_another_base_is_refused(
     tiny_model: Path, language: Language, task: Task, tmp_path: Path
 ) -> None:
-    trainer = trainer_on(tiny_model)
-    trainer.tune(
-        lessons_of(task, language),
-        SETTINGS,
-        adapter_dir=tmp_path / "a",
-        deadline=in_seconds(60),
-        seed=1,
-    )
+    tuned(trainer_on(tiny_model), task, language, tmp_path / "a", BRIEF)
     record = tmp_path / "a" / RECORD_FILE
     record.write_text(json.dumps(json.loads(record.read_text()) | {"base_sha": "0" * 64}))
     with pytest.raises(InputError, match="trained on base"):
-        trainer_on(tiny_model).load(tmp_path / "a", SETTINGS)
+        trainer_on(tiny_model).load(tmp_path / "a", BRIEF)
 
 
 def test_training_goes_on_from_a_shipped_adapter(
     tiny_model: Path, language: Language, task: Task, tmp_path: Path
 ) -> None:
     first = trainer_on(tiny_model)
-    began = first.tune(
-        lessons_of(task, language),
-        SETTINGS,
-        adapter_dir=tmp_path / "a",
-        deadline=in_seconds(60),
-        seed=1,
-    )
+    began = tuned(first, task, language, tmp_path / "a")
+    shipped = logits_of(first.model, language.prompt_ids(task, 0))
+
     second = trainer_on(tiny_model, shipped=tmp_path / "a")
     second.start_from_shipped()
     prompt = language.prompt_ids(task, 0)
-    assert torch.equal(logits_of(second.model, prompt), logits_of(first.model, prompt))
-    went_on = second.tune(
-        lessons_of(task, language),
-        replace(SETTINGS, start="continue"),
-        adapter_dir=tmp_path / "b",
-        deadline=in_seconds(60),
-        seed=2,
-    )
-    assert isinstance(began, Tuned)
-    assert isinstance(went_on, Tuned)
+    assert torch.equal(logits_of(second.model, prompt), shipped)
+
+    onwards = replace(SETTINGS, start="continue")
+    went_on = tuned(second, task, language, tmp_path / "b", onwards, seed=2)
     assert went_on.loss_before == pytest.approx(began.loss_after, rel=1e-3)
     second.reset()
-    assert torch.equal(logits_of(second.model, prompt), logits_of(first.model, prompt))
+    assert torch.equal(logits_of(second.model, prompt), shipped)
 
 
 def test_the_adapter_file_holds_the_adapter_alone(
     tiny_model: Path, language: Language, task: Task, tmp_path: Path
 ) -> None:
-    trainer = trainer_on(tiny_model)
-    trainer.tune(
-        lessons_of(task, language),
-        SETTINGS,
-        adapter_dir=tmp_path / "a",
-        deadline=in_seconds(60),
-        seed=1,
-    )
+    tuned(trainer_on(tiny_model), task, language, tmp_path / "a", BRIEF)
+    # Two layers, each with four square matrices of attention and three of the MLP: for each the
+    # adapter has rank x (in + out) numbers in float32.
     sides = [(64, 64)] * 4 + [(64, 128)] * 2 + [(128, 64)]
-    expected = (
-        2 * SETTINGS.rank * sum(a + b for a, b in sides) * 4
-    )  # two layers x rank x (in + out) x float32
+    expected = 2 * SETTINGS.rank * sum(a + b for a, b in sides) * 4
     written = (tmp_path / "a" / "adapter_model.safetensors").stat().st_size
     assert expected <= written <= expected + 8192
 
@@ -245,13 +189,8 @@ def test_the_adapter_file_holds_the_adapter_alone(
 def test_no_time_means_not_tuned_with_a_reason(
     tiny_model: Path, language: Language, task: Task, tmp_path: Path
 ) -> None:
-    outcome = trainer_on(tiny_model).tune(
-        lessons_of(task, language),
-        SETTINGS,
-        adapter_dir=tmp_path / "a",
-        deadline=in_seconds(-1),
-        seed=1,
-    )
+    trainer = trainer_on(tiny_model)
+    outcome = tune(trainer, task, language, tmp_path / "a", seconds=-1)
     assert isinstance(outcome, NotTuned)
     assert "time" in outcome.reason
     assert not (tmp_path / "a").exists()
@@ -271,15 +210,9 @@ def test_divergence_is_reported_and_undone(
     prompt = language.prompt_ids(task, 0)
     before = logits_of(trainer.model, prompt)
     wild = replace(SETTINGS, learning_rate=1e30, max_steps=5)
-    outcome = trainer.tune(
-        lessons_of(task, language),
-        wild,
-        adapter_dir=tmp_path / "a",
-        deadline=in_seconds(30),
-        seed=1,
-    )
+    outcome = tune(trainer, task, language, tmp_path / "a", wild)
     assert isinstance(outcome, NotTuned)
-    assert "loss" in outcome.reason or "gradient" in outcome.reason
+    assert outcome.reason == "loss became nan at step 1"
     assert torch.equal(logits_of(trainer.model, prompt), before)
 
 
@@ -289,10 +222,10 @@ def test_packed_rows_give_the_loss_of_separate_sequences(
     model = load_causal_lm(tiny_model, dtype="float32", device="cpu")
     sequences = list(itertools.islice(lessons_of(task, language), 6))
     lengths = [len(s) for s in sequences]
-    rows = fill_rows(
-        sequences, plan_rows(lengths, row_tokens=200, num_rows=3), row_tokens=200, pad_id=0
-    )
+    plan = plan_rows(lengths, row_tokens=200, num_rows=3)
+    rows = fill_rows(sequences, plan, row_tokens=200, pad_id=0)
     single = [fill_rows([s], [[0]], row_tokens=len(s), pad_id=0) for s in sequences]
+
     with torch.inference_mode():
         packed = float(answer_loss(model, rows, device="cpu")) * rows.num_targets()
         separate = sum(float(answer_loss(model, r, device="cpu")) * r.num_targets() for r in single)
@@ -306,43 +239,36 @@ def test_the_merged_model_answers_as_the_adapter_does(
     trainer = trainer_on(tiny_model, autocast=autocast)
     prompt = language.prompt_ids(task, 0)
     base = logits_of(trainer.model, prompt)
-    trainer.tune(
-        lessons_of(task, language),
-        SETTINGS,
-        adapter_dir=tmp_path / "a",
-        deadline=in_seconds(60),
-        seed=1,
-    )
+    tuned(trainer, task, language, tmp_path / "a")
     adapted = logits_of(trainer.model, prompt)
     with trainer.merged() as merged:
         found = logits_of(merged, prompt)
+
     assert (adapted - base).abs().max() > 0.05
     assert (found - adapted).abs().max() < (0.05 if autocast else 1e-4)
 
 
 def test_lessons_and_prompts_render_alike(language: Language, task: Task) -> None:
-    """What is trained after a prompt is what is sampled after it: the lesson begins with the prompt's ids."""
+    """What is sampled after a prompt is what was trained after it: lessons begin with its ids."""
     question = Task(task.task_id, task.train[:2], (task.train[2].input,))
     conversation = language.style.lesson(question, 0, task.train[2].output, language.encoder)
     lesson = language.codec.lesson(conversation)
     prompt = language.prompt_ids(question, 0)
     assert tuple(lesson.ids[: len(prompt)]) == prompt
+
     answer = lesson.ids[len(prompt) :]
     assert lesson.is_target[len(prompt) :].all()
     assert answer[-1] == language.codec.eos_id
-    written = language.style.parse(
-        language.codec.text(tuple(int(i) for i in answer[:-1])), language.encoder
-    )
-    assert np.array_equal(written, task.train[2].output)
+    text = language.codec.text(tuple(int(i) for i in answer[:-1]))
+    assert np.array_equal(language.style.parse(text, language.encoder), task.train[2].output)
 
 
 def test_the_first_answer_of_a_pairwise_lesson_is_not_trained(
     language: Language, task: Task
 ) -> None:
     question = Task(task.task_id, task.train[:2], (task.train[2].input,))
-    lesson = language.codec.lesson(
-        language.style.lesson(question, 0, task.train[2].output, language.encoder)
-    )
+    conversation = language.style.lesson(question, 0, task.train[2].output, language.encoder)
+    lesson = language.codec.lesson(conversation)
     num_answer_tokens = language.num_answer_tokens(task.train[0].output)
     assert lesson.is_target.sum() == 2 * num_answer_tokens
 
@@ -353,8 +279,7 @@ def test_timed_steps_leave_the_model_as_it_was(
     trainer = trainer_on(tiny_model)
     prompt = language.prompt_ids(task, 0)
     before = logits_of(trainer.model, prompt)
-    seconds = trainer.time_steps(
-        lessons_of(task, language), SETTINGS, num_steps=2, clock=SystemClock()
-    )
-    assert len(seconds) == 2 and all(s > 0 for s in seconds)
+    lessons = lessons_of(task, language)
+    seconds = trainer.time_steps(lessons, SETTINGS, num_steps=2, clock=SystemClock())
+    assert len(seconds) == 2 and min(seconds) > 0
     assert torch.equal(logits_of(trainer.model, prompt), before)

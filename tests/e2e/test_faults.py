@@ -1,6 +1,6 @@
 """Real workers that run out of memory, rung by rung, or lose their device: task and run go on.
 
-In place of an optimizer step, the workers raise what torch raises on a full card and on a broken one.
+Instead of an optimizer step the workers raise what torch raises on a full and on a broken card.
 """
 
 from __future__ import annotations

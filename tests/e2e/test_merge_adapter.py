@@ -1,4 +1,4 @@
-"""`appliance merge-adapter` on real adapters of every kind, trained a few steps on a real small model."""
+"""`appliance merge-adapter` on adapters of every kind, trained a few steps on a small model."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_an_adapter_of_another_base_is_refused(
 def test_a_merge_that_is_not_exact_leaves_nothing(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The check must catch a merge that scales wrongly, as a peft with another idea of alpha would."""
+    """The check must catch a merge that scales wrongly, as another peft might."""
     from peft import LoraModel
 
     adapter = make_adapter(base, tmp_path / "adapter")

@@ -1,4 +1,4 @@
-"""The Transformers sampler reads a prompt of many samples once, into our cache: it writes what `generate` writes."""
+"""A prompt of many samples is read once, into our cache; what is written is what `generate` writes."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def test_the_samples_are_those_of_generate(
     model = load_causal_lm(tiny_model, dtype="float32", device="cpu", quantization="none").eval()
     prompts = [language.prompt_ids(task, 0) for task in load_tasks(str(challenges))][:3]
     prompts[0] = prompts[0][:-5]  # of different lengths
-    lengths = (
-        (8, 8, 8) if temperature else (8, STRETCH + 1, 3 * STRETCH)
-    )  # rows that are done leave, and draws change
+    # Rows that are done leave the batch, after which other random numbers are drawn: sampled
+    # answers can only be compared where all of them have the same length.
+    lengths = (8, 8, 8) if temperature else (8, STRETCH + 1, 3 * STRETCH)
     requests = [
         Request(p, max_new_tokens=length, num_samples=n, temperature=temperature)
         for n, (p, length) in enumerate(zip(prompts, lengths, strict=True), 2)
@@ -43,11 +43,8 @@ def test_the_samples_are_those_of_generate(
             batch_tokens=1 << 14,
             takes_cache=takes_cache,
         )
-        return [
-            c
-            for batch in sampler.sample(requests, deadline=Deadline(1.0, VirtualClock(0.0)))
-            for c in batch
-        ]
+        batches = sampler.sample(requests, deadline=Deadline(1.0, VirtualClock(0.0)))
+        return [completion for batch in batches for completion in batch]
 
     once, each = written(takes_cache=True), written(takes_cache=False)
     assert len(once) == 2 + 3 + 4 + 1
@@ -62,20 +59,16 @@ def test_a_model_that_names_its_own_kind_of_cache_gets_that(
 
     model = load_causal_lm(tiny_model, dtype="float32", device="cpu", quantization="none").eval()
     codec = language.codec
-    request = Request(
-        language.prompt_ids(load_tasks(str(challenges)).tasks[0], 0),
-        max_new_tokens=8,
-        num_samples=1,
-    )
+    prompt = language.prompt_ids(load_tasks(str(challenges)).tasks[0], 0)
+    request = Request(prompt, max_new_tokens=8, num_samples=1)
 
-    def written() -> list[list[Completion]]:
+    def written() -> list[tuple[int, ...]]:
         sampler = TransformersSampler(
             lambda: model, pad_id=codec.pad_id, stop_ids=codec.stop_ids, batch_tokens=1 << 14
         )
-        return list(sampler.sample([request], deadline=Deadline(1.0, VirtualClock(0.0))))
+        batches = sampler.sample([request], deadline=Deadline(1.0, VirtualClock(0.0)))
+        return [completion.ids for batch in batches for completion in batch]
 
     expected = written()
     model.generation_config.cache_implementation = "static"
-    assert [c.ids for batch in written() for c in batch] == [
-        c.ids for batch in expected for c in batch
-    ]
+    assert written() == expected

@@ -10,32 +10,26 @@ import pytest
 
 from appliance.arc.source import load_tasks
 from appliance.arc.task import Task
-from appliance.clock import Deadline, SystemClock
 from appliance.engine.base import Completion, Request, Served
 from appliance.solve.language import Language
-from tests.e2e.engines import ENGINES, Bench
+from tests.support.sampling_engines import NAMES, EngineUnderTest
+from tests.support.tuning import in_seconds
 
 pytestmark = pytest.mark.engine
 torch = pytest.importorskip("torch")
 
 
-def in_seconds(seconds: float) -> Deadline:
-    clock = SystemClock()
-    return Deadline(clock.now() + seconds, clock)
-
-
-@pytest.fixture(params=ENGINES)
-def bench(request: pytest.FixtureRequest, benches: dict[str, Bench]) -> Bench:
-    if request.param not in benches:
+@pytest.fixture(params=NAMES)
+def engine(request: pytest.FixtureRequest, engines: dict[str, EngineUnderTest]) -> EngineUnderTest:
+    if request.param not in engines:
         pytest.skip("vLLM is not installed")
-    return benches[request.param]
+    return engines[request.param]
 
 
 @pytest.fixture
-def served(bench: Bench) -> Iterator[Served]:
+def served(engine: EngineUnderTest) -> Iterator[Served]:
     """The untrained model behind each engine."""
-    bench.trainer.reset()
-    with bench.server.serve(bench.trainer, adapter_dir=None, batch_tokens=4096) as served:
+    with engine.serving_untrained() as served:
         assert not served.refused
         yield served
 
@@ -52,12 +46,8 @@ def greedy_by_hand(
     ids, logprob = list(prompt), 0.0
     for _ in range(max_new_tokens):
         with torch.inference_mode():
-            logs = (
-                model(input_ids=torch.tensor([ids]), use_cache=False)
-                .logits[0, -1]
-                .float()
-                .log_softmax(-1)
-            )
+            logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
+        logs = logits.float().log_softmax(-1)
         token = int(logs.argmax())
         logprob += float(logs[token])
         ids.append(token)
@@ -67,23 +57,23 @@ def greedy_by_hand(
 
 
 def test_greedy_answers_and_logprobs_equal_decoding_by_hand(
-    bench: Bench, served: Served, language: Language, challenges: Path
+    engine: EngineUnderTest, served: Served, language: Language, challenges: Path
 ) -> None:
     prompts = [language.prompt_ids(t, 0) for t in load_tasks(str(challenges))]
     prompts = [p[: 10 + 7 * i] for i, p in enumerate(prompts)]  # of different lengths
     found = answers(served, [Request(p, max_new_tokens=12) for p in prompts])
     assert sorted(found) == list(range(len(prompts)))
     for i, prompt in enumerate(prompts):
-        ids, logprob = greedy_by_hand(bench.trainer.model, prompt, 12)
+        ids, logprob = greedy_by_hand(engine.trainer.model, prompt, 12)
         assert found[i].ids == ids
         assert found[i].logprob == pytest.approx(logprob, abs=1e-3)
 
 
 def test_an_answer_ends_with_the_stop_token_or_is_not_complete(
-    bench: Bench, language: Language, task: Task
+    engine: EngineUnderTest, language: Language, task: Task
 ) -> None:
     """A model trained on the task stops by itself; one token of room is not enough for it."""
-    with bench.tuned(language, task) as served:
+    with engine.serving_tuned(language, task) as served:
         requests = [Request(language.prompt_ids(task, 0), max_new_tokens=n) for n in (40, 1)]
         found = answers(served, requests)
     assert found[0].is_complete
@@ -94,36 +84,31 @@ def test_an_answer_ends_with_the_stop_token_or_is_not_complete(
 
 
 def test_the_adapter_is_what_answers(
-    bench: Bench, language: Language, task: Task, challenges: Path
+    engine: EngineUnderTest, language: Language, task: Task, challenges: Path
 ) -> None:
-    """Trained, served and compared with the trainer's own model by hand; then the plain model again."""
+    """Train, serve, compare with decoding by hand; then the plain model answers again."""
     prompts = [language.prompt_ids(t, 0) for t in load_tasks(str(challenges))]
     requests = [Request(p, max_new_tokens=12) for p in prompts]
-    bench.trainer.reset()
-    with bench.server.serve(bench.trainer, adapter_dir=None, batch_tokens=4096) as plain:
+    with engine.serving_untrained() as plain:
         before = {i: c.ids for i, c in answers(plain, requests).items()}
-    with bench.tuned(language, task) as served:
+    with engine.serving_tuned(language, task) as served:
         trained = {i: c.ids for i, c in answers(served, requests).items()}
-    by_hand = {i: greedy_by_hand(bench.trainer.model, p, 12)[0] for i, p in enumerate(prompts)}
+    by_hand = {i: greedy_by_hand(engine.trainer.model, p, 12)[0] for i, p in enumerate(prompts)}
     assert trained == by_hand
     assert trained != before
-    bench.trainer.reset()
-    with bench.server.serve(bench.trainer, adapter_dir=None, batch_tokens=4096) as plain:
+    with engine.serving_untrained() as plain:
         assert {i: c.ids for i, c in answers(plain, requests).items()} == before
 
 
 def test_answers_do_not_depend_on_the_batch(
-    bench: Bench, language: Language, challenges: Path
+    engine: EngineUnderTest, language: Language, challenges: Path
 ) -> None:
     requests = [
         Request(language.prompt_ids(t, 0), max_new_tokens=20) for t in load_tasks(str(challenges))
     ]
-    bench.trainer.reset()
 
     def ids(batch_tokens: int) -> dict[int, tuple[int, ...]]:
-        with bench.server.serve(
-            bench.trainer, adapter_dir=None, batch_tokens=batch_tokens
-        ) as served:
+        with engine.serving_untrained(batch_tokens) as served:
             return {i: c.ids for i, c in answers(served, requests).items()}
 
     assert ids(80) == ids(100_000)
@@ -178,8 +163,12 @@ def test_a_past_deadline_gives_nothing_and_the_engine_goes_on(
 def test_a_deadline_in_the_middle_cuts_off_and_the_engine_goes_on(
     served: Served, language: Language, task: Task
 ) -> None:
+    """What is given is whole: it ended by itself, or has all the tokens that it was to have."""
     prompt = language.prompt_ids(task, 0)
     requests = [Request(prompt, max_new_tokens=2), Request(prompt, max_new_tokens=1900)]
     found = [c for b in served.sampler.sample(requests, deadline=in_seconds(0.3)) for c in b]
-    assert all(c.num_tokens in (2, 1900) or c.is_complete for c in found)
+    cut_off = [c for c in found if not c.is_complete]
+    assert [c.num_tokens for c in cut_off] == [
+        requests[c.request_index].max_new_tokens for c in cut_off
+    ]
     assert len(answers(served, requests[:1])) == 1

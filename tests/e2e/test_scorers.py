@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from appliance.arc.source import load_tasks
 from appliance.arc.task import Task
 from appliance.arc.view import IDENTITY, View
 from appliance.arc.vote import Candidate
-from appliance.clock import Deadline, SystemClock
-from appliance.engine.base import ScoreRequest, Tuned, TuneSettings
+from appliance.clock import Deadline
+from appliance.engine.base import ScoreRequest, Tuned
 from appliance.engine.load_model import load_causal_lm, weights_sha
 from appliance.engine.registry import TRAINERS, make_scorer
 from appliance.engine.training.peft_trainer import PeftTrainer
@@ -24,7 +24,7 @@ from appliance.errors import OutOfMemory
 from appliance.seeds import generator
 from appliance.solve.language import Language
 from appliance.solve.scoring import GridScore, score_candidates
-from appliance.solve.transduce import LessonPlan, lessons
+from tests.support.tuning import in_seconds, tune
 
 pytestmark = pytest.mark.engine
 torch = pytest.importorskip("torch")
@@ -39,14 +39,9 @@ def adapted(
     """A model with a trained adapter on."""
     model = load_causal_lm(tiny_model, dtype="float32", device=DEVICE)
     trainer = PeftTrainer(model, pad_id=0, base_sha=weights_sha(tiny_model), autocast_dtype=None)
-    outcome = trainer.tune(
-        lessons(task, language, generator(0), max_tokens=64, plan=LessonPlan()),
-        TuneSettings(rank=8, max_steps=20, row_tokens=64, rows_per_step=8, learning_rate=5e-3),
-        adapter_dir=tmp_path_factory.mktemp("adapters") / "a",
-        deadline=in_seconds(60),
-        seed=1,
-    )
-    assert isinstance(outcome, Tuned)
+    folder = tmp_path_factory.mktemp("adapters") / "a"
+    outcome = tune(trainer, task, language, folder)
+    assert isinstance(outcome, Tuned), outcome
     return trainer.model
 
 
@@ -60,11 +55,6 @@ def requests(language: Language, challenges: Path) -> list[ScoreRequest]:
     ]
     answers = tuple((*(int(x) for x in rng.integers(3, 16, n)), 2) for n in (0, 3, 12, 1, 7))
     return [ScoreRequest(p, answers) for p in prompts]
-
-
-def in_seconds(seconds: float) -> Deadline:
-    clock = SystemClock()
-    return Deadline(clock.now() + seconds, clock)
 
 
 def by_hand(model: Any, request: ScoreRequest) -> list[float]:
@@ -84,11 +74,8 @@ def by_hand(model: Any, request: ScoreRequest) -> list[float]:
 def test_scores_equal_those_by_hand_whatever_the_batch(
     trainer: str, batch_tokens: int, adapted: Any, requests: list[ScoreRequest]
 ) -> None:
-    found = list(
-        make_scorer(trainer, adapted, pad_id=0, batch_tokens=batch_tokens).score(
-            requests, deadline=in_seconds(60)
-        )
-    )
+    scorer = make_scorer(trainer, adapted, pad_id=0, batch_tokens=batch_tokens)
+    found = list(scorer.score(requests, deadline=in_seconds(60)))
     for request, logprobs in zip(requests, found, strict=True):
         assert logprobs == pytest.approx(by_hand(adapted, request), abs=1e-3)
 
@@ -97,14 +84,8 @@ def test_scores_equal_those_by_hand_whatever_the_batch(
 def test_a_past_deadline_gives_nothing(
     trainer: str, adapted: Any, requests: list[ScoreRequest]
 ) -> None:
-    assert (
-        list(
-            make_scorer(trainer, adapted, pad_id=0, batch_tokens=1000).score(
-                requests, deadline=in_seconds(-1)
-            )
-        )
-        == []
-    )
+    scorer = make_scorer(trainer, adapted, pad_id=0, batch_tokens=1000)
+    assert list(scorer.score(requests, deadline=in_seconds(-1))) == []
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)
@@ -115,20 +96,24 @@ def test_no_room_is_out_of_memory(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(adapted.get_decoder(), "forward", full)
+    scorer = make_scorer(trainer, adapted, pad_id=0, batch_tokens=1000)
     with pytest.raises(OutOfMemory, match="score"):
-        list(
-            make_scorer(trainer, adapted, pad_id=0, batch_tokens=1000).score(
-                requests, deadline=in_seconds(60)
-            )
-        )
+        list(scorer.score(requests, deadline=in_seconds(60)))
 
 
-class _PromptScorer:
-    """Says of every answer how many tokens prompt and answer have."""
+class LengthScorer:
+    """Gives every answer the number of tokens of prompt and answer, as a negative score."""
 
     def score(self, requests: Any, *, deadline: Deadline) -> Iterator[tuple[float, ...]]:
         for request in requests:
             yield tuple(-float(len(request.prompt_ids) + len(a)) for a in request.answers)
+
+
+def scores_of(
+    task: Task, said: Sequence[Candidate], views: Sequence[View], language: Language
+) -> list[GridScore]:
+    scorer = LengthScorer()
+    return list(score_candidates([task], said, views, language, scorer, deadline=in_seconds(60)))
 
 
 def test_the_distinct_answers_of_an_output_are_scored_under_every_view(
@@ -137,9 +122,7 @@ def test_the_distinct_answers_of_an_output_are_scored_under_every_view(
     first, second = np.zeros((2, 3), dtype=np.int8), np.ones((1, 1), dtype=np.int8)
     said = [Candidate(task.task_id, 0, grid, -1.0, 3) for grid in (first, second, first, None)]
     views = [IDENTITY, View(turns=1)]
-    scores = list(
-        score_candidates([task], said, views, language, _PromptScorer(), deadline=in_seconds(60))
-    )
+    scores = scores_of(task, said, views, language)
     assert [s.grid.shape for s in scores] == [(2, 3), (1, 1)]  # most votes first
 
     def tokens(view: View, grid: Any) -> float:
@@ -153,22 +136,10 @@ def test_the_distinct_answers_of_an_output_are_scored_under_every_view(
 
 def test_one_answer_alone_is_not_scored(language: Language, task: Task) -> None:
     said = [Candidate(task.task_id, 0, np.zeros((2, 3), dtype=np.int8), -1.0, 3)]
-    found: list[GridScore] = list(
-        score_candidates(
-            [task], said, [IDENTITY], language, _PromptScorer(), deadline=in_seconds(60)
-        )
-    )
-    assert found == []
+    assert scores_of(task, said, [IDENTITY], language) == []
 
 
 def test_a_view_that_leaves_no_room_is_left_out(language: Language, task: Task) -> None:
     narrow = replace(language, max_seq_tokens=10)
     said = [Candidate(task.task_id, 0, np.full((1, 1), n, dtype=np.int8), -1.0, 3) for n in (0, 1)]
-    assert (
-        list(
-            score_candidates(
-                [task], said, [IDENTITY], narrow, _PromptScorer(), deadline=in_seconds(60)
-            )
-        )
-        == []
-    )
+    assert scores_of(task, said, [IDENTITY], narrow) == []

@@ -1,4 +1,7 @@
-"""unsloth passes the suite of trainers. It changes transformers and peft for good when imported: a process of its own."""
+"""unsloth passes the suite of trainers.
+
+In a process of its own, because importing unsloth changes transformers and peft for good.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,12 @@ pytestmark = [
 
 
 def test_the_suite_of_trainers_passes_with_unsloth() -> None:
-    """A minute: importing unsloth takes 10 s, so all of its tests share one import."""
+    """In one go: importing unsloth takes 10 s, so all of its tests share one import."""
     command = [sys.executable, "-m", "pytest", str(SUITE), "-W", "ignore", "-p", "no:cacheprovider"]
     environment = os.environ | {"CONFORMANCE_TRAINER": "unsloth"}
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, cwd=SUITE.parents[2]
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    assert " passed" in done.stdout and "skipped" not in done.stdout.splitlines()[-1]
+    last_line = done.stdout.splitlines()[-1]
+    assert " passed" in last_line and "skipped" not in last_line

@@ -1,4 +1,4 @@
-"""vLLM on the CPU with real adapters: what it refuses, what is tried next, several adapters in a batch, a row of them."""
+"""vLLM on the CPU with real adapters: what it refuses and what is tried next, and many adapters."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from appliance.arc.source import load_tasks
 from appliance.arc.task import Task
-from appliance.clock import Deadline, SystemClock
 from appliance.engine.adapters import read_adapter
 from appliance.engine.base import Completion, Request, Served
 from appliance.engine.load_model import weights_sha
@@ -19,7 +19,8 @@ from appliance.engine.sampling.vllm_engine import LoadedAdapter
 from appliance.engine.sampling.vllm_sampler import VllmSampler
 from appliance.errors import EngineError
 from appliance.solve.language import Language
-from tests.e2e.engines import TUNING, Bench
+from tests.support.sampling_engines import EngineUnderTest
+from tests.support.tuning import SETTINGS, in_seconds
 
 pytestmark = pytest.mark.engine
 pytest.importorskip("torch")
@@ -31,9 +32,8 @@ NUM_IN_A_ROW = 12
 def completions(
     served: Served | VllmSampler, requests: Sequence[Request], **more: object
 ) -> dict[int, Completion]:
-    clock = SystemClock()
-    sampler = served.sampler if isinstance(served, Served) else served
-    batches = sampler.sample(requests, deadline=Deadline(clock.now() + 120, clock), **more)  # type: ignore[call-arg]
+    sampler: Any = served.sampler if isinstance(served, Served) else served
+    batches = sampler.sample(requests, deadline=in_seconds(120), **more)
     return {c.request_index: c for batch in batches for c in batch}
 
 
@@ -45,8 +45,9 @@ def ids(
 
 
 @pytest.fixture
-def worn(benches: dict[str, Bench]) -> Bench:
-    return benches["vllm on-the-fly"]
+def worn(engines: dict[str, EngineUnderTest]) -> EngineUnderTest:
+    """vLLM, which puts adapters on beside the base weights."""
+    return engines["vllm on-the-fly"]
 
 
 @pytest.fixture
@@ -57,27 +58,30 @@ def requests_(language: Language, challenges: Path) -> list[Request]:
 
 
 def transformers_ids(
-    benches: dict[str, Bench], bench: Bench, folder: Path, requests: Sequence[Request]
+    engines: dict[str, EngineUnderTest],
+    engine: EngineUnderTest,
+    folder: Path | None,
+    requests: Sequence[Request],
 ) -> list[tuple[int, ...]]:
-    with benches["transformers"].server.serve(
-        bench.trainer, adapter_dir=folder, batch_tokens=4096
-    ) as served:
+    """What Transformers answers with the model that this engine has just trained."""
+    transformers = replace(engines["transformers"], trainer=engine.trainer)
+    with transformers.serving(folder) as served:
         return ids(served, requests)
 
 
 @pytest.mark.parametrize("fault", ["corrupt", "another base", "DoRA", "rank"])
 def test_an_adapter_that_cannot_be_worn_is_merged_and_the_reason_told(
     fault: str,
-    benches: dict[str, Bench],
-    worn: Bench,
+    engines: dict[str, EngineUnderTest],
+    worn: EngineUnderTest,
     language: Language,
     task: Task,
     requests_: list[Request],
     tmp_path: Path,
 ) -> None:
-    settings = replace(TUNING, rank=80) if fault == "rank" else TUNING
+    settings = replace(SETTINGS, rank=80) if fault == "rank" else SETTINGS
     folder = worn.tune(language, task, tmp_path / "a", settings).adapter_dir
-    expected = transformers_ids(benches, worn, folder, requests_)
+    expected = transformers_ids(engines, worn, folder, requests_)
     weights, config, record = (
         folder / n for n in ("adapter_model.safetensors", "adapter_config.json", "appliance.json")
     )
@@ -93,7 +97,7 @@ def test_an_adapter_that_cannot_be_worn_is_merged_and_the_reason_told(
         "DoRA": "DoRA",
         "rank": "rank 80",
     }[fault]
-    with worn.server.serve(worn.trainer, adapter_dir=folder, batch_tokens=4096) as served:
+    with worn.serving(folder) as served:
         assert served.how == "vllm merged"
         assert len(served.refused) == 1
         assert named in served.refused[0]
@@ -101,23 +105,23 @@ def test_an_adapter_that_cannot_be_worn_is_merged_and_the_reason_told(
 
 
 def test_a_canary_that_sings_wrong_leads_to_transformers(
-    benches: dict[str, Bench],
-    worn: Bench,
+    engines: dict[str, EngineUnderTest],
+    worn: EngineUnderTest,
     language: Language,
     task: Task,
     requests_: list[Request],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An engine that ignores both adapter and new weights: every number it gives is the base model's."""
+    """The engine ignores adapters and new weights: all that it gives is the base model's."""
     folder = worn.tune(language, task, tmp_path / "a").adapter_dir
-    expected = transformers_ids(benches, worn, folder, requests_)
-    real = worn.engine.next_logprobs
-    monkeypatch.setattr(worn.engine, "put_weights", lambda weights: None)
+    expected = transformers_ids(engines, worn, folder, requests_)
+    real = worn.vllm.next_logprobs
+    monkeypatch.setattr(worn.vllm, "put_weights", lambda weights: None)
     monkeypatch.setattr(
-        worn.engine, "next_logprobs", lambda prompt, adapter, **more: real(prompt, None, **more)
+        worn.vllm, "next_logprobs", lambda prompt, adapter, **more: real(prompt, None, **more)
     )
-    with worn.server.serve(worn.trainer, adapter_dir=folder, batch_tokens=4096) as served:
+    with worn.serving(folder) as served:
         assert served.how == "transformers"
         assert [text.split(":")[0] for text in served.refused] == ["on-the-fly", "merged"]
         assert all("canary" in text for text in served.refused)
@@ -125,7 +129,7 @@ def test_a_canary_that_sings_wrong_leads_to_transformers(
 
 
 def test_an_adapter_that_vllm_refuses_leaves_it_healthy(
-    worn: Bench, language: Language, task: Task, requests_: list[Request], tmp_path: Path
+    worn: EngineUnderTest, language: Language, task: Task, requests_: list[Request], tmp_path: Path
 ) -> None:
     """The same adapter handed straight to `generate` would hang it for good."""
     card = read_adapter(
@@ -135,24 +139,26 @@ def test_an_adapter_that_vllm_refuses_leaves_it_healthy(
     config = card.folder / "adapter_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"use_dora": True}))
     with pytest.raises(EngineError, match="vLLM refuses adapter a: vLLM does not yet support DoRA"):
-        worn.engine.add(card)
-    worn.trainer.reset()
-    with worn.server.serve(worn.trainer, adapter_dir=None, batch_tokens=4096) as served:
+        worn.vllm.add(card)
+    with worn.serving_untrained() as served:
         assert len(ids(served, requests_)) == len(requests_)
 
 
 def test_one_batch_may_carry_several_adapters_and_the_base(
-    benches: dict[str, Bench],
-    worn: Bench,
+    engines: dict[str, EngineUnderTest],
+    worn: EngineUnderTest,
     language: Language,
     task: Task,
     requests_: list[Request],
     tmp_path: Path,
 ) -> None:
-    """Every slot is taken. vLLM 0.32 on a CPU gives the base's rows the last adapter when they share a batch with it, so they
-    must not: see the next test."""
-    adapters, expected = two_adapters(benches, worn, language, task, requests_, tmp_path)
-    sampler = VllmSampler(worn.engine, stop_ids=(2,))
+    """Every slot is taken.
+
+    vLLM 0.32 on a CPU gives the base's rows the last adapter when they share a batch with it, so
+    they must not: see the next test.
+    """
+    adapters, expected = two_adapters(engines, worn, language, task, requests_, tmp_path)
+    sampler = VllmSampler(worn.vllm, stop_ids=(2,))
     given = [adapters[i % 3] for i in range(len(requests_))]
     assert ids(sampler, requests_, adapters=given) == [
         expected[i % 3][i] for i in range(len(requests_))
@@ -161,16 +167,16 @@ def test_one_batch_may_carry_several_adapters_and_the_base(
 
 
 def test_base_rows_beside_adapters_would_be_wrong(
-    benches: dict[str, Bench],
-    worn: Bench,
+    engines: dict[str, EngineUnderTest],
+    worn: EngineUnderTest,
     language: Language,
     task: Task,
     requests_: list[Request],
     tmp_path: Path,
 ) -> None:
     """Pins the fault that the sampler goes around: when this test fails, vLLM has mended it."""
-    adapters, expected = two_adapters(benches, worn, language, task, requests_, tmp_path)
-    engine, found = worn.engine, {}
+    adapters, expected = two_adapters(engines, worn, language, task, requests_, tmp_path)
+    engine, found = worn.vllm, {}
     open_ = {i: engine.submit(r, i, adapters[i % 3]) for i, r in enumerate(requests_)}
     while open_:
         for answer in engine.step():
@@ -183,8 +189,8 @@ def test_base_rows_beside_adapters_would_be_wrong(
 
 
 def two_adapters(
-    benches: dict[str, Bench],
-    worn: Bench,
+    engines: dict[str, EngineUnderTest],
+    worn: EngineUnderTest,
     language: Language,
     task: Task,
     requests: list[Request],
@@ -193,58 +199,57 @@ def two_adapters(
     """Two adapters in the engine's two slots and None, and what Transformers answers with each."""
     adapters: list[LoadedAdapter | None] = []
     expected = []
-    worn.trainer.reset()
-    with worn.server.serve(worn.trainer, adapter_dir=None, batch_tokens=4096):  # base weights
+    with worn.serving_untrained():  # puts the base weights back
         pass
     for number in range(2):
         outcome = worn.tune(
-            language, task, folder / str(number), replace(TUNING, learning_rate=2e-2), seed=number
+            language, task, folder / str(number), replace(SETTINGS, learning_rate=2e-2), seed=number
         )
-        expected.append(transformers_ids(benches, worn, outcome.adapter_dir, requests))
+        expected.append(transformers_ids(engines, worn, outcome.adapter_dir, requests))
         adapters.append(
-            worn.engine.add(
+            worn.vllm.add(
                 read_adapter(outcome.adapter_dir, base_sha=weights_sha(worn.spec.model_dir))
             )
         )
     worn.trainer.reset()
-    with benches["transformers"].server.serve(
-        worn.trainer, adapter_dir=None, batch_tokens=4096
-    ) as served:
-        expected.append(ids(served, requests))
+    expected.append(transformers_ids(engines, worn, None, requests))
     return [*adapters, None], expected
 
 
-def remove(worn: Bench, adapters: Sequence[LoadedAdapter | None]) -> None:
+def remove(worn: EngineUnderTest, adapters: Sequence[LoadedAdapter | None]) -> None:
     for adapter in filter(None, adapters):
-        worn.engine.remove(adapter)
+        worn.vllm.remove(adapter)
 
 
 @pytest.mark.parametrize("way", ["vllm merged", "vllm on-the-fly"])
 def test_adapters_in_a_row_never_answer_for_one_another(
     way: str,
-    benches: dict[str, Bench],
+    engines: dict[str, EngineUnderTest],
     language: Language,
     task: Task,
     requests_: list[Request],
     tmp_path: Path,
 ) -> None:
-    """The same prompts again and again, so that a stale block of the prefix cache would show; each with its own rank."""
-    bench = benches[way]
+    """The same prompts again and again, so that a stale block of the prefix cache would show.
+
+    Each adapter has a rank of its own.
+    """
+    engine = engines[way]
     for number in range(NUM_IN_A_ROW):
         rank = (8, 16, 32, 64)[number % 4]
         settings = replace(
-            TUNING, rank=rank, alpha=rank, rslora=number % 8 < 4, max_steps=4, learning_rate=2e-2
+            SETTINGS, rank=rank, alpha=rank, rslora=number % 8 < 4, max_steps=4, learning_rate=2e-2
         )
-        outcome = bench.tune(language, task, tmp_path / "same-folder", settings, seed=number)
-        expected = transformers_ids(benches, bench, outcome.adapter_dir, requests_)
-        with bench.server.serve(
-            bench.trainer, adapter_dir=outcome.adapter_dir, batch_tokens=4096
-        ) as served:
+        outcome = engine.tune(language, task, tmp_path / "same-folder", settings, seed=number)
+        expected = transformers_ids(engines, engine, outcome.adapter_dir, requests_)
+        with engine.serving(outcome.adapter_dir) as served:
             assert served.how == way
             assert ids(served, requests_) == expected
 
 
-def test_an_answer_keeps_to_its_pattern(worn: Bench, language: Language, task: Task) -> None:
+def test_an_answer_keeps_to_its_pattern(
+    worn: EngineUnderTest, language: Language, task: Task
+) -> None:
     worn.trainer.reset()
     prompt = language.prompt_ids(task, 0)
     with worn.server.serve(worn.trainer, adapter_dir=None, batch_tokens=4096) as served:

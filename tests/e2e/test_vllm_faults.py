@@ -1,4 +1,4 @@
-"""A run whose vLLM raises, hangs, is killed and answers wrongly: each is named, and the run ends."""
+"""vLLM raises, hangs, is killed or answers wrongly: each is named, and the run goes on to its end."""
 
 from __future__ import annotations
 
