@@ -93,16 +93,16 @@ def predict(row: Row, cards: dict[str, ModelCard], k: Coefficients) -> dict[str,
             )  # fmt: skip
             said["tokens_per_second"] = speed.tokens_per_second
         return said
-    setup = train_setup(card, device, pins)
-    peak = train_memory(card, setup, device, k)
+    training = train_setup(card, device, pins)
+    peak = train_memory(card, training, device, k)
     if row["num_gpus"] > 1 and not peak.fits(device.memory_gib):
-        setup = replace(setup, num_split=row["num_gpus"])
-        peak = train_memory(card, setup, device, k)
+        training = replace(training, num_split=row["num_gpus"])
+        peak = train_memory(card, training, device, k)
     is_process = row.get("memory_is") == "process"
     said["fits"] = peak.fits(device.memory_gib)
     said["memory_gib"] = peak.memory_gib + (peak.context_gib if is_process else 0.0)
-    step_s = train_step_s(card, setup, device, tokens=row.get("mean_tokens"), k=k)
-    said["seconds_per_step"] = step_s - optimizer_s(card, setup, device, k) * (
+    step_s = train_step_s(card, training, device, tokens=row.get("mean_tokens"), k=k)
+    said["seconds_per_step"] = step_s - optimizer_s(card, training, device, k) * (
         1 - 1 / row.get("accumulation", 1)
     )
     return said

@@ -30,7 +30,7 @@ from appliance.engine.environment import VLLM_CPU, prepare_process
 from appliance.seeds import generator
 from bench.interval import bootstrap
 
-GRAMMARS = ("none", "rectangular", "shape")
+GRAMMARS: tuple[Grammar, ...] = ("none", "rectangular", "shape")
 COLUMNS = ("answered", "accuracy", "correct_pixels", "correct_size", "pass_n", "vote_2")
 
 

@@ -17,7 +17,9 @@ from appliance.arc.vote import Candidate
 from appliance.clock import SystemClock
 from appliance.config import Layer, resolve
 from appliance.record.journal import Journal
-from appliance.run.orchestrator import Orchestrator
+from appliance.record.run_folder import RunFolder
+from appliance.run.console import NoDisplay
+from appliance.run.orchestrator import Orchestrator, RunTime, RunWork
 from appliance.run.pool import Arrival
 from appliance.solve.messages import CandidateMessage, Finished, Job, Ready, Sampled, Trained
 from bench.job import submit_command
@@ -34,6 +36,10 @@ class FreePool:
 
     def __init__(self) -> None:
         self._arrivals: list[Arrival] = []
+
+    @property
+    def num_workers(self) -> int:
+        return 1
 
     def start(self, worker: int) -> None:
         self._arrivals.append((worker, Ready(seconds=0.0, facts={})))
@@ -88,17 +94,10 @@ def _own_time() -> None:
         journal.put_tasks(tasks)
         began_s, began_cpu_s = time.perf_counter(), time.process_time()
         orchestrator = Orchestrator(
-            tasks,
-            settings,
-            out=Path(scratch),
-            journal=journal,
-            pool=FreePool(),
-            num_workers=1,
-            clock=clock,
-            start_s=clock.now(),
-            deadline_s=clock.now() + 3600,
-            tell=lambda text: None,
-            show=lambda report: None,
+            RunWork(tasks, settings, RunFolder(Path(scratch)), journal),
+            FreePool(),
+            RunTime(clock, clock.now(), clock.now() + 3600),
+            NoDisplay(),
             is_stopped=lambda: False,
         )
         orchestrator.run()

@@ -164,7 +164,7 @@ def _adapters(count: int, dtype: str, scratch: Path) -> int:
     import psutil
 
     from appliance.clock import Deadline, SystemClock
-    from appliance.engine.base import Request, Tuned, TuneSettings
+    from appliance.engine.base import Request, Server, Tuned, TuneSettings
     from appliance.engine.registry import TransformersServer
     from appliance.engine.sampling.vllm_server import VllmServer
     from appliance.engine.training.packing import TokenSequence
@@ -179,7 +179,7 @@ def _adapters(count: int, dtype: str, scratch: Path) -> int:
     )
     base = {"base_sha": trainer.base_sha, "base_model": trainer.model, "stop_ids": codec.stop_ids}
     plain = TransformersServer(codec)
-    servers = {
+    servers: dict[str, Server] = {
         "transformers": plain,
         "merged": VllmServer(replace(spec, serving="merged"), engine, otherwise=plain, **base),
         "on-the-fly": VllmServer(
