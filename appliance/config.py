@@ -1,8 +1,8 @@
 """The settings of a run: one pydantic tree (a long file, for every setting is described beside it).
 
-Six layers make it, later ones over earlier ones: defaults, --profile, --config run.yaml, APPLIANCE_*
-environment variables, --set a.b=c, flags. All faults are reported at once. The name of a variable
-is the dotted key in capitals, with two underscores for the dot: APPLIANCE_TRAIN__RANK=32.
+Six layers make it, later ones over earlier ones: defaults, --profile, --config run.yaml,
+APPLIANCE_* environment variables, --set a.b=c, flags. All faults are reported at once. A variable
+is named by the dotted key in capitals, with two underscores for the dot: APPLIANCE_TRAIN__RANK=32.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What a run reached: how many tasks each stage covered, counted from the journal, and whether that is enough."""
+"""What a run reached: how many tasks each stage covered, and whether that is enough.
+
+Counted from the journal alone.
+"""
 
 from __future__ import annotations
 
@@ -14,29 +17,26 @@ from appliance.record.journal import Journal
 
 @dataclass(frozen=True)
 class Coverage:
-    """Numbers of tasks. trained: an adapter was trained and verified. quick, deep: sampled in that pass, in whole or in part.
-    programs_written, programs_valid: how many there were, and how many of them gave a legal grid for every input. programs_fit:
-    tasks with a program that fits all demonstrations. settled: tasks that two such programs agreed on, so that no grids were
-    trained for.
-    again: gone through once more because their vote was uncertain. sampled: in any of them. untrained_reasons: why training
-    gave nothing, with counts. outputs_fallback: test outputs that no candidate answered, so a fallback stands in the
-    submission. served: how deep rounds were sampled, with counts; refusals: why another way was not taken."""
+    """How far a run came; without another unit, numbers of tasks."""
 
     num_tasks: int
-    quick: int
-    trained: int
-    deep: int
-    again: int
-    sampled: int
-    num_outputs: int
-    outputs_fallback: int
-    programs_written: int
-    programs_valid: int
-    programs_fit: int
-    settled: int
-    untrained_reasons: dict[str, int]
-    served: dict[str, int] = field(default_factory=dict)
-    refusals: dict[str, int] = field(default_factory=dict)
+    quick: int  # sampled in the quick pass, in whole or in part
+    trained: int  # an adapter was trained and verified
+    deep: int  # sampled in the deep pass, in whole or in part
+    again: int  # had a second deep round, because their vote was uncertain
+    sampled: int  # in any pass
+
+    num_outputs: int  # test outputs
+    outputs_fallback: int  # that no candidate answered: the submission holds a guess
+
+    programs_written: int  # programs
+    programs_valid: int  # programs that gave a legal grid for every input
+    programs_fit: int  # tasks with a program that fits all demonstrations
+    settled: int  # two such programs agreed, so nothing was trained to write grids
+
+    untrained_reasons: dict[str, int]  # why training gave no adapter: tasks by reason
+    served: dict[str, int] = field(default_factory=dict)  # deep jobs by the way they were sampled
+    refusals: dict[str, int] = field(default_factory=dict)  # why another way was not taken: jobs
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -44,28 +44,27 @@ class Coverage:
     def lines(self) -> list[str]:
         """For people, one stage a line."""
         n = self.num_tasks
+        answered = self.num_outputs - self.outputs_fallback
+        untrained = sorted(self.untrained_reasons.items())
         lines = [
-            f"sampled {self.sampled}/{n} (quick pass {self.quick}, deep pass {self.deep}, third pass {self.again})",
+            f"sampled {self.sampled}/{n} (quick pass {self.quick}, deep pass {self.deep}, "
+            f"third pass {self.again})",
             f"trained {self.trained}/{n}"
-            + "".join(
-                f", {count} not: {reason}"
-                for reason, count in sorted(self.untrained_reasons.items())
-            ),
-            f"answered {self.num_outputs - self.outputs_fallback}/{self.num_outputs} test outputs, "
+            + "".join(f"; {count} not trained: {reason}" for reason, count in untrained),
+            f"answered {answered}/{self.num_outputs} test outputs, "
             f"{self.outputs_fallback} fell back to a guess from the demonstrations",
         ]
+
         if self.served:
-            lines.append(
-                "grids sampled by "
-                + ", ".join(f"{how} {count}" for how, count in sorted(self.served.items()))
-                + "".join(
-                    f"; {count} times not {reason}"
-                    for reason, count in sorted(self.refusals.items())
-                )
+            ways = ", ".join(f"{how} {count}" for how, count in sorted(self.served.items()))
+            refused = (
+                f"; refused {count} x: {why}" for why, count in sorted(self.refusals.items())
             )
+            lines.append(f"grids sampled by {ways}" + "".join(refused))
+
         if self.programs_written:
             lines.append(
-                f"programs: {self.programs_fit} tasks fit all demonstrations "
+                f"tasks with a program that fits all demonstrations: {self.programs_fit} "
                 f"({self.programs_valid} of {self.programs_written} programs gave grids)"
             )
         return lines
@@ -73,35 +72,31 @@ class Coverage:
     def shortfalls(self, floors: RunSettings, *, train_enabled: bool) -> list[str]:
         """Stages below their floor, each as a sentence; empty when all is well."""
         faults = []
-        if self.sampled < floors.min_sampled_share * self.num_tasks:
-            faults.append(
-                f"sampled {self.sampled}/{self.num_tasks}, floor {floors.min_sampled_share:.0%}"
-            )
-        if (
-            train_enabled
-            and self.trained + self.settled < floors.min_trained_share * self.num_tasks
-        ):
-            faults.append(
-                f"trained {self.trained}/{self.num_tasks}, floor {floors.min_trained_share:.0%}"
-            )
+        n = self.num_tasks
+        if self.sampled < floors.min_sampled_share * n:
+            faults.append(f"sampled {self.sampled}/{n}, floor {floors.min_sampled_share:.0%}")
+
+        # A settled task needs no training, so it counts as if it had been trained.
+        least_trained = floors.min_trained_share * n
+        if train_enabled and self.trained + self.settled < least_trained:
+            faults.append(f"trained {self.trained}/{n}, floor {floors.min_trained_share:.0%}")
         return faults
 
 
 def covered_by_all(parts: Sequence[Coverage]) -> Coverage:
-    """Of a vote over runs that have no task in common: every number added up."""
+    """The sum of the coverages of runs that have no task in common."""
 
     def total(name: str) -> Any:
         values = [getattr(part, name) for part in parts]
-        return (
-            dict(sum((Counter(v) for v in values), Counter()))
-            if isinstance(values[0], dict)
-            else sum(values)
-        )
+        if isinstance(values[0], dict):
+            return dict(sum((Counter(v) for v in values), Counter()))
+        return sum(values)
 
     return Coverage(**{entry.name: total(entry.name) for entry in fields(Coverage)})
 
 
 def coverage_of(journal: Journal) -> Coverage:
+    """Of the run, or what there is of it, that the journal holds."""
     num_tests = journal.num_tests()
     rows = [r for r in journal.stages() if r.task_id in num_tests]
 
@@ -111,18 +106,23 @@ def coverage_of(journal: Journal) -> Coverage:
         return {r.task_id for r in passed if r.status != "failed"}
 
     quick, deep_once, again = reached("quick", 1), reached("deep", 1), reached("deep", 2)
+    deep = [r for r in rows if r.stage == "deep"]
+
     trained = {r.task_id for r in rows if r.stage == "train" and r.status == "done"}
+    first_trainings = [r for r in rows if (r.stage, r.round) == ("train", 1)]
+    reasons = Counter(
+        str(r.detail.get("reason", "unknown")) for r in first_trainings if r.task_id not in trained
+    )
+
     searched = [r for r in rows if r.stage == "search"]
     settled = {r.task_id for r in searched if r.detail["is_agreed"]} - trained
-    deep = [r for r in rows if r.stage == "deep"]
     programs = [p for found in journal.programs().values() for p in found]
+
+    # Whether an output has an answer does not depend on the selector, so any will do.
     answered = attempts_of(journal.candidates(), "votes-only")
-    reasons: dict[str, int] = {}
-    for row in rows:
-        if (row.stage, row.round) == ("train", 1) and row.task_id not in trained:
-            reason = str(row.detail.get("reason", "unknown"))
-            reasons[reason] = reasons.get(reason, 0) + 1
+    num_answered = sum(bool(grids) and t in num_tests for (t, _), grids in answered.items())
     num_outputs = sum(num_tests.values())
+
     return Coverage(
         num_tasks=len(num_tests),
         quick=len(quick),
@@ -131,13 +131,12 @@ def coverage_of(journal: Journal) -> Coverage:
         again=len(again),
         sampled=len(quick | deep_once),
         num_outputs=num_outputs,
-        outputs_fallback=num_outputs
-        - sum(bool(grids) and t in num_tests for (t, _), grids in answered.items()),
+        outputs_fallback=num_outputs - num_answered,
         programs_written=len(programs),
         programs_valid=sum(p.outcome == "ok" for p in programs),
         programs_fit=len({p.task_id for p in programs if p.fits}),
         settled=len(settled),
-        untrained_reasons=reasons,
+        untrained_reasons=dict(reasons),
         served=dict(Counter(r.detail["how"] for r in deep if r.detail.get("how"))),
         refusals=dict(Counter(refusal for r in deep for refusal in r.detail.get("refused", ()))),
     )

@@ -50,8 +50,10 @@ CREATE TABLE IF NOT EXISTS events (at_s REAL NOT NULL, text TEXT NOT NULL);
 """
 
 _STAGE_OF_NAME = "CASE WHEN instr({0}, '-') THEN substr({0}, 1, instr({0}, '-') - 1) ELSE {0} END"
+"""The stage in a text of journals of version 0.1, which held stage and round in one: "deep-2"."""
+
 _ROUND_OF_NAME = "CASE WHEN instr({0}, '-') THEN substr({0}, instr({0}, '-') + 1) + 0 ELSE 1 END"
-"""Journals of version 0.1 held stage and round in one text: "deep", "deep-2"."""
+"""The round in such a text; without a number it is the first."""
 
 _CANDIDATE_COLUMNS = (
     "task_id, test_index, grid, logprob, num_tokens, view, method, adapter, program, demo_score, "
@@ -91,7 +93,7 @@ class Journal:
             raise _as_ours(path, fault) from fault
 
     def _upgrade(self) -> None:
-        """Bring a journal of an earlier version to this one, so that its run can be read and resumed."""
+        """Bring a journal of an earlier version up to date, so that its run can be resumed."""
         candidates = self._columns("candidates")
         if candidates and "view_scores" not in candidates:
             added = "view_scores TEXT NOT NULL DEFAULT '[]'"

@@ -379,7 +379,7 @@ def test_a_run_searches_programs_and_leaves_a_whole_submission(
     command += ["--budget", "5m", "--out", str(tmp_path / "out"), "--display", "plain"]
     done = run([*command, *(part for setting in few for part in ("--set", setting))])
     assert done.returncode in (0, 5), done.stderr  # 5: no program of a random model gives a grid
-    assert "programs: 0 tasks fit all demonstrations" in done.stdout
+    assert "tasks with a program that fits all demonstrations: 0" in done.stdout
     assert len(json.loads((tmp_path / "out" / "submission.json").read_text())) == 2
     journal = Journal(tmp_path / "out" / "run" / "journal.sqlite")
     assert {r.stage for r in journal.stages()} >= {"quick", "search"}

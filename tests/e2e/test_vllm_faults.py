@@ -107,7 +107,7 @@ def test_a_wrong_canary_is_sampled_with_transformers_and_counted(
     assert detail["how"] == "transformers"
     assert detail["refused"] == ["merged: canary: injected"]
     assert "transformers 1" in printed
-    assert "1 times not merged: canary: injected" in printed
+    assert "refused 1 x: merged: canary: injected" in printed
 
 
 def test_the_submission_is_whole_and_the_scratch_is_gone(

@@ -79,7 +79,8 @@ def test_the_journal_gives_back_what_was_written(tmp_path: Path) -> None:
     coverage = coverage_of(journal)
     assert (coverage.programs_written, coverage.programs_valid, coverage.programs_fit) == (4, 3, 1)
     assert (
-        "programs: 1 tasks fit all demonstrations (3 of 4 programs gave grids)" in coverage.lines()
+        "tasks with a program that fits all demonstrations: 1 (3 of 4 programs gave grids)"
+        in coverage.lines()
     )
     assert coverage.shortfalls(RunSettings(min_trained_share=1.0), train_enabled=True) == []
     first = Outcome("done", candidates=candidates[:1], programs=found[:1])
