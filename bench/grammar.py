@@ -28,6 +28,7 @@ from appliance.arc.vote import Candidate, by_votes_then_logprob, group_by_output
 from appliance.clock import Deadline, SystemClock
 from appliance.engine.environment import VLLM_CPU, prepare_process
 from appliance.seeds import generator
+from appliance.solve.grammar import Grammar
 from bench.interval import bootstrap
 
 GRAMMARS: tuple[Grammar, ...] = ("none", "rectangular", "shape")
