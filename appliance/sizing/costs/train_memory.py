@@ -43,7 +43,7 @@ class TrainMemory:
 
 
 @dataclass(frozen=True)
-class _Shard:
+class _ModelPart:
     """The part of the model on one device."""
 
     layers: int
@@ -61,27 +61,30 @@ def train_memory(
     card: ModelCard, setup: TrainSetup, device: Device, k: Coefficients = FITTED
 ) -> TrainMemory:
     """Peak on the fullest device when one copy of the model trains with that setup."""
-    shards = _shards(card, setup.num_split)
+    parts_of_model = _parts_of(card, setup.num_split)
     return max(
-        (_shard_memory(card, setup, device, shard, k) for shard in shards),
+        (_part_memory(card, setup, device, part, k) for part in parts_of_model),
         key=lambda m: m.memory_gib,
     )
 
 
-def _shards(card: ModelCard, num: int) -> list[_Shard]:
+def _parts_of(card: ModelCard, num: int) -> list[_ModelPart]:
     if num == 1:
-        return [_Shard(card.num_layers, card.all_embedding_params, True)]
+        return [_ModelPart(card.num_layers, card.all_embedding_params, True)]
 
     if card.is_tied:
         first = max(1, round(card.num_layers / num * _FIRST_SHARE))
         rest = _evenly(card.num_layers - first, num - 1)
-        return [_Shard(first, card.embedding_params, True), *(_Shard(n, 0, False) for n in rest)]
+        return [
+            _ModelPart(first, card.embedding_params, True),
+            *(_ModelPart(n, 0, False) for n in rest),
+        ]
 
     # Not tied: the input matrix stands on the first card, the head on the last.
     even = _evenly(card.num_layers, num)
     ends = (0, num - 1)
     return [
-        _Shard(n, card.embedding_params if i in ends else 0, i == num - 1)
+        _ModelPart(n, card.embedding_params if i in ends else 0, i == num - 1)
         for i, n in enumerate(even)
     ]
 
@@ -90,15 +93,15 @@ def _evenly(layers: int, num: int) -> list[int]:
     return [layers // num + (i < layers % num) for i in range(num)]
 
 
-def _shard_memory(
-    card: ModelCard, setup: TrainSetup, device: Device, shard: _Shard, k: Coefficients
+def _part_memory(
+    card: ModelCard, setup: TrainSetup, device: Device, part: _ModelPart, k: Coefficients
 ) -> TrainMemory:
-    trained, trained_size = _trained(card, setup, device, shard)
-    weights = _weights_bytes(card, setup, device, shard)
+    trained, trained_size = _trained(card, setup, device, part)
+    weights = _weights_bytes(card, setup, device, part)
     adapter = 0.0 if setup.full_finetune else trained * float(trained_size)
     state = trained * float(_STATE_BYTES.get(setup.optimizer, 2 * trained_size))
 
-    moments = _moments(card, setup, device, shard, k)
+    moments = _moments(card, setup, device, part, k)
     moment = max(moments, key=lambda name: moments[name])
     parts = {
         "weights": weights / GIB,
@@ -128,25 +131,27 @@ def _residual_size(setup: TrainSetup, device: Device) -> int:
     return _weight_size(setup, device)
 
 
-def _weights_bytes(card: ModelCard, setup: TrainSetup, device: Device, shard: _Shard) -> float:
-    linear, others = shard.linear_params(card), shard.other_params(card)
+def _weights_bytes(card: ModelCard, setup: TrainSetup, device: Device, part: _ModelPart) -> float:
+    linear, others = part.linear_params(card), part.other_params(card)
 
     if setup.quantization != "none":
         return linear * PACKED_BYTES[setup.quantization] + others * _residual_size(setup, device)
     return float((linear + others) * _weight_size(setup, device))
 
 
-def _trained(card: ModelCard, setup: TrainSetup, device: Device, shard: _Shard) -> tuple[int, int]:
+def _trained(
+    card: ModelCard, setup: TrainSetup, device: Device, part: _ModelPart
+) -> tuple[int, int]:
     """How many weights are trained on this device, and bytes of each: adapters are float32."""
     if setup.full_finetune:
-        return shard.linear_params(card) + shard.other_params(card), _weight_size(setup, device)
+        return part.linear_params(card) + part.other_params(card), _weight_size(setup, device)
 
     whole = card.lora_params(setup.lora_rank, all_linear=setup.all_linear)
-    return whole * shard.layers // card.num_layers, 4
+    return whole * part.layers // card.num_layers, 4
 
 
 def _moments(
-    card: ModelCard, setup: TrainSetup, device: Device, shard: _Shard, k: Coefficients
+    card: ModelCard, setup: TrainSetup, device: Device, part: _ModelPart, k: Coefficients
 ) -> dict[str, float]:
     """Bytes beside weights, adapter and state at the four moments that may be the peak."""
     tokens, size = setup.micro_batch * setup.max_seq_tokens, BYTES_OF[setup.dtype]
@@ -162,22 +167,20 @@ def _moments(
 
     # What is held for all layers until the backward pass comes to them.
     if not setup.gradient_checkpointing:
-        held = shard.layers * saved
+        held = part.layers * saved
     elif setup.trainer == "unsloth":
         held, work = 0.0, work + saved  # its checkpoints stand in host memory
     else:
-        held = shard.layers * tokens * card.hidden_size * float(residual_size)
+        held = part.layers * tokens * card.hidden_size * float(residual_size)
         work += saved
 
-    trained, trained_size = _trained(card, setup, device, shard)
+    trained, trained_size = _trained(card, setup, device, part)
     gradients = float(trained * trained_size)
-    embedding_gradient = (
-        float(shard.embedding_params * trained_size) if setup.full_finetune else 0.0
-    )
-    head_gradient = embedding_gradient if shard.has_head else 0.0
+    embedding_gradient = float(part.embedding_params * trained_size) if setup.full_finetune else 0.0
+    head_gradient = embedding_gradient if part.has_head else 0.0
     layer_gradients = gradients - embedding_gradient
     spare_copies = (1.0 if setup.fused_loss else 2.0) * head_gradient / (1 if card.is_tied else 2)
-    loss = _loss_bytes(card, setup, k, tokens, residual_size) if shard.has_head else 0.0
+    loss = _loss_bytes(card, setup, k, tokens, residual_size) if part.has_head else 0.0
 
     return {
         "loss": held + loss + (head_gradient if setup.fused_loss else 0.0),
