@@ -1,4 +1,4 @@
-"""Tasks to shards of equal predicted cost: the dearest task first, each to the shard that has least so far."""
+"""Divides tasks into shards of about equal predicted cost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ def predicted_costs(
 def balance(costs: Mapping[str, float], num_shards: int) -> tuple[tuple[str, ...], ...]:
     """Ids of the tasks of each shard, in the order of `costs`. No shard is empty.
 
-    Longest processing time first: the heaviest shard costs at most 4/3 of the best possible (Graham 1969).
+    The dearest task goes first, and each task to the shard with the least load so far (longest
+    processing time first): the heaviest shard costs at most 4/3 of the best possible (Graham 1969).
+
     Raises UsageError unless 1 <= num_shards <= number of tasks.
 
     >>> balance({"a": 3.0, "b": 1.0, "c": 1.0, "d": 1.0}, 2)
@@ -30,10 +32,15 @@ def balance(costs: Mapping[str, float], num_shards: int) -> tuple[tuple[str, ...
         raise UsageError(
             f"{num_shards} shards for {len(costs)} tasks", expected="at least one task a shard"
         )
+
+    # Load, number of tasks, shard: tasks that cost nothing go to the shard with the fewest, so that
+    # no shard stays empty.
     heap: list[tuple[float, int, int]] = [(0.0, 0, shard) for shard in range(num_shards)]
     chosen: list[set[str]] = [set() for _ in range(num_shards)]
+
     for task_id in sorted(costs, key=lambda t: (-costs[t], t)):
         load, count, shard = heapq.heappop(heap)
         chosen[shard].add(task_id)
         heapq.heappush(heap, (load + costs[task_id], count + 1, shard))
+
     return tuple(tuple(t for t in costs if t in ids) for ids in chosen)

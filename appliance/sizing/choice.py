@@ -10,7 +10,8 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True)
 class Choice(Generic[T_co]):
-    """
+    """One decision of a plan.
+
     >>> Choice("float16", "compute capability 7.5 has no bfloat16").value
     'float16'
     """

@@ -23,13 +23,16 @@ MOST_SEQUENCES = 255
 """256, vLLM's own default, ended in illegal memory accesses on several cards (arc24, arc25)."""
 
 CPU_SEQUENCES = 64
-"""Sequences that a CPU writes at once; more gain little there."""
+"""Most sequences that a CPU writes at once; it gains little from more."""
 
 PROGRAMS_PER_VIEW = 8
-"""Programs are drawn at random, and samples of one prompt share its reading."""
+"""Programs drawn from one prompt, which is then read only once."""
 
 ALONE_SHARE = 0.9
-"""Most of a card's memory that an engine is given."""
+"""Largest part of a card's memory that an engine is given."""
+
+CPU_SHARE = 0.8
+"""Largest part of a worker's room that an engine on a CPU is given."""
 
 MARGIN_GIB = 0.5
 """Left free between training and the engine."""
@@ -40,17 +43,20 @@ FEWEST_SEQUENCES = 4
 
 @dataclass(frozen=True)
 class SampleDraft:
+    """The sampling part of a plan before views and times are known."""
+
     setup: SampleSetup
     memory: SampleMemory
     engine: Choice[str]
-    residency: Choice[str]  # shared, together or in turns
-    share: Choice[float]
+    residency: Choice[str]  # beside training: shared, together or in turns
+    share: Choice[float]  # of the device's memory
     max_num_seqs: Choice[int]
 
 
 def fit_sampling(
     card: ModelCard, device: Device, request: SizingRequest, fitted: Fitted, *, room_gib: float
 ) -> SampleDraft:
+    """The sampling that goes with the fitted training. room_gib: what the device has free."""
     setup = replace(
         sample_setup(card, device, request.pins),
         dtype=fitted.setup.dtype,
@@ -61,6 +67,7 @@ def fit_sampling(
     engine = choose_engine(card, device, request, setup)
     draft = _draft(card, device, request, fitted, setup, engine, room_gib)
 
+    # Taking turns costs a restart of vLLM for every task. Only who asks for vLLM gets that.
     is_asked_for = request.pins.engine is not None or request.settings.sample.grammar != "none"
     if draft.residency.value == "in turns" and not is_asked_for:
         why = f"vLLM would have to take turns with training: {draft.residency.reason}"
@@ -144,7 +151,7 @@ def _share_of_host(
     wanted = CPU_SEQUENCES * setup.max_seq_tokens * kv_bytes_per_token(card, setup) / GIB
     alone = sample_memory(card, replace(setup, share=1.0), device)
     fixed = device.memory_gib - alone.kv_gib
-    share = min(0.8 * room_gib, fixed + wanted) / device.memory_gib
+    share = min(CPU_SHARE * room_gib, fixed + wanted) / device.memory_gib
 
     if setup.engine == "transformers":
         residency = Choice("shared", "the model that is trained generates the answers itself")
@@ -171,5 +178,5 @@ def _sequences(
         why = f"the cache holds {memory.kv_tokens} tokens, {held} sequences of the mean length"
         return Choice(held, why)
     if device.is_gpu:
-        return Choice(most, "larger batches hit faults in engines")
-    return Choice(most, "more give a CPU little")
+        return Choice(most, "larger batches have crashed engines")
+    return Choice(most, "a CPU gains little from more")

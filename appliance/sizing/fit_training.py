@@ -14,17 +14,20 @@ from appliance.sizing.pins import native_dtype, train_setup
 from appliance.sizing.request import SizingRequest
 
 HEADROOM = 0.08
-"""Kept free where the plan has a choice: it is right within some percent, and allocators fragment."""
+"""Share of the memory kept free where the plan has a choice: its figures are right within some
+percent, and allocators fragment."""
 
 RANK_DIVISOR = 4
 """Where the rank of the settings does not fit, a quarter of it is tried."""
 
 SHORTEST_TOKENS = 1024
-"""Sequences are not cut below this by the plan: too little of a task would be left to learn from."""
+"""The plan cuts no sequence below this: too little of a task would be left to learn from."""
 
 
 @dataclass(frozen=True)
 class Fitted:
+    """How to train, and what it takes."""
+
     setup: TrainSetup
     memory: TrainMemory
     fits: bool
@@ -45,6 +48,8 @@ def fit_training(
     layers of a what-if may be split when its pins leave no other option.
     """
     options = list(_options(card, device, request, trainer))
+
+    # Pins that leave one option are taken at their word, without headroom.
     has_choice = (
         len({(o.max_seq_tokens, o.quantization, o.gradient_checkpointing) for o in options}) > 1
     )
@@ -129,7 +134,7 @@ def _as_engines_do(
 
 
 def _lengths(card: ModelCard, request: SizingRequest) -> Iterator[int]:
-    """From what the tasks need down to the shortest that is worth training on, a fifth less each."""
+    """From what the tasks need down to the shortest worth training on, each a fifth shorter."""
     needed = min(request.lengths.longest(), request.settings.train.max_seq_tokens)
     tokens = max(64, min(needed, card.max_positions))
     yield tokens

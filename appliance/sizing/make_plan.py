@@ -1,4 +1,4 @@
-"""The one place where a plan is made: machine, models, tasks, settings, pins and budget in, Plan out.
+"""The one place where a plan is made, from machine, models, tasks, settings, pins and budget.
 
 `appliance plan`, `submit`, `simulate` and `pack` all call `make_plan`. `size` is its pure core: it
 decides what fits by the memory model, then how many steps and views each task gets by the time
@@ -35,7 +35,7 @@ USEFUL_STEPS = 32
 """A larger model that gets fewer steps a task is no better than a smaller one that gets more."""
 
 FREE_STEPS = 32
-"""Free host memory is counted in 32nds of the machine's, so that two looks see the same."""
+"""Free host memory is rounded down to 32nds of all memory, so that two looks see the same."""
 
 
 def make_plan(request: PlanRequest) -> Plan:
@@ -245,6 +245,7 @@ def _cpu_workers(
     else:
         threads, why = cores, "one worker takes all cores"
 
+    # Python and torch, and 16 bytes a parameter: weights, gradients and both moments in float32.
     each_gib = 1.5 + 16 * card.params / GIB
     step_gib = host.memory_bytes / GIB / FREE_STEPS
     free_gib = host.memory_free_bytes / GIB // step_gib * step_gib if step_gib else 0.0
@@ -266,7 +267,7 @@ def _merit(plan: Plan, card: ModelCard) -> tuple[bool, bool, bool, int]:
 
     Among models that have not, the smaller one comes first: it gets more steps.
     """
-    in_time = plan.time.total_s <= plan.time.budget_s * 1.001
+    in_time = plan.time.is_in_time
     useful = plan.fits and in_time and plan.train.steps_per_task.value >= USEFUL_STEPS
     return plan.fits, plan.fits and in_time, useful, card.params if useful else -card.params
 
@@ -275,7 +276,7 @@ def _verdict(plan: Plan) -> str:
     if not plan.fits:
         what = "training" if not plan.train.fits else "sampling"
         return f"does not fit ({what} on {plan.device})"
-    if plan.time.total_s > plan.time.budget_s * 1.001:
+    if not plan.time.is_in_time:
         return "has no time for every task"
     steps, views = plan.train.steps_per_task.value, plan.sample.views.value
     return f"fits and has time for {steps} steps and {views} views a task"
@@ -298,8 +299,8 @@ def _notes(
     # The machine.
     if not device.is_known:
         notes.append(
-            f"{device.name} is not in the catalogue: planned with careful figures; "
-            "the probe step corrects them"
+            f"{device.name} is not in the catalogue: planned with cautious figures; "
+            "the probe corrects them"
         )
     if len({d.name for d in devices_of(machine)}) > 1:
         notes.append(
@@ -336,7 +337,7 @@ def _notes(
     if not draft.memory.fits:
         notes.append(
             f"the cache holds {draft.memory.kv_tokens} tokens, fewer than one sequence; "
-            "raise the share or pin nf4"
+            "raise gpu_memory_utilization or pin nf4"
         )
     if request.lengths.source.startswith("no task file"):
         notes.append(request.lengths.source)

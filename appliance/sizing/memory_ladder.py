@@ -1,4 +1,4 @@
-"""What a task gives up when it does not fit into memory, one rung at a time, the least painful first.
+"""What a task gives up when it does not fit into memory, rung by rung, the least painful first.
 
 The plan reads this ladder to foresee on which rung a task begins, and the worker to climb it.
 """
@@ -10,13 +10,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rung:
-    """All that is given up on a rung, those above it included. Divisors are of the planned values."""
+    """All that is given up on a rung, with what the rungs before it gave up.
+
+    Divisors apply to the planned values.
+    """
 
     name: str
     gradient_checkpointing: bool = True
-    rows_divisor: int = 1
-    tokens_divisor: int = 1
-    rank_divisor: int = 1
+    rows_divisor: int = 1  # of the sequences of a step
+    tokens_divisor: int = 1  # of the longest sequence
+    rank_divisor: int = 1  # of the adapter's rank
     trains: bool = True
 
     def rows(self, planned: int) -> int:
@@ -38,6 +41,7 @@ RUNGS = (
     Rung("adapter rank quartered", rows_divisor=2, tokens_divisor=2, rank_divisor=4),
     Rung("sampled untrained", rows_divisor=2, tokens_divisor=2, rank_divisor=4, trains=False),
 )
+"""From all to nothing; a task's rung is an index into this."""
 
 LAST_RUNG = len(RUNGS) - 1
 """Nothing is trained there, so it always fits."""

@@ -1,4 +1,7 @@
-"""Pins: values that the user fixes before anything is sized (`plan --pin micro_batch=2`), and the setups they make."""
+"""Pins: values that the user fixes before anything is sized (`plan --pin micro_batch=2`).
+
+Also the setups of training and sampling that pins describe.
+"""
 
 from __future__ import annotations
 
@@ -92,12 +95,14 @@ class Pins(BaseModel):
 
     @staticmethod
     def from_mapping(values: Mapping[str, Any]) -> Pins:
-        """Raises UsageError naming every unknown key, with the nearest valid one, and every bad value."""
+        """Raises UsageError naming every bad value and every unknown key, with the nearest valid
+        one."""
         known = list(Pins.model_fields)
         faults = []
         for key in values:
             if key not in known:
                 faults.append(f"no pin {key!r}{did_you_mean(key, known)}")
+
         tidy = {
             k: _SPELLINGS.get(k, {}).get(str(v).lower(), v) for k, v in values.items() if k in known
         }
@@ -105,6 +110,7 @@ class Pins(BaseModel):
             pins = Pins.model_validate(tidy)
         except ValidationError as fault:
             faults += [f"{e['loc'][0]}={e['input']!r}: {e['msg']}" for e in fault.errors()]
+
         if faults:
             raise UsageError(
                 "; ".join(faults), expected="--pin key=value with key of " + ", ".join(known)
@@ -113,7 +119,7 @@ class Pins(BaseModel):
 
     @staticmethod
     def parse(assignments: Iterable[str]) -> Pins:
-        """From "key=value" texts; a text may hold several, parted by commas or blanks."""
+        """From "key=value" texts; a text may hold several, separated by commas or blanks."""
         values: dict[str, str] = {}
         for text in (part for a in assignments for part in a.replace(",", " ").split()):
             key, sign, value = text.partition("=")
@@ -124,14 +130,16 @@ class Pins(BaseModel):
                     remedy="such as micro_batch=2",
                 )
             values[key.strip().replace("-", "_")] = value.strip()
+
         return Pins.from_mapping(values)
 
 
 NO_PINS = Pins()
+"""Everything is left to the plan."""
 
 
 def pins_of_settings(settings: Settings, given: Collection[str]) -> tuple[Pins, dict[str, str]]:
-    """What the settings leave no choice about, and for each such pin the setting that it comes from.
+    """What the settings leave no choice about, and for each such pin where it comes from.
 
     given: dotted keys that the user set; a default is no wish.
     """
@@ -151,6 +159,7 @@ def pins_of_settings(settings: Settings, given: Collection[str]) -> tuple[Pins, 
         ),
         "workers": ("run.workers", settings.run.workers if "run.workers" in given else None),
     }
+
     wanted = {name: value for name, (_, value) in wishes.items() if value is not None}
     sources = {name: f"set by {wishes[name][0]}" for name in wanted}
     return Pins.model_validate(wanted), sources
@@ -163,6 +172,7 @@ def settings_of_pins(pins: Pins) -> dict[str, object]:
     """
     if pins.what_ifs():
         pins = pins.model_copy(update={"dtype": None, "quantization": None, "trainer": None})
+
     steps = pins.steps_per_task
     values: dict[str, object] = {
         "model.dtype": pins.dtype,
@@ -228,7 +238,7 @@ def train_setup(card: ModelCard, device: Device, pins: Pins) -> TrainSetup:
 
 
 def sample_setup(card: ModelCard, device: Device, pins: Pins) -> SampleSetup:
-    """The sampling that the pins describe, with vLLM and nine tenths of the memory unless they say otherwise."""
+    """The sampling that the pins describe; by default vLLM with nine tenths of the memory."""
     return SampleSetup(
         engine=pins.engine or "vllm",
         dtype=pins.dtype or native_dtype(device),

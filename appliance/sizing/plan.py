@@ -1,7 +1,7 @@
 """A plan: every value of a run with its reason, and the memory and time that the run will take.
 
-`appliance plan --json` prints a plan, `run/plan.json` of a submit holds it, and `simulate --json` has
-it under `plan`: for one request it is one object.
+`appliance plan --json` prints a plan, `run/plan.json` of a submit holds it, and `simulate --json`
+has it under `plan`: for one request it is one object.
 """
 
 from __future__ import annotations
@@ -78,6 +78,11 @@ class TimePlan:
     num_tasks: int
     num_tasks_within: int  # whose longest sequence is not cut
 
+    @property
+    def is_in_time(self) -> bool:
+        """Whether all tasks are done within the budget, up to rounding."""
+        return self.total_s <= self.budget_s * 1.001
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -111,10 +116,13 @@ class Plan:
             "sample.samples_per_view": sample.samples_per_view.value,
             "run.workers": min(64, self.workers.value),
         }
+
+        # There is no setting for rows of a step; as many tokens make the same rows.
         if train.micro_batch.reason == "pinned":
             tokens = train.micro_batch.value * train.max_seq_tokens.value
             values["train.tokens_per_step"] = max(256, tokens)
         if sample.samples_per_view.value > 1:
+            # At temperature 0 all samples of a view would be the same.
             values["sample.temperature"] = 1.0
         return values
 

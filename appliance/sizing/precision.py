@@ -14,6 +14,8 @@ from appliance.sizing.choice import Choice
 
 @dataclass(frozen=True)
 class Precision:
+    """The number formats of a run."""
+
     dtype: Choice[str]  # of stored weights
     autocast: Choice[str | None]  # of products; None where the weights' own type is meant
     quantization: Choice[str]  # of the base weights
@@ -77,7 +79,7 @@ def choose_trainer(machine: Machine, settings: Settings, software: Software) -> 
         return Choice("peft", "unsloth is not installed")
     return Choice(
         "unsloth",
-        "its kernels are made for CUDA; peft replaces it where its check at the start fails",
+        "its kernels are made for CUDA; peft replaces it if its check at the start fails",
     )
 
 

@@ -13,6 +13,10 @@ from appliance.sizing.request import SizingRequest
 
 
 def gib(value: float) -> str:
+    """
+    >>> gib(1.26), gib(0.5)
+    ('1.3 GiB', '512 MiB')
+    """
     return f"{value:.1f} GiB" if value >= 1 else f"{value * 1024:.0f} MiB"
 
 
@@ -27,6 +31,7 @@ def train_plan(
     costs: Costs,
     room_gib: float,
 ) -> TrainPlan:
+    """The fitted training as a plan shows it. room_gib: what it had to fit into."""
     setup, lengths, why = fitted.setup, request.lengths, request.reason
     rows = Choice(setup.micro_batch, why("micro_batch", _rows_reason(request, setup.micro_batch)))
 
@@ -45,7 +50,8 @@ def train_plan(
         ),
         lora_rank=Choice(setup.lora_rank, why("lora_rank", _rank_reason(request, fitted))),
         alpha=Choice(
-            request.settings.train.alpha, "train.alpha; rsLoRA scales by its root of rank"
+            request.settings.train.alpha,
+            "train.alpha; rsLoRA divides it by the square root of the rank",
         ),
         targets=_targets(request, fitted),
         learning_rate=Choice(request.settings.train.learning_rate, "train.learning_rate"),
@@ -135,7 +141,7 @@ def _rows_reason(request: SizingRequest, rows: int) -> str:
     if request.pins.what_ifs():
         return "one sequence a step, as in the published runs"
     tokens = request.settings.train.tokens_per_step
-    return f"packed rows of one of the longest lessons for {tokens} tokens a step (tokens_per_step)"
+    return f"sequences of this length that train.tokens_per_step = {tokens} holds, at least one"
 
 
 def _checkpointing_reason(fitted: Fitted, room_gib: float) -> str:
@@ -163,7 +169,7 @@ def _attention_reason(attention: str) -> str:
         return "FlashAttention 2 runs from capability 8.0"
     if attention == "sdpa":
         return "torch's fused kernels"
-    return "the model's code has no fused path; scores are held"
+    return "the model's code has no fused attention; all its scores are held in memory"
 
 
 def _parallelism(num_split: int) -> Choice[str]:

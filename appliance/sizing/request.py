@@ -17,7 +17,7 @@ from appliance.sizing.pins import NO_PINS, Pins
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """A run that shall be planned: `plan`, `submit`, `simulate` and `pack` all ask with one of these."""
+    """A run to plan, as `plan`, `submit`, `simulate` and `pack` ask for it."""
 
     machine: Machine  # found here, or imagined
     models: tuple[ModelCard, ...]  # on offer; the plan takes one
@@ -37,8 +37,8 @@ class SizingRequest:
     software: Software = EVERYTHING
     settings: Settings = field(default_factory=Settings)  # with everything that the user set
     correction: Correction = NO_CORRECTION  # measured over planned, from a probe
+    # Where a pin comes from, such as "set by train.rank"; one that is missing here was pinned.
     sources: Mapping[str, str] = field(default_factory=dict)
-    """Where a pin comes from, such as "set by train.rank"; one that is missing here was pinned."""
 
     def reason(self, pin: str, otherwise: str) -> str:
         """Why a value was taken: its pin, if there is one."""

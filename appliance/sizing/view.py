@@ -1,4 +1,4 @@
-"""A plan on the terminal: one table a part, value beside reason, memory as a bar."""
+"""A plan on the terminal: a table for each part, reasons beside values, memory as a bar."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ _BAR_CELLS = 40
 
 
 def print_plan(plan: Plan, console: Console | None = None) -> None:
+    """What `appliance plan` prints."""
     console = console or Console(highlight=False)
     console.print(Text(plan.machine.summary(), style="bold"))
+
     for part in (_run(plan), _train(plan), _sample(plan)):
         console.print(part)
     for note in plan.notes:
@@ -27,7 +29,7 @@ def print_plan(plan: Plan, console: Console | None = None) -> None:
 
 
 def plan_lines(plan: Plan) -> list[str]:
-    """What a run says of its plan at its start: the values that differ from run to run."""
+    """What a run prints of its plan at its start: the values that differ between runs."""
     train, sample = plan.train, plan.sample
     need_gib = train.memory.memory_gib + train.memory.context_gib
     shown: dict[str, Choice[Any]] = {
@@ -53,11 +55,16 @@ def _run(plan: Plan) -> Panel:
     _row(table, "model", plan.model)
     _row(table, "workers", plan.workers)
     _row(table, "threads", plan.threads)
-    per_task = f"quick {time.quick_s:.3g} s, training {time.train_s:.3g} s, sampling {time.sample_s:.3g} s a task"
+
+    per_task = (
+        f"each: quick pass {time.quick_s:.3g} s, training {time.train_s:.3g} s, "
+        f"sampling {time.sample_s:.3g} s"
+    )
     left_s = time.budget_s - time.total_s
-    late = " (past the budget)" if left_s < -0.001 * time.budget_s else ""
     if left_s >= 0.05 * time.budget_s:
         per_task += f"; {format_duration(left_s)} are left for the least certain tasks"
+
+    late = "" if time.is_in_time else " (past the budget)"
     total = f"{format_duration(time.total_s)} of {format_duration(time.budget_s)}{late}"
     table.add_row("time", total, f"{time.num_tasks} tasks; {per_task}")
     return Panel(table, title="run", title_align="left")
@@ -70,11 +77,12 @@ def _train(plan: Plan) -> Panel:
         value = getattr(train, item.name)
         if isinstance(value, Choice):
             _row(table, item.name, value)
-    longest_s = f"{train.seconds_per_step:.3g} s"
+
     table.add_row(
-        "a step",
-        longest_s,
-        f"at {train.max_seq_tokens.value} tokens; {train.typical_seconds_per_step:.3g} s at the mean length",
+        "time per step",
+        f"{train.seconds_per_step:.3g} s",
+        f"at {train.max_seq_tokens.value} tokens; "
+        f"{train.typical_seconds_per_step:.3g} s at the mean length",
     )
     title = "training" + ("" if train.fits else ": does not fit")
     return Panel(
@@ -89,6 +97,8 @@ def _memory(plan: Plan) -> Text:
     memory, room = plan.train.memory, plan.room_gib
     need = memory.memory_gib + memory.context_gib
     filled = min(_BAR_CELLS, round(_BAR_CELLS * need / max(room, 1e-9)))
+
+    # Parts that would read 0.00 are left out.
     parts = ", ".join(f"{name} {gib:.2f}" for name, gib in memory.parts.items() if gib >= 0.005)
     bar = "█" * filled + "░" * (_BAR_CELLS - filled)
     return Text(
@@ -103,17 +113,18 @@ def _sample(plan: Plan) -> Panel:
         value = getattr(sample, item.name)
         if isinstance(value, Choice):
             _row(table, item.name, value)
+
     memory = sample.memory
     table.add_row(
         "cache",
         f"{memory.kv_tokens:,} tokens",
         f"{memory.kv_gib:.2f} GiB of {memory.memory_gib:.2f}, weights {memory.weights_gib:.2f}",
     )
-    rate = f"{sample.tokens_per_second:,.0f} tokens/s"
     table.add_row(
         "rate",
-        rate,
-        f"written by a worker; prompts are read at {sample.prefill_tokens_per_second:,.0f} tokens/s",
+        f"{sample.tokens_per_second:,.0f} tokens/s",
+        "written by each worker; "
+        f"prompts are read at {sample.prefill_tokens_per_second:,.0f} tokens/s",
     )
     title = "sampling" + ("" if sample.fits else ": does not fit")
     return Panel(table, title=title, title_align="left", border_style="" if sample.fits else "red")
@@ -128,9 +139,7 @@ def _table() -> Table:
 
 
 def _row(table: Table, name: str, choice: Choice[object]) -> None:
-    value = (
-        {True: "yes", False: "no"}.get(choice.value, choice.value)
-        if isinstance(choice.value, bool)
-        else choice.value
-    )
+    value = choice.value
+    if isinstance(value, bool):
+        value = "yes" if value else "no"
     table.add_row(name.replace("_", " "), str(value), choice.reason)
