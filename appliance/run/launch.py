@@ -26,7 +26,7 @@ from appliance.record.run_folder import RunFolder
 from appliance.run.console import Display
 from appliance.run.orchestrator import Orchestrator, RunTime, RunWork
 from appliance.run.pool import SubprocessPool
-from appliance.run.schedule.planned_costs import Prospect
+from appliance.run.schedule.planned_costs import PlannedCosts
 from appliance.run.workers import worker_plans
 from appliance.sizing.plan import Plan
 from appliance.sizing.view import plan_lines
@@ -93,7 +93,7 @@ def _orchestrator(start: Launch, stopped: list[int]) -> Orchestrator:
         RunTime(start.clock, start.start_s, start.deadline_s),
         start.display,
         is_stopped=lambda: bool(stopped),
-        prospect=Prospect.of(start.plan, start.tasks),
+        planned=PlannedCosts.of(start.plan, start.tasks),
     )
 
 

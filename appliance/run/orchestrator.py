@@ -23,7 +23,7 @@ from appliance.run.pool import Pool
 from appliance.run.probe import Prober
 from appliance.run.results import Results
 from appliance.run.schedule.measured_costs import TaskCost
-from appliance.run.schedule.planned_costs import Prospect
+from appliance.run.schedule.planned_costs import PlannedCosts
 from appliance.run.schedule.schedule import DRAIN_S, Schedule
 from appliance.run.schedule.task_state import Assignment
 from appliance.run.worker_life import WorkerLife
@@ -83,7 +83,7 @@ class Listener(Protocol):
 class Orchestrator:
     """Works on a run's tasks with the workers of a pool until everything is done or the time is over.
 
-    costs: what the plan expects of each task; prospect: the same with memory, to be corrected by a
+    costs: what the plan expects of each task; planned: the same with memory, to be corrected by a
     probe on the device. Without both they are learnt from the first jobs. is_stopped: true once a
     signal asked to end. write: puts a submission in place, by default submission.json in the folder.
     """
@@ -96,7 +96,7 @@ class Orchestrator:
         listener: Listener,
         *,
         is_stopped: Callable[[], bool],
-        prospect: Prospect | None = None,
+        planned: PlannedCosts | None = None,
         costs: Mapping[str, TaskCost] | None = None,
         write: Callable[[Attempts], None] | None = None,
         poll_s: float = POLL_S,
@@ -115,7 +115,7 @@ class Orchestrator:
             work.settings,
             end_s=end_s,
             num_workers=pool.num_workers,
-            costs=prospect.task_costs() if prospect else costs,
+            costs=planned.task_costs() if planned else costs,
         )
 
         def write_file(attempts: Attempts) -> None:
@@ -135,8 +135,8 @@ class Orchestrator:
 
         device_s = (end_s - time.start_s) * pool.num_workers
         self._prober: Prober | None = None
-        if prospect is not None:
-            self._prober = Prober(prospect, self._schedule, work.journal, self._tell, device_s)
+        if planned is not None:
+            self._prober = Prober(planned, self._schedule, work.journal, self._tell, device_s)
         self._life = WorkerLife(
             self._workers, pool, self._schedule, self._results, self._prober, time.clock, self._tell
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from appliance.record.journal import Journal
-from appliance.run.schedule.planned_costs import Prospect, correction_lines
+from appliance.run.schedule.planned_costs import PlannedCosts, correction_lines
 from appliance.run.schedule.schedule import Schedule
 from appliance.run.schedule.task_state import Assignment
 from appliance.sizing.costs.task_costs import Probe
@@ -25,20 +25,20 @@ class Prober:
 
     def __init__(
         self,
-        prospect: Prospect,
+        planned: PlannedCosts,
         schedule: Schedule,
         journal: Journal,
         tell: Callable[[str], None],
         device_s: float,
     ) -> None:
-        self._prospect = prospect
+        self._planned = planned
         self._schedule = schedule
         self._journal = journal
         self._tell = tell
         writes_grids = (
-            prospect.settings.writes_grids
+            planned.settings.writes_grids
         )  # programs alone learn from lessons of another length
-        self._to_probe = prospect.to_probe(device_s) if writes_grids else None
+        self._to_probe = planned.to_probe(device_s) if writes_grids else None
         self._begin_on_rungs()
         if self._to_probe is None and writes_grids:
             tell(
@@ -49,8 +49,8 @@ class Prober:
         if self._to_probe is None:
             return None
         task_id, self._to_probe = self._to_probe, None
-        prospect, settings = self._prospect, self._prospect.settings
-        expected_s = prospect.probe_s(task_id)
+        planned, settings = self._planned, self._planned.settings
+        expected_s = planned.probe_s(task_id)
         return Assignment(
             "probe",
             (self._schedule.states[task_id].task,),
@@ -58,30 +58,30 @@ class Prober:
             until_s=min(self._schedule.end_s, now_s + PATIENCE * expected_s),
             expected_until_s=now_s + expected_s,
             train_s=expected_s if settings.train.enabled else 0.0,
-            rung=min(prospect.first_rung(prospect.lengths[task_id]), LAST_RUNG - 1),
+            rung=min(planned.first_rung(planned.lengths[task_id]), LAST_RUNG - 1),
         )
 
     def take(self, event: Probed, *, seconds: float) -> None:
         """The plan's costs are corrected, and with them what tasks get and the rung of memory on which they begin."""
-        before, measured = self._prospect, event.model_dump(exclude={"event", "job_id"})
+        before, measured = self._planned, event.model_dump(exclude={"event", "job_id"})
         probe = Probe(**measured)
-        self._prospect = before.corrected_by(probe)
+        self._planned = before.corrected_by(probe)
         self._journal.put_fact(
-            "probe", measured | {"correction": asdict(self._prospect.costs.correction)}
+            "probe", measured | {"correction": asdict(self._planned.costs.correction)}
         )
-        for line in correction_lines(before, self._prospect, probe, seconds=seconds):
+        for line in correction_lines(before, self._planned, probe, seconds=seconds):
             self._tell(line)
-        self._schedule.forecast.replan(self._prospect.task_costs())
+        self._schedule.forecast.replan(self._planned.task_costs())
         self._begin_on_rungs()
 
     def lose(self, assignment: Assignment, message: str, *, is_memory: bool) -> None:
         """Work goes on by the plan; where memory ran out, as if training needed more than there is."""
         self._tell(f"the probe failed: {message}")
         if is_memory:
-            self._prospect = self._prospect.after_running_out(assignment.tasks[0].task_id)
+            self._planned = self._planned.after_running_out(assignment.tasks[0].task_id)
             self._begin_on_rungs()
 
     def _begin_on_rungs(self) -> None:
-        self._schedule.begin_on(self._prospect.first_rungs())
-        for line in self._prospect.rung_lines():
+        self._schedule.begin_on(self._planned.first_rungs())
+        for line in self._planned.rung_lines():
             self._tell(line)

@@ -22,7 +22,7 @@ from appliance.run.rehearsal.fake_pool import ImaginedCosts
 from appliance.run.rehearsal.faults import Faults
 from appliance.run.rehearsal.rehearsal import Rehearsal, rehearse
 from appliance.run.schedule.measured_costs import TaskCost
-from appliance.run.schedule.planned_costs import Prospect
+from appliance.run.schedule.planned_costs import PlannedCosts
 from appliance.seeds import generator
 from appliance.solve.messages import ProgramMessage
 
@@ -105,7 +105,7 @@ def orchestrator(
     clock: VirtualClock,
     *,
     journal: Journal | None = None,
-    prospect: Prospect | None = None,
+    planned: PlannedCosts | None = None,
     tell: Callable[[str], None] = lambda text: None,
     is_stopped: Callable[[], bool] = lambda: False,
     write: Callable[[Attempts], None] = lambda attempts: None,
@@ -126,7 +126,7 @@ def orchestrator(
         RunTime(clock, 0.0, budget_s),
         ToldTo(tell),
         is_stopped=is_stopped,
-        prospect=prospect,
+        planned=planned,
         write=write,
     )
 

@@ -18,7 +18,7 @@ from appliance.machine.machine import find_machine
 from appliance.run.rehearsal.fake_pool import ImaginedCosts
 from appliance.run.rehearsal.faults import NO_FAULTS, parse_faults
 from appliance.run.rehearsal.rehearsal import rehearse, spread, timeline
-from appliance.run.schedule.planned_costs import Prospect
+from appliance.run.schedule.planned_costs import PlannedCosts
 from appliance.sizing.costs.model_card import load_card
 from appliance.sizing.costs.task_lengths import lengths_of
 from appliance.sizing.make_plan import size
@@ -172,7 +172,7 @@ def test_the_published_run_of_the_winner_is_told_within_fifteen_percent() -> Non
         ]
     )
     plan = replace(plan, settings=settings)
-    costs = Prospect.of(plan, task_set, at_once=1).task_costs()
+    costs = PlannedCosts.of(plan, task_set, at_once=1).task_costs()
     true_costs = ImaginedCosts(costs, settings, load_s=plan.costs.load_s())
     told = rehearse(
         task_set,

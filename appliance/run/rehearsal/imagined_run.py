@@ -10,7 +10,7 @@ from appliance.run.rehearsal.fake_pool import ImaginedCosts
 from appliance.run.rehearsal.faults import NO_FAULTS, Faults
 from appliance.run.rehearsal.rehearsal import POLLS, Baseline, Rehearsal, rehearse, static_baseline
 from appliance.run.schedule.measured_costs import TaskCost
-from appliance.run.schedule.planned_costs import Prospect
+from appliance.run.schedule.planned_costs import PlannedCosts
 from appliance.sizing.make_plan import make_plan
 from appliance.sizing.plan import Plan
 from appliance.sizing.request import PlanRequest
@@ -34,7 +34,7 @@ class ImaginedRun:
         """at_once: answers that are written at once, by default as many as the plan says."""
         assert request.tasks is not None  # the verb requires them
         plan = make_plan(request)
-        costs = Prospect.of(plan, request.tasks, at_once=at_once).task_costs()
+        costs = PlannedCosts.of(plan, request.tasks, at_once=at_once).task_costs()
         rig = ImaginedCosts(costs, plan.settings, load_s=plan.costs.load_s())
         return ImaginedRun(request.tasks, plan, costs, rig, request.budget_s, faults)
 

@@ -27,7 +27,7 @@ MISSED = 1.15
 
 
 @dataclass(frozen=True)
-class Prospect:
+class PlannedCosts:
     """Costs by the plan (or corrected), the lengths of the tasks, and the memory of one worker."""
 
     costs: Costs
@@ -36,7 +36,7 @@ class Prospect:
     room_gib: float
 
     @staticmethod
-    def of(plan: Plan, tasks: TaskSet, *, at_once: int | None = None) -> Prospect:
+    def of(plan: Plan, tasks: TaskSet, *, at_once: int | None = None) -> PlannedCosts:
         """By the plan. at_once: answers written at once, where that shall not be what is planned."""
         costs = plan.costs
         lengths = {length.task_id: length for length in lengths_of(tasks, costs.card).tasks}
@@ -45,7 +45,7 @@ class Prospect:
         costs = replace(
             costs, train=replace(costs.train, gradient_checkpointing=False)
         )  # rung by rung instead
-        return Prospect(costs, lengths, plan.settings, plan.room_gib)
+        return PlannedCosts(costs, lengths, plan.settings, plan.room_gib)
 
     def task_costs(self) -> dict[str, TaskCost]:
         """Seconds of one step and of one view."""
@@ -112,10 +112,10 @@ class Prospect:
         train_s = PROBE_STEPS * self.step_s(length) if self.settings.train.enabled else 0.0
         return train_s + 2 * self.costs.read_s(length.prompt_tokens)
 
-    def corrected_by(self, probe: Probe) -> Prospect:
+    def corrected_by(self, probe: Probe) -> PlannedCosts:
         return replace(self, costs=self.costs.corrected_by(probe))
 
-    def after_running_out(self, task_id: str) -> Prospect:
+    def after_running_out(self, task_id: str) -> PlannedCosts:
         """The probe of that task had no room on its first rung.
 
         What grows with a task's length was planned too small. The rest, which the probe shares with
@@ -150,7 +150,7 @@ class Prospect:
 
 
 def correction_lines(
-    before: Prospect, after: Prospect, probe: Probe, *, seconds: float
+    before: PlannedCosts, after: PlannedCosts, probe: Probe, *, seconds: float
 ) -> list[str]:
     """For people: measured beside planned, and what is corrected."""
     plain, found = before.costs.as_probed(probe), after.costs.correction

@@ -15,7 +15,7 @@ from appliance.machine.machine import Machine, find_machine
 from appliance.machine.software import Software
 from appliance.record.journal import Journal
 from appliance.run.rehearsal.fake_pool import FakePool, ImaginedCosts
-from appliance.run.schedule.planned_costs import MISSED, PROBE_SHARE, ROOM, Prospect
+from appliance.run.schedule.planned_costs import MISSED, PROBE_SHARE, ROOM, PlannedCosts
 from appliance.sizing.costs.model_card import load_card
 from appliance.sizing.costs.task_costs import Probe
 from appliance.sizing.costs.task_lengths import lengths_of
@@ -28,7 +28,7 @@ from tests.support.run_world import memory_journal, orchestrator, settings, task
 HOST = Host("CPU", 2, "affinity", 32 * GIB, "physical", 30 * GIB, ("avx2",))
 
 
-def prospect_of(task_set: TaskSet, *, room_gib: float = 8.0, **values: object) -> Prospect:
+def planned_costs_of(task_set: TaskSet, *, room_gib: float = 8.0, **values: object) -> PlannedCosts:
     card = load_card("arc-mini")
     machine: Machine = replace(find_machine({}), gpus=(), host=HOST)
     software = Software(engines=("transformers",))
@@ -36,13 +36,14 @@ def prospect_of(task_set: TaskSet, *, room_gib: float = 8.0, **values: object) -
         machine, [card], SizingRequest(lengths_of(task_set, card), 600.0, software=software)
     )
     plan = replace(plan, settings=settings(600.0, **values), room_gib=room_gib)
-    return Prospect.of(plan, task_set)
+    return PlannedCosts.of(plan, task_set)
 
 
 def test_a_smaller_room_begins_further_down_the_ladder_and_the_longest_tasks_first() -> None:
     task_set = tasks(20, most_side=30)
     rungs = [
-        prospect_of(task_set, room_gib=room).first_rungs() for room in (8.0, 1.0, 0.75, 0.6, 0.3)
+        planned_costs_of(task_set, room_gib=room).first_rungs()
+        for room in (8.0, 1.0, 0.75, 0.6, 0.3)
     ]
     assert set(rungs[0].values()) == {0}
     assert set(rungs[-1].values()) == {LAST_RUNG}
@@ -52,22 +53,22 @@ def test_a_smaller_room_begins_further_down_the_ladder_and_the_longest_tasks_fir
 
 
 def test_a_first_rung_fits_and_the_one_above_does_not() -> None:
-    prospect = prospect_of(tasks(20, most_side=30), room_gib=0.75)
-    for length in prospect.lengths.values():
-        rung = prospect.first_rung(length)
+    planned = planned_costs_of(tasks(20, most_side=30), room_gib=0.75)
+    for length in planned.lengths.values():
+        rung = planned.first_rung(length)
         if rung < LAST_RUNG:
-            assert prospect.memory_gib(length, rung) <= ROOM * 0.75
-        assert all(prospect.memory_gib(length, r) > ROOM * 0.75 for r in range(rung))
+            assert planned.memory_gib(length, rung) <= ROOM * 0.75
+        assert all(planned.memory_gib(length, r) > ROOM * 0.75 for r in range(rung))
 
 
 def test_the_longest_task_is_probed_that_takes_a_small_part_of_the_time() -> None:
-    prospect = prospect_of(tasks(20, most_side=30))
-    ample, scarce = prospect.to_probe(1e6), prospect.to_probe(100.0)
-    assert ample == max(prospect.lengths.values(), key=lambda t: t.lesson_tokens).task_id
+    planned = planned_costs_of(tasks(20, most_side=30))
+    ample, scarce = planned.to_probe(1e6), planned.to_probe(100.0)
+    assert ample == max(planned.lengths.values(), key=lambda t: t.lesson_tokens).task_id
     assert scarce is not None
-    assert prospect.probe_s(scarce) <= PROBE_SHARE * 100
+    assert planned.probe_s(scarce) <= PROBE_SHARE * 100
     slow = replace(
-        prospect, costs=prospect.costs.corrected_by(Probe(100, train_step_s=1e9, read_s=1e9))
+        planned, costs=planned.costs.corrected_by(Probe(100, train_step_s=1e9, read_s=1e9))
     )
     slower = replace(
         slow, lengths={k: v for k, v in slow.lengths.items() if v.lesson_tokens > 2000}
@@ -76,40 +77,40 @@ def test_the_longest_task_is_probed_that_takes_a_small_part_of_the_time() -> Non
 
 
 def test_a_probe_corrects_seconds_and_rungs() -> None:
-    prospect = prospect_of(tasks(20, most_side=30), room_gib=1.0)
-    longest = max(prospect.lengths.values(), key=lambda t: t.lesson_tokens)
+    planned = planned_costs_of(tasks(20, most_side=30), room_gib=1.0)
+    longest = max(planned.lengths.values(), key=lambda t: t.lesson_tokens)
     tokens = longest.lesson_tokens
-    timed = prospect.corrected_by(
-        Probe(tokens, train_step_s=3 * prospect.step_s(longest), gradient_checkpointing=True)
+    timed = planned.corrected_by(
+        Probe(tokens, train_step_s=3 * planned.step_s(longest), gradient_checkpointing=True)
     )
-    assert timed.step_s(longest) == pytest.approx(3 * prospect.step_s(longest))
+    assert timed.step_s(longest) == pytest.approx(3 * planned.step_s(longest))
     measured = Probe(tokens, train_memory_gib=3.0)
-    after = prospect.corrected_by(measured)
+    after = planned.corrected_by(measured)
     assert after.memory_gib(longest, 0) == pytest.approx(3.0)
-    assert after.first_rung(longest) > prospect.first_rung(longest)
+    assert after.first_rung(longest) > planned.first_rung(longest)
     assert any("tasks begin at" in line for line in after.rung_lines())
 
 
 def test_a_probe_that_ran_out_of_memory_moves_its_task_down() -> None:
-    prospect = prospect_of(tasks(20, most_side=30), room_gib=8.0)
-    longest = max(prospect.lengths.values(), key=lambda t: t.lesson_tokens)
-    after = prospect.after_running_out(longest.task_id)
-    assert after.first_rung(longest) > prospect.first_rung(longest) == 0
+    planned = planned_costs_of(tasks(20, most_side=30), room_gib=8.0)
+    longest = max(planned.lengths.values(), key=lambda t: t.lesson_tokens)
+    after = planned.after_running_out(longest.task_id)
+    assert after.first_rung(longest) > planned.first_rung(longest) == 0
 
 
 def test_a_probe_that_ran_out_of_memory_leaves_short_tasks_where_they_are() -> None:
-    prospect = prospect_of(tasks(20, most_side=30), room_gib=1.2)
-    by_length = sorted(prospect.lengths.values(), key=lambda t: t.lesson_tokens)
+    planned = planned_costs_of(tasks(20, most_side=30), room_gib=1.2)
+    by_length = sorted(planned.lengths.values(), key=lambda t: t.lesson_tokens)
     shortest, longest = by_length[0], replace(by_length[-1], lesson_tokens=8000)
-    prospect = replace(
-        prospect,
-        costs=replace(prospect.costs, train=replace(prospect.costs.train, max_seq_tokens=8192)),
-        lengths={**prospect.lengths, longest.task_id: longest},
+    planned = replace(
+        planned,
+        costs=replace(planned.costs, train=replace(planned.costs.train, max_seq_tokens=8192)),
+        lengths={**planned.lengths, longest.task_id: longest},
     )
-    rung = prospect.first_rung(longest)
-    assert prospect.first_rung(shortest) == 0 < rung
+    rung = planned.first_rung(longest)
+    assert planned.first_rung(shortest) == 0 < rung
 
-    after = prospect.after_running_out(longest.task_id)
+    after = planned.after_running_out(longest.task_id)
     assert after.memory_gib(longest, rung) == pytest.approx(MISSED * 1.2)
     assert after.first_rung(longest) > rung
     assert after.first_rung(shortest) == 0
@@ -137,11 +138,11 @@ class ProbingPool(FakePool):
 def probed_run(answer: Event, *, room_gib: float = 8.0) -> tuple[ProbingPool, Journal, list[str]]:
     """The pool and the journal after a run of eight tasks, and what the run told."""
     task_set = tasks(8, most_side=20)
-    prospect = prospect_of(task_set, room_gib=room_gib)
-    clock, chosen, journal = VirtualClock(), prospect.settings, memory_journal(task_set)
+    planned = planned_costs_of(task_set, room_gib=room_gib)
+    clock, chosen, journal = VirtualClock(), planned.settings, memory_journal(task_set)
     told: list[str] = []
 
-    true_costs = ImaginedCosts(prospect.task_costs(), chosen, load_s=2.0)
+    true_costs = ImaginedCosts(planned.task_costs(), chosen, load_s=2.0)
     pool = ProbingPool(true_costs, clock, answer)
     orchestrator(
         task_set,
@@ -149,7 +150,7 @@ def probed_run(answer: Event, *, room_gib: float = 8.0) -> tuple[ProbingPool, Jo
         pool,
         clock,
         journal=journal,
-        prospect=prospect,
+        planned=planned,
         tell=told.append,
     ).run()
     return pool, journal, told
