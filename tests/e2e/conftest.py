@@ -59,7 +59,8 @@ def challenges(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
 
     def grid() -> list[list[int]]:
-        return rng.integers(0, 10, (2, 3)).tolist()
+        cells: list[list[int]] = rng.integers(0, 10, (2, 3)).tolist()
+        return cells
 
     tasks, solutions = {}, {}
     for i in range(6):

@@ -40,7 +40,7 @@ RECIPE: dict[str, Any] = {
     "save_every_steps": 2,
     "log_every_steps": 1,
 }
-LORA = {"method": "lora", "rank": 4, "alpha": 8}
+LORA: dict[str, Any] = {"method": "lora", "rank": 4, "alpha": 8}
 WAYS: dict[str, dict[str, Any]] = {
     "full": {"adaptation": {"method": "full"}},
     "lora": {"adaptation": LORA | {"rslora": False}},
@@ -252,6 +252,7 @@ def test_a_tracker_that_is_not_installed_is_named(
 
 def test_the_embedded_model_is_found_by_name_and_a_missing_one_named() -> None:
     recipe = Recipe.model_validate(RECIPE | {"start_from": "arc-mini"})
+    assert recipe.start_from is not None
     assert read_card(recipe.start_from).style == "grid-tokens-v1"
     with pytest.raises(InputError, match="nowhere: not there"):
         make_start(Recipe.model_validate(RECIPE | {"start_from": "nowhere"}), device="cpu")
