@@ -1,4 +1,4 @@
-"""How certain the vote over a task is, so that time left over goes where it can change something."""
+"""How certain the vote over a task is, so that spare time goes where it can change something."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ SETTLED_MARGIN = 0.8
 
 
 class Certainty(NamedTuple):
-    """Of the least certain test output. Compared margin first; the lead parts tasks with tied votes."""
+    """Of the least certain test output. The margin is compared first, then the lead."""
 
-    margin: float = 0.0  # lead of the first grid in votes, 0 to 1
-    lead: float = 0.0  # of the first grid over the second in the model's eyes, nats per token
+    margin: float = 0.0  # of votes: how far the first grid leads the second, 0 to 1
+    lead: float = 0.0  # of log probability, first grid over second, nats per token
 
     @property
     def is_settled(self) -> bool:

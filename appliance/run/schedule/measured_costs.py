@@ -1,8 +1,8 @@
-"""What work on a task will take: by the plan at first, by what was measured as soon as there is something.
+"""What work on a task will take: by the plan at first, then by what was measured.
 
 Costs are in seconds where there is a plan, else in units of the right proportion (from the cells of
-the grids). Meters learn how many seconds a unit takes, from the latest work only, because tasks come
-cheapest first and neighbours are alike.
+the grids). Meters learn how many seconds a unit takes. They go by the latest work only, because
+tasks come cheapest first and neighbours are alike.
 """
 
 from __future__ import annotations

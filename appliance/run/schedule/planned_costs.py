@@ -1,4 +1,7 @@
-"""What the plan expects of every task, and what a probe on the real device makes of it: seconds, memory, the first rung."""
+"""What the plan expects of every task: seconds, memory, and the rung of the ladder to begin on.
+
+A probe on the real device corrects it.
+"""
 
 from __future__ import annotations
 
@@ -16,41 +19,50 @@ from appliance.sizing.memory_ladder import LAST_RUNG, RUNGS
 from appliance.sizing.plan import Plan
 
 PROBE_SHARE = 0.02
-"""Of the devices' time a probe may take; where the longest task would take more, a shorter one is measured."""
+"""Share of the devices' time that a probe may take, on the longest task that this allows."""
+
 PROBE_STEPS = 2
+"""Training steps of a probe: the first one compiles and allocates, the second is measured."""
+
 LEAST_PROBE_S = 1.0
-"""A probe that takes less by the plan is always worth it."""
+"""A probe that takes less than this by the plan is always worth it."""
+
 ROOM = 0.96
-"""Of the memory that a worker has: the model is right within some percent, and the ladder catches what it misses."""
+"""Share of a worker's memory that is planned with: the memory model is right within some percent,
+and the ladder catches what it misses."""
+
 MISSED = 1.15
-"""A probe that ran out of memory says that at least this much more is needed than there is."""
+"""After a probe that ran out of memory, the need is taken to be this many times what there is."""
 
 
 @dataclass(frozen=True)
 class PlannedCosts:
-    """Costs by the plan (or corrected), the lengths of the tasks, and the memory of one worker."""
+    """Costs and memory of every task, by the plan or as a probe corrected it."""
 
     costs: Costs
-    lengths: Mapping[str, TaskLength]
+    lengths: Mapping[str, TaskLength]  # by task
     settings: Settings
-    room_gib: float
+    room_gib: float  # memory of one worker
 
     @staticmethod
     def of(plan: Plan, tasks: TaskSet, *, at_once: int | None = None) -> PlannedCosts:
-        """By the plan. at_once: answers written at once, where that shall not be what is planned."""
+        """By the plan. at_once: answers written at once, if other than planned."""
         costs = plan.costs
         lengths = {length.task_id: length for length in lengths_of(tasks, costs.card).tasks}
         if at_once is not None:
             costs = replace(costs, sample=replace(costs.sample, batch=at_once))
-        costs = replace(
-            costs, train=replace(costs.train, gradient_checkpointing=False)
-        )  # rung by rung instead
+
+        # The plan turns checkpointing on for its longest task; here each task's rung does.
+        costs = replace(costs, train=replace(costs.train, gradient_checkpointing=False))
         return PlannedCosts(costs, lengths, plan.settings, plan.room_gib)
 
     def task_costs(self) -> dict[str, TaskCost]:
         """Seconds of one step and of one view."""
-        sample, found = self.settings.sample, {}
+        sample = self.settings.sample
+        # Only Transformers limits a batch by its tokens.
         batch_tokens = sample.batch_tokens if self.costs.sample.engine == "transformers" else None
+
+        found = {}
         for task_id, length in self.lengths.items():
             seconds = self.costs.sample_s(
                 length,
@@ -59,12 +71,12 @@ class PlannedCosts:
                 batch_tokens=batch_tokens,
             )
             found[task_id] = TaskCost(self.step_s(length), seconds / sample.views)
+
         return found
 
     def step_s(self, length: TaskLength) -> float:
-        """One optimizer step as the worker will make it: as many of the task's longest lessons as a step holds."""
-        rung = self.first_rung(length)
-        setup = self._setup(length, rung)
+        """One optimizer step on as many of the task's longest lessons as a step holds."""
+        setup = self._setup(length, self.first_rung(length))
         costs = replace(
             self.costs,
             train=replace(self.costs.train, gradient_checkpointing=setup.gradient_checkpointing),
@@ -72,11 +84,11 @@ class PlannedCosts:
         return costs.step_s(setup.max_seq_tokens, rows=setup.micro_batch)
 
     def first_rung(self, length: TaskLength) -> int:
-        """Of the memory ladder: the first that fits by the model. The last one trains nothing and always fits."""
-        rungs = range(LAST_RUNG)
-        return next(
-            (r for r in rungs if self.memory_gib(length, r) <= ROOM * self.room_gib), LAST_RUNG
-        )
+        """The first rung of the memory ladder on which the task fits, by the memory model."""
+        for rung in range(LAST_RUNG):
+            if self.memory_gib(length, rung) <= ROOM * self.room_gib:
+                return rung
+        return LAST_RUNG  # trains nothing, so it always fits
 
     def first_rungs(self) -> dict[str, int]:
         return {task_id: self.first_rung(length) for task_id, length in self.lengths.items()}
@@ -91,6 +103,7 @@ class PlannedCosts:
         step, train = RUNGS[rung], self.settings.train
         longest = step.seq_tokens(self.costs.train.max_seq_tokens)
         tokens = max(1, min(length.lesson_tokens, longest))
+
         return replace(
             self.costs.train,
             max_seq_tokens=tokens,
@@ -101,13 +114,16 @@ class PlannedCosts:
         )
 
     def to_probe(self, device_s: float) -> str | None:
-        """The longest task that a probe may measure when the devices have so many seconds together; None where even the
-        shortest takes too long."""
+        """The longest task that a probe may measure, None where even the shortest takes too long.
+
+        device_s: seconds that all devices have together.
+        """
         most_s = max(LEAST_PROBE_S, PROBE_SHARE * device_s)
         by_length = sorted(self.lengths.values(), key=lambda t: (-t.lesson_tokens, t.task_id))
         return next((t.task_id for t in by_length if self.probe_s(t.task_id) <= most_s), None)
 
     def probe_s(self, task_id: str) -> float:
+        """What a probe of that task will take: its steps, and its prompt read twice."""
         length = self.lengths[task_id]
         train_s = PROBE_STEPS * self.step_s(length) if self.settings.train.enabled else 0.0
         return train_s + 2 * self.costs.read_s(length.prompt_tokens)
@@ -133,20 +149,18 @@ class PlannedCosts:
 
     def rung_lines(self) -> Iterator[str]:
         """For people: how many tasks do not begin as planned, and why."""
-        counts = [0] * len(RUNGS)
-        for rung in self.first_rungs().values():
-            counts[rung] += 1
-        for rung, count in enumerate(counts):
-            if rung and count:
-                least = min(
-                    self.memory_gib(t, rung - 1)
-                    for t in self.lengths.values()
-                    if self.first_rung(t) == rung
-                )
-                yield (
-                    f"  {count} of {len(self.lengths)} tasks begin at «{RUNGS[rung].name}»: one rung above, training takes "
-                    f"{least:.2f} GiB or more and a worker has {self.room_gib:.2f}"
-                )
+        by_rung: dict[int, list[TaskLength]] = {}
+        for task_id, rung in self.first_rungs().items():
+            by_rung.setdefault(rung, []).append(self.lengths[task_id])
+        by_rung.pop(0, None)
+
+        for rung, lengths in sorted(by_rung.items()):
+            least_gib = min(self.memory_gib(length, rung - 1) for length in lengths)
+            yield (
+                f"  {len(lengths)} of {len(self.lengths)} tasks begin at '{RUNGS[rung].name}': "
+                f"before that step, training takes {least_gib:.2f} GiB or more, "
+                f"and a worker has {self.room_gib:.2f} GiB"
+            )
 
 
 def correction_lines(
@@ -154,38 +168,34 @@ def correction_lines(
 ) -> list[str]:
     """For people: measured beside planned, and what is corrected."""
     plain, found = before.costs.as_probed(probe), after.costs.correction
+    prompt = probe.prompt_tokens or probe.tokens
     shown = [
-        f"probe at {probe.tokens} tokens x {probe.rows} rows, {format_duration(seconds)}: the plan's figures are corrected"
+        f"probe of {probe.tokens} tokens x {probe.rows} rows took {format_duration(seconds)}; "
+        "the plan's figures are corrected:"
     ]
+
     if probe.train_step_s is not None:
         planned = plain.step_s(probe.tokens, rows=probe.rows)
         shown.append(_line("a training step", probe.train_step_s, planned, found.train_time, "s"))
+
     if probe.train_memory_gib is not None:
-        shown.append(
-            _line(
-                "memory in training",
-                probe.train_memory_gib,
-                plain.memory(probe.tokens).memory_gib,
-                found.memory,
-                "GiB",
-            )
-        )
-    prompt = probe.prompt_tokens or probe.tokens
+        planned, ratio = plain.memory(probe.tokens).memory_gib, found.memory
+        shown.append(_line("memory in training", probe.train_memory_gib, planned, ratio, "GiB"))
+
     if probe.read_s is not None:
-        shown.append(
-            _line(
-                f"a prompt of {prompt} tokens",
-                probe.read_s,
-                plain.read_s(prompt),
-                found.read_time,
-                "s",
-            )
-        )
+        title, planned = f"reading {prompt} tokens", plain.read_s(prompt)
+        shown.append(_line(title, probe.read_s, planned, found.read_time, "s"))
+
     if probe.write_token_s is not None:
         planned = plain.write_token_s(prompt)
-        shown.append(_line("a token after it", probe.write_token_s, planned, found.write_time, "s"))
+        title = "writing a token"
+        shown.append(_line(title, probe.write_token_s, planned, found.write_time, "s"))
+
     return shown
 
 
-def _line(what: str, measured: float, planned: float, ratio: float, unit: str) -> str:
-    return f"  {what}: {measured:.3g} {unit} measured, {planned:.3g} planned; now x {ratio:.2f}"
+def _line(title: str, measured: float, planned: float, ratio: float, unit: str) -> str:
+    return (
+        f"  {title}: {measured:.3g} {unit} measured, {planned:.3g} {unit} planned; "
+        f"planned figures x {ratio:.2f} from now on"
+    )

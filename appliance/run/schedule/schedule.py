@@ -1,10 +1,13 @@
 """Who is worked on next and for how long: pure bookkeeping, driven by the clock it is given.
 
-Pass 1 ("quick"): the base model, few views, all tasks, many tasks a job. Pass 2 ("deep"): train, then
-sample all views, one task a job. Both go from cheap to dear while time is short, so that most tasks
-are answered early. The time left is shared out anew at every dispatch by what was measured so far,
-so what one task saves the others get. Pass 3: further deep rounds, each with an adapter and views of
-its own, for the tasks whose vote is least certain, until the time is over or every vote is settled.
+Pass 1 ("quick"): the base model, few views, all tasks, many tasks a job.
+Pass 2 ("deep"): train, then sample all views, one task a job.
+Pass 3: further deep rounds for the tasks whose vote is least certain, each with views of its own,
+every second one with a new adapter, until the time is over or every vote is settled.
+
+Passes 1 and 2 go from cheap to dear while time is short, so that most tasks are answered early. The
+time left is divided anew at every dispatch by what was measured so far: what one task saves, the
+others get.
 """
 
 from __future__ import annotations
@@ -24,35 +27,35 @@ QUICK_TASKS_PER_JOB = 16
 """Tasks of one quick job, whose prompts share the batches."""
 
 QUICK_ALL_BELOW_S = 4.0
-"""A budget of fewer seconds a task than this goes to the quick pass first, all of it if need be."""
+"""A budget of fewer seconds per task goes to the quick pass first, all of it if need be."""
 
 QUICK_PATIENCE = 4.0
 """A quick job may take this many times what a slow one is expected to."""
 
 QUICK_LEAST_S = 10.0
-"""And no less than so many seconds."""
+"""And never less than this many seconds."""
 
 MAX_CUTS = 2
-"""A task that so many quick jobs cut off without an answer is not asked in that pass again."""
+"""After this many quick jobs that cut it off without an answer, a task leaves the quick pass."""
 
 DRAIN_S = 1.5
 """Jobs end this long before all work must be over, so that their last answers still arrive."""
 
 SLOW_SLACK = 1.5
-"""Where time can be spared, a task may sample this many times as long as a slow one (see slowness)."""
+"""With time to spare, a task may sample this many times as long as a slow one (see slowness)."""
 
 MOST_VIEWS = 8
 """The last job of a worker asks for up to this many times the usual views."""
 
 AGAIN_SHARE = 0.5
-"""A further round gets at least this part of the first one's time: the answers of an adapter that is
-trained much less would spoil the vote."""
+"""A further round gets at least this part of the first one's time: the answers of an adapter that
+was trained much less would spoil the vote."""
 
 ROUNDS_IN_VAIN = 2
-"""A task that gave no candidate at all in so many rounds is left alone."""
+"""A task without any candidate after this many rounds gets no further one."""
 
 MAX_CRASHES = 2
-"""Jobs that a task may take down before it is given up at that stage."""
+"""Jobs of a task that may crash before it is given up at that stage."""
 
 
 class Schedule:
@@ -67,8 +70,9 @@ class Schedule:
         num_workers: int,
         costs: Mapping[str, TaskCost] | None = None,
     ) -> None:
-        """end_s: when all work must be over: the deadline less the reserve for writing. It may be
-        moved later on. num_workers: those that live. costs: seconds by the plan, if there is one."""
+        """end_s: when all work must be over, the deadline less the reserve for writing; it may be
+        moved later on. num_workers: those that live. costs: seconds by the plan, if there is one.
+        """
         given = list(tasks)
         self.settings = settings
         self.end_s = end_s
@@ -110,10 +114,10 @@ class Schedule:
         seconds: float,
         is_empty: bool = False,
     ) -> None:
-        """The job came back after so many seconds. is_empty: without any answer.
+        """The job came back after that many seconds. is_empty: without any answer.
 
-        What was cut off is asked once more: in the quick pass after all others, in the deep one with
-        a longer share.
+        What was cut off is asked once more: in the quick pass after all others, in the deep one
+        with a longer share.
         """
         answered = set(complete)
         self._running.remove(assignment)
@@ -133,13 +137,13 @@ class Schedule:
                 state.quick.status = "waiting" if state.quick.num_cut < MAX_CUTS else "failed"
 
     def out_of_memory(self, assignment: Assignment) -> list[str]:
-        """One rung down for its task. Returns tasks that had no rung left, given up for this stage."""
+        """One rung down for its task. Returns tasks without a rung left: given up at this stage."""
         return self._fell(assignment, is_crash=False)
 
     def crashed(self, assignment: Assignment) -> list[str]:
-        """The worker died, hung or failed under these tasks: once more, one rung down.
+        """The worker died, hung or failed at these tasks: once more, one rung down.
 
-        Returns the tasks that are given up for this stage.
+        Returns the tasks that are given up at this stage.
         """
         return self._fell(assignment, is_crash=True)
 
@@ -157,7 +161,7 @@ class Schedule:
         self.states[task_id].certainty = certainty
 
     def longest_wait_s(self, assignment: Assignment) -> float:
-        """How long its worker may not look at the clock: a training step, or a batch of one view."""
+        """The longest time between its worker's looks at the clock: one step, or one view."""
         ids = [task.task_id for task in assignment.tasks]
         stage = "quick" if assignment.stage == "quick" else "deep"
         batch_s = self.forecast.sample_s(stage, ids, 1) or 0.0
@@ -167,7 +171,7 @@ class Schedule:
         self.states[task_id].adapter_sha = sha
 
     def begin_on(self, rungs: Mapping[str, int]) -> None:
-        """The rung of the memory ladder on which each task begins, for those that have not begun."""
+        """Sets the rung of the memory ladder for the tasks that have not begun."""
         for task_id, rung in rungs.items():
             progress = self.states[task_id].deep
             if progress.status == "waiting" and progress.rung == progress.first_rung:
@@ -217,8 +221,8 @@ class Schedule:
     def _end_of_quick_s(self) -> float:
         """When the deep pass begins, counted from when the first worker was ready.
 
-        While most tasks have no answer at all the quick pass may take twice its part: a machine that
-        is slower than planned must not end with a few trained adapters and guesses for all others.
+        While most tasks have no answer at all, the quick pass may take twice its part: a machine
+        slower than planned must not end with a few trained adapters and guesses for all others.
         """
         began_s = self._last_s if self._began_s is None else self._began_s
         whole_s = self._last_s - began_s
@@ -233,9 +237,9 @@ class Schedule:
         return began_s + min(1.0, share) * whole_s
 
     def _next_deep(self, now_s: float) -> Assignment | None:
-        """Cheapest first, but a dear task that would not fit after the next cheap one comes before it.
+        """Cheapest first, but a dear task comes first where it would not fit after the cheap one.
 
-        Where there is time for all, several workers begin with the largest: so none is at work on a
+        With time for all, several workers begin with the largest: so none is still at work on a
         long task when the others are done.
         """
         left_s, capacity_s = self._last_s - now_s, self._capacity_s(now_s)
@@ -267,7 +271,7 @@ class Schedule:
         return self._deep(first, now_s, share_s(first), least_s=first_s, spare_s=max(0.0, spare_s))
 
     def _admitted(self, left_s: float, capacity_s: float) -> dict[str, float]:
-        """The waiting tasks that the time is enough for, cheap to dear, with their least seconds."""
+        """The waiting tasks that fit the time, cheap to dear, each with its least seconds."""
         least: dict[str, float] = {}
         for task_id, state in self.states.items():
             if state.deep.status == "waiting":
@@ -289,7 +293,7 @@ class Schedule:
         return self._deep(state, now_s, share_s, least_s=self._again_s(state), spare_s=left_s)
 
     def _next_late(self, now_s: float) -> Assignment | None:
-        """Time is left, but not enough to train: the model or adapter at hand is asked further views."""
+        """With too little time to train, the model or adapter at hand answers further views."""
         if not self.settings.writes_grids:
             return None
         for state in self.states.values():
@@ -301,8 +305,8 @@ class Schedule:
     ) -> Assignment:
         """A task's share, no more than it needs, and its split between training and sampling.
 
-        Slow tasks may overrun their share by as much as `spare_s`. A share that would leave less than
-        another job needs takes all that is left and fills it with further views.
+        Slow tasks may overrun their share by up to `spare_s`. A share that would leave less than
+        another job needs takes all that is left, and fills it with further views.
         """
         left_s = self._last_s - now_s
         num_views = self.settings.sample.views
@@ -379,11 +383,12 @@ class Schedule:
     def _fell(self, assignment: Assignment, *, is_crash: bool) -> list[str]:
         self._running.remove(assignment)
         lost = []
+
         for task in assignment.tasks:
             state = self.states[task.task_id]
             progress = state.of(assignment.stage)
             if len(assignment.tasks) > 1:
-                # Which of them it was, each of them will show alone.
+                # Asked one by one, they will show which of them it was.
                 progress.status, progress.is_alone = "waiting", True
                 continue
 
@@ -397,6 +402,7 @@ class Schedule:
             else:
                 progress.status = "failed"
                 lost.append(task.task_id)
+
         return lost
 
     @staticmethod
@@ -416,7 +422,10 @@ def _is_open(state: TaskState) -> bool:
 
 
 def _fold_of_views(left_s: float, sample_s: float | None) -> int:
-    """How many times the usual views fill the time that is left; it is cut off where they do not end."""
+    """How many times the usual views to ask for: up to twice what the time left should hold.
+
+    Views that do not end in time are cut off.
+    """
     if not sample_s:
         return MOST_VIEWS
     return min(MOST_VIEWS, max(1, math.ceil(2 * left_s / sample_s)))

@@ -11,16 +11,16 @@ from appliance.sizing.memory_ladder import LAST_RUNG
 from appliance.sizing.steps_and_views import FEWEST_STEPS
 
 STEP_SLACK = 1.25
-"""Time for all steps has this margin over the mean, or half of the tasks would miss their last ones."""
+"""Time for all steps over its mean: with 1, half of the tasks would miss their last steps."""
 
 LEAST_VIEWS = 2
-"""A task is not begun without time for so many."""
+"""A task is not begun without time for this many."""
 
 LEAST_JOB_S = 0.5
 """No job is shorter than this."""
 
 CUT_SLACK = 8.0
-"""A task that was cut off without an answer may use so many times what it is expected to need."""
+"""A task that was cut off without an answer may use this many times its expected time."""
 
 
 class Shares:
