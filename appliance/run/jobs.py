@@ -17,9 +17,13 @@ def job_of(
     now_s: float,
     known: list[KnownProgram],
 ) -> Job:
-    """known: programs that a search goes on from. The same assignment gives the same views and seed in every run."""
+    """The message for a worker; the same assignment gives the same views and seed in every run.
+
+    known: programs that a search goes on from.
+    """
     seed = settings.run.seed
-    train_from_s = now_s + assignment.program_s
+    train_from_s = now_s + assignment.program_s  # programs come first
+
     return Job(
         job_id=job_id,
         stage=assignment.stage,

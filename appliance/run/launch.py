@@ -1,4 +1,4 @@
-"""From a plan to the end of its run: start the workers, let the orchestrator work, say what came out."""
+"""From a plan to the end of its run: start the workers, orchestrate, report what came out."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def launch(start: Launch) -> int:
         tell(f"  {line}")
     if _is_seen_family(start):
         tell(
-            "  note: arc-mini was trained on re-generated pairs of these task families "
+            "  note: arc-mini was trained on new pairs made by the rules of these tasks "
             "(ARC-AGI-1 training); what it solves here says nothing about new tasks"
         )
 
@@ -154,7 +154,7 @@ def _is_seen_family(start: Launch) -> bool:
 
 
 def _catch_signals(stopped: list[int]) -> Callable[[], None]:
-    """SIGINT and SIGTERM ask the run to end; the returned function puts the former handlers back."""
+    """SIGINT and SIGTERM ask the run to end; the returned function restores the old handlers."""
 
     def note(number: int, _frame: object) -> None:
         stopped.append(number)

@@ -1,5 +1,5 @@
-"""What is known so far and what follows from it: outcomes go into the journal, candidates into the vote, attempts into the
-submission."""
+"""What is known so far: outcomes go into the journal, candidates into the vote, and what the vote
+chose into the submission."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from appliance.run.schedule.task_state import Assignment
 from appliance.solve.messages import KnownProgram, ProgramMessage, Searched, Trained
 
 WRITE_EVERY_S = 1.0
+"""Seconds between two writes of the submission, at least."""
+
 WRITE_SHARE = 0.03
-"""Writing the submission may take this part of the time: a slow disk gets fewer writes, not a slower run."""
+"""Share of the time that writing may take: a slow disk gets fewer writes, not a slower run."""
 
 Attempts = Mapping[Output, tuple[Grid, ...]]
 """Up to two grids for every test output that has any."""
@@ -35,12 +37,12 @@ class Outcome:
     searched: Searched | None = None
     seconds: float = 0.0
     reason: str | None = None  # why there is nothing, or not everything
-    how: str = ""  # the grids were sampled
-    refused: Sequence[str] = ()  # ways to sample that were not taken, and why
+    how: str = ""  # the way in which the grids were sampled, such as "vllm merged"
+    refused: Sequence[str] = ()  # other ways that were tried before, each with its fault
 
 
 class Ledger:
-    """write: puts a submission with these attempts in place, whole or not at all."""
+    """Bookkeeping from outcomes to the submission."""
 
     def __init__(
         self,
@@ -51,17 +53,19 @@ class Ledger:
         clock: Clock,
         write: Callable[[Attempts], None],
     ) -> None:
+        """write: puts a submission with these attempts in place, whole or not at all."""
         self._tasks = tasks
         self._journal = journal
         self._selector = selector
         self._clock = clock
         self._write = write
         self._attempts: dict[Output, tuple[Grid, ...]] = {}
+        # Of the vote over all deep rounds, by task; without tasks that have no candidate of these.
         self.certainties: dict[str, Certainty] = {}
-        """Of the vote over all deep rounds, by task; tasks for which these gave no candidate are not in it."""
         self._is_dirty = True
         self._written_s = float("-inf")
         self.slowest_write_s = 0.0
+
         for task in tasks:
             self._count_votes(task)
 
@@ -100,7 +104,10 @@ class Ledger:
             self._is_dirty = True
 
     def known_programs(self, task_id: str, limit: int) -> list[KnownProgram]:
-        """The best valid programs of the task so far, by the demonstrations that they get right, each text once."""
+        """The task's best valid programs so far, each text once.
+
+        Best are those that get most demonstrations right.
+        """
         valid = [
             p
             for found in self._journal.programs(task_id).values()
@@ -119,9 +126,13 @@ class Ledger:
             self.certainties[task.task_id] = certainty_of(task, deep)
 
     def write(self) -> None:
-        """The whole submission as it stands, if anything is new: votes where there are any, sensible fallbacks elsewhere."""
+        """Write the whole submission as it stands, if anything is new.
+
+        Outputs without a vote get a fallback.
+        """
         if not self._is_dirty:
             return
+
         began_s = self._clock.now()
         self._write(self._attempts)
         self._written_s = self._clock.now()
@@ -129,7 +140,6 @@ class Ledger:
         self._is_dirty = False
 
     def write_if_due(self) -> None:
-        if self._clock.now() - self._written_s >= max(
-            WRITE_EVERY_S, self.slowest_write_s / WRITE_SHARE
-        ):
+        wait_s = max(WRITE_EVERY_S, self.slowest_write_s / WRITE_SHARE)
+        if self._clock.now() - self._written_s >= wait_s:
             self.write()

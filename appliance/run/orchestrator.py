@@ -1,8 +1,8 @@
-"""The one process that owns the deadline: it gives out jobs, takes in what comes back, and ends in time.
+"""The one process that owns the deadline: it gives out jobs, takes in results, and ends in time.
 
 Single-threaded: wait for an event, a job's deadline or a signal; note it; rewrite the submission;
-give out the next job. It never imports torch and never touches a device. What becomes of results
-stands in results.py, the life of workers in worker_life.py.
+give out the next job. It never imports torch and never touches a device. results.py keeps what jobs
+gave, worker_life.py starts and restarts workers.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ from appliance.solve.messages import (
 )
 
 POLL_S = 1.0
-"""A signal is noticed after so many seconds at most."""
+"""A signal is noticed after this many seconds at most."""
 
 KNOWN_PER_PICKED = 4
-"""Earlier programs that a search is told of for each one it learns from: some of them are alike."""
+"""Earlier programs given to a search for each one that it trains on: some of them are alike."""
 
 LATENESS_SLACK = 10.0
-"""On a busy machine this process wakes up late: the end is planned so many times that much earlier."""
+"""On a busy machine this process wakes up late. The run ends this many times that earlier."""
 
 SLOW_WRITES = 2
-"""On a slow disk the reserve for the last write is so many of its writes."""
+"""On a slow disk the reserve for the last write is this many of its slowest writes."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,7 @@ class Listener(Protocol):
 
 
 class Orchestrator:
-    """Works on a run's tasks with the workers of a pool until everything is done or the time is over.
-
-    costs: what the plan expects of each task; planned: the same with memory, to be corrected by a
-    probe on the device. Without both they are learnt from the first jobs. is_stopped: true once a
-    signal asked to end. write: puts a submission in place, by default submission.json in the folder.
-    """
+    """Works on a run's tasks with a pool of workers until all is done or the time is over."""
 
     def __init__(
         self,
@@ -101,6 +96,14 @@ class Orchestrator:
         write: Callable[[Attempts], None] | None = None,
         poll_s: float = POLL_S,
     ) -> None:
+        """is_stopped: true once a signal asked to end.
+
+        planned: what the plan expects of each task, to be corrected by a probe on the device.
+        costs: the same without memory, taken as it is. Without both, costs are learnt from the
+        first jobs.
+
+        write: puts a submission in place; by default it is submission.json in the folder.
+        """
         self._work, self._pool, self._listener = work, pool, listener
         self._clock, self._deadline_s = time.clock, time.deadline_s
         self._is_stopped, self._poll_s = is_stopped, poll_s
@@ -144,8 +147,10 @@ class Orchestrator:
     def run(self) -> None:
         """Work until everything is done, the time is over, or a signal came.
 
-        The submission is written in any case. Raises InputError or EngineError when no worker can be
-        started at all, and PrerequisiteError when the disk is full.
+        The submission is written in any case.
+
+        Raises InputError or EngineError when no worker can be started at all, and PrerequisiteError
+        when the disk is full.
         """
         try:
             for worker in self._workers:
@@ -229,7 +234,7 @@ class Orchestrator:
         return self._ledger.known_programs(assignment.tasks[0].task_id, limit)
 
     def _wait(self) -> None:
-        """Until something arrives or is due, but not so long that a signal would be noticed late."""
+        """Until something arrives or is due, but no longer than a signal may wait."""
         now_s = self._clock.now()
         due = [self._schedule.end_s, now_s + self._poll_s, *self._life.limits_s()]
         arrival = self._pool.next_arrival(max(0.0, min(due) - now_s))
@@ -242,7 +247,7 @@ class Orchestrator:
             arrival = self._pool.next_arrival(0.0)
 
     def _handle(self, worker: int, event: object) -> None:
-        """Answers go to the job that is running, ends to the results, troubles to the life of workers."""
+        """Pass an event on: answers to the running job, ends to the results, faults to the life."""
         state = self._workers[worker]
         running = state.running
         match event:

@@ -1,4 +1,7 @@
-"""The probe: the first worker that is ready measures what the plan has only calculated; the others begin meanwhile."""
+"""The probe: the first ready worker measures what the plan has only calculated.
+
+The other workers begin with the tasks meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,11 @@ from appliance.sizing.memory_ladder import LAST_RUNG
 from appliance.solve.messages import Probed
 
 PATIENCE = 3.0
-"""A probe that takes so many times what the plan says ends with what it has."""
+"""A probe that takes this many times its planned time ends with what it has."""
 
 
 class Prober:
-    """Hands out one probe and brings what it found into the schedule, the journal and before the user's eyes.
-
-    device_s: seconds of all devices together, of which a probe may take a small part.
-    """
+    """Hands out one probe. What it found goes into the schedule, the journal and to people."""
 
     def __init__(
         self,
@@ -31,23 +31,27 @@ class Prober:
         tell: Callable[[str], None],
         device_s: float,
     ) -> None:
+        """device_s: seconds of all devices together, of which a probe may take a small part."""
         self._planned = planned
         self._schedule = schedule
         self._journal = journal
         self._tell = tell
-        writes_grids = (
-            planned.settings.writes_grids
-        )  # programs alone learn from lessons of another length
+
+        # Programs alone learn from lessons of another length, which a probe would not tell about.
+        writes_grids = planned.settings.writes_grids
         self._to_probe = planned.to_probe(device_s) if writes_grids else None
         self._begin_on_rungs()
         if self._to_probe is None and writes_grids:
             tell(
-                "no probe: it would take too much of this budget; measured times correct the plan as they come"
+                "no probe: it would take too much of this budget; "
+                "the first jobs correct the plan instead"
             )
 
     def next(self, now_s: float) -> Assignment | None:
+        """The probe, the first time that it is asked for; None ever after."""
         if self._to_probe is None:
             return None
+
         task_id, self._to_probe = self._to_probe, None
         planned, settings = self._planned, self._planned.settings
         expected_s = planned.probe_s(task_id)
@@ -58,24 +62,27 @@ class Prober:
             until_s=min(self._schedule.end_s, now_s + PATIENCE * expected_s),
             expected_until_s=now_s + expected_s,
             train_s=expected_s if settings.train.enabled else 0.0,
+            # The last rung trains nothing, so there would be nothing to measure.
             rung=min(planned.first_rung(planned.lengths[task_id]), LAST_RUNG - 1),
         )
 
     def take(self, event: Probed, *, seconds: float) -> None:
-        """The plan's costs are corrected, and with them what tasks get and the rung of memory on which they begin."""
+        """Correct the plan's costs: with them, the time of every task and its first rung change."""
         before, measured = self._planned, event.model_dump(exclude={"event", "job_id"})
         probe = Probe(**measured)
         self._planned = before.corrected_by(probe)
+
         self._journal.put_fact(
             "probe", measured | {"correction": asdict(self._planned.costs.correction)}
         )
         for line in correction_lines(before, self._planned, probe, seconds=seconds):
             self._tell(line)
+
         self._schedule.forecast.replan(self._planned.task_costs())
         self._begin_on_rungs()
 
     def lose(self, assignment: Assignment, message: str, *, is_memory: bool) -> None:
-        """Work goes on by the plan; where memory ran out, as if training needed more than there is."""
+        """Go on by the plan; if memory ran out, as if training needed more than there is."""
         self._tell(f"the probe failed: {message}")
         if is_memory:
             self._planned = self._planned.after_running_out(assignment.tasks[0].task_id)

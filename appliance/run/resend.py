@@ -1,4 +1,7 @@
-"""A worker died or fell silent while it sampled: what remains of its job, for the worker that is started in its place."""
+"""What remains of a job whose worker died or fell silent while it sampled.
+
+The worker that is started in its place gets the rest.
+"""
 
 from __future__ import annotations
 
@@ -9,29 +12,36 @@ from appliance.run.worker_state import Running
 from appliance.solve.messages import Job, KnownProgram, TaskMessage
 
 MAX_RESENDS = 2
-"""The last time with Transformers: an engine that was lost twice under the same prompts would be lost again."""
+"""Times that the rest of a job is sent again. The last time Transformers does it: an engine that
+was lost twice at the same prompts would be lost again."""
 
 
 def remaining_job(running: Running, *, samples_per_view: int, quick_programs: int) -> Job | None:
-    """The same job without what is answered, with the adapter that was trained; None where it had not come to sampling, or
-    where it was sent again often enough.
+    """The same job without what is answered, with the adapter that was trained.
 
-    A search for programs goes on from those that it had written; where it was over, grids are all that remains. A task of a
-    quick job that lacks programs is asked anew. Forgets the answers of what is asked once more, so that none counts twice.
+    None if it had not come to sampling, or was sent again often enough. A search for programs goes
+    on from those that it had written; if it was over, only grids remain. A task of a quick job that
+    lacks programs is asked anew. Answers that are asked for once more are forgotten, so that none
+    counts twice.
 
-    samples_per_view: grids for each view and test input, 0 where none are asked. quick_programs: likewise for a task of a quick
-    job.
+    samples_per_view: grids for each view and test input, 0 if none are asked for. quick_programs:
+    programs for each task of a quick job, likewise.
     """
     job = running.job
     if running.stall_s is None or running.num_resends >= MAX_RESENDS:
         return None
+
     running.num_resends += 1
     running.stall_s = None
     is_plain = running.num_resends == MAX_RESENDS
+
+    # The search for programs is not over.
     if job.program_until_s > 0 and not running.searched:
         written = [p for p in running.programs if p.outcome == "ok"]
         known = {(k.view, k.answer): k for k in [*job.known, *map(KnownProgram.of, written)]}
         return job.model_copy(update={"known": list(known.values()), "is_plain": is_plain})
+
+    # Which tasks and views still lack answers.
     views_open = {
         task.task_id: _open_views(running, task, samples_per_view, quick_programs)
         for task in job.tasks
@@ -39,12 +49,15 @@ def remaining_job(running: Running, *, samples_per_view: int, quick_programs: in
     views = [v for v in job.views if any(v in missing for missing in views_open.values())]
     running.answered += [task_id for task_id, missing in views_open.items() if not missing]
     tasks = [task for task in job.tasks if views_open[task.task_id]]
+
+    # A job has one list of views for all its tasks: what comes a second time is forgotten now.
     asked = {task.task_id for task in tasks}
     is_quick = job.stage == "quick"
     running.programs = [p for p in running.programs if p.task_id not in asked or not is_quick]
     running.candidates = [
         c for c in running.candidates if c.task_id not in asked or not _is_asked(c, views, is_quick)
     ]
+
     trained = running.trained.get(tasks[0].task_id) if tasks else None
     change = {
         "tasks": tasks,
@@ -59,11 +72,12 @@ def remaining_job(running: Running, *, samples_per_view: int, quick_programs: in
 def _open_views(
     running: Running, task: TaskMessage, samples_per_view: int, quick_programs: int
 ) -> list[str]:
-    """The task's views that lack answers; all of them where a quick job lacks programs."""
+    """The task's views that lack answers; all of them if a quick job lacks programs."""
     job = running.job
     num_programs = sum(p.task_id == task.task_id for p in running.programs)
     if job.stage == "quick" and num_programs < quick_programs:
         return job.views
+
     grids = Counter(
         c.view
         for c in running.candidates
@@ -73,4 +87,5 @@ def _open_views(
 
 
 def _is_asked(candidate: Candidate, views: list[str], is_quick: bool) -> bool:
+    """Whether the new job asks for this answer once more."""
     return is_quick if candidate.method == "induction" else candidate.view in views

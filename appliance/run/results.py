@@ -1,4 +1,4 @@
-"""What becomes of the results of a job: into the journal, the vote, the forecast and before people's eyes."""
+"""Where the results of a job go: into the journal, the vote and the forecast, and to people."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Results:
                 self._note(running, task, "failed", reason=reason, finished=event)
 
     def keep_partial(self, running: Running | None) -> None:
-        """Candidates of a job that was cut off still vote."""
+        """The job was cut off; its candidates vote all the same."""
         for task in running.assignment.tasks if running else ():
             if running and running.found(task):
                 self._note(running, task, "partial")
@@ -63,7 +63,7 @@ class Results:
             self._note(running, task, "failed", reason=reason)
 
     def remaining(self, running: Running | None) -> Job | None:
-        """What is left to ask of a job whose worker was lost, None where nothing can be resumed."""
+        """What is left of a job whose worker was lost, None if it cannot be resumed."""
         if running is None:
             return None
         settings = self._settings
@@ -79,6 +79,7 @@ class Results:
         for task_id, trained in running.trained.items():
             forecast.note_training(task_id, trained.num_steps, trained.seconds)
 
+        # What neither trained nor searched, sampled.
         aside_s = sum(t.seconds for t in running.trained.values())
         aside_s += sum(s.seconds for s in running.searched.values())
         views = views_answered(running, complete, self._settings.sample.samples_per_view)

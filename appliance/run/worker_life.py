@@ -1,4 +1,4 @@
-"""The life of workers: started, ready, late, lost, started again, and given up when it does not help."""
+"""The life of workers: started, ready, late, lost, restarted, given up if that does not help."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from appliance.sizing.memory_ladder import RUNGS
 from appliance.solve.messages import Failed, Job, Ready
 
 GRACE_S = 10.0
-"""Beyond its job's deadline and what its last step may take, a worker this late hangs and is killed."""
+"""A worker is killed this long after its job's deadline and the time of its last step."""
 
 START_LIMIT_S = 300.0
-"""A worker that is not ready after this long is not going to be."""
+"""A worker that is not ready after this long is started anew."""
 
 SLOW_STEPS = 2
-"""A job may be late by so many times its longest step or batch: the clock is asked between them."""
+"""A job may be late by this many of its longest steps: a worker looks at the clock between them."""
 
 SLOW_STEPS_OF_PROBE = 20
-"""A probe is the first work of all and may be slower still."""
+"""The same for a probe, which is the first work of all and may be slower still."""
 
 MAX_STARTS = 3
 """Failed starts in a row before a worker is given up."""
@@ -38,7 +38,7 @@ NAMES_TOLD = 4
 
 
 class WorkerLife:
-    """Watches over all workers. Their states are shared with the orchestrator, which hands out jobs."""
+    """Watches over all workers. The orchestrator, which hands out jobs, shares their states."""
 
     def __init__(
         self,
@@ -75,10 +75,11 @@ class WorkerLife:
         self._pool.start(worker)
 
     def ready(self, worker: int, event: Ready) -> None:
+        """It has loaded the model and takes jobs."""
         state = self._workers[worker]
         state.state, state.num_starts, state.was_ready = "idle", 0, True
         if state.running:
-            # What remains of the job that its forerunner was lost under.
+            # The worker before it was lost at this job: here is the rest of it.
             state.state = "busy"
             self._pool.submit(worker, state.running.job)
         self._tell(f"worker {worker} ready after {format_duration(event.seconds)}: {event.facts}")
@@ -115,7 +116,7 @@ class WorkerLife:
                 self._lose(worker, message, event.log_tail)
 
     def limits_s(self) -> list[float]:
-        """Instants at which a worker that is still at its job hangs."""
+        """Instants at which a worker that is still busy counts as hung."""
         return [self._limit_s(s.running) for s in self._workers.values() if s.running]
 
     def reap_late(self) -> None:

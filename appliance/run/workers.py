@@ -1,4 +1,4 @@
-"""The workers of a run, as the plan wants them: one per accelerator, or processes that share the cores.
+"""The workers of a run as planned: one per accelerator, or processes that share the cores.
 
 Nothing is decided here; every value comes from the plan.
 """
@@ -24,13 +24,13 @@ NEEDED = ("torch", "transformers", "peft", "safetensors")
 """Packages without which no worker can start."""
 
 WINDOW_SLACK = 1.1
-"""vLLM takes sequences this many times as long as the longest task: views turn grids."""
+"""vLLM's longest sequence over the longest task: a turned grid may take more tokens."""
 
 WINDOW_EXTRA_TOKENS = 2048
-"""And this much longer: an answer may be the largest grid, or a long program."""
+"""Tokens on top of that: an answer may be the largest grid, or a long program."""
 
 STALL_BATCHES = 4
-"""An engine is stuck after the time in which it could have read so many of its largest batches."""
+"""An engine counts as stuck after the time that reading this many of its largest batches takes."""
 
 
 @dataclass(frozen=True)
