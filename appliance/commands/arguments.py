@@ -166,7 +166,7 @@ def layers_of(args: argparse.Namespace, machine: Machine | None = None) -> list[
 
 
 def default_budget(machine: Machine) -> str:
-    """Of the 12 hours of a Kaggle run, what delays of the platform itself have been seen to leave."""
+    """As text. Of the 12 hours of a Kaggle run, delays of the platform have taken up to 1 h 30."""
     if machine.platform.site == "kaggle":
         return "10h30m"
     return "1h" if machine.gpus else "10m"

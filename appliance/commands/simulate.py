@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--at-once",
         type=int,
         metavar="N",
-        help="answers written at once (default: as planned; 1: a search that follows one at a time)",
+        help="answers written at once (default: as planned; 1: a search, one after another)",
     )
     kinds = "; ".join(f"{kind} ({rate:g}): {meaning}" for kind, (rate, meaning) in KINDS.items())
     parser.add_argument(

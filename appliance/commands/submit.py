@@ -1,4 +1,4 @@
-"""`appliance submit`: tasks, a model and a number of hours in; a valid, voted submission.json out."""
+"""`appliance submit`: tasks, a model and a number of hours in, a valid submission.json out."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _deadline(settings: Settings, start_s: float) -> float:
-    """The earlier of budget and deadline, as Unix seconds. Raises UsageError for one that is past."""
+    """The earlier of budget and deadline, as Unix seconds. Raises UsageError if it is past."""
     ends = [] if settings.run.budget_s is None else [start_s + settings.run.budget_s]
     if settings.run.deadline is not None:
         ends.append(parse_instant(settings.run.deadline))
@@ -157,7 +157,7 @@ def _deadline(settings: Settings, start_s: float) -> float:
 
 
 def _ensure_valid(folder: RunFolder, tasks: TaskSet, *, is_fresh: bool) -> None:
-    """Keep a valid submission of an earlier start, else put guesses from the demonstrations there."""
+    """Keep a valid submission of an earlier start, else put guesses there."""
     if not is_fresh and folder.submission.exists():
         try:
             if not validate(read_submission(folder.submission), tasks):

@@ -25,20 +25,20 @@ from appliance.sizing.request import PlanRequest
 
 OLDEST = 7.5
 """The oldest compute capability that today's torch and vLLM wheels hold kernels for."""
+
 HOST_GIB = 2.0
 """Python, torch and its libraries, before any weights."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """gpu_memory_mib, capability: floors of each card; num_gpus 0 asks for none. memory_mib,
-    disk_gib: of the host."""
+    """What a job asks of the machine that it will run on."""
 
-    num_gpus: Choice[int]
-    gpu_memory_mib: Choice[int]
-    capability: Choice[float]
+    num_gpus: Choice[int]  # 0 asks for none
+    gpu_memory_mib: Choice[int]  # the least of each card
+    capability: Choice[float]  # the least compute capability of each card
     cpus: Choice[int]
-    memory_mib: Choice[int]
+    memory_mib: Choice[int]  # of the host
     disk_gib: Choice[int]
 
     def lines(self) -> str:
@@ -70,11 +70,14 @@ def slot_for(
     budget_s: float,
     image_bytes: int,
 ) -> tuple[Slot, Plan]:
-    """The slot and the plan for it, both for all shards together. The card planned with is the smallest known one above the
-    profile's floors on which the model fits, so that its memory is the floor of the job.
+    """The slot of one shard, and the plan for all shards together.
+
+    The card planned with is the smallest known one above the profile's floors on which the model
+    fits, so that its memory is the floor of the job.
 
     Raises UsageError when the model fits none.
     """
+    # A machine that just meets the profile, with the smallest card on which the model fits.
     wanted = expectation.num_gpus
     host = _host(expectation)
     plain = Machine((), host, Platform("htcondor"), IMAGINED)
@@ -89,13 +92,15 @@ def slot_for(
             expected="a model that fits",
             remedy="pin nf4",
         )
+
+    floor_gib = 0.0
     if wanted:
         gpu = next(c for c in CARDS if c.name == plan.device)
-        floor_gib = min(gpu.memory_gib, max(expectation.min_gpu_memory_gib, 0.0) or gpu.memory_gib)
-        if gpu.name != names[0]:
-            floor_gib = gpu.memory_gib
-    else:
-        floor_gib = 0.0
+        is_smallest = gpu.name == names[0]
+        floor_gib = gpu.memory_gib
+        if is_smallest and expectation.min_gpu_memory_gib > 0:
+            floor_gib = min(gpu.memory_gib, expectation.min_gpu_memory_gib)
+
     weights_gib = (card.weights_bytes or 2 * card.params) / GIB
     return _slot(expectation, plan, floor_gib, weights_gib, image_bytes / GIB), plan
 
