@@ -1,6 +1,7 @@
-"""`appliance simulate --shards N`: the tasks shared out over N slots as `appliance pack condor` does, and each slot rehearsed.
+"""`appliance simulate --shards N`: one rehearsal for each of N slots of a pool.
 
-No slot waits for another; what a pool adds (queue, start of the container, transfers) is not in the figures.
+The tasks are divided as `appliance pack condor` does. No slot waits for another; what a pool adds
+(queue, start of the container, transfers) is not in the figures.
 """
 
 from __future__ import annotations
@@ -23,32 +24,34 @@ from appliance.sizing.plan import Plan
 from appliance.sizing.request import PlanRequest
 
 POLLS = 500
-"""Of one shard; many are played, and none of them is interrupted."""
+"""Looks for signals in one shard: few, because many shards are played and none is interrupted."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """loads_s: predicted work of one device. run: the rehearsal on its slot."""
+    """A part of the tasks, and how its run on one slot went."""
 
     tasks: TaskSet
     plan: Plan
-    load_s: float
+    load_s: float  # predicted work, in seconds of one device
     run: Rehearsal
 
 
 @dataclass(frozen=True)
-class Sharded:
+class ImaginedPool:
+    """The rehearsals of all slots."""
+
     tasks: TaskSet
     shards: tuple[Shard, ...]
-    merged: Coverage
-    budget_s: float
-    real_s: float
+    merged: Coverage  # of all shards together
+    budget_s: float  # of each slot
+    real_s: float  # that the simulation took
 
     def ends_s(self) -> list[float]:
         return [shard.run.seconds for shard in self.shards]
 
     def slot_hours(self) -> float:
-        """Time that slots are held, all together."""
+        """Hours that slots are held, all slots together."""
         return sum(self.ends_s()) / 3600
 
     def num_late(self) -> int:
@@ -61,13 +64,14 @@ class Sharded:
 
 def simulate_shards(
     request: PlanRequest, num_shards: int, clock: Clock, *, faults: Faults, at_once: int | None
-) -> Sharded:
-    """Shares the tasks out as `pack condor` does and plays each slot.
+) -> ImaginedPool:
+    """Divide the tasks as `pack condor` does and rehearse each slot.
 
-    The plan that balances is of the whole pool; each slot then plans for its own tasks.
+    The plan that balances the shards is of the whole pool; each slot then plans for its own tasks.
     """
     began_s = clock.now()
     assert request.tasks is not None  # the verb requires them
+
     whole = make_plan(replace(request, budget_s=request.budget_s * num_shards))
     costs = predicted_costs(
         lengths_of(request.tasks, whole.costs.card).tasks,
@@ -84,50 +88,52 @@ def simulate_shards(
 
     merged = covered_by_all([shard.run.coverage for shard in shards])
     seconds = clock.now() - began_s
-    return Sharded(request.tasks, tuple(shards), merged, request.budget_s, seconds)
+    return ImaginedPool(request.tasks, tuple(shards), merged, request.budget_s, seconds)
 
 
-def lines(sharded: Sharded) -> list[str]:
+def lines(pool: ImaginedPool) -> list[str]:
     """For people."""
-    shards, plan = sharded.shards, sharded.shards[0].plan
-    counts = [float(len(shard.tasks)) for shard in shards]
+    shards, plan = pool.shards, pool.shards[0].plan
     per_slot = shards[0].run.num_workers
-    steps, views = (
-        [float(n) for shard in shards for n in shard.run.done_by_task(kind, "deep").values()]
-        for kind in ("train", "sample")
-    )
+    counts = [float(len(shard.tasks)) for shard in shards]
+    steps = [float(n) for s in shards for n in s.run.done_by_task("train", "deep").values()]
+    views = [float(n) for s in shards for n in s.run.done_by_task("sample", "deep").values()]
     idle = [share for shard in shards for share in shard.run.idle_shares()]
+    held_h = len(shards) * pool.budget_s / 3600
+
     return [
-        f"{len(sharded.tasks)} tasks of {sharded.tasks.name} on {len(shards)} slots, {plan.model.value}, "
-        f"{per_slot} workers on {plan.device} each, {format_duration(sharded.budget_s)}",
-        "shared out as by appliance pack condor; in each slot the real orchestrator and schedule, and imagined workers",
+        f"{len(pool.tasks)} tasks of {pool.tasks.name} on {len(shards)} slots, {plan.model.value}, "
+        f"{per_slot} workers on {plan.device} each, {format_duration(pool.budget_s)}",
+        "divided as appliance pack condor does; in each slot the real orchestrator and schedule, "
+        "and imagined workers",
         "",
-        f"tasks of a shard:    {_count_spread(counts)}",
+        f"tasks per shard:     {_count_spread(counts)}",
         f"predicted work:      {_time_spread([shard.load_s for shard in shards])}",
-        f"finished after:      {_time_spread(sharded.ends_s())}",
-        f"steps a task:        {_count_spread(steps)}",
-        f"views a task:        {_count_spread(views)}",
-        f"idle on the mean:    {statistics.fmean(idle):.2%}, the worst {max(idle):.2%}",
-        f"slot hours:          {sharded.slot_hours():.1f} of {len(shards) * sharded.budget_s / 3600:.1f}",
+        f"finished after:      {_time_spread(pool.ends_s())}",
+        f"steps per task:      {_count_spread(steps)}",
+        f"views per task:      {_count_spread(views)}",
+        f"devices idle:        mean {statistics.fmean(idle):.2%}, max {max(idle):.2%}",
+        f"slot hours:          {pool.slot_hours():.1f} of {held_h:.1f}",
         "",
         "merged over all shards:",
-        *(f"  {line}" for line in sharded.merged.lines()),
-        f"  submissions that are not valid: {sharded.num_faulty()}; shards past their deadline: {sharded.num_late()}",
-        f"simulated in {format_duration(sharded.real_s)}",
+        *(f"  {line}" for line in pool.merged.lines()),
+        f"  invalid submissions: {pool.num_faulty()}; "
+        f"shards past their deadline: {pool.num_late()}",
+        f"simulated in {format_duration(pool.real_s)}",
     ]
 
 
-def as_json(sharded: Sharded) -> dict[str, Any]:
-    ends = sharded.ends_s()
+def as_json(pool: ImaginedPool) -> dict[str, Any]:
+    ends = pool.ends_s()
     return {
-        "model": sharded.shards[0].plan.model.value,
-        "device": sharded.shards[0].plan.device,
-        "budget_s": sharded.budget_s,
+        "model": pool.shards[0].plan.model.value,
+        "device": pool.shards[0].plan.device,
+        "budget_s": pool.budget_s,
         "finish_s": {"min": min(ends), "median": statistics.median(ends), "max": max(ends)},
-        "slot_hours": round(sharded.slot_hours(), 4),
-        "coverage": sharded.merged.as_json(),
-        "late": sharded.num_late(),
-        "faulty": sharded.num_faulty(),
+        "slot_hours": round(pool.slot_hours(), 4),
+        "coverage": pool.merged.as_json(),
+        "late": pool.num_late(),
+        "faulty": pool.num_faulty(),
         "shards": [
             {
                 "tasks": list(s.tasks.ids()),
@@ -135,9 +141,9 @@ def as_json(sharded: Sharded) -> dict[str, Any]:
                 "finish_s": round(s.run.seconds, 3),
                 "coverage": s.run.coverage.as_json(),
             }
-            for s in sharded.shards
+            for s in pool.shards
         ],
-        "simulated_in_s": round(sharded.real_s, 3),
+        "simulated_in_s": round(pool.real_s, 3),
     }
 
 

@@ -1,4 +1,4 @@
-"""What a simulation plays: the plan of a run, and imagined workers that cost what this plan says."""
+"""What a simulation plays: the plan of a run, with workers that take as long as it says."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class ImaginedRun:
 
     tasks: TaskSet
     plan: Plan
-    costs: Mapping[str, TaskCost]
-    rig: ImaginedCosts
+    costs: Mapping[str, TaskCost]  # of each task, as the orchestrator expects them
+    true_costs: ImaginedCosts  # what the work takes in the rehearsal
     budget_s: float
     faults: Faults
 
@@ -33,16 +33,17 @@ class ImaginedRun:
     ) -> ImaginedRun:
         """at_once: answers that are written at once, by default as many as the plan says."""
         assert request.tasks is not None  # the verb requires them
+
         plan = make_plan(request)
         costs = PlannedCosts.of(plan, request.tasks, at_once=at_once).task_costs()
-        rig = ImaginedCosts(costs, plan.settings, load_s=plan.costs.load_s())
-        return ImaginedRun(request.tasks, plan, costs, rig, request.budget_s, faults)
+        true_costs = ImaginedCosts(costs, plan.settings, load_s=plan.costs.load_s())
+        return ImaginedRun(request.tasks, plan, costs, true_costs, request.budget_s, faults)
 
     def rehearse(self, seed: int, *, polls: int = POLLS) -> Rehearsal:
         return rehearse(
             self.tasks,
             self.plan.settings,
-            self.rig,
+            self.true_costs,
             num_workers=self.plan.workers.value,
             budget_s=self.budget_s,
             faults=self.faults,
@@ -55,7 +56,7 @@ class ImaginedRun:
         return static_baseline(
             self.tasks,
             self.plan.settings,
-            self.rig,
+            self.true_costs,
             num_workers=self.plan.workers.value,
             budget_s=self.budget_s,
             seed=0,

@@ -30,57 +30,57 @@ class Simulation:
 
 
 def simulate(run: ImaginedRun, num_seeds: int, clock: Clock) -> Simulation:
+    """Rehearse the run once per seed."""
     began_s = clock.now()
     runs = tuple(run.rehearse(seed) for seed in range(num_seeds))
     return Simulation(run.tasks, run.plan, runs, run.baseline(), clock.now() - began_s)
 
 
 def lines(simulation: Simulation) -> list[str]:
-    """For people: timeline, passes, what each task got, when it is over, and what a static plan would have lost."""
+    """For people: timeline, passes, what tasks got, the end, and what a static plan would lose.
+
+    The first three are those of the first seed.
+    """
     first, plan, num_tasks = simulation.runs[0], simulation.plan, len(simulation.tasks)
-    shown = [
-        f"{num_tasks} tasks of {simulation.tasks.name}, {plan.model.value}, {first.num_workers} workers on {plan.device}, "
-        f"{format_duration(first.budget_s)}",
-        "real orchestrator, schedule and journal; imagined workers that cost what the plan predicts",
+    ends = [run.seconds for run in simulation.runs]
+    idle = [share for run in simulation.runs for share in run.idle_shares()]
+    base = simulation.baseline
+
+    return [
+        f"{num_tasks} tasks of {simulation.tasks.name}, {plan.model.value}, "
+        f"{first.num_workers} workers on {plan.device}, {format_duration(first.budget_s)}",
+        "real orchestrator, schedule and journal; "
+        "imagined workers that take as long as the plan predicts",
         "",
         *_chart(first),
         "",
-        f"{'pass':8} {'tasks':>9}  {'began':>12} {'ended':>12}   seconds of a device per task           device hours",
+        f"{'pass':8} {'tasks':>9}  {'began':>12} {'ended':>12}   "
+        f"{'device seconds per task':50} device hours",
         *(_pass_line(first, name, num_tasks) for name in PASSES),
         "",
         *_given(simulation),
+        f"finished after {format_duration(statistics.fmean(ends))} "
+        f"+- {format_duration(_half_interval(ends))} "
+        f"({len(ends)} seeds), of {format_duration(first.budget_s)}",
+        f"devices idle: mean {statistics.fmean(idle):.2%}, max {max(idle):.2%}",
+        *_outcomes(simulation),
+        f"with static equal shares of {format_duration(base.share_s)} and the same steps and "
+        f"views, {base.out_of_share} of {num_tasks} tasks would get no answer;",
+        f"with a static list per device and no limits, {base.not_reached} would not be reached",
+        f"simulated in {format_duration(simulation.real_s)}",
     ]
-    ends = [run.seconds for run in simulation.runs]
-    half_s = _half_interval(ends)
-    shown.append(
-        f"finished after {format_duration(statistics.fmean(ends))} +- {format_duration(half_s)} "
-        f"({len(ends)} seeds), of {format_duration(first.budget_s)}"
-    )
-    idle = [share for run in simulation.runs for share in run.idle_shares()]
-    shown.append(
-        f"devices idle: {statistics.fmean(idle):.2%} on the mean, {max(idle):.2%} the worst"
-    )
-    shown += _outcomes(simulation)
-    base = simulation.baseline
-    shown.append(
-        f"with static equal shares of {format_duration(base.share_s)} and the same steps and views, "
-        f"{base.out_of_share} of {num_tasks} tasks would have gone unanswered; "
-        f"with static lists and no limit, {base.not_reached} would not have been reached"
-    )
-    shown.append(f"simulated in {format_duration(simulation.real_s)}")
-    return shown
 
 
 def _chart(run: Rehearsal) -> list[str]:
-    chart = [
-        f"device {worker}  {row}  idle {idle:.1%}"
-        for worker, (row, idle) in enumerate(
-            zip(timeline(run, width=WIDTH), run.idle_shares(), strict=True)
-        )
-    ]
+    rows = zip(timeline(run, width=WIDTH), run.idle_shares(), strict=True)
+    chart = [f"device {worker}  {row}  idle {idle:.1%}" for worker, (row, idle) in enumerate(rows)]
+
     quarters = [format_duration(run.budget_s * k / 4) for k in range(4)]
     scale = "".join(f"{text:<{WIDTH // 4}}" for text in quarters)
-    legend = "L load  q quick pass  t train  s sample  T S the same in a further round  x lost  . nothing"
+    legend = (
+        "L load  q quick pass  p search for programs  t train  s sample  "
+        "P T S the same in a further round  x lost  . nothing"
+    )
     return [*chart, f"          {scale}", f"          {legend}"]
 
 
@@ -88,53 +88,60 @@ def _pass_line(run: Rehearsal, name: str, num_tasks: int) -> str:
     spans, taken = run.of_pass(name), run.seconds_by_task(name)
     if not spans:
         return f"{name:8} {0:>5}/{num_tasks}"
+
     least, median, mean, most = spread(list(taken.values()))
-    began, ended = (
-        format_duration(min(s.from_s for s in spans)),
-        format_duration(max(s.until_s for s in spans)),
-    )
+    began = format_duration(min(s.from_s for s in spans))
+    ended = format_duration(max(s.until_s for s in spans))
+    each = f"min {least:.3g}, median {median:.3g}, mean {mean:.3g}, max {most:.3g}"
+    hours = sum(taken.values()) / 3600
     return (
-        f"{name:8} {len(taken):>5}/{num_tasks:<3}  {began:>12} {ended:>12}   "
-        f"min {least:.3g}, median {median:.3g}, mean {mean:.3g}, max {most:.3g}   {sum(taken.values()) / 3600:.2f}"
+        f"{name:8} {len(taken):>5}/{num_tasks:<3}  {began:>12} {ended:>12}   {each:50} {hours:.2f}"
     )
 
 
 def _given(simulation: Simulation) -> list[str]:
     """How many steps and views tasks got in the deep pass."""
-    first = simulation.runs[0]
-    steps, views = first.done_by_task("train", "deep"), first.done_by_task("sample", "deep")
+    first, settings = simulation.runs[0], simulation.plan.settings
     shown = []
-    for title, given, planned in (
-        ("steps", steps, simulation.plan.settings.train.max_steps),
-        ("views", views, simulation.plan.settings.sample.views),
+
+    for title, kind, planned in (
+        ("steps", "train", settings.train.max_steps),
+        ("views", "sample", settings.sample.views),
     ):
-        least, median, _, most = spread([float(n) for n in given.values()])
-        full = sum(n >= planned for n in given.values())
+        given = list(first.done_by_task(kind, "deep").values())
+        least, median, _, most = spread([float(n) for n in given])
+        full = sum(n >= planned for n in given)
         shown.append(
-            f"{title} a task in the deep pass: {least:.0f} to {most:.0f}, median {median:.0f}; "
-            f"all {planned} of them for {full} tasks, fewer for {len(given) - full}"
+            f"{title} per task in the deep pass: {least:.0f} to {most:.0f}, median {median:.0f}; "
+            f"all {planned} for {full} tasks, fewer for {len(given) - full}"
         )
+
     return shown
 
 
 def _outcomes(simulation: Simulation) -> list[str]:
-    shown = simulation.runs[0].coverage.lines()
-    if len(simulation.runs) > 1:
+    runs, num_tasks = simulation.runs, len(simulation.tasks)
+    shown = runs[0].coverage.lines()
+
+    if len(runs) > 1:
         for name in ("quick", "trained", "deep", "sampled"):
-            counts = [getattr(run.coverage, name) for run in simulation.runs]
-            shown.append(
-                f"  {name} over the seeds: {min(counts)} to {max(counts)} of {len(simulation.tasks)}"
-            )
-    failures = {run.failure for run in simulation.runs if run.failure}
-    faulty = sum(bool(run.submission_faults) for run in simulation.runs)
-    late = sum(run.seconds > run.budget_s for run in simulation.runs)
-    shown.append(f"submissions that are not valid: {faulty}; runs past their deadline: {late}")
+            counts = [getattr(run.coverage, name) for run in runs]
+            least, most = min(counts), max(counts)
+            shown.append(f"  {name} over the seeds: {least} to {most} of {num_tasks}")
+
+    faulty = sum(bool(run.submission_faults) for run in runs)
+    late = sum(run.seconds > run.budget_s for run in runs)
+    shown.append(f"invalid submissions: {faulty}; runs past their deadline: {late}")
+
+    failures = {run.failure for run in runs if run.failure}
     return shown + [f"gave up: {failure}" for failure in failures]
 
 
 def _half_interval(values: Sequence[float]) -> float:
     """Half of the 95 % interval of the mean, by the normal approximation."""
-    return 1.96 * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    if len(values) < 2:
+        return 0.0
+    return 1.96 * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def as_json(simulation: Simulation) -> dict[str, Any]:
@@ -143,6 +150,7 @@ def as_json(simulation: Simulation) -> dict[str, Any]:
     ends = [run.seconds for run in simulation.runs]
     by_pass = {name: first.seconds_by_task(name) for name in PASSES}
     steps, views = first.done_by_task("train", "deep"), first.done_by_task("sample", "deep")
+
     return {
         "machine": simulation.plan.machine.summary(),
         "plan": simulation.plan.to_json(),
