@@ -18,6 +18,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,7 +40,12 @@ NUM_TASKS = 2
 CELLS = {"cuda": 1200, "cpu": 100}
 """The tasks are those next to this size: on a GPU lessons of a good thousand tokens, as in a competition."""
 ALL_S = {"cuda": 570.0, "cpu": 1800.0}
-SUITES = ("test_engine_conformance.py", "test_samplers.py", "test_scorers.py", "test_precision.py")
+SUITES = (
+    "test_engine_conformance.py",
+    "test_samplers.py",
+    "test_scorers.py",
+    "test_number_types.py",
+)
 SUITE_S = 150.0
 JOB = (
     "train.max_steps=20",
@@ -252,14 +258,22 @@ def figures(out: Path) -> dict[str, Any]:
         "num_trained": sum(s.stage == "train" and s.status == "done" for s in stages),
         "num_sampled": sum(s.stage == "deep" and s.status == "done" for s in stages),
         "faults": report["faults"],
-        "chosen": {
-            name: choice["value"] for name, choice in plan.items() if isinstance(choice, dict)
-        },
+        "chosen": dict(choices(plan)),
         "probe": {"tokens": probe.get("tokens"), "rows": probe.get("rows")} | measured,
         "notes": [
             text for _, text in events if "ladder" in text or "next try" in text or "died" in text
         ],
     }
+
+
+def choices(plan: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every choice of a plan by its dotted name, such as "precision.quantization"."""
+    for name, part in plan.items():
+        if isinstance(part, dict):
+            if part.keys() == {"value", "reason"}:
+                yield prefix + name, part["value"]
+            else:
+                yield from choices(part, f"{prefix}{name}.")
 
 
 def task_ids(num_cells: int) -> list[str]:

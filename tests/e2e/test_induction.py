@@ -1,12 +1,13 @@
-"""Search and learn with the real trainer, the real tokenizer and the real sandbox; what is written is given by a script where
-a test says so, because a tiny random model writes no programs."""
+"""Search and learn with the real trainer, the real tokenizer and the real sandbox.
+
+A tiny random model writes no programs. Where a test needs some, a script says what is written.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from appliance import cli
 from appliance.arc.encode import get_encoder
 from appliance.arc.grid import as_grid
 from appliance.arc.prompt import get_style
@@ -35,13 +37,14 @@ from appliance.engine.tokens import Codec
 from appliance.program.relabel import Relabelled, relabel
 from appliance.program.sandbox import Sandbox
 from appliance.program.trial import run_drafts
-from appliance.record.journal import Journal
 from appliance.seeds import generator
 from appliance.solve.induce import draft_of, program_lessons, program_questions
 from appliance.solve.language import Language
 from appliance.solve.messages import Event, Job, Sampled, TaskMessage
 from appliance.solve.programs import ProgramWork
 from appliance.solve.search import Epoch, Searcher, SearchLimits
+from bench.job import submit_command
+from tests.support.main_job import finish, journal_of
 
 pytestmark = pytest.mark.engine
 pytest.importorskip("torch")
@@ -80,16 +83,11 @@ class Script:
         for index, request in enumerate(requests):
             self.prompts.append(self._codec.text(request.prompt_ids))
             written = []
-            for text in (next(self._texts, "") for _ in range(request.num_samples)):
-                ids = ids_of(self._codec, text)
-                written.append(
-                    Completion(index, ids, -float(len(ids)), len(ids) + 1, is_complete=True)
-                )
+            for _ in range(request.num_samples):
+                ids = self._codec.ids(next(self._texts, ""))
+                logprob, num_tokens = -float(len(ids)), len(ids) + 1
+                written.append(Completion(index, ids, logprob, num_tokens, is_complete=True))
             yield written
-
-
-def ids_of(codec: Codec, text: str) -> tuple[int, ...]:
-    return tuple(codec._tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def limits(adapter_dir: Path, *, max_steps: int) -> SearchLimits:
@@ -121,7 +119,7 @@ def search(
     spec = EngineSpec(model_dir=tiny_model, scratch_dir=tmp_path)
     searcher = Searcher(
         programs,
-        ProgramSettings(**{"samples_per_view": 4} | values),  # type: ignore[arg-type]
+        ProgramSettings.model_validate({"samples_per_view": 4} | values),
         trainer=make_trainer("peft", spec, programs.codec),
         server=script,
         sandbox=sandbox,
@@ -141,18 +139,9 @@ def search(
 def test_it_learns_from_what_programs_do_and_stops_when_two_agree(
     programs: Language, tiny_model: Path, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    texts = [
-        "return rot90(grid)\n",
-        "return nonsense\n",
-        "return transpose(grid)\n",
-        "return grid\n",
-    ]
-    texts += [
-        "return flip_h(grid)\n",
-        "return rot180(flip_v(grid))\n",
-        "return grid\n",
-        "return flip_h(grid)\n",
-    ]
+    first = ["rot90(grid)", "nonsense", "transpose(grid)", "grid"]
+    second = ["flip_h(grid)", "rot180(flip_v(grid))", "grid", "flip_h(grid)"]
+    texts = [f"return {value}\n" for value in first + second]
     epochs, script = search(texts, programs, tiny_model, sandbox, tmp_path)
     assert len(epochs) == 2 and len(script.prompts) == 2  # of five: the second agreed
     assert isinstance(epochs[0].outcome, NotTuned) and epochs[0].num_picked == 0
@@ -170,39 +159,32 @@ def test_tasks_learn_together_and_the_settled_one_is_left_alone(
     turn = Task(
         "turn", tuple(Pair(g, as_grid(g[::-1, ::-1].tolist())) for g in GRIDS[:2]), (GRIDS[2],)
     )
-    texts = [
-        "return flip_h(grid)\n",
-        "return rot180(flip_v(grid))\n",
-        "return grid\n",
-        "return rot90(grid)\n",
-    ]  # of TASK
-    texts += [
-        "return flip_v(grid)\n",
-        "return transpose(grid)\n",
-        "return grid\n",
-        "return nonsense\n",
-    ]
-    texts += ["return rot180(grid)\n"] * 8
+    of_flip = ["flip_h(grid)", "rot180(flip_v(grid))", "grid", "rot90(grid)"]
+    of_turn = ["flip_v(grid)", "transpose(grid)", "grid", "nonsense"]
+    of_turn_later = ["rot180(grid)"] * 8
+    texts = [f"return {value}\n" for value in of_flip + of_turn + of_turn_later]
     epochs, script = search(
         texts, programs, tiny_model, sandbox, tmp_path, tasks=[TASK, turn], num_epochs=2
     )
     assert epochs[1].num_picked == 4 + 3 and isinstance(epochs[1].outcome, Tuned)
-    assert (
-        len(script.prompts) == 4
-    )  # two views: the first task has two programs that agree and leaves its share
-    assert {t.draft.task.task_id for t in epochs[1].trials} == {"turn"} and all(
-        t.fits for t in epochs[1].trials
-    )
+    # Two views: the first task has two programs that agree, and leaves its share.
+    assert len(script.prompts) == 4
+    assert {(t.draft.task.task_id, t.fits) for t in epochs[1].trials} == {("turn", True)}
     assert {t.draft.adapter for t in epochs[1].trials} == {epochs[1].outcome.adapter_sha}
 
 
 def test_silence_counts_while_programs_are_written_and_a_lost_engine_is_avoided(
-    programs: Language, tiny_model: Path, tmp_path: Path
+    programs: Language,
+    tiny_model: Path,
+    sandbox: Sandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from appliance.engine.registry import make_trainer
 
     texts = ["return grid\n"] * 8
     values = {"quick_samples": 4, "samples_per_view": 4, "quick_epochs": 1}
+    monkeypatch.setattr("appliance.solve.programs.open_sandbox", lambda *_, **__: sandbox)
     server, plain = Script(programs.codec, texts), Script(programs.codec, texts)
     events: list[Event] = []
     work = ProgramWork(
@@ -232,13 +214,10 @@ def test_silence_counts_while_programs_are_written_and_a_lost_engine_is_avoided(
         written = work.quick([TASK], job, limits(tmp_path / "adapter", max_steps=2))
         assert written == [TASK.task_id] and len(asked.prompts) == 2
         told = [(e.stall_s, len(e.programs)) for e in events if isinstance(e, Sampled)]
-        first, second = (
-            [(9.0, 0), (9.0, 0), (9.0, 4), (None, 0)],
-            [(9.0, 0), (9.0, 0), (None, 0), (None, 4)],
-        )
-        assert told == first + second
+        first_programs = [(9.0, 0), (9.0, 0), (9.0, 4), (None, 0)]
+        after_learning = [(9.0, 0), (9.0, 0), (None, 0), (None, 4)]
+        assert told == first_programs + after_learning
         events.clear()
-    work._sandbox.close()
 
 
 def test_without_learning_it_only_samples(
@@ -301,7 +280,8 @@ def chat_codec() -> Codec:
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens(marks)
     template = (
-        "<|begin_of_text|>{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n"
+        "<|begin_of_text|>{% for m in messages %}"
+        "<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n"
         "{{ m['content'] }}<|eot_id|>{% endfor %}"
         "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
     )
@@ -322,13 +302,11 @@ def test_the_text_of_a_barc_model_is_read_run_and_taught_back(sandbox: Sandbox) 
     ((question, request),) = program_questions(
         TASK, [IDENTITY], language, ProgramSettings(), num_samples=1, max_new_tokens=1024, seed=0
     )
-    assert (
-        language.codec.text(request.prompt_ids)
-        .rstrip()
-        .endswith("describing how to solve the problem:")
-    )
+    prompt = language.codec.text(request.prompt_ids).rstrip()
+    assert prompt.endswith("describing how to solve the problem:")
+
     text = f"```python{BARC_TEXT}```\nThis mirrors the grid."
-    completion = Completion(0, ids_of(language.codec, text), -3.0, 9, is_complete=True)
+    completion = Completion(0, language.codec.ids(text), -3.0, 9, is_complete=True)
     clock = SystemClock()
     draft = draft_of(question, completion, language, adapter="")
     (trial,) = run_drafts([draft], sandbox, deadline=Deadline(clock.now() + 60, clock))
@@ -342,61 +320,44 @@ def test_the_text_of_a_barc_model_is_read_run_and_taught_back(sandbox: Sandbox) 
 
 @pytest.mark.parametrize("strategy", ["induction", "both"])
 def test_a_run_searches_programs_and_leaves_a_whole_submission(
-    strategy: str, tiny_model: Path, challenges: Path, tmp_path: Path
+    strategy: str,
+    tiny_model: Path,
+    challenges: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    model = tmp_path / "model"
-    model.mkdir()
-    for path in tiny_model.iterdir():
-        (model / path.name).write_bytes(path.read_bytes())
+    model = shutil.copytree(tiny_model, tmp_path / "model")
     card = {
         "style": "grid-tokens-v1",
         "encoder": "grid-tokens",
         "program_style": "dsl-program-v1",
         "program_tokens": 24,
+        "strategies": ["transduction", "induction"],
     }
-    (model / "appliance.json").write_text(
-        json.dumps(card | {"strategies": ["transduction", "induction"]})
-    )
-    few = [
+    (model / "appliance.json").write_text(json.dumps(card))
+    few = (
         "program.epochs=1",
         "program.samples_per_epoch=4",
         "program.quick_samples=2",
+        "program.quick_epochs=1",
         "run.rounds=1",
-    ]
-    few += ["program.quick_epochs=1"]
-    few += ["train.max_steps=4", "sample.views=2", "train.rank=4"]
-    command = [
-        "submit",
-        "--tasks",
-        str(challenges),
-        "--limit",
-        "2",
-        "--model",
-        str(model),
-        "--strategy",
-        strategy,
-    ]
-    command += ["--budget", "5m", "--out", str(tmp_path / "out"), "--display", "plain"]
-    done = run([*command, *(part for setting in few for part in ("--set", setting))])
-    assert done.returncode in (0, 5), done.stderr  # 5: no program of a random model gives a grid
+        "train.max_steps=4",
+        "train.rank=4",
+        "sample.views=2",
+    )
+    flags = ["--limit", "2", "--model", str(model), "--strategy", strategy, "--budget", "5m"]
+    out = tmp_path / "out"
+    done = finish(submit_command(challenges, out, *flags, settings=few))
+
     assert "tasks with a program that fits all demonstrations: 0" in done.stdout
-    assert len(json.loads((tmp_path / "out" / "submission.json").read_text())) == 2
-    journal = Journal(tmp_path / "out" / "run" / "journal.sqlite")
-    assert {r.stage for r in journal.stages()} >= {"quick", "search"}
-    written = journal.programs()
-    assert {len(found) for found in written.values()} == {
-        8
-    }  # 2 tasks: 2 + 2 in the quick pass, 4 in the deep one
-    journal.close()
+    assert len(json.loads((out / "submission.json").read_text())) == 2
+    with journal_of(out) as journal:
+        assert {r.stage for r in journal.stages()} >= {"quick", "search"}
+        written = journal.programs()
+    # Two tasks: two and two programs each in the quick pass, four in the deep one.
+    assert {stage: len(found) for stage, found in written.items()} == {"quick": 8, "deep": 8}
+
     solutions = challenges.with_name("copy_solutions.json")
-    figures = run(["evaluate", str(tmp_path / "out"), "--solutions", str(solutions), "--json"])
-    assert set(json.loads(figures.stdout)["programs"]["deep"]) >= {
-        "valid_code",
-        "train_pass@n",
-        "pass@n",
-    }
-
-
-def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "appliance", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=400)
+    assert cli.main(["evaluate", str(out), "--solutions", str(solutions), "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)["programs"]["deep"]
+    assert set(figures) >= {"valid_code", "train_pass@n", "pass@n"}

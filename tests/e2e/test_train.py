@@ -1,4 +1,7 @@
-"""`appliance train`: packs, trains, is killed, goes on with the same losses to the bit, and leaves a model that submits."""
+"""`appliance train` packs, trains, is killed and goes on with the same losses to the bit.
+
+What it leaves is a model that `submit` takes.
+"""
 
 from __future__ import annotations
 
@@ -47,18 +50,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, challenges: Path) -> Path:
                 rows = ["".join(map(str, rng.integers(0, 10, 4))) for _ in range(3)]
                 pairs.append(["/".join(rows), "/".join(reversed(rows))])
             lines.write(json.dumps({"task_id": f"family{family}", "pairs": pairs}) + "\n")
-    code = cli.main(
-        [
-            "train",
-            "--pack",
-            str(folder / "packed"),
-            "--re-arc",
-            str(folder / "re_arc.jsonl"),
-            "--tasks",
-            str(challenges),
-        ]
-    )
-    assert code == 0
+    words = ["train", "--pack", str(folder / "packed"), "--tasks", str(challenges)]
+    assert cli.main([*words, "--re-arc", str(folder / "re_arc.jsonl")]) == 0
     return folder / "packed"
 
 
@@ -69,18 +62,18 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def command(recipe: Path, corpus: Path, out: Path, *more: str) -> list[str]:
-    verb = [
-        sys.executable,
-        "-m",
-        "appliance",
-        "train",
-        "--recipe",
-        str(recipe),
-        "--corpus",
-        str(corpus),
-    ]
-    return [*verb, "--out", str(out), *more]
+def arguments(recipe: Path, corpus: Path, out: Path, *more: str) -> list[str]:
+    """Of the command `appliance`."""
+    return ["train", "--recipe", str(recipe), "--corpus", str(corpus), "--out", str(out), *more]
+
+
+def started(*train_arguments: str) -> subprocess.Popen[bytes]:
+    """A training of one thread, so that sums are the same in every process."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "appliance", *train_arguments],
+        stdout=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
 
 
 def losses(out: Path) -> dict[int, float]:
@@ -133,25 +126,20 @@ def test_documents_have_the_tokens_of_the_tokenizer(corpus: Path, tiny_model: Pa
 def test_killed_and_started_again_it_gives_the_same_losses_to_the_bit(
     recipe: Path, corpus: Path, tmp_path: Path
 ) -> None:
-    environment = dict(os.environ, OMP_NUM_THREADS="1")
     alone, killed = tmp_path / "alone", tmp_path / "killed"
-    subprocess.run(command(recipe, corpus, alone), check=True, capture_output=True, env=environment)
+    undisturbed = started(*arguments(recipe, corpus, alone))
+
     for steps in (10, 25):  # killed twice, somewhere after these steps
-        with subprocess.Popen(
-            command(recipe, corpus, killed), stdout=subprocess.DEVNULL, env=environment
-        ) as process:
+        with started(*arguments(recipe, corpus, killed)) as process:
             while process.poll() is None:
                 metrics = killed / "metrics.jsonl"
                 if metrics.exists() and len(losses(killed)) >= steps:
                     break
                 time.sleep(0.02)
             process.send_signal(signal.SIGKILL)
-    subprocess.run(
-        command(recipe, corpus, killed, "--set", "save_every_steps=11"),
-        check=True,
-        capture_output=True,
-        env=environment,
-    )
+    last = started(*arguments(recipe, corpus, killed, "--set", "save_every_steps=11"))
+
+    assert (last.wait(), undisturbed.wait()) == (0, 0)
     assert losses(killed) == losses(alone)
     assert len(losses(alone)) == 60
     assert losses(alone)[60] < losses(alone)[1]
@@ -160,18 +148,9 @@ def test_killed_and_started_again_it_gives_the_same_losses_to_the_bit(
 def test_another_recipe_on_the_same_folder_is_refused(
     recipe: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = [
-        "--recipe",
-        str(recipe),
-        "--corpus",
-        str(corpus),
-        "--out",
-        str(tmp_path / "out"),
-        "--max-steps",
-        "8",
-    ]
-    assert cli.main(["train", *out]) == 0
-    assert cli.main(["train", *out, "--set", "seed=4", "--set", "architecture.num_layers=3"]) == 2
+    words = arguments(recipe, corpus, tmp_path / "out", "--max-steps", "8")
+    assert cli.main(words) == 0
+    assert cli.main([*words, "--set", "seed=4", "--set", "architecture.num_layers=3"]) == 2
     assert "another seed, architecture" in capsys.readouterr().err
 
 
@@ -182,30 +161,18 @@ def test_the_finished_model_is_one_that_submit_takes(
     from appliance.engine.model_folder import read_card
     from appliance.engine.tokens import Codec
 
-    arguments = [
-        "train",
-        "--recipe",
-        str(recipe),
-        "--corpus",
-        str(corpus),
-        "--out",
-        str(tmp_path / "out"),
-        "--max-steps",
-        "5",
-    ]
-    assert cli.main(arguments) == 0
+    assert cli.main(arguments(recipe, corpus, tmp_path / "out", "--max-steps", "5")) == 0
     folder = tmp_path / "out" / "model"
     assert read_card(folder).style == "grid-tokens-v1"
     loaded = load_causal_lm(folder, dtype="float32", device="cpu")
     assert Codec.load(folder).eos_id == tiny.EOS
     assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
+
     weights = folder / "model.safetensors"
-    assert weights.stat().st_size < 2.1 * sum(p.numel() for p in loaded.parameters()), (
-        "tied weights are there once"
-    )
-    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {
-        folder.stat().st_mode & 0o666
-    }
+    num_parameters = sum(p.numel() for p in loaded.parameters())
+    assert weights.stat().st_size < 2.1 * num_parameters, "tied weights are there once"
+    modes = {path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    assert modes == {folder.stat().st_mode & 0o666}
 
 
 @pytest.mark.parametrize(
@@ -221,20 +188,7 @@ def test_a_bad_recipe_names_its_key(
 ) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(line + "\n")
-    assert (
-        cli.main(
-            [
-                "train",
-                "--recipe",
-                str(path),
-                "--corpus",
-                str(corpus),
-                "--out",
-                str(tmp_path / "out"),
-            ]
-        )
-        == 2
-    )
+    assert cli.main(arguments(path, corpus, tmp_path / "out")) == 2
     assert expected in capsys.readouterr().err
 
 

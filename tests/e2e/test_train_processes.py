@@ -1,4 +1,7 @@
-"""Two processes, started by `accelerate launch` on the CPU (gloo), train as one does; a run changes hands between them."""
+"""Two processes train as one does, and a run may go on with another number of them.
+
+They are started by `accelerate launch` on the CPU, where torch's gloo connects them.
+"""
 
 from __future__ import annotations
 
@@ -42,31 +45,13 @@ def flags(tmp_path_factory: pytest.TempPathFactory, challenges: Path) -> list[st
 
 def launch(*arguments: str) -> None:
     """`accelerate launch` with two processes on this machine's CPU."""
-    command = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    command += [
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-        "--num_cpu_threads_per_process",
-        "1",
-    ]
-    environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore")
-    done = subprocess.run(
-        [*command, "-m", "appliance", "train", *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
+    places = ["--cpu", "--num_machines", "1", "--num_processes", "2"]
+    options = ["--mixed_precision", "no", "--dynamo_backend", "no"]
+    options += ["--num_cpu_threads_per_process", "1"]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *places, *options]
+    words = [*command, "-m", "appliance", "train", *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(words, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
