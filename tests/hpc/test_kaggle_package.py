@@ -1,32 +1,36 @@
-"""The packed folder on a simulated Kaggle machine: commit run, scored rerun, and faults that are named at once."""
+"""The packed folder on a simulated Kaggle machine.
+
+The commit run, the scored rerun, and faults that are named at once.
+"""
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from images import model_arguments
-from kaggle_machine import COMPETITION, OWNER, Ran, lay_out, run_notebook
-from rootfs import BUILD, missing_tools
 
+from appliance import cli
 from appliance.arc.source import challenges_json, load_tasks
 from appliance.arc.submission import read_submission, validate
-from appliance.commands import pack as verb
 from appliance.engine.model_folder import EMBEDDED, model_dir
 from appliance.pack import kaggle
+from tests.support.hpc.images import model_arguments
+from tests.support.hpc.kaggle_machine import COMPETITION, OWNER, Ran, lay_out, run_notebook
+from tests.support.hpc.rootfs import BUILD, missing_tools
 
 pytestmark = [
     pytest.mark.hpc,
     pytest.mark.skipif(bool(missing_tools("bwrap")), reason=missing_tools("bwrap")),
 ]
-REPOSITORY = Path(__file__).parents[2]
-# Kaggle's own command line as far as its first call of the server, which is where a proxy that is not there stops it.
+REQUIREMENTS = Path(__file__).parents[2] / "requirements" / "kaggle.txt"
+# Kaggle's own command line up to its first call of the server, where a proxy that is not there
+# stops it.
 CHECK_BY_CLI = """
 import sys
 import requests
@@ -44,26 +48,17 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Packed for this Python and the CPU, with a model folder of its own. Both budgets are longer than the runs last."""
+    """Packed for this Python and the CPU, with a model folder of its own.
+
+    Both budgets are longer than the runs last.
+    """
     out = tmp_path_factory.mktemp("package")
-    parser = argparse.ArgumentParser()
-    verb.add_arguments(parser)
-    arguments = ["kaggle", "--out", str(out), "--owner", OWNER, "--competition", COMPETITION]
-    arguments += model_arguments() or ["--model", str(model_dir(EMBEDDED))]
-    arguments += [
-        "--profile",
-        "laptop",
-        "--target",
-        "cpu",
-        "--python",
-        PYTHON,
-        "--smoke",
-        "8m",
-        "--budget",
-        "10m",
-    ]
-    arguments += ["--set", "train.max_steps=2", "--set", "sample.views=2", "--set", "run.rounds=1"]
-    assert verb.run(parser.parse_args(arguments)) == 0
+    place = ["--out", str(out), "--owner", OWNER, "--competition", COMPETITION]
+    model = model_arguments() or ["--model", str(model_dir(EMBEDDED))]
+    machine = ["--profile", "laptop", "--target", "cpu", "--python", PYTHON]
+    few = ["--set", "train.max_steps=2", "--set", "sample.views=2", "--set", "run.rounds=1"]
+    budgets = ["--smoke", "8m", "--budget", "10m"]
+    assert cli.main(["pack", "kaggle", *place, *model, *machine, *budgets, *few]) == 0
     return out
 
 
@@ -82,19 +77,9 @@ def notebook_python() -> Path:
     python = environment / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
-        install = [
-            str(python),
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-deps",
-        ]
-        subprocess.run(
-            [*install, "--require-hashes", "-r", str(REPOSITORY / "requirements/kaggle.txt")],
-            check=True,
-        )
+        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pinned = ["--no-deps", "--require-hashes", "-r", str(REQUIREMENTS)]
+        subprocess.run([*install, *pinned], check=True)
     return python
 
 
@@ -108,22 +93,15 @@ def inputs(tmp_path: Path, package: Path, challenges: Path) -> Path:
 def is_valid(ran: Ran, challenges: Path) -> bool:
     """The submission keeps the rules, and no other file stands beside it."""
     assert [p.name for p in ran.working.iterdir()] == ["submission.json"]
-    return (
-        validate(read_submission(ran.working / "submission.json"), load_tasks(str(challenges)))
-        == []
-    )
+    submission = read_submission(ran.working / "submission.json")
+    return validate(submission, load_tasks(str(challenges))) == []
 
 
 def test_the_commit_run_is_a_short_smoke_of_the_whole_path(
     tmp_path: Path, package: Path, inputs: Path, challenges: Path, notebook_python: Path
 ) -> None:
-    ran = run_notebook(
-        package / "notebook" / kaggle.NOTEBOOK,
-        inputs,
-        tmp_path,
-        is_rerun=False,
-        python=notebook_python,
-    )
+    book = package / "notebook" / kaggle.NOTEBOOK
+    ran = run_notebook(book, inputs, tmp_path, is_rerun=False, python=notebook_python)
     assert ran.code == 0, ran.output
     assert "commit or interactive run" in ran.output
     assert "sampled 3/3" in ran.output
@@ -134,9 +112,8 @@ def test_the_rerun_solves_in_the_flat_layout_too(
     tmp_path: Path, package: Path, challenges: Path
 ) -> None:
     lay_out(tmp_path / "input", package / "dataset", challenges, layout="flat")
-    ran = run_notebook(
-        package / "notebook" / kaggle.NOTEBOOK, tmp_path / "input", tmp_path, is_rerun=True
-    )
+    book = package / "notebook" / kaggle.NOTEBOOK
+    ran = run_notebook(book, tmp_path / "input", tmp_path, is_rerun=True)
     assert ran.code == 0, ran.output
     assert "competition rerun" in ran.output
     assert "sampled 3/3" in ran.output
@@ -154,16 +131,11 @@ def test_kaggles_own_command_line_takes_the_metadata(
         "HOME": str(tmp_path),
         "https_proxy": "http://127.0.0.1:9",
     }
-    command = [
-        str(notebook_python),
-        str(script),
-        str(package / "dataset"),
-        str(package / "notebook"),
-    ]
+    folders = [str(package / "dataset"), str(package / "notebook")]
+    command = [str(notebook_python), str(script), *folders]
     done = subprocess.run(command, env=account, capture_output=True, text=True)
-    assert done.stdout.splitlines() == ["accepted dataset_create_new", "accepted kernels_push"], (
-        done.stdout + done.stderr
-    )
+    accepted = ["accepted dataset_create_new", "accepted kernels_push"]
+    assert done.stdout.splitlines() == accepted, done.stdout + done.stderr
 
 
 def dataset_of(inputs: Path) -> Path:
@@ -227,9 +199,9 @@ def test_a_machine_without_the_gpus_asked_for_is_named(
     cards: str, found: str, tmp_path: Path, package: Path, inputs: Path, challenges: Path
 ) -> None:
     cells = json.loads((package / "notebook" / kaggle.NOTEBOOK).read_text())
-    told: dict[str, object] = {}
+    told: dict[str, Any] = {}
     exec(cells["cells"][1]["source"], told)
-    config = dict(told["CONFIG"])  # type: ignore[call-overload]
+    config: dict[str, Any] = dict(told["CONFIG"])
     config["machine"] = {
         "gpu": "T4",
         "num_gpus": 2,

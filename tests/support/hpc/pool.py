@@ -1,4 +1,7 @@
-"""A real HTCondor pool on this machine: its daemons in namespaces of their own, without a network, gone when it is closed."""
+"""A real HTCondor pool on this machine, gone when it is closed.
+
+Its daemons have namespaces of their own, and no network.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,8 @@ import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from rootfs import USER, entering, pool_machine
-
 from appliance.clock import Deadline, SystemClock
+from tests.support.hpc.rootfs import USER, entering, pool_machine
 
 CONFIG = """
 UID_DOMAIN = test.pool
@@ -32,7 +34,8 @@ PERIODIC_EXPR_INTERVAL = 2
 DAGMAN_USER_LOG_SCAN_INTERVAL = 1
 DAGMAN_SUBMIT_DELAY = 0
 """
-# A name server that does not answer costs HTCondor five minutes at its start, so names come from files alone.
+# Names come from files alone, because a name server that does not answer costs HTCondor five
+# minutes at its start.
 INIT = """
 set -e
 hostname testpool
@@ -44,7 +47,8 @@ mkdir -p -m 1777 /run/lock
 mkdir -p /run/condor /var/lock/condor /var/log/condor
 chown condor:condor /run/condor /var/lock/condor /var/log/condor
 rm -rf /var/log/condor/* "$(condor_config_val SPOOL)"/* "$(condor_config_val EXECUTE)"/*
-# This shell stays the first process: unlike condor_master, which changes its user, it is killed with its parent.
+# This shell stays the first process: it is killed with its parent. condor_master would not be,
+# because it changes its user.
 condor_master -f & master=$!
 trap 'kill -TERM $master' TERM
 wait $master || wait $master || true
@@ -52,9 +56,10 @@ wait $master || wait $master || true
 
 
 class Pool:
-    """binds: folders of this machine that its user sees, with the paths they have there."""
+    """A pool for the time of a `with`."""
 
     def __init__(self, binds: Mapping[Path, str]) -> None:
+        """binds: folders of this machine that its user sees, with the paths they have there."""
         self._root = pool_machine()
         self._binds = binds
         self._outer: subprocess.Popen[bytes] | None = None
@@ -62,16 +67,11 @@ class Pool:
         self._init = 0
 
     def __enter__(self) -> Pool:
-        fcntl.flock(
-            self._lock, fcntl.LOCK_EX
-        )  # two sets of daemons on one spool run every job twice
+        # One pool at a time: two sets of daemons on one spool run every job twice.
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         (self._root / "etc/condor/config.d/99-test").write_text(CONFIG)
-        command = entering(
-            self._root,
-            ["sh", "-c", INIT],
-            binds=self._binds,
-            namespaces=["--net", "--uts", "--ipc"],
-        )
+        namespaces = ["--net", "--uts", "--ipc"]
+        command = entering(self._root, ["sh", "-c", INIT], binds=self._binds, namespaces=namespaces)
         self._outer = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *command],
             stdin=subprocess.DEVNULL,
@@ -79,6 +79,7 @@ class Pool:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+
         children = Path(f"/proc/{self._outer.pid}/task/{self._outer.pid}/children")
         self._wait(lambda: bool(children.read_text().strip()), "namespaces", 10)
         self._init = int(children.read_text().split()[0])
@@ -88,38 +89,26 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         os.kill(self._init, signal.SIGTERM)
         try:
-            self._outer.wait(15) if self._outer else None
+            if self._outer:
+                self._outer.wait(15)
         except subprocess.TimeoutExpired:
             os.kill(self._init, signal.SIGKILL)
-            self._outer.wait() if self._outer else None
+            if self._outer:
+                self._outer.wait()
         finally:
             self._lock.close()
 
     def run(self, command: str, *, folder: str = f"/home/{USER}", check: bool = True) -> str:
-        """Standard output of a shell command of the pool's ordinary user. Raises CalledProcessError when it fails."""
+        """Standard output of a shell command of the pool's user; RuntimeError if it fails."""
         place = f"/proc/{self._init}/root"
-        inside = [
-            "nsenter",
-            "-t",
-            str(self._init),
-            "-m",
-            "-p",
-            "-n",
-            "-u",
-            "-i",
-            f"--root={place}",
-            f"--wd={place}",
-        ]
-        variables = [
-            "env",
-            "-i",
-            "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
-            f"HOME=/home/{USER}",
-            f"USER={USER}",
-        ]
+        inside = ["nsenter", "--target", str(self._init), f"--root={place}", f"--wd={place}"]
+        inside += ["--mount", "--pid", "--net", "--uts", "--ipc"]
+        path = "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+        variables = ["env", "-i", path, f"HOME=/home/{USER}", f"USER={USER}"]
         user = ["setpriv", "--reuid", USER, "--regid", USER, "--init-groups"]
+        shell = ["sh", "-c", f"cd {shlex.quote(folder)} && {command}"]
         done = subprocess.run(
-            [*inside, *variables, *user, "sh", "-c", f"cd {shlex.quote(folder)} && {command}"],
+            [*inside, *variables, *user, *shell],
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
@@ -129,7 +118,7 @@ class Pool:
         return done.stdout
 
     def wait_for(self, command: str, wanted: str, *, folder: str, seconds: float = 120) -> None:
-        """Until that text stands in the command's output."""
+        """Wait until that text stands in the command's output."""
         self._wait(
             lambda: wanted in self.run(command, folder=folder, check=False),
             f"{wanted!r} in {command}",

@@ -1,4 +1,7 @@
-"""A Kaggle notebook machine: its file tree in both layouts, read-only inputs, no execute bits, no network, its variables."""
+"""A Kaggle notebook machine: its file tree in both layouts, and its environment variables.
+
+Inputs are read-only and without execute bits, and there is no network.
+"""
 
 from __future__ import annotations
 
@@ -30,15 +33,18 @@ sys.exit(code)
 
 @dataclass(frozen=True)
 class Ran:
-    """code: of the notebook. output: what its log shows. working: what is left in /kaggle/working."""
+    """A notebook that was run."""
 
     code: int
-    output: str
-    working: Path
+    output: str  # what its log shows
+    working: Path  # what is left in /kaggle/working
 
 
 def lay_out(inputs: Path, dataset: Path, challenges: Path, *, layout: str) -> Path:
-    """input/ in the nested layout of 2026 or the flat one before; hard links, for the wheels are large."""
+    """Make input/, in the "nested" layout of 2026 or the "flat" one before; returns the data set.
+
+    Files are hard links, because the wheels are large.
+    """
     nested = layout == "nested"
     competition = inputs / "competitions" / COMPETITION if nested else inputs / COMPETITION
     mounted = inputs / "datasets" / OWNER / SLUG if nested else inputs / SLUG
@@ -60,8 +66,11 @@ def run_notebook(
     python: Path | None = None,
     cards: str = "",
 ) -> Ran:
-    """python: of an environment with nbclient, which executes the notebook as Kaggle does; without it the cells are run in
-    order by this Python. cards: what nvidia-smi says there, a line for each GPU."""
+    """Run a notebook to its end or its first error.
+
+    python: of an environment with nbclient, which executes the notebook as Kaggle does; without it
+    this Python runs the cells in order. cards: what nvidia-smi says there, a line for each GPU.
+    """
     working, scratch = work / "working", work / "tmp"
     for folder in (working, scratch, scratch / "bin"):
         folder.mkdir(parents=True, mode=0o777)
@@ -70,6 +79,7 @@ def run_notebook(
         smi = scratch / "bin" / "nvidia-smi"
         smi.write_text(f"#!/bin/sh\ncat <<'CARDS'\n{cards}CARDS\n")
         smi.chmod(0o755)
+
     if python is None:
         python = Path(sys.executable)
         cells = json.loads(notebook.read_text())["cells"]
@@ -80,14 +90,10 @@ def run_notebook(
         (scratch / "execute.py").write_text(EXECUTE)
         shutil.copy(notebook, scratch / "notebook.ipynb")
         command = [str(python), "/tmp/execute.py", "/tmp/notebook.ipynb"]
+
+    walls = _walls(inputs, working, scratch, is_rerun=is_rerun, environment=python.parents[1])
     done = subprocess.run(
-        [
-            *_walls(inputs, working, scratch, is_rerun=is_rerun, environment=python.parents[1]),
-            *command,
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+        [*walls, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     return Ran(done.returncode, done.stdout, working)
 
@@ -100,7 +106,10 @@ def base_python() -> str:
 def _walls(
     inputs: Path, working: Path, scratch: Path, *, is_rerun: bool, environment: Path
 ) -> list[str]:
-    """bwrap: a fresh root with the system's own folders and Kaggle's; nothing of this repository is in it."""
+    """For bwrap: a fresh root with the system's own folders and Kaggle's.
+
+    Nothing of this repository is in it.
+    """
     binds = ["/usr", "/etc", sys.base_prefix, str(environment)]
     variables = {
         "PATH": "/tmp/bin:/usr/local/bin:/usr/bin:/bin",
@@ -109,16 +118,9 @@ def _walls(
     }
     if is_rerun:
         variables["KAGGLE_IS_COMPETITION_RERUN"] = "1"
-    command = [
-        "bwrap",
-        "--unshare-all",
-        "--die-with-parent",
-        "--clearenv",
-        "--proc",
-        "/proc",
-        "--dev",
-        "/dev",
-    ]
+
+    command = ["bwrap", "--unshare-all", "--die-with-parent", "--clearenv"]
+    command += ["--proc", "/proc", "--dev", "/dev"]
     for name in ("bin", "sbin", "lib", "lib64"):
         command += ["--symlink", f"usr/{name}", f"/{name}"]
     command += ["--bind", str(scratch), "/tmp", "--ro-bind", str(inputs), "/kaggle/input"]

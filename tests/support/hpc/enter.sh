@@ -1,7 +1,9 @@
 #!/bin/bash
-# enter.sh ROOT BINDS COMMAND...: make ROOT the root of the namespaces this runs in (rootfs.py made them), then run COMMAND.
-# A plain chroot would not do: HTCondor's starter and Apptainer need a root that is a mount point, and devices of their own.
+# enter.sh ROOT BINDS COMMAND...
+# Makes ROOT the root of the namespaces in which this runs (rootfs.py made them), then runs COMMAND.
 # BINDS: source=target pairs, one a line.
+# A plain chroot would not do: HTCondor's starter and Apptainer need a root that is a mount point,
+# and devices of their own.
 set -euo pipefail
 root=$1 binds=$2
 shift 2
@@ -22,17 +24,25 @@ mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts dev/pts
 mount -t tmpfs -o mode=1777 shm dev/shm
 ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
-for stream in 0:stdin 1:stdout 2:stderr; do ln -s "/proc/self/fd/${stream%%:*}" "dev/${stream#*:}"; done
+for stream in 0:stdin 1:stdout 2:stderr; do
+    ln -s "/proc/self/fd/${stream%%:*}" "dev/${stream#*:}"
+done
 mount -t tmpfs -o mode=755 run run
 mount -t tmpfs -o mode=1777 tmp tmp
 mount -t proc proc proc
 mount --rbind /sys sys
 while IFS== read -r source target; do
     [ -n "$source" ] || continue
-    if [ -d "$source" ]; then mkdir -p ".$target"; else mkdir -p ".$(dirname "$target")"; touch ".$target"; fi
+    if [ -d "$source" ]; then
+        mkdir -p ".$target"
+    else
+        mkdir -p ".$(dirname "$target")"
+        touch ".$target"
+    fi
     mount --bind "$source" ".$target"
 done <<<"$binds"
 pivot_root . mnt
 cd /
 umount -l /mnt
-exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TERM=dumb "$@"
+path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+exec env -i PATH=$path HOME=/root LANG=C.UTF-8 TERM=dumb "$@"

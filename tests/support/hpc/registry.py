@@ -1,6 +1,7 @@
-"""A registry of one image on this machine: a root file system as an OCI image, served over the registry's own protocol.
+"""A registry of one image on this machine, with the protocol of a real one.
 
-So that `Bootstrap: docker` of apptainer.def is really followed where no public registry can be reached.
+The image is a root file system. So `Bootstrap: docker` of apptainer.def is really followed, also
+where no public registry can be reached.
 """
 
 from __future__ import annotations
@@ -22,25 +23,21 @@ LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 @dataclass(frozen=True)
 class Image:
-    """Blobs by digest, the manifest among them."""
+    """An image in the format of the Open Container Initiative (OCI)."""
 
-    blobs: dict[str, bytes]
-    manifest: str
+    blobs: dict[str, bytes]  # by digest, the manifest among them
+    manifest: str  # its digest
 
 
 def image_of_tar(tar: Path) -> Image:
-    """One layer, no command."""
+    """The image of a root file system: one layer, no command."""
     plain = tar.read_bytes()
     layer = gzip.compress(plain, compresslevel=1, mtime=0)
+    path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     config = {
         "architecture": "amd64",
         "os": "linux",
-        "config": {
-            "Env": [
-                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                "LANG=C.UTF-8",
-            ]
-        },
+        "config": {"Env": [path, "LANG=C.UTF-8"]},
         "rootfs": {"type": "layers", "diff_ids": [_digest(plain)]},
     }
     config_blob = json.dumps(config).encode()
@@ -51,15 +48,14 @@ def image_of_tar(tar: Path) -> Image:
         "layers": [{"mediaType": LAYER, "digest": _digest(layer), "size": len(layer)}],
     }
     manifest_blob = json.dumps(manifest).encode()
-    return Image(
-        {_digest(blob): blob for blob in (layer, config_blob, manifest_blob)},
-        _digest(manifest_blob),
-    )
+
+    blobs = {_digest(blob): blob for blob in (layer, config_blob, manifest_blob)}
+    return Image(blobs, _digest(manifest_blob))
 
 
 @contextlib.contextmanager
 def serving(image: Image) -> Iterator[str]:
-    """host:port of a registry that gives this image whatever its name and tag are asked to be."""
+    """host:port of a registry that gives this image under whatever name and tag it is asked for."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -72,23 +68,18 @@ def serving(image: Image) -> Iterator[str]:
 
         def _answer(self, *, with_body: bool) -> None:
             *_, kind, reference = self.path.partition("?")[0].rstrip("/").rsplit("/", 2)
-            digest = (
-                image.manifest
-                if kind == "manifests" and not reference.startswith("sha256:")
-                else reference
-            )
+            is_tag = kind == "manifests" and not reference.startswith("sha256:")
+            digest = image.manifest if is_tag else reference
             blob = b"{}" if reference == "v2" else image.blobs.get(digest)
             self.send_response(404 if blob is None else 200)
-            self.send_header(
-                "Content-Type", MANIFEST if kind == "manifests" else "application/octet-stream"
-            )
+            content = MANIFEST if kind == "manifests" else "application/octet-stream"
+            self.send_header("Content-Type", content)
             self.send_header("Content-Length", str(len(blob or b"")))
             self.send_header("Docker-Content-Digest", digest)
             self.end_headers()
             if with_body:
-                with contextlib.suppress(
-                    ConnectionError
-                ):  # asked for its head only, by a client that says GET
+                # Some clients say GET, and hang up after the head.
+                with contextlib.suppress(ConnectionError):
                     self.wfile.write(blob or b"")
 
         def log_message(self, format: str, *args: object) -> None:

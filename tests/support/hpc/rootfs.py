@@ -1,7 +1,7 @@
-"""Root file systems made of Debian packages: a Python base image, and a machine with HTCondor and Apptainer.
+"""Root file systems of Debian packages: a Python base image, and a machine with HTCondor.
 
-Both are made once, in build/hpc/, with mmdebstrap and the mirror that this machine's own apt uses. HTCondor comes from trixie
-(stable), Apptainer from sid, for no stable release carries it.
+Both are made once, in build/hpc/, with mmdebstrap and the mirror that this machine's own apt uses.
+HTCondor comes from trixie (stable), Apptainer from sid, because no stable release carries it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-BUILD = Path(__file__).parents[2] / "build" / "hpc"
+BUILD = Path(__file__).parents[3] / "build" / "hpc"
 ENTER = Path(__file__).parent / "enter.sh"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 USER = "sub"
-"""Jobs are submitted by, and run as, this ordinary user of the machine with HTCondor."""
+"""An ordinary user of the machine with HTCondor, who submits jobs and as whom they run."""
 _APT = (
     "--quiet",
     "--variant=minbase",
@@ -32,7 +32,11 @@ _APT = (
         )
     ),
 )
-_PIN = "Package: *\\nPin: release n=sid\\nPin-Priority: 1\\n\\nPackage: apptainer\\nPin: release n=sid\\nPin-Priority: 990\\n"
+_PIN = (
+    "Package: *\\nPin: release n=sid\\nPin-Priority: 1\\n\\n"
+    "Package: apptainer\\nPin: release n=sid\\nPin-Priority: 990\\n"
+)
+"""For apt: of sid, Apptainer and what it needs alone. printf makes the line ends."""
 
 
 def missing_tools(*names: str) -> str:
@@ -42,54 +46,39 @@ def missing_tools(*names: str) -> str:
 
 
 def base_image() -> Path:
-    """A tar of bookworm with Python 3.11 and pip: what python:3.11-slim-bookworm is to these tests."""
+    """A tar of bookworm with Python 3.11 and pip, in place of python:3.11-slim-bookworm."""
     target = BUILD / "python.tar"
     if not target.exists():
+        packages = ["python3", "python3-venv", "python3-pip", "ca-certificates"]
         links = 'for n in python python3; do ln -sf /usr/bin/python3 "$1/usr/local/bin/$n"; done'
-        _mmdebstrap(
-            target,
-            "bookworm",
-            ["python3", "python3-venv", "python3-pip", "ca-certificates"],
-            [f'--customize-hook={links}; rm -f "$1"/usr/lib/python3*/EXTERNALLY-MANAGED'],
-        )
+        free_pip = 'rm -f "$1"/usr/lib/python3*/EXTERNALLY-MANAGED'
+        _mmdebstrap(target, "bookworm", packages, [f"--customize-hook={links}; {free_pip}"])
     return target
 
 
 def pool_machine() -> Path:
-    """A folder: trixie with minicondor and Apptainer, and the one file that Debian's package leaves out."""
+    """The root folder of a machine: trixie with minicondor and Apptainer.
+
+    One file that Debian's package of HTCondor leaves out is added.
+    """
     target = BUILD / "pool"
     if not target.exists():
+        preferences = '"$1/etc/apt/preferences.d'
+        pin = f'mkdir -p {preferences}"; printf "{_PIN}" > {preferences}/sid"'
         hooks = [
-            f'--setup-hook=mkdir -p "$1/etc/apt/preferences.d"; printf "{_PIN}" > "$1/etc/apt/preferences.d/sid"',
+            f"--setup-hook={pin}",
             f'--customize-hook=chroot "$1" useradd -m -s /bin/bash {USER}',
             '--customize-hook=echo root:1000000:65536 | tee -a "$1/etc/subuid" >> "$1/etc/subgid"',
         ]
-        packages = [
-            "minicondor",
-            "apptainer",
-            "squashfuse",
-            "fuse-overlayfs",
-            "ca-certificates",
-            "procps",
-            "iproute2",
-        ]
+        packages = ["minicondor", "apptainer", "squashfuse", "fuse-overlayfs"]
+        packages += ["ca-certificates", "procps", "iproute2"]
         _mmdebstrap(target, "trixie sid", packages, hooks)
     probe = target / "usr/libexec/condor/exit_37.sif"
-    if (
-        not probe.exists()
-    ):  # without it no job with a .sif image is ever matched (HasSIF stays undefined)
+    if not probe.exists():
+        # Without it HasSIF stays undefined, and no job with a .sif image is ever matched.
         inner = "/usr/libexec/condor/"
-        run_in(
-            target,
-            [
-                "apptainer",
-                "--silent",
-                "build",
-                "--fakeroot",
-                f"{inner}exit_37.sif",
-                f"{inner}singularity_test_sandbox",
-            ],
-        )
+        build = ["apptainer", "--silent", "build", "--fakeroot"]
+        run_in(target, [*build, f"{inner}exit_37.sif", f"{inner}singularity_test_sandbox"])
     return target
 
 
@@ -113,17 +102,12 @@ def run_in(
 def entering(
     root: Path, command: Sequence[str], *, binds: Mapping[Path, str], namespaces: Sequence[str] = ()
 ) -> list[str]:
-    """The command line that does so. namespaces: further ones, such as --net."""
-    own = [
-        "unshare",
-        "--mount",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--propagation",
-        "private",
-        *namespaces,
-    ]
+    """The command line that runs a command as root of that root file system.
+
+    binds: folders of this machine, and where they are there. namespaces: further ones (--net).
+    """
+    own = ["unshare", "--mount", "--pid", "--fork", "--kill-child", *namespaces]
+    own += ["--propagation", "private"]
     pairs = "\n".join(f"{source}={target}" for source, target in binds.items())
     return [*own, str(ENTER), str(root), pairs, *command]
 
@@ -134,38 +118,26 @@ def _mmdebstrap(target: Path, suites: str, packages: Sequence[str], hooks: Seque
     sources.write_text(
         "".join(f"deb [signed-by={KEYRING}] {_mirror()} {suite} main\n" for suite in suites.split())
     )
-    command = [
-        "mmdebstrap",
-        *_APT,
-        f"--include={','.join(packages)}",
-        *hooks,
-        suites.split()[0],
-        str(target),
-        str(sources),
-    ]
+    options = [*_APT, f"--include={','.join(packages)}", *hooks]
+    command = ["mmdebstrap", *options, suites.split()[0], str(target), str(sources)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        shutil.rmtree(target, ignore_errors=True) if target.is_dir() else target.unlink(
-            missing_ok=True
-        )
+        if target.is_dir():
+            shutil.rmtree(target, ignore_errors=True)
+        else:
+            target.unlink(missing_ok=True)
         raise RuntimeError(f"mmdebstrap: {done.stderr[-2000:]}")
 
 
 def _mirror() -> str:
     """The address that this machine's apt has for Debian itself."""
     places = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
-    lines = [
-        x
-        for p in places
-        if p.is_file()
-        for x in p.read_text().splitlines()
-        if not x.lstrip().startswith("#")
-    ]
-    found = [
-        m.group(0) for x in lines for m in re.finditer(r"https?://\S+/debian\b(?!-security)", x)
-    ]
+    lines = [line for path in places if path.is_file() for line in path.read_text().splitlines()]
+    active = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+
+    found = re.findall(r"https?://\S+/debian\b(?!-security)", active)
     if not found:
         raise RuntimeError(
             "apt names no Debian mirror; expected one in /etc/apt/sources.list or sources.list.d"
         )
-    return found[0]
+    return str(found[0])

@@ -1,4 +1,7 @@
-"""The appliance's own images, built by the real tools from Dockerfile and apptainer.def, anew when a source changed."""
+"""The appliance's own images, built by the real tools from Dockerfile and apptainer.def.
+
+They are built anew when a source has changed.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from registry import image_of_tar, serving
-from rootfs import BUILD, base_image, pool_machine, run_in
 
 from appliance.engine.model_folder import EMBEDDED, model_dir
+from tests.support.hpc.registry import image_of_tar, serving
+from tests.support.hpc.rootfs import BUILD, base_image, pool_machine, run_in
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 BASE = "library/python:3.11-slim-bookworm"
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 IMAGE = "localhost/arc-appliance:cpu"
@@ -41,7 +44,10 @@ def model_arguments() -> list[str]:
 
 @functools.cache
 def appliance_sif() -> Path:
-    """Built inside the machine with Apptainer, from a base image that a local registry serves."""
+    """The image for Apptainer.
+
+    It is built inside the machine with Apptainer, from a base image that a local registry serves.
+    """
     sif, stamp = BUILD / "arc-appliance.sif", BUILD / "arc-appliance.sif.sources"
     digest = sources_digest()
     if sif.exists() and stamp.exists() and stamp.read_text() == digest:
@@ -58,30 +64,17 @@ def appliance_sif() -> Path:
         binds[Path(links)] = "/srv"
         mounts += ["--bind", "/srv:/mnt"]
         arguments += ["--build-arg", "FIND_LINKS=/mnt"]
+
     with serving(image_of_tar(base_image())) as registry:
-        command = [
-            "apptainer",
-            "--quiet",
-            "build",
-            "--force",
-            "--fakeroot",
-            "--no-https",
-            *mounts,
-            *arguments,
-        ]
-        command += [
-            "--build-arg",
-            f"BASE={registry}/{BASE}",
-            "--mksquashfs-args",
-            "-comp zstd -Xcompression-level 1",
-        ]
+        arguments += ["--build-arg", f"BASE={registry}/{BASE}"]
+        # Little compression, because the image is used once.
+        squashfs = ["--mksquashfs-args", "-comp zstd -Xcompression-level 1"]
+        build = ["apptainer", "--quiet", "build", "--force", "--fakeroot", "--no-https"]
         built = f"/source-tree/{sif.relative_to(REPOSITORY)}"
-        done = run_in(
-            machine,
-            ["sh", "-c", 'cd /source-tree && exec "$@"', "sh", *command, built, "apptainer.def"],
-            binds=binds,
-            check=False,
-        )
+        command = [*build, *mounts, *arguments, *squashfs, built, "apptainer.def"]
+        in_source_tree = ["sh", "-c", 'cd /source-tree && exec "$@"', "sh", *command]
+        done = run_in(machine, in_source_tree, binds=binds, check=False)
+
     assert done.returncode == 0, done.stderr[-3000:]
     stamp.write_text(digest)
     return sif
@@ -89,7 +82,10 @@ def appliance_sif() -> Path:
 
 @functools.cache
 def appliance_image() -> str:
-    """Built with buildah into a store of its own; the base is imported under the name that the Dockerfile asks for."""
+    """The name of the Docker image, built with buildah into a store of its own.
+
+    Its base is imported under the name that the Dockerfile asks for.
+    """
     environment = container_environment()
     links = os.environ.get("PIP_FIND_LINKS", "")
     mounts = ["-v", f"{CERTIFICATES}:{CERTIFICATES}:ro"]
@@ -97,35 +93,26 @@ def appliance_image() -> str:
     if links:
         mounts += ["-v", f"{links}:/mnt:ro"]
         arguments = ["--build-arg", "FIND_LINKS=/mnt"]
-    base = ["podman", "import", "--quiet", str(base_image()), f"docker.io/{BASE}"]
-    if subprocess.run(
-        ["podman", "image", "exists", f"docker.io/{BASE}"], env=environment
-    ).returncode:
-        subprocess.run(base, check=True, env=environment, capture_output=True)
-    build = [
-        "buildah",
-        "bud",
-        "--quiet",
-        "--layers",
-        "--format",
-        "docker",
-        "--network",
-        "host",
-        "--isolation",
-        "chroot",
-    ]
-    done = subprocess.run(
-        [*build, "--pull-never", *mounts, *arguments, "-t", IMAGE, str(REPOSITORY)],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+
+    base = f"docker.io/{BASE}"
+    known = subprocess.run(["podman", "image", "exists", base], env=environment)
+    if known.returncode != 0:
+        take = ["podman", "import", "--quiet", str(base_image()), base]
+        subprocess.run(take, check=True, env=environment, capture_output=True)
+
+    build = ["buildah", "bud", "--quiet", "--layers", "--format", "docker"]
+    build += ["--network", "host", "--isolation", "chroot", "--pull-never"]
+    command = [*build, *mounts, *arguments, "-t", IMAGE, str(REPOSITORY)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return IMAGE
 
 
 def container_environment() -> Mapping[str, str]:
-    """For podman and buildah: a store below build/, and limits that an ordinary root may set (no systemd, mixed cgroups)."""
+    """For podman and buildah: a store below build/, and limits that an ordinary root may set.
+
+    There may be no systemd here, and cgroups of both versions.
+    """
     folder = BUILD / "containers"
     folder.mkdir(parents=True, exist_ok=True)
     storage, engine = folder / "storage.conf", folder / "containers.conf"
@@ -142,15 +129,12 @@ def container_environment() -> Mapping[str, str]:
 def sources_digest() -> str:
     """Over all that the images are made of."""
     sha = hashlib.sha256()
-    trees = [
-        p
-        for folder in ("appliance", "condor", "submission")
-        for p in sorted((REPOSITORY / folder).rglob("*"))
-    ]
-    for path in [*(REPOSITORY / name for name in SOURCES), *trees]:
+    paths = [REPOSITORY / name for name in SOURCES]
+    for folder in ("appliance", "condor", "submission"):
+        paths += sorted((REPOSITORY / folder).rglob("*"))
+
+    for path in paths:
         if path.is_file() and "__pycache__" not in path.parts:
-            sha.update(
-                str(path.relative_to(REPOSITORY)).encode()
-                + hashlib.sha256(path.read_bytes()).digest()
-            )
+            sha.update(str(path.relative_to(REPOSITORY)).encode())
+            sha.update(hashlib.sha256(path.read_bytes()).digest())
     return sha.hexdigest()
