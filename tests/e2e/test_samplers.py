@@ -12,14 +12,14 @@ from appliance.arc.source import load_tasks
 from appliance.arc.task import Task
 from appliance.engine.base import Completion, Request, Served
 from appliance.solve.language import Language
-from tests.support.sampling_engines import NAMES, EngineUnderTest
+from tests.support.sampling_engines import ENGINES, EngineUnderTest
 from tests.support.tuning import in_seconds
 
 pytestmark = pytest.mark.engine
 torch = pytest.importorskip("torch")
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest, engines: dict[str, EngineUnderTest]) -> EngineUnderTest:
     if request.param not in engines:
         pytest.skip("vLLM is not installed")

@@ -15,7 +15,7 @@ from appliance.engine.base import EngineSpec, Served, Server, Trainer, Tuned, Tu
 from appliance.solve.language import Language
 from tests.support.tuning import SETTINGS, tune
 
-NAMES = ("transformers", "vllm merged", "vllm on-the-fly")
+ENGINES = ("transformers", "vllm merged", "vllm on-the-fly")
 
 
 @dataclass
