@@ -337,6 +337,7 @@ def given_keys(layers: Iterable[Layer]) -> frozenset[str]:
 def file_layer(path: Path) -> Layer:
     """The settings in a YAML file, nested or dotted. Raises UsageError when it cannot be read."""
     try:
+        # An empty file is one without settings.
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as fault:
         raise UsageError(
@@ -403,6 +404,7 @@ def assignments_layer(assignments: Iterable[str]) -> Layer:
                 remedy="such as train.rank=32",
             )
         values[key.strip()] = yaml.safe_load(value)
+
     return Layer("--set", values)
 
 
@@ -433,15 +435,18 @@ def _leaf_names(model: type[BaseModel], prefix: str = "") -> Iterable[str]:
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
+
     for key, value in values.items():
         if isinstance(value, Mapping):
             flat |= _flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
+
     return flat
 
 
 def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    """tree["a"]["b"] = value for "a.b"."""
     *parents, leaf = dotted.split(".")
     for parent in parents:
         tree = tree.setdefault(parent, {})

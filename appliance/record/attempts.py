@@ -38,10 +38,12 @@ def _in_order_of_trust(candidates: Mapping[str, Iterable[Candidate]]) -> list[li
 def _with_programs_apart(candidates: Mapping[str, Iterable[Candidate]]) -> list[list[Candidate]]:
     """Programs that fit go before the grids of every stage, the other programs after them."""
     pools = _in_order_of_trust(candidates)
+    # Only programs have a score on the demonstrations.
     programs = [c for pool in pools for c in pool if c.demo_score is not None]
     grids = [[c for c in pool if c.demo_score is None] for pool in pools]
     proven = [c for c in programs if is_proven(c)]
     partial = [c for c in programs if not is_proven(c)]
+
     return [proven, *grids, partial]
 
 

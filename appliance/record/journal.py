@@ -82,8 +82,10 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
         try:
             self._db = sqlite3.connect(path, isolation_level=None)
+            # Not WAL: it needs shared memory, which network file systems do not give.
             self._db.execute("PRAGMA journal_mode=DELETE")
             self._db.execute("PRAGMA synchronous=FULL")
             self._upgrade()
@@ -135,6 +137,7 @@ class Journal:
             (t.task_id, len(t.test), len(t.train), t.num_cells(), t.digest(), position)
             for position, t in enumerate(tasks)
         ]
+
         self._write(
             [("INSERT OR REPLACE INTO tasks VALUES (?, ?, ?, ?, ?, ?)", row) for row in rows]
         )
@@ -201,6 +204,7 @@ class Journal:
             grid = values[2]
             if grid is not None:
                 values[2] = freeze(np.array(json.loads(grid), dtype=np.int8))
+
             values[-1] = tuple(json.loads(values[-1]))
             found.setdefault(stage, []).append(Candidate(*values))
         return found
@@ -225,6 +229,7 @@ class Journal:
                 self._db.execute(sql, values)
             self._db.execute("COMMIT")
         except sqlite3.DatabaseError as fault:
+            # A full disk ends the transaction by itself, most other faults do not.
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise _as_ours(self.path, fault) from fault

@@ -68,16 +68,18 @@ class RunTime:
     """The time of a run, by its clock: Unix seconds, or those of a rehearsal."""
 
     clock: Clock
-    start_s: float
-    deadline_s: float
+    start_s: float  # when the command began
+    deadline_s: float  # when everything must be written
 
 
 class Listener(Protocol):
     """Who is told of a run: a display, or nobody."""
 
-    def tell(self, text: str) -> None: ...
+    def tell(self, text: str) -> None:
+        """A line about the run."""
 
-    def show(self, report: TaskReport) -> None: ...
+    def show(self, report: TaskReport) -> None:
+        """What a job gave for one of its tasks."""
 
 
 class Orchestrator:
@@ -110,8 +112,9 @@ class Orchestrator:
         self._reserve_s = reserve_s(work.settings, time.deadline_s - time.start_s)
         self._workers = {worker: WorkerState() for worker in range(pool.num_workers)}
         self._next_job_id = 0
-        self._lateness_s = 0.0
+        self._lateness_s = 0.0  # the latest that this process was woken up
 
+        # All work must be over before the last write.
         end_s = time.deadline_s - self._reserve_s
         self._schedule = Schedule(
             work.tasks,
@@ -136,6 +139,7 @@ class Orchestrator:
         )
         self._resume()
 
+        # After the resume: the probe says on which rung the tasks that are left begin.
         device_s = (end_s - time.start_s) * pool.num_workers
         self._prober: Prober | None = None
         if planned is not None:
@@ -160,6 +164,7 @@ class Orchestrator:
                 if not self._give_out():
                     self._tell_early_end()
                     break
+
                 self._wait()
                 self._life.reap_late()
                 self._ledger.write_if_due()
@@ -194,6 +199,7 @@ class Orchestrator:
 
         for task_id, certainty in self._ledger.certainties.items():
             schedule.set_certainty(task_id, certainty)
+
         if rows:
             num_deep = sum((row.stage, row.round) == ("deep", 1) for row in rows)
             num_tasks = len(self._work.tasks)
@@ -210,6 +216,8 @@ class Orchestrator:
 
     def _assign(self, worker: int, state: WorkerState) -> None:
         now_s = self._clock.now()
+
+        # The probe goes before all tasks: it corrects what they are given.
         assignment = self._prober.next(now_s) if self._prober else None
         assignment = assignment or self._schedule.next(now_s)
         if assignment is None:
@@ -239,9 +247,11 @@ class Orchestrator:
         due = [self._schedule.end_s, now_s + self._poll_s, *self._life.limits_s()]
         arrival = self._pool.next_arrival(max(0.0, min(due) - now_s))
         if arrival is None:
+            # Nothing came, so the wait should have ended when something was due.
             late_s = self._clock.now() - max(now_s, min(due))
             self._lateness_s = max(self._lateness_s, late_s)
 
+        # Take in all that is there before jobs are given out again.
         while arrival is not None:
             self._handle(*arrival)
             arrival = self._pool.next_arrival(0.0)

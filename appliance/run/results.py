@@ -34,6 +34,7 @@ class Results:
     def finish(self, running: Running, event: Finished) -> None:
         """A job came to its end: what it gave counts, also where its time cut it off."""
         assignment = running.assignment
+        # A job that was sent again had answered some tasks before its worker was lost.
         complete = [*running.answered, *event.complete]
         is_empty = not running.candidates and not complete
         self._schedule.finished(assignment, complete, seconds=event.seconds, is_empty=is_empty)
@@ -41,6 +42,7 @@ class Results:
 
         for task in assignment.tasks:
             found = running.found(task)
+            # A deep job has one task: any answer of it is all there will be of this round.
             is_done = task.task_id in complete or (bool(found) and assignment.stage == "deep")
             if is_done:
                 self._note(running, task, "done", finished=event)
@@ -66,6 +68,7 @@ class Results:
         """What is left of a job whose worker was lost, None if it cannot be resumed."""
         if running is None:
             return None
+
         settings = self._settings
         return remaining_job(
             running,
@@ -100,6 +103,7 @@ class Results:
         if trained and trained.adapter_sha:
             self._schedule.set_adapter(task.task_id, trained.adapter_sha)
 
+        # Tasks of one job were answered in the same batches, so its time is divided equally.
         seconds = (self._clock.now() - running.started_s) / len(assignment.tasks)
         outcome = Outcome(
             status=status,

@@ -65,6 +65,8 @@ class WorkerLife:
         """
         state = self._workers[worker]
         state.state = "down"
+
+        # A worker that keeps losing jobs costs time; the last one is kept all the same.
         others = any(s.state != "gone" for s in self._workers.values() if s is not state)
         if state.num_starts >= MAX_STARTS or (others and state.num_falls >= MAX_FALLS):
             self._give_up(worker, why)
@@ -78,10 +80,12 @@ class WorkerLife:
         """It has loaded the model and takes jobs."""
         state = self._workers[worker]
         state.state, state.num_starts, state.was_ready = "idle", 0, True
+
         if state.running:
             # The worker before it was lost at this job: here is the rest of it.
             state.state = "busy"
             self._pool.submit(worker, state.running.job)
+
         self._tell(f"worker {worker} ready after {format_duration(event.seconds)}: {event.facts}")
 
     def trouble(self, worker: int, event: object) -> None:
@@ -96,7 +100,7 @@ class WorkerLife:
                     f"worker {worker} cannot start: {event.message}",
                     remedy="see the run's worker log",
                 )
-            case Failed(job_id=-1):
+            case Failed(job_id=-1):  # at its start, before any job
                 self._pool.kill(worker)
                 if event.kind == "trainer":
                     self._tell(
@@ -166,9 +170,9 @@ class WorkerLife:
         running = state.take()
         if running is None:
             return
+
         assignment = running.assignment
         state.state = "idle"
-
         if assignment.stage == "probe" and self._prober:
             is_memory = rule == self._schedule.out_of_memory
             self._prober.lose(assignment, message, is_memory=is_memory)

@@ -55,6 +55,7 @@ def check_engine_installed() -> None:
 def worker_plans(plan: Plan, *, model_dir: Path, folder: RunFolder) -> tuple[WorkerPlan, ...]:
     """One entry a worker, all alike but for their device."""
     has_gpu, precision = bool(plan.machine.gpus), plan.precision
+
     setup = Setup(
         settings=plan.settings,
         model_dir=str(model_dir.resolve()),
@@ -69,6 +70,7 @@ def worker_plans(plan: Plan, *, model_dir: Path, folder: RunFolder) -> tuple[Wor
         engine=plan.sample.engine.value,
         **(_vllm_setup(plan) if plan.sample.engine.value == "vllm" else {}),
     )
+
     return tuple(
         WorkerPlan(setup, _environment(plan.machine, index, plan.threads.value, folder))
         for index in range(plan.workers.value)
@@ -106,6 +108,8 @@ def _environment(
     caches = {name: str(scratch / cache) for name, cache in CACHES.items()}
     threads = {"OMP_NUM_THREADS": str(num_threads)}
     environment = QUIET_AND_OFFLINE | CPU | VLLM | caches | threads
+
+    # By UUID: an index would count all cards, not only those that were left visible to us.
     if machine.gpus:
         return environment | {"CUDA_VISIBLE_DEVICES": machine.gpus[index].uuid}
     return environment | VLLM_CPU

@@ -67,7 +67,7 @@ def fit_sampling(
     engine = choose_engine(card, device, request, setup)
     draft = _draft(card, device, request, fitted, setup, engine, room_gib)
 
-    # Taking turns costs a restart of vLLM for every task. Only who asks for vLLM gets that.
+    # Where vLLM and training do not fit side by side, only who asks for vLLM gets it.
     is_asked_for = request.pins.engine is not None or request.settings.sample.grammar != "none"
     if draft.residency.value == "in turns" and not is_asked_for:
         why = f"vLLM would have to take turns with training: {draft.residency.reason}"

@@ -65,6 +65,7 @@ def make_plan(request: PlanRequest) -> Plan:
     )
     plan = size(machine, request.models, core)
 
+    # Below what the user set, so that the plan fills only what was left open.
     values = plan.to_settings()
     # The tasks set no limit to a run, only memory does.
     if plan.train.max_seq_tokens.value < core.lengths.longest():
@@ -199,8 +200,10 @@ def _serving(draft: SampleDraft, request: SizingRequest, device: Device) -> Choi
 def _room_gib(machine: Machine, device: Device, num_workers: int) -> float:
     """Of one worker on the CPU: its part of what is free, at most what one process may hold."""
     step_gib = device.memory_gib / FREE_STEPS
+    # At least one part, or a busy machine would have no room at all.
     steady_gib = device.free_gib // step_gib * step_gib if step_gib > 0 else device.free_gib
     shared_gib = max(steady_gib, min(step_gib, device.free_gib)) / num_workers
+
     alone = machine.host.process_bytes
     return shared_gib if alone is None else min(shared_gib, alone / GIB)
 
@@ -250,6 +253,7 @@ def _cpu_workers(
     step_gib = host.memory_bytes / GIB / FREE_STEPS
     free_gib = host.memory_free_bytes / GIB // step_gib * step_gib if step_gib else 0.0
     most_by_memory = max(1, int(free_gib / each_gib))
+
     wanted = cores // threads
     count = max(1, min(wanted, most_by_memory, max(1, len(request.lengths))))
 
@@ -276,8 +280,10 @@ def _verdict(plan: Plan) -> str:
     if not plan.fits:
         what = "training" if not plan.train.fits else "sampling"
         return f"does not fit ({what} on {plan.device})"
+
     if not plan.time.is_in_time:
         return "has no time for every task"
+
     steps, views = plan.train.steps_per_task.value, plan.sample.views.value
     return f"fits and has time for {steps} steps and {views} views a task"
 

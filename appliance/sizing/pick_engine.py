@@ -80,6 +80,7 @@ def _sooner_on_a_cpu(
         "vllm": max(0.0, time_s - start_s) / max(write_s["vllm"], 1e-9),
         "transformers": time_s / max(write_s["transformers"], 1e-9),
     }
+    # Where both get to the end, the sooner one; else the one that gets further.
     if min(done.values()) >= 1:
         is_better = start_s + write_s["vllm"] < write_s["transformers"]
     else:
@@ -99,6 +100,7 @@ def _write_s(
     sample = request.settings.sample
     views = request.pins.views or sample.quick_views + sample.views
     seconds = 0.0
+
     for task in request.lengths.tasks:
         count = views * task.num_tests
         batch = max(1, min(setup.batch, count * setup.samples_per_prompt))
@@ -106,11 +108,12 @@ def _write_s(
             card,
             replace(setup, batch=batch),
             device,
-            kv_tokens=10**9,
+            kv_tokens=10**9,  # host memory sets no limit here
             prompt_tokens=min(task.prompt_tokens, setup.max_seq_tokens),
             answer_tokens=task.typical_answer_tokens,
             k=k,
         )
         num_tokens = count * setup.samples_per_prompt * task.typical_answer_tokens
         seconds += num_tokens / speed.tokens_per_second
+
     return seconds

@@ -15,6 +15,7 @@ from appliance.sizing.choice import Choice
 from appliance.sizing.plan import Plan, SamplePlan, TrainPlan
 
 _BAR_CELLS = 40
+"""Characters of the memory bar."""
 
 
 def print_plan(plan: Plan, console: Console | None = None) -> None:
@@ -84,6 +85,7 @@ def _train(plan: Plan) -> Panel:
         f"at {train.max_seq_tokens.value} tokens; "
         f"{train.typical_seconds_per_step:.3g} s at the mean length",
     )
+
     title = "training" + ("" if train.fits else ": does not fit")
     return Panel(
         Group(table, _memory(plan)),
@@ -126,6 +128,7 @@ def _sample(plan: Plan) -> Panel:
         "written by each worker; "
         f"prompts are read at {sample.prefill_tokens_per_second:,.0f} tokens/s",
     )
+
     title = "sampling" + ("" if sample.fits else ": does not fit")
     return Panel(table, title=title, title_align="left", border_style="" if sample.fits else "red")
 
