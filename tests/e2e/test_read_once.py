@@ -1,4 +1,4 @@
-"""A prompt of many samples is read once, into our cache; what is written is what `generate` writes."""
+"""A prompt of many samples is read once, into our cache; `generate` would write the same."""
 
 from __future__ import annotations
 

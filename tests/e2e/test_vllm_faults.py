@@ -1,4 +1,4 @@
-"""vLLM raises, hangs, is killed or answers wrongly: each is named, and the run goes on to its end."""
+"""vLLM raises, hangs, is killed or answers wrongly: each is named, and the run goes on."""
 
 from __future__ import annotations
 

@@ -1,13 +1,8 @@
-"""vLLM is killed while a program search samples: a new worker goes on from the programs so far.
-
-The fault is put into the worker process from outside, as in test_vllm_faults.py.
-"""
+"""vLLM is killed while a program search samples: a new worker goes on from the programs so far."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,35 +10,36 @@ import numpy as np
 import pytest
 
 import appliance
-from appliance.record.journal import Journal
 from bench.job import submit_command
 from tests.support.cpu_precision import CpuPrecision
+from tests.support.fault_injection import faulty_environment
+from tests.support.main_job import finish, journal_of
 
 pytestmark = pytest.mark.engine
 pytest.importorskip("torch")
 pytest.importorskip("vllm")
 
-INJECTION = """
-import os, signal, sys
-if "appliance.solve.worker" in getattr(sys, "orig_argv", ()):
-    from pathlib import Path
-    from appliance.engine.sampling.vllm_engine import VllmEngine
-    from appliance.engine.sampling.vllm_server import VllmServer
-    serve, step = VllmServer.serve, VllmEngine.step
-    num_served = [0]
+KILLED_IN_THE_THIRD_JOB = """
+import os, signal
+from pathlib import Path
+from appliance.engine.sampling.vllm_engine import VllmEngine
+from appliance.engine.sampling.vllm_server import VllmServer
 
-    def counted(self, *given, **named):
-        num_served[0] += 1
-        return serve(self, *given, **named)
+serve, step = VllmServer.serve, VllmEngine.step
+num_served = [0]
 
-    def killed(self):
-        mark = Path(os.environ["FAULTS"]) / "killed"
-        if num_served[0] == 3 and not mark.exists():
-            mark.write_text("")
-            os.kill(os.getpid(), signal.SIGKILL)
-        yield from step(self)
+def counted(self, *given, **named):
+    num_served[0] += 1
+    return serve(self, *given, **named)
 
-    VllmServer.serve, VllmEngine.step = counted, killed
+def killed(self):
+    mark = Path(os.environ["FAULTS"]) / "killed"
+    if num_served[0] == 3 and not mark.exists():
+        mark.write_text("")
+        os.kill(os.getpid(), signal.SIGKILL)
+    yield from step(self)
+
+VllmServer.serve, VllmEngine.step = counted, killed
 """
 NUM_EPOCHS, NUM_PROGRAMS = 2, 6
 
@@ -76,34 +72,28 @@ def test_the_search_goes_on_from_the_programs_that_it_had(
     unsolvable: Path, python_with_a_space: Path, tmp_path: Path, cpu_precision: CpuPrecision
 ) -> None:
     """In bfloat16 an adapter of one training step changes less than rounding does; it is served."""
-    (tmp_path / "sitecustomize.py").write_text(INJECTION)
-    few = [
+    few = (
         f"program.epochs={NUM_EPOCHS}",
         f"program.samples_per_epoch={NUM_PROGRAMS}",
         "program.quick_samples=4",
-    ]
-    few += ["run.rounds=1", "run.workers=1"]
+        "run.rounds=1",
+        "run.workers=1",
+    )
     flags = ["--strategy", "induction", "--engine", "vllm", "--budget", "4m"]
     _, *words = submit_command(unsolvable, tmp_path / "out", *flags, settings=few)
     # Without this process's own path: packages are found beside the other python.
-    path = os.pathsep.join([str(tmp_path), str(Path(appliance.__file__).parents[1])])
-    environment = os.environ | {"PYTHONPATH": path, "FAULTS": str(tmp_path)}
-
-    done = subprocess.run(
-        [str(python_with_a_space), *words],
-        capture_output=True,
-        text=True,
-        timeout=400,
-        env=environment,
+    environment = faulty_environment(
+        tmp_path,
+        worker=KILLED_IN_THE_THIRD_JOB,
+        packages=[Path(appliance.__file__).parents[1]],
+        FAULTS=tmp_path,
     )
-    # 5: no program gives the test a grid.
-    assert done.returncode in (0, 5), done.stdout + done.stderr
+    done = finish([str(python_with_a_space), *words], environment=environment)
     assert (tmp_path / "killed").exists(), done.stdout
     assert "died with code -9" in done.stdout
 
-    journal = Journal(tmp_path / "out" / "run" / "journal.sqlite")
-    programs, rows = journal.programs(), {row.stage: row for row in journal.stages()}
-    journal.close()
+    with journal_of(tmp_path / "out") as journal:
+        programs, rows = journal.programs(), {row.stage: row for row in journal.stages()}
     assert len(programs["quick"]) == 4
     # One epoch before the kill, and all of them anew.
     assert len(programs["deep"]) == NUM_PROGRAMS * (1 + NUM_EPOCHS)

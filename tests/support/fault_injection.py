@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 CHOOSE = """
@@ -22,18 +23,24 @@ elif "appliance" in words:
 
 
 def faulty_environment(
-    folder: Path, *, worker: str = "", main: str = "", **variables: str | Path
+    folder: Path,
+    *,
+    worker: str = "",
+    main: str = "",
+    packages: Sequence[str | Path] | None = None,
+    **variables: str | Path,
 ) -> dict[str, str]:
     """The environment for a run whose processes first execute this code.
 
     folder: an empty place for the modules; it comes first on the path of every process. worker,
-    main: source for each worker and for the main process. variables: further environment
-    variables, by which the code finds its files.
+    main: source for each worker and for the main process. packages: where Python then looks, by
+    default where this process does. variables: further environment variables, by which the code
+    finds its files.
     """
     (folder / "sitecustomize.py").write_text(CHOOSE)
     (folder / "fault_of_worker.py").write_text(worker)
     (folder / "fault_of_main.py").write_text(main)
 
-    path = os.pathsep.join([str(folder), *(p for p in sys.path if p)])
+    places = [folder, *(packages or [place for place in sys.path if place])]
     named = {name: str(value) for name, value in variables.items()}
-    return os.environ | {"PYTHONPATH": path} | named
+    return os.environ | {"PYTHONPATH": os.pathsep.join(map(str, places))} | named
