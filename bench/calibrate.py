@@ -1,10 +1,12 @@
-"""Fits the coefficients of the memory and time model on published measurements and prints every residual.
+"""Checks the memory and time model against published measurements and prints every residual.
 
-    python bench/calibrate.py          residuals of the coefficients in appliance/sizing/costs/coefficients.py
-    python bench/calibrate.py --fit    fit the time coefficients again (needs scipy), print them and their residuals
+    python bench/calibrate.py          residuals of appliance/sizing/costs/coefficients.py
+    python bench/calibrate.py --fit    fit the time coefficients again (needs scipy); print them
+                                       and their residuals
 
-The rows stand in bench/calibration.json, each with its source. Memory coefficients are derived (see memory.py) and only
-checked here; time coefficients minimise the absolute log ratio, so that a row twice too fast weighs as one twice too slow.
+The measurements stand in bench/calibration.json, each with its source. Memory coefficients are
+derived (see train_memory.py and sample_memory.py) and only checked here. Time coefficients minimise
+the absolute log ratio, so that a prediction twice too fast weighs as much as one twice too slow.
 """
 
 from __future__ import annotations
@@ -31,22 +33,30 @@ from appliance.sizing.costs.train_memory import train_memory
 from appliance.sizing.pins import Pins, sample_setup, train_setup
 
 DATA = Path(__file__).with_name("calibration.json")
+
 GPU_TIMES = (
     "train_share", "train_share_turing", "launch_s",
     "launch_unsloth_s", "fused_s", "paged_optimizer_s", "nf4_slowdown_float32",
     "nf4_unpack_s", "prefill_share", "decode_share", "decode_step_s", "generate_launch_s",
     "nf4_decode",
 )  # fmt: skip
+"""The coefficients that are fitted to the rows of GPUs."""
+
 CPU_TIMES = ("cpu_token_s", "cpu_sample_token_s", "cpu_decode_step_s")
+"""The coefficients that are fitted to the rows of CPUs."""
+
+TIMES = ("seconds_per_step", "tokens_per_second")
+"""The measured figures that are times."""
 
 AT_MOST = {"decode_share": 0.95}
-"""What the coefficient means forbids more: no card moves more bytes than its memory can."""
+"""Bounds that follow from a coefficient's meaning: no card moves more bytes than its memory can."""
 
 Row = dict[str, Any]
 Prediction = Callable[[Row, Coefficients], dict[str, float | bool]]
 
 
 def read_rows(path: Path = DATA) -> tuple[list[Row], dict[str, ModelCard]]:
+    """The measurements, and the model cards that the file assumes, by name."""
     data = json.loads(path.read_text(encoding="utf-8"))
     return data["rows"], {c["name"]: ModelCard(**c) for c in data["assumed_cards"]}
 
@@ -64,21 +74,20 @@ def device_of_row(row: Row) -> Device:
             105 * 2**20,
         )
         return device_of_cpu(host, row["threads"])
+
     spec = spec_by_name(row["gpu"])
     total = int(spec.memory_gib * GIB)
     return device_of_gpu(Gpu(0, "GPU-row", spec.name, spec.capability, total, total, ""))
 
 
 def predict(row: Row, cards: dict[str, ModelCard], k: Coefficients) -> dict[str, float | bool]:
-    """What the model says for the figures that the row gives."""
+    """What the memory and time model says for the figures that the row gives."""
     card = cards.get(row["model"]) or load_card(row["model"])
     device, pins, measured = device_of_row(row), Pins.from_mapping(row["pins"]), row["measured"]
     said: dict[str, float | bool] = {}
-    if (
-        "kv_tokens" in measured
-        or "gpu_memory_utilization" in row["pins"]
-        or "tokens_per_second" in measured
-    ):
+
+    is_sampling = "kv_tokens" in measured or "tokens_per_second" in measured
+    if is_sampling or "gpu_memory_utilization" in row["pins"]:
         setup = replace(
             sample_setup(card, device, pins),
             batch=row.get("batch", 255),
@@ -93,25 +102,29 @@ def predict(row: Row, cards: dict[str, ModelCard], k: Coefficients) -> dict[str,
             )  # fmt: skip
             said["tokens_per_second"] = speed.tokens_per_second
         return said
+
     training = train_setup(card, device, pins)
     peak = train_memory(card, training, device, k)
     if row["num_gpus"] > 1 and not peak.fits(device.memory_gib):
         training = replace(training, num_split=row["num_gpus"])
         peak = train_memory(card, training, device, k)
+
+    # Some sources give what torch allocated, others what the whole process held.
     is_process = row.get("memory_is") == "process"
     said["fits"] = peak.fits(device.memory_gib)
     said["memory_gib"] = peak.memory_gib + (peak.context_gib if is_process else 0.0)
+
+    # With accumulation, the optimizer's time is shared by several of the row's steps.
     step_s = train_step_s(card, training, device, tokens=row.get("mean_tokens"), k=k)
-    said["seconds_per_step"] = step_s - optimizer_s(card, training, device, k) * (
-        1 - 1 / row.get("accumulation", 1)
-    )
+    left_out = 1 - 1 / row.get("accumulation", 1)
+    said["seconds_per_step"] = step_s - optimizer_s(card, training, device, k) * left_out
     return said
 
 
 def residuals(
     rows: Sequence[Row], cards: dict[str, ModelCard], k: Coefficients
 ) -> list[tuple[Row, str, float, float]]:
-    """(row, figure, measured, predicted) for every figure; fits as 1 and 0."""
+    """(row, figure, measured, predicted) for every figure; "fits" as 1 and 0."""
     found = []
     for row in rows:
         said = predict(row, cards, k)
@@ -122,6 +135,7 @@ def residuals(
 
 
 def fit(rows: Sequence[Row], cards: dict[str, ModelCard]) -> Coefficients:
+    """The coefficients whose times come closest to the rows; the memory coefficients stay."""
     k = FITTED
     for names, is_cpu in ((GPU_TIMES, False), (CPU_TIMES, True)):
         k = _fit_some([r for r in rows if (r["gpu"] == "none") == is_cpu], cards, k, names)
@@ -140,46 +154,50 @@ def _fit_some(
         times = [r for r in residuals(rows, cards, with_values(log_values)) if r[1] in TIMES]
         return [math.log(said / measured) for _, _, measured, said in times]
 
+    # Logarithms keep the coefficients positive; the start must lie inside the bounds.
     first = [math.log(getattr(start, n)) for n in names]
     high = [math.log(AT_MOST.get(n, 1e9)) for n in names]
     inside = [min(v, most - 1e-6) for v, most in zip(first, high, strict=True)]
-    return with_values(
-        least_squares(misses, inside, bounds=(-math.inf, high), loss="soft_l1", f_scale=0.15).x
-    )
-
-
-TIMES = ("seconds_per_step", "tokens_per_second")
+    bounds = (-math.inf, high)
+    found = least_squares(misses, inside, bounds=bounds, loss="soft_l1", f_scale=0.15)
+    return with_values(found.x)
 
 
 def report(found: list[tuple[Row, str, float, float]]) -> bool:
-    """Prints every residual and the totals; True when the aims of the model are met."""
+    """Print every residual and the totals; True when the aims of the model are met."""
     for row, name, measured, said in found:
         if name == "fits":
             verdict = "" if measured == said else "WRONG"
             print(
-                f"{row['id']:44} fits              {bool(measured)!s:>9} {bool(said)!s:>9} {verdict}"
+                f"{row['id']:44} fits              "
+                f"{bool(measured)!s:>9} {bool(said)!s:>9} {verdict}"
             )
         else:
-            print(
-                f"{row['id']:44} {name:17} {measured:9.4g} {said:9.4g} {said / measured - 1:+7.1%}"
-            )
+            off = said / measured - 1
+            print(f"{row['id']:44} {name:17} {measured:9.4g} {said:9.4g} {off:+7.1%}")
+
     wrong = [
         row["id"] for row, name, measured, said in found if name == "fits" and measured != said
     ]
     memory = [
         abs(said / m - 1) for _, name, m, said in found if name in ("memory_gib", "kv_tokens")
     ]
-    times = {kind: [abs(s / m - 1) for r, n, m, s in found if n in TIMES and (r["gpu"] == "none") == (kind == "CPU")]
-             for kind in ("GPU", "CPU")}  # fmt: skip
+    times: dict[str, list[float]] = {"GPU": [], "CPU": []}
+    for row, name, measured, said in found:
+        if name in TIMES:
+            times["CPU" if row["gpu"] == "none" else "GPU"].append(abs(said / measured - 1))
+
     num_fits = sum(name == "fits" for _, name, _, _ in found)
     print(f"\nfits: {num_fits - len(wrong)} of {num_fits} right {wrong or ''}")
     print(
-        f"memory: median error {statistics.median(memory):.1%}, largest {max(memory):.1%} of {len(memory)} figures"
+        f"memory: median error {statistics.median(memory):.1%}, "
+        f"largest {max(memory):.1%} of {len(memory)} figures"
     )
     for kind, errors in times.items():
         print(
             f"time, {kind}: median error {statistics.median(errors):.1%} of {len(errors)} figures"
         )
+
     return (
         not wrong
         and statistics.median(memory) <= 0.1
@@ -193,12 +211,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--fit", action="store_true", help="fit the time coefficients again")
     args = parser.parse_args(argv)
+
     rows, cards = read_rows()
     k = fit(rows, cards) if args.fit else FITTED
     if args.fit:
         for name, value in asdict(k).items():
             moved = abs(value / getattr(FITTED, name) - 1) > 0.01
             print(f"    {name}: float = {value:.4g}{'  # new' if moved else ''}")
+
     return 0 if report(residuals(rows, cards, k)) else 1
 
 

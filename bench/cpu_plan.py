@@ -1,10 +1,11 @@
-"""The plan's memory and time for arc-mini on this CPU, beside what training and sampling really take.
+"""The memory and time that are planned for arc-mini on this CPU, beside what they really are.
 
     python -m bench.cpu_plan              three lengths, a minute
     python -m bench.cpu_plan --steps 8    more steps, steadier figures
 
-Every case runs in a child of its own with one thread. Times are CPU seconds of the child, so that other load on the machine
-does not count; memory is its peak resident set. Aim: memory within 15 %, time within 30 %.
+Every case of training and sampling runs in a child process of its own with one thread. Times are
+CPU seconds of the child, so that other load on the machine does not count; memory is its peak
+resident set. Aim: memory within 15 %, time within 30 %.
 """
 
 from __future__ import annotations
@@ -30,9 +31,16 @@ from appliance.sizing.costs.train_memory import train_memory
 from appliance.sizing.pins import Pins, sample_setup, train_setup
 
 TRAIN_TOKENS = (512, 1536, 4096)
+"""Tokens of a row, one case of training each."""
+
 SAMPLE_PROMPTS = (256, 1024, 3072)
+"""Tokens of a prompt, one case of sampling each."""
+
 ROWS = 8
+"""Prompts that are sampled together."""
+
 NEW_TOKENS = 128
+"""Tokens written after each prompt."""
 
 
 def arc_mini() -> Any:
@@ -43,6 +51,7 @@ def arc_mini() -> Any:
 
 
 def measure_training(tokens: int, rows: int, steps: int) -> dict[str, float]:
+    """Seconds of a step on `rows` rows of `tokens` tokens, all weights trained, and memory."""
     import numpy as np
     import torch
 
@@ -50,6 +59,7 @@ def measure_training(tokens: int, rows: int, steps: int) -> dict[str, float]:
     from appliance.engine.training.packing import TokenSequence, fill_rows
 
     torch.set_num_threads(1)
+
     model = arc_mini().train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     rng = np.random.default_rng(0)
@@ -68,11 +78,12 @@ def measure_training(tokens: int, rows: int, steps: int) -> dict[str, float]:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    step()
+    step()  # the first step also makes the optimizer's state
     began = time.process_time()
     for _ in range(steps):
         step()
     seconds = (time.process_time() - began) / steps
+
     return {
         "seconds": seconds,
         "memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
@@ -80,6 +91,7 @@ def measure_training(tokens: int, rows: int, steps: int) -> dict[str, float]:
 
 
 def measure_sampling(tokens: int, rows: int, steps: int) -> dict[str, float]:
+    """Seconds to write NEW_TOKENS tokens after each of `rows` prompts."""
     import torch
 
     from appliance.clock import Deadline, SystemClock
@@ -105,36 +117,25 @@ def measure_sampling(tokens: int, rows: int, steps: int) -> dict[str, float]:
 
 
 def in_child(kind: str, tokens: int, rows: int, steps: int) -> dict[str, float]:
-    env = (
-        os.environ
-        | CPU
-        | {  # the worker's environment
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(Path(__file__).parents[1]),
-        }
-    )
-    words = [
-        sys.executable,
-        __file__,
-        "--child",
-        kind,
-        "--tokens",
-        str(tokens),
-        "--rows",
-        str(rows),
-        "--steps",
-        str(steps),
-    ]
+    """The figures of one case, measured in a child process."""
+    # A worker's environment, so that the child computes as a worker does.
+    env = os.environ | CPU
+    env |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    words = [sys.executable, __file__, "--child", kind, "--tokens", str(tokens)]
+    words += ["--rows", str(rows), "--steps", str(steps)]
+
     done = subprocess.run(words, capture_output=True, text=True, env=env, check=True)
     found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
 
 
 def compare(steps: int) -> bool:
+    """Print every case; True when all are within the aims."""
     card = load_card("arc-mini")
     device = device_of_cpu(find_machine().host, 1)
     print(f"{card.name}, {card.params / 1e6:.2f} M weights, {device.name}, one thread\n")
     print(f"{'case':28} {'figure':10} {'measured':>9} {'planned':>9} {'off':>7}")
+
     is_right = True
     for tokens in TRAIN_TOKENS:
         rows = max(1, 4096 // tokens)
@@ -144,12 +145,11 @@ def compare(steps: int) -> bool:
         )
         found = in_child("train", tokens, rows, steps)
         name = f"train {rows} x {tokens} tokens"
-        is_right &= _line(
-            name, "s a step", found["seconds"], train_step_s(card, setup, device), 0.30
-        )
-        is_right &= _line(
-            name, "GiB", found["memory_gib"], train_memory(card, setup, device).memory_gib, 0.15
-        )
+        step_s = train_step_s(card, setup, device)
+        is_right &= _line(name, "s a step", found["seconds"], step_s, 0.30)
+        memory = train_memory(card, setup, device)
+        is_right &= _line(name, "GiB", found["memory_gib"], memory.memory_gib, 0.15)
+
     for tokens in SAMPLE_PROMPTS:
         setup_s = replace(sample_setup(card, device, Pins()), engine="transformers", batch=ROWS)
         found = in_child("sample", tokens, ROWS, 1)
@@ -157,18 +157,18 @@ def compare(steps: int) -> bool:
             card, setup_s, device, kv_tokens=10**9, prompt_tokens=tokens, answer_tokens=NEW_TOKENS
         )
         rate = ROWS * NEW_TOKENS / found["seconds"]
-        is_right &= _line(
-            f"sample {ROWS} prompts of {tokens}", "tokens/s", rate, planned.tokens_per_second, 0.30
-        )
+        name = f"sample {ROWS} prompts of {tokens}"
+        is_right &= _line(name, "tokens/s", rate, planned.tokens_per_second, 0.30)
+
     print(f"\nmemory within 15 %, time within 30 %: {'yes' if is_right else 'NO'}")
     return is_right
 
 
 def _line(case: str, figure: str, measured: float, planned: float, aim: float) -> bool:
+    """Print one figure; True when the plan is off by at most `aim`."""
     off = planned / measured - 1
-    print(
-        f"{case:28} {figure:10} {measured:9.4g} {planned:9.4g} {off:+7.1%}{'' if abs(off) <= aim else '  outside the aim'}"
-    )
+    verdict = "" if abs(off) <= aim else "  outside the aim"
+    print(f"{case:28} {figure:10} {measured:9.4g} {planned:9.4g} {off:+7.1%}{verdict}")
     return abs(off) <= aim
 
 
@@ -181,6 +181,7 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--rows", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
+
     if args.child:
         measure = measure_training if args.child == "train" else measure_sampling
         print(json.dumps(measure(args.tokens, args.rows, args.steps)))

@@ -1,10 +1,13 @@
-"""What a grammar of legal grids does to answers and to speed: the same adapters, prompts and engine, without and with it.
+"""What a grammar of legal grids does to answers and to speed.
 
-    python -m bench.grammar --tasks dev80_challenges.json --solutions dev80_solutions.json [--num-tasks 16]
+The same adapters, prompts and engine are used without a grammar and with each one.
 
-arc-mini is trained on each of the shortest tasks for --steps steps and merged into vLLM; each grammar then samples the same
-views greedily, one after the other. Rates are tokens per CPU second of this process with one thread, median over
-tasks. Intervals: 95 %, bootstrap over tasks of the difference from no grammar.
+    python -m bench.grammar --tasks CHALLENGES --solutions SOLUTIONS [--num-tasks 16]
+
+arc-mini is trained on each of the shortest tasks for --steps steps and merged into vLLM; the same
+views are then sampled greedily under one grammar after the other. Rates are tokens per CPU second
+of this process with one thread, median over tasks. Intervals: 95 %, bootstrap over tasks of the
+difference from no grammar.
 """
 
 from __future__ import annotations
@@ -39,23 +42,25 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.grammar", description=__doc__)
     parser.add_argument("--tasks", required=True)
     parser.add_argument("--solutions", required=True)
-    parser.add_argument("--num-tasks", type=int, default=16, help="the shortest so many")
+    parser.add_argument("--num-tasks", type=int, default=16, help="how many of the shortest tasks")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--views", type=int, default=8)
     args = parser.parse_args(argv)
     prepare_process()
     os.environ |= VLLM_CPU | {"OMP_NUM_THREADS": "1"}
+
     everything = load_tasks(args.tasks)
     solutions = load_solutions(args.solutions, everything)
     tasks = sorted(everything, key=lambda t: (t.num_cells(), t.task_id))[: args.num_tasks]
+
     figures: dict[str, list[dict[str, float]]] = defaultdict(list)
     rates: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as scratch:
-        for task, grammar, candidates, rate in _sampled(
-            tasks, args.steps, args.views, Path(scratch)
-        ):
+        sampled = _sampled(tasks, args.steps, args.views, Path(scratch))
+        for task, grammar, candidates, rate in sampled:
             figures[grammar].append(_figures(task, candidates, solutions[task.task_id]))
             rates[grammar].append(rate)
+
     print(f"{len(tasks)} tasks of {args.tasks}, {args.steps} steps, {args.views} views")
     print(
         f"{'grammar':12}" + "".join(f"{column:>26}" for column in COLUMNS) + f"{'tokens/CPU s':>16}"
@@ -73,6 +78,7 @@ def main(argv: list[str] | None = None) -> int:
 def _sampled(
     tasks: Sequence[Task], num_steps: int, num_views: int, scratch: Path
 ) -> Iterator[tuple[Task, str, list[Candidate], float]]:
+    """For each task and grammar: the candidates, and the tokens written per CPU second."""
     import torch
 
     from appliance.arc.encode import get_encoder
@@ -98,6 +104,7 @@ def _sampled(
     trainer = make_trainer("peft", spec, codec)
     server = make_server("vllm", spec, codec, trainer)
     language = Language(get_style(card.style), get_encoder(card.encoder), codec, card.max_positions)
+
     clock = SystemClock()
     for task in tasks:
         row_tokens = longest_lesson(task, language, card.max_positions)
@@ -116,6 +123,7 @@ def _sampled(
             deadline=Deadline(clock.now() + 600, clock),
             seed=0,
         )
+
         with server.serve(
             trainer, adapter_dir=scratch / "adapter", batch_tokens=spec.batch_tokens
         ) as served:
@@ -143,6 +151,7 @@ def _sampled(
 def _figures(
     task: Task, candidates: list[Candidate], answers: tuple[np.ndarray, ...]
 ) -> dict[str, float]:
+    """The figures of one task under one grammar, by column."""
     groups = group_by_output(candidates)
     outputs = [groups.get((task.task_id, i), []) for i in range(len(answers))]
     found = task_figures([[c.grid for c in output] for output in outputs], answers)
@@ -151,11 +160,13 @@ def _figures(
             [entry.grid for entry in by_votes_then_logprob(output)] for output in outputs
         ]
     }
+
     answered = sum(c.grid is not None for c in candidates) / max(1, len(candidates))
     return {**found, "answered": answered, "vote_2": vote_k(voted, {task.task_id: answers}, 2)}
 
 
 def _cell(rows: list[dict[str, float]], plain: list[dict[str, float]], column: str) -> str:
+    """The column's mean, and the interval of its difference from no grammar where there is one."""
     values = np.array([row[column] for row in rows])
     gains = values - np.array([row[column] for row in plain])
     low, high = bootstrap(gains)

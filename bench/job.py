@@ -14,13 +14,7 @@ def submit_command(
     settings: Sequence[str] = (),
     display: str = "plain",
 ) -> list[str]:
-    """`appliance submit` in a process of its own. settings: "key=value", each for a --set."""
+    """The command line of `appliance submit`. settings: "key=value", each for a --set."""
     given = ["--tasks", str(tasks), "--out", str(out), "--display", display, *flags]
-    return [
-        sys.executable,
-        "-m",
-        "appliance",
-        "submit",
-        *given,
-        *(w for s in settings for w in ("--set", s)),
-    ]
+    given += [word for setting in settings for word in ("--set", setting)]
+    return [sys.executable, "-m", "appliance", "submit", *given]

