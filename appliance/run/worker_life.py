@@ -115,7 +115,7 @@ class WorkerLife:
             case Failed():
                 self._fall(state, self._schedule.crashed, event.message)
             case Died():
-                last_line = (event.log_tail.splitlines() or ["no last words"])[-1]
+                last_line = (event.log_tail.splitlines() or ["its log is empty"])[-1]
                 message = f"worker {worker} died with code {event.exit_code} ({last_line})"
                 self._lose(worker, message, event.log_tail)
 
@@ -188,7 +188,7 @@ class WorkerLife:
         if lost:
             return "given up"
         if len(assignment.tasks) > 1:
-            return "each is tried alone"
+            return "each task is tried alone"
         progress = self._schedule.states[assignment.tasks[0].task_id].of(assignment.stage)
         return f"next try: {RUNGS[progress.rung].name}"
 
@@ -203,7 +203,7 @@ class WorkerLife:
                 f"worker {worker} does not start" + (f": {why}" if why else ""),
                 remedy="read run/logs; appliance doctor names what is missing",
             )
-        self._tell(f"worker {worker} is given up ({why}); {left} go on without it")
+        self._tell(f"worker {worker} is given up ({why}); the other {left} go on")
 
 
 def _job_name(assignment: Assignment) -> str:

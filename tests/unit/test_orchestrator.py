@@ -10,11 +10,11 @@ from appliance.arc.task import TaskSet
 from appliance.clock import VirtualClock
 from appliance.errors import InputError
 from appliance.record.journal import Journal
-from appliance.run.worker_life import GRACE_S, START_LIMIT_S
 from appliance.run.pool import Arrival
 from appliance.run.rehearsal.fake_pool import FakePool, ImaginedCosts
 from appliance.run.rehearsal.faults import NO_FAULTS, Faults, parse_faults
 from appliance.run.rehearsal.rehearsal import Rehearsal, rehearse
+from appliance.run.worker_life import GRACE_S, START_LIMIT_S
 from appliance.solve.messages import Failed, Job
 from tests.support.run_world import costs, orchestrator, run, settings, tasks
 
