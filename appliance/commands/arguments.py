@@ -22,6 +22,7 @@ from appliance.config import (
 from appliance.errors import UsageError
 from appliance.machine.imagined import imagined
 from appliance.machine.machine import Machine, find_machine
+from appliance.machine.software import software_of
 from appliance.sizing.costs.model_card import ModelCard, load_card
 from appliance.sizing.pins import Pins
 from appliance.sizing.request import PlanRequest
@@ -200,6 +201,7 @@ def foreseen_request(args: argparse.Namespace) -> PlanRequest:
     assert budget_s is not None  # there is a default, and these verbs have no --deadline
     return PlanRequest(
         machine=machine,
+        software=software_of(machine),
         models=model_cards(model_names(asked)),
         tasks=tasks_of(args),
         layers=tuple(layers),

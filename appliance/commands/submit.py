@@ -27,6 +27,7 @@ from appliance.errors import ApplianceError, PrerequisiteError, UsageError
 from appliance.machine.finding import Status
 from appliance.machine.machine import Machine, find_machine
 from appliance.machine.profile_check import check_expectation, profile_expectation
+from appliance.machine.software import software_of
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder, open_run
 from appliance.run.console import make_display
@@ -98,6 +99,7 @@ def run(args: argparse.Namespace) -> int:
         plan = make_plan(
             PlanRequest(
                 machine=machine,
+                software=software_of(machine),
                 models=model_cards(folders),
                 tasks=tasks,
                 layers=tuple(layers),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import metadata, util
 
+from appliance.machine.machine import Machine
+
 ENGINE_PACKAGES = ("torch", "transformers", "peft", "unsloth", "vllm", "bitsandbytes")
 """What the engines are made of, by the name of the module."""
 
@@ -70,6 +72,13 @@ class Software:
 
 EVERYTHING = Software()
 """What a plan for an imagined machine assumes: the packages that our images and lists install."""
+
+
+def software_of(machine: Machine) -> Software:
+    """What is installed here, or what an imagined machine with GPUs is imagined with."""
+    if machine.is_imagined and machine.gpus:
+        return EVERYTHING
+    return find_software(has_gpu=bool(machine.gpus))
 
 
 def find_software(*, has_gpu: bool) -> Software:

@@ -17,6 +17,7 @@ from appliance.machine.imagined import with_cards
 from appliance.machine.machine import IMAGINED, Machine
 from appliance.machine.platforms import Platform
 from appliance.machine.profile_check import Expectation
+from appliance.machine.software import EVERYTHING
 from appliance.sizing.choice import Choice
 from appliance.sizing.costs.model_card import ModelCard
 from appliance.sizing.make_plan import make_plan
@@ -81,7 +82,14 @@ def slot_for(
     wanted = expectation.num_gpus
     host = _host(expectation)
     plain = Machine((), host, Platform("htcondor"), IMAGINED)
-    request = PlanRequest(plain, (card,), tasks, layers, budget_s * num_shards)
+    request = PlanRequest(
+        machine=plain,
+        models=(card,),
+        software=EVERYTHING,  # of our images
+        tasks=tasks,
+        layers=layers,
+        budget_s=budget_s * num_shards,
+    )
     names: Sequence[str] = _candidates(expectation) if wanted else ("none",)
     machines = (with_cards(plain, f"{name}x{wanted}" if wanted else name) for name in names)
     plans = (make_plan(replace(request, machine=machine)) for machine in machines)

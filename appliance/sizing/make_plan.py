@@ -14,7 +14,6 @@ from appliance.config import Layer, given_keys, resolve
 from appliance.errors import UsageError
 from appliance.machine.gpu import GIB
 from appliance.machine.machine import Machine, split_cards
-from appliance.machine.software import EVERYTHING, find_software
 from appliance.sizing.choice import Choice
 from appliance.sizing.costs.device import Device, device_of_cpu, devices_of
 from appliance.sizing.costs.model_card import ModelCard
@@ -48,10 +47,7 @@ def make_plan(request: PlanRequest) -> Plan:
     asked = resolve(layers)
     machine = split_cards(request.machine, asked.run.workers_per_card)
 
-    # An imagined machine is imagined with everything installed that our images hold.
-    is_imagined = machine.gpu_source == "imagined" and bool(machine.gpus)
-    software = EVERYTHING if is_imagined else find_software(has_gpu=bool(machine.gpus))
-    check_engine(asked, software)
+    check_engine(asked, request.software)
 
     wishes, sources = pins_of_settings(asked, given_keys(layers))
     pinned = request.pins.model_dump(exclude_none=True)
@@ -59,7 +55,7 @@ def make_plan(request: PlanRequest) -> Plan:
         lengths=_lengths(request),
         budget_s=request.budget_s,
         pins=wishes.model_copy(update=pinned),
-        software=software,
+        software=request.software,
         settings=asked,
         sources={name: source for name, source in sources.items() if name not in pinned},
     )

@@ -21,6 +21,7 @@ class PlanRequest:
 
     machine: Machine  # found here, or imagined
     models: tuple[ModelCard, ...]  # on offer; the plan takes one
+    software: Software  # installed on that machine
     tasks: TaskSet | None  # None: lengths spread like those of ARC-AGI-2
     layers: tuple[Layer, ...]  # the settings that the user gave, lowest precedence first
     budget_s: float  # from the start of the command to the deadline

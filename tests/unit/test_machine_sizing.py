@@ -19,6 +19,7 @@ from appliance.machine.host import Host
 from appliance.machine.imagined import imagined
 from appliance.machine.machine import Machine
 from appliance.machine.platforms import Platform
+from appliance.machine.software import Software
 from appliance.sizing.costs.coefficients import FITTED
 from appliance.sizing.costs.model_card import SHIPPED, load_card
 from appliance.sizing.costs.task_costs import Probe
@@ -277,3 +278,14 @@ def test_real_task_lengths_decide_the_window() -> None:
 def test_a_choice_of_tasks_needs_tasks() -> None:
     with pytest.raises(UsageError, match="--only or --limit without --tasks"):
         plan_cli.run(cli("--limit", "3"))
+
+
+def test_weights_are_not_packed_where_bitsandbytes_is_missing() -> None:
+    card, machine = load_card("Llama-3.1-8B"), imagined(CPU, "T4")
+    lengths = usual_lengths(card)
+    packed = size(machine, [card], SizingRequest(lengths, 36_000))
+    assert packed.train.quantization.value == "nf4"
+
+    without = Software(has_bitsandbytes=False)
+    plain = size(machine, [card], SizingRequest(lengths, 36_000, software=without))
+    assert (plain.train.quantization.value, plain.train.fits) == ("none", False)

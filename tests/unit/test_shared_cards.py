@@ -8,6 +8,7 @@ from appliance.config import Layer
 from appliance.engine.model_folder import model_dir
 from appliance.machine.imagined import imagined
 from appliance.machine.machine import Machine, find_machine, split_cards
+from appliance.machine.software import EVERYTHING
 from appliance.record.run_folder import RunFolder
 from appliance.run.workers import worker_plans
 from appliance.sizing.costs.model_card import load_card
@@ -28,7 +29,9 @@ def plan(workers_per_card: int) -> Plan:
         "model.trainer": "peft",
     }
     layers = (Layer("test", values),)
-    return make_plan(PlanRequest(two_cards(), (load_card("arc-mini"),), tasks(4), layers, 3600.0))
+    return make_plan(
+        PlanRequest(two_cards(), (load_card("arc-mini"),), EVERYTHING, tasks(4), layers, 3600.0)
+    )
 
 
 def test_a_card_of_one_worker_is_as_it_was() -> None:
