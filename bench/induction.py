@@ -1,19 +1,26 @@
-"""Are searching and learning from one's own programs worth their time? Against independent samples, program for program.
+"""Are searching and learning from one's own programs worth their time?
 
-    python -m bench.induction [--model DIR] [--families N] [--compositions N] [--seeds N] [--first N] [--epochs N] [--alone]
+    python -m bench.induction [--model DIR] [--families N] [--compositions N] [--seeds N]
+                              [--first N] [--epochs N] [--alone]
 
-All arms begin with the same `first` programs a task by the plain model, and write `epochs` times as many again:
+Both are compared with independent samples, at the same number of programs. All arms begin with the
+same --first programs for each task by the plain model, and write --epochs times as many again:
 
 - independent: by the plain model, as many for every task.
-- search: by the plain model, in rounds; a task that a program fits leaves its share to those without one.
-- search and learn: the same, but before every round it learns from what its programs so far really do: the tasks of a set and
-  seed together (one adapter for all, as the quick pass of a run does), or with --alone each by itself (as the deep passes do).
+- search: by the plain model, in rounds; a task that a program fits leaves its share to those
+  without one.
+- search and learn: the same, but before every round the model learns from what its programs so far
+  really do. The tasks of a set and seed learn together (one adapter for all, as in the quick pass
+  of a run), or with --alone each by itself (as in the deep passes).
 
-Tasks that no training saw: families of ours that are held out (`families_of("held_out")`), of these the theme "sketch", held
-out whole, by itself; and random compositions of other seeds than the training's. Those whose prompt is longer than
---max-prompt-tokens are left out. programs: how many a task got;
-fit: share of them that fit all demonstrations; train_pass@n: one of them does; pass@n: and one is right on the hidden test as
-well; curve: pass@n after each round. Intervals: 95 %, bootstrap over tasks; a gain is paired by task.
+No training saw the tasks. They come from families of ours that are held out
+(`families_of("held_out")`); of these the theme "sketch", all of which is held out, is a set by
+itself; and from random compositions of other seeds than the training's. Tasks whose prompt is
+longer than --max-prompt-tokens are left out.
+
+Columns: programs is how many a task got; fit, the share of them that fit all demonstrations;
+train_pass@n, whether one of them does; pass@n, whether one is right on the hidden test as well;
+curve, pass@n after each round. Intervals: 95 %, bootstrap over tasks; a gain is paired by task.
 """
 
 from __future__ import annotations
@@ -54,6 +61,7 @@ from appliance.solve.search import Searcher, SearchLimits
 from bench.interval import bootstrap
 
 ARMS = ("independent", "search", "search and learn")
+
 COLUMNS = (
     "programs",
     "valid_outputs",
@@ -63,23 +71,28 @@ COLUMNS = (
     "train_pass@n",
     "pass@n",
 )
+
 BATCH_TOKENS = 1 << 15
+"""Tokens that the sampler may hold at once."""
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.induction", description=__doc__)
     parser.add_argument("--model", default="arc-mini")
     parser.add_argument(
-        "--families", type=int, default=32, help="held-out families at most, one task a seed"
+        "--families",
+        type=int,
+        default=32,
+        help="at most so many held-out families, one task a seed",
     )
     parser.add_argument(
-        "--sketches", type=int, default=3, help="tasks a seed of each family of the theme sketch"
+        "--sketches", type=int, default=3, help="tasks of each family of the theme sketch, a seed"
     )
     parser.add_argument(
         "--compositions", type=int, default=15, help="random programs, a new set a seed"
     )
     parser.add_argument(
-        "--max-calls", type=int, default=2, help="of a random program; some lines hold more"
+        "--max-calls", type=int, default=2, help="calls of a random program; some lines hold more"
     )
     parser.add_argument("--max-prompt-tokens", type=int, default=450)
     parser.add_argument("--max-new-tokens", type=int, default=40)
@@ -91,26 +104,26 @@ def main(argv: list[str] | None = None) -> int:
         default=16,
         help="programs per task before each learning, and after the last",
     )
-    parser.add_argument("--epochs", type=int, default=2, help="times that it learns")
+    parser.add_argument("--epochs", type=int, default=2, help="how often it learns")
     parser.add_argument("--alone", action="store_true", help="each task learns by itself")
     parser.add_argument("--learning-rate", type=float, default=ProgramSettings().learning_rate)
     parser.add_argument("--temperature", type=float, default=ProgramSettings().temperature)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(argv)
+
     prepare_process()
     import torch
 
     torch.set_num_threads(args.threads)
+
     clock = SystemClock()
     began_s = clock.now()
     rows: list[Row] = []
     num_seeds = 0
+    # When it is stopped, it still prints what was measured by then.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with (
-        Arms(args) as run,
-        contextlib.suppress(KeyboardInterrupt),
-    ):  # what was measured by then is told
+    with Arms(args) as run, contextlib.suppress(KeyboardInterrupt):
         for seed in range(args.first_seed, args.first_seed + args.seeds):
             problems = [
                 p for p in drawn(args, seed) if run.prompt_tokens(p.task) <= args.max_prompt_tokens
@@ -121,6 +134,7 @@ def main(argv: list[str] | None = None) -> int:
                 f"seed {seed} {format_duration(clock.now() - began_s)}{run.told}", file=sys.stderr
             )
             print(table("so far", rows), file=sys.stderr, flush=True)
+
     num = args.first * (1 + args.epochs)
     title = f"{args.model}, {num} programs a task, {num_seeds} seeds from {args.first_seed}"
     if not rows:
@@ -137,8 +151,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def drawn(args: argparse.Namespace, seed: int) -> list[Problem]:
+    """The tasks of one seed."""
     held_out = [f for f in families_of("held_out") if f.program]
     by_name = [f for f in held_out if f.theme != "sketch"][: args.families]
+
     own = [Problem("held-out families", *make_task(f, seed)) for f in by_name]
     seeds = range(seed * args.sketches, (seed + 1) * args.sketches)
     own += [
@@ -147,6 +163,7 @@ def drawn(args: argparse.Namespace, seed: int) -> list[Problem]:
         if f.theme == "sketch"
         for s in seeds
     ]
+
     return own + [composed(f"{seed}-{i}", args.max_calls) for i in range(args.compositions)]
 
 
@@ -159,12 +176,14 @@ def composed(name: str, max_calls: int) -> Problem:
 
 @dataclass(frozen=True)
 class Problem:
+    """A task with the answers that the arms do not see."""
+
     set_name: str
     task: Task
     answers: tuple[Grid, ...]
 
     def figures(self, rounds: Sequence[Sequence[Trial]]) -> Figures:
-        """Over all trials, and pass@n after each round."""
+        """The figures of all trials, and as "@0", "@1" ... pass@n after each round."""
         train = [pair.output for pair in self.task.train]
         trials = [trial for written in rounds for trial in written]
         scores = [
@@ -175,6 +194,7 @@ class Problem:
             )
             for t in trials
         ]
+
         found = dict(program_task_figures(scores)) | {"programs": len(trials)}
         found["fit"] = sum(t.fits for t in trials) / len(trials)
         for number, num in enumerate(accumulate(map(len, rounds))):
@@ -184,14 +204,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class Row:
-    """A task and, for each arm, how its programs did."""
+    """How the arms did on one task."""
 
     problem: Problem
-    figures: Mapping[str, Figures]
+    figures: Mapping[str, Figures]  # by arm
 
 
 Written = Mapping[str, Sequence[Trial]]
-"""What a round wrote, by task."""
+"""The programs that a round wrote, by task."""
 
 
 class Arms:
@@ -204,6 +224,7 @@ class Arms:
         self._scratch = tempfile.TemporaryDirectory()
         spec = EngineSpec(model_dir=folder, scratch_dir=Path(self._scratch.name))
         self._sandbox = Sandbox(workers=1)
+
         self._args = args
         self._settings = ProgramSettings(
             learning_rate=args.learning_rate, temperature=args.temperature
@@ -211,6 +232,7 @@ class Arms:
         self._language = language = Language(
             get_style(card.program_style), get_encoder(card.encoder), codec, card.max_positions
         )
+
         trainer = make_trainer("peft", spec, codec)
         server = make_server("transformers", spec, codec, trainer)
 
@@ -234,13 +256,13 @@ class Arms:
             adapter_dir=Path(self._scratch.name) / "adapter",
             deadline=Deadline(clock.now() + 1e6, clock),
         )
-        self.told = ""
+        self.told = ""  # of each learning so far: programs learnt from, and both losses
 
     def prompt_tokens(self, task: Task) -> int:
         return len(self._language.prompt_ids(task, 0))
 
     def all_arms(self, problems: Sequence[Problem], seed: int) -> list[Row]:
-        """The first programs are shared."""
+        """Every arm on every task. The arms share the first programs."""
         first, epochs = self._args.first, self._args.epochs
         tasks = [problem.task for problem in problems]
         names = dict.fromkeys(problem.set_name for problem in problems)
@@ -248,14 +270,17 @@ class Arms:
             [problem.task for problem in problems if problem.set_name == name] for name in names
         ]
         groups = [[task] for task in tasks] if self._args.alone else sets
+
         known = self._write(tasks, first, seed)
         more = self._write(tasks, first * epochs, seed + 1_000_003)
+
         self.told = ""
         rounds = {
             ARMS[0]: [known, *(cut(more, first * i, first * (i + 1)) for i in range(epochs))],
             ARMS[1]: [known, *self._search(self._plain, sets, known, seed)],
             ARMS[2]: [known, *self._search(self._learning, groups, known, seed)],
         }
+
         return [
             Row(
                 p,
@@ -281,8 +306,9 @@ class Arms:
     def _search(
         self, searcher: Searcher, groups: Sequence[Sequence[Task]], known: Written, seed: int
     ) -> Iterator[Written]:
-        """What each round wrote; a group that is settled writes no more."""
+        """What each round wrote. A group whose tasks are all settled writes no more."""
         found: list[list[Trial]] = [[] for _ in range(self._args.epochs)]
+
         for tasks in groups:
             epochs = searcher.search(
                 tasks,
@@ -297,6 +323,7 @@ class Arms:
                 if isinstance(epoch.outcome, Tuned):
                     losses = f"{epoch.outcome.loss_before:.2f}->{epoch.outcome.loss_after:.2f}"
                     self.told += f" {epoch.num_picked}:{losses}"
+
         return map(by_task, found)
 
     def _tune_settings(self, row_tokens: int) -> TuneSettings:
@@ -331,6 +358,7 @@ def table(title: str, rows: Sequence[Row]) -> str:
         title,
         f"{'set':18} {'arm':20} {'tasks':>5}" + "".join(f"  {c:>22}" for c in COLUMNS) + "  curve",
     ]
+
     for name in (*dict.fromkeys(r.problem.set_name for r in rows), "all"):
         chosen = [r.figures for r in rows if name in (r.problem.set_name, "all")]
         for arm in ARMS:
@@ -338,11 +366,12 @@ def table(title: str, rows: Sequence[Row]) -> str:
         for arm in ARMS[1:]:
             gain = [{c: f[arm][c] - f[ARMS[0]][c] for c in f[arm]} for f in chosen]
             lines.append(line(name, f"+ by {arm}", gain))
+
     return "\n".join(lines)
 
 
 def line(set_name: str, arm: str, values: Sequence[Figures]) -> str:
-    """The number of programs as it is, all else in percent."""
+    """A line of the table: the number of programs as it is, all else in percent."""
     cells = [f"{np.mean([v[COLUMNS[0]] for v in values]):.1f}"]
     cells += [interval([v[c] for v in values]) for c in COLUMNS[1:]]
     curve = "  ".join(

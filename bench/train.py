@@ -1,12 +1,16 @@
-"""Training throughput: `appliance train` against Hugging Face Trainer with peft, on the same model and the same documents.
+"""Training throughput: `appliance train` against Hugging Face Trainer with peft.
 
-    python -m bench.train [--model DIR] [--steps 6] [--rounds 2] [--rows 8] [--padded 8] [--methods lora,full]
+    python -m bench.train [--model DIR] [--steps 6] [--rounds 2] [--rows 8] [--padded 8]
+                          [--methods lora,full]
 
-Tokens are those of documents, padding not counted. The baseline is what the notebooks run: LoRA by peft, Trainer with
-gradient accumulation and answers-only labels, once with one document a pass (as their defaults have it) and once with
-padded batches of eight (--padded) in random order (as a GPU with room would). Each side takes its turn in every round, in one
-process, so that both meet the same machine; speed is given per CPU-second of the process, because that is steady on a
-machine that others use too, and per second of wall time. Start-up and the first step are left out on both sides.
+Both train the same model on documents of the same sampler. Tokens are those of documents, padding
+not counted. The baseline is what the notebooks run: LoRA by peft, Trainer with gradient
+accumulation and labels on answers only. It runs once with one document a pass (their default), and
+once with padded batches of eight (--padded) in random order, as a GPU with room would take them.
+
+Each side takes its turn in every round, in one process, so that both meet the same machine. Speed
+is given per CPU second of the process, because that is steady on a machine that others use too, and
+per second of wall time. Start-up and the first step are left out on both sides.
 """
 
 from __future__ import annotations
@@ -39,6 +43,8 @@ from appliance.learn.start import make_start
 from appliance.learn.training_loop import Hooks, StepReport, train
 
 AIM_RATIO = 1.5
+"""How many times as fast as the best baseline `appliance train` should be."""
+
 ROW_TOKENS = 512
 ROWS_PER_STEP = 8
 LORA_RANK = 32
@@ -46,16 +52,17 @@ LORA_RANK = 32
 
 @dataclass
 class Speed:
-    """Both clocks and the tokens learnt from, at the end of every step."""
+    """Speed of training, from notes taken at the end of every step."""
 
+    # CPU seconds, wall seconds, and the tokens learnt from since the start.
     marks: list[tuple[float, float, int]] = field(default_factory=list)
 
     def mark(self, num_tokens: int) -> None:
-        """A step is done, and so many tokens have been learnt from since the start."""
+        """Note the end of a step. num_tokens: learnt from since the start."""
         self.marks.append((time.process_time(), time.perf_counter(), num_tokens))
 
     def per_second(self) -> tuple[float, float]:
-        """Tokens per CPU-second and per second of wall time, the first step left out."""
+        """Tokens per CPU second and per second of wall time, the first step left out."""
         (cpu0, wall0, first), (cpu1, wall1, last) = self.marks[0], self.marks[-1]
         return (last - first) / (cpu1 - cpu0), (last - first) / (wall1 - wall0)
 
@@ -71,6 +78,7 @@ def main() -> None:
     parser.add_argument("--padded", type=int, default=8, help="documents of a padded batch")
     parser.add_argument("--methods", default="lora,full")
     args = parser.parse_args()
+
     prepare_process()
     folder = model_dir(args.model)
     sampler = documents_of(folder)
@@ -83,6 +91,7 @@ def main() -> None:
                 theirs, recipe, sampler, batch_size=args.padded
             ),
         }
+
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
         for _ in range(args.rounds):
             for name, run in sides.items():
@@ -91,21 +100,21 @@ def main() -> None:
 
 
 def report(method: str, found: dict[str, list[tuple[float, float]]]) -> None:
-    print(
-        f"\n{method + (f' rank {LORA_RANK}' if method == 'lora' else '')}: tokens per CPU-second (range), per second"
-    )
+    title = f"lora rank {LORA_RANK}" if method == "lora" else method
+    print(f"\n{title}: tokens per CPU second (range), per second")
     medians = {name: statistics.median(cpu for cpu, _ in values) for name, values in found.items()}
     for name, values in found.items():
         cpu, wall = zip(*values, strict=True)
         print(
-            f"  {name:28} {medians[name]:8,.0f} ({min(cpu):,.0f}-{max(cpu):,.0f})  {statistics.median(wall):8,.0f}"
+            f"  {name:28} {medians[name]:8,.0f} ({min(cpu):,.0f}-{max(cpu):,.0f})  "
+            f"{statistics.median(wall):8,.0f}"
         )
     best = max(value for name, value in medians.items() if name.startswith("Trainer"))
     print(f"  {medians['appliance train'] / best:.2f} x the faster baseline (aim {AIM_RATIO})")
 
 
 def documents_of(folder: Path) -> DocumentSampler:
-    """Documents of our own families in the model's own style, such as a training of it reads."""
+    """Documents of our own families in the model's own style, as its training reads them."""
     card = read_card(folder)
     writer = make_writer(get_style(card.style), get_encoder(card.encoder), Codec.load(folder))
     return DocumentSampler(
@@ -148,15 +157,15 @@ def ours(recipe: Recipe, sampler: DocumentSampler) -> Speed:
 
 
 def theirs(recipe: Recipe, sampler: DocumentSampler, *, batch_size: int) -> Speed:
-    """The same number of documents a step, in passes of batch_size."""
+    """Train by Trainer. A step has as many documents as one of ours, in passes of batch_size."""
     import torch
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
-    num_steps, step_tokens = (
-        recipe.optimization.max_steps,
-        recipe.data.row_tokens * recipe.data.rows_per_step,
-    )
+    num_steps = recipe.optimization.max_steps
+    step_tokens = recipe.data.row_tokens * recipe.data.rows_per_step
     start = make_start(recipe, device="cpu")
+
+    # As many documents in a step as fill its rows on average, in whole passes.
     rng = np.random.default_rng(0)
     mean_tokens = statistics.mean(len(sampler.document(rng)) for _ in range(50))
     per_step = max(batch_size, round(step_tokens / mean_tokens) // batch_size * batch_size)
@@ -195,11 +204,15 @@ def theirs(recipe: Recipe, sampler: DocumentSampler, *, batch_size: int) -> Spee
 
 
 def padded(batch: list[TokenSequence], pad_id: int, torch: Any) -> dict[str, Any]:
-    """Right padding to the longest, labels on answers alone: what completion-only collators give."""
+    """A batch padded on the right to its longest document, with labels on answers only.
+
+    That is what completion-only collators give.
+    """
     width = max(map(len, batch))
     ids = torch.full((len(batch), width), pad_id)
     labels = torch.full((len(batch), width), -100)
     mask = torch.zeros((len(batch), width), dtype=torch.long)
+
     for row, document in enumerate(batch):
         size = len(document)
         ids[row, :size] = torch.from_numpy(document.ids.astype(np.int64))
@@ -207,6 +220,7 @@ def padded(batch: list[TokenSequence], pad_id: int, torch: Any) -> dict[str, Any
             np.where(document.is_target, document.ids, -100).astype(np.int64)
         )
         mask[row, :size] = 1
+
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 

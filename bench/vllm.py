@@ -1,11 +1,14 @@
-"""vLLM on this machine: the appliance's sampler against raw `LLM.generate` and against Transformers, and a hundred adapters.
+"""vLLM on this machine.
 
-    python -m bench.vllm                throughput at 1, 32 and 256 prompts
-    python -m bench.vllm --adapters 100 adapters of rank 8 to 64 in one engine: equality of tokens, time per swap, memory
+    python -m bench.vllm                    throughput at 1, 32 and 256 prompts, against raw
+                                            `LLM.generate` and against Transformers
+    python -m bench.vllm --adapters 100     adapters of rank 8 to 64 in one engine: equality of
+                                            tokens, time per swap, memory
     python -m bench.vllm --dtype bfloat16
 
-Times are CPU seconds of this process with one thread, so that other load on the machine does not count. Aims: 90 % of raw
-vLLM; 99 % of the prompts answered alike on the fly, merged and by Transformers in float32.
+Times are CPU seconds of this process with one thread, so that other load on the machine does not
+count. Aims: 90 % of raw vLLM's throughput; 99 % of the prompts answered alike on the fly, merged
+and by Transformers in float32.
 """
 
 from __future__ import annotations
@@ -26,12 +29,20 @@ from typing import Any
 from appliance.engine.environment import VLLM_CPU, prepare_process
 
 PROMPTS = (1, 32, 256)
+"""How many prompts are sampled together, one case of throughput each."""
+
 PROMPT_TOKENS = 128
 NEW_TOKENS = 128
 ROUNDS = 3
+
 RANKS = (8, 16, 32, 64)
+"""The ranks of the adapters, in turn."""
+
 NUM_ASKED = 4
+"""Prompts that are answered with each adapter."""
+
 ASKED_TOKENS = 24
+"""Tokens of an answer, at most, with an adapter."""
 
 
 def main() -> int:
@@ -42,6 +53,7 @@ def main() -> int:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     args = parser.parse_args()
+
     prepare_process()
     os.environ |= VLLM_CPU | {"OMP_NUM_THREADS": "1"}
     import importlib.util
@@ -49,6 +61,7 @@ def main() -> int:
     if importlib.util.find_spec("vllm") is None:
         print("vLLM is not installed: nothing to measure (make test installs it)")
         return 0
+
     with tempfile.TemporaryDirectory() as scratch:
         if args.adapters:
             return _adapters(args.adapters, args.dtype, Path(scratch))
@@ -75,6 +88,7 @@ def _engines(dtype: str, scratch: Path, **changes: Any) -> tuple[Any, Any, Any, 
     )
     codec = Codec.load(spec.model_dir)
     trainer = make_trainer("peft", spec, codec)
+
     began_s = time.perf_counter()
     engine = VllmEngine(spec, stop_ids=codec.stop_ids if stops else (), slots_rank=slots_rank)
     print(f"vLLM started in {time.perf_counter() - began_s:.1f} s wall ({dtype})")
@@ -84,6 +98,7 @@ def _engines(dtype: str, scratch: Path, **changes: Any) -> tuple[Any, Any, Any, 
 def _prompts(
     count: int, vocab_size: int, seed: int = 0, tokens: int = PROMPT_TOKENS
 ) -> list[tuple[int, ...]]:
+    """Random prompts of equal length."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
@@ -93,6 +108,7 @@ def _prompts(
 
 
 def _throughput(dtype: str, rounds: int, scratch: Path) -> int:
+    """Print the throughput of all three; 0 when ours reaches 90 % of raw vLLM's."""
     from vllm import SamplingParams
 
     from appliance.clock import Deadline, SystemClock
@@ -127,7 +143,8 @@ def _throughput(dtype: str, rounds: int, scratch: Path) -> int:
         )
 
     print(
-        f"{'prompts':>8} {'raw vLLM':>16} {'appliance vLLM':>16} {'of raw':>7} {'transformers':>16} {'vLLM is':>8}"
+        f"{'prompts':>8} {'raw vLLM':>16} {'appliance vLLM':>16} {'of raw':>7} "
+        f"{'transformers':>16} {'vLLM is':>8}"
     )
     is_right = True
     for count in PROMPTS:
@@ -137,6 +154,7 @@ def _throughput(dtype: str, rounds: int, scratch: Path) -> int:
             "ours": sampled(vllm_sampler, prompts),
             "generate": sampled(generate, prompts),
         }
+
         rates: dict[str, list[float]] = {name: [] for name in jobs}
         for _ in range(rounds):  # in turns, so that a drift of the machine meets all of them
             for name, job in jobs.items():
@@ -144,22 +162,25 @@ def _throughput(dtype: str, rounds: int, scratch: Path) -> int:
                 began_s = time.process_time()
                 num_tokens = job()
                 rates[name].append(num_tokens / (time.process_time() - began_s))
+
         best = {name: max(found) for name, found in rates.items()}
         share = best["ours"] / best["raw"]
         is_right &= share >= 0.9
         cells = {name: f"{best[name]:.0f} ({min(found):.0f}-)" for name, found in rates.items()}
         print(
-            f"{count:8} {cells['raw']:>16} {cells['ours']:>16} {share:7.0%} {cells['generate']:>16} "
-            f"{best['ours'] / best['generate']:7.2f}x"
+            f"{count:8} {cells['raw']:>16} {cells['ours']:>16} {share:7.0%} "
+            f"{cells['generate']:>16} {best['ours'] / best['generate']:7.2f}x"
         )
+
     print(
-        f"written tokens per CPU second, best of {rounds} (and worst); 90 % of raw vLLM: {'yes' if is_right else 'NO'}"
+        f"written tokens per CPU second, best of {rounds} (and worst); "
+        f"90 % of raw vLLM: {'yes' if is_right else 'NO'}"
     )
     return 0 if is_right else 1
 
 
 def _adapters(count: int, dtype: str, scratch: Path) -> int:
-    """Every adapter is trained for a few steps on its own noise, then served both ways."""
+    """Train adapters for a few steps on noise, serve each in all ways, and compare the answers."""
     import numpy as np
     import psutil
 
@@ -186,15 +207,18 @@ def _adapters(count: int, dtype: str, scratch: Path) -> int:
             replace(spec, serving="on-the-fly"), engine, otherwise=plain, **base
         ),
     }
+
     clock = SystemClock()
     process = psutil.Process()
     alike = {"merged": 0, "on-the-fly": 0}
     swaps: dict[str, list[float]] = {"merged": [], "on-the-fly": []}
     memory: list[float] = []
     refused: list[str] = []
+
     for number in itertools.count():
         if len(memory) == count:
             break
+
         rank, is_rslora = RANKS[number % 4], (number // 4) % 2 == 0
         lessons = _noise(np.random.default_rng(number), TokenSequence)
         settings = TuneSettings(
@@ -215,6 +239,7 @@ def _adapters(count: int, dtype: str, scratch: Path) -> int:
         )
         if not isinstance(outcome, Tuned):
             continue  # diverged, so there is no adapter to serve
+
         prompts = _prompts(NUM_ASKED, trainer.model.config.vocab_size, seed=number, tokens=24)
         requests = [Request(p, ASKED_TOKENS) for p in prompts]
         answers: dict[str, dict[int, tuple[int, ...]]] = {}
@@ -230,25 +255,31 @@ def _adapters(count: int, dtype: str, scratch: Path) -> int:
                     requests, deadline=Deadline(clock.now() + 600, clock)
                 )
                 answers[name] = {c.request_index: c.ids for b in batches for c in b}
+
         for name in ("merged", "on-the-fly"):
             alike[name] += sum(
                 answers[name][i] == answers["transformers"][i] for i in range(NUM_ASKED)
             )
+
         gc.collect()
         memory.append(process.memory_info().rss / 2**20)
         if len(memory) % 10 == 0:
             print(f"{len(memory)} adapters: {memory[-1]:.0f} MiB, alike {alike}", flush=True)
+
     total = NUM_ASKED * count
     for name in ("merged", "on-the-fly"):
         found = sorted(swaps[name])
         print(
-            f"{name}: {alike[name] / total:.2%} of {total} greedy answers as Transformers merged; swap with canary "
-            f"{statistics.median(found):.3f} CPU s (worst {found[-1]:.3f})"
+            f"{name}: {alike[name] / total:.2%} of {total} greedy answers are those of "
+            f"Transformers; swap with canary {statistics.median(found):.3f} CPU s "
+            f"(worst {found[-1]:.3f})"
         )
+
     quarter = max(1, count // 4)
     growth = statistics.mean(memory[-quarter:]) - statistics.mean(memory[quarter : 2 * quarter])
     print(
-        f"memory from the second to the last quarter: {growth:+.0f} MiB; refused by the canary or else: {len(refused)}"
+        f"memory from the second to the last quarter: {growth:+.0f} MiB; "
+        f"adapters refused, by the canary or otherwise: {len(refused)}"
     )
     for line in refused[:5]:
         print("  " + line)
@@ -256,7 +287,7 @@ def _adapters(count: int, dtype: str, scratch: Path) -> int:
 
 
 def _noise(rng: Any, sequence: Any) -> Iterator[Any]:
-    """Lessons that no two adapters share."""
+    """Endless lessons, different for every adapter."""
     import numpy as np
 
     favourite = rng.integers(6, 16)

@@ -1,4 +1,7 @@
-"""How soon a worker begins the next task: from the end of one task's training to the first optimizer step of the next."""
+"""How soon a worker begins the next task.
+
+It is the time from the end of one task's training to the first optimizer step of the next.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ from pathlib import Path
 from appliance.engine.environment import prepare_process
 
 NUM_TASKS = 20
+
 AIM_S = 0.2
+"""The median, at most."""
 
 
 def main() -> None:
@@ -44,7 +49,10 @@ def main() -> None:
     starts: list[float] = []
 
     def marked(stream: Iterator[TokenSequence], begun_s: float) -> Iterator[TokenSequence]:
-        """The lessons; notes when the first one beyond the check lessons is asked for, that is, when training begins."""
+        """The lessons; notes when training begins.
+
+        That is when the first lesson after the check lessons is asked for.
+        """
         for count, lesson in enumerate(stream):
             if count == NUM_CHECK_LESSONS:
                 starts.append(time.perf_counter() - begun_s)
@@ -70,10 +78,12 @@ def main() -> None:
                 deadline=Deadline(clock.now() + 60, clock),
                 seed=0,
             )
+
     first, later = starts[0], sorted(starts[1:])
     print(
-        f"start of a task's training, arc-mini, {NUM_TASKS} tasks: median {statistics.median(later):.3f} s, "
-        f"min {later[0]:.3f}, max {later[-1]:.3f} (aim {AIM_S} s); the very first {first:.2f} s"
+        f"start of a task's training, arc-mini, {NUM_TASKS} tasks: "
+        f"median {statistics.median(later):.3f} s, min {later[0]:.3f}, max {later[-1]:.3f} "
+        f"(aim {AIM_S} s); the very first {first:.2f} s"
     )
 
 
