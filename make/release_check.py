@@ -62,9 +62,10 @@ def _changelog_faults(text: str, version: str) -> list[str]:
     try:
         date.fromisoformat(entry[2] or "")
     except ValueError:
+        today = date.today()  # noqa: DTZ011
         return [
             f"the entry {version} of CHANGELOG.md is dated {entry[2] or 'not at all'!r}; "
-            f"expected: the day of the release; do: write ## {version} ({date.today()})"  # noqa: DTZ011
+            f"expected: the day of the release; do: write ## {version} ({today})"
         ]
     return []
 

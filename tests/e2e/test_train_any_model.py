@@ -1,4 +1,4 @@
-"""`appliance train` on a chat model: ways to adapt it, passes, resumption, precision, evaluation."""
+"""`appliance train` on a chat model: adaptation, passes, resumption, precision, evaluation."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Faults put into real processes from outside: code that runs there before anything else.
 
-Python imports a module named `sitecustomize` from its path when it starts. The one written here runs
-the test's own code in the workers of a run, or in the run's main process, and nothing elsewhere.
+Python imports a module named `sitecustomize` from its path when it starts. The one written here
+runs the test's own code in the workers of a run, or in its main process, and nothing elsewhere.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Test-time training as tests ask for it: lessons of a task, a deadline, and what the model says."""
+"""Test-time training as tests ask for it: lessons of a task, a deadline, what the model says."""
 
 from __future__ import annotations
 
