@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,3 +69,18 @@ def unchanged(name: str) -> Iterator[None]:
             os.environ.pop(name, None)
         else:
             os.environ[name] = before
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """For a `with` that imports engines: Python does not look for garbage meanwhile.
+
+    It would go through all that is already imported again and again, and find nothing. Without it a
+    worker is ready after 1.6 instead of 2.1 s, with vLLM after 5.7 instead of 6.5 s (2026-11-27,
+    two cores).
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

@@ -25,6 +25,7 @@ from appliance.arc.task import Task
 from appliance.arc.view import View
 from appliance.clock import Deadline, SystemClock
 from appliance.engine.base import EngineSpec, NotTuned, Outcome, Served, TuneSettings
+from appliance.engine.environment import no_garbage_collection
 from appliance.engine.load_model import poisons_process, weights_sha
 from appliance.engine.model_folder import FolderCard, read_card
 from appliance.engine.probe import probe_sampling, probe_training
@@ -427,7 +428,8 @@ def main() -> None:
 
     setup = Setup.model_validate_json(lines.get())
     try:
-        worker = Worker(setup, emit)
+        with no_garbage_collection():
+            worker = Worker(setup, emit)
     except (ApplianceError, RuntimeError, OSError, ImportError) as fault:
         traceback.print_exc()
         failed = _failed(-1, fault)
