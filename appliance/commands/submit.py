@@ -21,7 +21,7 @@ from appliance.commands.arguments import (
     model_cards,
     model_names,
 )
-from appliance.config import Settings, resolve
+from appliance.config import Layer, Settings, resolve
 from appliance.engine.model_folder import FolderCard, model_dir, read_card
 from appliance.errors import ApplianceError, PrerequisiteError, UsageError
 from appliance.machine.finding import Status
@@ -34,6 +34,7 @@ from appliance.run.console import make_display
 from appliance.run.launch import Launch, launch
 from appliance.run.workers import check_engine_installed
 from appliance.sizing.make_plan import make_plan
+from appliance.sizing.plan import Plan
 from appliance.sizing.request import PlanRequest
 from appliance.solve.sandbox import open_sandbox
 
@@ -92,20 +93,9 @@ def run(args: argparse.Namespace) -> int:
             # A machine on which the sandbox cannot stand is told so now, not in an hour.
             open_sandbox(asked, workers=1).close()
 
-        machine = find_machine()
-        if args.profile:
-            _check_hardware(machine, args.profile)
         only_budget = asked.run.deadline is None and asked.run.budget_s
-        plan = make_plan(
-            PlanRequest(
-                machine=machine,
-                software=software_of(machine),
-                models=model_cards(folders),
-                tasks=tasks,
-                layers=tuple(layers),
-                budget_s=only_budget or deadline_s - start_s,
-            )
-        )
+        budget_s = only_budget or deadline_s - start_s
+        plan = _plan(folders, tasks, layers, budget_s=budget_s, profile=args.profile)
 
         journal.put_fact("identity", identity)
         journal.put_fact("model", plan.model.value)
@@ -140,6 +130,30 @@ def run(args: argparse.Namespace) -> int:
     finally:
         journal.close()
         lock.close()
+
+
+def _plan(
+    folders: Mapping[str, Path],
+    tasks: TaskSet,
+    layers: list[Layer],
+    *,
+    budget_s: float,
+    profile: str | None,
+) -> Plan:
+    """The plan for the machine that is found here, which must be the profile's."""
+    machine = find_machine()
+    if profile:
+        _check_hardware(machine, profile)
+    return make_plan(
+        PlanRequest(
+            machine=machine,
+            software=software_of(machine),
+            models=model_cards(folders),
+            tasks=tasks,
+            layers=tuple(layers),
+            budget_s=budget_s,
+        )
+    )
 
 
 def _deadline(settings: Settings, start_s: float) -> float:

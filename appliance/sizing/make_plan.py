@@ -123,15 +123,6 @@ def size_one(machine: Machine, card: ModelCard, request: SizingRequest) -> Plan:
     steps, views, time = pace(
         costs, request, trains=fitted.fits, samples=samples.value, workers=workers.value
     )
-    speed = sample_speed(
-        card,
-        draft.setup,
-        device,
-        kv_tokens=draft.memory.kv_tokens,
-        prompt_tokens=max(1.0, request.lengths.mean_prompt_tokens(draft.setup.max_seq_tokens)),
-        answer_tokens=max(1.0, request.lengths.mean_answer_tokens()),
-    )
-
     train = train_plan(
         card,
         device,
@@ -142,19 +133,6 @@ def size_one(machine: Machine, card: ModelCard, request: SizingRequest) -> Plan:
         costs=costs,
         room_gib=room_gib,
     )
-    sample = SamplePlan(
-        engine=draft.engine,
-        serving=_serving(draft, request, device),
-        residency=draft.residency,
-        gpu_memory_utilization=draft.share,
-        max_num_seqs=draft.max_num_seqs,
-        views=views,
-        samples_per_view=samples,
-        memory=draft.memory,
-        fits=draft.memory.fits,
-        tokens_per_second=speed.tokens_per_second / request.correction.write_time,
-        prefill_tokens_per_second=(speed.prefill_tokens_per_second / request.correction.read_time),
-    )
     return Plan(
         machine=machine,
         model=Choice(card.name, f"{card.params / 1e6:,.1f} M parameters, the only model on offer"),
@@ -162,13 +140,46 @@ def size_one(machine: Machine, card: ModelCard, request: SizingRequest) -> Plan:
         threads=threads,
         precision=choose_precision(machine, request.settings, train.quantization, request.software),
         train=train,
-        sample=sample,
+        sample=_sample_plan(draft, request, costs, views=views, samples=samples),
         time=time,
         device=device.name,
         room_gib=room_gib,
         costs=costs,
         notes=_notes(machine, card, device, fitted, draft, time, request),
         settings=request.settings,
+    )
+
+
+def _sample_plan(
+    draft: SampleDraft,
+    request: SizingRequest,
+    costs: Costs,
+    *,
+    views: Choice[int],
+    samples: Choice[int],
+) -> SamplePlan:
+    """The sampling part, with the speed on prompts and answers of the mean length."""
+    lengths, correction = request.lengths, request.correction
+    speed = sample_speed(
+        costs.card,
+        draft.setup,
+        costs.device,
+        kv_tokens=draft.memory.kv_tokens,
+        prompt_tokens=max(1.0, lengths.mean_prompt_tokens(draft.setup.max_seq_tokens)),
+        answer_tokens=max(1.0, lengths.mean_answer_tokens()),
+    )
+    return SamplePlan(
+        engine=draft.engine,
+        serving=_serving(draft, request, costs.device),
+        residency=draft.residency,
+        gpu_memory_utilization=draft.share,
+        max_num_seqs=draft.max_num_seqs,
+        views=views,
+        samples_per_view=samples,
+        memory=draft.memory,
+        fits=draft.memory.fits,
+        tokens_per_second=speed.tokens_per_second / correction.write_time,
+        prefill_tokens_per_second=speed.prefill_tokens_per_second / correction.read_time,
     )
 
 
