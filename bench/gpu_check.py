@@ -9,7 +9,6 @@ Writes OUT/gpu-check.json and OUT/gpu-check.txt. Exit: 0 all well, 1 something f
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -30,6 +29,7 @@ from appliance.machine.machine import Machine, find_machine
 from appliance.machine.software import ENGINE_PACKAGES, version_of
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
+from bench.arguments import bench_parser
 from bench.job import submit_command
 
 ROOT = Path(__file__).parents[1]
@@ -120,12 +120,22 @@ def cases_of(device: str) -> list[Case]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.gpu_check", description=__doc__)
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser = bench_parser("gpu_check", __doc__)
+    parser.add_argument(
+        "--device",
+        choices=("cuda", "cpu"),
+        default="cuda",
+        help="cpu: check the check, with small models (default: %(default)s)",
+    )
     parser.add_argument(
         "--only", default="", help="only cases whose name holds this text; no conformance suites"
     )
-    parser.add_argument("--out", type=Path, default=ROOT / "out" / "gpu-check")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=ROOT / "out" / "gpu-check",
+        help="folder of the report (default: %(default)s)",
+    )
     args = parser.parse_args(argv)
     machine, clock = find_machine(), SystemClock()
     if args.device == "cuda" and (lack := lack_of_cuda(machine)):

@@ -12,7 +12,6 @@ difference from no grammar.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import tempfile
@@ -32,6 +31,7 @@ from appliance.clock import Deadline, SystemClock
 from appliance.engine.environment import VLLM_CPU, prepare_process
 from appliance.seeds import generator
 from appliance.solve.grammar import Grammar
+from bench.arguments import bench_parser
 from bench.interval import bootstrap
 
 GRAMMARS: tuple[Grammar, ...] = ("none", "rectangular", "shape")
@@ -39,12 +39,16 @@ COLUMNS = ("answered", "accuracy", "correct_pixels", "correct_size", "pass_n", "
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.grammar", description=__doc__)
-    parser.add_argument("--tasks", required=True)
-    parser.add_argument("--solutions", required=True)
+    parser = bench_parser("grammar", __doc__)
+    parser.add_argument("--tasks", required=True, help="challenges file or source")
+    parser.add_argument("--solutions", required=True, help="file with their answers")
     parser.add_argument("--num-tasks", type=int, default=16, help="how many of the shortest tasks")
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--views", type=int, default=8)
+    parser.add_argument(
+        "--steps", type=int, default=40, help="of training on each task (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--views", type=int, default=8, help="sampled under each grammar (default: %(default)s)"
+    )
     args = parser.parse_args(argv)
     prepare_process()
     os.environ |= VLLM_CPU | {"OMP_NUM_THREADS": "1"}

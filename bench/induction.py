@@ -58,6 +58,7 @@ from appliance.program.sandbox import Sandbox
 from appliance.program.trial import Trial
 from appliance.solve.language import Language
 from appliance.solve.search import Searcher, SearchLimits
+from bench.arguments import bench_parser
 from bench.interval import bootstrap
 
 ARMS = ("independent", "search", "search and learn")
@@ -77,8 +78,8 @@ BATCH_TOKENS = 1 << 15
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.induction", description=__doc__)
-    parser.add_argument("--model", default="arc-mini")
+    parser = bench_parser("induction", __doc__)
+    parser.add_argument("--model", default="arc-mini", help="name or folder (default: %(default)s)")
     parser.add_argument(
         "--families",
         type=int,
@@ -94,10 +95,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--max-calls", type=int, default=2, help="calls of a random program; some lines hold more"
     )
-    parser.add_argument("--max-prompt-tokens", type=int, default=450)
-    parser.add_argument("--max-new-tokens", type=int, default=40)
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument(
+        "--max-prompt-tokens",
+        type=int,
+        default=450,
+        help="leave out tasks with longer prompts (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=40, help="longest program (default: %(default)s)"
+    )
+    parser.add_argument("--seeds", type=int, default=1, help="how many (default: %(default)s)")
+    parser.add_argument(
+        "--first-seed", type=int, default=0, help="the others follow it (default: %(default)s)"
+    )
     parser.add_argument(
         "--first",
         type=int,
@@ -106,10 +116,20 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--epochs", type=int, default=2, help="how often it learns")
     parser.add_argument("--alone", action="store_true", help="each task learns by itself")
-    parser.add_argument("--learning-rate", type=float, default=ProgramSettings().learning_rate)
-    parser.add_argument("--temperature", type=float, default=ProgramSettings().temperature)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "--learning-rate",
+        type=float,
+        default=ProgramSettings().learning_rate,
+        help="of the adapters (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=ProgramSettings().temperature,
+        help="of sampling (default: %(default)s)",
+    )
+    parser.add_argument("--threads", type=int, default=1, help="of torch (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print figures of each task as JSON")
     args = parser.parse_args(argv)
 
     prepare_process()

@@ -26,6 +26,7 @@ from appliance.run.console import NoDisplay
 from appliance.run.orchestrator import Orchestrator, RunTime, RunWork
 from appliance.run.pool import Arrival
 from appliance.solve.messages import CandidateMessage, Finished, Job, Ready, Sampled, Trained
+from bench.arguments import bench_parser
 from bench.job import submit_command
 
 NUM_TASKS = 100
@@ -97,6 +98,7 @@ def _answers(job: Job) -> Iterator[Trained | Sampled | Finished]:
 
 
 def main() -> None:
+    bench_parser("run", __doc__).parse_args()
     _own_time()
     _memory()
 

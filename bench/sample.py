@@ -10,7 +10,6 @@ for views, those of middle length for samples.
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 import time
@@ -32,15 +31,21 @@ from appliance.learn.synth.family import make_task
 from appliance.seeds import generator
 from appliance.solve.language import Language
 from appliance.solve.transduce import questions
+from bench.arguments import bench_parser
 
 BATCH_TOKENS = 1 << 15
 """Tokens that a sampler may hold at once."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.sample", description=__doc__)
-    parser.add_argument("--model", default="arc-mini")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser = bench_parser("sample", __doc__)
+    parser.add_argument("--model", default="arc-mini", help="name or folder (default: %(default)s)")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=2,
+        help="how often each side takes its turn (default: %(default)s)",
+    )
     parser.add_argument("--max-tokens", type=int, default=2048, help="of the longest prompt")
     args = parser.parse_args()
     prepare_process()

@@ -11,7 +11,6 @@ gives the median and the range.
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -30,6 +29,7 @@ import psutil
 from appliance.arc.grid import freeze, to_lists
 from appliance.clock import SystemClock
 from appliance.program.sandbox import Limits, Program, Sandbox
+from bench.arguments import bench_parser
 
 CORES = len(os.sched_getaffinity(0))
 CLOCK = SystemClock()
@@ -247,10 +247,13 @@ def _spread(values: list[float], digits: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = bench_parser("sandbox", __doc__)
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=5,
+        help="how often each way takes its turn (default: %(default)s)",
     )
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
         "--mix",
         type=int,

@@ -15,7 +15,6 @@ per second of wall time. Start-up and the first step are left out on both sides.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -41,6 +40,7 @@ from appliance.learn.data.styles import make_writer
 from appliance.learn.recipe import Recipe
 from appliance.learn.start import make_start
 from appliance.learn.training_loop import Hooks, StepReport, train
+from bench.arguments import bench_parser
 
 AIM_RATIO = 1.5
 """How many times as fast as the best baseline `appliance train` should be."""
@@ -68,15 +68,24 @@ class Speed:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.train", description=__doc__)
-    parser.add_argument("--model", default="arc-mini")
-    parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser = bench_parser("train", __doc__)
+    parser.add_argument("--model", default="arc-mini", help="name or folder (default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=int, default=6, help="optimizer steps of each side (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=2,
+        help="how often each side takes its turn (default: %(default)s)",
+    )
     parser.add_argument(
         "--rows", type=int, default=ROWS_PER_STEP, help=f"rows of {ROW_TOKENS} tokens a step"
     )
     parser.add_argument("--padded", type=int, default=8, help="documents of a padded batch")
-    parser.add_argument("--methods", default="lora,full")
+    parser.add_argument(
+        "--methods", default="lora,full", help="what is trained: lora, full (default: %(default)s)"
+    )
     args = parser.parse_args()
 
     prepare_process()

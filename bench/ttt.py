@@ -53,6 +53,7 @@ from appliance.engine.model_folder import model_dir, read_card
 from appliance.record.attempts import attempts_of
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
+from bench.arguments import bench_parser
 from bench.interval import bootstrap
 
 COLUMNS = ("accuracy", "correct_pixels", "pass_n", "vote_1", "vote_2", "minutes")
@@ -95,13 +96,9 @@ TaskFigures = dict[str, dict[str, float]]
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.ttt",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--tasks", required=True)
-    parser.add_argument("--solutions", required=True)
+    parser = bench_parser("ttt", __doc__)
+    parser.add_argument("--tasks", required=True, help="challenges file or source")
+    parser.add_argument("--solutions", required=True, help="file with their answers")
     parser.add_argument(
         "--work", type=Path, default=Path("out/ttt"), help="where models and figures are kept"
     )
@@ -112,12 +109,21 @@ def main(argv: list[str] | None = None) -> int:
         default=Path("recipes/arc-mini.yaml"),
         help="the data of the offline starts",
     )
-    parser.add_argument("--offline-steps", type=int, default=200)
+    parser.add_argument(
+        "--offline-steps",
+        type=int,
+        default=200,
+        help="of training before any task (default: %(default)s)",
+    )
     parser.add_argument("--num-tasks", type=int, help="how many of the shortest tasks; default all")
-    parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--rows", default=",".join(ROWS))
-    parser.add_argument("--seconds-per-task", type=float, default=40.0)
-    parser.add_argument("--model", default="arc-mini")
+    parser.add_argument("--seeds", default="0,1,2", help="one run for each (default: %(default)s)")
+    parser.add_argument(
+        "--rows", default=",".join(ROWS), help="rows of the table, by name (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seconds-per-task", type=float, default=40.0, help="of test time (default: %(default)s)"
+    )
+    parser.add_argument("--model", default="arc-mini", help="name or folder (default: %(default)s)")
     parser.add_argument("--set", action="append", default=[], help="further settings of submit")
     args = parser.parse_args(argv)
 

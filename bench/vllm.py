@@ -13,7 +13,6 @@ and by Transformers in float32.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import itertools
 import os
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.engine.environment import VLLM_CPU, prepare_process
+from bench.arguments import bench_parser
 
 PROMPTS = (1, 32, 256)
 """How many prompts are sampled together, one case of throughput each."""
@@ -46,12 +46,23 @@ ASKED_TOKENS = 24
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = bench_parser("vllm", __doc__)
+    parser.add_argument(
+        "--adapters",
+        type=int,
+        default=0,
+        metavar="N",
+        help="measure so many adapters instead of throughput (default: %(default)s)",
     )
-    parser.add_argument("--adapters", type=int, default=0, metavar="N")
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument(
+        "--dtype", default="float32", help="of weights and cache (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=ROUNDS,
+        help="how often each side takes its turn (default: %(default)s)",
+    )
     args = parser.parse_args()
 
     prepare_process()

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.engine.environment import prepare_process
+from bench.arguments import bench_parser
 
 NUM_TASKS = 20
 
@@ -20,6 +21,7 @@ AIM_S = 0.2
 
 
 def main() -> None:
+    bench_parser("worker", __doc__).parse_args()
     prepare_process()
     import torch
 

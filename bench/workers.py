@@ -9,7 +9,6 @@ It needs two idle cores: the load is printed beside the figures.
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import subprocess
@@ -21,6 +20,7 @@ from appliance.arc.source import load_tasks
 from appliance.clock import SystemClock
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
+from bench.arguments import bench_parser
 from bench.job import submit_command
 
 AIM = 0.6
@@ -39,9 +39,16 @@ WORK = (
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.workers", description=__doc__)
-    parser.add_argument("--num-tasks", type=int, default=6)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser = bench_parser("workers", __doc__)
+    parser.add_argument(
+        "--num-tasks", type=int, default=6, help="how many short tasks (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=2,
+        help="how often each number of workers takes its turn (default: %(default)s)",
+    )
     args = parser.parse_args(argv)
 
     cores = sorted(os.sched_getaffinity(0))

@@ -1,6 +1,6 @@
 """The figures of the memory and time model that were fitted, not derived.
 
-`python bench/calibrate.py --fit` fits them to the published measurements in bench/calibration.json
+`python -m bench.calibrate --fit` fits them to the published measurements in bench/calibration.json
 and prints this table with the error of every row. Change them only by running it again.
 """
 
