@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from appliance.arc.submission import build, validate
@@ -94,6 +94,20 @@ class Rehearsal:
         return shares
 
 
+@dataclass
+class _ImaginedFile:
+    """In place of submission.json: how often it was written, and what was in it last."""
+
+    clock: VirtualClock
+    write_s: float  # that a write takes
+    num_writes: int = 0
+    attempts: Attempts = field(default_factory=dict)
+
+    def write(self, attempts: Attempts) -> None:
+        self.clock.sleep(self.write_s)
+        self.num_writes, self.attempts = self.num_writes + 1, dict(attempts)
+
+
 def rehearse(
     tasks: TaskSet,
     settings: Settings,
@@ -123,15 +137,7 @@ def rehearse(
         dies_at_s=death * budget_s if death else float("inf"),
     )
 
-    # In place of a file: how often the submission was written, and what was in it last.
-    num_writes = 0
-    written: Attempts = {}
-
-    def write(attempts: Attempts) -> None:
-        nonlocal num_writes, written
-        clock.sleep(faults.rate("slow-disk"))
-        num_writes, written = num_writes + 1, dict(attempts)
-
+    file = _ImaginedFile(clock, write_s=faults.rate("slow-disk"))
     journal = Journal(journal_path)
     journal.put_tasks(tasks)
     failure = None
@@ -143,7 +149,7 @@ def rehearse(
             NoDisplay(),
             is_stopped=lambda: 0 < stop * budget_s <= clock.now(),
             costs=costs,
-            write=write,
+            write=file.write,
             poll_s=max(POLL_S, budget_s / polls),
         )
         try:
@@ -163,8 +169,8 @@ def rehearse(
         coverage=coverage,
         failure=failure,
         messages=messages,
-        submission_faults=tuple(validate(build(tasks, written), tasks)),
-        num_writes=num_writes,
+        submission_faults=tuple(validate(build(tasks, file.attempts), tasks)),
+        num_writes=file.num_writes,
     )
 
 
