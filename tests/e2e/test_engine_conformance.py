@@ -108,6 +108,7 @@ def test_reset_gives_the_untrained_model_back_to_the_bit(
     prompt = language.prompt_ids(task, 0)
     before = logits_of(trainer.model, prompt)
     settings = replace(VARIANTS[name], max_steps=BRIEF_STEPS)
+
     for seed in (1, 2):
         tuned(trainer, task, language, tmp_path / "a", settings, seed=seed)
         assert not torch.equal(logits_of(trainer.model, prompt), before)
@@ -211,6 +212,7 @@ def test_divergence_is_reported_and_undone(
     before = logits_of(trainer.model, prompt)
     wild = replace(SETTINGS, learning_rate=1e30, max_steps=5)
     outcome = tune(trainer, task, language, tmp_path / "a", wild)
+
     assert isinstance(outcome, NotTuned)
     assert outcome.reason == "loss became nan at step 1"
     assert torch.equal(logits_of(trainer.model, prompt), before)

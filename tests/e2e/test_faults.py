@@ -68,6 +68,7 @@ def finished(
         "sample.views=2",
     )
     command = submit_command(challenges, folder / "out", *flags, settings=few)
+
     return folder / "out", finish(command, timeout_s=900, environment=environment).stdout
 
 

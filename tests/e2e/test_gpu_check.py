@@ -32,6 +32,7 @@ def test_every_shape_is_run_in_every_precision() -> None:
     names = {c.name for c in gpu_check.cases_of("cuda")}
     for shape in ("0.5B", "4B"):
         assert {f"Qwen3 {shape}, {p}" for p in ("bfloat16", "float16", "nf4")} <= names
+
     assert {n for n in names if n.startswith("arc-mini")} == {
         "arc-mini, peft, transformers",
         "arc-mini, peft, vllm",
@@ -86,6 +87,7 @@ def test_a_case_runs_to_its_end_on_a_cpu(tmp_path: Path) -> None:
     assert gpu_check.main(["--device", "cpu", "--only", "small, nf4", "--out", str(tmp_path)]) == 0
     written = json.loads((tmp_path / "gpu-check.json").read_text())
     (case,) = written["cases"]
+
     assert (case["outcome"], case["num_trained"]) == ("ok", 2)
     assert case["chosen"]["precision.quantization"] == "nf4"
     assert case["probe"]["train_step_s"]["measured"] > 0

@@ -143,6 +143,7 @@ def test_it_learns_from_what_programs_do_and_stops_when_two_agree(
     second = ["flip_h(grid)", "rot180(flip_v(grid))", "grid", "flip_h(grid)"]
     texts = [f"return {value}\n" for value in first + second]
     epochs, script = search(texts, programs, tiny_model, sandbox, tmp_path)
+
     assert len(epochs) == 2 and len(script.prompts) == 2  # of five: the second agreed
     assert isinstance(epochs[0].outcome, NotTuned) and epochs[0].num_picked == 0
     assert [t.outcome for t in epochs[0].trials].count("ok") == 3
@@ -166,6 +167,7 @@ def test_tasks_learn_together_and_the_settled_one_is_left_alone(
     epochs, script = search(
         texts, programs, tiny_model, sandbox, tmp_path, tasks=[TASK, turn], num_epochs=2
     )
+
     assert epochs[1].num_picked == 4 + 3 and isinstance(epochs[1].outcome, Tuned)
     # Two views: the first task has two programs that agree, and leaves its share.
     assert len(script.prompts) == 4
@@ -237,6 +239,7 @@ def test_the_prompt_of_a_lesson_is_the_prompt_that_is_asked(programs: Language) 
         TASK, [IDENTITY], programs, ProgramSettings(), num_samples=1, max_new_tokens=32, seed=0
     )
     prompts = {request.prompt_ids, programs.prompt_ids(TASK.with_train(TASK.train[::-1]), 0)}
+
     assert tuple(lesson.ids[: len(request.prompt_ids)].tolist()) in prompts
     assert programs.codec.text(tuple(lesson.ids[lesson.is_target])) == "return flip_h(grid)\n"
     assert lesson.ids[-1] == programs.codec.eos_id

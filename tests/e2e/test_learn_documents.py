@@ -40,6 +40,7 @@ def corpus() -> Corpus:
     grids = [rng.integers(0, 10, (2, 3)).astype(np.int8) for _ in range(12)]
     flips = [(g, g[:, ::-1].copy()) for g in grids]
     copies = [(g, g) for g in grids]
+
     return assemble(
         [
             FamilyPairs("flip", flips, "return flip_h(grid)\n"),
@@ -65,6 +66,7 @@ def test_both_writers_write_the_same(corpus: Corpus, tiny_codec: Codec) -> None:
     slow = style_writer("grid-tokens-v1", tiny_codec, "grid-tokens").write(
         pairs, "", max_tokens=512, rng=rng
     )
+
     assert fast is not None and slow is not None
     assert np.array_equal(fast.ids, slow.ids)
     assert np.array_equal(fast.is_target, slow.is_target)
@@ -77,6 +79,7 @@ def test_both_writers_write_the_same_program(corpus: Corpus, tiny_codec: Codec) 
     slow = style_writer("dsl-program-v1", tiny_codec, "grid-tokens").write(
         pairs, program, max_tokens=512, rng=rng
     )
+
     assert fast is not None and slow is not None
     words = slow.ids[slow.is_target]
     assert np.array_equal(fast.ids[-words.size :], words)
@@ -114,6 +117,7 @@ def test_a_style_is_taught_what_it_asks_for(
     document = style_writer(style, chat_codec).write(
         pairs, corpus.programs[0], max_tokens=4096, rng=rng
     )
+
     assert document is not None
     encoder = get_encoder("minimal")
     grid_in, grid_out = (encoder.encode(g) for g in pairs[-1])
@@ -131,6 +135,7 @@ def test_demonstrations_are_dropped_until_a_document_fits(
     pairs = [corpus.pair(i) for i in range(8)]
     rng = np.random.default_rng(0)
     whole = writer.write(pairs, "", max_tokens=4096, rng=rng)
+
     assert whole is not None
     shorter = writer.write(pairs, "", max_tokens=len(whole) - 1, rng=rng)
     assert shorter is not None and len(shorter) < len(whole)
@@ -184,6 +189,7 @@ def test_weights_are_shares_of_steps(corpus: Corpus, chat_codec: Codec) -> None:
         name, documents = batch_of(mixture, seed=0, step=step, row_tokens=1024, num_rows=1)
         assert all(document.is_target.any() for document in documents)
         names.append(name)
+
     assert 20 <= names.count("outputs") <= 38
 
 
@@ -204,6 +210,7 @@ def test_passes_hold_every_document_once_and_keep_to_their_sizes(corpus: Corpus)
         for p in passes
         for ids, labels in zip(p.ids, p.labels, strict=True)
     ]
+
     assert [tuple(ids) for ids, _ in rows] == [tuple(d.ids) for d in documents]
     assert sum(p.num_targets() for p in passes) == sum(int(d.is_target.sum()) for d in documents)
     assert max(p.ids.size for p in passes if len(p.ids) > 1) <= 600

@@ -63,6 +63,7 @@ def test_only_layers_for_which_it_pays_are_changed(both: tuple[Any, Any], tiny_m
         {"rank": 8, "use_dora": True},
         {"rank": 8, "lora_dropout": 0.1},
     ]
+
     for values in others:
         model = adapted(tiny_model, **values)
         sum_weights(model)
@@ -85,6 +86,7 @@ def test_switched_off_and_merged_it_steps_aside(both: tuple[Any, Any]) -> None:
     with plain.disable_adapter(), other.disable_adapter():
         bare = logits(other)
         assert torch.equal(bare, logits(plain))
+
     assert not torch.allclose(bare, worn, atol=1e-3)
     other.merge_adapter()
     torch.testing.assert_close(logits(other), worn, rtol=1e-4, atol=1e-5)

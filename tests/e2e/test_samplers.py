@@ -62,6 +62,7 @@ def test_greedy_answers_and_logprobs_equal_decoding_by_hand(
     prompts = [language.prompt_ids(t, 0) for t in load_tasks(str(challenges))]
     prompts = [p[: 10 + 7 * i] for i, p in enumerate(prompts)]  # of different lengths
     found = answers(served, [Request(p, max_new_tokens=12) for p in prompts])
+
     assert sorted(found) == list(range(len(prompts)))
     for i, prompt in enumerate(prompts):
         ids, logprob = greedy_by_hand(engine.trainer.model, prompt, 12)
@@ -94,6 +95,7 @@ def test_the_adapter_is_what_answers(
     with engine.serving_tuned(language, task) as served:
         trained = {i: c.ids for i, c in answers(served, requests).items()}
     by_hand = {i: greedy_by_hand(engine.trainer.model, p, 12)[0] for i, p in enumerate(prompts)}
+
     assert trained == by_hand
     assert trained != before
     with engine.serving_untrained() as plain:
@@ -168,6 +170,7 @@ def test_a_deadline_in_the_middle_cuts_off_and_the_engine_goes_on(
     requests = [Request(prompt, max_new_tokens=2), Request(prompt, max_new_tokens=1900)]
     found = [c for b in served.sampler.sample(requests, deadline=in_seconds(0.3)) for c in b]
     cut_off = [c for c in found if not c.is_complete]
+
     assert [c.num_tokens for c in cut_off] == [
         requests[c.request_index].max_new_tokens for c in cut_off
     ]

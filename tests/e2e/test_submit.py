@@ -139,6 +139,7 @@ def test_a_signal_ends_the_run_with_its_code_and_a_valid_file(
                 break
         process.send_signal(number)
         process.stdout.read()
+
     assert process.returncode == code
     assert submission_faults(tmp_path, challenges) == []
     assert worker_processes(tmp_path) == []
@@ -194,6 +195,7 @@ def test_two_runs_in_one_folder_are_refused(
         second = run(challenges, tiny_model, tmp_path, "--budget", "1m")
         first.kill()
         first.stdout.read()
+
     assert second.returncode == 3
     assert "in use" in second.stderr
 

@@ -51,6 +51,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, challenges: Path) -> Path:
                 pairs.append(["/".join(rows), "/".join(reversed(rows))])
             lines.write(json.dumps({"task_id": f"family{family}", "pairs": pairs}) + "\n")
     words = ["train", "--pack", str(folder / "packed"), "--tasks", str(challenges)]
+
     assert cli.main([*words, "--re-arc", str(folder / "re_arc.jsonl")]) == 0
     return folder / "packed"
 

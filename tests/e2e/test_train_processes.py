@@ -52,6 +52,7 @@ def launch(*arguments: str) -> None:
     words = [*command, "-m", "appliance", "train", *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(words, capture_output=True, text=True, env=environment)
+
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -68,6 +69,7 @@ def test_two_processes_train_as_one_and_a_run_may_change_between_them(
 ) -> None:
     assert cli.main(["train", *flags, "--out", str(tmp_path / "one")]) == 0
     launch(*flags, "--out", str(tmp_path / "two"), "--max-steps", "2")
+
     assert len(told(tmp_path / "two", "metrics.jsonl")) == 2  # one process writes
     first, *_ = told(tmp_path / "one", "evaluation.jsonl")
     assert told(tmp_path / "two", "evaluation.jsonl") == [first]

@@ -30,6 +30,7 @@ def test_the_suite_of_trainers_passes_with_unsloth() -> None:
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, cwd=SUITE.parents[2]
     )
+
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     last_line = done.stdout.splitlines()[-1]
     assert " passed" in last_line and "skipped" not in last_line

@@ -97,6 +97,7 @@ def test_an_adapter_that_cannot_be_worn_is_merged_and_the_reason_told(
         "DoRA": "DoRA",
         "rank": "rank 80",
     }[fault]
+
     with worn.serving(folder) as served:
         assert served.how == "vllm merged"
         assert len(served.refused) == 1
@@ -121,6 +122,7 @@ def test_a_canary_that_sings_wrong_leads_to_transformers(
     monkeypatch.setattr(
         worn.vllm, "next_logprobs", lambda prompt, adapter, **more: real(prompt, None, **more)
     )
+
     with worn.serving(folder) as served:
         assert served.how == "transformers"
         assert [text.split(":")[0] for text in served.refused] == ["on-the-fly", "merged"]
@@ -138,6 +140,7 @@ def test_an_adapter_that_vllm_refuses_leaves_it_healthy(
     )
     config = card.folder / "adapter_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"use_dora": True}))
+
     with pytest.raises(EngineError, match="vLLM refuses adapter a: vLLM does not yet support DoRA"):
         worn.vllm.add(card)
     with worn.serving_untrained() as served:
@@ -183,6 +186,7 @@ def test_base_rows_beside_adapters_would_be_wrong(
             open_.pop(answer.key)
             found[answer.key] = answer.tokens[:-1] if answer.is_stopped else answer.tokens
     with_adapter = [i for i in found if i % 3 != 2]
+
     assert [found[i] for i in with_adapter] == [expected[i % 3][i] for i in with_adapter]
     assert any(found[i] != expected[2][i] for i in found if i % 3 == 2)
     remove(worn, adapters)
@@ -199,6 +203,7 @@ def two_adapters(
     """Two adapters in the engine's two slots and None, and what Transformers answers with each."""
     adapters: list[LoadedAdapter | None] = []
     expected = []
+
     with worn.serving_untrained():  # puts the base weights back
         pass
     for number in range(2):
@@ -256,6 +261,7 @@ def test_an_answer_keeps_to_its_pattern(
         found = completions(
             served, [Request(prompt, 40, pattern="([0-9]{4}\n){3}"), Request(prompt, 40)]
         )
+
     assert found[0].is_complete
     rows = language.codec.text(found[0].ids).splitlines()
     assert [len(row) for row in rows] == [4, 4, 4]

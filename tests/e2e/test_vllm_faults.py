@@ -72,6 +72,7 @@ def finished(
         "sample.stall_s=5",
     )
     command = submit_command(challenges, folder / "out", *flags, settings=few)
+
     return folder / "out", finish(command, environment=environment).stdout
 
 

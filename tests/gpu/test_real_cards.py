@@ -27,6 +27,7 @@ def test_nvml_and_nvidia_smi_agree() -> None:
     told = parse_smi(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
     found = [g for g in find_gpus().gpus if not g.is_mig]
     by_uuid = {g.uuid: g for g in told}
+
     for gpu in found:
         other = by_uuid[gpu.uuid]
         assert gpu.name == other.name

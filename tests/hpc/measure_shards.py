@@ -62,6 +62,7 @@ def _phases(log: str) -> list[str]:
     ):
         stamps.setdefault(job, {})[code] = datetime.fromisoformat(stamp)
     rows = []
+
     for events in stamps.values():
         if {"000", "001", "005"} <= events.keys():
             waited, ran = events["001"] - events["000"], events["005"] - events["001"]

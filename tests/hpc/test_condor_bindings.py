@@ -48,4 +48,5 @@ def test_the_dag_is_one_that_dagman_takes(tmp_path: Path, monkeypatch: pytest.Mo
     for name in ("appliance.dag", "shard.sub", "merge.sub"):
         (tmp_path / name).write_text((GOLDEN / "chtc-short" / name).read_text())
     monkeypatch.chdir(tmp_path)
+
     assert htcondor.Submit.from_dag("appliance.dag", {"force": True})

@@ -111,6 +111,7 @@ def disturbed(pool: Pool, work: Path) -> Disturbed:
     pool.wait_for(f"cat logs/{removed}.out", "ready", folder=here, seconds=300)
     pool.run("condor_rm " + job_of(pool, removed), folder=here)
     pool.run("condor_wait -wait 1200 appliance.dag.dagman.log", folder=here)
+
     return Disturbed(folder, vacated, removed, starved)
 
 

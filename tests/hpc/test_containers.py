@@ -66,6 +66,7 @@ def test_docker_runs_the_main_job_as_a_random_user_read_only_without_network(out
     command = ["podman", "run", "--rm", *walls, *binds, image]
     command += [*SUBMIT, *model_inside(), "--out", "/out"]
     done = subprocess.run(command, env=container_environment(), capture_output=True, text=True)
+
     assert done.returncode == 0, done.stdout + done.stderr
     assert "trained 2/2" in done.stdout
     assert faults(out) == []
@@ -172,6 +173,7 @@ def test_programs_are_walled_inside_the_container(flags: list[str], out: Path) -
     command = ["exec", "--programs", "/out/in.jsonl", "--out", "/out/out.jsonl"]
     sif = f"/build-hpc/{appliance_sif().name}"
     done = apptainer("run", *flags, "--bind", "/work-out:/out", sif, *command, out=out)
+
     assert done.returncode == 0, done.stderr
     assert '"outcome": "ok"' not in (out / "out.jsonl").read_text()
 

@@ -58,6 +58,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     machine = ["--profile", "laptop", "--target", "cpu", "--python", PYTHON]
     few = ["--set", "train.max_steps=2", "--set", "sample.views=2", "--set", "run.rounds=1"]
     budgets = ["--smoke", "8m", "--budget", "10m"]
+
     assert cli.main(["pack", "kaggle", *place, *model, *machine, *budgets, *few]) == 0
     return out
 
@@ -80,6 +81,7 @@ def notebook_python() -> Path:
         install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         pinned = ["--no-deps", "--require-hashes", "-r", str(REQUIREMENTS)]
         subprocess.run([*install, *pinned], check=True)
+
     return python
 
 
@@ -135,6 +137,7 @@ def test_kaggles_own_command_line_takes_the_metadata(
     command = [str(notebook_python), str(script), *folders]
     done = subprocess.run(command, env=account, capture_output=True, text=True)
     accepted = ["accepted dataset_create_new", "accepted kernels_push"]
+
     assert done.stdout.splitlines() == accepted, done.stdout + done.stderr
 
 
@@ -211,6 +214,7 @@ def test_a_machine_without_the_gpus_asked_for_is_named(
     kaggle.write_notebook(tmp_path / "notebook", OWNER, "ARC appliance", config)
     book = tmp_path / "notebook" / kaggle.NOTEBOOK
     ran = run_notebook(book, inputs, tmp_path / "gpu", is_rerun=False, cards=cards)
+
     assert ran.code != 0
     assert f"[FAULT:gpu] {found}; asked for 2 x T4" in ran.output
     assert is_valid(ran, challenges)

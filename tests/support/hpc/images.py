@@ -123,6 +123,7 @@ def container_environment() -> Mapping[str, str]:
         '[engine]\ncgroup_manager="cgroupfs"\nevents_logger="file"\nruntime="runc"\n'
         '[containers]\nnetns="host"\ndefault_ulimits=["nofile=4096:4096","nproc=4096:4096"]\n'
     )
+
     return {**os.environ, "CONTAINERS_STORAGE_CONF": str(storage), "CONTAINERS_CONF": str(engine)}
 
 

@@ -51,6 +51,7 @@ def lay_out(inputs: Path, dataset: Path, challenges: Path, *, layout: str) -> Pa
     competition.mkdir(parents=True)
     shutil.copy(challenges, competition / "arc-agi_test_challenges.json")
     shutil.copytree(dataset, mounted, copy_function=os.link)
+
     for path in mounted.rglob("*"):
         if path.is_file():
             path.chmod(0o444)

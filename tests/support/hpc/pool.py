@@ -115,6 +115,7 @@ class Pool:
         )
         if check and done.returncode:
             raise RuntimeError(f"{command}: code {done.returncode}\n{done.stdout}\n{done.stderr}")
+
         return done.stdout
 
     def wait_for(self, command: str, wanted: str, *, folder: str, seconds: float = 120) -> None:

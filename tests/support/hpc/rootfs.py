@@ -79,6 +79,7 @@ def pool_machine() -> Path:
         inner = "/usr/libexec/condor/"
         build = ["apptainer", "--silent", "build", "--fakeroot"]
         run_in(target, [*build, f"{inner}exit_37.sif", f"{inner}singularity_test_sandbox"])
+
     return target
 
 
