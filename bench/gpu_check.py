@@ -38,13 +38,16 @@ NUM_TASKS = 2
 CELLS = {"cuda": 1200, "cpu": 100}
 """The tasks are those next to this size: lessons of a good thousand tokens, as in a competition."""
 ALL_S = {"cuda": 570.0, "cpu": 1800.0}
+"""Seconds for everything."""
 SUITES = (
     "test_engine_conformance.py",
     "test_samplers.py",
     "test_scorers.py",
     "test_number_types.py",
 )
+"""Files in tests/e2e. unsloth trains, and so takes only the first."""
 SUITE_S = 150.0
+"""Longest time of the suites with one trainer, in seconds."""
 JOB = (
     "train.max_steps=20",
     "train.rank=16",
@@ -54,6 +57,7 @@ JOB = (
     "run.workers=1",
     "train.min_seconds=5",
 )
+"""Settings of every main job."""
 
 QWEN = {"vocab_size": 151936, "tie_word_embeddings": True, "max_position_embeddings": 8192}
 SHAPES: dict[str, dict[str, Any]] = {
@@ -137,10 +141,12 @@ def main(argv: list[str] | None = None) -> int:
         help="folder of the report (default: %(default)s)",
     )
     args = parser.parse_args(argv)
+
     machine, clock = find_machine(), SystemClock()
     if args.device == "cuda" and (lack := lack_of_cuda(machine)):
         print(f"gpu-check: {lack}", file=sys.stderr)
         return EXIT_PREREQUISITE
+
     began_s = clock.now()
     deadline = Deadline(began_s + ALL_S[args.device], clock)
     report: dict[str, Any] = {
@@ -151,14 +157,17 @@ def main(argv: list[str] | None = None) -> int:
         "suites": [] if args.only else suites(args.device, deadline),
         "cases": [],
     }
+
     cases = [c for c in cases_of(args.device) if args.only in c.name]
     with tempfile.TemporaryDirectory() as scratch:
         for i, case in enumerate(cases):
             left_s = deadline.at_s - clock.now()
+            # A case may take half as much again as its even share of the time that is left.
             budget_s = min(case.most_s, left_s, 1.5 * left_s / (len(cases) - i))
             print(f"gpu-check: {case.name} ...", file=sys.stderr, flush=True)
             report["cases"].append(run_case(case, Path(scratch), args.device, budget_s, clock))
     report["seconds"] = round(clock.now() - began_s, 1)
+
     args.out.mkdir(parents=True, exist_ok=True)
     write_atomic(args.out / "gpu-check.json", (json.dumps(report, indent=1) + "\n").encode())
     write_atomic(args.out / "gpu-check.txt", table(report).encode())
@@ -173,7 +182,8 @@ def lack_of_cuda(machine: Machine) -> str:
             f"no NVIDIA GPU ({machine.gpu_note or 'none found'}); expected a machine with one; "
             "do: run it there, or python -m bench.gpu_check --device cpu to check the check"
         )
-    # asked in a child: this process never touches CUDA
+
+    # Asked in a child: this process never touches CUDA.
     asked = subprocess.run(
         [sys.executable, "-c", "import torch; print(torch.__version__, torch.cuda.is_available())"],
         capture_output=True,
@@ -195,17 +205,15 @@ def suites(device: str, deadline: Deadline) -> list[dict[str, Any]]:
         if find_spec(trainer) is None:
             rows.append({"name": f"conformance, {trainer}", "outcome": "not installed"})
             continue
+
         names = SUITES if trainer == "peft" else SUITES[:1]
         limit_s = min(SUITE_S, deadline.at_s - deadline.clock.now())
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            *(str(ROOT / "tests" / "e2e" / name) for name in names),
-        ]
+        files = [str(ROOT / "tests" / "e2e" / name) for name in names]
+        command = [sys.executable, "-m", "pytest", *files]
         command += ["-q", "-W", "ignore", "-p", "no:cacheprovider"]
         environment = os.environ | {"CONFORMANCE_TRAINER": trainer, "CONFORMANCE_DEVICE": device}
         print(f"gpu-check: conformance, {trainer} ...", file=sys.stderr, flush=True)
+
         try:
             done = subprocess.run(
                 command, env=environment, capture_output=True, text=True, cwd=ROOT, timeout=limit_s
@@ -227,18 +235,14 @@ def run_case(
         return row | {"outcome": f"{case.needs} is not installed"}
     if budget_s < 10:
         return row | {"outcome": "no time"}
+
     model = "arc-mini" if case.shape is None else str(random_model(case.shape, scratch, device))
     out = scratch / re.sub(r"\W+", "-", case.name)
-    flags = [
-        "--only",
-        ",".join(task_ids(CELLS[device])),
-        "--model",
-        model,
-        "--budget",
-        f"{budget_s:.0f}s",
-    ]
+    flags = ["--only", ",".join(task_ids(CELLS[device])), "--model", model]
+    flags += ["--budget", f"{budget_s:.0f}s"]
     command = submit_command(TASKS, out, *flags, settings=(*JOB, *case.settings))
     environment = os.environ | ({"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {})
+
     began_s = clock.now()
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     row |= {"seconds": round(clock.now() - began_s, 1), "exit_code": done.returncode}
@@ -247,6 +251,7 @@ def run_case(
             "outcome": "FAILED",
             "told": (done.stderr.strip().splitlines() or ["nothing"])[-1],
         }
+
     row |= figures(out)
     is_whole = done.returncode == 0 and row["num_trained"] == NUM_TASKS and not row["faults"]
     if is_whole:
@@ -265,6 +270,7 @@ def figures(out: Path) -> dict[str, Any]:
     journal.close()
     report = json.loads(RunFolder(out).report.read_text())
     plan = json.loads(RunFolder(out).plan.read_text())
+
     correction = probe.get("correction", {})
     measured = {}
     ratios = {
@@ -276,6 +282,7 @@ def figures(out: Path) -> dict[str, Any]:
     for name, key in ratios.items():
         if probe.get(name) is not None and correction.get(key):
             measured[name] = {"measured": probe[name], "planned": probe[name] / correction[key]}
+
     return {
         "num_trained": len({s.task_id for s in stages if (s.stage, s.status) == ("train", "done")}),
         "num_sampled": len({s.task_id for s in stages if (s.stage, s.status) == ("deep", "done")}),
