@@ -1,4 +1,4 @@
-"""The worker child: owns one device, loads the model once, then does one job after another.
+"""The worker child: one device, one model, job after job (long, for all jobs share the model).
 
 Runs as `python -m appliance.solve.worker`. It reads one Setup line and then Job lines on standard
 input, and writes Event lines on the descriptor that was its standard output; anything a library

@@ -1,4 +1,6 @@
-"""Who is worked on next and for how long: pure bookkeeping, driven by the clock it is given.
+"""Who is worked on next and for how long (a long file, for all passes share one state).
+
+Pure bookkeeping, driven by the clock it is given.
 
 Pass 1 ("quick"): the base model, few views, all tasks, many tasks a job.
 Pass 2 ("deep"): train, then sample all views, one task a job.
