@@ -13,6 +13,7 @@ from dataclasses import replace
 from appliance.config import Layer, given_keys, resolve
 from appliance.errors import UsageError
 from appliance.machine.gpu import GIB
+from appliance.machine.host import Host
 from appliance.machine.machine import Machine, split_cards
 from appliance.sizing.choice import Choice
 from appliance.sizing.costs.device import Device, device_of_cpu, devices_of
@@ -99,7 +100,7 @@ def size(machine: Machine, cards: Sequence[ModelCard], request: SizingRequest) -
 def size_one(machine: Machine, card: ModelCard, request: SizingRequest) -> Plan:
     """The plan for one model."""
     workers, threads, device = _workers(machine, card, request)
-    room_gib = device.free_gib if device.is_gpu else _room_gib(machine, device, workers.value)
+    room_gib = device.free_gib if device.is_gpu else _room_gib(machine, workers.value)
 
     # What fits.
     trainer = choose_trainer(machine, request.settings, request.software)
@@ -204,15 +205,19 @@ def _serving(draft: SampleDraft, request: SizingRequest, device: Device) -> Choi
     return Choice("merged", "on a CPU merged weights answer faster")
 
 
-def _room_gib(machine: Machine, device: Device, num_workers: int) -> float:
+def _room_gib(machine: Machine, num_workers: int) -> float:
     """Of one worker on the CPU: its part of what is free, at most what one process may hold."""
-    step_gib = device.memory_gib / FREE_STEPS
-    # At least one part, or a busy machine would have no room at all.
-    steady_gib = device.free_gib // step_gib * step_gib if step_gib > 0 else device.free_gib
-    shared_gib = max(steady_gib, min(step_gib, device.free_gib)) / num_workers
-
+    shared_gib = _steady_free_gib(machine.host) / num_workers
     alone = machine.host.process_bytes
     return shared_gib if alone is None else min(shared_gib, alone / GIB)
+
+
+def _steady_free_gib(host: Host) -> float:
+    """Free memory in whole steps, but at least what is free of one: a busy machine has room too."""
+    free_gib, step_gib = host.memory_free_bytes / GIB, host.memory_bytes / GIB / FREE_STEPS
+    if step_gib <= 0:
+        return free_gib
+    return max(free_gib // step_gib * step_gib, min(step_gib, free_gib))
 
 
 def _workers(
@@ -257,9 +262,7 @@ def _cpu_workers(
 
     # Python and torch, and 16 bytes a parameter: weights, gradients and both moments in float32.
     each_gib = 1.5 + 16 * card.params / GIB
-    step_gib = host.memory_bytes / GIB / FREE_STEPS
-    free_gib = host.memory_free_bytes / GIB // step_gib * step_gib if step_gib else 0.0
-    most_by_memory = max(1, int(free_gib / each_gib))
+    most_by_memory = max(1, int(_steady_free_gib(host) / each_gib))
 
     wanted = cores // threads
     count = max(1, min(wanted, most_by_memory, max(1, len(request.lengths))))

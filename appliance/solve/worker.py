@@ -3,7 +3,7 @@
 Runs as `python -m appliance.solve.worker`. It reads one Setup line and then Job lines on standard
 input, and writes Event lines on the descriptor that was its standard output; anything a library
 prints goes to standard error. When the orchestrator is gone (standard input ends) the worker ends
-at once. Over 400 lines, because everything that a job does with the loaded model is told here.
+at once.
 """
 
 from __future__ import annotations
