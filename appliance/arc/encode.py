@@ -2,8 +2,8 @@
 
 Every text is a wire format: models were trained on it, so not one character may change. The
 encoders named like classes write the texts of the public pipelines arc24 and arc25 and nest as
-theirs do: `GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))`. `grid-tokens` writes the
-text of our own small vocabulary.
+theirs do: `GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))`. `grid-tokens` and
+`grid-tokens-v2` write the texts of our own small vocabularies.
 
 Decoding is strict, because the text was written by a model: anything but one legal grid raises
 ParseError.
@@ -20,6 +20,12 @@ from typing import Protocol
 import numpy as np
 
 from appliance.arc.grid import Grid, freeze, grid_fault
+from appliance.arc.places import (
+    grid_of_numbers,
+    numbers_of_text,
+    place_numbers,
+    text_of_numbers,
+)
 from appliance.errors import UsageError
 from appliance.names import did_you_mean, unknown
 
@@ -110,6 +116,23 @@ class CellEncoder:
             return line.split(self.separator)
         width = len(self.words[0])
         return [line[i : i + width] for i in range(0, len(line), width)]
+
+
+@dataclass(frozen=True)
+class PlacedEncoder:
+    """One private character per cell, which says its colour and its place, and one per row end."""
+
+    name: str
+    opening: str = ""
+
+    def encode(self, grid: Grid) -> str:
+        return text_of_numbers(place_numbers(grid))
+
+    def decode(self, text: str) -> Grid:
+        try:
+            return grid_of_numbers(numbers_of_text(text))
+        except ValueError as fault:
+            raise ParseError(str(fault)) from None
 
 
 @dataclass(frozen=True)
@@ -260,8 +283,13 @@ _SHORT_NAMES: Mapping[str, str] = {
     "arc25-shape-row-number": "GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder(), first=0))",
 }
 
-GRID_TOKENS = CellEncoder("grid-tokens", ends_rows=True)
-ENCODER_NAMES = (GRID_TOKENS.name, *_SHORT_NAMES)
+_OWN: Mapping[str, GridEncoder] = {
+    "grid-tokens": CellEncoder("grid-tokens", ends_rows=True),
+    "grid-tokens-v2": PlacedEncoder("grid-tokens-v2"),
+}
+"""Encoders of our own vocabularies, which nest in nothing."""
+
+ENCODER_NAMES = (*_OWN, *_SHORT_NAMES)
 
 
 def get_encoder(name_or_expression: str) -> GridEncoder:
@@ -274,8 +302,8 @@ def get_encoder(name_or_expression: str) -> GridEncoder:
     'GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder(), first=0))'
     """
     text = name_or_expression.strip()
-    if text == GRID_TOKENS.name:
-        return GRID_TOKENS
+    if text in _OWN:
+        return _OWN[text]
     if "(" not in text and text not in _SHORT_NAMES:
         raise unknown("grid encoder", text, ENCODER_NAMES)
 

@@ -223,6 +223,7 @@ _CODE_IMG = texts.opening_code("img")
 # that `lesson` takes is such a grid.
 _STYLES: tuple[PromptStyle, ...] = (
     PairwiseChat("grid-tokens-v1"),
+    PairwiseChat("grid-tokens-v2"),  # the same turns, for a model that knows its cells by place
     PairwiseProgram("dsl-program-v1"),
     OneQuestion(
         "output-from-examples-v0",

@@ -12,6 +12,7 @@ from appliance.engine.model_folder import RECORD_FILE
 from appliance.engine.tokens import Codec
 from appliance.learn.recipe import Architecture
 from appliance.models import tiny
+from appliance.models.vocabularies import GRID_TOKENS_V1, VOCABULARIES, Vocabulary
 
 HEAD_SIZE = 64
 """Width of one attention head: a size that every engine serves."""
@@ -28,7 +29,7 @@ def fresh_model(architecture: Architecture, *, seed: int) -> Any:
     num_heads = architecture.hidden_size // HEAD_SIZE
 
     config = config_class(
-        vocab_size=len(tiny.TOKENS),
+        vocab_size=len(VOCABULARIES[architecture.tokens].tokens),
         hidden_size=architecture.hidden_size,
         intermediate_size=architecture.intermediate_size,
         num_hidden_layers=architecture.num_layers,
@@ -47,13 +48,14 @@ def fresh_model(architecture: Architecture, *, seed: int) -> Any:
         return model_class(config)
 
 
-def tokenizer() -> Any:
-    """The tokenizer of the tiny vocabulary: every cell and every word of a program is a token."""
+def tokenizer(vocabulary: Vocabulary = GRID_TOKENS_V1) -> Any:
+    """The tokenizer of one of our own vocabularies: every cell and every word of a program is a
+    token."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    vocabulary = {token: i for i, token in enumerate(tiny.TOKENS)}
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
+    id_of = {token: i for i, token in enumerate(vocabulary.tokens)}
+    core = Tokenizer(models.WordLevel(id_of, unk_token="<pad>"))
     core.pre_tokenizer = pre_tokenizers.Split(Regex(tiny.SPLIT), "isolated")
     core.decoder = decoders.Fuse()
 
@@ -72,8 +74,8 @@ def save_model(
 ) -> None:
     """Write weights in bfloat16, configuration, tokenizer and the appliance.json card.
 
-    card: names style and encoder. codec: None for the tokenizer of the tiny vocabulary. The model
-    itself stays as it is.
+    card: names style and encoder. codec: None for the tokenizer of our own vocabulary that the
+    style names. The model itself stays as it is.
     """
     import torch
 
@@ -87,5 +89,5 @@ def save_model(
     stored.tie_weights()  # so that shared weights are written once
 
     stored.save_pretrained(str(folder))
-    (codec or Codec(tokenizer())).save(folder)
+    (codec or Codec(tokenizer(VOCABULARIES[card["style"]]))).save(folder)
     (folder / RECORD_FILE).write_text(json.dumps(card, indent=1) + "\n")

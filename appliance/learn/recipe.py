@@ -20,10 +20,14 @@ class _Part(BaseModel):
 class Architecture(_Part):
     """A fresh model: a decoder in the stock Llama or Qwen3 layout with heads of size 64.
 
-    Input and output embeddings are tied, and the vocabulary is the tiny one (one token per cell).
+    Input and output embeddings are tied, and the vocabulary is one of ours (one token per cell).
     """
 
     layout: Literal["llama", "qwen3"] = "llama"
+    tokens: Literal["grid-tokens-v1", "grid-tokens-v2"] = Field(
+        "grid-tokens-v1",
+        description="the vocabulary: v1 says the colour of a cell; v2 also its column and row",
+    )
     hidden_size: int = Field(192, ge=64, multiple_of=64)
     num_layers: int = Field(6, ge=1, le=64)
     intermediate_size: int = Field(512, ge=64, description="width of the MLP's hidden layer")

@@ -18,19 +18,17 @@ from appliance.learn.new_model import fresh_model, save_model, tokenizer
 from appliance.learn.recipe import Recipe
 from appliance.machine.catalogue import has_bfloat16
 from appliance.machine.host import find_host
-from appliance.models import tiny
+from appliance.models.vocabularies import VOCABULARIES, Vocabulary
 
 NEW_GRID_STYLES = ("input-from-inputs", "output-from-outputs")
 """Beginnings of styles that ask for a new grid, not for the output of a test input."""
 
 TINY_CARD = {
-    "style": "grid-tokens-v1",
-    "encoder": "grid-tokens",
     "program_style": "dsl-program-v1",
     "program_tokens": 72,  # 95 of 100 programs of our training families are shorter
     "strategies": ["transduction"],
 }
-"""Card of a fresh model."""
+"""Card of a fresh model, which also names style and encoder of its vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +57,10 @@ def make_start(recipe: Recipe, *, device: str) -> Start:
     autocast = _autocast(recipe.precision, device)
     if recipe.start_from is None:
         model = fresh_model(recipe.architecture, seed=recipe.seed).to(device)
-        return Start(
-            model, Codec(tokenizer()), "grid-tokens-v1", "grid-tokens", TINY_CARD, autocast
-        )
+        vocabulary = VOCABULARIES[recipe.architecture.tokens]
+        style, encoder = vocabulary.name, vocabulary.encoder
+        card = {"style": style, "encoder": encoder} | TINY_CARD
+        return Start(model, Codec(tokenizer(vocabulary)), style, encoder, card, autocast)
 
     said = read_card(recipe.start_from)
     is_lora = recipe.adaptation.method == "lora"
@@ -72,8 +71,9 @@ def make_start(recipe: Recipe, *, device: str) -> Start:
         recipe.start_from, dtype=stored, device=device, quantization=recipe.adaptation.quantization
     )
     codec = Codec.load(recipe.start_from)
-    if not is_lora and _is_older_tiny(codec, model):
-        codec = _grow(model, recipe.seed)
+    older = None if is_lora else _older(codec, model)
+    if older is not None:
+        codec = _grow(model, older, recipe.seed)
 
     adapter = recipe.adaptation.adapter
     base_sha = weights_sha(recipe.start_from)
@@ -174,18 +174,22 @@ def _autocast(precision: str, device: str) -> str | None:
     return "bfloat16" if find_host().can_bf16 else None
 
 
-def _is_older_tiny(codec: Codec, model: Any) -> bool:
-    """Whether the model has an earlier, shorter tiny vocabulary; words are only ever appended to
-    it."""
+def _older(codec: Codec, model: Any) -> Vocabulary | None:
+    """The vocabulary of ours that the model has an earlier, shorter state of; words are only ever
+    appended to them."""
     size = int(model.config.vocab_size)
-    return size < len(tiny.TOKENS) and codec.is_vocabulary(tiny.TOKENS[:size])
+    for vocabulary in VOCABULARIES.values():
+        is_shorter = size < len(vocabulary.tokens)
+        if is_shorter and codec.is_vocabulary(vocabulary.tokens[:size]):
+            return vocabulary
+    return None
 
 
-def _grow(model: Any, seed: int) -> Codec:
+def _grow(model: Any, vocabulary: Vocabulary, seed: int) -> Codec:
     """Give the model rows for the words that are new, and return today's tokenizer."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model.resize_token_embeddings(len(tiny.TOKENS), mean_resizing=False)
-    return Codec(tokenizer())
+        model.resize_token_embeddings(len(vocabulary.tokens), mean_resizing=False)
+    return Codec(tokenizer(vocabulary))

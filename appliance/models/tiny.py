@@ -1,4 +1,4 @@
-"""The tiny vocabulary of arc-mini.
+"""The tiny vocabulary of arc-mini, called grid-tokens-v1.
 
 It has one token for each cell, one for the end of a row, the marks between grids, and the words of
 programs in the DSL. A document is
@@ -15,11 +15,13 @@ Words are only ever appended, because trained weights hold their ids.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.arc.grid import Grid
+from appliance.arc.grid import MAX_SIDE, Grid
+from appliance.arc.places import templates_of, write_grid
 
 SPLIT = r"    |[a-z_][A-Za-z_0-9]*|[A-Z][A-Z_]+|[\s\S]"
 """How text falls into tokens: an indentation, a name, or one character."""
@@ -51,6 +53,7 @@ TOKENS = ("<pad>", "<bos>", "<eos>", "\n", "I", "O", *"0123456789", "P", *PROGRA
 
 PAD, BOS, EOS, ROW_END, INPUT, OUTPUT, CELL_0 = range(7)
 PROGRAM = TOKENS.index("P")
+FIRST_WORD = PROGRAM + 1
 _ID_OF = {token: i for i, token in enumerate(TOKENS)}
 
 CHAT_TEMPLATE = (
@@ -62,15 +65,26 @@ CHAT_TEMPLATE = (
 """Turns are grids as text: a user turn is an input (or P, which asks for a program)."""
 
 
+TEMPLATES = templates_of(
+    np.full((MAX_SIDE, MAX_SIDE), CELL_0, dtype=np.int32),
+    np.full(MAX_SIDE, ROW_END, dtype=np.int32),
+)
+"""Ids of black grids, for `arc.places.write_grid`."""
+
+
 def grid_ids(grid: Grid) -> NDArray[np.int32]:
     """Ids of one grid, shape (rows * (columns + 1),)."""
-    ids = np.full((grid.shape[0], grid.shape[1] + 1), ROW_END, dtype=np.int32)
-    ids[:, :-1] = grid
-    ids[:, :-1] += CELL_0
-    return ids.reshape(-1)
+    ids = np.empty(grid.shape[0] * (grid.shape[1] + 1), dtype=np.int32)
+    write_grid(ids, 0, grid, TEMPLATES)
+    return ids
 
 
+@lru_cache(maxsize=20_000)  # training asks for the same programs again and again; some 10 MB
 def program_ids(body: str) -> NDArray[np.int32] | None:
-    """Ids of a program's body, or None when a word of it is not in the vocabulary."""
+    """Ids of a program's body (read-only), or None when a word of it is not in the vocabulary."""
     ids = [_ID_OF.get(token) for token in re.findall(SPLIT, body)]
-    return None if None in ids else np.array(ids, dtype=np.int32)
+    if None in ids:
+        return None
+    array = np.array(ids, dtype=np.int32)
+    array.setflags(write=False)
+    return array

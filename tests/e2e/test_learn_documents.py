@@ -15,6 +15,7 @@ from appliance.errors import InputError
 from appliance.learn.data.corpus import Corpus, FamilyPairs, assemble, open_source
 from appliance.learn.data.documents import DocumentSampler, Mixture, batch_of, passes_of
 from appliance.learn.data.styles import StyleWriter, TinyWriter, make_writer
+from appliance.models.vocabularies import GRID_TOKENS_V1, GRID_TOKENS_V2, VOCABULARIES, Vocabulary
 from tests.support.small_lm import byte_tokenizer
 
 pytestmark = pytest.mark.engine
@@ -26,6 +27,17 @@ def tiny_codec() -> Codec:
     from appliance.learn.new_model import tokenizer
 
     return Codec(tokenizer())
+
+
+@pytest.fixture(scope="module")
+def own_codecs(tiny_codec: Codec) -> dict[str, Codec]:
+    """The tokenizers of our own vocabularies, by name."""
+    from appliance.learn.new_model import tokenizer
+
+    return {
+        GRID_TOKENS_V1.name: tiny_codec,
+        GRID_TOKENS_V2.name: Codec(tokenizer(GRID_TOKENS_V2)),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +71,14 @@ def text_and_answer(document: TokenSequence, codec: Codec) -> tuple[str, str]:
     return codec.text(tuple(ids)), codec.text(tuple(answer))
 
 
-def test_both_writers_write_the_same(corpus: Corpus, tiny_codec: Codec) -> None:
+@pytest.mark.parametrize("vocabulary", VOCABULARIES.values(), ids=lambda v: v.name)
+def test_both_writers_write_the_same(
+    vocabulary: Vocabulary, corpus: Corpus, own_codecs: dict[str, Codec]
+) -> None:
     pairs = [corpus.pair(i) for i in range(4)]
     rng = np.random.default_rng(0)
-    fast = TinyWriter().write(pairs, "", max_tokens=512, rng=rng)
-    slow = style_writer("grid-tokens-v1", tiny_codec, "grid-tokens").write(
+    fast = TinyWriter(vocabulary).write(pairs, "", max_tokens=512, rng=rng)
+    slow = style_writer(vocabulary.name, own_codecs[vocabulary.name], vocabulary.encoder).write(
         pairs, "", max_tokens=512, rng=rng
     )
 
@@ -72,11 +87,14 @@ def test_both_writers_write_the_same(corpus: Corpus, tiny_codec: Codec) -> None:
     assert np.array_equal(fast.is_target, slow.is_target)
 
 
-def test_both_writers_write_the_same_program(corpus: Corpus, tiny_codec: Codec) -> None:
+@pytest.mark.parametrize("vocabulary", VOCABULARIES.values(), ids=lambda v: v.name)
+def test_both_writers_write_the_same_program(
+    vocabulary: Vocabulary, corpus: Corpus, own_codecs: dict[str, Codec]
+) -> None:
     pairs, program = [corpus.pair(i) for i in range(3)], corpus.programs[0]
     rng = np.random.default_rng(0)
-    fast = TinyWriter().write(pairs, program, max_tokens=512, rng=rng)
-    slow = style_writer("dsl-program-v1", tiny_codec, "grid-tokens").write(
+    fast = TinyWriter(vocabulary).write(pairs, program, max_tokens=512, rng=rng)
+    slow = style_writer("dsl-program-v1", own_codecs[vocabulary.name], vocabulary.encoder).write(
         pairs, program, max_tokens=512, rng=rng
     )
 
@@ -85,11 +103,29 @@ def test_both_writers_write_the_same_program(corpus: Corpus, tiny_codec: Codec) 
     assert np.array_equal(fast.ids[-words.size :], words)
 
 
+def test_the_fast_writer_keeps_to_the_length_it_was_given(corpus: Corpus) -> None:
+    pairs = [corpus.pair(i) for i in range(4)]  # of 2 x 3 cells: 19 tokens each
+    rng = np.random.default_rng(0)
+
+    def num_tokens(max_tokens: int, program: str = "") -> int | None:
+        document = TinyWriter().write(pairs, program, max_tokens=max_tokens, rng=rng)
+        return None if document is None else len(document)
+
+    assert [num_tokens(n) for n in (38, 39, 57, 58, 1000)] == [None, 39, 39, 58, 77]
+    # The mark, "return", " ", "flip_h", "(", "grid", ")", the newline and the end.
+    assert num_tokens(47, corpus.programs[0]) is None
+    assert num_tokens(48, corpus.programs[0]) == 48
+
+
 def test_the_fast_writer_is_taken_where_it_is_right_only(
-    tiny_codec: Codec, chat_codec: Codec
+    tiny_codec: Codec, chat_codec: Codec, own_codecs: dict[str, Codec]
 ) -> None:
     tokens, minimal = get_encoder("grid-tokens"), get_encoder("minimal")
-    assert isinstance(make_writer(get_style("grid-tokens-v1"), tokens, tiny_codec), TinyWriter)
+    for vocabulary in VOCABULARIES.values():
+        style, encoder = get_style(vocabulary.name), get_encoder(vocabulary.encoder)
+        for name, codec in own_codecs.items():
+            is_fast = isinstance(make_writer(style, encoder, codec), TinyWriter)
+            assert is_fast is (name == vocabulary.name)
     assert isinstance(make_writer(get_style("grid-tokens-v1"), tokens, chat_codec), StyleWriter)
     assert isinstance(
         make_writer(get_style("output-from-examples-v1"), minimal, tiny_codec), StyleWriter

@@ -20,11 +20,17 @@ TASKS = st.builds(
     st.tuples(GRIDS) | st.tuples(GRIDS, GRIDS),
 )
 GRID_STYLES = st.sampled_from(
-    ["grid-tokens-v1", "output-from-examples-v0", "output-from-examples-v1", "input-from-inputs-v0"]
+    [
+        "grid-tokens-v1",
+        "grid-tokens-v2",
+        "output-from-examples-v0",
+        "output-from-examples-v1",
+        "input-from-inputs-v0",
+    ]
 )
-ENCODERS = st.sampled_from(["grid-tokens", "arc24-shape-row-number", "colour-words"]).map(
-    get_encoder
-)
+ENCODERS = st.sampled_from(
+    ["grid-tokens", "grid-tokens-v2", "arc24-shape-row-number", "colour-words"]
+).map(get_encoder)
 
 
 @settings(deadline=None)

@@ -13,6 +13,12 @@ WIDE = as_grid([[9, 8, 7, 6]])
 
 GOLDEN = {
     "grid-tokens": "100\n010\n001\n",
+    # 0xF0000 + (row * 30 + column) * 10 + colour, and 0xF0000 + 9000 + row.
+    "grid-tokens-v2": (
+        "\U000f0001\U000f000a\U000f0014\U000f2328"
+        "\U000f012c\U000f0137\U000f0140\U000f2329"
+        "\U000f0258\U000f0262\U000f026d\U000f232a"
+    ),
     "minimal": "100\n010\n001",
     "bar-separated": "1|0|0\n0|1|0\n0|0|1",
     "code-block": "```grid\n100\n010\n001\n```",
@@ -98,11 +104,45 @@ def test_texts_of_the_prior_encoders_to_the_character(file: str, first_row: int)
     ],
 )
 @pytest.mark.parametrize(
-    "name", ["minimal", "grid-tokens", "shape", "arc24-shape-row-number", "colour-words"]
+    "name",
+    [
+        "minimal",
+        "grid-tokens",
+        "grid-tokens-v2",
+        "shape",
+        "arc24-shape-row-number",
+        "colour-words",
+    ],
 )
 def test_what_is_not_a_grid_is_a_parse_error(name: str, text: str) -> None:
     with pytest.raises(ParseError):
         get_encoder(name).decode(text)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "fault"),
+    [
+        ([], "no end of row 0 among the first 0 marks"),
+        ([0, 10, 20], "no end of row 0"),
+        ([*range(0, 310, 10), 9000], "no end of row 0 among the first 31 marks"),
+        ([9000], "row 0 is empty"),
+        ([5, 9001], "no end of row 0"),
+        ([5, 9000, 305], "row 1 stops after 1 cells of 1"),
+        ([5, 10, 9000, 300], "row 1 stops after 1 cells of 2"),
+        ([5, 20, 9000], "a cell of row 0, column 2 where a cell of row 0, column 1 is due"),
+        ([5, 9000, 9001], "the end of row 1 where a cell of row 1, column 0 is due"),
+        ([5, 9000, 305, 315], "a cell of row 1, column 1 where the end of row 1 is due"),
+        ([5, 9000, 305, 9002], "the end of row 2 where the end of row 1 is due"),
+        ([5, 9000, 9030], "something that is no place where a cell of row 1, column 0"),
+        ([5, 9000, -0xF0000 + ord("7")], "something that is no place"),
+        ([5, 9000, -0xF0000 + 0xD800], "something that is no place"),
+        ([n for r in range(30) for n in (300 * r, 9000 + r)] + [9000], "more than 30 rows"),
+    ],
+)
+def test_a_token_out_of_its_place_is_named(numbers: list[int], fault: str) -> None:
+    text = "".join(chr(0xF0000 + number) for number in numbers)
+    with pytest.raises(ParseError, match=fault):
+        get_encoder("grid-tokens-v2").decode(text)
 
 
 @pytest.mark.parametrize(

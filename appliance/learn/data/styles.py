@@ -1,4 +1,4 @@
-"""How a document is written: in ids of the tiny vocabulary, or by any prompt style and
+"""How a document is written: in ids of our own vocabularies, or by any prompt style and
 tokenizer."""
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 
 from appliance.arc.encode import GridEncoder
 from appliance.arc.grid import Grid, freeze
+from appliance.arc.places import write_grid
 from appliance.arc.prompt import PromptStyle
 from appliance.arc.task import Pair, Task
 from appliance.engine.tokens import Codec
 from appliance.engine.training.packing import TokenSequence
 from appliance.learn.data.corpus import RawPair
 from appliance.models import tiny
-
-TINY_STYLES = ("grid-tokens-v1", "dsl-program-v1")
-"""Prompt styles of arc-mini."""
+from appliance.models.vocabularies import GRID_TOKENS_V1, VOCABULARIES, Vocabulary
 
 GRIDS_WITH_PROGRAM_SHARE = 1 / 3
 """Share of the documents with a program that are also trained on their grids.
@@ -32,55 +31,71 @@ PROGRAM_TEXT = "from dsl import *\n\n\ndef task(grid):\n{body}"
 """A program as styles ask for it that want it whole."""
 
 
-class TinyWriter:
-    """Writes for arc-mini: every output but the first is an answer, and so is the program if known.
+MARKS_PER_PAIR = 3
+"""Tokens of a pair beside its grids: before the input, before the output, and the end."""
 
-    Gives what `StyleWriter` would give with the tokenizer of arc-mini, tens of times faster.
+
+class TinyWriter:
+    """Writes in one of our own vocabularies: every output but the first is an answer, and so is the
+    program if known.
+
+    Gives what `StyleWriter` would give with the tokenizer of that vocabulary, tens of times faster.
     """
 
     needs_program = False
 
+    def __init__(self, vocabulary: Vocabulary = GRID_TOKENS_V1) -> None:
+        self._templates = vocabulary.templates
+        self._program_ids = vocabulary.program_ids
+
     def can_write(self, program: str) -> bool:
-        return tiny.program_ids(program) is not None
+        return self._program_ids(program) is not None
 
     def write(
         self, pairs: Sequence[RawPair], program: str, *, max_tokens: int, rng: np.random.Generator
     ) -> TokenSequence | None:
-        words = tiny.program_ids(program) if program else None
+        words = self._program_ids(program) if program else None
         with_grids = words is None or rng.random() < GRIDS_WITH_PROGRAM_SHARE
+        program_tokens = 0 if words is None else words.size + 2  # with its mark and the end
 
-        pieces: list[NDArray[np.int32]] = [np.array([tiny.BOS], dtype=np.int32)]
-        targets: list[NDArray[np.bool_]] = [np.zeros(1, dtype=np.bool_)]
-        room = max_tokens - 1 - (0 if words is None else words.size + 2)
+        # How many pairs fit, and how long the document becomes: lengths follow from shapes.
+        num_tokens, num_pairs = 1 + program_tokens, 0
         for grid_in, grid_out in pairs:
-            ids, is_target = _pair_sequence(grid_in, grid_out)
-            room -= ids.size
-            if room < 0:
+            num_tokens_then = num_tokens + _num_ids(grid_in) + _num_ids(grid_out) + MARKS_PER_PAIR
+            if num_tokens_then > max_tokens:
                 break
-            targets.append(
-                is_target if len(pieces) > 1 and with_grids else np.zeros_like(is_target)
-            )
-            pieces.append(ids)
-        if len(pieces) < 3:  # the mark of the beginning and two pairs
+            num_tokens, num_pairs = num_tokens_then, num_pairs + 1
+        if num_pairs < 2:
             return None
 
+        ids = np.empty(num_tokens, dtype=np.int32)
+        is_target = np.zeros(num_tokens, dtype=np.bool_)
+        ids[0] = tiny.BOS
+        at = 1
+        for i, (grid_in, grid_out) in enumerate(pairs[:num_pairs]):
+            ids[at] = tiny.INPUT
+            at = write_grid(ids, at + 1, grid_in, self._templates)
+
+            ids[at] = tiny.OUTPUT
+            answer = at + 1
+            at = write_grid(ids, answer, grid_out, self._templates)
+            ids[at] = tiny.EOS
+            at += 1
+            if i > 0 and with_grids:
+                is_target[answer:at] = True
+
         if words is not None:
-            pieces.append(np.concatenate([[tiny.PROGRAM], words, [tiny.EOS]]).astype(np.int32))
-            targets.append(np.arange(words.size + 2) > 0)  # all but the PROGRAM mark
+            ids[at] = tiny.PROGRAM
+            ids[at + 1 : -1] = words
+            ids[-1] = tiny.EOS
+            is_target[at + 1 :] = True
 
-        return TokenSequence(np.concatenate(pieces), np.concatenate(targets))
+        return TokenSequence(ids, is_target)
 
 
-def _pair_sequence(
-    grid_in: NDArray[np.int8], grid_out: NDArray[np.int8]
-) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Ids of one pair, and which of them are its answer: the output grid and the end mark."""
-    a, b = tiny.grid_ids(grid_in), tiny.grid_ids(grid_out)
-
-    ids = np.concatenate([[tiny.INPUT], a, [tiny.OUTPUT], b, [tiny.EOS]]).astype(np.int32)
-    is_target = np.zeros(ids.shape, dtype=np.bool_)
-    is_target[a.size + 2 :] = True
-    return ids, is_target
+def _num_ids(grid: NDArray[np.int8]) -> int:
+    num_ids: int = grid.shape[0] * (grid.shape[1] + 1)
+    return num_ids
 
 
 @dataclass(frozen=True)
@@ -127,12 +142,13 @@ class StyleWriter:
 
 
 def make_writer(style: PromptStyle, encoder: GridEncoder, codec: Codec) -> TinyWriter | StyleWriter:
-    """The fast writer where style and vocabulary are those of arc-mini, else the general one."""
-    is_tiny = (
-        style.name in TINY_STYLES
-        and encoder.name == "grid-tokens"
-        and codec.is_vocabulary(tiny.TOKENS)
-    )
-    if is_tiny and style.answer == "grid":
-        return TinyWriter()
+    """The fast writer where style, encoder and tokenizer are those of one of our own vocabularies,
+    else the general one."""
+    vocabulary = VOCABULARIES.get(style.name)
+    if (
+        vocabulary is not None
+        and encoder.name == vocabulary.encoder
+        and codec.is_vocabulary(vocabulary.tokens)
+    ):
+        return TinyWriter(vocabulary)
     return StyleWriter(style, encoder, codec)
