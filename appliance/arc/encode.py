@@ -283,13 +283,13 @@ _SHORT_NAMES: Mapping[str, str] = {
     "arc25-shape-row-number": "GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder(), first=0))",
 }
 
-_OWN: Mapping[str, GridEncoder] = {
+OWN_ENCODERS: Mapping[str, GridEncoder] = {
     "grid-tokens": CellEncoder("grid-tokens", ends_rows=True),
     "grid-tokens-v2": PlacedEncoder("grid-tokens-v2"),
 }
-"""Encoders of our own vocabularies, which nest in nothing."""
+"""Encoders of our own vocabularies, one token a cell; they nest in nothing."""
 
-ENCODER_NAMES = (*_OWN, *_SHORT_NAMES)
+ENCODER_NAMES = (*OWN_ENCODERS, *_SHORT_NAMES)
 
 
 def get_encoder(name_or_expression: str) -> GridEncoder:
@@ -302,8 +302,8 @@ def get_encoder(name_or_expression: str) -> GridEncoder:
     'GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder(), first=0))'
     """
     text = name_or_expression.strip()
-    if text in _OWN:
-        return _OWN[text]
+    if text in OWN_ENCODERS:
+        return OWN_ENCODERS[text]
     if "(" not in text and text not in _SHORT_NAMES:
         raise unknown("grid encoder", text, ENCODER_NAMES)
 

@@ -33,6 +33,7 @@ from appliance.learn.recipe import Recipe
 from appliance.learn.synth.catalogue import families_of
 from appliance.learn.synth.family import make_task
 from appliance.learn.train import train_recipe
+from appliance.models.vocabularies import VOCABULARIES
 from appliance.solve.language import Language
 
 NUM_VIEWS = 4
@@ -65,7 +66,7 @@ class Stage:
 def recipe_for(model: Path, out: Path, *, method: str, max_steps: int) -> Recipe:
     """A short training on the tasks in `out`: all pairs of a task in each document, colours
     kept."""
-    is_tiny = read_card(model).style == "grid-tokens-v1"
+    is_tiny = read_card(model).style in VOCABULARIES
     pairs = {
         "source": str(out / "tasks_challenges.json"),
         "min_pairs": 4,

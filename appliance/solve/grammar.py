@@ -54,7 +54,9 @@ def _of_shape(shape: Shape, encoder: GridEncoder) -> str | None:
 def _of_any_shape(encoder: GridEncoder) -> str | None:
     """The pattern of any legal grid, with one alternative for each width.
 
-    None where the text of a grid is not the texts of its rows one after the other.
+    None where the text of a grid is not the texts of its rows one after the other. So for
+    grid-tokens-v2 too: there every place is a class of its own, and over all widths and rows they
+    are 13,950, a pattern of 170,000 characters.
     """
     kinds = []
     for width in range(1, MAX_SIDE + 1):

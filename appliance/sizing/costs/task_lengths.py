@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from appliance.arc.encode import OWN_ENCODERS
 from appliance.arc.grid import Grid
 from appliance.arc.prompt import PairwiseChat, get_style
 from appliance.arc.task import Task, TaskSet
@@ -145,7 +146,7 @@ def _row_extra(card: ModelCard, rows: int) -> float:
 
 def _grid_tokens(grid: Grid, card: ModelCard) -> int:
     rows, columns = int(grid.shape[0]), int(grid.shape[1])
-    if card.encoder == "grid-tokens":
+    if card.encoder in OWN_ENCODERS:
         heading = 1
     else:
         heading = 0 if card.writes_programs else 9
@@ -154,7 +155,7 @@ def _grid_tokens(grid: Grid, card: ModelCard) -> int:
 
 def _frame_tokens(card: ModelCard) -> int:
     """Tokens of a prompt beside its grids: instructions and the marks of the chat."""
-    if card.encoder == "grid-tokens":
+    if card.encoder in OWN_ENCODERS:
         return 2
     return 270 if card.writes_programs else 110
 
