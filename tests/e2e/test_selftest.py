@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from appliance.arc.encode import CellEncoder, ParseError
+from appliance.arc.encode import ParseError, get_encoder
 from appliance.arc.view import View
 from appliance.arc.vote import vote
-from appliance.engine.model_folder import model_dir
+from appliance.engine.model_folder import model_dir, read_card
 from appliance.engine.sampling.transformers_sampler import TransformersSampler
 from appliance.learn import selftest
 from appliance.learn.recipe import Recipe
@@ -29,6 +29,8 @@ pytestmark = pytest.mark.engine
 pytest.importorskip("torch")
 
 NUM_TASKS = 2
+ENCODER = type(get_encoder(read_card(model_dir("arc-mini")).encoder))
+"""What writes and reads the grids of arc-mini."""
 
 
 @dataclass(frozen=True)
@@ -85,18 +87,18 @@ def test_a_sampler_that_loses_answers(done: Done, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_decoder_that_refuses(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: CellEncoder, text: str) -> Any:
+    def refuse(self: Any, text: str) -> Any:
         raise ParseError("broken")
 
-    monkeypatch.setattr(CellEncoder, "decode", refuse)
+    monkeypatch.setattr(ENCODER, "decode", refuse)
     assert answered(done) == {"sample": True, "parse": False, "answer": False, "vote": False}
 
 
 def test_a_decoder_that_changes_grids_in_silence(
     done: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = CellEncoder.decode
-    monkeypatch.setattr(CellEncoder, "decode", lambda self, text: (whole(self, text) + 1) % 10)
+    whole = ENCODER.decode
+    monkeypatch.setattr(ENCODER, "decode", lambda self, text: (whole(self, text) + 1) % 10)
     assert answered(done) == {"sample": True, "parse": True, "answer": False, "vote": False}
 
 

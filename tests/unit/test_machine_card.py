@@ -121,6 +121,17 @@ def test_tokens_of_the_longest_arc_task_match_the_published_count() -> None:
     assert arc24.answer_tokens == pytest.approx(1_028, abs=20)
 
 
+def test_one_token_a_cell_and_one_a_row_end_is_counted_in_both_vocabularies() -> None:
+    task = Task("small", tuple(square(3) for _ in range(4)), (square(3).input,))
+    model = load_card("arc-mini")
+    for style, encoder in (("grid-tokens-v1", "grid-tokens"), ("grid-tokens-v2",) * 2):
+        card = model.model_copy(update={"style": style, "encoder": encoder})
+        found = lengths_of(TaskSet("one", (task,)), card).tasks[0]
+        # Each grid takes 12 tokens and a mark; the frame is the mark of the beginning and the end.
+        assert (found.prompt_tokens, found.lesson_tokens) == (9 * 13 + 2, 8 * 13 + 2)
+        assert found.target_tokens == 4 * 13
+
+
 def test_usual_lengths_have_the_published_percentiles() -> None:
     prompts = sorted(t.prompt_tokens for t in usual_lengths(SHIPPED["Qwen2.5-0.5B"]).tasks)
     assert prompts[len(prompts) // 2] == pytest.approx(2_635, rel=0.02)
