@@ -48,6 +48,8 @@ SUITES = (
 """Files in tests/e2e. unsloth trains, and so takes only the first."""
 SUITE_S = 150.0
 """Longest time of the suites with one trainer, in seconds."""
+LOG_END = 4000
+"""Characters of a worker's log that the report of a failed main job shows."""
 JOB = (
     "train.max_steps=20",
     "train.rank=16",
@@ -135,6 +137,11 @@ def main(argv: list[str] | None = None) -> int:
         "--only", default="", help="only cases whose name holds this text; no conformance suites"
     )
     parser.add_argument(
+        "--tasks",
+        default=TASKS,
+        help="where the tasks of a main job come from (default: %(default)s)",
+    )
+    parser.add_argument(
         "--out",
         type=Path,
         default=ROOT / "out" / "gpu-check",
@@ -165,7 +172,9 @@ def main(argv: list[str] | None = None) -> int:
             # A case may take half as much again as its even share of the time that is left.
             budget_s = min(case.most_s, left_s, 1.5 * left_s / (len(cases) - i))
             print(f"gpu-check: {case.name} ...", file=sys.stderr, flush=True)
-            report["cases"].append(run_case(case, Path(scratch), args.device, budget_s, clock))
+            report["cases"].append(
+                run_case(case, args.tasks, Path(scratch), args.device, budget_s, clock)
+            )
     report["seconds"] = round(clock.now() - began_s, 1)
 
     args.out.mkdir(parents=True, exist_ok=True)
@@ -227,7 +236,7 @@ def suites(device: str, deadline: Deadline) -> list[dict[str, Any]]:
 
 
 def run_case(
-    case: Case, scratch: Path, device: str, budget_s: float, clock: Clock
+    case: Case, tasks: str, scratch: Path, device: str, budget_s: float, clock: Clock
 ) -> dict[str, Any]:
     """One main job in processes of its own, and what its journal says."""
     row: dict[str, Any] = {"name": case.name}
@@ -238,9 +247,9 @@ def run_case(
 
     model = "arc-mini" if case.shape is None else str(random_model(case.shape, scratch, device))
     out = scratch / re.sub(r"\W+", "-", case.name)
-    flags = ["--only", ",".join(task_ids(CELLS[device])), "--model", model]
+    flags = ["--only", ",".join(task_ids(tasks, CELLS[device])), "--model", model]
     flags += ["--budget", f"{budget_s:.0f}s"]
-    command = submit_command(TASKS, out, *flags, settings=(*JOB, *case.settings))
+    command = submit_command(tasks, out, *flags, settings=(*JOB, *case.settings))
     environment = os.environ | ({"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {})
 
     began_s = clock.now()
@@ -250,6 +259,7 @@ def run_case(
         return row | {
             "outcome": "FAILED",
             "told": (done.stderr.strip().splitlines() or ["nothing"])[-1],
+            "log": done.stdout + log_ends(out),
         }
 
     row |= figures(out)
@@ -259,8 +269,14 @@ def run_case(
     return row | {
         "outcome": "FAILED",
         "told": (done.stderr.strip() or "not every task was trained"),
-        "log": done.stdout,
+        "log": done.stdout + log_ends(out),
     }
+
+
+def log_ends(out: Path) -> str:
+    """What the workers of a run wrote last: tracebacks, where there are any."""
+    logs = sorted(RunFolder(out).logs.glob("*.log"))
+    return "".join(f"\n{p.name}:\n{p.read_text(errors='replace')[-LOG_END:]}" for p in logs)
 
 
 def figures(out: Path) -> dict[str, Any]:
@@ -305,9 +321,9 @@ def choices(plan: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
                 yield from choices(part, f"{prefix}{name}.")
 
 
-def task_ids(num_cells: int) -> list[str]:
+def task_ids(source: str, num_cells: int) -> list[str]:
     """The same on every machine of a kind."""
-    tasks = sorted(load_tasks(TASKS), key=lambda t: (abs(t.num_cells() - num_cells), t.task_id))
+    tasks = sorted(load_tasks(source), key=lambda t: (abs(t.num_cells() - num_cells), t.task_id))
     return [t.task_id for t in tasks if len(t.train) > 2][:NUM_TASKS]
 
 

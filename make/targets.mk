@@ -22,6 +22,10 @@ KAGGLE_USER ?=
 COMPETITION ?= arc-prize-2026
 KAGGLE_PROFILE ?= kaggle-l4x4
 PACK_ARGS ?=
+# Packed corpora that go to a bare GPU machine, each DIR or DIR:N for at most N pairs of a family.
+CORPORA ?=
+RECIPE ?=
+CARRY_ARGS ?=
 KAGGLE_VENV := build/kaggle
 KAGGLE := $(KAGGLE_VENV)/bin/kaggle
 
@@ -175,6 +179,11 @@ kaggle-submit: kaggle-ready ## Submit a version of the notebook (few are allowed
 .PHONY: gpu-check
 gpu-check: $(STAMP) ## Test engines, memory and speed on this NVIDIA GPU, ten minutes [TARGET=gpu]
 	"$(BIN)/python" -m bench.gpu_check $(GPU_CHECK)
+
+.PHONY: gpu-train
+gpu-train: $(STAMP) ## Collect what a bare GPU machine needs, print what to run there [CORPORA RECIPE]
+	@"$(BIN)/python" make/carry.py $(foreach c,$(CORPORA),--corpus "$(c)") \
+		$(if $(RECIPE),--recipe "$(RECIPE)") $(CARRY_ARGS)
 
 build/hpc/python: requirements/hpc.txt
 	$(PYTHON) -m pip install --quiet --upgrade --target $@ --no-deps --require-hashes \

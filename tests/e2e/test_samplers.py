@@ -46,7 +46,8 @@ def greedy_by_hand(
     ids, logprob = list(prompt), 0.0
     for _ in range(max_new_tokens):
         with torch.inference_mode():
-            logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
+            rows = torch.tensor([ids], device=model.device)
+            logits = model(input_ids=rows, use_cache=False).logits[0, -1]
         logs = logits.float().log_softmax(-1)
         token = int(logs.argmax())
         logprob += float(logs[token])

@@ -1,0 +1,296 @@
+"""The first command on a bare machine with a card: is the CUDA path right, and how fast is it?
+
+Four parts, each in processes of its own with a time limit; a part that fails does not stop the
+next: what the machine is; the card's rates, steps of LoRA and a batch of samples (`card_probe`);
+the conformance suites of trainer, sampler, scorer and number types; one main job with a random
+model of 0.5 billion parameters (`gpu_check`). `make gpu-train` prints the command.
+
+Writes OUT/card-check.json, card-check.txt, suites.txt and main-job.txt. The table comes last.
+Exit: 0 all well, 1 something failed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from appliance.clock import Deadline, SystemClock
+from appliance.machine.software import version_of
+from bench import gpu_check
+from bench.arguments import bench_parser
+
+ROOT = Path(__file__).parents[1]
+
+ALL_S = {"cuda": 160.0, "cpu": 900.0}
+"""Seconds for everything; the last part, the main job, gets what is left."""
+PROBE_S = {"cuda": 45.0, "cpu": 90.0}
+SUITES_S = {"cuda": 90.0, "cpu": 480.0}
+MAIN_JOB_S = {"cuda": 90.0, "cpu": 300.0}
+
+GRACE_S = 6.0
+"""Between asking a process to end, upon which pytest writes what it has, and killing it."""
+
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "numpy", "pytest")
+SMI_FIELDS = "name,driver_version,memory.total,memory.used,compute_mode,mig.mode.current"
+VARIABLES = ("CUDA_", "NVIDIA_", "TORCH_", "PYTORCH_", "OMP_", "PYTHONPATH")
+"""Beginnings of the variables that can change results; the report shows them."""
+
+SUITES = [f"tests/e2e/{name}" for name in gpu_check.SUITES] + ["tests/gpu"]
+PROCESSES = {"cuda": 8, "cpu": 2}
+"""That the suites are spread over."""
+ERROR_LINES = 6
+LOG_BYTES = 4 << 20
+"""Of a log that is kept: its end."""
+
+TASK_SIDE = {"cuda": 15, "cpu": 4}
+"""Rows and columns of a grid of the main job's tasks: lessons of about 1,500 tokens."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process went."""
+
+    exit_code: int | None  # None where it had to be stopped
+    seconds: float
+    text: str  # all that it printed
+
+    def outcome(self) -> str:
+        if self.exit_code is None:
+            return "no time"
+        return "ok" if self.exit_code == 0 else "FAILED"
+
+    def last_line(self) -> str:
+        return (self.text.strip().splitlines() or ["nothing printed"])[-1]
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = bench_parser("card_check", __doc__)
+    parser.add_argument(
+        "--device",
+        choices=("cuda", "cpu"),
+        default="cuda",
+        help="cpu: check the check, with small models (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seconds", type=float, help=f"time for everything (default: {ALL_S['cuda']:.0f} on cuda)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=ROOT / "out" / "card-check",
+        help="folder of the report (default: %(default)s)",
+    )
+    args = parser.parse_args(argv)
+
+    clock = SystemClock()
+    began_s = clock.now()
+    deadline = Deadline(began_s + (args.seconds or ALL_S[args.device]), clock)
+    args.out.mkdir(parents=True, exist_ok=True)
+    report: dict[str, Any] = {"machine": machine(), "parts": []}
+
+    with tempfile.TemporaryDirectory() as scratch:
+        for part in (probe, suites, main_job):
+            print(f"card-check: {part.__name__} ...", file=sys.stderr, flush=True)
+            try:
+                row = part(args.device, deadline, Path(scratch), args.out)
+            except Exception as fault:  # noqa: BLE001 a part's fault must not cost the others
+                row = {"outcome": "FAILED", "told": repr(fault)}
+            report["parts"].append({"name": part.__name__} | row)
+            report["seconds"] = round(clock.now() - began_s, 1)
+            # Written after every part: a command that is stopped leaves what there is.
+            (args.out / "card-check.json").write_text(json.dumps(report, indent=1) + "\n")
+            (args.out / "card-check.txt").write_text(table(report))
+
+    print(table(report), flush=True)
+    return 0 if all(part["outcome"] == "ok" for part in report["parts"]) else 1
+
+
+def machine() -> dict[str, Any]:
+    """What is told without touching the card."""
+    smi = ["nvidia-smi", f"--query-gpu={SMI_FIELDS}", "--format=csv,noheader"]
+    told = "no nvidia-smi"
+    if shutil.which("nvidia-smi"):
+        try:
+            done = subprocess.run(smi, capture_output=True, text=True, timeout=20)
+            told = (done.stdout or done.stderr).strip()
+        except subprocess.TimeoutExpired:
+            told = "nvidia-smi did not answer in 20 s"
+    return {
+        "smi": told,
+        "python": sys.version.split()[0],
+        "packages": {name: version_of(name) for name in PACKAGES},
+        "cores": len(os.sched_getaffinity(0)),
+        "variables": {k: v for k, v in sorted(os.environ.items()) if k.startswith(VARIABLES)},
+    }
+
+
+def probe(device: str, deadline: Deadline, _scratch: Path, _out: Path) -> dict[str, Any]:
+    """Rates of the card, steps of LoRA, a batch of samples."""
+    command = [sys.executable, "-m", "bench.card_probe", device]
+    ended = run(command, _seconds(PROBE_S[device], deadline), deadline, {})
+
+    findings: dict[str, Any] = {}
+    for line in ended.text.splitlines():
+        if line.startswith("{"):
+            findings |= json.loads(line)
+    row = {"outcome": ended.outcome(), "seconds": ended.seconds, "findings": findings}
+    return row if row["outcome"] == "ok" else row | {"told": ended.text[-3000:]}
+
+
+def suites(device: str, deadline: Deadline, scratch: Path, out: Path) -> dict[str, Any]:
+    """The conformance suites; names and last lines of every test that failed."""
+    found = scratch / "suites.xml"
+    command = [sys.executable, "-m", "pytest", *SUITES, "-W", "ignore", "-p", "no:cacheprovider"]
+    command += ["-n", str(PROCESSES[device]), f"--junitxml={found}", "--durations=8", "--tb=short"]
+    # Each of the processes would start a thread for every core.
+    variables = {"CONFORMANCE_DEVICE": device, "OMP_NUM_THREADS": "1"}
+    ended = run(command, _seconds(SUITES_S[device], deadline), deadline, variables)
+
+    keep(out / "suites.txt", ended.text)
+    row: dict[str, Any] = {"outcome": ended.outcome(), "seconds": ended.seconds}
+    if not found.is_file():
+        return row | {"told": ended.last_line()}
+    counts, failures = read_junit(found.read_text())
+    return row | {"findings": counts, "failures": failures}
+
+
+def read_junit(text: str) -> tuple[dict[str, int], dict[str, str]]:
+    """How many tests passed, failed and were skipped; the end of each failure by test."""
+    counts = {"passed": 0, "failed": 0, "skipped": 0}
+    failures = {}
+    for case in ElementTree.fromstring(text).iter("testcase"):
+        fault = case.find("failure")
+        if fault is None:
+            fault = case.find("error")
+        if fault is not None:
+            counts["failed"] += 1
+            lines = [x for x in (fault.text or "").splitlines() if x.strip()]
+            name = f"{case.get('classname', '').rsplit('.', 1)[-1]}::{case.get('name')}"
+            failures[name] = "\n".join(lines[-ERROR_LINES:])
+        elif case.find("skipped") is not None:
+            counts["skipped"] += 1
+        else:
+            counts["passed"] += 1
+    return counts, failures
+
+
+def main_job(device: str, deadline: Deadline, scratch: Path, out: Path) -> dict[str, Any]:
+    """Two tasks through `appliance submit`."""
+    tasks, report = scratch / "mirrored_challenges.json", scratch / "main-job"
+    tasks.write_text(json.dumps(mirrored_tasks(TASK_SIDE[device])))
+    shape = "0.5B" if device == "cuda" else "small"
+    command = [sys.executable, "-m", "bench.gpu_check", "--device", device]
+    command += ["--only", f"Qwen3 {shape}, bfloat16", "--tasks", str(tasks), "--out", str(report)]
+    ended = run(command, _seconds(MAIN_JOB_S[device], deadline), deadline, {})
+
+    row: dict[str, Any] = {"outcome": ended.outcome(), "seconds": ended.seconds}
+    written = report / "gpu-check.json"
+    whole = written.read_text() if written.is_file() else ""
+    keep(out / "main-job.txt", ended.text + "\n" + whole)
+    if not whole:
+        return row | {"told": ended.last_line()}
+
+    (case,) = json.loads(whole)["cases"]
+    row["findings"] = {
+        "num_trained": case.get("num_trained"),
+        "num_sampled": case.get("num_sampled"),
+        **case.get("probe", {}),
+    }
+    return row if row["outcome"] == "ok" else row | {"told": case.get("told", "")}
+
+
+def mirrored_tasks(side: int) -> dict[str, Any]:
+    """Tasks in the layout of a challenges file: the output is the input mirrored, side x side."""
+    rng = np.random.default_rng(0)
+
+    def pair() -> dict[str, Any]:
+        grid = rng.integers(0, 10, (side, side))
+        return {"input": grid.tolist(), "output": grid[:, ::-1].tolist()}
+
+    return {
+        f"mirror{i}": {
+            "train": [pair() for _ in range(3)],
+            "test": [{"input": pair()["input"]}],
+        }
+        for i in range(gpu_check.NUM_TASKS)
+    }
+
+
+def run(
+    command: list[str], limit_s: float, deadline: Deadline, variables: Mapping[str, str]
+) -> Ended:
+    """Run it in a session of its own, and stop it and what it started after so many seconds."""
+    environment = os.environ | variables
+    clock = deadline.clock
+    began_s = clock.now()
+
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            cwd=ROOT,
+            env=environment,
+            start_new_session=True,
+        )
+        exit_code: int | None = None
+        try:
+            exit_code = process.wait(max(1.0, limit_s - GRACE_S))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(GRACE_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        log.seek(0)
+        text = log.read().decode(errors="replace")
+    return Ended(exit_code, round(clock.now() - began_s, 1), text)
+
+
+def _seconds(limit_s: float, deadline: Deadline) -> float:
+    return min(limit_s, deadline.remaining_s())
+
+
+def keep(path: Path, text: str) -> None:
+    """Write the end of a log."""
+    path.write_bytes(text.encode()[-LOG_BYTES:])
+
+
+def table(report: Mapping[str, Any]) -> str:
+    """For people: the machine, and a line for each finding and each failure."""
+    about = report["machine"]
+    packages = ", ".join(f"{name} {found or 'none'}" for name, found in about["packages"].items())
+    lines = [f"{about['smi']}; {about['cores']} cores", f"python {about['python']}, {packages}"]
+
+    for part in report["parts"]:
+        lines.append(f"\n{part['name']}: {part['outcome']} ({part.get('seconds', 0):.0f} s)")
+        lines += [f"  {name:18} {shown(value)}" for name, value in part.get("findings", {}).items()]
+        lines += [f"  FAILED {name}\n    {end}" for name, end in part.get("failures", {}).items()]
+        if part.get("told"):
+            lines += [f"  told: {line}" for line in part["told"].strip().splitlines()[-12:]]
+    lines += ["", f"card-check: {report['seconds']:.0f} s in all"]
+    return "\n".join(lines) + "\n"
+
+
+def shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{value['measured']:.4g} (planned {value['planned']:.4g})"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""The first command on a card, checked without one: what it reads, tells, and survives."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.arc.source import load_tasks
+from appliance.clock import Deadline, SystemClock
+from bench import card_check
+
+JUNIT = """<testsuites><testsuite>
+<testcase classname="tests.e2e.test_samplers" name="test_a" time="1"/>
+<testcase classname="tests.e2e.test_samplers" name="test_b[peft]" time="1">
+<failure message="m">one
+
+two
+E   RuntimeError: no kernel image</failure></testcase>
+<testcase classname="tests.e2e.test_samplers" name="test_c"><skipped message="no vLLM"/></testcase>
+<testcase classname="tests.e2e.test_scorers" name="d"><error message="m">gone</error></testcase>
+</testsuite></testsuites>"""
+
+
+def in_seconds(seconds: float) -> Deadline:
+    clock = SystemClock()
+    return Deadline(clock.now() + seconds, clock)
+
+
+def test_failures_are_named_with_the_end_of_their_error() -> None:
+    counts, failures = card_check.read_junit(JUNIT)
+    assert counts == {"passed": 1, "failed": 2, "skipped": 1}
+    assert failures == {
+        "test_samplers::test_b[peft]": "one\ntwo\nE   RuntimeError: no kernel image",
+        "test_scorers::d": "gone",
+    }
+
+
+def test_a_process_beyond_its_time_is_stopped_and_its_output_kept() -> None:
+    script = "import time; print('begun', flush=True); time.sleep(60)"
+    ended = card_check.run([sys.executable, "-c", script], 8, in_seconds(60), {})
+    assert ended.outcome() == "no time"
+    assert ended.text.startswith("begun")
+    assert ended.seconds < 20
+
+
+def test_a_failed_process_says_so() -> None:
+    ended = card_check.run(
+        [sys.executable, "-c", "raise SystemExit('gone')"], 30, in_seconds(60), {}
+    )
+    assert (ended.outcome(), ended.last_line()) == ("FAILED", "gone")
+
+
+def test_the_main_jobs_tasks_are_tasks(tmp_path: Path) -> None:
+    path = tmp_path / "mirrored_challenges.json"
+    path.write_text(json.dumps(card_check.mirrored_tasks(5)))
+    tasks = load_tasks(str(path)).tasks
+    assert [len(t.train) for t in tasks] == [3, 3]
+    assert (tasks[0].train[0].output == tasks[0].train[0].input[:, ::-1]).all()
+
+
+def test_a_part_that_breaks_costs_no_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def broken(*_: Any) -> dict[str, Any]:
+        raise OSError("no room")
+
+    def fine(*_: Any) -> dict[str, Any]:
+        step = {"measured": 0.5, "planned": 0.25}
+        return {"outcome": "ok", "seconds": 2.0, "findings": {"train_step_s": step}}
+
+    broken.__name__, fine.__name__ = "probe", "main_job"
+    monkeypatch.setattr(card_check, "probe", broken)
+    monkeypatch.setattr(card_check, "suites", broken)
+    monkeypatch.setattr(card_check, "main_job", fine)
+    assert card_check.main(["--device", "cpu", "--out", str(tmp_path)]) == 1
+
+    told = capsys.readouterr().out
+    assert "no room" in told
+    assert "train_step_s       0.5 (planned 0.25)" in told
+    assert (tmp_path / "card-check.txt").read_text() in told
+    parts = json.loads((tmp_path / "card-check.json").read_text())["parts"]
+    assert [part["outcome"] for part in parts] == ["FAILED", "FAILED", "ok"]
