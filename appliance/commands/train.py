@@ -21,7 +21,7 @@ from appliance.learn.data.corpus import (
     read_task_pairs,
     save_corpus,
 )
-from appliance.learn.data.generated import compositions, family_tasks
+from appliance.learn.data.generated import compositions, family_tasks, rules
 from appliance.learn.processes import leave_processes
 from appliance.learn.recipe import load_recipe
 from appliance.learn.train import train_recipe
@@ -73,6 +73,20 @@ def _add_pack_arguments(group: argparse._ArgumentGroup) -> None:
         default=0,
         metavar="N",
         help="add N random programs, with pairs that show what they do",
+    )
+    group.add_argument(
+        "--rules",
+        type=int,
+        default=0,
+        metavar="N",
+        help="add N random rules about things, lines and panels, with pairs that show them",
+    )
+    group.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that draw --rules; the corpus is the same for any number (default: 1)",
     )
 
 
@@ -148,9 +162,10 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _pack(args: argparse.Namespace) -> int:
-    if not (args.re_arc or args.tasks or args.families or args.compositions):
+    if not (args.re_arc or args.tasks or args.families or args.compositions or args.rules):
         raise UsageError(
-            "--pack without a source", expected="--re-arc, --tasks, --families or --compositions"
+            "--pack without a source",
+            expected="--re-arc, --tasks, --families, --compositions or --rules",
         )
 
     sources: list[Iterator[FamilyPairs]] = [read_re_arc(path) for path in args.re_arc]
@@ -162,6 +177,9 @@ def _pack(args: argparse.Namespace) -> int:
     if args.compositions:
         sources.append(compositions(args.compositions))
         names.append(f"{args.compositions} random compositions")
+    if args.rules:
+        sources.append(rules(args.rules, processes=args.processes))
+        names.append(f"{args.rules} random rules")
 
     corpus = assemble(itertools.chain(*sources))
     save_corpus(corpus, args.pack, sources=names)
