@@ -32,6 +32,7 @@ class State:
     step: int = 0  # steps taken
     tokens: int = 0  # trained on so far
     watch: tuple[float, float] = (0.0, 0.0)  # `Watch.state` in optimize.py
+    seconds: float = 0.0  # trained so far, over all sessions of the run
 
 
 def checkpoint_folder(out: Path, step: int) -> Path:
@@ -59,6 +60,7 @@ def save_checkpoint(out: Path, identity: dict[str, str], state: State) -> Path:
                     "step": state.step,
                     "tokens": state.tokens,
                     "watch": state.watch,
+                    "seconds": state.seconds,
                 },
                 file,
             )
@@ -82,7 +84,7 @@ def restore_checkpoint(out: Path, identity: dict[str, str], state: State) -> Non
     if newest is None:
         return
 
-    was = json.loads((newest / "identity.json").read_text())
+    was = {"loop": "stock"} | json.loads((newest / "identity.json").read_text())
     changed = [key for key in identity if was.get(key) != identity[key]]
     if changed:
         raise UsageError(
@@ -111,3 +113,4 @@ def restore_checkpoint(out: Path, identity: dict[str, str], state: State) -> Non
 
     state.step, state.tokens = int(saved["step"]), int(saved["tokens"])
     state.watch = saved["watch"]
+    state.seconds = float(saved.get("seconds", 0.0))  # checkpoints of 0.2 have none

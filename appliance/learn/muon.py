@@ -24,19 +24,21 @@ NUM_ITERATIONS = 5
 """Newton-Schulz iterations of one update (Jordan et al.)."""
 
 
-def orthogonalize(matrix: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The matrix with its singular values pushed to about 0.7-1.2, by Newton-Schulz iterations."""
+def orthogonalize(matrices: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Matrices, (..., M, N), with their singular values pushed to about 0.7-1.2, by Newton-Schulz
+    iterations. All matrices of a stack take the same few products."""
     a, b, c = COEFFICIENTS
-    x = matrix.to(dtype)
-    if x.shape[0] > x.shape[1]:
-        x = x.T  # the smaller of both Gram matrices is the cheaper one
+    is_tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.to(dtype)
+    if is_tall:
+        x = x.mT  # the smaller of both Gram matrices is the cheaper one
 
-    x = x / (x.norm() + 1e-7)
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(NUM_ITERATIONS):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
 
-    return (x.T if matrix.shape[0] > matrix.shape[1] else x).to(matrix.dtype)
+    return (x.mT if is_tall else x).to(matrices.dtype)
 
 
 def muon(
@@ -47,7 +49,8 @@ def muon(
     dtype: torch.dtype,
     momentum: float = 0.95,
 ) -> Any:
-    """A torch optimizer over 2-D parameters; dtype: that Newton-Schulz multiplies in."""
+    """A torch optimizer over matrices and stacks of matrices, (..., M, N); dtype: that
+    Newton-Schulz multiplies in."""
     import torch
 
     # The class is made here because torch is imported only now.
@@ -56,14 +59,35 @@ def muon(
         @torch.no_grad()  # type: ignore[untyped-decorator]
         def step(self, closure: None = None) -> None:
             for group in self.param_groups:
-                for p in group["params"]:
-                    if p.grad is None:
-                        continue
+                with_grad = [p for p in group["params"] if p.grad is not None]
+                for same in _by_shape(with_grad):
+                    self._step(same, group["lr"], group["weight_decay"])
 
-                    velocity = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
-                    velocity.lerp_(p.grad, 1 - momentum)
-                    update = orthogonalize(p.grad.lerp(velocity, momentum), dtype)
-                    p.mul_(1 - group["lr"] * group["weight_decay"])
-                    p.add_(update, alpha=-group["lr"] * 0.2 * max(p.shape) ** 0.5)
+        def _step(self, same: list[torch.Tensor], rate: float, weight_decay: float) -> None:
+            """One step of weights of one shape. A GPU is slow at many small products, so they are
+            stacked; on a CPU the stack would only be a copy more."""
+            velocities = [
+                self.state[p].setdefault("momentum_buffer", torch.zeros_like(p)) for p in same
+            ]
+            grads = [p.grad for p in same]
+            torch._foreach_lerp_(velocities, grads, 1 - momentum)
+            torch._foreach_lerp_(grads, velocities, momentum)
+
+            if same[0].is_cuda:
+                updates = list(orthogonalize(torch.stack(grads), dtype).unbind())
+            else:
+                updates = [orthogonalize(grad, dtype) for grad in grads]
+
+            torch._foreach_mul_(same, 1 - rate * weight_decay)
+            scale = 0.2 * max(same[0].shape[-2:]) ** 0.5
+            torch._foreach_add_(same, updates, alpha=-rate * scale)
 
     return Muon(list(matrices), {"lr": learning_rate, "weight_decay": weight_decay})
+
+
+def _by_shape(weights: Iterable[torch.Tensor]) -> list[list[torch.Tensor]]:
+    """The weights in lists of one shape each."""
+    shapes: dict[tuple[int, ...], list[torch.Tensor]] = {}
+    for weight in weights:
+        shapes.setdefault(tuple(weight.shape), []).append(weight)
+    return list(shapes.values())

@@ -12,13 +12,19 @@ SMOOTHING = 0.98
 """Weight of the past in the smoothed loss: it averages over about the last 50 steps."""
 
 
-def learning_rate_at(step: int, plan: Optimization) -> float:
+NO_MATRICES = ("embed_tokens.weight", "lm_head.weight", "parts", "norms")
+"""Ends of the names of weights that are tables or stacks of vectors, not maps."""
+
+
+def learning_rate_at(step: int, plan: Optimization, *, elapsed_s: float = 0.0) -> float:
     """The learning rate of a step, 0 to max_steps - 1: linear warm-up, then the plan's schedule.
 
-    A schedule that falls to zero would reach it at max_steps, so the last step still learns.
+    A schedule that falls to zero would reach it at max_steps, so the last step still learns. With
+    max_seconds the schedule follows whichever is further on, the steps or the time.
     """
     warm = min(1.0, (step + 1) / plan.warmup_steps) if plan.warmup_steps else 1.0
-    steps_left = plan.max_steps - step
+    time_share = min(1.0, elapsed_s / plan.max_seconds) if plan.max_seconds else 0.0
+    steps_left = plan.max_steps - max(step, time_share * plan.max_steps)
 
     falling = {
         "constant": float(plan.max_steps),
@@ -49,8 +55,8 @@ def make_optimizers(weights: list[tuple[str, Any]], plan: Optimization) -> list[
     matrices: list[Any] = []
     others: list[Any] = []
     for name, weight in weights:
-        is_embedding = "embed_tokens" in name or "lm_head" in name
-        (matrices if weight.ndim == 2 and not is_embedding else others).append(weight)
+        is_matrix = weight.ndim >= 2 and not name.endswith(NO_MATRICES)
+        (matrices if is_matrix else others).append(weight)
 
     dtype = torch.bfloat16 if matrices[0].is_cuda else torch.float32
     optimizers = [muon(matrices, plan.learning_rate, weight_decay=plan.weight_decay, dtype=dtype)]

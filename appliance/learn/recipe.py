@@ -147,6 +147,12 @@ class Optimization(_Part):
     warmup_steps: int = Field(100, ge=0)
     decay_fraction: float = Field(0.3, ge=0, le=1)
     max_steps: int = Field(1000, ge=1)
+    max_seconds: float | None = Field(
+        None,
+        gt=0,
+        description="training ends after this time, if max_steps do not end it before; the "
+        "schedule then follows the time",
+    )
     max_loss_rise: float = Field(
         1.5,
         gt=0,
@@ -175,6 +181,12 @@ class Recipe(_Part):
     """
 
     seed: int = 0
+    loop: Literal["stock", "fast"] = Field(
+        "stock",
+        description="stock: any model, by the layers of Transformers; fast: all weights of a model "
+        "of arc-mini's kind, in passes of fixed shape, compiled on a GPU. For fast a row of the "
+        "data is one pass: rows_per_step passes of row_tokens tokens",
+    )
     architecture: Architecture = Field(
         Architecture(), description="of a fresh model, where start_from is not set"
     )
@@ -220,13 +232,13 @@ class Recipe(_Part):
                 exclude={"rows_per_pass": True, "datasets": {"__all__": {"source"}}}
             ),
             "optimization": self.optimization.model_dump(
-                exclude={"max_steps", "decay_fraction", "max_loss_rise"}
+                exclude={"max_steps", "max_seconds", "decay_fraction", "max_loss_rise"}
             ),
         }
 
         hashes = {name: _short_hash(part) for name, part in parts.items()}
         given = {"corpus": corpus[:16], "base model": base[:16], "start adapter": adapter[:16]}
-        return {"seed": str(self.seed), **hashes, **given}
+        return {"seed": str(self.seed), "loop": self.loop, **hashes, **given}
 
 
 def _short_hash(value: dict[str, Any]) -> str:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from appliance.arc.encode import get_encoder
 from appliance.arc.prompt import get_style
 from appliance.clock import Clock, SystemClock
+from appliance.errors import UsageError
 from appliance.learn.data.corpus import Corpus, open_source
 from appliance.learn.data.documents import DocumentSampler, Mixture
 from appliance.learn.data.styles import make_writer
 from appliance.learn.examine import Examiner
+from appliance.learn.fast.datasets import open_samplers
+from appliance.learn.fast.decoder import Decoder
+from appliance.learn.fast.likelihood import Examination
+from appliance.learn.fast.trainer import train_fast
 from appliance.learn.processes import Processes, join_processes
 from appliance.learn.recipe import Dataset, Recipe
 from appliance.learn.show import Tracker, make_display
@@ -40,15 +46,19 @@ def train_recipe(
     processes = join_processes(is_gpu=torch.cuda.is_available())
     device = f"cuda:{processes.local_rank}" if torch.cuda.is_available() else "cpu"
 
+    if recipe.loop == "fast" and processes.world_size > 1:
+        raise UsageError(
+            f"loop fast in {processes.world_size} processes",
+            expected="one process: one GPU is enough for a model of this size",
+            remedy="start it without accelerate or torchrun, or set loop: stock",
+        )
+
     corpora = {
         name: open_source(d.source or name, corpus_dir) for name, d in recipe.data.datasets.items()
     }
-    examiner = Examiner.of(recipe.evaluation, seed=recipe.seed) if recipe.evaluation else None
+    samples = recipe.evaluation if recipe.loop == "stock" else None
+    examiner = Examiner.of(samples, seed=recipe.seed) if samples else None
     start = make_start(recipe, device=device)
-    samplers = [
-        (n, _sampler(recipe, d, corpora[n], start), d.weight)
-        for n, d in recipe.data.datasets.items()
-    ]
 
     shown = make_display(
         display if processes.is_first else "none",
@@ -80,7 +90,25 @@ def train_recipe(
     )
 
     try:
-        return train(recipe, start, Mixture(samplers), identity, out=out, clock=clock, hooks=hooks)
+        if recipe.loop == "fast":
+            return train_fast(
+                recipe,
+                start,
+                partial(open_samplers, recipe, corpus_dir, start.style),
+                identity,
+                out=out,
+                clock=clock,
+                hooks=hooks,
+                evaluate=_likelihood(recipe, start),
+            )
+
+        mixture = Mixture(
+            [
+                (name, _sampler(recipe, dataset, corpora[name], start), dataset.weight)
+                for name, dataset in recipe.data.datasets.items()
+            ]
+        )
+        return train(recipe, start, mixture, identity, out=out, clock=clock, hooks=hooks)
     finally:
         shown.close()
         tracker.close()
@@ -117,6 +145,19 @@ def _evaluation(
             return examiner.figures(start.model, language, clock=clock, processes=processes)
 
     return figures
+
+
+def _likelihood(recipe: Recipe, start: Start) -> Callable[[Decoder], Figures] | None:
+    """Judges the model that is being trained by the right answers, without sampling."""
+    if recipe.evaluation is None:
+        return None
+    return Examination.of(
+        recipe.evaluation.tasks,
+        start.style,
+        max_tokens=recipe.data.document_tokens,
+        pass_tokens=recipe.data.row_tokens,
+        pad_id=start.codec.pad_id,
+    ).figures
 
 
 def _digest(corpora: dict[str, Corpus]) -> str:
