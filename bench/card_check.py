@@ -22,7 +22,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 
@@ -39,9 +38,6 @@ PROBE_S = {"cuda": 45.0, "cpu": 90.0}
 SUITES_S = {"cuda": 90.0, "cpu": 480.0}
 MAIN_JOB_S = {"cuda": 90.0, "cpu": 300.0}
 
-GRACE_S = 6.0
-"""Between asking a process to end, upon which pytest writes what it has, and killing it."""
-
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "numpy", "pytest")
 SMI_FIELDS = "name,driver_version,memory.total,memory.used,compute_mode,mig.mode.current"
 VARIABLES = ("CUDA_", "NVIDIA_", "TORCH_", "PYTORCH_", "OMP_", "PYTHONPATH")
@@ -50,7 +46,6 @@ VARIABLES = ("CUDA_", "NVIDIA_", "TORCH_", "PYTORCH_", "OMP_", "PYTHONPATH")
 SUITES = [f"tests/e2e/{name}" for name in gpu_check.SUITES] + ["tests/gpu"]
 PROCESSES = {"cuda": 8, "cpu": 2}
 """That the suites are spread over."""
-ERROR_LINES = 6
 LOG_BYTES = 4 << 20
 """Of a log that is kept: its end."""
 
@@ -151,38 +146,34 @@ def probe(device: str, deadline: Deadline, _scratch: Path, _out: Path) -> dict[s
 
 def suites(device: str, deadline: Deadline, scratch: Path, out: Path) -> dict[str, Any]:
     """The conformance suites; names and last lines of every test that failed."""
-    found = scratch / "suites.xml"
+    lines = scratch / "results.jsonl"
     command = [sys.executable, "-m", "pytest", *SUITES, "-W", "ignore", "-p", "no:cacheprovider"]
-    command += ["-n", str(PROCESSES[device]), f"--junitxml={found}", "--durations=8", "--tb=short"]
-    # Each of the processes would start a thread for every core.
-    variables = {"CONFORMANCE_DEVICE": device, "OMP_NUM_THREADS": "1"}
+    command += ["-p", "bench.test_lines", "-n", str(PROCESSES[device])]
+    command += ["--durations=8", "--tb=short"]
+    variables = {
+        "CONFORMANCE_DEVICE": device,
+        "RESULT_LINES": str(lines),
+        "OMP_NUM_THREADS": "1",  # each of the processes would start a thread for every core
+    }
     ended = run(command, _seconds(SUITES_S[device], deadline), deadline, variables)
 
     keep(out / "suites.txt", ended.text)
     row: dict[str, Any] = {"outcome": ended.outcome(), "seconds": ended.seconds}
-    if not found.is_file():
+    if not lines.is_file():
         return row | {"told": ended.last_line()}
-    counts, failures = read_junit(found.read_text())
+    counts, failures = read_results(lines.read_text())
     return row | {"findings": counts, "failures": failures}
 
 
-def read_junit(text: str) -> tuple[dict[str, int], dict[str, str]]:
+def read_results(text: str) -> tuple[dict[str, int], dict[str, str]]:
     """How many tests passed, failed and were skipped; the end of each failure by test."""
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     failures = {}
-    for case in ElementTree.fromstring(text).iter("testcase"):
-        fault = case.find("failure")
-        if fault is None:
-            fault = case.find("error")
-        if fault is not None:
-            counts["failed"] += 1
-            lines = [x for x in (fault.text or "").splitlines() if x.strip()]
-            name = f"{case.get('classname', '').rsplit('.', 1)[-1]}::{case.get('name')}"
-            failures[name] = "\n".join(lines[-ERROR_LINES:])
-        elif case.find("skipped") is not None:
-            counts["skipped"] += 1
-        else:
-            counts["passed"] += 1
+    for line in text.splitlines():
+        result = json.loads(line)
+        counts[result["outcome"]] += 1
+        if result["outcome"] == "failed":
+            failures[result["test"]] = "\n    ".join(result["end"])
     return counts, failures
 
 
@@ -248,14 +239,10 @@ def run(
         )
         exit_code: int | None = None
         try:
-            exit_code = process.wait(max(1.0, limit_s - GRACE_S))
+            exit_code = process.wait(max(1.0, limit_s))
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(GRACE_S)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         log.seek(0)
         text = log.read().decode(errors="replace")
     return Ended(exit_code, round(clock.now() - began_s, 1), text)
@@ -275,6 +262,9 @@ def table(report: Mapping[str, Any]) -> str:
     about = report["machine"]
     packages = ", ".join(f"{name} {found or 'none'}" for name, found in about["packages"].items())
     lines = [f"{about['smi']}; {about['cores']} cores", f"python {about['python']}, {packages}"]
+
+    variables = [f"{name}={value}" for name, value in about["variables"].items()]
+    lines.append("variables: " + (", ".join(variables) or "none"))
 
     for part in report["parts"]:
         lines.append(f"\n{part['name']}: {part['outcome']} ({part.get('seconds', 0):.0f} s)")

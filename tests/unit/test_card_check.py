@@ -13,16 +13,26 @@ from appliance.arc.source import load_tasks
 from appliance.clock import Deadline, SystemClock
 from bench import card_check
 
-JUNIT = """<testsuites><testsuite>
-<testcase classname="tests.e2e.test_samplers" name="test_a" time="1"/>
-<testcase classname="tests.e2e.test_samplers" name="test_b[peft]" time="1">
-<failure message="m">one
+TESTS = """
+import pytest
 
-two
-E   RuntimeError: no kernel image</failure></testcase>
-<testcase classname="tests.e2e.test_samplers" name="test_c"><skipped message="no vLLM"/></testcase>
-<testcase classname="tests.e2e.test_scorers" name="d"><error message="m">gone</error></testcase>
-</testsuite></testsuites>"""
+def test_stands():
+    pass
+
+def test_falls():
+    raise RuntimeError("no kernel image")
+
+@pytest.fixture
+def broken():
+    raise OSError("gone")
+
+def test_without_a_start(broken):
+    pass
+
+@pytest.mark.skip
+def test_left_out():
+    pass
+"""
 
 
 def in_seconds(seconds: float) -> Deadline:
@@ -30,13 +40,21 @@ def in_seconds(seconds: float) -> Deadline:
     return Deadline(clock.now() + seconds, clock)
 
 
-def test_failures_are_named_with_the_end_of_their_error() -> None:
-    counts, failures = card_check.read_junit(JUNIT)
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_results_are_told_while_the_tests_run(processes: str, tmp_path: Path) -> None:
+    if processes != "0":
+        pytest.importorskip("xdist")
+    (tmp_path / "test_some.py").write_text(TESTS)
+    command = [sys.executable, "-m", "pytest", "-p", "bench.test_lines", "-p", "no:cacheprovider"]
+    command += ["-c", "/dev/null", str(tmp_path), *(["-n", processes] if processes != "0" else [])]
+    lines = tmp_path / "lines.jsonl"
+    ended = card_check.run(command, 60, in_seconds(60), {"RESULT_LINES": str(lines)})
+    counts, failures = card_check.read_results(lines.read_text())
+
+    assert ended.outcome() == "FAILED"
     assert counts == {"passed": 1, "failed": 2, "skipped": 1}
-    assert failures == {
-        "test_samplers::test_b[peft]": "one\ntwo\nE   RuntimeError: no kernel image",
-        "test_scorers::d": "gone",
-    }
+    assert sorted(failures) == ["test_some.py::test_falls", "test_some.py::test_without_a_start"]
+    assert "RuntimeError: no kernel image" in failures["test_some.py::test_falls"]
 
 
 def test_a_process_beyond_its_time_is_stopped_and_its_output_kept() -> None:
