@@ -6,8 +6,8 @@
     >>> shows.name, len(shows.pairs)
 
 Two kinds of rules: about things in a scene (`object_rules`: a kind of scene x which things x what
-happens to them), and about cells, lines and whole grids (`grid_rules`, `line_rules`). They know no
-program: many say what the DSL cannot.
+happens to them), and the other kinds (`kinds`: cells, lines, counts, panels, whole grids). They
+know no program: many say what the DSL cannot.
 """
 
 from __future__ import annotations

@@ -10,9 +10,8 @@ import numpy as np
 from appliance.arc.grid import MAX_SIDE, Grid, freeze
 from appliance.arc.task import Pair
 from appliance.learn.synth.family import Cells, Rng
-from appliance.learn.synth.rules.grid_rules import GRID_RULES, TURNS
-from appliance.learn.synth.rules.key_rules import KEY_RULES
-from appliance.learn.synth.rules.line_rules import LINE_RULES
+from appliance.learn.synth.rules.grid_rules import TURNS
+from appliance.learn.synth.rules.kinds import KINDS
 from appliance.learn.synth.rules.object_rules import draw_object_maker
 from appliance.learn.synth.rules.rule import Rule, Shown
 from appliance.learn.synth.rules.selectors import rivals
@@ -30,8 +29,6 @@ MAX_SECOND = 24
 
 OBJECT_SHARE = 0.5
 """Share of rules about things in a scene."""
-
-_OTHERS = (*GRID_RULES, *LINE_RULES, *KEY_RULES)
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ def _draw_maker(rng: Rng) -> Callable[[Rng], Rule]:
     if rng.random() < OBJECT_SHARE:
         return draw_object_maker(rng)
 
-    makers, weights = zip(*_OTHERS, strict=True)
+    makers, weights = zip(*KINDS, strict=True)
     make: Callable[[Rng], Rule] = makers[
         int(rng.choice(len(makers), p=np.array(weights) / sum(weights)))
     ]

@@ -251,8 +251,3 @@ def bounce(rng: Rng) -> Rule:
         return Shown(TURNS[turn](before), TURNS[turn](after))
 
     return Rule(f"bounce {turn} | {start} {inks} {behind}", show)
-
-
-KEY_RULES = (
-    (containers, 2.5), (column_keys, 2), (pointers, 2), (two_tone, 1.5), (grow, 1), (bounce, 1),
-)  # fmt: skip
