@@ -73,11 +73,11 @@ def test_a_failed_process_says_so() -> None:
 
 
 def test_the_main_jobs_tasks_are_tasks(tmp_path: Path) -> None:
-    path = tmp_path / "mirrored_challenges.json"
-    path.write_text(json.dumps(card_check.mirrored_tasks(5)))
+    path = tmp_path / "corner_challenges.json"
+    path.write_text(json.dumps(card_check.corner_tasks(5)))
     tasks = load_tasks(str(path)).tasks
-    assert [len(t.train) for t in tasks] == [3, 3]
-    assert (tasks[0].train[0].output == tasks[0].train[0].input[:, ::-1]).all()
+    assert [len(t.train) for t in tasks] == [5, 5]
+    assert (tasks[0].train[0].output == tasks[0].train[0].input[:4, :4]).all()
 
 
 def test_a_part_that_breaks_costs_no_other(
