@@ -82,6 +82,11 @@ def main(argv: list[str] | None = None) -> int:
         "--seconds", type=float, help=f"time for everything (default: {ALL_S['cuda']:.0f} on cuda)"
     )
     parser.add_argument(
+        "--parts",
+        default=",".join(part.__name__ for part in PARTS),
+        help="which of them, separated by commas (default: %(default)s)",
+    )
+    parser.add_argument(
         "--out",
         type=Path,
         default=ROOT / "out" / "card-check",
@@ -96,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     report: dict[str, Any] = {"machine": machine(), "parts": []}
 
     with tempfile.TemporaryDirectory() as scratch:
-        for part in (probe, suites, main_job):
+        for part in (p for p in PARTS if p.__name__ in args.parts.split(",")):
             print(f"card-check: {part.__name__} ...", file=sys.stderr, flush=True)
             try:
                 row = part(args.device, deadline, Path(scratch), args.out)
@@ -200,6 +205,9 @@ def main_job(device: str, deadline: Deadline, scratch: Path, out: Path) -> dict[
         **case.get("probe", {}),
     }
     return row if row["outcome"] == "ok" else row | {"told": case.get("told", "")}
+
+
+PARTS = (probe, suites, main_job)
 
 
 def corner_tasks(side: int) -> dict[str, Any]:

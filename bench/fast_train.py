@@ -1,13 +1,13 @@
 """Speed of a training step on this device, and what a short training is worth, side by side.
 
     python -m bench.fast_train --recipe recipes/arc-mini-v4.yaml --corpus CORPUS \\
-        --tasks CHALLENGES --seconds 8 --learn-seconds 20 --out out/fast-train
+        --tasks CHALLENGES --seconds 8 --learn-steps 300 --out out/fast-train
 
 First the step: the stock layers of Transformers under autocast; the fast decoder as it is,
 compiled, with passes twice as large, and with each attention kernel of the device. Tokens are those
 of documents, padding not counted; the share is of the device's rate for large bfloat16 products,
-by 6 operations a weight and token, attention not counted. Then, with --learn-seconds, short
-trainings that differ in one setting each, judged by the likelihood of the answers of --tasks.
+by 6 operations a weight and token, attention not counted. Then, with --learn-steps, short trainings
+on the same number of tokens that differ in one setting each, judged by the answers of --tasks.
 
 Writes OUT/fast-train.json and prints the tables last.
 """
@@ -37,9 +37,9 @@ from bench.arguments import bench_parser
 TRAININGS: dict[str, dict[str, Any]] = {
     "as the recipe": {},
     "rate x 2": {"rate": 2.0},
+    "grid-tokens-v1": {"tokens": "grid-tokens-v1"},
     "rate / 2": {"rate": 0.5},
     "twice the passes a step": {"passes": 2},
-    "grid-tokens-v1": {"tokens": "grid-tokens-v1"},
 }
 """Short trainings: what each changes of the recipe (factors of rate and passes)."""
 
@@ -53,10 +53,10 @@ def main() -> None:
         "--seconds",
         type=float,
         default=8,
-        help="of each variant of a step (default: %(default)s)",
+        help="of each variant of a step; 0: none (default: %(default)s)",
     )
     parser.add_argument(
-        "--learn-seconds", type=float, default=0, help="of each short training; 0: none"
+        "--learn-steps", type=int, default=0, help="of each short training; 0: none"
     )
     parser.add_argument("--only", default="", help="trainings whose name holds one of A|B|...")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the recipe")
@@ -70,12 +70,13 @@ def main() -> None:
 
     rate = matrix_rate()
     report["matrix_tflops"] = rate / 1e12
-    for name, measure in step_variants(recipe, args.corpus, args.seconds).items():
-        report["steps"].append(safely(name, measure))
-        show_step(report["steps"][-1], rate)
-        save(report, args.out)
+    if args.seconds:
+        for name, measure in step_variants(recipe, args.corpus, args.seconds).items():
+            report["steps"].append(safely(name, measure))
+            show_step(report["steps"][-1], rate)
+            save(report, args.out)
 
-    if args.learn_seconds:
+    if args.learn_steps:
         for name, change in TRAININGS.items():
             if args.only and not any(part in name for part in args.only.split("|")):
                 continue
@@ -85,7 +86,7 @@ def main() -> None:
                 change,
                 args.corpus,
                 args.tasks,
-                args.learn_seconds,
+                args.learn_steps,
                 args.out / name.replace(" ", "-").replace("/", "by"),
             )
             report["trainings"].append(safely(name, run))
@@ -258,17 +259,17 @@ def same_batches(recipe: Recipe, corpus: Path, style: str) -> list[list[HostPass
 
 
 def short_training(
-    recipe: Recipe, change: dict[str, Any], corpus: Path, tasks: str, seconds: float, out: Path
+    recipe: Recipe, change: dict[str, Any], corpus: Path, tasks: str, num_steps: int, out: Path
 ) -> dict[str, Any]:
-    """Train for some seconds and judge the answers of the tasks."""
+    """Train for some steps and judge the answers of the tasks."""
     plan = recipe.optimization
     changed = recipe.model_copy(
         update={
             "optimization": plan.model_copy(
                 update={
                     "learning_rate": plan.learning_rate * change.get("rate", 1.0),
-                    "max_seconds": seconds,
-                    "max_steps": 1_000_000,
+                    "max_seconds": None,
+                    "max_steps": num_steps // change.get("passes", 1),
                     "warmup_steps": min(plan.warmup_steps, 50),
                 }
             ),

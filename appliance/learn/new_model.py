@@ -14,6 +14,9 @@ from appliance.learn.recipe import Architecture
 from appliance.models import tiny
 from appliance.models.vocabularies import GRID_TOKENS_V1, VOCABULARIES, Vocabulary
 
+SHARD_SIZE = "15MB"
+"""Largest file of weights: some machines give back no larger ones."""
+
 HEAD_SIZE = 64
 """Width of one attention head: a size that every engine serves."""
 
@@ -88,6 +91,6 @@ def save_model(
     stored.load_state_dict(weights, assign=True)
     stored.tie_weights()  # so that shared weights are written once
 
-    stored.save_pretrained(str(folder))
+    stored.save_pretrained(str(folder), max_shard_size=SHARD_SIZE)
     (codec or Codec(tokenizer(VOCABULARIES[card["style"]]))).save(folder)
     (folder / RECORD_FILE).write_text(json.dumps(card, indent=1) + "\n")

@@ -180,7 +180,7 @@ def _pieces(eps: float, parts: Parts) -> tuple[Callable[..., Any], ...]:
     import torch
     import torch.nn.functional as functional
 
-    num_parts = parts.num_parts
+    num_parts, products = parts.num_parts, parts.products
 
     def norm(x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         wide = x.float()
@@ -241,7 +241,7 @@ def _pieces(eps: float, parts: Parts) -> tuple[Callable[..., Any], ...]:
         # exp(logit) summed over all tokens that take one part of each group is a product of sums,
         # and the best of them takes the best part of each.
         sums, bests = [], []
-        for product in parts.products:
+        for product in products:
             groups = [logits[:, first:end] for first, end in product]
             sums.append(torch.stack([g.logsumexp(1) for g in groups]).sum(0))
             bests.append(torch.stack([g.amax(1) for g in groups]).sum(0))

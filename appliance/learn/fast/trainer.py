@@ -37,8 +37,8 @@ from appliance.models.vocabularies import VOCABULARIES
 if TYPE_CHECKING:
     import torch
 
-MAX_WORKERS = 12
-"""Processes that make passes: each makes about 2 million tokens a second."""
+MAX_WORKERS = 6
+"""Processes that make passes: each makes 2 to 4 million tokens a second."""
 
 
 def train_fast(
