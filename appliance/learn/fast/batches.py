@@ -10,6 +10,8 @@ and the number of processes changes nothing. Pure numpy.
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -17,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, count, islice
+from threading import Thread
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,6 +169,13 @@ def passes_from(
     pool = ProcessPoolExecutor(
         num_workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(stream,)
     )
+    # A signal to all processes of a run is for this one to act on: workers inherit what is blocked.
+    # Each of these tasks starts one, as none is idle yet.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    for _ in range(num_workers):
+        pool.submit(int)
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
     try:
         yield _without_first(_ahead(pool, first_chunk, num_ahead=num_workers + 2), skipped)
     finally:
@@ -193,7 +203,16 @@ _WORKING_ON: list[Stream] = []
 
 
 def _begin(stream: Stream) -> None:
+    """Set up this worker. It ends with the process that started it, which may be killed."""
     _WORKING_ON[:] = [stream]
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _make(index: int) -> list[HostPass]:
