@@ -150,8 +150,8 @@ class Optimization(_Part):
     max_seconds: float | None = Field(
         None,
         gt=0,
-        description="training ends after this time, if max_steps do not end it before; the "
-        "schedule then follows the time",
+        description="with loop fast: training ends after this time, if max_steps do not end it "
+        "before; the schedule then follows the time",
     )
     max_loss_rise: float = Field(
         1.5,
@@ -216,6 +216,12 @@ class Recipe(_Part):
     def _has_a_base(self) -> Recipe:
         if self.adaptation.method == "lora" and self.start_from is None:
             raise ValueError("adaptation.method lora needs start_from, a model to adapt")
+        return self
+
+    @model_validator(mode="after")
+    def _can_end_by_time(self) -> Recipe:
+        if self.loop == "stock" and self.optimization.max_seconds is not None:
+            raise ValueError("optimization.max_seconds goes with loop: fast")
         return self
 
     def identity(self, *, corpus: str, base: str, adapter: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
 
 import numpy as np
+import psutil
 import pytest
 
 from appliance.engine.training.packing import TokenSequence
@@ -176,10 +177,14 @@ def test_workers_of_a_killed_process_end(run_of_workers: Popen[str]) -> None:
     pids = workers_of(run_of_workers)
     run_of_workers.kill()
     for _ in range(200):
-        if not any(Path(f"/proc/{pid}").exists() for pid in pids):
+        if not any(map(is_alive, pids)):
             break
         time.sleep(0.05)
-    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    assert not [pid for pid in pids if is_alive(pid)]
+
+
+def is_alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 def test_every_row_is_one_document_and_every_pass_as_large(chunk: list[HostPass]) -> None:

@@ -56,7 +56,7 @@ def train_fast(
     last checkpoint after an interruption.
 
     Raises UsageError for a recipe that this loop cannot do or an `out` that holds another run,
-    InputError for a loss that is not finite.
+    InputError for a loss or gradient that is not finite.
     """
     out.mkdir(parents=True, exist_ok=True)
     plan = recipe.optimization
@@ -92,16 +92,15 @@ def train_fast(
 
             if state.step % recipe.log_every_steps == 0 or is_over:
                 log.line(loss, norm, rate)
-            if state.step % recipe.save_every_steps == 0:
+            if state.step % recipe.save_every_steps == 0 or is_over or is_stopped:
+                _check_finite(state.step, float(loss), float(norm))
                 save_checkpoint(out, identity, state)
             if evaluate and (state.step % every == 0 or is_over):
                 log.figures(evaluate(stepper.decoder))
 
-    if is_stopped:
-        save_checkpoint(out, identity, state)
+    if not is_over:
         return checkpoint_folder(out, state.step)
 
-    save_checkpoint(out, identity, state)
     to_stock(stepper.decoder.weights, stepper.decoder.parts, start.model)
     folder = out / "model"
     save_result(start, folder, recipe)
@@ -178,19 +177,30 @@ def on_device(host_pass: HostPass, device: torch.device) -> Pass:
 
 def _check(recipe: Recipe, start: Start) -> None:
     """Raise UsageError for what only the stock loop can do."""
-    adaptation = recipe.adaptation
+    datasets = recipe.data.datasets.values()
     lacks = {
-        "adaptation.method": adaptation.method != "full",
+        "adaptation.method lora": recipe.adaptation.method == "lora",
         "a model that is no Llama": start.model.config.model_type != "llama",
         "a vocabulary of another kind": start.style not in VOCABULARIES,
+        "a dataset's own style or encoder": any(d.style or d.encoder for d in datasets),
         "precision float16": start.autocast_dtype == "float16",
     }
     found = [name for name, is_so in lacks.items() if is_so]
     if found:
         raise UsageError(
             f"loop fast with {', '.join(found)}",
-            expected="all weights of a model of arc-mini's kind, in bfloat16 or float32",
+            expected="all weights of a model of arc-mini's kind and style, in bfloat16 or float32",
             remedy="set loop: stock",
+        )
+
+
+def _check_finite(step: int, loss: float, norm: float) -> None:
+    """Raise InputError for numbers that are not, before they reach a log or a checkpoint."""
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise InputError(
+            f"step {step}: loss {loss}, gradient norm {norm}",
+            expected="finite numbers",
+            remedy="lower optimization.learning_rate; the last checkpoint stays",
         )
 
 
@@ -209,16 +219,11 @@ class _Log:
         self._mark_s, self._mark_tokens = clock.now(), state.tokens
 
     def line(self, loss: torch.Tensor, norm: torch.Tensor, rate: float) -> None:
-        """One line of metrics.jsonl. Raises InputError for a loss that is not finite."""
+        """One line of metrics.jsonl. Raises InputError for numbers that are not finite."""
         state, now = self._state, self._clock.now()
         speed = (state.tokens - self._mark_tokens) / max(now - self._mark_s, 1e-9)
         line = StepReport(state.step, float(loss), float(norm), rate, "all", state.tokens, speed)
-        if not math.isfinite(line.loss):
-            raise InputError(
-                f"step {state.step}: loss {line.loss}",
-                expected="finite numbers",
-                remedy="lower optimization.learning_rate; the last checkpoint stays",
-            )
+        _check_finite(line.step, line.loss, line.grad_norm)
 
         self._append("metrics.jsonl", line.__dict__)
         self._hooks.report(line)
