@@ -37,7 +37,7 @@ def answers_of(source: str, writer: TinyWriter, *, max_tokens: int) -> list[Toke
     only target. Without as many of the last demonstrations as needed to fit; those that do not fit
     with one are left out.
 
-    Raises InputError for tasks without solutions.
+    Raises InputError for tasks without solutions, or none of which fits.
     """
     loaded = load_tasks(source)
     rng = generator("likelihood")  # for programs, of which there are none
@@ -60,6 +60,12 @@ def answers_of(source: str, writer: TinyWriter, *, max_tokens: int) -> list[Toke
                     documents.append(_last_answer_only(whole, pairs[-1][1].shape))
                     break
 
+    if not documents:
+        raise InputError(
+            f"{source}: no answer fits {max_tokens} tokens with one demonstration",
+            expected="tasks that fit data.max_seq_tokens",
+            remedy="raise data.max_seq_tokens, or judge by smaller tasks",
+        )
     return documents
 
 
