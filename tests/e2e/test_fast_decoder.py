@@ -4,6 +4,7 @@ the same model on disk; and a step that never waits for the device."""
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from appliance.models.vocabularies import VOCABULARIES
 
 pytestmark = pytest.mark.engine
 torch = pytest.importorskip("torch")
+from torch._dynamo.testing import CompileCounter  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -214,6 +216,28 @@ def test_there_and_back_is_the_same_function(name: str) -> None:
     first, _ = decoder_of(weights, name).judged(batch)
     second, _ = decoder_of(again, name).judged(batch)
     assert torch.allclose(first, second, atol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's own compiler looks
+@each_vocabulary
+def test_each_piece_compiles_once_whatever_the_rows(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiled as on a GPU, but to the same operations: what is counted are the graphs."""
+    graphs = CompileCounter()
+    monkeypatch.delenv("TORCHDYNAMO_DISABLE", raising=False)
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=graphs))
+    weights, parts = bold_weights(name), parts_of(name)
+    torch.compiler.reset()
+    compiled = Decoder(weights, SHAPE, parts, dtype=torch.float32, compiles=True)
+    for row_tokens in (256, 384, 768, 256):
+        batch = on_device(host_pass(documents_for(name, row_tokens), row_tokens), CPU)
+        loss = compiled.loss(batch)
+        loss.backward()
+        plain = decoder_of(weights, name).loss(batch)
+        assert loss.item() == pytest.approx(plain.item(), rel=1e-6)
+
+    assert graphs.frame_count == 4
 
 
 def test_fresh_weights_follow_the_seed() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -284,6 +285,26 @@ def test_what_only_the_stock_loop_can_do_is_refused(tasks: str, tiny_model: Path
     assert refused(architecture__layout="qwen3") == "loop fast with a model that is no Llama"
     assert refused(precision="float16") == "loop fast with precision float16"
     assert "style" in refused(data__datasets__tasks__style="grid-tokens-v1")
+
+
+@pytest.mark.parametrize(
+    ("difference", "found"),
+    [
+        ({"num_key_value_heads": 1}, "heads that are no 64 wide or share keys"),
+        ({"num_attention_heads": 4, "head_dim": 32}, "heads that are no 64 wide or share keys"),
+        ({"tie_word_embeddings": False}, "an output table of its own"),
+    ],
+)
+def test_a_llama_of_another_build_is_refused(
+    tasks: str, difference: dict[str, Any], found: str
+) -> None:
+    from transformers import LlamaForCausalLM
+
+    recipe = recipe_of(tasks, architecture__hidden_size=128)
+    start = make_start(recipe, device="cpu")
+    config = type(start.model.config)(**start.model.config.to_dict() | difference)
+    with pytest.raises(UsageError, match=found):
+        FastStepper(recipe, replace(start, model=LlamaForCausalLM(config)))
 
 
 def test_only_the_fast_loop_ends_by_time(tasks: str) -> None:

@@ -18,6 +18,7 @@ from appliance.errors import InputError, UsageError
 from appliance.learn.checkpoint import State, checkpoint_folder, restore_checkpoint, save_checkpoint
 from appliance.learn.fast.batches import HostPass, Sampler, Stream, passes_from
 from appliance.learn.fast.decoder import (
+    HEAD_SIZE,
     Decoder,
     Pass,
     Shape,
@@ -177,10 +178,15 @@ def on_device(host_pass: HostPass, device: torch.device) -> Pass:
 
 def _check(recipe: Recipe, start: Start) -> None:
     """Raise UsageError for what only the stock loop can do."""
-    datasets = recipe.data.datasets.values()
+    datasets, config = recipe.data.datasets.values(), start.model.config
     lacks = {
         "adaptation.method lora": recipe.adaptation.method == "lora",
-        "a model that is no Llama": start.model.config.model_type != "llama",
+        "a model that is no Llama": config.model_type != "llama",
+        f"heads that are no {HEAD_SIZE} wide or share keys": not (
+            config.num_attention_heads * HEAD_SIZE == config.hidden_size
+            and config.num_key_value_heads == config.num_attention_heads
+        ),
+        "an output table of its own": not config.tie_word_embeddings,
         "a vocabulary of another kind": start.style not in VOCABULARIES,
         "a dataset's own style or encoder": any(d.style or d.encoder for d in datasets),
         "precision float16": start.autocast_dtype == "float16",
