@@ -119,31 +119,42 @@ def main() -> int:
         print(f"{args.unpack}: {', '.join(names)} in {time.perf_counter() - began:.1f} s")
         return 0
 
-    CARRY.mkdir(exist_ok=True)
-    collect_wheels(CARRY)
-    names = {pack(corpus, CARRY) for corpus in args.corpus}
-    drop_other_corpora(CARRY, names)
+    # Only here: unpacking on the machine takes nothing but the standard library.
+    from appliance.errors import ApplianceError
 
-    fault = report(ROOT)
-    if fault:
-        print(fault, file=sys.stderr)
+    CARRY.mkdir(exist_ok=True)
+    try:
+        collect_wheels(CARRY)
+    except ApplianceError as fault:
+        print(f"gpu-train: {fault}", file=sys.stderr)
+        return fault.exit_code
+
+    drop_other_corpora(CARRY, {pack(corpus, CARRY) for corpus in args.corpus})
+
+    too_large = report(ROOT)
+    if too_large:
+        print(too_large, file=sys.stderr)
         return 1
     print(commands(args.recipe, args.seconds))
     return 0
 
 
 def collect_wheels(folder: Path) -> None:
-    """The wheels into the folder, in place of those of earlier versions."""
+    """The wheels into the folder, in place of those of earlier versions.
+
+    Raises PrerequisiteError with what pip said.
+    """
+    from appliance.pack.wheelhouse import run_pip  # not on the machine, where files are unpacked
+
     pins = "".join(pins_of((ROOT / "requirements" / "gpu.txt").read_text(), WHEELS))
     platforms = [f"--platform=manylinux_{glibc}_x86_64" for glibc in GLIBC]
 
     with tempfile.TemporaryDirectory() as scratch:
         requirements = Path(scratch) / "requirements.txt"
         requirements.write_text(pins)
-        command = [python_with_pip(), "-m", "pip", "download", "-qq", "--no-deps", *WHEEL_TAGS]
-        command += [*platforms, "--platform=manylinux2014_x86_64", "--only-binary=:all:"]
-        command += ["--require-hashes", "-r", str(requirements), "-d", scratch]
-        subprocess.run(command, check=True)
+        options = ["--no-deps", *WHEEL_TAGS, *platforms, "--platform=manylinux2014_x86_64"]
+        options += ["--only-binary=:all:", "--require-hashes"]
+        run_pip("download", *options, "-r", str(requirements), "-d", scratch)
 
         for old in folder.glob("*.whl"):
             old.unlink()
@@ -165,12 +176,6 @@ def pins_of(requirements: str, names: tuple[str, ...]) -> Iterator[str]:
         if name not in by_name:
             raise ValueError(f"requirements/gpu.txt pins no {name}; do: make lock")
         yield by_name[name]
-
-
-def python_with_pip() -> str:
-    """This Python, or the system's where this one has no pip (uv makes environments without)."""
-    has_pip = subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True)
-    return sys.executable if has_pip.returncode == 0 else "python3"
 
 
 def cut_wheel(wheel: Path, to: Path) -> None:

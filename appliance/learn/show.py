@@ -69,25 +69,22 @@ class RichDisplay(NoDisplay):
     """A bar with loss, speed and time left; evaluations scroll by above it."""
 
     def __init__(self, max_steps: int, clock: Clock) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
         super().__init__(max_steps)
 
         self._progress = Progress(
             BarColumn(),
-            MofNCompleteColumn(),
+            TaskProgressColumn(),
             TextColumn("{task.fields[facts]}"),
             get_time=clock.now,
         )
-        self._bar = self._progress.add_task("train", total=max_steps, facts="")
+        self._bar = self._progress.add_task("train", total=1.0, facts="")
         self._progress.start()
 
     def show(self, line: StepReport) -> None:
-        facts = (
-            f"loss {line.loss:.4f}  {line.tokens_per_s:,.0f} tokens/s  "
-            f"{_left(line, self._max_steps)} left"
-        )
-        self._progress.update(self._bar, completed=line.step, facts=facts)
+        facts = f"step {line.step}  loss {line.loss:.4f}  {line.tokens_per_s:,.0f} tokens/s  {_left(line)} left"
+        self._progress.update(self._bar, completed=line.share_done, facts=facts)
 
     def show_figures(self, step: int, figures: Figures) -> None:
         self._progress.console.print(
@@ -101,13 +98,13 @@ class RichDisplay(NoDisplay):
 def _line(line: StepReport, max_steps: int) -> str:
     return (
         f"step {line.step}/{max_steps}  loss {line.loss:.4f}  rate {line.learning_rate:.2e}  "
-        f"{line.tokens_per_s:.0f} tokens/s  {_left(line, max_steps)} left"
+        f"{line.tokens_per_s:.0f} tokens/s  {_left(line)} left"
     )
 
 
-def _left(line: StepReport, max_steps: int) -> str:
-    """Time for the remaining steps, at the speed of now and the mean size of the steps so far."""
-    tokens_left = (max_steps - line.step) * line.tokens / line.step
+def _left(line: StepReport) -> str:
+    """Time for what remains, if it takes as many tokens as what is done, at the speed of now."""
+    tokens_left = line.tokens * (1 - line.share_done) / max(line.share_done, 1e-9)
     return format_duration(tokens_left / max(line.tokens_per_s, 1e-9))
 
 

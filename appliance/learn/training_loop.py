@@ -53,6 +53,7 @@ class StepReport:
     dataset: str  # that the step was trained on
     tokens: int  # of documents since the start of the run; padding is not counted
     tokens_per_s: float  # of documents since the line before
+    share_done: float  # of the run: of its steps or of its time, whichever is further on
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,9 @@ def train(
         if step % recipe.log_every_steps == 0:
             now = clock.now()
             speed = (tokens - mark_tokens) / max(now - mark_s, 1e-9)
-            line = StepReport(
-                step, loss, norm, learning_rate_at(step - 1, plan), dataset, tokens, speed
-            )
+            rate = learning_rate_at(step - 1, plan)
+            share = step / plan.max_steps
+            line = StepReport(step, loss, norm, rate, dataset, tokens, speed, share)
             _append(out / "metrics.jsonl", line.__dict__, hooks)
             hooks.report(line)
             mark_s, mark_tokens = now, tokens

@@ -39,7 +39,7 @@ def download(lists: Sequence[Path], pythons: Sequence[str], wheels: Path) -> Non
     wheels.mkdir(parents=True, exist_ok=True)
     for python, requirements in itertools.product(pythons, lists):
         where = ["--no-deps", "--dest", str(wheels)]
-        _pip("download", *_target(python), *where, "-r", str(requirements))
+        run_pip("download", *_target(python), *where, "-r", str(requirements))
 
 
 def versions_of(lists: Sequence[Path]) -> str:
@@ -60,7 +60,7 @@ def build_appliance(source: Path, wheels: Path) -> str:
         for name in ("pyproject.toml", "README.md", "LICENSE"):
             shutil.copy(source / name, copy / name)
 
-        _pip("wheel", "--no-deps", "--wheel-dir", str(wheels), str(copy))
+        run_pip("wheel", "--no-deps", "--wheel-dir", str(wheels), str(copy))
 
     return max(wheels.glob("arc_appliance-*.whl"), key=lambda p: p.stat().st_mtime).name
 
@@ -83,11 +83,11 @@ def check_closure(requirements: Path, pythons: Sequence[str], wheels: Path) -> N
                 subprocess.run(create, check=True)
 
                 where = ["--python", str(environment / "bin" / "python")]
-                _pip(*where, "install", *offline, "--no-compile", "-r", str(requirements))
-                _pip(*where, "check")
+                run_pip(*where, "install", *offline, "--no-compile", "-r", str(requirements))
+                run_pip(*where, "check")
             else:
                 dry = ["--dry-run", "--ignore-installed", *offline, "--target", folder]
-                _pip("install", *dry, *_target(python), "-r", str(requirements))
+                run_pip("install", *dry, *_target(python), "-r", str(requirements))
 
 
 def _target(python: str) -> list[str]:
@@ -99,7 +99,8 @@ def _target(python: str) -> list[str]:
     return ["--only-binary", ":all:", *platforms, *tags]
 
 
-def _pip(*arguments: str) -> None:
+def run_pip(*arguments: str) -> None:
+    """Run pip, of this Python or the system's. Raises PrerequisiteError with what pip said."""
     command = [*_pip_command(), "--quiet", "--disable-pip-version-check", *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
 

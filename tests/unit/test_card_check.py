@@ -91,9 +91,7 @@ def test_a_part_that_breaks_costs_no_other(
         return {"outcome": "ok", "seconds": 2.0, "findings": {"train_step_s": step}}
 
     broken.__name__, fine.__name__ = "probe", "main_job"
-    monkeypatch.setattr(card_check, "probe", broken)
-    monkeypatch.setattr(card_check, "suites", broken)
-    monkeypatch.setattr(card_check, "main_job", fine)
+    monkeypatch.setattr(card_check, "PARTS", (broken, broken, fine))
     assert card_check.main(["--device", "cpu", "--out", str(tmp_path)]) == 1
 
     told = capsys.readouterr().out

@@ -99,19 +99,19 @@ def test_a_probe_that_ran_out_of_memory_moves_its_task_down() -> None:
 
 
 def test_a_probe_that_ran_out_of_memory_leaves_short_tasks_where_they_are() -> None:
-    planned = planned_costs_of(tasks(20, most_side=30), room_gib=1.2)
+    planned = planned_costs_of(tasks(20, most_side=30), room_gib=1.5)
     by_length = sorted(planned.lengths.values(), key=lambda t: t.lesson_tokens)
-    shortest, longest = by_length[0], replace(by_length[-1], lesson_tokens=8000)
+    shortest, longest = by_length[0], replace(by_length[-1], lesson_tokens=16000)
     planned = replace(
         planned,
-        costs=replace(planned.costs, train=replace(planned.costs.train, max_seq_tokens=8192)),
+        costs=replace(planned.costs, train=replace(planned.costs.train, max_seq_tokens=16384)),
         lengths={**planned.lengths, longest.task_id: longest},
     )
     rung = planned.first_rung(longest)
     assert planned.first_rung(shortest) == 0 < rung
 
     after = planned.after_running_out(longest.task_id)
-    assert after.memory_gib(longest, rung) == pytest.approx(MISSED * 1.2)
+    assert after.memory_gib(longest, rung) == pytest.approx(MISSED * 1.5)
     assert after.first_rung(longest) > rung
     assert after.first_rung(shortest) == 0
 
@@ -162,14 +162,14 @@ def test_one_worker_probes_once_and_what_it_found_is_told_and_journaled() -> Non
         tokens=500,
         prompt_tokens=500,
         rows=2,
-        train_step_s=1.0,
+        train_step_s=5.0,
         train_memory_gib=2.0,
         read_s=0.5,
     )
     pool, journal, told = probed_run(answer)
     assert len(pool.probes) == 1
     assert journal.fact("probe")["correction"]["train_time"] > 1
-    assert any("a training step: 1 s measured" in line for line in told)
+    assert any("a training step: 5 s measured" in line for line in told)
     assert any("memory in training: 2 GiB measured" in line for line in told)
     assert sum((r.stage, r.round, r.status) == ("deep", 1, "done") for r in journal.stages()) == 8
 

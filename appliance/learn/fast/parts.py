@@ -4,8 +4,8 @@ With grid-tokens-v2 the vector of a cell is the sum of the vectors of its colour
 row. So 9,288 vectors are trained as 329, and all cells of a column teach what a column is. The loss
 needs no table either: the sum over all cells of exp(logit) is a product of three small sums.
 
-Measured at a million parameters, this learns faster than a plain table and than v1 (figures:
-docs/results/training.md). The export is a plain table, which every engine loads.
+In a small experiment (a million parameters, 3 M tokens, two seeds) this learnt faster than a plain
+table, and than v1. The export is a plain table, which every engine loads.
 """
 
 from __future__ import annotations

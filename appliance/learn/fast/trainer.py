@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import torch
 
 MAX_WORKERS = 6
-"""Processes that make passes: each makes 2 to 4 million tokens a second."""
+"""Processes that make passes: each makes several million tokens a second, an H200 takes three."""
 
 
 def train_fast(
@@ -76,7 +76,11 @@ def train_fast(
     max_seconds = plan.max_seconds or math.inf
     every = recipe.evaluation.every_steps if recipe.evaluation else math.inf
     log = _Log(out, hooks, clock, state)
-    is_stopped, is_over = False, state.step >= plan.max_steps or state.seconds >= max_seconds
+
+    def share_done() -> float:
+        return max(state.step / plan.max_steps, state.seconds / max_seconds)
+
+    is_stopped, is_over = False, share_done() >= 1
 
     with passes_from(stream, state.step * num_passes, num_workers=_num_workers(start)) as passes:
         mark_s: float | None = None  # the first step of a session, which compiles, is not counted
@@ -88,11 +92,11 @@ def train_fast(
             now = clock.now()
             state.seconds += 0.0 if mark_s is None else now - mark_s
             mark_s = now
-            is_over = state.step >= plan.max_steps or state.seconds >= max_seconds
+            is_over = share_done() >= 1
             is_stopped = hooks.is_interrupted()
 
             if state.step % recipe.log_every_steps == 0 or is_over:
-                log.line(loss, norm, rate)
+                log.line(loss, norm, rate, share_done())
             if state.step % recipe.save_every_steps == 0 or is_over or is_stopped:
                 _check_finite(state.step, float(loss), float(norm))
                 save_checkpoint(out, identity, state)
@@ -224,11 +228,13 @@ class _Log:
         self._out, self._hooks, self._clock, self._state = out, hooks, clock, state
         self._mark_s, self._mark_tokens = clock.now(), state.tokens
 
-    def line(self, loss: torch.Tensor, norm: torch.Tensor, rate: float) -> None:
+    def line(self, loss: torch.Tensor, norm: torch.Tensor, rate: float, share: float) -> None:
         """One line of metrics.jsonl. Raises InputError for numbers that are not finite."""
         state, now = self._state, self._clock.now()
         speed = (state.tokens - self._mark_tokens) / max(now - self._mark_s, 1e-9)
-        line = StepReport(state.step, float(loss), float(norm), rate, "all", state.tokens, speed)
+        line = StepReport(
+            state.step, float(loss), float(norm), rate, "all", state.tokens, speed, min(1.0, share)
+        )
         _check_finite(line.step, line.loss, line.grad_norm)
 
         self._append("metrics.jsonl", line.__dict__)
