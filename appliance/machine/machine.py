@@ -72,7 +72,13 @@ class Machine:
         for kind in dict.fromkeys(kinds):
             name, memory_gib, capability = kind
             number = ".".join(map(str, capability)) if capability else "unknown"
-            cards.append(f"{kinds.count(kind)} x {name} ({memory_gib} GiB, capability {number})")
+            parts = [g for g, k in zip(self.gpus, kinds, strict=True) if k == kind]
+            num_cards = len({g.uuid for g in parts})
+
+            shared = len(parts) // num_cards  # workers that share a card, each with its part
+            in_parts = f" in {shared} parts of {memory_gib} GiB" if shared > 1 else ""
+            whole_gib = round(shared * parts[0].total_bytes / GIB, 1)
+            cards.append(f"{num_cards} x {name} ({whole_gib} GiB{in_parts}, capability {number})")
         return cards
 
 

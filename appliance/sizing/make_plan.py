@@ -228,9 +228,11 @@ def _workers(
     if machine.gpus:
         device = min(devices_of(machine), key=lambda d: d.free_gib)
         count = len(machine.gpus)
+        num_cards = len({gpu.uuid for gpu in machine.gpus})
+        one = f"{count // num_cards} on each" if count > num_cards else "one per"
         threads = pins.threads or max(1, cores // count)
         return (
-            Choice(count, "one per GPU, each with its own copy of the model"),
+            Choice(count, f"{one} GPU, each with its own copy of the model"),
             Choice(threads, request.reason("threads", f"{cores} cores, workers: {count}")),
             device,
         )

@@ -38,6 +38,14 @@ def test_a_card_of_one_worker_is_as_it_was() -> None:
     assert split_cards(two_cards(), 1).gpus == two_cards().gpus
 
 
+def test_the_parts_of_a_card_are_not_told_as_cards() -> None:
+    alone, shared = plan(1), plan(2)
+    assert alone.machine.summary().startswith("2 x T4 (14.6 GiB, capability 7.5)")
+    assert shared.machine.summary().startswith("2 x T4 (14.6 GiB in 2 parts of 7.3 GiB, ")
+    assert alone.workers.reason == "one per GPU, each with its own copy of the model"
+    assert shared.workers.reason == "2 on each GPU, each with its own copy of the model"
+
+
 def test_every_card_gets_its_workers_and_these_its_memory(tmp_path: Path) -> None:
     shared, alone = plan(2), plan(1)
     assert shared.room_gib <= alone.room_gib / 2
