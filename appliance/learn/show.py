@@ -83,7 +83,10 @@ class RichDisplay(NoDisplay):
         self._progress.start()
 
     def show(self, line: StepReport) -> None:
-        facts = f"step {line.step}  loss {line.loss:.4f}  {line.tokens_per_s:,.0f} tokens/s  {_left(line)} left"
+        facts = (
+            f"step {line.step}  loss {line.loss:.4f}  {line.tokens_per_s:,.0f} tokens/s  "
+            f"{_left(line)} left"
+        )
         self._progress.update(self._bar, completed=line.share_done, facts=facts)
 
     def show_figures(self, step: int, figures: Figures) -> None:

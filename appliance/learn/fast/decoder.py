@@ -16,13 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from appliance.learn.fast.parts import Parts
+from appliance.learn.new_model import HEAD_SIZE
 from appliance.seeds import seed_of
 
 if TYPE_CHECKING:
     import torch
-
-HEAD_SIZE = 64
-"""Width of one attention head."""
 
 INIT_STD = 0.02
 """Spread of fresh weights, as in Llama."""

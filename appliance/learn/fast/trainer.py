@@ -18,7 +18,6 @@ from appliance.errors import InputError, UsageError
 from appliance.learn.checkpoint import State, checkpoint_folder, restore_checkpoint, save_checkpoint
 from appliance.learn.fast.batches import HostPass, Sampler, Stream, passes_from
 from appliance.learn.fast.decoder import (
-    HEAD_SIZE,
     Decoder,
     Pass,
     Shape,
@@ -28,6 +27,7 @@ from appliance.learn.fast.decoder import (
     to_stock,
 )
 from appliance.learn.fast.parts import parts_of
+from appliance.learn.new_model import HEAD_SIZE
 from appliance.learn.optimize import learning_rate_at, make_optimizers
 from appliance.learn.recipe import Recipe
 from appliance.learn.start import Start, save_result

@@ -1,4 +1,7 @@
-"""What a rule does with the chosen things of a scene."""
+"""What a rule does with the chosen things of a scene: many small functions, and one table of them.
+
+The file is long because it is a list: no function needs another beyond the first few.
+"""
 
 from __future__ import annotations
 
