@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from appliance.learn.start import make_start
 from appliance.learn.training_loop import Hooks
 from appliance.machine.host import find_host
 from bench.arguments import bench_parser
+from bench.card_probe import MATRIX_SIDE, seconds_of, synchronize
 
 TRAININGS: dict[str, dict[str, Any]] = {
     "as the recipe": {},
@@ -204,8 +205,7 @@ def timed(
     import torch
 
     def wait() -> None:
-        if device() == "cuda":
-            torch.cuda.synchronize()
+        synchronize(device())
 
     batches = same_batches(recipe, corpus, style)
     began_s = time.perf_counter()
@@ -330,19 +330,9 @@ def matrix_rate() -> float:
     """Operations a second of a large product of bfloat16 matrices of random numbers."""
     import torch
 
-    size = 8192 if device() == "cuda" else 512
-    a = torch.randn(size, size, device=device(), dtype=torch.bfloat16)
-    for _ in range(3):
-        a @ a
-    results: Iterator[Any] = (a @ a for _ in range(10))
-    if device() == "cuda":
-        torch.cuda.synchronize()
-    began_s = time.perf_counter()
-    for _ in results:
-        pass
-    if device() == "cuda":
-        torch.cuda.synchronize()
-    return 10 * 2 * size**3 / (time.perf_counter() - began_s)
+    side = MATRIX_SIDE[device()]
+    left, right = (torch.randn(side, side, device=device()).bfloat16() for _ in range(2))
+    return 2 * side**3 / seconds_of(partial(torch.matmul, left, right), device())
 
 
 def device() -> str:
