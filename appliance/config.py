@@ -34,6 +34,23 @@ def _seconds(value: Any) -> Any:
     return parse_duration(value) if isinstance(value, str) else value
 
 
+def _strategies(value: Any) -> Any:
+    """A comma list of strategies, in the order of STRATEGIES and each once."""
+    if not isinstance(value, str):
+        return value
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    wanted = {one for name in names for one in ALIASES.get(name, (name,))}
+    return tuple(sorted(wanted, key=lambda one: (*STRATEGIES, one).index(one)))
+
+
+Strategy = Literal["transduction", "induction", "search"]
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+"""Where answers come from: grids that the model writes, programs that it writes, and programs that
+are found without a model."""
+
+ALIASES = {"both": ("transduction", "induction")}
+"""Older names for a list of strategies."""
+
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -152,6 +169,23 @@ class ProgramSettings(_Part):
     )
 
 
+class SearchSettings(_Part):
+    """Search for programs without a model, on CPU cores."""
+
+    workers: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description="processes that search; None: the plan decides, by the cores",
+    )
+    seconds_per_task: float | None = Field(
+        None, gt=0, description="most CPU seconds a task; None: the plan decides, by the budget"
+    )
+    expansions: int = Field(
+        600, ge=1, description="most grids and objects of a task that all functions are tried on"
+    )
+
+
 class SampleSettings(_Part):
     """How answers are generated, and how the vote ranks them."""
 
@@ -255,22 +289,34 @@ class RunSettings(_Part):
 class Settings(_Part):
     """The whole tree."""
 
-    strategy: Literal["transduction", "induction", "both"] = Field(
-        "transduction", description="generate output grids, programs that make them, or both"
+    strategy: Annotated[tuple[Strategy, ...], BeforeValidator(_strategies)] = Field(
+        ("transduction", "search"),
+        min_length=1,
+        description="where answers come from, a comma list: grids that the model writes, programs "
+        "that it writes, programs that are found without a model",
     )
     model: ModelSettings = ModelSettings()
     train: TrainSettings = TrainSettings()
     sample: SampleSettings = SampleSettings()
     program: ProgramSettings = ProgramSettings()
+    search: SearchSettings = SearchSettings()
     run: RunSettings = RunSettings()
 
     @property
     def writes_grids(self) -> bool:
-        return self.strategy != "induction"
+        return "transduction" in self.strategy
 
     @property
     def writes_programs(self) -> bool:
-        return self.strategy != "transduction"
+        return "induction" in self.strategy
+
+    @property
+    def searches(self) -> bool:
+        return "search" in self.strategy
+
+    @property
+    def needs_model(self) -> bool:
+        return self.writes_grids or self.writes_programs
 
     def identity(self, *, tasks_digest: str) -> str:
         """SHA-256 over what must not change when a run is resumed.

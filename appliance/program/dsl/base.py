@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +69,43 @@ class Object:
         """Rows and columns of the cells, as places in the whole grid."""
         rows, cols = np.nonzero(self.mask)
         return rows + self.row, cols + self.col
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way in which a search may call a function; see `searched`."""
+
+    cost: float
+    # For each argument after the first, by name, the values that are tried.
+    choices: Mapping[str, Sequence[Any]]
+    is_per_object: bool  # may also be done to the grid of each object of a list
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FORMS: dict[Callable[..., Any], list[Form]] = {}
+"""The functions that a search may use."""
+
+COLOURS = ("colours",)
+"""Stands for the colours of the task at hand, as the values of an argument."""
+
+
+def searched(
+    cost: float, *, per_object: bool = False, **choices: Sequence[Any]
+) -> Callable[[F], F]:
+    """Marks a function as one that a search for programs may use.
+
+    cost: what the call adds to the cost of a program: 1 for a common function, 2 for a rare one; a
+        program's weight is 0.5 to the power of its cost. choices: for each argument after the first
+        the values that are tried; arguments that are left out keep their default, and one named
+        `grid` is the input. A function may be marked more than once, with other choices.
+    """
+
+    def mark(function: F) -> F:
+        FORMS.setdefault(function, []).append(Form(cost, choices, per_object))
+        return function
+
+    return mark
 
 
 def grid_of(value: Any) -> Grid:
