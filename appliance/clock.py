@@ -36,6 +36,11 @@ class SystemClock:
         time.sleep(max(0.0, seconds))
 
 
+def cpu_seconds() -> float:
+    """CPU time of this process and all its threads, for work that is limited by what it costs."""
+    return time.process_time()
+
+
 @dataclass
 class VirtualClock:
     """A clock that moves only when told to; `sleep` advances it at no cost."""

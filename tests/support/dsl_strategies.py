@@ -47,6 +47,10 @@ BY_ANNOTATION: dict[str, st.SearchStrategy[Any]] = {
     "Object": _objects.map(lambda found: found[0]),
     "list[Object]": _objects,
     "Mapping[Colour, Colour]": st.dictionaries(colours, colours, max_size=3),
+    "Collection[Colour]": st.lists(colours, max_size=2).map(tuple),
+    "Mapping[tuple[int, int], Colour]": st.dictionaries(
+        st.tuples(colours, colours), colours, max_size=3
+    ),
     "Callable[[Grid], Grid]": st.sampled_from([dsl.grow, dsl.flip_h, dsl.trim, dsl.rot90]),
     "Callable[[Object], Object]": st.sampled_from([dsl.box, lambda obj: dsl.move(obj, dsl.UP)]),
 }

@@ -5,6 +5,7 @@
     geometry     turn, mirror, cut, scale, shift
     symmetry     find, make and repair symmetries and tilings
     colour       read, choose and change colours
+    renaming     give colours other names and take them back
     counting     numbers of cells, and grids that show them
     drawing      lines, boxes, fills, falling cells
     object       find, choose, move and paint objects
@@ -44,6 +45,7 @@ from .colour import (
     palette, background, most_common, least_common, recolour, swap, map_colours, keep, dye, invert,
     rank_colours, mask_of, paint_mask,
 )
+from .renaming import to_ranks, from_ranks, map_pairs
 from .counting import (
     count, num_cells, num_colours, num_objects, row_counts, col_counts, full_rows, full_cols, bar,
     stairs, counter, histogram, most_common_grid, odd_grid, fullest, emptiest,
@@ -77,6 +79,8 @@ __all__ = [
     # colour
     "palette", "background", "most_common", "least_common", "recolour", "swap", "map_colours",
     "keep", "dye", "invert", "rank_colours", "mask_of", "paint_mask",
+    # renaming
+    "to_ranks", "from_ranks", "map_pairs",
     # counting
     "count", "num_cells", "num_colours", "num_objects", "row_counts", "col_counts", "full_rows",
     "full_cols", "bar", "stairs", "counter", "histogram", "most_common_grid", "odd_grid", "fullest",
