@@ -1,4 +1,4 @@
-"""The types of the DSL: grids, masks, objects, directions."""
+"""The types of the DSL: grids, masks, fields, objects, directions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 Grid = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+Field = NDArray[np.int64]  # of a grid's shape; measures such as an area, which may exceed 9
 Colour = int
 Direction = tuple[int, int]
 
