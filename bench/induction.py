@@ -57,7 +57,7 @@ from appliance.learn.synth.family import make_task, rng_for
 from appliance.program.sandbox import Sandbox
 from appliance.program.trial import Trial
 from appliance.solve.language import Language
-from appliance.solve.search import Searcher, SearchLimits
+from appliance.solve.write_programs import WriteLimits, Writer
 from bench.arguments import bench_parser
 from bench.interval import bootstrap
 
@@ -256,8 +256,8 @@ class Arms:
         trainer = make_trainer("peft", spec, codec)
         server = make_server("transformers", spec, codec, trainer)
 
-        def searcher(*, learn: bool) -> Searcher:
-            return Searcher(
+        def writer(*, learn: bool) -> Writer:
+            return Writer(
                 language,
                 self._settings.model_copy(update={"learn": learn}),
                 trainer=trainer,
@@ -266,10 +266,10 @@ class Arms:
                 max_new_tokens=args.max_new_tokens,
             )
 
-        self._plain, self._learning = searcher(learn=False), searcher(learn=True)
+        self._plain, self._learning = writer(learn=False), writer(learn=True)
         self._reset = trainer.reset
         clock = SystemClock()
-        self._limits = SearchLimits(
+        self._limits = WriteLimits(
             max_lesson_tokens=4096,
             tune_settings=self._tune_settings,
             batch_tokens=BATCH_TOKENS,
@@ -324,13 +324,13 @@ class Arms:
         return by_task(trial for batch in batches for trial in batch)
 
     def _search(
-        self, searcher: Searcher, groups: Sequence[Sequence[Task]], known: Written, seed: int
+        self, writer: Writer, groups: Sequence[Sequence[Task]], known: Written, seed: int
     ) -> Iterator[Written]:
         """What each round wrote. A group whose tasks are all settled writes no more."""
         found: list[list[Trial]] = [[] for _ in range(self._args.epochs)]
 
         for tasks in groups:
-            epochs = searcher.search(
+            epochs = writer.epochs(
                 tasks,
                 [trial for task in tasks for trial in known[task.task_id]],
                 num_epochs=self._args.epochs,

@@ -114,8 +114,8 @@ def coverage_of(journal: Journal) -> Coverage:
         str(r.detail.get("reason", "unknown")) for r in first_trainings if r.task_id not in trained
     )
 
-    searched = [r for r in rows if r.stage == "search"]
-    settled = {r.task_id for r in searched if r.detail["is_agreed"]} - trained
+    wrote = [r for r in rows if r.stage == "programs"]
+    settled = {r.task_id for r in wrote if r.detail["is_agreed"]} - trained
     programs = [p for found in journal.programs().values() for p in found]
 
     # Whether an output has an answer does not depend on the selector, so any will do.

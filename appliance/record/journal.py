@@ -67,7 +67,7 @@ class StageRow:
     """The latest outcome of one stage of one task."""
 
     task_id: str
-    stage: str  # quick, train, search or deep
+    stage: str  # quick, train, programs or deep
     status: str  # done, partial or failed
     seconds: float
     detail: Mapping[str, Any]

@@ -19,7 +19,7 @@ def job_of(
 ) -> Job:
     """The message for a worker; the same assignment gives the same views and seed in every run.
 
-    known: programs that a search goes on from.
+    known: programs that writing goes on from.
     """
     seed = settings.run.seed
     train_from_s = now_s + assignment.program_s  # programs come first

@@ -14,7 +14,7 @@ from appliance.record.attempts import attempts_of
 from appliance.record.journal import Journal, StageRow
 from appliance.run.schedule.certainty import Certainty, certainty_of
 from appliance.run.schedule.task_state import Assignment
-from appliance.solve.messages import KnownProgram, ProgramMessage, Searched, Trained
+from appliance.solve.messages import KnownProgram, ProgramMessage, Trained, Wrote
 
 WRITE_EVERY_S = 1.0
 """Seconds between two writes of the submission, at least."""
@@ -34,7 +34,7 @@ class Outcome:
     candidates: Sequence[Candidate] = ()
     programs: Sequence[ProgramMessage] = ()
     trained: Trained | None = None
-    searched: Searched | None = None
+    wrote: Wrote | None = None
     seconds: float = 0.0
     reason: str | None = None  # why there is nothing, or not everything
     how: str = ""  # the way in which the grids were sampled, such as "vllm merged"
@@ -81,11 +81,11 @@ class Ledger:
                 StageRow(task.task_id, "train", status, trained.seconds, detail, number)
             )
 
-        if outcome.searched is not None:
-            searched = outcome.searched
-            detail = searched.model_dump(include={"is_agreed", "epochs"})
+        if outcome.wrote is not None:
+            wrote = outcome.wrote
+            detail = wrote.model_dump(include={"is_agreed", "epochs"})
             self._journal.put_stage(
-                StageRow(task.task_id, "search", "done", searched.seconds, detail, number)
+                StageRow(task.task_id, "programs", "done", wrote.seconds, detail, number)
             )
 
         told = {

@@ -36,15 +36,15 @@ from appliance.solve.messages import (
     Ready,
     Sampled,
     Scored,
-    Searched,
     Trained,
+    Wrote,
 )
 
 POLL_S = 1.0
 """A signal is noticed after this many seconds at most."""
 
 KNOWN_PER_PICKED = 4
-"""Earlier programs given to a search for each one that it trains on: some of them are alike."""
+"""Earlier programs given to a job for each one that it trains on: some of them are alike."""
 
 LATENESS_SLACK = 10.0
 """On a busy machine this process wakes up late. The run ends this many times that earlier."""
@@ -235,7 +235,7 @@ class Orchestrator:
         self._pool.submit(worker, job)
 
     def _known(self, assignment: Assignment) -> list[KnownProgram]:
-        """Programs that a search goes on from."""
+        """Programs that writing goes on from."""
         if not assignment.program_s:
             return []
         limit = KNOWN_PER_PICKED * self._work.settings.program.picked
@@ -269,7 +269,7 @@ class Orchestrator:
                     seconds = self._clock.now() - running.started_s
                     self._prober.take(event, seconds=seconds)
                 state.state, state.running = "idle", None
-            case Trained() | Sampled() | Scored() | Searched():
+            case Trained() | Sampled() | Scored() | Wrote():
                 if running:
                     running.take(event, now_s=self._clock.now())
             case Finished():

@@ -19,7 +19,7 @@ was lost twice at the same prompts would be lost again."""
 def remaining_job(running: Running, *, samples_per_view: int, quick_programs: int) -> Job | None:
     """The same job without what is answered, with the adapter that was trained.
 
-    None if it had not come to sampling, or was sent again often enough. A search for programs goes
+    None if it had not come to sampling, or was sent again often enough. Writing programs goes
     on from those that it had written; if it was over, only grids remain. A task of a quick job that
     lacks programs is asked anew. Answers that are asked for once more are forgotten, so that none
     counts twice.
@@ -35,8 +35,8 @@ def remaining_job(running: Running, *, samples_per_view: int, quick_programs: in
     running.stall_s = None
     is_plain = running.num_resends == MAX_RESENDS
 
-    # The search for programs is not over.
-    if job.program_until_s > 0 and not running.searched:
+    # The writing of programs is not over.
+    if job.program_until_s > 0 and not running.wrote:
         written = [p for p in running.programs if p.outcome == "ok"]
         known = {(k.view, k.answer): k for k in [*job.known, *map(KnownProgram.of, written)]}
         return job.model_copy(update={"known": list(known.values()), "is_plain": is_plain})

@@ -82,9 +82,9 @@ class Results:
         for task_id, trained in running.trained.items():
             forecast.note_training(task_id, trained.num_steps, trained.seconds)
 
-        # What neither trained nor searched, sampled.
+        # What neither trained nor wrote programs, sampled.
         aside_s = sum(t.seconds for t in running.trained.values())
-        aside_s += sum(s.seconds for s in running.searched.values())
+        aside_s += sum(s.seconds for s in running.wrote.values())
         views = views_answered(running, complete, self._settings.sample.samples_per_view)
         forecast.note_sampling(running.assignment.stage, views, event.seconds - aside_s)
 
@@ -110,7 +110,7 @@ class Results:
             candidates=found,
             programs=running.written(task),
             trained=trained,
-            searched=running.searched.get(task.task_id),
+            wrote=running.wrote.get(task.task_id),
             seconds=seconds,
             reason=reason,
             how=finished.how if finished else "",

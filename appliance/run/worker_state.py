@@ -9,7 +9,7 @@ from typing import Literal
 from appliance.arc.task import Task
 from appliance.arc.vote import Candidate
 from appliance.run.schedule.task_state import Assignment
-from appliance.solve.messages import Job, ProgramMessage, Sampled, Scored, Searched, Trained
+from appliance.solve.messages import Job, ProgramMessage, Sampled, Scored, Trained, Wrote
 
 State = Literal["down", "starting", "idle", "busy", "gone"]
 """Of a worker; "gone": not started again in this run."""
@@ -25,7 +25,7 @@ class Running:
     candidates: list[Candidate] = field(default_factory=list)
     programs: list[ProgramMessage] = field(default_factory=list)
     trained: dict[str, Trained] = field(default_factory=dict)  # by task
-    searched: dict[str, Searched] = field(default_factory=dict)  # by task
+    wrote: dict[str, Wrote] = field(default_factory=dict)  # by task
     # A job whose worker was lost is sent again: how often, and which tasks were complete by then.
     answered: list[str] = field(default_factory=list)
     num_resends: int = 0
@@ -33,7 +33,7 @@ class Running:
     stall_s: float | None = None
     heard_s: float = 0.0  # instant of its last answers
 
-    def take(self, event: Trained | Sampled | Scored | Searched, *, now_s: float) -> None:
+    def take(self, event: Trained | Sampled | Scored | Wrote, *, now_s: float) -> None:
         """What the worker says of the job on its way."""
         match event:
             case Trained():
@@ -45,8 +45,8 @@ class Running:
                 self.programs += event.programs
             case Scored():
                 self.candidates = event.on(self.candidates)
-            case Searched():
-                self.searched[event.task_id] = event
+            case Wrote():
+                self.wrote[event.task_id] = event
 
     def is_stuck(self, now_s: float) -> bool:
         return self.stall_s is not None and now_s >= self.heard_s + self.stall_s

@@ -81,7 +81,7 @@ class KnownProgram(_Message):
 class Job(_Message):
     """What a worker does next, in one of three stages.
 
-    "quick" samples several tasks with the model as it is. "deep" takes one task: it searches for
+    "quick" samples several tasks with the model as it is. "deep" takes one task: it writes
     programs until program_until_s (where the run writes programs), trains until train_until_s,
     then samples grids. "probe" measures what a training step and a prompt of one task cost, and
     solves nothing.
@@ -94,7 +94,7 @@ class Job(_Message):
     deadline_s: float  # this and the next two: Unix seconds
     train_until_s: float = 0.0
     program_until_s: float = 0.0
-    known: list[KnownProgram] = []  # the search begins with these
+    known: list[KnownProgram] = []  # writing begins with these
     rung: int = 0  # how far down the memory ladder; 0 is the plan as made
     seed: int = 0
     adapter_sha: str = ""  # adapter that an earlier job saved: put it on instead of training
@@ -257,10 +257,10 @@ class EpochMessage(_Message):
     reason: str | None = None  # why it did not learn; None when it did
 
 
-class Searched(_Message):
-    """The search for programs on one task is over."""
+class Wrote(_Message):
+    """The writing of programs for one task is over."""
 
-    event: Literal["searched"] = "searched"
+    event: Literal["wrote"] = "wrote"
     job_id: int
     task_id: str
     seconds: float
@@ -290,7 +290,7 @@ class Failed(_Message):
     exit_code: int = 1
 
 
-Event = Ready | Probed | Trained | Sampled | Scored | Searched | Finished | Failed
+Event = Ready | Probed | Trained | Sampled | Scored | Wrote | Finished | Failed
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 

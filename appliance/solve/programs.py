@@ -1,4 +1,4 @@
-"""A worker's work on programs: it keeps a sandbox, searches for a job, and tells what it found."""
+"""A worker's work on programs: it keeps a sandbox, writes for a job, and tells what it found."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from appliance.solve.messages import (
     KnownProgram,
     ProgramMessage,
     Sampled,
-    Searched,
+    Wrote,
 )
 from appliance.solve.sandbox import open_sandbox
-from appliance.solve.search import Epoch, Searcher, SearchLimits
+from appliance.solve.write_programs import Epoch, WriteLimits, Writer
 
 
 class ProgramWork:
@@ -59,8 +59,8 @@ class ProgramWork:
         self._job_id = 0
         self.served: list[Served] = []  # what generated in this job, each with what it came after
 
-        self._searchers = {
-            is_plain: Searcher(
+        self._writers = {
+            is_plain: Writer(
                 language,
                 program,
                 trainer=trainer,
@@ -73,7 +73,7 @@ class ProgramWork:
             for is_plain in (False, True)
         }
 
-    def quick(self, tasks: Sequence[Task], job: Job, limits: SearchLimits) -> list[str]:
+    def quick(self, tasks: Sequence[Task], job: Job, limits: WriteLimits) -> list[str]:
         """Write the first programs of all tasks in one batch, with the model as it is.
 
         Then, `quick_epochs` times while there is time, write as many again with one adapter that
@@ -81,17 +81,17 @@ class ProgramWork:
         programs.
         """
         wanted = self._settings.quick_samples
-        searcher = self._searcher(job)
+        writer = self._writer(job)
 
         known: list[Trial] = []
-        for trials in searcher.write(
+        for trials in writer.write(
             tasks, num_samples=wanted, adapter=None, limits=limits, seed=job.seed
         ):
             if trials:
                 self._send(trials)
             known += trials
 
-        for epoch in searcher.search(
+        for epoch in writer.epochs(
             tasks,
             known,
             num_epochs=self._settings.quick_epochs,
@@ -104,7 +104,7 @@ class ProgramWork:
         num_run = Counter(trial.draft.task.task_id for trial in known)
         return [task.task_id for task in tasks if num_run[task.task_id] >= wanted]
 
-    def deep(self, task: Task, job: Job, limits: SearchLimits) -> bool:
+    def deep(self, task: Task, job: Job, limits: WriteLimits) -> bool:
         """Search and learn on one task until the deadline of the limits.
 
         Returns whether two different programs settle the task at the end.
@@ -117,7 +117,7 @@ class ProgramWork:
         trials = list(run_drafts(drafts, self._sandbox, deadline=limits.deadline))
 
         epochs: list[EpochMessage] = []
-        for epoch in self._searcher(job).search(
+        for epoch in self._writer(job).epochs(
             [task],
             trials,
             num_epochs=self._settings.epochs,
@@ -131,7 +131,7 @@ class ProgramWork:
 
         is_agreed = agreed(trials)
         self._emit(
-            Searched(
+            Wrote(
                 job_id=job.job_id,
                 task_id=task.task_id,
                 seconds=clock.now() - began_s,
@@ -141,9 +141,9 @@ class ProgramWork:
         )
         return is_agreed
 
-    def _searcher(self, job: Job) -> Searcher:
+    def _writer(self, job: Job) -> Writer:
         self._job_id = job.job_id
-        return self._searchers[job.is_plain]
+        return self._writers[job.is_plain]
 
     def _tell(self, served: Served | None) -> None:
         """Tell the orchestrator whether silence means from now on that the sampler is stuck."""

@@ -49,8 +49,8 @@ from appliance.solve.messages import (
     Trained,
 )
 from appliance.solve.programs import ProgramWork
-from appliance.solve.search import SearchLimits
 from appliance.solve.transduce import LessonPlan, lessons, longest_lesson, questions
+from appliance.solve.write_programs import WriteLimits
 
 Emit = Callable[[Event], None]
 
@@ -131,7 +131,7 @@ class Worker:
             self._programs.served = []
 
         complete = [task.task_id for task in tasks]
-        is_solved = job.stage == "deep" and self._search(tasks[0], job)
+        is_solved = job.stage == "deep" and self._write_programs(tasks[0], job)
         if self._setup.settings.writes_grids and not is_solved:
             complete = self._do_grids(tasks, job, deadline)
 
@@ -148,7 +148,7 @@ class Worker:
     def _told_of_serving(self, job: Job) -> dict[str, Any]:
         """What generated the answers, and why nothing better did.
 
-        A search loads an adapter each epoch: a reason that comes back counts once.
+        Writing programs loads an adapter each epoch: a reason that comes back counts once.
         """
         served = [*(self._programs.served if self._programs else []), *self._served]
         if not served:
@@ -198,8 +198,8 @@ class Worker:
 
         return complete
 
-    def _search(self, task: Task, job: Job) -> bool:
-        """Search for programs as long as the job says.
+    def _write_programs(self, task: Task, job: Job) -> bool:
+        """Write programs as long as the job says.
 
         Returns whether they settle the task, so that no grids are needed.
         """
@@ -210,9 +210,9 @@ class Worker:
         limits = self._limits(job, f"{task.task_id}-programs", deadline)
         return self._programs.deep(task, job, limits)
 
-    def _limits(self, job: Job, adapter_name: str, deadline: Deadline) -> SearchLimits:
-        """What a search may use on the job's rung of the memory ladder."""
-        return SearchLimits(
+    def _limits(self, job: Job, adapter_name: str, deadline: Deadline) -> WriteLimits:
+        """What writing programs may use on the job's rung of the memory ladder."""
+        return WriteLimits(
             max_lesson_tokens=self._lesson_tokens(job),
             tune_settings=partial(self._program_tune_settings, rung=job.rung),
             batch_tokens=self._batch_tokens(job),

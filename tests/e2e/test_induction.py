@@ -42,7 +42,7 @@ from appliance.solve.induce import draft_of, program_lessons, program_questions
 from appliance.solve.language import Language
 from appliance.solve.messages import Event, Job, Sampled, TaskMessage
 from appliance.solve.programs import ProgramWork
-from appliance.solve.search import Epoch, Searcher, SearchLimits
+from appliance.solve.write_programs import Epoch, WriteLimits, Writer
 from bench.job import submit_command
 from tests.support.main_job import finish, journal_of
 
@@ -90,7 +90,7 @@ class Script:
             yield written
 
 
-def limits(adapter_dir: Path, *, max_steps: int) -> SearchLimits:
+def limits(adapter_dir: Path, *, max_steps: int) -> WriteLimits:
     """Two minutes for a search with lessons of at most 512 tokens."""
 
     def tune_settings(row_tokens: int) -> TuneSettings:
@@ -99,10 +99,10 @@ def limits(adapter_dir: Path, *, max_steps: int) -> SearchLimits:
         )
 
     clock = SystemClock()
-    return SearchLimits(512, tune_settings, 4096, adapter_dir, Deadline(clock.now() + 120, clock))
+    return WriteLimits(512, tune_settings, 4096, adapter_dir, Deadline(clock.now() + 120, clock))
 
 
-def search(
+def epochs_of(
     texts: Sequence[str],
     programs: Language,
     tiny_model: Path,
@@ -117,7 +117,7 @@ def search(
 
     script = Script(programs.codec, texts)
     spec = EngineSpec(model_dir=tiny_model, scratch_dir=tmp_path)
-    searcher = Searcher(
+    writer = Writer(
         programs,
         ProgramSettings.model_validate({"samples_per_view": 4} | values),
         trainer=make_trainer("peft", spec, programs.codec),
@@ -125,7 +125,7 @@ def search(
         sandbox=sandbox,
         max_new_tokens=64,
     )
-    epochs = searcher.search(
+    epochs = writer.epochs(
         tasks,
         [],
         num_epochs=num_epochs,
@@ -142,7 +142,7 @@ def test_it_learns_from_what_programs_do_and_stops_when_two_agree(
     first = ["rot90(grid)", "nonsense", "transpose(grid)", "grid"]
     second = ["flip_h(grid)", "rot180(flip_v(grid))", "grid", "flip_h(grid)"]
     texts = [f"return {value}\n" for value in first + second]
-    epochs, script = search(texts, programs, tiny_model, sandbox, tmp_path)
+    epochs, script = epochs_of(texts, programs, tiny_model, sandbox, tmp_path)
 
     assert len(epochs) == 2 and len(script.prompts) == 2  # of five: the second agreed
     assert isinstance(epochs[0].outcome, NotTuned) and epochs[0].num_picked == 0
@@ -164,7 +164,7 @@ def test_tasks_learn_together_and_the_settled_one_is_left_alone(
     of_turn = ["flip_v(grid)", "transpose(grid)", "grid", "nonsense"]
     of_turn_later = ["rot180(grid)"] * 8
     texts = [f"return {value}\n" for value in of_flip + of_turn + of_turn_later]
-    epochs, script = search(
+    epochs, script = epochs_of(
         texts, programs, tiny_model, sandbox, tmp_path, tasks=[TASK, turn], num_epochs=2
     )
 
@@ -225,7 +225,7 @@ def test_silence_counts_while_programs_are_written_and_a_lost_engine_is_avoided(
 def test_without_learning_it_only_samples(
     programs: Language, tiny_model: Path, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    epochs, _ = search(
+    epochs, _ = epochs_of(
         ["return grid\n"] * 12, programs, tiny_model, sandbox, tmp_path, learn=False, num_epochs=3
     )
     assert [type(e.outcome) for e in epochs] == [NotTuned] * 3
@@ -355,7 +355,7 @@ def test_a_run_searches_programs_and_leaves_a_whole_submission(
     assert "tasks with a program that fits all demonstrations: 0" in done.stdout
     assert len(json.loads((out / "submission.json").read_text())) == 2
     with journal_of(out) as journal:
-        assert {r.stage for r in journal.stages()} >= {"quick", "search"}
+        assert {r.stage for r in journal.stages()} >= {"quick", "programs"}
         written = journal.programs()
     # Two tasks: two and two programs each in the quick pass, four in the deep one.
     assert {stage: len(found) for stage, found in written.items()} == {"quick": 8, "deep": 8}

@@ -97,8 +97,8 @@ def test_the_search_goes_on_from_the_programs_that_it_had(
     assert len(programs["quick"]) == 4
     # One epoch before the kill, and all of them anew.
     assert len(programs["deep"]) == NUM_PROGRAMS * (1 + NUM_EPOCHS)
-    assert rows["search"].status == "done"
-    epochs = rows["search"].detail["epochs"]
+    assert rows["programs"].status == "done"
+    epochs = rows["programs"].detail["epochs"]
     assert [epoch["num_programs"] for epoch in epochs] == [NUM_PROGRAMS] * NUM_EPOCHS
     assert len(json.loads((tmp_path / "out" / "submission.json").read_text())["random"]) == 1
 

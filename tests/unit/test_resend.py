@@ -6,7 +6,7 @@ from appliance.arc.vote import Candidate
 from appliance.run.resend import MAX_RESENDS, remaining_job
 from appliance.run.schedule.task_state import Assignment, Stage
 from appliance.run.worker_state import Running
-from appliance.solve.messages import Job, Searched, TaskMessage, Trained
+from appliance.solve.messages import Job, TaskMessage, Trained, Wrote
 from tests.support.run_world import program, tasks
 
 VIEWS = ["v0", "v1", "v2"]
@@ -130,9 +130,7 @@ def test_after_the_search_only_grids_remain() -> None:
     lost = searching()
     task_id = lost.job.tasks[0].task_id
     write(lost, "a")
-    lost.searched[task_id] = Searched(
-        job_id=7, task_id=task_id, seconds=1.0, is_agreed=False, epochs=[]
-    )
+    lost.wrote[task_id] = Wrote(job_id=7, task_id=task_id, seconds=1.0, is_agreed=False, epochs=[])
     answer(lost, "v1")
     kept = list(lost.candidates)
     job = remaining_job(lost, samples_per_view=1, quick_programs=2)

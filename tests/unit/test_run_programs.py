@@ -21,7 +21,7 @@ from appliance.run.schedule.measured_costs import Forecast
 from appliance.run.schedule.schedule import Schedule
 from appliance.run.schedule.task_state import Assignment, TaskState
 from appliance.run.schedule.time_shares import Shares
-from appliance.solve.messages import EpochMessage, ProgramMessage, Searched
+from appliance.solve.messages import EpochMessage, ProgramMessage, Wrote
 from tests.support import run_world
 
 ONE, TWO, THREE, FOUR = (as_grid([[n]]) for n in (1, 2, 3, 4))
@@ -59,7 +59,7 @@ def test_the_journal_gives_back_what_was_written(tmp_path: Path) -> None:
         program("bad", 0.0, None, "error"),
         program("right", 1.0),
     ]
-    searched = Searched(
+    wrote = Wrote(
         job_id=1,
         task_id="t",
         seconds=3.0,
@@ -69,12 +69,12 @@ def test_the_journal_gives_back_what_was_written(tmp_path: Path) -> None:
         ],
     )
     candidates = [grid_candidate(ONE), *(c for p in found for c in p.candidates())]
-    whole = Outcome("done", candidates=candidates, programs=found, searched=searched)
+    whole = Outcome("done", candidates=candidates, programs=found, wrote=wrote)
     ledger.put(assignment, TASK, whole)
     assert journal.programs("t") == {"deep": found}
     assert [k.answer for k in ledger.known_programs("t", 5)] == ["right", "half"]
     assert [k.answer for k in ledger.known_programs("t", 1)] == ["right"]
-    (row,) = [r for r in journal.stages() if r.stage == "search"]
+    (row,) = [r for r in journal.stages() if r.stage == "programs"]
     assert row.detail["is_agreed"] and row.detail["epochs"][0]["num_fit"] == 2
     coverage = coverage_of(journal)
     assert (coverage.programs_written, coverage.programs_valid, coverage.programs_fit) == (4, 3, 1)
@@ -138,7 +138,7 @@ def test_a_share_is_split_between_programs_and_grids() -> None:
         assert shares.ample_s(TaskState(TASK)) == math.inf
 
 
-def searched_s(strategy: str, share: float) -> tuple[float, set[str]]:
+def writing_s(strategy: str, share: float) -> tuple[float, set[str]]:
     found = run_world.run(
         run_world.tasks(6),
         budget_s=300,
@@ -147,11 +147,13 @@ def searched_s(strategy: str, share: float) -> tuple[float, set[str]]:
         program__share=share,
         run__rounds=1,
     )
-    return sum(s.seconds for s in found.spans if s.kind == "search"), {s.kind for s in found.spans}
+    return sum(s.seconds for s in found.spans if s.kind == "programs"), {
+        s.kind for s in found.spans
+    }
 
 
-def test_a_rehearsal_searches_for_programs_as_long_as_its_share_says() -> None:
-    little, much = searched_s("both", 0.1), searched_s("both", 0.5)
+def test_a_rehearsal_writes_programs_as_long_as_its_share_says() -> None:
+    little, much = writing_s("both", 0.1), writing_s("both", 0.5)
     assert 0 < 2 * little[0] < much[0] and {"train", "sample"} <= much[1]
-    alone = searched_s("induction", 0.1)
+    alone = writing_s("induction", 0.1)
     assert alone[0] > much[0] and not alone[1] & {"train", "sample"}

@@ -23,7 +23,7 @@ from appliance.run.rehearsal.faults import NO_FAULTS, Faults
 from appliance.run.schedule.measured_costs import TaskCost
 from appliance.seeds import generator
 from appliance.sizing.memory_ladder import LAST_RUNG
-from appliance.solve.messages import Event, Failed, Finished, Job, Ready, Sampled, Searched, Trained
+from appliance.solve.messages import Event, Failed, Finished, Job, Ready, Sampled, Trained, Wrote
 
 SAMPLE_SPREAD = 0.35
 """Sigma of the log-normal factor on a task's time to sample, which varies with what a model says.
@@ -62,7 +62,7 @@ class Span:
     """What a device did from one instant to another."""
 
     worker: int
-    kind: str  # load, quick, search, train, sample, overhead; lost: a fault ended it
+    kind: str  # load, quick, programs, train, sample, overhead; lost: a fault ended it
     from_s: float
     until_s: float
     task_id: str = ""
@@ -225,7 +225,7 @@ class _JobScript:
         self._began_s = now_s
 
     def items(self, answers: FakeAnswers) -> Iterator[_WorkItem]:
-        """Start, search, training, sampling and end; or start and failure, without memory."""
+        """Start, programs, training, sampling and end; or start and failure, without memory."""
         job = self._job
         tasks = [message.task() for message in job.tasks]
         begun = Sampled(job_id=job.job_id, candidates=[])
@@ -240,7 +240,7 @@ class _JobScript:
 
         is_trained = False
         if job.stage == "deep" and job.program_until_s > 0:
-            yield self._searching(tasks[0])
+            yield self._writing(tasks[0])
         if job.stage == "deep" and job.train_until_s > 0:
             item = self._training(tasks[0])
             is_trained = item.num > 0
@@ -259,14 +259,14 @@ class _JobScript:
         finished = Finished(job_id=job.job_id, complete=complete, seconds=seconds)
         yield self._item("overhead", tasks[0].task_id, late_s, finished)
 
-    def _searching(self, task: Task) -> _WorkItem:
+    def _writing(self, task: Task) -> _WorkItem:
         """Search for programs, for as long as it may: none of the imagined ones ever agree."""
         job = self._job
         seconds = max(0.0, min(job.program_until_s, job.deadline_s) - self._at_s)
-        found = Searched(
+        found = Wrote(
             job_id=job.job_id, task_id=task.task_id, seconds=seconds, is_agreed=False, epochs=[]
         )
-        return self._item("search", task.task_id, seconds, found)
+        return self._item("programs", task.task_id, seconds, found)
 
     def _training(self, task: Task) -> _WorkItem:
         job, costs = self._job, self._true_costs

@@ -52,7 +52,7 @@ class Rehearsal:
 
     def of_pass(self, name: str) -> list[Span]:
         """Spans of work in that pass."""
-        kinds = ("quick",) if name == "quick" else ("search", "train", "sample")
+        kinds = ("quick",) if name == "quick" else ("programs", "train", "sample")
         return [s for s in self.spans if s.kind in kinds and s.is_again == (name == "third")]
 
     def seconds_by_task(self, name: str) -> dict[str, float]:
@@ -221,7 +221,7 @@ def static_baseline(
 def timeline(rehearsal: Rehearsal, *, width: int) -> Iterator[str]:
     """One line a device, with a letter for what it did most in each part of the time.
 
-    L load, q quick pass, p search for programs, t train, s sample, capitals the same in a further
+    L load, q quick pass, p write programs, t train, s sample, capitals the same in a further
     round, x lost to a fault, "." nothing.
     """
     cell_s = rehearsal.budget_s / width
@@ -242,7 +242,7 @@ def timeline(rehearsal: Rehearsal, *, width: int) -> Iterator[str]:
         )
 
 
-_LETTERS = {"load": "L", "quick": "q", "search": "p", "train": "t", "sample": "s", "lost": "x"}
+_LETTERS = {"load": "L", "quick": "q", "programs": "p", "train": "t", "sample": "s", "lost": "x"}
 """By the kind of a span."""
 
 

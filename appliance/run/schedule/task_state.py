@@ -69,7 +69,7 @@ class Assignment:
     until_s: float  # when all of it must be over
     expected_until_s: float  # when it will be over, as far as can be told
     train_s: float = 0.0  # how long training for grids may take
-    program_s: float = 0.0  # how long programs are searched for
+    program_s: float = 0.0  # how long programs are written
     rung: int = 0  # of the memory ladder
     round: int = 1  # more when a task is gone through again
     adapter_sha: str = ""  # of the saved adapter that answers, where nothing is trained

@@ -32,7 +32,7 @@ class Shares:
 
     @property
     def program_share(self) -> float:
-        """The part of a task's time that goes to the search for programs."""
+        """The part of a task's time that goes to writing programs."""
         if not self._settings.writes_programs:
             return 0.0
         return self._settings.program.share if self._settings.writes_grids else 1.0
@@ -99,7 +99,7 @@ class Shares:
     def _with_programs(self, grids_s: float) -> float:
         """The share whose part for grids is this long.
 
-        A search for programs alone uses whatever it gets.
+        Writing programs alone uses whatever it gets.
         """
         return grids_s / (1 - self.program_share) if self.program_share < 1 else math.inf
 

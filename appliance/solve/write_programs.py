@@ -1,4 +1,4 @@
-"""Search and learn: write programs, run them, learn from what they really do, write again.
+"""Write and learn: write programs, run them, learn from what they really do, write again.
 
 One epoch has three steps:
 1. The best programs so far become solved tasks by hindsight (`program/relabel.py`).
@@ -8,7 +8,7 @@ One epoch has three steps:
 Programs are written where they may still find something. A task is settled when two different
 programs fit all its demonstrations and answer alike; it gets no more. Where an epoch takes several
 tasks together, with one adapter for all, the tasks that no program fits yet share the programs of
-all. The search ends when all tasks are settled, or the epochs or the time are over. The first
+all. It ends when all tasks are settled, or the epochs or the time are over. The first
 programs of all tasks are written in one batch by the plain model, before the first epoch.
 """
 
@@ -59,8 +59,8 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class SearchLimits:
-    """What a job lets a search use."""
+class WriteLimits:
+    """What a job lets the writing of programs use."""
 
     max_lesson_tokens: int
     # Settings by the tokens of the longest lesson, max_steps for one task; None: do not train.
@@ -70,8 +70,8 @@ class SearchLimits:
     deadline: Deadline
 
 
-class Searcher:
-    """What search needs of a worker: the model that writes, the engines that train and sample it,
+class Writer:
+    """What writing needs of a worker: the model that writes, the engines that train and sample it,
     and the sandbox.
     """
 
@@ -107,7 +107,7 @@ class Searcher:
         *,
         num_samples: int,
         adapter: tuple[Path, str] | None,
-        limits: SearchLimits,
+        limits: WriteLimits,
         seed: int,
     ) -> Iterator[list[Trial]]:
         """Programs for these tasks by the model as it is now, run: a list for each finished batch.
@@ -162,14 +162,14 @@ class Searcher:
         question, _ = asked[completion.request_index]
         return draft_of(question, completion, self._language, adapter=adapter)
 
-    def search(
+    def epochs(
         self,
         tasks: Sequence[Task],
         known: Sequence[Trial],
         *,
         num_epochs: int,
         num_samples: int,
-        limits: SearchLimits,
+        limits: WriteLimits,
         seed: int,
     ) -> Iterator[Epoch]:
         """Epochs of num_samples programs a task on average, beginning with the known programs.
@@ -213,7 +213,7 @@ class Searcher:
         return pick(trials, self._settings.picked, is_diverse=self._settings.is_diverse)
 
     def _learn(
-        self, solved: Sequence[Relabelled], *, num_tasks: int, limits: SearchLimits, seed: int
+        self, solved: Sequence[Relabelled], *, num_tasks: int, limits: WriteLimits, seed: int
     ) -> Outcome:
         """Train on the solved tasks, for a few passes over the lessons at most.
 
