@@ -1,8 +1,9 @@
 """The one place where a plan is made, from machine, models, tasks, settings, pins and budget.
 
-`appliance plan`, `submit`, `simulate` and `pack` all call `make_plan`. `size` is its pure core: it
-decides what fits by the memory model, then how many steps and views each task gets by the time
-model. A plan never hides that it does not fit: its `fits` is what its own model says.
+`appliance plan`, `submit`, `simulate` and `pack` all call `plan_run`; without a model it makes a
+plan of search alone. `size` is the pure core of the others: it decides what fits by the memory
+model, then how many steps and views each task gets by the time model. A plan never hides that it
+does not fit: its `fits` is what its own model says.
 """
 
 from __future__ import annotations
@@ -10,22 +11,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from appliance.config import Layer, given_keys, resolve
+from appliance.config import Layer, Settings, given_keys, resolve
 from appliance.errors import UsageError
 from appliance.machine.gpu import GIB
-from appliance.machine.host import Host
 from appliance.machine.machine import Machine, split_cards
 from appliance.sizing.choice import Choice
-from appliance.sizing.costs.device import Device, device_of_cpu, devices_of
+from appliance.sizing.costs.device import Device, device_of_cpu, devices_of, steady_free_gib
 from appliance.sizing.costs.model_card import ModelCard
 from appliance.sizing.costs.speed import sample_speed
 from appliance.sizing.costs.task_costs import Costs
-from appliance.sizing.costs.task_lengths import TaskLengths, lengths_of, usual_lengths
+from appliance.sizing.costs.task_lengths import (
+    USUAL_TASKS,
+    TaskLengths,
+    lengths_of,
+    usual_lengths,
+)
 from appliance.sizing.fit_sampling import SampleDraft, fit_sampling, samples_per_view
 from appliance.sizing.fit_training import Fitted, fit_training
 from appliance.sizing.pick_engine import check_engine
 from appliance.sizing.pins import pins_of_settings, settings_of_pins
-from appliance.sizing.plan import Plan, SamplePlan, TimePlan
+from appliance.sizing.plan import AnyPlan, Plan, SamplePlan, SearchOnlyPlan, SearchPlan, TimePlan
+from appliance.sizing.plan_search import plan_search
 from appliance.sizing.precision import choose_precision, choose_trainer
 from appliance.sizing.reasons import gib, train_plan, what_if_note
 from appliance.sizing.request import PlanRequest, SizingRequest
@@ -34,32 +40,28 @@ from appliance.sizing.steps_and_views import pace
 USEFUL_STEPS = 32
 """A larger model that gets fewer steps a task is no better than a smaller one that gets more."""
 
-FREE_STEPS = 32
-"""Free host memory is rounded down to 32nds of all memory, so that two looks see the same."""
+
+def plan_run(request: PlanRequest) -> AnyPlan:
+    """The plan of a run, with a model or, where only search is asked for, without.
+
+    Raises as `make_plan` does.
+    """
+    asked = resolve(_layers(request))
+    return make_plan(request) if asked.needs_model else plan_search_only(request)
 
 
 def make_plan(request: PlanRequest) -> Plan:
-    """The plan of a run, with the settings that the run will have.
+    """The plan of a run with a model, with the settings that the run will have.
 
     Raises UsageError for settings that exclude each other, for no model and for no time, and
     PrerequisiteError when something is asked for that is not installed.
     """
-    layers = [*request.layers, Layer("pins", settings_of_pins(request.pins))]
+    layers = _layers(request)
     asked = resolve(layers)
     machine = split_cards(request.machine, asked.run.workers_per_card)
 
     check_engine(asked, request.software)
-
-    wishes, sources = pins_of_settings(asked, given_keys(layers))
-    pinned = request.pins.model_dump(exclude_none=True)
-    core = SizingRequest(
-        lengths=_lengths(request),
-        budget_s=request.budget_s,
-        pins=wishes.model_copy(update=pinned),
-        software=request.software,
-        settings=asked,
-        sources={name: source for name, source in sources.items() if name not in pinned},
-    )
+    core = _core(request, asked, _lengths(request))
     plan = size(machine, request.models, core)
 
     # Below what the user set, so that the plan fills only what was left open.
@@ -69,6 +71,52 @@ def make_plan(request: PlanRequest) -> Plan:
         values["train.max_seq_tokens"] = max(128, plan.train.max_seq_tokens.value)
     chosen = Layer("plan", {"model.path": plan.model.value})
     return replace(plan, settings=resolve([Layer("plan", values), *layers, chosen]))
+
+
+def plan_search_only(request: PlanRequest) -> SearchOnlyPlan:
+    """The plan of a run that only searches. Raises UsageError for no time."""
+    layers = _layers(request)
+    asked = resolve(layers)
+    _check_time(request.budget_s)
+
+    # Search reads no tokens: of the tasks only their number counts.
+    core = _core(request, asked, TaskLengths((), "no model"))
+    num_tasks = USUAL_TASKS if request.tasks is None else len(request.tasks)
+    search = plan_search(request.machine, core, num_tasks=num_tasks, device_workers=0)
+    notes = () if request.tasks else (f"no task file: as many tasks as ARC-AGI-2 has, {num_tasks}",)
+    return SearchOnlyPlan(
+        machine=request.machine,
+        search=search,
+        budget_s=request.budget_s,
+        num_tasks=num_tasks,
+        notes=notes,
+        settings=resolve([Layer("plan", search.to_settings()), *layers]),
+    )
+
+
+def _layers(request: PlanRequest) -> list[Layer]:
+    return [*request.layers, Layer("pins", settings_of_pins(request.pins))]
+
+
+def _core(request: PlanRequest, asked: Settings, lengths: TaskLengths) -> SizingRequest:
+    """The request as the core of sizing reads it. asked: the settings of its layers."""
+    wishes, sources = pins_of_settings(asked, given_keys(_layers(request)))
+    pinned = request.pins.model_dump(exclude_none=True)
+    return SizingRequest(
+        lengths=lengths,
+        budget_s=request.budget_s,
+        pins=wishes.model_copy(update=pinned),
+        software=request.software,
+        settings=asked,
+        sources={name: source for name, source in sources.items() if name not in pinned},
+    )
+
+
+def _check_time(budget_s: float) -> None:
+    if budget_s <= 0:
+        raise UsageError(
+            f"budget of {budget_s} s", expected="time above zero", remedy="pass --budget 1h"
+        )
 
 
 def size(machine: Machine, cards: Sequence[ModelCard], request: SizingRequest) -> Plan:
@@ -82,10 +130,7 @@ def size(machine: Machine, cards: Sequence[ModelCard], request: SizingRequest) -
             expected="--model DIR or a known name",
             remedy="pass --model arc-mini",
         )
-    if request.budget_s <= 0:
-        raise UsageError(
-            f"budget of {request.budget_s} s", expected="time above zero", remedy="pass --budget 1h"
-        )
+    _check_time(request.budget_s)
 
     plans = {card.name: size_one(machine, card, request) for card in cards}
     ranked = sorted(cards, key=lambda c: _merit(plans[c.name], c), reverse=True)
@@ -100,6 +145,11 @@ def size(machine: Machine, cards: Sequence[ModelCard], request: SizingRequest) -
 def size_one(machine: Machine, card: ModelCard, request: SizingRequest) -> Plan:
     """The plan for one model."""
     workers, threads, device = _workers(machine, card, request)
+    search = _search_plan(machine, request, workers.value)
+    if search and not search.is_first.value and request.pins.threads is None:
+        cores, num_searching = machine.host.num_cores, search.workers.value
+        why = f"{cores} cores, of which {num_searching} search, workers: {workers.value}"
+        threads = Choice(max(1, (cores - num_searching) // workers.value), why)
     room_gib = device.free_gib if device.is_gpu else _room_gib(machine, workers.value)
 
     # What fits.
@@ -116,13 +166,18 @@ def size_one(machine: Machine, card: ModelCard, request: SizingRequest) -> Plan:
         workers = Choice(1, f"one copy is split over {fitted.setup.num_split} cards")
     draft = fit_sampling(card, device, request, fitted, room_gib=room_gib)
 
-    # How long it takes.
+    # How long it takes. Where search goes first, the model gets what it leaves.
     samples = samples_per_view(card, request)
     costs = Costs(
         card, device, fitted.setup, draft.setup, draft.memory.kv_tokens, request.correction
     )
     steps, views, time = pace(
-        costs, request, trains=fitted.fits, samples=samples.value, workers=workers.value
+        costs,
+        request,
+        trains=fitted.fits,
+        samples=samples.value,
+        workers=workers.value,
+        search=search,
     )
     train = train_plan(
         card,
@@ -142,6 +197,7 @@ def size_one(machine: Machine, card: ModelCard, request: SizingRequest) -> Plan:
         precision=choose_precision(machine, request.settings, train.quantization, request.software),
         train=train,
         sample=_sample_plan(draft, request, costs, views=views, samples=samples),
+        search=search,
         time=time,
         device=device.name,
         room_gib=room_gib,
@@ -149,6 +205,15 @@ def size_one(machine: Machine, card: ModelCard, request: SizingRequest) -> Plan:
         notes=_notes(machine, card, device, fitted, draft, time, request),
         settings=request.settings,
     )
+
+
+def _search_plan(machine: Machine, request: SizingRequest, num_workers: int) -> SearchPlan | None:
+    """Search beside the model's workers, if the run searches."""
+    if not request.settings.searches:
+        return None
+    device_workers = num_workers if machine.gpus else 0
+    num_tasks = len(request.lengths)
+    return plan_search(machine, request, num_tasks=num_tasks, device_workers=device_workers)
 
 
 def _sample_plan(
@@ -207,17 +272,9 @@ def _serving(draft: SampleDraft, request: SizingRequest, device: Device) -> Choi
 
 def _room_gib(machine: Machine, num_workers: int) -> float:
     """Of one worker on the CPU: its part of what is free, at most what one process may hold."""
-    shared_gib = _steady_free_gib(machine.host) / num_workers
+    shared_gib = steady_free_gib(machine.host) / num_workers
     alone = machine.host.process_bytes
     return shared_gib if alone is None else min(shared_gib, alone / GIB)
-
-
-def _steady_free_gib(host: Host) -> float:
-    """Free memory in whole steps, but at least what is free of one: a busy machine has room too."""
-    free_gib, step_gib = host.memory_free_bytes / GIB, host.memory_bytes / GIB / FREE_STEPS
-    if step_gib <= 0:
-        return free_gib
-    return max(free_gib // step_gib * step_gib, min(step_gib, free_gib))
 
 
 def _workers(
@@ -264,7 +321,7 @@ def _cpu_workers(
 
     # Python and torch, and 16 bytes a parameter: weights, gradients and both moments in float32.
     each_gib = 1.5 + 16 * card.params / GIB
-    most_by_memory = max(1, int(_steady_free_gib(host) / each_gib))
+    most_by_memory = max(1, int(steady_free_gib(host) / each_gib))
 
     wanted = cores // threads
     count = max(1, min(wanted, most_by_memory, max(1, len(request.lengths))))

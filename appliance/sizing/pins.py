@@ -77,6 +77,10 @@ class Pins(BaseModel):
     workers: int | None = Field(None, ge=1, le=64)
     threads: int | None = Field(None, ge=1, le=1024)
 
+    # Search.
+    search_workers: int | None = Field(None, ge=1, le=256)
+    search_seconds: float | None = Field(None, gt=0)  # CPU seconds a task
+
     def what_ifs(self) -> tuple[str, ...]:
         """The pins that no engine performs, as `name=value`."""
         done_here = {
@@ -158,6 +162,8 @@ def pins_of_settings(settings: Settings, given: Collection[str]) -> tuple[Pins, 
             sample.samples_per_view if "sample.samples_per_view" in given else None,
         ),
         "workers": ("run.workers", settings.run.workers if "run.workers" in given else None),
+        "search_workers": ("search.workers", settings.search.workers),
+        "search_seconds": ("search.seconds_per_task", settings.search.seconds_per_task),
     }
 
     wanted = {name: value for name, (_, value) in wishes.items() if value is not None}
@@ -186,6 +192,8 @@ def settings_of_pins(pins: Pins) -> dict[str, object]:
         "sample.views": pins.views,
         "sample.samples_per_view": pins.samples_per_view,
         "run.workers": pins.workers,
+        "search.workers": pins.search_workers,
+        "search.seconds_per_task": pins.search_seconds,
     }
     return {key: value for key, value in values.items() if value is not None}
 

@@ -65,12 +65,34 @@ class SamplePlan:
 
 
 @dataclass(frozen=True)
+class SearchPlan:
+    """Search for programs without a model, on cores of the host."""
+
+    workers: Choice[int]  # processes, one core each
+    seconds_per_task: Choice[float]  # most CPU seconds of a task
+    is_first: Choice[bool]  # all tasks are searched before the model begins; else beside it
+
+    total_s: float  # of the clock, for all tasks at their usual cost
+
+    def to_settings(self) -> dict[str, Any]:
+        """As `Plan.to_settings`."""
+        return {
+            "search.workers": self.workers.value,
+            "search.seconds_per_task": self.seconds_per_task.value,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        return {**_choices(self), "total_s": _rounded(self.total_s)}
+
+
+@dataclass(frozen=True)
 class TimePlan:
     """Where the seconds of the budget go; those of a pass are the mean task's, on one worker."""
 
     budget_s: float
     reserve_s: float  # kept free at the end
     load_s: float
+    search_s: float  # of the clock, that search takes before the model begins
     quick_s: float
     train_s: float
     sample_s: float
@@ -86,7 +108,7 @@ class TimePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will run, on what, and for how long."""
+    """What will run with a model, on what, and for how long."""
 
     machine: Machine
     model: Choice[str]
@@ -100,6 +122,7 @@ class Plan:
     device: str  # the one with the least room, where they differ
     room_gib: float  # of one worker
     costs: Costs  # of each task, by the same model of the machine
+    search: SearchPlan | None = None  # None: the run does not search
     notes: tuple[str, ...] = ()
     settings: Settings = field(default_factory=Settings)  # of the run that follows this plan
 
@@ -124,7 +147,7 @@ class Plan:
         if sample.samples_per_view.value > 1:
             # At temperature 0 all samples of a view would be the same.
             values["sample.temperature"] = 1.0
-        return values
+        return values | (self.search.to_settings() if self.search else {})
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; each choice as {"value", "reason"}."""
@@ -159,12 +182,42 @@ class Plan:
                 "prefill_tokens_per_second": round(self.sample.prefill_tokens_per_second, 1),
                 **sample,
             },
+            "search": self.search.to_json() if self.search else None,
             "time": {f.name: _rounded(getattr(self.time, f.name)) for f in fields(self.time)},
             "notes": list(self.notes),
         }
 
 
-def _choices(part: TrainPlan | SamplePlan | Precision) -> dict[str, Any]:
+@dataclass(frozen=True)
+class SearchOnlyPlan:
+    """What will run without a model, on what, and for how long."""
+
+    machine: Machine
+    search: SearchPlan
+    budget_s: float
+    num_tasks: int
+    notes: tuple[str, ...] = ()
+    settings: Settings = field(default_factory=Settings)  # of the run that follows this plan
+
+    def to_json(self) -> dict[str, Any]:
+        """Those parts of `Plan.to_json` that need no model."""
+        return {
+            "machine": self.machine.to_json(),
+            "search": self.search.to_json(),
+            "time": {
+                "budget_s": _rounded(self.budget_s),
+                "total_s": _rounded(self.search.total_s),
+                "num_tasks": self.num_tasks,
+            },
+            "notes": list(self.notes),
+        }
+
+
+AnyPlan = Plan | SearchOnlyPlan
+"""The plan of any run."""
+
+
+def _choices(part: TrainPlan | SamplePlan | SearchPlan | Precision) -> dict[str, Any]:
     values = {f.name: getattr(part, f.name) for f in fields(part)}
     return {name: value.to_json() for name, value in values.items() if isinstance(value, Choice)}
 

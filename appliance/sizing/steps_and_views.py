@@ -5,7 +5,7 @@ from __future__ import annotations
 from appliance.config import Settings
 from appliance.sizing.choice import Choice
 from appliance.sizing.costs.task_costs import Costs
-from appliance.sizing.plan import TimePlan
+from appliance.sizing.plan import SearchPlan, TimePlan
 from appliance.sizing.request import SizingRequest
 
 FEWEST_STEPS = 8
@@ -24,7 +24,13 @@ def reserve_s(settings: Settings, budget_s: float) -> float:
 
 
 def pace(
-    costs: Costs, request: SizingRequest, *, trains: bool, samples: int, workers: int
+    costs: Costs,
+    request: SizingRequest,
+    *,
+    trains: bool,
+    samples: int,
+    workers: int,
+    search: SearchPlan | None = None,
 ) -> tuple[Choice[int], Choice[int], TimePlan]:
     """Steps and views per task from the time that each task may take on the mean."""
     tasks, settings = request.lengths.tasks, request.settings
@@ -33,7 +39,8 @@ def pace(
     kept_s = reserve_s(settings, request.budget_s)
 
     # The quick pass over all tasks comes first; what it leaves is shared by training and sampling.
-    free_s = max(0.0, request.budget_s - kept_s - load_s) * workers
+    search_s = search.total_s if search and search.is_first.value else 0.0
+    free_s = max(0.0, request.budget_s - kept_s - load_s - search_s) * workers
     quick_s = sum(costs.sample_s(t, settings.sample.quick_views) for t in tasks) / num
     left_s = max(0.0, free_s / num - quick_s)
 
@@ -49,10 +56,11 @@ def pace(
         budget_s=request.budget_s,
         reserve_s=kept_s,
         load_s=load_s,
+        search_s=search_s,
         quick_s=quick_s,
         train_s=train_s,
         sample_s=sample_s,
-        total_s=load_s + kept_s + (quick_s + train_s + sample_s) * num / workers,
+        total_s=load_s + kept_s + search_s + (quick_s + train_s + sample_s) * num / workers,
         num_tasks=len(tasks),
         num_tasks_within=request.lengths.num_within(window),
     )

@@ -12,30 +12,53 @@ from rich.text import Text
 
 from appliance.clock import format_duration
 from appliance.sizing.choice import Choice
-from appliance.sizing.plan import Plan, SamplePlan, TrainPlan
+from appliance.sizing.plan import AnyPlan, Plan, SamplePlan, SearchPlan, TrainPlan
 
 _BAR_CELLS = 40
 """Characters of the memory bar."""
 
 
-def print_plan(plan: Plan, console: Console | None = None) -> None:
+def print_plan(plan: AnyPlan, console: Console | None = None) -> None:
     """What `appliance plan` prints."""
     console = console or Console(highlight=False)
     console.print(Text(plan.machine.summary(), style="bold"))
 
-    for part in (_run(plan), _train(plan), _sample(plan)):
+    parts = [_run(plan), _train(plan), _sample(plan)] if isinstance(plan, Plan) else []
+    if plan.search:
+        parts.append(_search(plan.search, plan))
+    for part in parts:
         console.print(part)
     for note in plan.notes:
         console.print(Text(f"! {note}", style="yellow"))
 
 
-def plan_lines(plan: Plan) -> list[str]:
+def plan_lines(plan: AnyPlan) -> list[str]:
     """What a run prints of its plan at its start: the values that differ between runs."""
+    machine = plan.machine
+    shown: dict[str, Choice[Any]] = {
+        "machine": Choice(machine.summary(), f"GPUs found by {machine.gpu_source}")
+    }
+    if isinstance(plan, Plan):
+        shown = {"model": plan.model} | shown | _shown_of_model(plan)
+    if plan.search:
+        search = plan.search
+        shown |= {
+            "search workers": search.workers,
+            "search seconds": Choice(
+                f"at most {search.seconds_per_task.value:g} CPU s a task",
+                search.seconds_per_task.reason,
+            ),
+            "search first": Choice(
+                "yes" if search.is_first.value else "no", search.is_first.reason
+            ),
+        }
+    return [f"{name}: {choice.value} ({choice.reason})" for name, choice in shown.items()]
+
+
+def _shown_of_model(plan: Plan) -> dict[str, Choice[Any]]:
     train, sample = plan.train, plan.sample
     need_gib = train.memory.memory_gib + train.memory.context_gib
-    shown: dict[str, Choice[Any]] = {
-        "model": plan.model,
-        "machine": Choice(plan.machine.summary(), f"GPUs found by {plan.machine.gpu_source}"),
+    return {
         "workers": plan.workers,
         "threads": plan.threads,
         "dtype": plan.precision.dtype,
@@ -47,7 +70,6 @@ def plan_lines(plan: Plan) -> list[str]:
         "views": sample.views,
         "memory": Choice(f"{need_gib:.2f} GiB a worker in training", f"of {plan.room_gib:.1f} GiB"),
     }
-    return [f"{name}: {choice.value} ({choice.reason})" for name, choice in shown.items()]
 
 
 def _run(plan: Plan) -> Panel:
@@ -61,6 +83,8 @@ def _run(plan: Plan) -> Panel:
         f"each: quick pass {time.quick_s:.3g} s, training {time.train_s:.3g} s, "
         f"sampling {time.sample_s:.3g} s"
     )
+    if time.search_s:
+        per_task = f"search {format_duration(time.search_s)}, then {per_task}"
     left_s = time.budget_s - time.total_s
     if left_s >= 0.05 * time.budget_s:
         per_task += f"; {format_duration(left_s)} are left for the least certain tasks"
@@ -131,6 +155,19 @@ def _sample(plan: Plan) -> Panel:
 
     title = "sampling" + ("" if sample.fits else ": does not fit")
     return Panel(table, title=title, title_align="left", border_style="" if sample.fits else "red")
+
+
+def _search(search: SearchPlan, plan: AnyPlan) -> Panel:
+    table = _table()
+    for item in fields(SearchPlan):
+        value = getattr(search, item.name)
+        if isinstance(value, Choice):
+            _row(table, item.name, value)
+
+    time = plan.time if isinstance(plan, Plan) else plan
+    total = f"{format_duration(search.total_s)} of {format_duration(time.budget_s)}"
+    table.add_row("time", total, f"{time.num_tasks} tasks at their usual cost")
+    return Panel(table, title="search", title_align="left")
 
 
 def _table() -> Table:

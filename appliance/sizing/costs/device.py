@@ -9,6 +9,9 @@ from appliance.machine.gpu import GIB, Gpu
 from appliance.machine.host import Host
 from appliance.machine.machine import Machine
 
+FREE_STEPS = 32
+"""Free host memory is rounded down to 32nds of all memory, so that two looks see the same."""
+
 _CORE_GFLOPS = {"amx-bf16": (205, 95), "avx512-bf16": (140, 95), "avx512": (0, 80), "avx2": (0, 57)}
 """GFLOP/s that training reaches on one core, in bf16 autocast (0: no units for it) and in float32.
 
@@ -85,3 +88,11 @@ def devices_of(machine: Machine) -> tuple[Device, ...]:
     if machine.gpus:
         return tuple(device_of_gpu(g) for g in machine.gpus)
     return (device_of_cpu(machine.host, machine.host.num_cores),)
+
+
+def steady_free_gib(host: Host) -> float:
+    """Free memory in whole steps, but at least what is free of one: a busy machine has room too."""
+    free_gib, step_gib = host.memory_free_bytes / GIB, host.memory_bytes / GIB / FREE_STEPS
+    if step_gib <= 0:
+        return free_gib
+    return max(free_gib // step_gib * step_gib, min(step_gib, free_gib))

@@ -24,6 +24,10 @@ TYPICAL_PROGRAM_TOKENS = 400
 """Median of BARC's programs."""
 
 
+USUAL_TASKS = 120
+"""Tasks of a plan without a task file, as ARC-AGI-2 evaluation has."""
+
+
 @dataclass(frozen=True)
 class TaskLength:
     """One task, in tokens."""
@@ -86,7 +90,7 @@ def lengths_of(tasks: TaskSet, card: ModelCard) -> TaskLengths:
     return TaskLengths(tuple(_task_length(t, card) for t in tasks), tasks.name)
 
 
-def usual_lengths(card: ModelCard, num_tasks: int = 120) -> TaskLengths:
+def usual_lengths(card: ModelCard, num_tasks: int = USUAL_TASKS) -> TaskLengths:
     """Lengths spread like those of ARC-AGI-2 evaluation, for a plan without a task file.
 
     Source: a count over the public set in the arc24 text; other encoders scale by their tokens per
