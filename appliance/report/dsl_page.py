@@ -17,7 +17,17 @@ from appliance.arc.grid_svg import document, row_of_grids
 from appliance.program import dsl
 from appliance.report.dsl_examples import EXAMPLES
 
-THEMES = ("geometry", "symmetry", "colour", "renaming", "counting", "drawing", "object", "composition")
+THEMES = (
+    "geometry",
+    "symmetry",
+    "colour",
+    "renaming",
+    "counting",
+    "drawing",
+    "object",
+    "panel",
+    "composition",
+)
 """Modules of the DSL, in the order of the page."""
 
 CELL_PX = 12

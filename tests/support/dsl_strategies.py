@@ -39,6 +39,7 @@ _objects = grids().map(
 
 BY_ANNOTATION: dict[str, st.SearchStrategy[Any]] = {
     "Grid": grids(),
+    "Field": grids(),
     "list[Grid]": st.lists(grids(max_side=4), min_size=1, max_size=4),
     "Colour": colours,
     "int": st.integers(-1, 6),

@@ -9,6 +9,7 @@
     counting     numbers of cells, and grids that show them
     drawing      lines, boxes, fills, falling cells
     object       find, choose, move and paint objects
+    panel        cut a grid into parts that keep their places
     composition  join grids, combine them cell by cell, repeat functions
 
 A grid is a 2-D array of integers (nested lists are taken too), 1 to 30 a side, colours 0 to 9.
@@ -28,8 +29,8 @@ from functools import cache
 from pathlib import Path
 
 from .base import (
-    Colour, Direction, Grid, Mask, Object, UP, DOWN, LEFT, RIGHT, UP_LEFT, UP_RIGHT, DOWN_LEFT,
-    DOWN_RIGHT, SIDES, CORNERS,
+    Colour, Direction, Field, Grid, Mask, Object, UP, DOWN, LEFT, RIGHT, UP_LEFT, UP_RIGHT,
+    DOWN_LEFT, DOWN_RIGHT, SIDES, CORNERS,
 )
 from .geometry import (
     height, width, rot90, rot180, rot270, flip_h, flip_v, transpose, anti_transpose, crop, fit, pad,
@@ -57,7 +58,12 @@ from .drawing import (
 from .object import (
     objects, shapes, layers, largest, smallest, farthest, sort_size, sort_along, with_colour,
     odd_object, common_object, same_shape, is_rectangle, is_square, is_line, num_holes,
-    touches_edge, recolour_object, move, place, box, paint, paint_all, erase, slide,
+    touches_edge, recolour_object, move, place, box, paint, paint_all, erase, slide, cut, on_empty,
+    on_empty_all,
+)
+from .panel import (
+    boxes, insides, panels, strips_h, strips_v, squares, halves_h, halves_v, quarters, all_rows,
+    all_cols,
 )
 from .composition import (
     overlay, both, either, only_one, only_first, neither, difference, join_h, join_v, mosaic,
@@ -66,8 +72,8 @@ from .composition import (
 
 __all__ = [
     # base
-    "Colour", "Direction", "Grid", "Mask", "Object", "UP", "DOWN", "LEFT", "RIGHT", "UP_LEFT",
-    "UP_RIGHT", "DOWN_LEFT", "DOWN_RIGHT", "SIDES", "CORNERS",
+    "Colour", "Direction", "Field", "Grid", "Mask", "Object", "UP", "DOWN", "LEFT", "RIGHT",
+    "UP_LEFT", "UP_RIGHT", "DOWN_LEFT", "DOWN_RIGHT", "SIDES", "CORNERS",
     # geometry
     "height", "width", "rot90", "rot180", "rot270", "flip_h", "flip_v", "transpose",
     "anti_transpose", "crop", "fit", "pad", "peel", "trim", "squeeze", "scale_up", "scale_h",
@@ -93,7 +99,10 @@ __all__ = [
     "objects", "shapes", "layers", "largest", "smallest", "farthest", "sort_size", "sort_along",
     "with_colour", "odd_object", "common_object", "same_shape", "is_rectangle", "is_square",
     "is_line", "num_holes", "touches_edge", "recolour_object", "move", "place", "box", "paint",
-    "paint_all", "erase", "slide",
+    "paint_all", "erase", "slide", "cut", "on_empty", "on_empty_all",
+    # panel
+    "boxes", "insides", "panels", "strips_h", "strips_v", "squares", "halves_h", "halves_v",
+    "quarters", "all_rows", "all_cols",
     # composition
     "overlay", "both", "either", "only_one", "only_first", "neither", "difference", "join_h",
     "join_v", "mosaic", "fractal", "repeat", "until_stable", "map_objects",

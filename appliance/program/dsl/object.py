@@ -5,32 +5,54 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .base import MAX_SIDE, Colour, Direction, Grid, Mask, Object, checked, components, grid_of
-from .drawing import fill_enclosed
+from .base import (
+    MAX_SIDE,
+    Colour,
+    Direction,
+    Grid,
+    Mask,
+    Object,
+    checked,
+    grid_of,
+    searched,
+)
+from .found import as_cells, find
 
 
+@searched(1, diagonal=(True,))
+@searched(1.5, diagonal=(False,))
 def objects(grid: Grid, diagonal: bool = True, background: Colour = 0) -> list[Object]:
     """Connected cells of one colour besides the background, in reading order of their first cell.
 
-    diagonal: whether cells that share only a corner are connected.
+    diagonal: whether cells that share only a corner are connected. The arrays of the objects are
+    read-only.
     """
-    cells = checked(grid)
-    return _found(cells, np.where(cells == background, -1, cells), diagonal, background)
+    return list(find(grid, diagonal, False, background).objects)
 
 
+@searched(1, diagonal=(True,))
+@searched(1.5, diagonal=(False,))
 def shapes(grid: Grid, diagonal: bool = True, background: Colour = 0) -> list[Object]:
     """Connected cells of any colours but the background, in reading order of their first cell."""
-    cells = checked(grid)
-    return _found(cells, np.where(cells == background, -1, 0), diagonal, background)
+    return list(find(grid, diagonal, True, background).objects)
 
 
+@searched(1)
 def layers(grid: Grid, background: Colour = 0) -> list[Object]:
     """One object per colour besides the background, connected or not, in rising order of colour."""
     cells = checked(grid)
-    places = [np.nonzero(cells == colour) for colour in np.unique(cells) if colour != background]
-    return [_object(cells, rows, cols, background) for rows, cols in places]
+    found = []
+    for colour in np.flatnonzero(np.bincount(cells.ravel())).tolist():
+        if colour == background:
+            continue
+        mask = cells == colour
+        rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        mask = mask[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1].copy()
+        part = np.where(mask, colour, background)
+        found.append(Object(int(rows[0]), int(cols[0]), part, mask))
+
+    return found
 
 
 def largest(objects: list[Object]) -> Object:
@@ -75,7 +97,8 @@ def common_object(objects: list[Object]) -> Object:
 
 def same_shape(first: Object, second: Object) -> bool:
     """Whether both have the same cells, colours and places aside."""
-    return bool(np.array_equal(first.mask, second.mask))
+    same_size = first.mask.shape == second.mask.shape
+    return same_size and first.mask.tobytes() == second.mask.tobytes()
 
 
 def is_rectangle(obj: Object) -> bool:
@@ -95,8 +118,13 @@ def is_line(obj: Object) -> bool:
 
 def num_holes(obj: Object) -> int:
     """Number of connected enclosed areas inside the object."""
-    inner = fill_enclosed(obj.mask.astype(np.int64), 2)
-    return len(components(np.where(inner == 2, 0, -1), diagonal=False))
+    if min(obj.mask.shape) < 3:
+        return 0
+
+    # With a margin, everything outside the object is one part, and each hole is another.
+    outside = np.ones((obj.height + 2, obj.width + 2), dtype=np.int64)
+    outside[1:-1, 1:-1] -= obj.mask
+    return len(find(outside, diagonal=False).objects) - 1
 
 
 def touches_edge(grid: Grid, obj: Object) -> bool:
@@ -127,18 +155,36 @@ def box(obj: Object) -> Object:
 
 def paint(grid: Grid, obj: Object) -> Grid:
     """The object laid on the grid; cells outside are left out."""
-    cells = grid_of(grid)
-    rows, cols = obj.cells()
-    inside = (rows >= 0) & (cols >= 0) & (rows < cells.shape[0]) & (cols < cells.shape[1])
-    cells[rows[inside], cols[inside]] = obj.grid[obj.mask][inside]
-    return checked(cells)
+    return paint_all(grid, [obj])
 
 
 def paint_all(grid: Grid, objects: list[Object]) -> Grid:
     """The objects laid on the grid one after the other."""
+    cells = checked(grid)
     for obj in objects:
-        grid = paint(grid, obj)
-    return checked(grid)
+        lay(cells, obj)
+    return cells
+
+
+@searched(0)
+def cut(obj: Object) -> Grid:
+    """The box of the object as a grid of its own."""
+    return obj.grid.copy()
+
+
+@searched(0.5)
+def on_empty(obj: Object, grid: Grid) -> Grid:
+    """The object alone, at its place, on an empty grid of the size of the one given."""
+    return on_empty_all([obj], grid)
+
+
+@searched(0.5)
+def on_empty_all(objects: list[Object], grid: Grid) -> Grid:
+    """The objects at their places on an empty grid of the size of the one given."""
+    cells = np.zeros(as_cells(grid).shape, dtype=np.int64)
+    for obj in objects:
+        lay(cells, obj)
+    return cells
 
 
 def erase(grid: Grid, obj: Object, background: Colour = 0) -> Grid:
@@ -158,21 +204,17 @@ def slide(grid: Grid, obj: Object, direction: Direction, background: Colour = 0)
     return obj
 
 
-def _found(cells: Grid, labels: Grid, diagonal: bool, background: Colour) -> list[Object]:
-    return [
-        _object(cells, rows, cols, background)
-        for rows, cols in components(labels, diagonal=diagonal)
-    ]
-
-
-def _object(
-    cells: Grid, rows: NDArray[np.int64], cols: NDArray[np.int64], background: Colour
-) -> Object:
-    row, col = int(rows.min()), int(cols.min())
-    mask = np.zeros((int(rows.max()) - row + 1, int(cols.max()) - col + 1), dtype=bool)
-    mask[rows - row, cols - col] = True
-    part = cells[row : row + mask.shape[0], col : col + mask.shape[1]]
-    return Object(row, col, checked(np.where(mask, part, background)), mask)
+def lay(cells: Grid, obj: Object) -> None:
+    """Paints the object into the cells themselves; what lies outside is left out."""
+    top, left = max(0, obj.row), max(0, obj.col)
+    inside = (
+        slice(top - obj.row, cells.shape[0] - obj.row),
+        slice(left - obj.col, cells.shape[1] - obj.col),
+    )
+    if obj.row < cells.shape[0] and obj.col < cells.shape[1]:
+        mask = obj.mask[inside]
+        part = cells[top : top + mask.shape[0], left : left + mask.shape[1]]
+        np.copyto(part, obj.grid[inside], where=mask)
 
 
 def _reach(obj: Object, direction: Direction) -> int:
