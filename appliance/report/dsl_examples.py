@@ -71,6 +71,7 @@ EXAMPLES: dict[str, tuple[str, str] | tuple[str, str, str]] = {
     "swap": ("swap(grid, 1, 2)", L),
     "map_colours": ("map_colours(grid, {1: 3, 2: 4})", L),
     "keep": ("keep(grid, 2)", L),
+    "drop": ("drop(grid, 2)", L),
     "dye": ("dye(grid, 8)", L),
     "invert": ("invert(grid, 6)", L),
     "rank_colours": ("rank_colours(grid)", "8883/8833/0007"),

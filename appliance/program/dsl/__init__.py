@@ -44,7 +44,7 @@ from .symmetry import (
 )
 from .colour import (
     palette, background, most_common, least_common, recolour, swap, map_colours, keep, dye, invert,
-    rank_colours, mask_of, paint_mask,
+    rank_colours, mask_of, paint_mask, drop,
 )
 from .renaming import to_ranks, from_ranks, map_pairs
 from .counting import (
@@ -84,7 +84,7 @@ __all__ = [
     "unit", "continue_pattern", "repair_tiling",
     # colour
     "palette", "background", "most_common", "least_common", "recolour", "swap", "map_colours",
-    "keep", "dye", "invert", "rank_colours", "mask_of", "paint_mask",
+    "keep", "dye", "invert", "rank_colours", "mask_of", "paint_mask", "drop",
     # renaming
     "to_ranks", "from_ranks", "map_pairs",
     # counting

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -109,11 +110,26 @@ def searched(
     return mark
 
 
+_INT64 = np.dtype(np.int64)
+
+
 def grid_of(value: Any) -> Grid:
     """A fresh grid with the cells of an array or of nested lists.
 
     Raises ValueError for what is not a 2-D array of integers.
     """
+    return cells_of(value).copy()
+
+
+def cells_of(value: Any) -> Grid:
+    """The cells of an array or of nested lists, to be read only: a proper array is itself.
+
+    Raises ValueError for what is not a 2-D array of integers.
+    """
+    # The search asks a million times, and nearly always with a proper array.
+    if type(value) is np.ndarray and value.dtype is _INT64 and value.ndim == 2 and value.size:
+        return value
+
     array = np.array(value)
     if array.ndim != 2 or not array.size or array.dtype.kind not in "iub":
         raise ValueError(f"not a grid: {array.dtype} of shape {array.shape}, expected 2-D integers")
@@ -122,12 +138,19 @@ def grid_of(value: Any) -> Grid:
 
 def checked(array: NDArray[Any]) -> Grid:
     """A fresh legal grid: 1 to 30 a side, colours 0 to 9. Raises ValueError for any other array."""
-    grid = grid_of(array)
+    return legal(grid_of(array))
+
+
+def legal(array: NDArray[Any]) -> Grid:
+    """`checked` for an array that nobody else holds: it is given back itself if it can be."""
+    grid = cells_of(array)
     if max(grid.shape) > MAX_SIDE:
         raise ValueError(
             f"a grid of {grid.shape[0]} x {grid.shape[1]} cells, at most {MAX_SIDE} a side"
         )
-    if grid.min() < 0 or grid.max() >= NUM_COLOURS:
+
+    # A negative colour is a very large one without its sign: one look finds both kinds.
+    if np.maximum.reduce(grid.view(np.uint64), axis=None) >= NUM_COLOURS:
         raise ValueError(
             f"colours from {grid.min()} to {grid.max()}, expected 0 to {NUM_COLOURS - 1}"
         )
@@ -153,33 +176,118 @@ def components(
 
     labels: (height, width), at least 0; -1 marks cells that belong to no set.
     diagonal: whether cells that share only a corner are connected.
+    The arrays are shared between calls, so they cannot be written to.
     """
-    # One flat list of Python ints with a margin of -1: there are no bounds to check, and a list is
-    # read faster than an array, cell by cell.
-    height, width = labels.shape
-    stride = width + 2
-    padded = np.full((height + 2, stride), -1)
-    padded[1:-1, 1:-1] = labels
-    left = padded.ravel().tolist()
-    steps = [1, -1, stride, -stride]
-    if diagonal:
-        steps += [stride + 1, stride - 1, 1 - stride, -1 - stride]
+    return list(_known(labels, diagonal).places())
 
-    found = []
-    for start in range(stride, len(left) - stride):
-        label = left[start]
-        if label < 0:
-            continue
 
-        left[start] = -1
-        places = [start]
-        for at in places:  # grows while it is walked
-            for step in steps:
-                if left[at + step] == label:
-                    left[at + step] = -1
-                    places.append(at + step)
+def label(labels: Grid, *, diagonal: bool) -> tuple[NDArray[np.int64], int]:
+    """The number of the set that each cell belongs to, and how many sets there are.
 
-        rows, cols = np.divmod(np.array(places), stride)
-        found.append((rows - 1, cols - 1))
+    Takes what `components` takes; the sets are numbered from 1 on in its order, and 0 is no set.
+    The array is shared between calls, so it cannot be written to.
+    """
+    known = _known(labels, diagonal)
+    return known.numbers, known.count
 
+
+@dataclass(eq=False)
+class _Components:
+    """The components of one array of labels."""
+
+    numbers: NDArray[np.int64]  # (height, width), see `label`
+    count: int
+    _places: list[tuple[NDArray[np.int64], NDArray[np.int64]]] | None = None
+
+    def places(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """See `components`; made when it is first asked for."""
+        if self._places is None:
+            flat = self.numbers.ravel()
+            order = flat.argsort(kind="stable")
+            rows, cols = np.divmod(order, self.numbers.shape[1])
+            rows.flags.writeable = cols.flags.writeable = False
+
+            ends = np.bincount(flat).cumsum().tolist()
+            cuts = [slice(a, b) for a, b in pairwise(ends)]
+            self._places = [(rows[cut], cols[cut]) for cut in cuts]
+
+        return self._places
+
+
+# Many functions ask for the components of the same few grids, one after the other.
+_KNOWN: dict[tuple[tuple[int, ...], bytes, bool], _Components] = {}
+_MOST_KNOWN = 512
+
+
+def _known(labels: Grid, diagonal: bool) -> _Components:
+    labels = np.asarray(labels, dtype=np.int64)
+    key = (labels.shape, labels.tobytes(), diagonal)
+    found = _KNOWN.get(key)
+    if found is None:
+        if len(_KNOWN) >= _MOST_KNOWN:
+            _KNOWN.clear()
+        found = _KNOWN[key] = _found(labels, diagonal)
     return found
+
+
+def _found(labels: Grid, diagonal: bool) -> _Components:
+    # Cells are joined to runs along the rows, then runs to sets: there are far fewer runs than
+    # cells, and numpy finds all runs and all pairs of neighbours at once. A margin of -1 on the
+    # right ends every run with its row.
+    height, width = labels.shape
+    stride = width + 1
+    padded = np.full((height, stride), -1)
+    padded[:, :width] = labels
+    flat = padded.ravel()
+
+    starts = np.empty(flat.size, dtype=bool)
+    starts[0] = True
+    np.not_equal(flat[1:], flat[:-1], out=starts[1:])
+    run = starts.cumsum() - 1
+
+    pairs = _touching(flat, starts, run, stride, diagonal)
+    first = list(range(int(run[-1]) + 1))  # of each run, another of its set that comes earlier
+    for one, other in pairs:
+        while first[one] != one:
+            one = first[one]
+        while first[other] != other:
+            other = first[other]
+        if one < other:
+            first[other] = one
+        else:
+            first[one] = other
+
+    count = 0
+    number = [0] * len(first)
+    for at, colour in enumerate(flat[starts].tolist()):
+        if colour >= 0:
+            if first[at] == at:
+                count += 1
+                number[at] = count
+            else:
+                number[at] = number[first[at]]
+
+    numbers = np.array(number)[run].reshape(height, stride)[:, :width].copy()
+    numbers.flags.writeable = False
+    return _Components(numbers, count)
+
+
+def _touching(
+    flat: NDArray[np.int64], starts: Mask, run: NDArray[np.int64], stride: int, diagonal: bool
+) -> Iterator[tuple[int, int]]:
+    """Pairs of runs of one label, one above the other, each at the first cell where they touch."""
+    wanted = flat[:-stride] >= 0
+    below = (flat[:-stride] == flat[stride:]) & (starts[:-stride] | starts[stride:]) & wanted
+    steps = [(below, stride)]
+
+    if diagonal:  # only where one run ends and the other begins: elsewhere one lies below the other
+        ends = starts[1:]
+        right = flat[: -stride - 1] == flat[stride + 1 :]
+        right &= ends[:-stride] & starts[stride + 1 :] & wanted[:-1]
+        left = flat[:-stride] == flat[stride - 1 : -1]
+        left &= starts[:-stride] & starts[stride:] & wanted
+        steps += [(right, stride + 1), (left, stride - 1)]
+
+    for found, step in steps:
+        at = found.nonzero()[0]
+        yield from zip(run[at].tolist(), run[at + step].tolist(), strict=True)

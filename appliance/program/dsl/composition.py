@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .base import Colour, Grid, Mask, Object, checked, grid_of
+from .base import Colour, Grid, Mask, Object, cells_of, checked, legal, searched
 from .object import objects, paint_all
 
 
 def overlay(grid: Grid, other: Grid, background: Colour = 0) -> Grid:
     """The other grid laid on the grid; its background cells are see-through."""
     below, above = _pair(grid, other)
-    return checked(np.where(above == background, below, above))
+    return legal(np.where(above == background, below, above))
 
 
 def both(grid: Grid, other: Grid, colour: Colour, background: Colour = 0) -> Grid:
@@ -54,12 +54,12 @@ def difference(grid: Grid, other: Grid, colour: Colour, background: Colour = 0) 
 
 def join_h(grids: list[Grid]) -> Grid:
     """The grids side by side, left to right."""
-    return checked(np.hstack([grid_of(grid) for grid in grids]))
+    return legal(np.hstack([cells_of(grid) for grid in grids]))
 
 
 def join_v(grids: list[Grid]) -> Grid:
     """The grids one below the other."""
-    return checked(np.vstack([grid_of(grid) for grid in grids]))
+    return legal(np.vstack([cells_of(grid) for grid in grids]))
 
 
 def mosaic(grids: list[Grid], num_cols: int) -> Grid:
@@ -67,11 +67,14 @@ def mosaic(grids: list[Grid], num_cols: int) -> Grid:
     return join_v([join_h(grids[i : i + num_cols]) for i in range(0, len(grids), num_cols)])
 
 
+@searched(1)
 def fractal(grid: Grid, background: Colour = 0) -> Grid:
     """Each cell becomes a copy of the whole grid, background cells an empty one."""
-    cells = grid_of(grid)
-    kept = np.kron(cells != background, np.ones_like(cells)).astype(bool)
-    return checked(np.where(kept, np.tile(cells, cells.shape), background))
+    cells = cells_of(grid)
+    height, width = cells.shape
+    blocks = (cells != background)[:, None, :, None]  # each cell before the cells of its copy
+    out = np.where(blocks, cells[None, :, None, :], background)
+    return legal(out.reshape(height * height, width * width))
 
 
 def repeat(grid: Grid, function: Callable[[Grid], Grid], num: int) -> Grid:
@@ -93,16 +96,16 @@ def until_stable(grid: Grid, function: Callable[[Grid], Grid]) -> Grid:
 
 def map_objects(grid: Grid, function: Callable[[Object], Object], background: Colour = 0) -> Grid:
     """The function done to each object of one colour; all painted on an empty grid of that size."""
-    empty = np.full_like(grid_of(grid), background)
+    empty = np.full_like(cells_of(grid), background)
     return paint_all(empty, [function(obj) for obj in objects(grid, background=background)])
 
 
 def _pair(grid: Grid, other: Grid) -> tuple[Grid, Grid]:
-    first, second = grid_of(grid), grid_of(other)
+    first, second = cells_of(grid), cells_of(other)
     if first.shape != second.shape:
         raise ValueError(f"grids of shapes {first.shape} and {second.shape}, expected equal shapes")
     return first, second
 
 
 def _painted(mask: Mask, colour: Colour, background: Colour) -> Grid:
-    return checked(np.where(mask, colour, background))
+    return legal(np.where(mask, colour, background))

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from .base import Colour, Grid, checked, grid_of
-from .colour import palette
+from .base import Colour, Grid, cells_of, checked, grid_of, legal, searched
+from .colour import by_frequency, colour_counts, palette
 from .object import objects
 
 
 def count(grid: Grid, colour: Colour) -> int:
     """Number of cells of that colour."""
-    return int((grid_of(grid) == colour).sum())
+    return int(np.count_nonzero(cells_of(grid) == colour))
 
 
 def num_cells(grid: Grid, background: Colour = 0) -> int:
     """Number of cells unlike the background."""
-    return int((grid_of(grid) != background).sum())
+    return int(np.count_nonzero(cells_of(grid) != background))
 
 
 def num_colours(grid: Grid, background: Colour = 0) -> int:
@@ -31,52 +31,52 @@ def num_objects(grid: Grid, background: Colour = 0) -> int:
 
 def row_counts(grid: Grid, background: Colour = 0) -> list[int]:
     """For each row, its number of cells unlike the background."""
-    return [int(n) for n in (grid_of(grid) != background).sum(axis=1)]
+    return [int(n) for n in (cells_of(grid) != background).sum(axis=1)]
 
 
 def col_counts(grid: Grid, background: Colour = 0) -> list[int]:
     """For each column, its number of cells unlike the background."""
-    return [int(n) for n in (grid_of(grid) != background).sum(axis=0)]
+    return [int(n) for n in (cells_of(grid) != background).sum(axis=0)]
 
 
 def full_rows(grid: Grid, colour: Colour) -> list[int]:
     """Rows that have only that colour."""
-    return [int(r) for r in np.flatnonzero((grid_of(grid) == colour).all(axis=1))]
+    return [int(r) for r in np.flatnonzero((cells_of(grid) == colour).all(axis=1))]
 
 
 def full_cols(grid: Grid, colour: Colour) -> list[int]:
     """Columns that have only that colour."""
-    return [int(c) for c in np.flatnonzero((grid_of(grid) == colour).all(axis=0))]
+    return [int(c) for c in np.flatnonzero((cells_of(grid) == colour).all(axis=0))]
 
 
 def bar(num: int, colour: Colour) -> Grid:
     """One row of num cells of the colour."""
-    return checked(np.full((1, num), colour))
+    return legal(np.full((1, num), colour))
 
 
 def stairs(num: int, colour: Colour, background: Colour = 0) -> Grid:
     """A square with num cells of the colour on its diagonal."""
-    return checked(np.where(np.eye(num, dtype=bool), colour, background))
+    return legal(np.where(np.eye(num, dtype=bool), colour, background))
 
 
 def counter(num: int, height: int, width: int, colour: Colour, background: Colour = 0) -> Grid:
     """A grid of that size whose first num cells, in reading order, have the colour."""
     places = np.arange(height * width).reshape(height, width)
-    return checked(np.where(places < num, colour, background))
+    return legal(np.where(places < num, colour, background))
 
 
+@searched(1)
 def histogram(grid: Grid, background: Colour = 0) -> Grid:
     """One bar from the left for each colour, as long as its number of cells, the longest first."""
-    cells = checked(grid)
-    counts = sorted((-count(cells, c), c) for c in palette(cells, background))
+    counts, ranked = colour_counts(grid, background), by_frequency(grid, background)
     if not counts:
         return checked(np.full((1, 1), background))
 
-    out = np.full((len(counts), -counts[0][0]), background)
-    for row, (negative, colour) in enumerate(counts):
-        out[row, :-negative] = colour
+    out = np.full((len(counts), counts[ranked[0]]), background)
+    for row, colour in enumerate(ranked):
+        out[row, : counts[colour]] = colour
 
-    return checked(out)
+    return legal(out)
 
 
 def most_common_grid(grids: list[Grid]) -> Grid:

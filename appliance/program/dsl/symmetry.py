@@ -6,7 +6,21 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .base import DOWN, LEFT, RIGHT, Colour, Direction, Grid, checked, grid_of, turns_to_down
+from .base import (
+    DOWN,
+    LEFT,
+    RIGHT,
+    SIDES,
+    Colour,
+    Direction,
+    Grid,
+    Mask,
+    cells_of,
+    grid_of,
+    legal,
+    searched,
+    turns_to_down,
+)
 from .geometry import anti_transpose, flip_h, flip_v, rot90, rot180, rot270, transpose
 
 _SYMMETRIES: tuple[Callable[[Grid], Grid], ...] = (
@@ -22,124 +36,176 @@ _SYMMETRIES: tuple[Callable[[Grid], Grid], ...] = (
 
 def is_mirror_h(grid: Grid) -> bool:
     """Whether the left half is the mirror image of the right half."""
-    return bool(np.array_equal(grid_of(grid), flip_h(grid)))
+    return bool(np.array_equal(cells_of(grid), flip_h(grid)))
 
 
 def is_mirror_v(grid: Grid) -> bool:
     """Whether the top half is the mirror image of the bottom half."""
-    return bool(np.array_equal(grid_of(grid), flip_v(grid)))
+    return bool(np.array_equal(cells_of(grid), flip_v(grid)))
 
 
+@searched(1, direction=SIDES)
 def mirror(grid: Grid, direction: Direction) -> Grid:
     """The grid with its mirror image added on that side."""
-    cells = grid_of(grid)
+    cells = cells_of(grid)
     turns_to_down(direction)
     if direction in (LEFT, RIGHT):
-        parts = [cells, flip_h(cells)]
-        return checked(np.hstack(parts if direction == RIGHT else parts[::-1]))
+        parts = [cells, cells[:, ::-1]]
+        return legal(np.concatenate(parts if direction == RIGHT else parts[::-1], axis=1))
 
-    parts = [cells, flip_v(cells)]
-    return checked(np.vstack(parts if direction == DOWN else parts[::-1]))
+    parts = [cells, cells[::-1]]
+    return legal(np.concatenate(parts if direction == DOWN else parts[::-1], axis=0))
 
 
+@searched(1)
 def mirror_four(grid: Grid) -> Grid:
     """The grid and its mirror images to the right, below, and across the corner."""
     return mirror(mirror(grid, RIGHT), DOWN)
 
 
+@searched(1)
 def pinwheel(grid: Grid) -> Grid:
     """A square grid and its quarter turns around the lower right corner, clockwise."""
-    cells = grid_of(grid)
-    if cells.shape[0] != cells.shape[1]:
-        raise ValueError(f"a grid of {cells.shape[0]} x {cells.shape[1]} cells, expected a square")
-    return checked(np.block([[cells, rot90(cells)], [rot270(cells), rot180(cells)]]))
+    cells = _square(grid)
+    side = len(cells)
+    out = np.empty((2 * side, 2 * side), dtype=np.int64)
+    out[:side, :side], out[:side, side:] = cells, cells[::-1].T
+    out[side:, :side], out[side:, side:] = cells.T[::-1], cells[::-1, ::-1]
+    return legal(out)
 
 
+@searched(1, per_object=True)
 def symmetrize_h(grid: Grid, background: Colour = 0) -> Grid:
     """Background cells take the colour of their mirror image, left to right."""
-    return _lay(grid_of(grid), [flip_h(grid)], background)
+    cells = cells_of(grid)
+    return _lay(cells, [cells[:, ::-1]], background)
 
 
+@searched(1, per_object=True)
 def symmetrize_v(grid: Grid, background: Colour = 0) -> Grid:
     """Background cells take the colour of their mirror image, top to bottom."""
-    return _lay(grid_of(grid), [flip_v(grid)], background)
+    cells = cells_of(grid)
+    return _lay(cells, [cells[::-1]], background)
 
 
+@searched(1, per_object=True)
 def symmetrize_d(grid: Grid, background: Colour = 0) -> Grid:
     """Background cells of a square grid take the colour of their mirror image at the diagonal."""
-    return _lay(grid_of(grid), [transpose(grid)], background)
+    cells = _square(grid)
+    return _lay(cells, [cells.T], background)
 
 
+@searched(1, per_object=True)
 def symmetrize_turns(grid: Grid, background: Colour = 0) -> Grid:
     """Background cells of a square grid take the colour found at their quarter turns."""
-    return _lay(grid_of(grid), [rot90(grid), rot180(grid), rot270(grid)], background)
+    cells = _square(grid)
+    return _lay(cells, [cells[::-1].T, cells[::-1, ::-1], cells.T[::-1]], background)
 
 
+@searched(1, hole=(0,))
 def repair_symmetry(grid: Grid, hole: Colour) -> Grid:
     """Cells of the hole colour are filled in by every mirror or turn that all other cells obey."""
     cells = grid_of(grid)
+    known = cells != hole
+    if np.logical_and.reduce(known, axis=None):
+        return cells
+
     for function in _SYMMETRIES:
         image = function(cells)
         if image.shape != cells.shape:
             continue
-        if ((cells == image) | (cells == hole) | (image == hole)).all():
-            cells = np.where(cells == hole, image, cells)
+
+        broken = cells != image
+        broken &= known
+        broken &= image != hole
+        if not np.logical_or.reduce(broken, axis=None):
+            cells = np.where(known, cells, image)
+            known = cells != hole
 
     return cells
 
 
 def period_h(grid: Grid) -> int:
     """Columns after which the grid repeats itself; its width if it does not."""
-    cells = grid_of(grid)
-    width = int(cells.shape[1])
-    return next(
-        p for p in range(1, width + 1) if np.array_equal(cells[:, p:], cells[:, : width - p])
-    )
+    return _period(cells_of(grid).T)
 
 
 def period_v(grid: Grid) -> int:
     """Rows after which the grid repeats itself; its height if it does not."""
-    return period_h(transpose(grid))
+    return _period(cells_of(grid))
 
 
+@searched(1)
 def unit(grid: Grid) -> Grid:
     """The smallest part that gives the grid when repeated, and cut off on the right and below."""
-    return grid_of(grid_of(grid)[: period_v(grid), : period_h(grid)])
+    cells = cells_of(grid)
+    return cells[: _period(cells), : _period(cells.T)].copy()
 
 
 def continue_pattern(grid: Grid, height: int, width: int) -> Grid:
     """The pattern of the grid continued to that size."""
     part = unit(grid)
     rows, cols = np.arange(height) % part.shape[0], np.arange(width) % part.shape[1]
-    return checked(part[rows][:, cols])
+    return legal(part[rows[:, None], cols])
 
 
+@searched(1, hole=(0,))
 def repair_tiling(grid: Grid, hole: Colour) -> Grid:
     """Cells of the hole colour are filled in, so that the smallest possible part tiles the grid."""
     cells = grid_of(grid)
     known = cells != hole
-    sizes = [(r, c) for r in range(1, cells.shape[0] + 1) for c in range(1, cells.shape[1] + 1)]
-    for period_rows, period_cols in sorted(sizes, key=lambda size: (size[0] * size[1], size)):
-        # `place` numbers the cells of the part; each known cell of the grid puts its colour there.
-        across = np.arange(cells.shape[1]) % period_cols
-        place = np.add.outer(np.arange(cells.shape[0]) % period_rows * period_cols, across)
-        part = np.full(period_rows * period_cols, -1)
-        part[place[known]] = cells[known]
+    rows, cols = known.nonzero()
+    if rows.size == cells.size:
+        return legal(cells)
 
-        tiled = part[place]
-        if (part >= 0).all() and (tiled[known] == cells[known]).all():
-            return checked(tiled)
+    # A part can only tile the grid if its height alone and its width alone agree with the cells.
+    heights, widths = _periods(cells, known), _periods(cells.T, known.T)
+    sizes = [(r * c, r, c) for r in heights for c in widths if r * c <= rows.size]
+    colours = cells[rows, cols]
+    for size, period_rows, period_cols in sorted(sizes):
+        # Each known cell of the grid puts its colour at its place in the part.
+        place = rows % period_rows * period_cols + cols % period_cols
+        part = np.full(size, -1)
+        part[place] = colours
 
+        if part.min() >= 0 and (part[place] == colours).all():
+            down = np.arange(cells.shape[0])[:, None] % period_rows * period_cols
+            return legal(part[down + np.arange(cells.shape[1]) % period_cols])
+
+    return cells
+
+
+def _period(cells: Grid) -> int:
+    """Rows after which the cells repeat themselves; their number if they do not."""
+    rows, data = len(cells), cells.tobytes()
+    step = len(data) // rows
+    return next(p for p in range(1, rows + 1) if data.startswith(data[p * step :]))
+
+
+def _periods(cells: Grid, known: Mask) -> list[int]:
+    """Numbers of rows after which the cells may repeat themselves, as far as they are known."""
+    # agrees[p]: no known cell differs from a known one p rows below it. `below[p]` are the cells
+    # moved up by p rows; what comes in from the bottom is not known.
+    rows, cols = cells.shape
+    padded = np.zeros((2 * rows, cols), dtype=np.int64)
+    np.multiply(cells + 1, known, out=padded[:rows])  # 0 is not known
+    below = np.lib.stride_tricks.as_strided(
+        padded, (rows, rows, cols), (padded.strides[0], *padded.strides), writeable=False
+    )
+    differs = (below != padded[:rows]) & (below != 0) & known
+    agrees = ~differs.any(axis=(1, 2))
+    return [p for p in range(1, rows + 1) if agrees[p::p].all()]
+
+
+def _square(grid: Grid) -> Grid:
+    cells = cells_of(grid)
+    if cells.shape[0] != cells.shape[1]:
+        raise ValueError(f"a grid of {cells.shape[0]} x {cells.shape[1]} cells, expected a square")
     return cells
 
 
 def _lay(cells: Grid, images: list[Grid], background: Colour) -> Grid:
     """Images laid under the cells one after the other."""
     for image in images:
-        if image.shape != cells.shape:
-            raise ValueError(
-                f"a grid of {cells.shape[0]} x {cells.shape[1]} cells, expected a square"
-            )
         cells = np.where(cells == background, image, cells)
-
-    return checked(cells)
+    return legal(cells)
