@@ -12,7 +12,6 @@ class Answer:
     """One answer to all test inputs of a task."""
 
     grids: tuple[Grid, ...]  # one for each test input
-    shown: tuple[Grid, ...]  # what it gives for the demonstrations; empty where it has no program
     weight: float  # 0.5 to the power of its cost; equal answers add up to a confidence
     kind: str  # exact, colours, pairs, rules, stack: how the program ends; or cells
     program: str  # a module with `transform(grid)` in the DSL; empty for `cells`, which has none

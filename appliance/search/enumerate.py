@@ -1,0 +1,121 @@
+"""Forward enumeration: all programs of the DSL, the cheapest first, each run on all grids at once.
+
+A state is a program so far with its values on every demonstration and test input. States with equal
+values are one. A state keeps its parent and its call, not its values: they are computed again when
+its turn comes, which costs little and saves most of the memory.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from appliance.program import dsl
+from appliance.search.calls import FIELD, GRID, OBJECT, Call
+from appliance.search.pieces import Pieces
+
+MAX_COST = 4.0
+"""The dearest program that is looked at."""
+
+MAX_STATES = 400_000
+"""More are not kept in mind: 100 bytes each."""
+
+FAULTS = (ValueError, ArithmeticError, LookupError, TypeError)
+"""What drops a state. Functions of the DSL raise ValueError only; the others would be a fault of
+one of them, which must not end the search."""
+
+
+@dataclass(eq=False, slots=True)
+class State:
+    """A program so far."""
+
+    cost: float
+    kind: str  # type of its values
+    parent: State | None  # None for the input itself
+    call: Call | None
+
+    def text(self) -> str:
+        """The expression that gives its value, such as keep(grow(grid), 3)."""
+        if self.parent is None or self.call is None:
+            return "grid"
+        return self.call.text.format(self.parent.text())
+
+
+class Enumeration:
+    """The states found so far, and those that wait for their turn."""
+
+    def __init__(
+        self,
+        inputs: Sequence[dsl.Grid],
+        calls: dict[str, list[Call]],
+        pieces: Pieces,
+        *,
+        max_cost: float = MAX_COST,
+    ) -> None:
+        """inputs: of the demonstrations, then of the tests. pieces: gets every state that may be
+        part of an answer."""
+        self._inputs, self._calls, self._pieces = list(inputs), calls, pieces
+        self._max_cost = max_cost
+        self._waiting: list[tuple[float, int, State]] = []
+        self._seen: set[int] = set()
+        self.num_expansions = 0
+        self.num_applications = 0
+        self._add(State(0.0, GRID, None, None), self._inputs)
+
+    def run(self, num_expansions: int, is_late: Callable[[], bool]) -> bool:
+        """Expand so many states more. False when none is left, or when it is late."""
+        last = self.num_expansions + num_expansions
+        while self._waiting and self.num_expansions < last and len(self._seen) < MAX_STATES:
+            if is_late():
+                return False
+            _, _, state = heapq.heappop(self._waiting)
+            self._expand(state, self._values(state))
+            self.num_expansions += 1
+
+        return bool(self._waiting)
+
+    def _expand(self, state: State, values: list[Any]) -> None:
+        """Try every call on the state."""
+        for call in self._calls[state.kind]:
+            cost = state.cost + call.cost
+            if cost > self._max_cost:
+                break
+
+            self.num_applications += 1
+            try:
+                results = [call.run(v, g) for v, g in zip(values, self._inputs, strict=True)]
+            except FAULTS:
+                continue
+            self._add(State(cost, call.gives, state, call), results)
+
+    def _add(self, state: State, values: list[Any]) -> None:
+        key = hash((state.kind, *map(_key, values)))
+        if key in self._seen:
+            return
+        self._seen.add(key)
+
+        if state.kind in (GRID, FIELD):
+            self._pieces.take(state, values)
+        if state.kind == OBJECT:
+            # Objects have few calls, and those cost next to nothing: no need to wait.
+            self._expand(state, values)
+        elif state.kind != FIELD and state.cost < self._max_cost:
+            heapq.heappush(self._waiting, (state.cost, len(self._seen), state))
+
+    def _values(self, state: State) -> list[Any]:
+        """Computed anew, from the input on."""
+        if state.parent is None or state.call is None:
+            return self._inputs
+        before = self._values(state.parent)
+        return [state.call.run(v, g) for v, g in zip(before, self._inputs, strict=True)]
+
+
+def _key(value: Any) -> Any:
+    """Equal for equal values."""
+    if isinstance(value, dsl.Object):
+        return value.row, value.col, value.grid.shape, value.grid.tobytes(), value.mask.tobytes()
+    if isinstance(value, list):
+        return tuple(map(_key, value))
+    return value.shape, value.tobytes()
