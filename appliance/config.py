@@ -34,15 +34,6 @@ def _seconds(value: Any) -> Any:
     return parse_duration(value) if isinstance(value, str) else value
 
 
-def _strategies(value: Any) -> Any:
-    """A comma list of strategies, in the order of STRATEGIES and each once."""
-    if not isinstance(value, str):
-        return value
-    names = [name.strip() for name in value.split(",") if name.strip()]
-    wanted = {one for name in names for one in ALIASES.get(name, (name,))}
-    return tuple(sorted(wanted, key=lambda one: (*STRATEGIES, one).index(one)))
-
-
 Strategy = Literal["transduction", "induction", "search"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 """Where answers come from: grids that the model writes, programs that it writes, and programs that
@@ -50,6 +41,26 @@ are found without a model."""
 
 ALIASES = {"both": ("transduction", "induction")}
 """Older names for a list of strategies."""
+
+
+def _strategies(value: Any) -> tuple[str, ...]:
+    """From a comma list or a list of names: each once, in the order of STRATEGIES.
+
+    Raises ValueError, which pydantic turns into the message of a setting, for no name and for an
+    unknown one.
+    """
+    texts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple):
+        texts = [value]
+
+    names = [name for text in texts if (name := str(text).strip())]
+    wanted = {one for name in names for one in ALIASES.get(name, (name,))}
+    unknown_names = [name for name in names if name not in (*STRATEGIES, *ALIASES)]
+    if unknown_names or not names:
+        hints = [did_you_mean(name, STRATEGIES) for name in unknown_names]
+        raise ValueError(f"expected a comma list of {', '.join(STRATEGIES)}{''.join(hints)}")
+    return tuple(one for one in STRATEGIES if one in wanted)
+
 
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -124,7 +135,8 @@ class ProgramSettings(_Part):
     """Solving by programs: write, run, relabel by what they do, learn from them, write again."""
 
     share: Share = Field(
-        0.4, description="share of a task's time that goes to programs if the strategy is both"
+        0.4,
+        description="share of a task's time that goes to programs if the model writes grids too",
     )
     quick_samples: int = Field(8, ge=1, description="programs per task in the quick pass")
     quick_epochs: int = Field(
@@ -291,9 +303,9 @@ class Settings(_Part):
 
     strategy: Annotated[tuple[Strategy, ...], BeforeValidator(_strategies)] = Field(
         ("transduction", "search"),
-        min_length=1,
-        description="where answers come from, a comma list: grids that the model writes, programs "
-        "that it writes, programs that are found without a model",
+        description="where answers come from, a comma list of transduction (grids that the model "
+        "writes), induction (programs that it writes) and search (programs found without a model); "
+        "both: transduction,induction",
     )
     model: ModelSettings = ModelSettings()
     train: TrainSettings = TrainSettings()
@@ -321,10 +333,12 @@ class Settings(_Part):
     def identity(self, *, tasks_digest: str) -> str:
         """SHA-256 over what must not change when a run is resumed.
 
-        Of the `run` part that is the seed alone: time, workers and floors may change.
+        Of the `run` part that is the seed alone: time, workers and floors may change, and so may
+        the number of processes that search. How far they search may not.
         """
         run = self.run.model_dump(include={"seed"})
-        parts = self.model_dump(mode="json", exclude={"run"}) | {"run": run, "tasks": tasks_digest}
+        parts = self.model_dump(mode="json", exclude={"run": True, "search": {"workers"}})
+        parts |= {"run": run, "tasks": tasks_digest}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -360,9 +374,8 @@ def resolve(layers: Iterable[Layer]) -> Settings:
     except ValidationError as fault:
         for error in fault.errors():
             key = ".".join(str(part) for part in error["loc"])
-            faults.append(
-                f"{key} = {error['input']!r} ({origin.get(key, 'settings')}): {error['msg']}"
-            )
+            what = error["msg"].removeprefix("Value error, ")
+            faults.append(f"{key} = {error['input']!r} ({origin.get(key, 'settings')}): {what}")
     except UsageError as fault:  # raised by parse_duration and parse_instant
         faults.append(str(fault))
 
@@ -466,7 +479,8 @@ def describe_settings() -> list[tuple[str, str, str]]:
         info = model.model_fields[leaf]
         choices = " | ".join(a for a in get_args(info.annotation) if isinstance(a, str))
         meaning = f"{info.description} ({choices})" if choices else str(info.description)
-        rows.append((key, str(info.default), meaning))
+        is_list = isinstance(info.default, tuple)
+        rows.append((key, ",".join(info.default) if is_list else str(info.default), meaning))
 
     return rows
 

@@ -88,8 +88,10 @@ def add_run_arguments(to: Arguments) -> None:
     to.add_argument("--adapter", metavar="DIR", help="LoRA adapter to start from")
     to.add_argument(
         "--strategy",
-        choices=["transduction", "induction", "both"],
-        help="what the model writes: answer grids, programs that make them, or both",
+        metavar="LIST",
+        help="where answers come from, a comma list of transduction (grids that the model writes), "
+        "induction (programs that it writes) and search (programs found without a model, on CPU "
+        "cores); default transduction,search",
     )
     to.add_argument(
         "--engine",
@@ -202,7 +204,7 @@ def foreseen_request(args: argparse.Namespace) -> PlanRequest:
     return PlanRequest(
         machine=machine,
         software=software_of(machine),
-        models=model_cards(model_names(asked)),
+        models=model_cards(model_names(asked)) if asked.needs_model else (),
         tasks=tasks_of(args),
         layers=tuple(layers),
         budget_s=budget_s,

@@ -16,7 +16,7 @@ from appliance.commands.arguments import (
     add_what_if_arguments,
     foreseen_request,
 )
-from appliance.sizing.make_plan import make_plan
+from appliance.sizing.make_plan import plan_run
 from appliance.sizing.view import print_plan
 
 
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the plan. A plan that does not fit is an answer, not a fault: exit code 0."""
-    plan = make_plan(foreseen_request(args))
+    plan = plan_run(foreseen_request(args))
     if args.json:
         json.dump(plan.to_json(), sys.stdout, indent=1)
         print()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from appliance.commands.arguments import (
     model_cards,
     model_names,
 )
-from appliance.config import Layer, Settings, resolve
+from appliance.config import Layer, Settings, given_keys, resolve
 from appliance.engine.model_folder import FolderCard, model_dir, read_card
 from appliance.errors import ApplianceError, PrerequisiteError, UsageError
 from appliance.machine.finding import Status
@@ -33,8 +34,8 @@ from appliance.record.run_folder import RunFolder, open_run
 from appliance.run.console import make_display
 from appliance.run.launch import Launch, launch
 from appliance.run.workers import check_engine_installed
-from appliance.sizing.make_plan import make_plan
-from appliance.sizing.plan import Plan
+from appliance.sizing.make_plan import plan_run
+from appliance.sizing.plan import AnyPlan, Plan
 from appliance.sizing.request import PlanRequest
 from appliance.solve.sandbox import open_sandbox
 
@@ -86,19 +87,17 @@ def run(args: argparse.Namespace) -> int:
         if not folder.submission.exists():
             write_submission(folder.submission, build(tasks, {}))
 
-        check_engine_installed()
-        folders = _models_on_offer(asked, journal)
-        _check_adapter(asked)
-        if asked.writes_programs:
-            # A machine on which the sandbox cannot stand is told so now, not in an hour.
-            open_sandbox(asked, workers=1).close()
+        # A machine on which the sandbox cannot stand is told so now, not in an hour.
+        layers = _layers_for_sandbox(asked, layers)
+        folders = _models_on_offer(asked, journal) if asked.needs_model else {}
 
         only_budget = asked.run.deadline is None and asked.run.budget_s
         budget_s = only_budget or deadline_s - start_s
         plan = _plan(folders, tasks, layers, budget_s=budget_s, profile=args.profile)
 
         journal.put_fact("identity", identity)
-        journal.put_fact("model", plan.model.value)
+        if isinstance(plan, Plan):
+            journal.put_fact("model", plan.model.value)
         journal.put_fact("tasks", args.tasks)
         journal.put_tasks(tasks)
         _ensure_valid(folder, tasks, is_fresh=args.fresh)
@@ -116,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
                     tasks=tasks,
                     source=args.tasks,
                     plan=plan,
-                    model_dir=folders[plan.model.value],
+                    model_dir=folders[plan.model.value] if isinstance(plan, Plan) else None,
                     folder=folder,
                     journal=journal,
                     display=display,
@@ -139,12 +138,12 @@ def _plan(
     *,
     budget_s: float,
     profile: str | None,
-) -> Plan:
+) -> AnyPlan:
     """The plan for the machine that is found here, which must be the profile's."""
     machine = find_machine()
     if profile:
         _check_hardware(machine, profile)
-    return make_plan(
+    return plan_run(
         PlanRequest(
             machine=machine,
             software=software_of(machine),
@@ -195,12 +194,33 @@ def _check_hardware(machine: Machine, profile: str) -> None:
         )
 
 
+def _layers_for_sandbox(settings: Settings, layers: list[Layer]) -> list[Layer]:
+    """The layers, without search where the sandbox cannot stand and search is only the default.
+
+    Raises PrerequisiteError where programs were asked for by name.
+    """
+    if not settings.writes_programs and not settings.searches:
+        return layers
+    try:
+        open_sandbox(settings, workers=1).close()
+        return layers
+    except PrerequisiteError as fault:
+        if "strategy" in given_keys(layers):
+            raise
+        print(f"appliance: this run does not search: {fault}", file=sys.stderr)
+        left = [name for name in settings.strategy if name != "search"]
+        return [*layers, Layer("sandbox", {"strategy": left})]
+
+
 def _models_on_offer(settings: Settings, journal: Journal) -> Mapping[str, Path]:
     """Name and folder of each model that the plan may choose; on resume the one the run began with.
 
     Raises InputError for a folder that is no model, UsageError for a model that cannot do what is
-    asked.
+    asked, PrerequisiteError without the packages that run one.
     """
+    check_engine_installed()
+    _check_adapter(settings)
+
     begun = journal.fact("model")
     folders = {name: model_dir(name) for name in model_names(settings) if begun in (None, name)}
     for name, directory in folders.items():
@@ -209,13 +229,11 @@ def _models_on_offer(settings: Settings, journal: Journal) -> Mapping[str, Path]
 
 
 def _check_strategy(settings: Settings, name: str, card: FolderCard) -> None:
-    both = {"transduction", "induction"}
-    wanted = both if settings.strategy == "both" else {settings.strategy}
-    missing = wanted - set(card.strategies)
+    missing = set(settings.strategy) - set(card.strategies) - {"search"}
     if missing:
         raise UsageError(
             f"the model {name} cannot do {', '.join(sorted(missing))}",
-            expected="one of " + ", ".join(card.strategies),
+            expected="among " + ", ".join((*card.strategies, "search")),
             remedy="pass --strategy, or a model whose appliance.json names that strategy",
         )
 
