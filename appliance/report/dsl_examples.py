@@ -15,6 +15,7 @@ STRIPES = "121/121/333"
 LINES = "10510/02520/55555/00530/40503"
 PAIRS = "30003/00000/20400/00000/00400"
 TURN = "120/003/000"
+FIELD = "330110/303020/330000/000044/300044"
 
 # Each name of a function to an expression, the value of `grid` and, where it is used, that of
 # `other`.
@@ -164,6 +165,42 @@ EXAMPLES: dict[str, tuple[str, str] | tuple[str, str, str]] = {
     "quarters": ("quarters(grid)", "11022/10002/00000/30004/33044"),
     "all_rows": ("all_rows(grid)", L),
     "all_cols": ("all_cols(grid)", L),
+    # fields
+    "areas": ("areas(grid)", FIELD),
+    "ranks_from_large": ("ranks_from_large(grid)", FIELD),
+    "ranks_from_small": ("ranks_from_small(grid)", FIELD),
+    "where_largest": ("where_largest(grid)", FIELD),
+    "where_smallest": ("where_smallest(grid)", FIELD),
+    "hole_counts": ("hole_counts(grid)", FIELD),
+    "shape_counts": ("shape_counts(grid)", FIELD),
+    "twin_counts": ("twin_counts(grid)", FIELD),
+    "heights": ("heights(grid)", FIELD),
+    "widths": ("widths(grid)", FIELD),
+    "where_at_edge": ("where_at_edge(grid)", FIELD),
+    "where_full": ("where_full(grid)", FIELD),
+    "where_square": ("where_square(grid)", FIELD),
+    "where_mirror_h": ("where_mirror_h(grid)", "11103/01003/00033"),
+    "where_mirror_v": ("where_mirror_v(grid)", "11103/01003/00033"),
+    "orientations": ("orientations(grid)", FIELD),
+    "row_order": ("row_order(grid)", FIELD),
+    "col_order": ("col_order(grid)", FIELD),
+    "colour_counts": ("colour_counts(grid)", "12000/00030/40033"),
+    "main_colours": ("main_colours(grid)", "12200/00030/40333"),
+    "minor_colours": ("minor_colours(grid)", "12200/00040/40433"),
+    "inner_colours": ("inner_colours(grid)", "333000/323011/333011"),
+    "where_holding": ("where_holding(grid)", "333000/323011/333011"),
+    "near_colours": ("near_colours(grid)", "11022/11200/00000/33000"),
+    "rows_inside": ("rows_inside(grid)", "33333/33333/33333/00000/44000"),
+    "cols_inside": ("cols_inside(grid)", "33333/33333/33333/00000/44000"),
+    "checks_inside": ("checks_inside(grid)", "33333/33333/33333/00000/44000"),
+    "depths": ("depths(grid)", "33333/33333/33333/00000/44000"),
+    "side_counts": ("side_counts(grid)", DOTS),
+    "near_counts": ("near_counts(grid)", DOTS),
+    "distances": ("distances(grid)", DOTS),
+    "gap_areas": ("gap_areas(grid)", "0030/0030/3330"),
+    "gap_ranks": ("gap_ranks(grid)", RING),
+    "where_enclosed": ("where_enclosed(grid)", RING),
+    "numbers": ("numbers(grid)", FIELD),
     # composition
     "overlay": ("overlay(grid, other)", TWO, "3020/0000"),
     "both": ("both(grid, other, 3)", TWO, OTHER),

@@ -26,6 +26,7 @@ THEMES = (
     "drawing",
     "object",
     "panel",
+    "field",
     "composition",
 )
 """Modules of the DSL, in the order of the page."""

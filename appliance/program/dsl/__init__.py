@@ -10,6 +10,7 @@
     drawing      lines, boxes, fills, falling cells
     object       find, choose, move and paint objects
     panel        cut a grid into parts that keep their places
+    field        measure the objects of a grid, or its cells
     composition  join grids, combine them cell by cell, repeat functions
 
 A grid is a 2-D array of integers (nested lists are taken too), 1 to 30 a side, colours 0 to 9.
@@ -65,6 +66,14 @@ from .panel import (
     boxes, insides, panels, strips_h, strips_v, squares, halves_h, halves_v, quarters, all_rows,
     all_cols,
 )
+from .field import (
+    areas, ranks_from_large, ranks_from_small, where_largest, where_smallest, hole_counts,
+    shape_counts, twin_counts, heights, widths, where_at_edge, where_full, where_square,
+    where_mirror_h, where_mirror_v, orientations, row_order, col_order, colour_counts,
+    main_colours, minor_colours, inner_colours, where_holding, near_colours, rows_inside,
+    cols_inside, checks_inside, depths, side_counts, near_counts, distances, gap_areas,
+    gap_ranks, where_enclosed, numbers,
+)
 from .composition import (
     overlay, both, either, only_one, only_first, neither, difference, join_h, join_v, mosaic,
     fractal, repeat, until_stable, map_objects,
@@ -103,6 +112,14 @@ __all__ = [
     # panel
     "boxes", "insides", "panels", "strips_h", "strips_v", "squares", "halves_h", "halves_v",
     "quarters", "all_rows", "all_cols",
+    # field
+    "areas", "ranks_from_large", "ranks_from_small", "where_largest", "where_smallest",
+    "hole_counts", "shape_counts", "twin_counts", "heights", "widths", "where_at_edge",
+    "where_full", "where_square", "where_mirror_h", "where_mirror_v", "orientations",
+    "row_order", "col_order", "colour_counts", "main_colours", "minor_colours", "inner_colours",
+    "where_holding", "near_colours", "rows_inside", "cols_inside", "checks_inside", "depths",
+    "side_counts", "near_counts", "distances", "gap_areas", "gap_ranks", "where_enclosed",
+    "numbers",
     # composition
     "overlay", "both", "either", "only_one", "only_first", "neither", "difference", "join_h",
     "join_v", "mosaic", "fractal", "repeat", "until_stable", "map_objects",

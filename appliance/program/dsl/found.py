@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import Colour, Field, Grid, Object, checked, components, grid_of
+from .base import Colour, Field, Grid, Object, cells_of, checked, components, label
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +41,8 @@ def find(grid: Grid, diagonal: bool = True, mixed: bool = False, background: Col
     diagonal: whether cells that share only a corner are connected. mixed: whether cells of
     different colours are.
     """
-    cells = as_cells(grid)
+    cells = cells_of(grid)
     return _find(cells.tobytes(), cells.shape, bool(diagonal), bool(mixed), background)
-
-
-def as_cells(grid: Grid) -> Grid:
-    """The grid itself where it is an array of the right kind, else a fresh one; only to be read."""
-    is_right = isinstance(grid, np.ndarray) and grid.dtype == np.int64 and grid.ndim == 2
-    return grid if is_right and grid.size else grid_of(grid)
 
 
 def piece(cells: Grid, top: int, left: int, height: int, width: int) -> Object:
@@ -70,11 +64,9 @@ def _find(
 ) -> Found:
     cells = frozen(checked(np.frombuffer(content, dtype=np.int64).reshape(shape)))
     wanted = cells != background
-    parts = components(np.where(wanted, 0 if mixed else cells, -1), diagonal=diagonal)
-
-    labels = np.full(shape, -1)
-    for number, (rows, cols) in enumerate(parts):
-        labels[rows, cols] = number
+    kinds = np.where(wanted, 0 if mixed else cells, -1)
+    labels = label(kinds, diagonal=diagonal)[0] - 1
+    parts = components(kinds, diagonal=diagonal)
 
     sizes = [len(rows) for rows, _ in parts]
     if parts:

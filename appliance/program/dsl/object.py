@@ -13,11 +13,12 @@ from .base import (
     Grid,
     Mask,
     Object,
+    cells_of,
     checked,
     grid_of,
     searched,
 )
-from .found import as_cells, find
+from .found import find
 
 
 @searched(1, diagonal=(True,))
@@ -181,7 +182,7 @@ def on_empty(obj: Object, grid: Grid) -> Grid:
 @searched(0.5)
 def on_empty_all(objects: list[Object], grid: Grid) -> Grid:
     """The objects at their places on an empty grid of the size of the one given."""
-    cells = np.zeros(as_cells(grid).shape, dtype=np.int64)
+    cells = np.zeros(cells_of(grid).shape, dtype=np.int64)
     for obj in objects:
         lay(cells, obj)
     return cells

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import Grid, Object, checked, searched
-from .found import as_cells, find, piece
+from .base import Grid, Object, cells_of, checked, searched
+from .found import find, piece
 
 MAX_PARTS = 60
 
@@ -91,7 +91,7 @@ def strips_v(grid: Grid, num: int) -> list[Object]:
 @searched(1)
 def squares(grid: Grid) -> list[Object]:
     """The grid cut along its longer side into squares."""
-    height, width = as_cells(grid).shape
+    height, width = cells_of(grid).shape
     if height > width:
         return strips_v(grid, height // width if height % width == 0 else 0)
     return strips_h(grid, width // height if width % height == 0 else 0)
@@ -128,13 +128,13 @@ def quarters(grid: Grid) -> list[Object]:
 @searched(1.5)
 def all_rows(grid: Grid) -> list[Object]:
     """Every row, top to bottom."""
-    return strips_v(grid, as_cells(grid).shape[0])
+    return strips_v(grid, cells_of(grid).shape[0])
 
 
 @searched(1.5)
 def all_cols(grid: Grid) -> list[Object]:
     """Every column, left to right."""
-    return strips_h(grid, as_cells(grid).shape[1])
+    return strips_h(grid, cells_of(grid).shape[1])
 
 
 def _parts(cells: Grid, spans: Iterable[tuple[int, int, int, int]]) -> list[Object]:
