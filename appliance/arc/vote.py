@@ -23,6 +23,14 @@ Output = tuple[str, int]
 DEFAULT_SELECTOR = "programs-first"
 """See `programs_first`."""
 
+FIRST = 0.3
+"""A grid with more summed weight than this takes the first attempt, and its task counts as settled.
+docs/results/search.md has the table of how often such grids are right."""
+
+SECOND = 0.1
+"""A grid with more than this is sure of an attempt, the second where others have a claim to the
+first. Below, a search has one vote among the model's. The same table."""
+
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
@@ -34,12 +42,17 @@ class Candidate:
     logprob: float  # summed over the `num_tokens` generated tokens
     num_tokens: int
     view: str = ""  # name of the view, see view.py
-    method: str = "transduction"  # or "induction"
+    # "transduction" or "induction": the model wrote the grid, or a program that gives it. "search"
+    # or "cells": found without a model, by a program or by trees that learn cells.
+    method: str = "transduction"
     adapter: str = ""  # name of the adapter, empty for the base model
-    program: str = ""  # its text, for induction
+    program: str = ""  # its text, for induction and search
     demo_score: float | None = None  # fraction of demonstrations that the program gets right
     # Log-probability of this grid's text under each of some views, where grids were scored.
     view_scores: tuple[float, ...] = ()
+    # How sure the search without a model is; None for what the model gave. Weights of equal grids
+    # add up.
+    weight: float | None = None
 
     def key(self) -> tuple[object, ...]:
         """All fields, with the grid as its key: equal exactly when the candidates are equal."""
@@ -58,6 +71,11 @@ class Candidate:
         mean = self.logprob / max(1, self.num_tokens)
         return -math.inf if math.isnan(mean) else mean
 
+    @property
+    def is_searched(self) -> bool:
+        """Whether it was found without a model."""
+        return self.weight is not None
+
 
 @dataclass(frozen=True, eq=False)
 class Tally:
@@ -70,12 +88,20 @@ class Tally:
     def votes(self) -> int:
         return len(self.voters)
 
+    @property
+    def weight(self) -> float:
+        """How sure the search without a model is of this grid: the sum over its answers."""
+        return math.fsum(v.weight for v in self.voters if v.weight is not None)
+
     def mean_logprob(self) -> float:
-        return _mean(v.mean_logprob for v in self.voters)
+        """Over the voters that a model wrote; -inf where there is none."""
+        written = [v.mean_logprob for v in self.voters if not v.is_searched]
+        return _mean(written) if written else -math.inf
 
     def log_probability(self) -> float:
-        """Log of the summed probabilities of the voters' texts."""
-        logs = [v.logprob for v in self.voters if not math.isnan(v.logprob)]
+        """Log of the summed probabilities of the texts that a model wrote."""
+        written = [v.logprob for v in self.voters if not v.is_searched]
+        logs = [log for log in written if not math.isnan(log)]
         top = max(logs, default=-math.inf)
         if not math.isfinite(top):
             return top
@@ -220,8 +246,10 @@ def margin(candidates: Sequence[Candidate]) -> float:
     The votes by which the first grid leads the second, divided by the number of candidates plus
     one: few candidates, and candidates without a grid, make the vote less certain. Only programs
     that fit all demonstrations count, where there are any; else only grids of transduction, where
-    there are any: a program that is wrong on a demonstration casts no doubt on those.
+    there are any: a program that is wrong on a demonstration casts no doubt on those. What a search
+    found without a model does not count: its weight says how certain it is.
     """
+    candidates = [c for c in candidates if not c.is_searched]
     asked = (
         [c for c in candidates if is_proven(c)]
         or [c for c in candidates if c.demo_score is None]
@@ -234,21 +262,56 @@ def margin(candidates: Sequence[Candidate]) -> float:
 
 
 def is_proven(candidate: Candidate) -> bool:
-    """Whether it comes from a program that fits all demonstrations."""
+    """Whether it comes from a program of the model that fits all demonstrations."""
     return (
-        candidate.demo_score is not None
+        not candidate.is_searched
+        and candidate.demo_score is not None
         and candidate.demo_score >= 1.0
         and candidate.grid is not None
     )
 
 
+def by_weight(candidates: Iterable[Candidate]) -> list[Tally]:
+    """The grids that a search found without a model, by their summed weight."""
+    return _ranked((c for c in candidates if c.is_searched), lambda t: (t.weight,))
+
+
+def least_weight(num_tests: int, candidates: Iterable[Candidate]) -> float:
+    """How sure a search is of its answer to a task: the summed weight of the best grid, for the
+    test output of which it is least sure. 0 where an output has no answer."""
+    best = [0.0] * num_tests
+    for (_, index), group in group_by_output(candidates).items():
+        best[index] = max((entry.weight for entry in by_weight(group)), default=0.0)
+    return min(best)
+
+
+def one_vote_each(found: Iterable[Tally]) -> list[Candidate]:
+    """One vote for each grid of a search, however many answers it stands for, without a claim to a
+    probability: where the model's votes are equal, its own grid goes first."""
+    return [
+        Candidate(
+            task_id=entry.voters[0].task_id,
+            test_index=entry.voters[0].test_index,
+            grid=entry.grid,
+            logprob=-math.inf,
+            num_tokens=0,
+            method="search",
+            weight=entry.weight,
+        )
+        for entry in found
+    ]
+
+
 def _ranked(
     candidates: Iterable[Candidate], figures: Callable[[Tally], tuple[float, ...]]
 ) -> list[Tally]:
-    """Best first by `figures`, each the larger the better; the grid decides between equals."""
-    return sorted(
-        tally(candidates), key=lambda t: (tuple(-f for f in figures(t)), grid_key(t.grid))
-    )
+    """Best first by `figures`, each the larger the better; then by the weight of a search, and the
+    grid decides between equals."""
+
+    def key(entry: Tally) -> tuple[tuple[float, ...], tuple[int, int, bytes]]:
+        return tuple(-f for f in (*figures(entry), entry.weight)), grid_key(entry.grid)
+
+    return sorted(tally(candidates), key=key)
 
 
 def _distinct(ranked: Iterable[Tally]) -> list[Tally]:

@@ -1,11 +1,35 @@
-"""From candidates of all stages to the attempts of a submission, the most trusted stage first."""
+"""From candidates of all stages to the attempts of a submission, the most trusted stage first.
+
+Four kinds of grids meet in one order:
+
+    proven   by programs of the model that fit all demonstrations
+    sure     by a search without a model, with a weight above FIRST
+    likely   the same, above SECOND
+    others   of the model, by stage and vote; every grid of a search adds one vote
+
+The first attempt is proven, else sure, else the first of the others. Sure grids come next and after
+them the likely ones, so neither is ever left out for a grid of the others.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from appliance.arc.grid import Grid, grid_key
-from appliance.arc.vote import Candidate, Output, get_selector, is_proven, vote
+from appliance.arc.vote import (
+    FIRST,
+    SECOND,
+    Candidate,
+    Output,
+    Selector,
+    Tally,
+    by_weight,
+    get_selector,
+    group_by_output,
+    is_proven,
+    one_vote_each,
+)
 
 STAGES = ("deep", "quick")
 """Most trusted first: attempts of a later stage only fill what the earlier ones leave open."""
@@ -18,16 +42,16 @@ def attempts_of(
 
     candidates: by stage. Raises UsageError for an unknown selector.
     """
-    if get_selector(selector).parts_programs:
-        pools = _with_programs_apart(candidates)
-    else:
-        pools = _in_order_of_trust(candidates)
+    chosen = get_selector(selector)
 
-    ranked: dict[Output, list[Grid]] = {}
-    for pool in pools:
-        for output, grids in vote(pool, selector=selector, num_attempts=num_attempts).items():
-            ranked.setdefault(output, []).extend(grids)
-    return {output: _distinct(grids)[:num_attempts] for output, grids in ranked.items()}
+    pools: dict[Output, list[list[Candidate]]] = defaultdict(list)
+    for pool in _in_order_of_trust(candidates):
+        for output, group in group_by_output(pool).items():
+            pools[output].append(group)
+
+    return {
+        output: tuple(_ranked(pools[output], chosen)[:num_attempts]) for output in sorted(pools)
+    }
 
 
 def _in_order_of_trust(candidates: Mapping[str, Iterable[Candidate]]) -> list[list[Candidate]]:
@@ -35,20 +59,41 @@ def _in_order_of_trust(candidates: Mapping[str, Iterable[Candidate]]) -> list[li
     return [list(candidates.get(stage, ())) for stage in (*STAGES, *others)]
 
 
-def _with_programs_apart(candidates: Mapping[str, Iterable[Candidate]]) -> list[list[Candidate]]:
-    """Programs that fit go before the grids of every stage, the other programs after them."""
-    pools = _in_order_of_trust(candidates)
-    # Only programs have a score on the demonstrations.
-    programs = [c for pool in pools for c in pool if c.demo_score is not None]
-    grids = [[c for c in pool if c.demo_score is None] for pool in pools]
-    proven = [c for c in programs if is_proven(c)]
-    partial = [c for c in programs if not is_proven(c)]
+def _ranked(pools: Sequence[Sequence[Candidate]], selector: Selector) -> list[Grid]:
+    """All grids of one test output, best first.
 
-    return [proven, *grids, partial]
+    pools: its candidates by stage, the most trusted first.
+    """
+    found = by_weight(c for pool in pools for c in pool)
+    sure = [t for t in found if t.weight > FIRST]
+    likely = [t for t in found if SECOND < t.weight <= FIRST]
+
+    written = [[c for c in pool if not c.is_searched] for pool in pools]
+    proven, partial = [], []
+    if selector.parts_programs:
+        # Only programs have a score on the demonstrations.
+        programs = [c for pool in written for c in pool if c.demo_score is not None]
+        written = [[c for c in pool if c.demo_score is None] for pool in written]
+        proven = selector.rank([c for c in programs if is_proven(c)])
+        partial = selector.rank([c for c in programs if not is_proven(c)])
+
+    others = _others(written, one_vote_each(found), selector)
+    head = [*proven[:1], *sure] or others[:1]
+    ranked = [*head, *likely, *proven[1:], *others, *partial]
+    return _distinct(t.grid for t in ranked)
 
 
-def _distinct(grids: Sequence[Grid]) -> tuple[Grid, ...]:
+def _others(
+    written: Sequence[Sequence[Candidate]], searched: Sequence[Candidate], selector: Selector
+) -> list[Tally]:
+    """The model's grids stage by stage; a search votes in the first stage that has any."""
+    pools = [list(pool) for pool in written if any(c.grid is not None for c in pool)] or [[]]
+    pools[0] += searched
+    return [entry for pool in pools for entry in selector.rank(pool)]
+
+
+def _distinct(grids: Iterable[Grid]) -> list[Grid]:
     first: dict[tuple[int, int, bytes], Grid] = {}
     for grid in grids:
         first.setdefault(grid_key(grid), grid)
-    return tuple(first.values())
+    return list(first.values())

@@ -39,7 +39,8 @@ def run_figures(journal: Journal, solutions: Solutions) -> dict[str, Any]:
     """
     candidates = journal.candidates()
     grids = {
-        stage: [c for c in found if c.demo_score is None] for stage, found in candidates.items()
+        stage: [c for c in found if c.demo_score is None or c.is_searched]
+        for stage, found in candidates.items()
     }
     programs = journal.programs()
     errors = Counter(why_failed(p) for written in programs.values() for p in written)
@@ -53,7 +54,7 @@ def run_figures(journal: Journal, solutions: Solutions) -> dict[str, Any]:
 
 
 def stage_figures(candidates: Sequence[Candidate], solutions: Solutions) -> dict[str, float]:
-    """Figures of the grids of one stage, over the tasks that it sampled.
+    """Figures of the grids of one stage, over the tasks that it sampled or found answers for.
 
     Named as in the notebooks: accuracy, correct_pixels, pass_n and so on.
     """

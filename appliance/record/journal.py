@@ -40,7 +40,8 @@ CREATE TABLE IF NOT EXISTS candidates (
     id INTEGER PRIMARY KEY, task_id TEXT NOT NULL, test_index INTEGER NOT NULL,
     stage TEXT NOT NULL, view TEXT NOT NULL, method TEXT NOT NULL, adapter TEXT NOT NULL,
     grid TEXT, logprob REAL NOT NULL, num_tokens INTEGER NOT NULL, program TEXT NOT NULL,
-    demo_score REAL, view_scores TEXT NOT NULL DEFAULT '[]', round INTEGER NOT NULL DEFAULT 1);
+    demo_score REAL, view_scores TEXT NOT NULL DEFAULT '[]', round INTEGER NOT NULL DEFAULT 1,
+    weight REAL);
 CREATE INDEX IF NOT EXISTS candidates_of_task ON candidates (task_id, test_index);
 CREATE TABLE IF NOT EXISTS programs (
     id INTEGER PRIMARY KEY, task_id TEXT NOT NULL, stage TEXT NOT NULL, message TEXT NOT NULL,
@@ -57,7 +58,7 @@ _ROUND_OF_NAME = "CASE WHEN instr({0}, '-') THEN substr({0}, instr({0}, '-') + 1
 
 _CANDIDATE_COLUMNS = (
     "task_id, test_index, grid, logprob, num_tokens, view, method, adapter, program, demo_score, "
-    "view_scores"
+    "view_scores, weight"
 )
 """In the order of the fields of Candidate."""
 
@@ -67,7 +68,7 @@ class StageRow:
     """The latest outcome of one stage of one task."""
 
     task_id: str
-    stage: str  # quick, train, programs or deep
+    stage: str  # search, quick, programs, train or deep
     status: str  # done, partial or failed
     seconds: float
     detail: Mapping[str, Any]
@@ -102,9 +103,18 @@ class Journal:
             self._db.execute(f"ALTER TABLE candidates ADD COLUMN {added}")
 
         stages = self._columns("stages")
-        if not stages or "round" in stages:
-            return
+        if stages and "round" not in stages:
+            self._part_stages_from_rounds()
 
+        if candidates and "weight" not in candidates:
+            statements = ["ALTER TABLE candidates ADD COLUMN weight REAL"]
+            if stages:
+                # Until then "search" was the stage in which a model writes programs.
+                statements.append("UPDATE stages SET stage = 'programs' WHERE stage = 'search'")
+            self._write((sql, ()) for sql in statements)
+
+    def _part_stages_from_rounds(self) -> None:
+        """Journals of version 0.1 held both in one text."""
         stage, number = _STAGE_OF_NAME.format("stage"), _ROUND_OF_NAME.format("stage")
         statements = ["ALTER TABLE stages RENAME TO old_stages"]
         statements += [line for line in _SCHEMA.split(";") if "TABLE IF NOT EXISTS stages" in line]
@@ -175,8 +185,8 @@ class Journal:
 
         into_candidates = (
             "INSERT INTO candidates (task_id, stage, round, test_index, grid, logprob, num_tokens,"
-            " view, method, adapter, program, demo_score, view_scores)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " view, method, adapter, program, demo_score, view_scores, weight)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         )
         into_programs = "INSERT INTO programs (task_id, stage, round, message) VALUES (?, ?, ?, ?)"
         statements += [(into_candidates, values) for values in rows]
@@ -205,7 +215,7 @@ class Journal:
             if grid is not None:
                 values[2] = freeze(np.array(json.loads(grid), dtype=np.int8))
 
-            values[-1] = tuple(json.loads(values[-1]))
+            values[-2] = tuple(json.loads(values[-2]))
             found.setdefault(stage, []).append(Candidate(*values))
         return found
 
@@ -253,5 +263,5 @@ def _candidate_values(candidate: Candidate) -> tuple[Any, ...]:
     grid = None if c.grid is None else json.dumps(to_lists(c.grid))
     return (
         c.test_index, grid, c.logprob, c.num_tokens, c.view, c.method, c.adapter, c.program,
-        c.demo_score, json.dumps(c.view_scores),
+        c.demo_score, json.dumps(c.view_scores), c.weight,
     )  # fmt: skip

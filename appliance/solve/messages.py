@@ -43,6 +43,13 @@ class Setup(_Message):
     quantization: str = "none"
 
 
+class SearchSetup(_Message):
+    """First line to a search worker, which has no model and no device."""
+
+    settings: Settings
+    is_beside: bool  # device workers run at the same time and go before it
+
+
 class TaskMessage(_Message):
     """A task as plain lists."""
 
@@ -79,8 +86,9 @@ class KnownProgram(_Message):
 
 
 class Job(_Message):
-    """What a worker does next, in one of three stages.
+    """What a worker does next, in one of four stages.
 
+    "search" looks for programs that fit one task, without a model; search workers do nothing else.
     "quick" samples several tasks with the model as it is. "deep" takes one task: it writes
     programs until program_until_s (where the run writes programs), trains until train_until_s,
     then samples grids. "probe" measures what a training step and a prompt of one task cost, and
@@ -88,9 +96,9 @@ class Job(_Message):
     """
 
     job_id: int
-    stage: Literal["probe", "quick", "deep"]
-    tasks: list[TaskMessage]  # a single one where the stage is "deep" or "probe"
-    views: list[str]
+    stage: Literal["search", "probe", "quick", "deep"]
+    tasks: list[TaskMessage]  # a single one where the stage is not "quick"
+    views: list[str] = []
     deadline_s: float  # this and the next two: Unix seconds
     train_until_s: float = 0.0
     program_until_s: float = 0.0
@@ -99,6 +107,8 @@ class Job(_Message):
     seed: int = 0
     adapter_sha: str = ""  # adapter that an earlier job saved: put it on instead of training
     is_plain: bool = False  # sample with Transformers, because vLLM was lost under this job
+    expansions: int = 0  # this and the next: of a search, see `search.answers.Limits`
+    cpu_s: float = 0.0
 
 
 class Ready(_Message):
@@ -149,6 +159,9 @@ class CandidateMessage(_Message):
     view: str
     method: str
     adapter: str  # hash of the adapter, "" for none
+    program: str = ""  # this and the next two: of a search without a model
+    demo_score: float | None = None
+    weight: float | None = None
 
     @staticmethod
     def of(candidate: Candidate) -> CandidateMessage:
@@ -161,6 +174,9 @@ class CandidateMessage(_Message):
             view=candidate.view,
             method=candidate.method,
             adapter=candidate.adapter,
+            program=candidate.program,
+            demo_score=candidate.demo_score,
+            weight=candidate.weight,
         )
 
     def candidate(self) -> Candidate:
@@ -268,6 +284,23 @@ class Wrote(_Message):
     epochs: list[EpochMessage]
 
 
+class Searched(_Message):
+    """The search for programs that fit one task is over. Its answers have been sent."""
+
+    event: Literal["searched"] = "searched"
+    job_id: int
+    task_id: str
+    seconds: float
+    cpu_s: float
+    expansions: int
+    applications: int  # this and the next: see `search.answers.Found`
+    bound: str
+    kind: str  # how the heaviest answer ends, such as "exact" or "cells"; "" without an answer
+    num_answers: int  # that count
+    num_refused: int  # whose programs gave other grids in the sandbox, or none
+    num_left: int  # whose programs were not run: too many, or no time
+
+
 class Finished(_Message):
     """The job is over."""
 
@@ -290,7 +323,7 @@ class Failed(_Message):
     exit_code: int = 1
 
 
-Event = Ready | Probed | Trained | Sampled | Scored | Wrote | Finished | Failed
+Event = Ready | Probed | Trained | Sampled | Scored | Wrote | Searched | Finished | Failed
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 

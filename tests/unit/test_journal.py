@@ -205,6 +205,7 @@ def test_a_journal_that_held_stage_and_round_in_one_text_is_read(tmp_path: Path)
                 message TEXT NOT NULL);
             INSERT INTO stages VALUES ('t', 'quick', 'done', 1.0, '{}');
             INSERT INTO stages VALUES ('t', 'deep', 'done', 2.0, '{}');
+            INSERT INTO stages VALUES ('t', 'search', 'done', 2.5, '{"is_agreed": true}');
             INSERT INTO stages VALUES ('t', 'deep-12', 'partial', 3.0, '{"rung": 1}');
             INSERT INTO candidates
                 (task_id, test_index, stage, view, method, adapter, grid, logprob, num_tokens,
@@ -218,11 +219,14 @@ def test_a_journal_that_held_stage_and_round_in_one_text_is_read(tmp_path: Path)
     assert journal.stages() == [
         StageRow("t", "quick", "done", 1.0, {}, 1),
         StageRow("t", "deep", "done", 2.0, {}, 1),
+        StageRow("t", "programs", "done", 2.5, {"is_agreed": True}, 1),
         StageRow("t", "deep", "partial", 3.0, {"rung": 1}, 12),
     ]
     assert [len(found) for found in journal.candidates().values()] == [1]
     journal.put_stage(StageRow("t", "deep", "done", 4.0, {}, 12))
+    journal.put_stage(StageRow("t", "search", "done", 1.0, {}))
     journal.close()
     again = Journal(path)
-    assert [(r.round, r.status) for r in again.stages()][-1] == (12, "done")
+    assert [r.stage for r in again.stages()].count("search") == 1
+    assert [(r.round, r.status) for r in again.stages() if r.stage == "deep"][-1] == (12, "done")
     again.close()
