@@ -76,6 +76,16 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
     add_set_argument(group)
 
 
+def add_strategy_argument(to: Arguments) -> None:
+    to.add_argument(
+        "--strategy",
+        metavar="LIST",
+        help="where answers come from, a comma list of transduction (grids that the model writes), "
+        "induction (programs that it writes) and search (programs found without a model, on CPU "
+        "cores); default transduction,search",
+    )
+
+
 def add_run_arguments(to: Arguments) -> None:
     """What `submit` runs, and what `plan` and `simulate` then foresee: one set of flags."""
     to.add_argument(
@@ -86,13 +96,7 @@ def add_run_arguments(to: Arguments) -> None:
         "of several, repeated or with commas, the plan picks one",
     )
     to.add_argument("--adapter", metavar="DIR", help="LoRA adapter to start from")
-    to.add_argument(
-        "--strategy",
-        metavar="LIST",
-        help="where answers come from, a comma list of transduction (grids that the model writes), "
-        "induction (programs that it writes) and search (programs found without a model, on CPU "
-        "cores); default transduction,search",
-    )
+    add_strategy_argument(to)
     to.add_argument(
         "--engine",
         choices=["auto", "vllm", "transformers"],

@@ -10,6 +10,7 @@ from appliance.clock import format_duration, parse_duration
 from appliance.commands.arguments import (
     add_selection_arguments,
     add_set_argument,
+    add_strategy_argument,
     add_tasks_argument,
 )
 from appliance.config import profile_layer
@@ -18,6 +19,7 @@ from appliance.errors import EXIT_DONE, InputError, UsageError
 from appliance.pack.condor import CondorRequest, Packed, pack_condor
 from appliance.pack.kaggle import PYTHONS, KaggleRequest, check_folder, pack_kaggle
 from appliance.pack.render_condor import DAG
+from appliance.sizing.plan import Plan
 
 SUMMARIES = {
     "condor": "shards, a merge and their submit descriptions for HTCondor",
@@ -66,8 +68,10 @@ def _add_condor_arguments(parser: argparse.ArgumentParser) -> None:
         "--profile",
         default="chtc-short",
         metavar="NAME",
-        help="settings for a kind of slot (default chtc-short)",
+        help="settings for a kind of slot (default chtc-short; condor-cpu only searches, and sends "
+        "no model)",
     )
+    add_strategy_argument(parser)
     parser.add_argument(
         "--budget", metavar="TIME", help="time of each shard (default: the profile's)"
     )
@@ -112,7 +116,7 @@ def _run_condor(args: argparse.Namespace) -> int:
         num_shards=args.shards,
         site=args.site,
         seed=args.seed,
-        settings=tuple(args.set),
+        settings=_settings(args),
         lines=tuple(args.line),
     )
     packed = pack_condor(tasks, request, args.out)
@@ -122,12 +126,19 @@ def _run_condor(args: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
+def _settings(args: argparse.Namespace) -> tuple[str, ...]:
+    """What --set and --strategy say, as --set would."""
+    strategy = () if args.strategy is None else (f"strategy={args.strategy}",)
+    return (*args.set, *strategy)
+
+
 def _told(args: argparse.Namespace, packed: Packed, budget_s: float, every_s: float) -> list[str]:
     """What was made, and the next step."""
     slot = packed.slot
     sizes = [len(ids) for ids in packed.shards]
     loads = [sum(packed.costs[task_id] for task_id in ids) for ids in packed.shards]
 
+    device = packed.plan.device if isinstance(packed.plan, Plan) else "one core"
     asks = [
         f"{slot.cpus.value} cores",
         f"{slot.memory_mib.value} MiB",
@@ -140,7 +151,7 @@ def _told(args: argparse.Namespace, packed: Packed, budget_s: float, every_s: fl
         f"{args.out}: {sum(sizes)} tasks in {len(sizes)} shards "
         f"of {min(sizes)} to {max(sizes)} tasks",
         f"  predicted work of a shard: {format_duration(min(loads))} to "
-        f"{format_duration(max(loads))} on {packed.plan.device}, "
+        f"{format_duration(max(loads))} on {device}, "
         f"budget {format_duration(budget_s)}, saved every {format_duration(every_s)}",
         f"  each asks for {', '.join(asks)}",
         f"  next: cd {args.out} && condor_submit_dag {DAG}   (make condor-submit DAG={args.out})",
@@ -186,6 +197,7 @@ def _add_kaggle_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="accelerator and settings (default kaggle-l4x4)",
     )
+    add_strategy_argument(parser)
     parser.add_argument(
         "--target",
         choices=["cpu", "gpu"],
@@ -247,5 +259,5 @@ def _kaggle_request(args: argparse.Namespace) -> KaggleRequest:
         pythons=tuple(args.python or PYTHONS),
         budget=args.budget,
         smoke=args.smoke,
-        settings=tuple(args.set),
+        settings=_settings(args),
     )

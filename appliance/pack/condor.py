@@ -10,18 +10,19 @@ from pathlib import Path
 from appliance.arc.task import TaskSet
 from appliance.atomic import write_atomic
 from appliance.clock import parse_duration
-from appliance.config import assignments_layer, profile_layer
+from appliance.config import Layer, assignments_layer, profile_layer, resolve
 from appliance.engine.model_folder import EMBEDDED, read_card
 from appliance.errors import InputError, UsageError
 from appliance.machine.profile_check import profile_expectation
 from appliance.pack.render_condor import DAG, CondorJob, render_condor
 from appliance.pack.site import NO_SITE
-from appliance.pack.slot import Slot, slot_for
+from appliance.pack.slot import Slot, search_slot, slot_for
 from appliance.pack.templates import template_path
 from appliance.sizing.balance import balance, predicted_costs
 from appliance.sizing.costs.model_card import load_card
 from appliance.sizing.costs.task_lengths import lengths_of
-from appliance.sizing.plan import Plan
+from appliance.sizing.plan import AnyPlan
+from appliance.sizing.plan_search import search_costs
 
 URL_IMAGE_BYTES = 4 * 2**30
 """Assumed size of an image that is named by an address: the GPU image, rounded up."""
@@ -51,55 +52,89 @@ class Packed:
     """What was packed."""
 
     shards: tuple[tuple[str, ...], ...]  # task ids
-    costs: Mapping[str, float]  # predicted seconds of a device, by task id
+    costs: Mapping[str, float]  # predicted seconds of a device, or a core, by task id
     slot: Slot
-    plan: Plan
+    plan: AnyPlan
 
 
 def pack_condor(tasks: TaskSet, request: CondorRequest, out: Path) -> Packed:
     """Write the folder.
 
+    Shards that only search need no model, and none goes along.
+
     Raises InputError when image or model are not there, UsageError when the folder holds a DAG
     already or the model fits no card that the profile allows.
     """
     image, image_bytes = _image(request.image)
-    model = request.model
-    if model != EMBEDDED:
-        read_card(Path(model))
-        model = str(Path(model).resolve())
+    profile = request.profile
+    layers = (profile_layer(profile), assignments_layer(request.settings))
+    has_model = resolve(layers).needs_model
+    model = _model(request.model) if has_model else None
+
+    slot, plan, costs = _planned(tasks, request, layers, model, image_bytes)
+    shards = balance(costs, request.num_shards)
+
+    job = CondorJob(
+        image=image,
+        model=model,
+        profile=profile,
+        budget=request.budget,
+        every=request.every,
+        shards=shards,
+        submit=("--seed", str(request.seed), *_set_flags(request.settings)),
+        lines=request.lines,
+        site=request.site or _site_of(profile),
+    )
+    _write(out, render_condor(tasks, job, slot))
+    return Packed(shards, costs, slot, plan)
+
+
+def _planned(
+    tasks: TaskSet,
+    request: CondorRequest,
+    layers: tuple[Layer, ...],
+    model: str | None,
+    image_bytes: int,
+) -> tuple[Slot, AnyPlan, Mapping[str, float]]:
+    """The slot of a shard, the plan for all of them, and the predicted seconds of each task."""
+    expectation = profile_expectation(request.profile)
+    num_shards, budget_s = request.num_shards, parse_duration(request.budget)
+    if model is None:
+        slot, searching = search_slot(
+            tasks,
+            expectation,
+            layers,
+            num_shards=num_shards,
+            budget_s=budget_s,
+            image_bytes=image_bytes,
+        )
+        return slot, searching, search_costs(tasks, searching.search.seconds_per_task.value)
 
     card = load_card(model)
     slot, plan = slot_for(
         tasks,
         card,
-        profile_expectation(request.profile),
-        (profile_layer(request.profile), assignments_layer(request.settings)),
-        num_shards=request.num_shards,
-        budget_s=parse_duration(request.budget),
+        expectation,
+        layers,
+        num_shards=num_shards,
+        budget_s=budget_s,
         image_bytes=image_bytes,
     )
-
     costs = predicted_costs(
         lengths_of(tasks, card).tasks,
         plan.costs,
         num_steps=plan.train.steps_per_task.value,
         num_views=plan.sample.views.value,
     )
-    shards = balance(costs, request.num_shards)
+    return slot, plan, costs
 
-    job = CondorJob(
-        image=image,
-        model=model,
-        profile=request.profile,
-        budget=request.budget,
-        every=request.every,
-        shards=shards,
-        submit=("--seed", str(request.seed), *_set_flags(request.settings)),
-        lines=request.lines,
-        site=request.site or _site_of(request.profile),
-    )
-    _write(out, render_condor(tasks, job, slot))
-    return Packed(shards, costs, slot, plan)
+
+def _model(name: str) -> str:
+    """The model as the shards name it. Raises InputError for a folder that is none."""
+    if name == EMBEDDED:
+        return name
+    read_card(Path(name))
+    return str(Path(name).resolve())
 
 
 def _set_flags(settings: tuple[str, ...]) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from appliance.atomic import write_atomic
 from appliance.clock import format_duration, parse_duration
-from appliance.config import assignments_layer, profile_layer, resolve
+from appliance.config import Layer, assignments_layer, profile_layer, resolve
 from appliance.engine.model_folder import EMBEDDED, model_dir, read_card
 from appliance.errors import InputError, UsageError
 from appliance.machine.profile_check import profile_expectation
@@ -78,12 +78,8 @@ def pack_kaggle(request: KaggleRequest, out: Path) -> None:
     write_atomic(dataset / "requirements.txt", versions_of(lists).encode())
     check_closure(dataset / "requirements.txt", request.pythons, wheels)
 
-    if request.model == EMBEDDED:
-        read_card(model_dir(EMBEDDED))  # the wheel holds it; a checkout without its weights fails
-    else:
-        _copy_model(Path(request.model), dataset / "model")
-    if request.adapter:
-        shutil.copytree(request.adapter, dataset / "adapter")
+    if resolve(_layers(request)).needs_model:
+        _pack_model(request, dataset)
 
     metadata = dataset_metadata(request.owner, request.title)
     _write_json(dataset / "dataset-metadata.json", metadata)
@@ -113,8 +109,7 @@ def _remove_earlier(dataset: Path, wheels: Path) -> None:
 
 def notebook_config(request: KaggleRequest) -> dict[str, Any]:
     """What the notebook is told. Raises UsageError for settings that would fail there."""
-    layers = [profile_layer(request.profile), assignments_layer(request.settings)]
-    settings = resolve(layers)
+    settings = resolve(_layers(request))
 
     budget_s = parse_duration(request.budget) if request.budget else settings.run.budget_s
     if budget_s is None:
@@ -245,6 +240,20 @@ def check_folder(out: Path) -> list[str]:
 def file_sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _layers(request: KaggleRequest) -> list[Layer]:
+    return [profile_layer(request.profile), assignments_layer(request.settings)]
+
+
+def _pack_model(request: KaggleRequest, dataset: Path) -> None:
+    """Model and adapter beside the wheels."""
+    if request.model == EMBEDDED:
+        read_card(model_dir(EMBEDDED))  # the wheel holds it; a checkout without its weights fails
+    else:
+        _copy_model(Path(request.model), dataset / "model")
+    if request.adapter:
+        shutil.copytree(request.adapter, dataset / "adapter")
 
 
 def _copy_model(source: Path, target: Path) -> None:

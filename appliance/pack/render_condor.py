@@ -26,7 +26,7 @@ class CondorJob:
     """What is rendered."""
 
     image: str  # as the submit description names it
-    model: str  # arc-mini, or the path of a folder that goes along with each shard
+    model: str | None  # arc-mini, or the path of a folder that goes along with each shard
     profile: str
     budget: str  # of each shard, a duration such as 8h
     every: str  # a shard saves its files this often, a duration such as 1h
@@ -57,10 +57,11 @@ def render_condor(tasks: TaskSet, job: CondorJob, slot: Slot) -> dict[str, str]:
 
 
 def _shard_description(job: CondorJob, slot: Slot) -> str:
-    model = job.model if job.model == EMBEDDED else Path(job.model).name
+    is_sent = job.model not in (None, EMBEDDED)
     leg = ["python", "-m", "appliance.pack.leg", "--out", "$(shard)"]
     leg += ["--budget", job.budget, "--every", job.every]
-    submit = ["--tasks", "$(shard).json", "--profile", job.profile, "--model", model]
+    submit = ["--tasks", "$(shard).json", "--profile", job.profile]
+    submit += ["--model", Path(job.model).name] if job.model else []
     submit += ["--display", "plain", *job.submit]
 
     has_gpu = bool(slot.num_gpus.value)
@@ -70,7 +71,7 @@ def _shard_description(job: CondorJob, slot: Slot) -> str:
         "memory_mib": slot.memory_mib.value,
         "image": job.image,
         "arguments": condor_arguments([*leg, "--", *submit]),
-        "extra_inputs": "" if job.model == EMBEDDED else f", {job.model}",
+        "extra_inputs": f", {job.model}" if is_sent else "",
         "site": site_lines(job.site, budget_s=parse_duration(job.budget), has_gpu=has_gpu),
         "lines": "".join(f"\n{line}" for line in job.lines),
     }

@@ -20,8 +20,9 @@ from appliance.machine.profile_check import Expectation
 from appliance.machine.software import EVERYTHING
 from appliance.sizing.choice import Choice
 from appliance.sizing.costs.model_card import ModelCard
-from appliance.sizing.make_plan import make_plan
-from appliance.sizing.plan import Plan
+from appliance.sizing.make_plan import make_plan, plan_search_only
+from appliance.sizing.plan import Plan, SearchOnlyPlan
+from appliance.sizing.plan_search import WORKER_GIB
 from appliance.sizing.request import PlanRequest
 
 OLDEST = 7.5
@@ -29,6 +30,12 @@ OLDEST = 7.5
 
 HOST_GIB = 2.0
 """Python, torch and its libraries, before any weights."""
+
+ORCHESTRATOR_GIB = 0.5
+"""The process that shares out the tasks and votes; it never imports torch."""
+
+SEARCH_PROFILE = "condor-cpu"
+"""The profile for shards that search without a model."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +87,7 @@ def slot_for(
     """
     # A machine that just meets the profile, with the smallest card on which the model fits.
     wanted = expectation.num_gpus
-    host = _host(expectation)
-    plain = Machine((), host, Platform("htcondor"), IMAGINED)
+    plain = _plain_machine(expectation)
     request = PlanRequest(
         machine=plain,
         models=(card,),
@@ -110,7 +116,44 @@ def slot_for(
             floor_gib = min(gpu.memory_gib, expectation.min_gpu_memory_gib)
 
     weights_gib = (card.weights_bytes or 2 * card.params) / GIB
-    return _slot(expectation, plan, floor_gib, weights_gib, image_bytes / GIB), plan
+    return _slot_of_model(expectation, plan, floor_gib, weights_gib, image_bytes / GIB), plan
+
+
+def search_slot(
+    tasks: TaskSet,
+    expectation: Expectation,
+    layers: tuple[Layer, ...],
+    *,
+    num_shards: int,
+    budget_s: float,
+    image_bytes: int,
+) -> tuple[Slot, SearchOnlyPlan]:
+    """The same for shards that search without a model.
+
+    Raises UsageError for a profile with GPUs, which would stand idle.
+    """
+    if expectation.num_gpus:
+        raise UsageError(
+            f"the profile asks for {expectation.num_gpus} GPUs, and search alone uses none",
+            expected="a profile without GPUs",
+            remedy=f"pass --profile {SEARCH_PROFILE}",
+        )
+
+    plan = plan_search_only(
+        PlanRequest(
+            machine=_plain_machine(expectation),
+            models=(),
+            software=EVERYTHING,
+            tasks=tasks,
+            layers=layers,
+            budget_s=budget_s * num_shards,
+        )
+    )
+    workers = plan.search.workers.value
+    need_gib = ORCHESTRATOR_GIB + workers * WORKER_GIB
+    why = f"search workers: {workers}"
+    cpus = Choice(max(expectation.min_cores, workers), "one for each search worker")
+    return _slot(expectation, cpus, need_gib, why, image_gib=image_bytes / GIB), plan
 
 
 def _candidates(expectation: Expectation) -> tuple[str, ...]:
@@ -125,7 +168,7 @@ def _candidates(expectation: Expectation) -> tuple[str, ...]:
     return tuple(c.name for c in sorted(fitting, key=lambda c: (c.memory_gib, c.name)))
 
 
-def _slot(
+def _slot_of_model(
     expectation: Expectation, plan: Plan, floor_gib: float, weights_gib: float, image_gib: float
 ) -> Slot:
     workers = plan.workers.value
@@ -135,20 +178,41 @@ def _slot(
     else:
         need_gib = HOST_GIB + workers * plan.train.memory.memory_gib
         why = f"{workers} workers that train in {plan.train.memory.memory_gib:.1f} GiB"
+    if plan.search:
+        need_gib += plan.search.workers.value * WORKER_GIB
+        why += f", {plan.search.workers.value} that search"
+
+    cores = max(expectation.min_cores, expectation.num_gpus)
+    slot = _slot(
+        expectation,
+        Choice(cores, "cores that the profile asks for"),
+        need_gib,
+        why,
+        image_gib=image_gib,
+        weights_gib=weights_gib,
+    )
     train_gib = plan.train.memory.memory_gib + plan.train.memory.context_gib
+    floor = f"planned on {plan.device}, where training takes {train_gib:.1f} GiB"
+    return replace(slot, gpu_memory_mib=Choice(math.floor(floor_gib * 1024), floor))
+
+
+def _slot(
+    expectation: Expectation,
+    cpus: Choice[int],
+    need_gib: float,
+    why: str,
+    *,
+    image_gib: float,
+    weights_gib: float = 0.0,
+) -> Slot:
+    """need_gib: memory of the host that the plan needs, and why."""
     disk_gib = 2.0 + 2 * image_gib + 2 * weights_gib
+    capability = max(OLDEST, expectation.min_capability)
     return Slot(
         num_gpus=Choice(expectation.num_gpus, "cards of one shard"),
-        gpu_memory_mib=Choice(
-            math.floor(floor_gib * 1024),
-            f"planned on {plan.device}, where training takes {train_gib:.1f} GiB",
-        ),
-        capability=Choice(
-            max(OLDEST, expectation.min_capability), "what the engines hold kernels for"
-        ),
-        cpus=Choice(
-            max(expectation.min_cores, expectation.num_gpus), "cores that the profile asks for"
-        ),
+        gpu_memory_mib=Choice(0, "no GPU"),
+        capability=Choice(capability, "what the engines hold kernels for"),
+        cpus=cpus,
         memory_mib=_larger(expectation.min_memory_gib, need_gib, why, unit=1024),
         disk_gib=_larger(expectation.min_disk_gib, disk_gib, "image, weights, and the run folder"),
     )
@@ -162,9 +226,10 @@ def _larger(profile: float, need: float, why: str, *, unit: int = 1) -> Choice[i
     )
 
 
-def _host(expectation: Expectation) -> Host:
-    """The least host that the profile allows, with plain AVX2 cores."""
+def _plain_machine(expectation: Expectation) -> Machine:
+    """The least host that the profile allows, with plain AVX2 cores and no card."""
     memory = int(max(2.0, expectation.min_memory_gib) * GIB)
-    return Host(
+    host = Host(
         "any", expectation.min_cores, "of the profile", memory, "of the profile", memory, ("avx2",)
     )
+    return Machine((), host, Platform("htcondor"), IMAGINED)

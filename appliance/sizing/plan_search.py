@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from appliance.arc.task import Task, TaskSet
 from appliance.machine.machine import Machine
 from appliance.sizing.choice import Choice
 from appliance.sizing.costs.device import steady_free_gib
@@ -9,8 +10,8 @@ from appliance.sizing.plan import SearchPlan
 from appliance.sizing.request import SizingRequest
 from appliance.sizing.steps_and_views import reserve_s
 
-USUAL_S = 5.0
-"""CPU seconds of a task that may take longer: on the public tasks most searches end by then."""
+USUAL_S, USUAL_CELLS = 5.0, 1500
+"""CPU seconds of a search that may take longer, and cells of its task: means over 80 tasks."""
 
 LEAST_S = 0.5
 """A search of less time finds little: most right programs turn up in the first 0.2 s of a view."""
@@ -63,6 +64,18 @@ def plan_search(
         is_first=Choice(is_first, _order_reason(request, is_first)),
         total_s=min(min(limit.value, USUAL_S) / rate, share * free_s),
     )
+
+
+def search_costs(tasks: TaskSet, seconds_per_task: float) -> dict[str, float]:
+    """Predicted CPU seconds of each task: in proportion to its cells, within the limit."""
+    cell_s = USUAL_S / USUAL_CELLS
+    return {t.task_id: min(seconds_per_task, cell_s * _cells(t)) for t in tasks}
+
+
+def _cells(task: Task) -> int:
+    """Of all grids that the search holds."""
+    pairs = sum(pair.input.size + pair.output.size for pair in task.train)
+    return pairs + sum(grid.size for grid in task.test)
 
 
 def _share(request: SizingRequest, is_first: bool) -> float:

@@ -61,7 +61,7 @@ def tiny_model(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("profile", ["chtc-short", "ospool-medium"])
+@pytest.mark.parametrize("profile", ["chtc-short", "ospool-medium", "condor-cpu"])
 @pytest.mark.parametrize("name", ["appliance.dag", "shard.sub", "merge.sub"])
 def test_the_files_are_as_they_were(tmp_path: Path, profile: str, name: str) -> None:
     text = (pack(tmp_path / "job", "--profile", profile) / name).read_text()
@@ -108,6 +108,19 @@ def test_a_model_folder_goes_along_with_each_shard(tmp_path: Path) -> None:
     text = (pack(tmp_path / "job", "--model", str(model)) / "shard.sub").read_text()
     assert f"transfer_input_files    = $(shard), tasks/$(shard).json, {model}\n" in text
     assert "--model tiny " in text
+
+
+def test_shards_that_only_search_ask_for_no_gpu_and_no_model(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "tiny")
+    asked = ("--profile", "ospool-medium", "--strategy", "search", "--model", str(model))
+    text = (pack(tmp_path / "job", *asked) / "shard.sub").read_text()
+    assert "request_gpus" not in text and "tiny" not in text
+    assert "--set strategy=search" in text
+
+
+def test_shards_that_only_search_are_not_sent_to_gpus(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="search alone uses none.*--profile condor-cpu"):
+        pack(tmp_path / "job", "--strategy", "search")
 
 
 def test_a_folder_that_holds_a_dag_is_not_overwritten(tmp_path: Path) -> None:
