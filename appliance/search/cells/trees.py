@@ -22,7 +22,7 @@ _MOST_WEIGHED = (
     32  # rows of one class of a node that weigh its candidates; all of them did no better
 )
 
-Rows = NDArray[np.int64]
+Whole = NDArray[np.int64]
 Features = NDArray[np.int16]  # (rows, features)
 
 
@@ -98,119 +98,131 @@ def grow_forest(
 
 def _grow_batch(
     features: Features,
-    labels: NDArray[np.int64],
+    labels: Whole,
     num_classes: int,
     num_trees: int,
     rng: np.random.Generator,
 ) -> Trees:
     rows = np.tile(np.arange(len(labels)), num_trees)
-    node_of = np.repeat(np.arange(num_trees), len(labels))  # of each row, counted in this level
-    levels: list[tuple[NDArray[np.int64], NDArray[np.int16], NDArray[np.int64]]] = []
-    chances: list[NDArray[np.float32]] = []
-    num_nodes, first = num_trees, 0
+    node_of = np.repeat(np.arange(num_trees), len(labels))  # of each row, counted in its level
+    num_nodes, first = num_trees, 0  # of this level; first: its first node's number in the tree
+    levels: list[tuple[Whole, NDArray[np.int16], Whole, NDArray[np.float32]]] = []
 
-    for level in range(_MOST_LEVELS):
-        counts = np.bincount(
-            node_of * num_classes + labels[rows], minlength=num_nodes * num_classes
-        )
+    while True:
+        at_class = node_of * num_classes + labels[rows]
+        counts = np.bincount(at_class, minlength=num_nodes * num_classes)
         counts = counts.reshape(num_nodes, num_classes)
-        chances.append((counts / counts.sum(1, keepdims=True)).astype(np.float32))
+        chance = (counts / counts.sum(1, keepdims=True)).astype(np.float32)
         feature = np.zeros(num_nodes, np.int64)
         threshold = np.full(num_nodes, np.iinfo(np.int16).max, np.int16)
-        left = np.arange(first, first + num_nodes)
-        levels.append((feature, threshold, left))
+        left = first + np.arange(num_nodes)
+        levels.append((feature, threshold, left, chance))
 
-        mixed = np.flatnonzero((counts > 0).sum(1) > 1)
-        if not len(mixed) or level == _MOST_LEVELS - 1:
+        # Nodes of one class are leaves.
+        is_mixed = (counts > 0).sum(1) > 1
+        if not is_mixed.any() or len(levels) > _MOST_LEVELS:
             break
-        new_number = np.full(num_nodes, -1)
-        new_number[mixed] = np.arange(len(mixed))
-        stays = new_number[node_of] >= 0
-        rows, node_of = rows[stays], new_number[node_of[stays]]
+        rows, node_of = _of_nodes(is_mixed, rows, node_of)
+        level = _Level(features, rows, counts[is_mixed])
+        tried, at, purity = _candidates(level, rng)
 
-        best, at, is_split = _best_splits(features, rows, node_of, counts[mixed], rng)
-        done = mixed[is_split]
-        feature[done], threshold[done] = best[is_split], at[is_split]
-        left[done] = first + num_nodes + 2 * np.arange(len(done))
-        if not len(done):
+        # So are those in which no candidate split the rows.
+        best = purity.argmax(1)[:, None]
+        is_split = np.take_along_axis(purity, best, 1)[:, 0] >= 0
+        if not is_split.any():
             break
+        parents = np.flatnonzero(is_mixed)[is_split]
+        feature[parents] = np.take_along_axis(tried, best, 1)[is_split, 0]
+        threshold[parents] = np.take_along_axis(at, best, 1)[is_split, 0]
+        left[parents] = first + num_nodes + 2 * np.arange(len(parents))
 
-        # The children: numbers of the next level, their rows again sorted by node, then by class.
-        child = np.cumsum(is_split) - 1
-        stays = is_split[node_of]
-        rows, node_of = rows[stays], node_of[stays]
-        goes_right = features[rows, best[node_of]] > at[node_of]
-        node_of = 2 * child[node_of] + goes_right
-        order = np.argsort(node_of, kind="stable")
-        rows, node_of = rows[order], node_of[order]
-        first += num_nodes
-        num_nodes = 2 * len(done)
+        # Rows go to the children; a stable sort keeps them sorted by class within each.
+        rows, node_of = _of_nodes(is_split, rows, node_of)
+        parent = parents[node_of]
+        child = 2 * node_of + (features[rows, feature[parent]] > threshold[parent])
+        order = np.argsort(child, kind="stable")
+        rows, node_of = rows[order], child[order]
+        first, num_nodes = first + num_nodes, 2 * len(parents)
 
-    return Trees(
-        num_trees,
-        np.concatenate([feature for feature, _, _ in levels]),
-        np.concatenate([threshold for _, threshold, _ in levels]),
-        np.concatenate([left for _, _, left in levels]),
-        np.concatenate(chances),
-        len(levels) - 1,
-    )
+    feature, threshold, left, chance = map(np.concatenate, zip(*levels, strict=True))
+    return Trees(num_trees, feature, threshold, left, chance, len(levels) - 1)
 
 
-def _best_splits(
-    features: Features,
-    rows: Rows,
-    node_of: Rows,
-    counts: NDArray[np.int64],
-    rng: np.random.Generator,
-) -> tuple[NDArray[np.int64], NDArray[np.int16], NDArray[np.bool_]]:
-    """For each node the feature and the threshold of its best candidate, and whether it has one.
+def _of_nodes(is_kept: NDArray[np.bool_], rows: Whole, node_of: Whole) -> tuple[Whole, Whole]:
+    """The rows of some nodes, and their nodes counted anew."""
+    stays = is_kept[node_of]
+    return rows[stays], (np.cumsum(is_kept) - 1)[node_of[stays]]
 
-    rows: of all nodes, sorted by node, then by class; counts: (nodes, classes).
+
+class _Level:
+    """The nodes of a level with the rows of each, sorted by node, then by class."""
+
+    def __init__(self, features: Features, rows: Whole, counts: Whole) -> None:
+        self.width = features.shape[1]
+        self.values = features.ravel()
+        self.starts = rows * self.width  # where each row begins in the values
+        self.counts = counts  # (nodes, classes)
+        self.sizes = counts.sum(1)
+        self.node_starts = np.cumsum(self.sizes) - self.sizes  # each node's first row
+        self.class_ends = np.cumsum(counts, axis=1)  # counted from the node's first row
+
+
+def _candidates(
+    level: _Level, rng: np.random.Generator
+) -> tuple[Whole, NDArray[np.int16], NDArray[np.float64]]:
+    """For each node (nodes, candidates): features, thresholds, purity; -1 for one that fails."""
+    shape = len(level.counts), max(_LEAST_TRIED, int(level.width * _TRIED))
+    tried = rng.integers(level.width, size=shape)
+
+    # Any row, and one beside the rows of its class.
+    sizes = level.sizes[:, None]
+    one = (rng.random(shape) * sizes).astype(np.int64)
+    class_of = (one[:, :, None] >= level.class_ends[:, None, :]).sum(2)
+    in_class = np.take_along_axis(level.counts, class_of, 1)
+    other = (rng.random(shape) * (sizes - in_class)).astype(np.int64)
+    other += in_class * (other >= np.take_along_axis(level.class_ends, class_of, 1) - in_class)
+
+    # A threshold from the smaller of their values to just below the larger one.
+    row = level.node_starts[:, None]
+    first = level.values[level.starts[row + one] + tried].astype(np.int64)
+    second = level.values[level.starts[row + other] + tried].astype(np.int64)
+    low, gap = np.minimum(first, second), np.abs(first - second)
+    threshold = (low + (rng.random(shape) * gap).astype(np.int64)).astype(np.int16)
+
+    purity = _purity(level, tried, threshold, rng)
+    purity[gap == 0] = -1
+    return tried, threshold, purity
+
+
+def _purity(
+    level: _Level, tried: Whole, threshold: NDArray[np.int16], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """How pure in class the two children would be: each child's sum of squared counts by its size.
+
+    Both are estimated from at most _MOST_WEIGHED rows of each class, spread over the class evenly.
     """
-    num_nodes, width = len(counts), features.shape[1]
-    num_tried = max(_LEAST_TRIED, int(width * _TRIED))
-    flat = features.ravel()
-    start = rows * width
-    tried = rng.integers(width, size=(num_nodes, num_tried))
+    node, klass = np.nonzero(level.counts)
+    count = level.counts[node, klass]
+    num_weighed = np.minimum(count, _MOST_WEIGHED)
+    weight = count / num_weighed
 
-    # Two rows of different classes for each candidate: any row, then one outside its class's slice.
-    size = counts.sum(1)
-    node_end = np.cumsum(size)
-    node_start = node_end - size
-    end = np.cumsum(counts, axis=1)  # of each class, counted from the node's start
-    one = (rng.random((num_nodes, num_tried)) * size[:, None]).astype(np.int64)
-    of_class = (one[:, :, None] >= end[:, None, :]).sum(2)
-    in_class = np.take_along_axis(counts, of_class, 1)
-    class_start = np.take_along_axis(end, of_class, 1) - in_class
-    other = (rng.random((num_nodes, num_tried)) * (size[:, None] - in_class)).astype(np.int64)
-    other += in_class * (other >= class_start)
-    first = flat[start[node_start[:, None] + one] + tried].astype(np.int64)
-    second = flat[start[node_start[:, None] + other] + tried].astype(np.int64)
-    low, high = np.minimum(first, second), np.maximum(first, second)
-    threshold = np.floor(low + rng.random(low.shape) * (high - low)).astype(np.int16)
+    # One row of `goes_left` for each weighed row, those of a node's class next to each other.
+    slices = np.cumsum(num_weighed) - num_weighed
+    of_slice = np.repeat(np.arange(len(count)), num_weighed)
+    nth = np.arange(len(of_slice)) - slices[of_slice] + rng.random(len(count))[of_slice]
+    class_start = level.node_starts[node] + level.class_ends[node, klass] - count
+    row = class_start[of_slice] + (nth * weight[of_slice]).astype(np.int64)
+    of_node = node[of_slice]
+    goes_left = level.values[level.starts[row][:, None] + tried[of_node]] <= threshold[of_node]
 
-    # The share of each class of a node that goes left, from at most _MOST_WEIGHED rows of it.
-    node, klass = np.nonzero(counts)
-    count = counts[node, klass]
-    weighed = np.minimum(count, _MOST_WEIGHED)
-    slices = np.cumsum(weighed) - weighed
-    of_slice = np.repeat(np.arange(len(count)), weighed)
-    step = (count / weighed)[of_slice]
-    nth = np.arange(len(of_slice)) - slices[of_slice]
-    place = ((nth + rng.random(len(count))[of_slice]) * step).astype(np.int64)
-    place += (node_start[node] + end[node, klass] - count)[of_slice]
-    goes_left = flat[start[place][:, None] + tried[node[of_slice]]] <= threshold[node[of_slice]]
-    share_left = np.add.reduceat(goes_left.view(np.uint8), slices, axis=0, dtype=np.int16)
-    num_left = share_left * (count / weighed).astype(np.float32)[:, None]
-    num_right = count[:, None] - num_left
+    num_left = np.add.reduceat(goes_left.view(np.uint8), slices, axis=0, dtype=np.int16)
+    in_left = num_left * weight[:, None]
+    in_right = count[:, None] - in_left
 
-    of_node = np.searchsorted(node, np.arange(num_nodes))
-    left_size = np.add.reduceat(num_left, of_node, axis=0)
-    right_size = size[:, None] - left_size
-    purity = np.add.reduceat(num_left**2, of_node, axis=0) / np.maximum(left_size, 1e-3)
-    purity += np.add.reduceat(num_right**2, of_node, axis=0) / np.maximum(right_size, 1e-3)
-    purity[low == high] = -1
+    first_class = np.searchsorted(node, np.arange(len(level.counts)))
+    purity = np.zeros(tried.shape)
+    for part in (in_left, in_right):
+        size = np.add.reduceat(part, first_class, axis=0)
+        purity += np.add.reduceat(part**2, first_class, axis=0) / np.maximum(size, 1e-9)
 
-    best = purity.argmax(1)
-    at = np.arange(num_nodes)
-    return tried[at, best], threshold[at, best], purity[at, best] >= 0
+    return purity
