@@ -26,6 +26,9 @@ THEMES = (
     "drawing",
     "object",
     "panel",
+    "choice",
+    "layout",
+    "motion",
     "field",
     "composition",
 )

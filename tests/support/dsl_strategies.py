@@ -37,6 +37,8 @@ _objects = grids().map(
     lambda grid: dsl.shapes(np.maximum(grid, np.eye(*grid.shape, dtype=np.int64)))
 )
 
+_strips = grids().map(lambda grid: dsl.strips_h(np.tile(grid, 2), 2))  # equal in size
+
 BY_ANNOTATION: dict[str, st.SearchStrategy[Any]] = {
     "Grid": grids(),
     "Field": grids(),
@@ -45,14 +47,19 @@ BY_ANNOTATION: dict[str, st.SearchStrategy[Any]] = {
     "int": st.integers(-1, 6),
     "bool": st.booleans(),
     "Direction": st.sampled_from(dsl.SIDES + dsl.CORNERS),
+    "Sequence[Direction]": st.lists(
+        st.sampled_from(dsl.SIDES + dsl.CORNERS), min_size=1, max_size=3
+    ).map(tuple),
     "Object": _objects.map(lambda found: found[0]),
-    "list[Object]": _objects,
+    "list[Object]": st.one_of(_objects, _strips),
     "Mapping[Colour, Colour]": st.dictionaries(colours, colours, max_size=3),
     "Collection[Colour]": st.lists(colours, max_size=2).map(tuple),
     "Mapping[tuple[int, int], Colour]": st.dictionaries(
         st.tuples(colours, colours), colours, max_size=3
     ),
     "Callable[[Grid], Grid]": st.sampled_from([dsl.grow, dsl.flip_h, dsl.trim, dsl.rot90]),
+    "Callable[[Object], float]": st.sampled_from([dsl.area, dsl.fullness, dsl.num_mirrors]),
+    "Callable[[Object, Object], bool]": st.sampled_from([dsl.same_shape, dsl.same_colour]),
     "Callable[[Object], Object]": st.sampled_from([dsl.box, lambda obj: dsl.move(obj, dsl.UP)]),
 }
 

@@ -8,8 +8,12 @@
     renaming     give colours other names and take them back
     counting     numbers of cells, and grids that show them
     drawing      lines, boxes, fills, falling cells
-    object       find, choose, move and paint objects
+    lines        trails, joints and crosses of cells; what lies in a line
+    object       find, describe and paint objects
     panel        cut a grid into parts that keep their places
+    choice       measure, choose and sort objects, and change each of them
+    layout       put objects together
+    motion       move, slide, gather and copy objects; send trails out
     field        measure the objects of a grid, or its cells
     composition  join grids, combine them cell by cell, repeat functions
 
@@ -36,35 +40,57 @@ from .base import (
 from .geometry import (
     height, width, rot90, rot180, rot270, flip_h, flip_v, transpose, anti_transpose, crop, fit, pad,
     peel, trim, squeeze, scale_up, scale_h, scale_v, scale_down, tile, shift, roll, half, split_h,
-    split_v, split_lines,
+    split_v, split_lines, scale_self, tile_self, trim_common, drop_empty_lines, drop_uniform_lines,
 )
 from .symmetry import (
     is_mirror_h, is_mirror_v, mirror, mirror_four, pinwheel, symmetrize_h, symmetrize_v,
     symmetrize_d, symmetrize_turns, repair_symmetry, period_h, period_v, unit, continue_pattern,
-    repair_tiling,
+    repair_tiling, pinwheel_back, symmetrize_both, symmetrize_half_turn, symmetrize_a,
+    repair_mirrors,
 )
 from .colour import (
     palette, background, most_common, least_common, recolour, swap, map_colours, keep, dye, invert,
-    rank_colours, mask_of, paint_mask, drop,
+    rank_colours, mask_of, paint_mask, drop, keep_most_common, keep_least_common,
 )
 from .renaming import to_ranks, from_ranks, map_pairs
 from .counting import (
     count, num_cells, num_colours, num_objects, row_counts, col_counts, full_rows, full_cols, bar,
-    stairs, counter, histogram, most_common_grid, odd_grid, fullest, emptiest,
+    stairs, counter, histogram, most_common_grid, odd_grid, fullest, emptiest, colour_column,
+    colour_row, most_common_cell, most_common_colour_cell, least_common_cell, count_bar,
+    count_stairs, scale_by_colours, tile_by_colours, scale_by_cells, tile_by_cells, sort_rows,
+    sort_cols,
 )
 from .drawing import (
     canvas, checker, dot, row_line, col_line, line, ray, cross, diagonals, rect, frame, border,
-    stamp, flood, fill_enclosed, outline, grow, shrink, extend, connect, fall,
+    stamp, flood, fill_enclosed, outline, grow, shrink, fall, enclosed, outside, fill_own,
+    fill_boxes, rim, interior, largest_rectangle, stripes_h, stripes_v, checkerboard,
+)
+from .lines import (
+    extend, extend_many, continue_lines, connect, connect_h, connect_v, connect_diagonal, row_lines,
+    col_lines, cross_lines, fill_rows, fill_cols, empty_lines, look,
 )
 from .object import (
     objects, shapes, layers, largest, smallest, farthest, sort_size, sort_along, with_colour,
     odd_object, common_object, same_shape, is_rectangle, is_square, is_line, num_holes,
-    touches_edge, recolour_object, move, place, box, paint, paint_all, erase, slide, cut, on_empty,
-    on_empty_all,
+    touches_edge, recolour_object, box, paint, paint_all, erase, cut, on_empty, on_empty_all,
 )
 from .panel import (
     boxes, insides, panels, strips_h, strips_v, squares, halves_h, halves_v, quarters, all_rows,
     all_cols,
+)
+from .choice import (
+    area, box_area, fullness, top, left, long_side, main_colour, minor_area, colours_in, parts_in,
+    num_mirrors, same_grid, same_colour, same_size, most, least, most_alike, least_alike, first,
+    second, third, last, with_most, with_least, without_most, without_least, with_twins,
+    without_twins, distinct, at_edge, off_edge, sort_by, each, number_each, rank_each,
+)
+from .layout import (
+    compose, stack, all_of, any_of, one_of, none_of, only_in_first, unlike, majority, lay_row,
+    lay_col, compress, mark_most, tally, dots_h, dots_v, object_bars,
+)
+from .motion import (
+    move, place, slide, slide_objects, gather_to, gather_own, shoot, trail, stamp_at,
+    repeat_objects, move_colour,
 )
 from .field import (
     areas, ranks_from_large, ranks_from_small, where_largest, where_smallest, hole_counts,
@@ -76,7 +102,8 @@ from .field import (
 )
 from .composition import (
     overlay, both, either, only_one, only_first, neither, difference, join_h, join_v, mosaic,
-    fractal, repeat, until_stable, map_objects,
+    fractal, repeat, until_stable, map_objects, halves_both, halves_either, halves_only_one,
+    halves_neither, halves_only_first, halves_overlay,
 )
 
 __all__ = [
@@ -87,31 +114,54 @@ __all__ = [
     "height", "width", "rot90", "rot180", "rot270", "flip_h", "flip_v", "transpose",
     "anti_transpose", "crop", "fit", "pad", "peel", "trim", "squeeze", "scale_up", "scale_h",
     "scale_v", "scale_down", "tile", "shift", "roll", "half", "split_h", "split_v", "split_lines",
+    "scale_self", "tile_self", "trim_common", "drop_empty_lines", "drop_uniform_lines",
     # symmetry
     "is_mirror_h", "is_mirror_v", "mirror", "mirror_four", "pinwheel", "symmetrize_h",
     "symmetrize_v", "symmetrize_d", "symmetrize_turns", "repair_symmetry", "period_h", "period_v",
-    "unit", "continue_pattern", "repair_tiling",
+    "unit", "continue_pattern", "repair_tiling", "pinwheel_back", "symmetrize_both",
+    "symmetrize_half_turn", "symmetrize_a", "repair_mirrors",
     # colour
     "palette", "background", "most_common", "least_common", "recolour", "swap", "map_colours",
-    "keep", "dye", "invert", "rank_colours", "mask_of", "paint_mask", "drop",
+    "keep", "dye", "invert", "rank_colours", "mask_of", "paint_mask", "drop", "keep_most_common",
+    "keep_least_common",
     # renaming
     "to_ranks", "from_ranks", "map_pairs",
     # counting
     "count", "num_cells", "num_colours", "num_objects", "row_counts", "col_counts", "full_rows",
     "full_cols", "bar", "stairs", "counter", "histogram", "most_common_grid", "odd_grid", "fullest",
-    "emptiest",
+    "emptiest", "colour_column", "colour_row", "most_common_cell", "most_common_colour_cell",
+    "least_common_cell", "count_bar", "count_stairs", "scale_by_colours", "tile_by_colours",
+    "scale_by_cells", "tile_by_cells", "sort_rows", "sort_cols",
     # drawing
     "canvas", "checker", "dot", "row_line", "col_line", "line", "ray", "cross", "diagonals", "rect",
-    "frame", "border", "stamp", "flood", "fill_enclosed", "outline", "grow", "shrink", "extend",
-    "connect", "fall",
+    "frame", "border", "stamp", "flood", "fill_enclosed", "outline", "grow", "shrink", "fall",
+    "enclosed", "outside", "fill_own", "fill_boxes", "rim", "interior", "largest_rectangle",
+    "stripes_h", "stripes_v", "checkerboard",
+    # lines
+    "extend", "extend_many", "continue_lines", "connect", "connect_h", "connect_v",
+    "connect_diagonal", "row_lines", "col_lines", "cross_lines", "fill_rows", "fill_cols",
+    "empty_lines", "look",
     # object
     "objects", "shapes", "layers", "largest", "smallest", "farthest", "sort_size", "sort_along",
     "with_colour", "odd_object", "common_object", "same_shape", "is_rectangle", "is_square",
-    "is_line", "num_holes", "touches_edge", "recolour_object", "move", "place", "box", "paint",
-    "paint_all", "erase", "slide", "cut", "on_empty", "on_empty_all",
+    "is_line", "num_holes", "touches_edge", "recolour_object", "box", "paint",
+    "paint_all", "erase", "cut", "on_empty", "on_empty_all",
     # panel
     "boxes", "insides", "panels", "strips_h", "strips_v", "squares", "halves_h", "halves_v",
     "quarters", "all_rows", "all_cols",
+    # choice
+    "area", "box_area", "fullness", "top", "left", "long_side", "main_colour", "minor_area",
+    "colours_in", "parts_in", "num_mirrors", "same_grid", "same_colour", "same_size", "most",
+    "least", "most_alike", "least_alike", "first", "second", "third", "last", "with_most",
+    "with_least", "without_most", "without_least", "with_twins", "without_twins", "distinct",
+    "at_edge", "off_edge", "sort_by", "each", "number_each", "rank_each",
+    # layout
+    "compose", "stack", "all_of", "any_of", "one_of", "none_of", "only_in_first", "unlike",
+    "majority", "lay_row", "lay_col", "compress", "mark_most", "tally", "dots_h", "dots_v",
+    "object_bars",
+    # motion
+    "move", "place", "slide", "slide_objects", "gather_to", "gather_own", "shoot", "trail",
+    "stamp_at", "repeat_objects", "move_colour",
     # field
     "areas", "ranks_from_large", "ranks_from_small", "where_largest", "where_smallest",
     "hole_counts", "shape_counts", "twin_counts", "heights", "widths", "where_at_edge",
@@ -122,7 +172,8 @@ __all__ = [
     "numbers",
     # composition
     "overlay", "both", "either", "only_one", "only_first", "neither", "difference", "join_h",
-    "join_v", "mosaic", "fractal", "repeat", "until_stable", "map_objects",
+    "join_v", "mosaic", "fractal", "repeat", "until_stable", "map_objects", "halves_both",
+    "halves_either", "halves_only_one", "halves_neither", "halves_only_first", "halves_overlay",
 ]
 
 

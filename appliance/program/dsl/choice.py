@@ -12,8 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from .base import NUM_COLOURS, Grid, Object, checked, searched
-from .found import find
-from .object import num_holes, same_shape, touches_edge
+from .object import find, num_holes, same_shape, touches_edge
 
 MAX_OBJECTS = 60
 """Among more than so many nobody chooses, and it would take long."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .base import CORNERS, SIDES, F, Field, Grid, Object, cells_of, searched
-from .found import Found, find
+from .object import Found, find
 from .object import num_holes as holes_of
 
 

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from .base import MAX_SIDE, Grid, Object, legal, searched
 from .choice import area, colours_in, fullness, main_colour, num_mirrors
-from .found import find
-from .object import num_holes
+from .object import find, num_holes
 
 
 @searched(1)

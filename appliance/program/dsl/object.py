@@ -1,24 +1,52 @@
-"""Find objects, choose among them, move them, and paint them into grids."""
+"""Find objects, describe them, and paint them into grids."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .base import (
-    MAX_SIDE,
+    COLOURS,
+    SIDES,
     Colour,
     Direction,
+    Field,
     Grid,
-    Mask,
     Object,
     cells_of,
     checked,
+    components,
     grid_of,
+    label,
     searched,
 )
-from .found import find
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The objects of a grid, in reading order of their first cell, and what is measured on them.
+
+    Every array is read-only, since all callers share it.
+    """
+
+    objects: tuple[Object, ...]
+    cells: Grid  # (height, width) the grid itself
+    labels: NDArray[np.int64]  # (height, width) number of the object of each cell, -1 outside
+    tops: NDArray[np.int64]  # (number of objects,), and so the next four
+    lefts: NDArray[np.int64]
+    heights: NDArray[np.int64]
+    widths: NDArray[np.int64]
+    areas: NDArray[np.int64]  # cells
+
+    def spread(self, values: Any) -> Field:
+        """The value of its object at each cell, 0 outside of all objects."""
+        measures = np.zeros(len(self.objects) + 1, dtype=np.int64)
+        measures[:-1] = values
+        return measures[self.labels]  # label -1 is the last one: 0
 
 
 @searched(1, diagonal=(True,))
@@ -56,19 +84,22 @@ def layers(grid: Grid, background: Colour = 0) -> list[Object]:
     return found
 
 
+@searched(1)
 def largest(objects: list[Object]) -> Object:
     """The object with the most cells, the first one of equals."""
     return max(objects, key=lambda obj: obj.size)
 
 
+@searched(1)
 def smallest(objects: list[Object]) -> Object:
     """The object with the fewest cells, the first one of equals."""
     return min(objects, key=lambda obj: obj.size)
 
 
+@searched(1, direction=SIDES)
 def farthest(objects: list[Object], direction: Direction) -> Object:
     """The object whose box reaches farthest in the direction, the first one of equals."""
-    return max(objects, key=lambda obj: _reach(obj, direction))
+    return max(objects, key=lambda obj: reach(obj, direction))
 
 
 def sort_size(objects: list[Object]) -> list[Object]:
@@ -76,11 +107,13 @@ def sort_size(objects: list[Object]) -> list[Object]:
     return sorted(objects, key=lambda obj: obj.size)
 
 
+@searched(1.5, direction=SIDES)
 def sort_along(objects: list[Object], direction: Direction) -> list[Object]:
     """The objects in the order in which a walk in the direction meets them; equals keep theirs."""
-    return sorted(objects, key=lambda obj: -_reach(obj, (-direction[0], -direction[1])))
+    return sorted(objects, key=lambda obj: -reach(obj, (-direction[0], -direction[1])))
 
 
+@searched(1.5, colour=COLOURS)
 def with_colour(objects: list[Object], colour: Colour) -> list[Object]:
     """Those objects that have mostly that colour."""
     return [obj for obj in objects if obj.colour == colour]
@@ -139,16 +172,6 @@ def recolour_object(obj: Object, colour: Colour) -> Object:
     return replace(obj, grid=checked(np.where(obj.mask, colour, obj.grid)))
 
 
-def move(obj: Object, direction: Direction, num: int = 1) -> Object:
-    """The object num steps in the direction."""
-    return replace(obj, row=obj.row + direction[0] * num, col=obj.col + direction[1] * num)
-
-
-def place(obj: Object, row: int, col: int) -> Object:
-    """The object with the upper left corner of its box at the place."""
-    return replace(obj, row=row, col=col)
-
-
 def box(obj: Object) -> Object:
     """The whole box of the object, filled with its colour."""
     return replace(obj, grid=np.full_like(obj.grid, obj.colour), mask=np.ones_like(obj.mask))
@@ -193,16 +216,62 @@ def erase(grid: Grid, obj: Object, background: Colour = 0) -> Grid:
     return paint(grid, recolour_object(obj, background))
 
 
-def slide(grid: Grid, obj: Object, direction: Direction, background: Colour = 0) -> Object:
-    """An object of the grid, moved in the direction until it meets another cell or the edge."""
-    free = erase(grid, obj, background) == background
-    for _ in range(MAX_SIDE):
-        moved = move(obj, direction)
-        if not _fits(free, moved):
-            break
-        obj = moved
+def find(grid: Grid, diagonal: bool = True, mixed: bool = False, background: Colour = 0) -> Found:
+    """The connected parts of a grid besides the background.
 
-    return obj
+    diagonal: whether cells that share only a corner are connected. mixed: whether cells of
+    different colours are.
+    """
+    cells = cells_of(grid)
+    return _find(cells.tobytes(), cells.shape, bool(diagonal), bool(mixed), background)
+
+
+def piece(cells: Grid, top: int, left: int, height: int, width: int) -> Object:
+    """A part cut out of a grid of background 0; its own cells are those that are not 0."""
+    part = cells[top : top + height, left : left + width].copy()
+    return Object(top, left, part, part != 0)
+
+
+def frozen(array: NDArray[Any]) -> NDArray[Any]:
+    """The array, made read-only."""
+    array.flags.writeable = False
+    return array
+
+
+# A search asks for the objects of one grid many times in a row; 512 grids are at most some 10 MB.
+@lru_cache(maxsize=512)
+def _find(
+    content: bytes, shape: tuple[int, int], diagonal: bool, mixed: bool, background: Colour
+) -> Found:
+    cells = frozen(checked(np.frombuffer(content, dtype=np.int64).reshape(shape)))
+    wanted = cells != background
+    kinds = np.where(wanted, 0 if mixed else cells, -1)
+    labels = label(kinds, diagonal=diagonal)[0] - 1
+    parts = components(kinds, diagonal=diagonal)
+
+    sizes = [len(rows) for rows, _ in parts]
+    if parts:
+        starts = np.concatenate(([0], np.cumsum(sizes)[:-1]))
+        rows = np.concatenate([rows for rows, _ in parts])
+        cols = np.concatenate([cols for _, cols in parts])
+        tops, lefts = np.minimum.reduceat(rows, starts), np.minimum.reduceat(cols, starts)
+        heights = np.maximum.reduceat(rows, starts) - tops + 1
+        widths = np.maximum.reduceat(cols, starts) - lefts + 1
+    else:
+        tops = lefts = heights = widths = np.zeros(0, dtype=np.int64)
+
+    objects = []
+    boxes = zip(tops.tolist(), lefts.tolist(), heights.tolist(), widths.tolist(), strict=True)
+    for number, (top, left, height, width) in enumerate(boxes):
+        box = slice(top, top + height), slice(left, left + width)
+        mask = labels[box] == number
+        part = np.where(mask, cells[box], background)
+        objects.append(Object(top, left, frozen(part), frozen(mask)))
+
+    areas = np.array(sizes, dtype=np.int64)
+    for array in (labels, tops, lefts, heights, widths, areas):
+        frozen(array)
+    return Found(tuple(objects), cells, labels, tops, lefts, heights, widths, areas)
 
 
 def lay(cells: Grid, obj: Object) -> None:
@@ -218,15 +287,9 @@ def lay(cells: Grid, obj: Object) -> None:
         np.copyto(part, obj.grid[inside], where=mask)
 
 
-def _reach(obj: Object, direction: Direction) -> int:
+def reach(obj: Object, direction: Direction) -> int:
     """How far the box reaches in the direction; only differences between objects have a meaning."""
     down, across = direction
     row = obj.bottom if down > 0 else obj.row
     col = obj.right if across > 0 else obj.col
     return row * down + col * across
-
-
-def _fits(free: Mask, obj: Object) -> bool:
-    if obj.row < 0 or obj.col < 0 or obj.bottom >= free.shape[0] or obj.right >= free.shape[1]:
-        return False
-    return bool(free[obj.cells()].all())

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .base import Grid, Object, cells_of, checked, searched
-from .found import find, piece
+from .object import find, piece
 
 MAX_PARTS = 60
 

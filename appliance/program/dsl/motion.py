@@ -1,0 +1,317 @@
+"""Move objects, let them slide and meet, send trails out, and copy them to other places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .base import (
+    COLOURS,
+    CORNERS,
+    DOWN,
+    LEFT,
+    MAX_SIDE,
+    RIGHT,
+    SIDES,
+    UP,
+    Colour,
+    Direction,
+    Grid,
+    Mask,
+    Object,
+    checked,
+    searched,
+)  # fmt: skip
+from .object import Found, erase, find, lay, reach
+
+_ONE_RAY = tuple((direction,) for direction in SIDES + CORNERS)
+_MANY_RAYS = ((LEFT, RIGHT), (UP, DOWN), SIDES, CORNERS)
+
+
+def move(obj: Object, direction: Direction, num: int = 1) -> Object:
+    """The object num steps in the direction."""
+    return replace(obj, row=obj.row + direction[0] * num, col=obj.col + direction[1] * num)
+
+
+def place(obj: Object, row: int, col: int) -> Object:
+    """The object with the upper left corner of its box at the place."""
+    return replace(obj, row=row, col=col)
+
+
+def slide(grid: Grid, obj: Object, direction: Direction, background: Colour = 0) -> Object:
+    """An object of the grid, moved in the direction until it meets another cell or the edge."""
+    free = erase(grid, obj, background) == background
+    for _ in range(MAX_SIDE):
+        moved = move(obj, direction)
+        if not _fits(free, moved):
+            break
+        obj = moved
+
+    return obj
+
+
+@searched(1, direction=SIDES)
+@searched(1.5, direction=SIDES, mixed=(True,))
+def slide_objects(
+    grid: Grid, direction: Direction = DOWN, diagonal: bool = True, mixed: bool = False
+) -> Grid:
+    """Each object slides until it meets another cell or the edge, those near that side first.
+
+    diagonal: whether cells that share only a corner make one object; mixed: whether cells of
+    different colours do.
+    """
+    if direction not in SIDES + CORNERS:
+        raise ValueError(f"direction {direction}, expected one of the eight")
+    objects = _objects(grid, diagonal, mixed).objects
+    order = sorted(objects, key=lambda obj: -reach(obj, direction))
+    return _slid(grid, [(obj, direction) for obj in order])
+
+
+@searched(1, colour=COLOURS)
+@searched(1.5, colour=COLOURS, mixed=(True,))
+def gather_to(grid: Grid, colour: Colour, diagonal: bool = True, mixed: bool = False) -> Grid:
+    """Each object slides towards the cells of the colour that it faces, until it meets something.
+
+    It faces them where they share one of its rows or columns; the nearest ones count, and an
+    object that faces none stays. Objects that have the colour stay too.
+    """
+    found = _objects(grid, diagonal, mixed)
+    moves = []
+    for obj in found.objects:
+        if not (obj.grid == colour).any():
+            distance, direction = _way_to(found.cells == colour, obj)
+            moves.append((distance, obj, direction))
+
+    moves.sort(key=lambda item: item[0])
+    return _slid(grid, [(obj, direction) for _, obj, direction in moves])
+
+
+@searched(1.5)
+def gather_own(grid: Grid, diagonal: bool = True) -> Grid:
+    """Each object slides towards the largest one of its own colour, if it faces it."""
+    found = _objects(grid, diagonal, mixed=False)
+    largest: dict[int, int] = {}  # of each colour, the number of its largest object
+    for number, obj in enumerate(found.objects):
+        best = largest.setdefault(obj.colour, number)
+        if found.areas[number] > found.areas[best]:
+            largest[obj.colour] = number
+
+    moves = []
+    for number, obj in enumerate(found.objects):
+        if number != largest[obj.colour]:
+            distance, direction = _way_to(found.labels == largest[obj.colour], obj)
+            moves.append((distance, obj, direction))
+
+    moves.sort(key=lambda item: item[0])
+    return _slid(grid, [(obj, direction) for _, obj, direction in moves])
+
+
+@searched(1.5, colour=COLOURS, directions=_ONE_RAY + _MANY_RAYS)
+def shoot(grid: Grid, colour: Colour, directions: Sequence[Direction]) -> Grid:
+    """Each cell of the colour sends a ray over cells of 0, up to the next cell or the edge."""
+    cells = checked(grid)
+    rows, cols = np.nonzero(cells == colour)
+    if not rows.size or colour == 0:
+        raise ValueError(f"no cell of colour {colour}, or 0, to send rays from")
+
+    blocked = _walled(cells)
+    for direction in directions:
+        _send(cells, blocked, rows, cols, direction, colour)
+    return cells
+
+
+@searched(1.5, away=(True, False))
+def trail(grid: Grid, away: bool = True) -> Grid:
+    """Each shape of two colours leaves a trail of its smaller part, away from the larger one.
+
+    If not away, the trail starts from the larger part on the other side, in the same colour. It
+    runs over cells of 0, up to the next cell or the edge.
+    """
+    found = _objects(grid, diagonal=True, mixed=True)
+    cells, blocked = checked(grid), _walled(found.cells)
+    for obj in found.objects:
+        counts = np.bincount(obj.grid[obj.mask])
+        colours = np.flatnonzero(counts)
+        if len(colours) != 2 or counts[colours[0]] == counts[colours[1]]:
+            continue
+
+        small = colours[counts[colours].argmin()]
+        rows, cols = obj.cells()
+        is_small = obj.grid[obj.mask] == small
+        down = _sign(rows[is_small].mean() - rows[~is_small].mean())
+        across = _sign(cols[is_small].mean() - cols[~is_small].mean())
+        if not away:
+            down, across = -down, -across
+        if down or across:
+            _send(cells, blocked, rows[is_small], cols[is_small], (down, across), int(small), obj)
+
+    return cells
+
+
+@searched(1.5, colour=COLOURS)
+def stamp_at(grid: Grid, colour: Colour) -> Grid:
+    """The largest shape copied to every other shape that is one cell of the colour.
+
+    If one cell of the largest shape has the colour, this cell is laid on the other ones, else its
+    middle is. Raises ValueError where there is nothing to copy, or no place to copy it to.
+    """
+    found = _objects(grid, diagonal=True, mixed=True)
+    pattern = found.objects[int(found.areas.argmax())]
+    marks = [obj for obj in found.objects if obj.mask.size == 1 and obj.grid[0, 0] == colour]
+    if pattern.mask.size == 1 or not marks:
+        raise ValueError(f"nothing to copy, or no single cell of colour {colour} to copy it to")
+
+    rows, cols = np.nonzero(pattern.grid == colour)
+    if len(rows) == 1:
+        down, across = int(rows[0]), int(cols[0])
+    else:
+        down, across = (pattern.height - 1) // 2, (pattern.width - 1) // 2
+
+    cells = checked(grid)
+    for mark in marks:
+        lay(cells, replace(pattern, row=mark.row - down, col=mark.col - across))
+    return cells
+
+
+@searched(1.5, direction=SIDES)
+@searched(2, direction=SIDES, gap=(1,))
+@searched(2, direction=CORNERS)
+def repeat_objects(
+    grid: Grid, direction: Direction, gap: int = 0, diagonal: bool = True, mixed: bool = True
+) -> Grid:
+    """Each object copied in the direction again and again up to the edge, gap cells between copies.
+
+    Copies lie below everything that is there already.
+    """
+    if gap < 0 or direction not in SIDES + CORNERS:
+        raise ValueError(f"gap {gap} in direction {direction}, expected 0 or more in one of eight")
+
+    found = _objects(grid, diagonal, mixed)
+    cells = np.zeros_like(found.cells)
+    for obj in found.objects:
+        down, across = direction[0] * (obj.height + gap), direction[1] * (obj.width + gap)
+        for num in range(1, MAX_SIDE):
+            copy = replace(obj, row=obj.row + down * num, col=obj.col + across * num)
+            if not _meets(cells, copy):
+                break
+            lay(cells, copy)
+
+    return np.where(found.cells != 0, found.cells, cells)
+
+
+@searched(2, colour=COLOURS, direction=SIDES + CORNERS)
+def move_colour(grid: Grid, colour: Colour, direction: Direction, num: int = 1) -> Grid:
+    """All cells of the colour num steps in the direction, over other cells; 0 where they were."""
+    cells = checked(grid)
+    rows, cols = np.nonzero(cells == colour)
+    if not rows.size or colour == 0:
+        raise ValueError(f"no cell of colour {colour}, or 0, to move")
+
+    cells[rows, cols] = 0
+    rows, cols = rows + direction[0] * num, cols + direction[1] * num
+    inside = (rows >= 0) & (cols >= 0) & (rows < cells.shape[0]) & (cols < cells.shape[1])
+    cells[rows[inside], cols[inside]] = colour
+    return cells
+
+
+def _objects(grid: Grid, diagonal: bool, mixed: bool) -> Found:
+    found = find(grid, diagonal, mixed)
+    if not found.objects:
+        raise ValueError("no object: all cells are 0")
+    return found
+
+
+def _walled(cells: Grid) -> Mask:
+    """Where the grid, with a margin of one cell, is not free: at cells besides 0 and the margin."""
+    blocked = np.ones((cells.shape[0] + 2, cells.shape[1] + 2), dtype=bool)
+    blocked[1:-1, 1:-1] = cells != 0
+    return blocked
+
+
+def _slid(grid: Grid, moves: list[tuple[Object, Direction | None]]) -> Grid:
+    """The objects of a grid slid one after the other, until they meet something."""
+    cells = checked(grid)
+    blocked = _walled(cells)
+    for obj, direction in moves:
+        if direction is None:
+            continue
+
+        rows, cols = obj.cells()
+        blocked[rows + 1, cols + 1] = False
+        cells[rows, cols] = 0
+
+        down, across = direction
+        at_row, at_col = rows + 1 + down, cols + 1 + across
+        while not blocked[at_row, at_col].any():
+            at_row, at_col = at_row + down, at_col + across
+
+        blocked[at_row - down, at_col - across] = True
+        cells[at_row - down - 1, at_col - across - 1] = obj.grid[obj.mask]
+
+    return cells
+
+
+def _way_to(wanted: Mask, obj: Object) -> tuple[int, Direction | None]:
+    """How far, and in which direction, the object faces the nearest wanted cells; None if none."""
+    ways: list[tuple[int, Direction | None]] = []
+    spans: tuple[tuple[Any, int, int, Direction, Direction], ...] = (
+        (wanted[max(0, obj.row) : obj.bottom + 1].any(axis=0), obj.col, obj.right, LEFT, RIGHT),
+        (wanted[:, max(0, obj.col) : obj.right + 1].any(axis=1), obj.row, obj.bottom, UP, DOWN),
+    )
+    for hits, start, end, back, ahead in spans:
+        before = np.flatnonzero(hits[:start])
+        after = np.flatnonzero(hits[end + 1 :])
+        if before.size:
+            ways.append((start - int(before[-1]), back))
+        if after.size:
+            ways.append((int(after[0]) + 1, ahead))
+
+    return min(ways, key=lambda way: way[0], default=(0, None))
+
+
+def _send(
+    cells: Grid,
+    blocked: Mask,
+    rows: NDArray[np.int64],
+    cols: NDArray[np.int64],
+    direction: Direction,
+    colour: Colour,
+    through: Object | None = None,
+) -> None:
+    """Paints rays into the cells themselves; they pass the cells of one object unchanged."""
+    down, across = direction
+    if not (down or across):
+        raise ValueError("direction (0, 0) leads nowhere")
+
+    passed = np.zeros_like(blocked)
+    if through is not None:
+        own_rows, own_cols = through.cells()
+        passed[own_rows + 1, own_cols + 1] = True
+
+    while rows.size:
+        rows, cols = rows + down, cols + across
+        kept = ~blocked[rows + 1, cols + 1] | passed[rows + 1, cols + 1]
+        rows, cols = rows[kept], cols[kept]
+        free = ~blocked[rows + 1, cols + 1]
+        cells[rows[free], cols[free]] = colour
+
+
+def _sign(value: float) -> int:
+    """-1, 0 or 1; a difference of at most half a cell is none."""
+    return int(value > 0.5) - int(value < -0.5)
+
+
+def _meets(cells: Grid, obj: Object) -> bool:
+    """Whether a part of the box lies in the grid."""
+    inside_rows = obj.row < cells.shape[0] and obj.bottom >= 0
+    return inside_rows and obj.col < cells.shape[1] and obj.right >= 0
+
+
+def _fits(free: Mask, obj: Object) -> bool:
+    if obj.row < 0 or obj.col < 0 or obj.bottom >= free.shape[0] or obj.right >= free.shape[1]:
+        return False
+    return bool(free[obj.cells()].all())
