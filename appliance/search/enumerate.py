@@ -62,25 +62,25 @@ class Enumeration:
         self._seen: set[int] = set()
         self.num_expansions = 0
         self.num_applications = 0
-        self._add(State(0.0, GRID, None, None), self._inputs)
+        self._add(State(0.0, GRID, None, None), self._inputs, lambda: False)
 
     def run(self, num_expansions: int, is_late: Callable[[], bool]) -> bool:
         """Expand so many states more. False when none is left, or when it is late."""
         last = self.num_expansions + num_expansions
         while self._waiting and self.num_expansions < last and len(self._seen) < MAX_STATES:
+            _, _, state = heapq.heappop(self._waiting)
+            self._expand(state, self._values(state), is_late)
+            self.num_expansions += 1
             if is_late():
                 return False
-            _, _, state = heapq.heappop(self._waiting)
-            self._expand(state, self._values(state))
-            self.num_expansions += 1
 
         return bool(self._waiting)
 
-    def _expand(self, state: State, values: list[Any]) -> None:
+    def _expand(self, state: State, values: list[Any], is_late: Callable[[], bool]) -> None:
         """Try every call on the state."""
         for call in self._calls[state.kind]:
             cost = state.cost + call.cost
-            if cost > self._max_cost:
+            if cost > self._max_cost or is_late():
                 break
 
             self.num_applications += 1
@@ -88,9 +88,9 @@ class Enumeration:
                 results = [call.run(v, g) for v, g in zip(values, self._inputs, strict=True)]
             except FAULTS:
                 continue
-            self._add(State(cost, call.gives, state, call), results)
+            self._add(State(cost, call.gives, state, call), results, is_late)
 
-    def _add(self, state: State, values: list[Any]) -> None:
+    def _add(self, state: State, values: list[Any], is_late: Callable[[], bool]) -> None:
         key = hash((state.kind, *map(_key, values)))
         if key in self._seen:
             return
@@ -100,7 +100,7 @@ class Enumeration:
             self._pieces.take(state, values)
         if state.kind == OBJECT:
             # Objects have few calls, and those cost next to nothing: no need to wait.
-            self._expand(state, values)
+            self._expand(state, values, is_late)
         elif state.kind != FIELD and state.cost < self._max_cost:
             heapq.heappush(self._waiting, (state.cost, len(self._seen), state))
 

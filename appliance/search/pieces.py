@@ -17,13 +17,17 @@ if TYPE_CHECKING:
     from appliance.search.enumerate import State
 
 Cells = NDArray[np.uint8]
-Shapes = tuple[tuple[int, ...], ...]
+Shapes = tuple[tuple[int, int], ...]
 
 MAX_VALUE = 255
 """Larger measures are cut off: no rule needs to tell them apart."""
 
 MAX_PIECES = 4000
 """Pieces of one group that the fits look at, the cheapest first."""
+
+MAX_CELLS = 30_000_000
+"""And no more than have so many cells together, a byte each: a task may have 50 demonstrations of
+900 cells."""
 
 MAX_GROUPS = 6
 """Groups that the fits look at: those with the cheapest pieces."""
@@ -55,6 +59,7 @@ class Pieces:
         self._num_cells = sum(o.size for o in outputs)
         self._groups: dict[Shapes, _Collected] = {}
         self._seen: set[tuple[Shapes, bytes]] = set()
+        self._num_kept = 0  # cells of all pieces
 
     def take(self, state: State, values: Sequence[Any]) -> None:
         """Keep a state whose values have the shapes of the outputs."""
@@ -64,9 +69,10 @@ class Pieces:
 
         cells = np.concatenate([v.ravel() for v in values])
         row = np.minimum(cells, MAX_VALUE).astype(np.uint8).tobytes()
-        if (shapes, row) in self._seen:
+        if (shapes, row) in self._seen or self._num_kept > 2 * MAX_CELLS:
             return
         self._seen.add((shapes, row))
+        self._num_kept += len(row)
 
         group = self._groups.setdefault(shapes, _Collected())
         group.states.append(state)
@@ -82,7 +88,8 @@ class Pieces:
 
     def _group(self, shapes: Shapes, found: _Collected, *, penalty: float) -> Group:
         costs = np.array([s.cost for s in found.states])
-        order = np.argsort(costs, kind="stable")[:MAX_PIECES]
+        most = min(MAX_PIECES, MAX_CELLS // len(found.rows[0]))
+        order = np.argsort(costs, kind="stable")[:most]
         cells = np.frombuffer(b"".join(found.rows[i] for i in order), np.uint8)
         cells = cells.reshape(len(order), -1)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -12,86 +13,127 @@ from appliance.clock import cpu_seconds
 from appliance.program import dsl
 from appliance.search.answers import Answer, Found, Limits
 from appliance.search.calls import catalogue
+from appliance.search.cell_table import cell_table
+from appliance.search.cells.learn import cell_answers
 from appliance.search.enumerate import Enumeration
 from appliance.search.fits import Fit, all_fits, quick_fits
-from appliance.search.pieces import Group, Pieces
+from appliance.search.pieces import Cells, Group, Pieces
 from appliance.search.views import ColourView, colour_views
 
 VIEW_SHARES = (0.6, 0.4)
 """Parts of the expansions that the first and the second view get."""
 
 SOON_SHARE = 0.3
-"""After this part of a view's expansions it is looked whether a cheap fit ends the view."""
+"""After this part of a view's expansions it is looked whether a cheap fit ends the enumeration."""
 
 CHEAP_COST = 3.0
-"""An exact fit, or one of colours, of at most this cost ends the enumeration."""
+"""A fit of one piece that costs no more ends it, and no other view is enumerated."""
 
 RANKS_COST = 0.7
-"""Added to the cost of answers of the view by ranks."""
+"""Added to the cost of programs of the view by ranks."""
 
-ENUMERATION_SHARE = 0.6
-"""Part of the CPU seconds after which no more is enumerated: the fits need the rest."""
+VIEWS_TIME_SHARES = (0.35, 0.6)
+"""Parts of the CPU seconds after which the first and the second view enumerate no more."""
+
+FITS_TIME_SHARES = (0.45, 0.75)
+"""And after which no fits are looked for; the rest is for the cell learner."""
+
+
+class Stopwatch:
+    """The CPU seconds of one search."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._began_s, self._limit_s = cpu_seconds(), limit_s
+        self.was_late = False  # something was left out for lack of time
+
+    def used_s(self) -> float:
+        return cpu_seconds() - self._began_s
+
+    def is_late(self, share: float = 1.0) -> bool:
+        """Whether this part of the seconds is over."""
+        is_late = self.used_s() > share * self._limit_s
+        self.was_late |= is_late
+        return is_late
 
 
 def search_task(task: Task, limits: Limits, *, seed: int = 0) -> Found:
     """Answers to all test inputs of a task, the heaviest first.
 
-    The same limits.expansions and seed give the same answers, unless the time ended the search.
+    The same limits.expansions and seed give the same answers, unless the time ended the search
+    (Found.bound is "time"). The seed matters to the cell learner only.
     """
-    began_s = cpu_seconds()
-    num_expansions = num_applications = 0
+    watch = Stopwatch(limits.cpu_s)
+    searches: list[ViewSearch] = []
     answers: list[Answer] = []
-    bound = ""
 
-    def is_late(share: float = 1.0) -> bool:
-        return cpu_seconds() - began_s > share * limits.cpu_s
-
-    for view, share in zip(colour_views(task), VIEW_SHARES, strict=False):
-        searched = _ViewSearch(view)
-        is_settled = searched.run(
-            round(share * limits.expansions), lambda: is_late(ENUMERATION_SHARE)
-        )
-        answers += searched.answers(is_late)
-
-        num_expansions += searched.enumeration.num_expansions
-        num_applications += searched.enumeration.num_applications
-        bound = bound or searched.bound
+    for number, view in enumerate(colour_views(task)):
+        search = ViewSearch(view, watch, number)
+        searches.append(search)
+        is_settled = search.run(round(VIEW_SHARES[number] * limits.expansions))
+        answers += search.program_answers()
         if is_settled:
             break
 
-    if is_late():
-        bound = "time"
-    answers.sort(key=lambda a: -a.weight)
-    return Found(tuple(answers), num_expansions, num_applications, cpu_seconds() - began_s, bound)
+    for search in searches:
+        answers += search.cell_answers(seed)
+
+    answers.sort(key=lambda answer: -answer.weight)
+    has_more = any(search.has_more for search in searches)
+    return Found(
+        tuple(answers),
+        expansions=sum(s.enumeration.num_expansions for s in searches),
+        applications=sum(s.enumeration.num_applications for s in searches),
+        cpu_s=watch.used_s(),
+        bound="time" if watch.was_late else "expansions" if has_more else "",
+    )
 
 
-class _ViewSearch:
+class ViewSearch:
     """The search under one view."""
 
-    def __init__(self, view: ColourView) -> None:
-        self._view = view
+    def __init__(self, view: ColourView, watch: Stopwatch, number: int) -> None:
+        """number: 0 for the first view of the task, 1 for the second."""
+        self._view, self._watch, self._number = view, watch, number
         self._outputs = np.concatenate([o.ravel() for o in view.outputs]).astype(np.uint8).tobytes()
         self._pieces = Pieces(view.outputs)
+        self._groups: list[Group] = []
         self.enumeration = Enumeration(view.inputs, catalogue(view.colours), self._pieces)
-        self.bound = ""
+        self.has_more = False  # states were left when the expansions were used up
 
-    def run(self, num_expansions: int, is_late: Callable[[], bool]) -> bool:
+    def run(self, num_expansions: int) -> bool:
         """Enumerate. True where a cheap fit ended it early, and no other view is needed."""
         soon = round(SOON_SHARE * num_expansions)
-        has_more = self.enumeration.run(soon, is_late)
+        is_late = partial(self._watch.is_late, VIEWS_TIME_SHARES[self._number])
+        self.has_more = self.enumeration.run(soon, is_late)
         if self._has_cheap_fit():
+            self.has_more = False
             return True
 
-        has_more = has_more and self.enumeration.run(num_expansions - soon, is_late)
-        if has_more:
-            self.bound = "expansions"
+        if self.has_more:
+            self.has_more = self.enumeration.run(num_expansions - soon, is_late)
         return False
 
-    def answers(self, is_late: Callable[[], bool]) -> Iterator[Answer]:
-        for group in self._pieces.groups():
+    def program_answers(self) -> Iterator[Answer]:
+        """What the fits make of the pieces."""
+        self._groups = self._pieces.groups()
+        is_late = partial(self._watch.is_late, FITS_TIME_SHARES[self._number])
+        for group in self._groups:
             for fit in all_fits(group, self._outputs, is_late):
                 if fit.test.max(initial=0) < NUM_COLOURS:
-                    yield self._answer(fit, group)
+                    yield self._program_answer(fit, group)
+
+    def cell_answers(self, seed: int) -> Iterator[Answer]:
+        """What the trees make of the cells."""
+        table = cell_table(self._view, self._groups)
+        if table is None:
+            return
+
+        bases, pieces = table
+        found = cell_answers(
+            bases, self._view.outputs, pieces, seed=seed, is_out_of_time=self._watch.is_late
+        )
+        for answer in found:
+            yield self._answer(answer.grids, answer.cost, "cells", "")
 
     def _has_cheap_fit(self) -> bool:
         return any(
@@ -100,26 +142,20 @@ class _ViewSearch:
             for fit in quick_fits(group, self._outputs)
         )
 
-    def _answer(self, fit: Fit, group: Group) -> Answer:
-        view = self._view
-        tests = view.originals[len(view.outputs) :]
-        grids = [
-            view.undo(grid, original)
-            for grid, original in zip(_split(fit.test, group), tests, strict=True)
-        ]
-        cost = fit.cost + RANKS_COST * (view.name == "ranks")
-        return Answer(
-            tuple(freeze(g.astype(np.int8)) for g in grids),
-            0.5**cost,
-            fit.kind,
-            view.program(list(fit.lines), fit.output),
-        )
+    def _program_answer(self, fit: Fit, group: Group) -> Answer:
+        program = self._view.program(list(fit.lines), fit.output)
+        cost = fit.cost + RANKS_COST * (self._view.name == "ranks")
+        return self._answer(_grids(fit.test, group), cost, fit.kind, program)
+
+    def _answer(self, shown: Iterable[dsl.Grid], cost: float, kind: str, program: str) -> Answer:
+        """With the colours that the task has without the view."""
+        tests = self._view.originals[len(self._view.outputs) :]
+        grids = [self._view.undo(g, o) for g, o in zip(shown, tests, strict=True)]
+        return Answer(tuple(freeze(g.astype(np.int8)) for g in grids), 0.5**cost, kind, program)
 
 
-def _split(cells: np.ndarray, group: Group) -> Iterator[dsl.Grid]:
+def _grids(cells: Cells, group: Group) -> list[dsl.Grid]:
     """The grids of the tests, from all their cells in one row."""
-    start = 0
-    for shape in group.test_shapes:
-        size = int(np.prod(shape))
-        yield cells[start : start + size].reshape(shape).astype(np.int64)
-        start += size
+    sizes = [height * width for height, width in group.test_shapes]
+    parts = np.split(cells.astype(np.int64), np.cumsum(sizes)[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, group.test_shapes, strict=True)]

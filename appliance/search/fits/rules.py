@@ -18,6 +18,9 @@ from appliance.search.fits.targets import Targets
 from appliance.search.pieces import Cells
 
 MAX_RULES = 3000
+MAX_CELLS = 30_000_000
+"""Cells that all rules look at together."""
+
 MAX_DEFAULTS = 40
 MAX_FIRSTS = 12
 MAX_CHOSEN = 5
@@ -76,6 +79,7 @@ def rule_fits(targets: Targets) -> Iterator[Fit]:
 def _rules(targets: Targets) -> list[_Rule]:
     """The cheapest ones, without those that do the same on all grids."""
     group, found, seen = targets.group, [], set()
+    most = min(MAX_RULES, MAX_CELLS // targets.num_cells)
 
     def keep(rule: _Rule) -> None:
         key = rule.train.tobytes(), rule.test.tobytes(), rule.test_colours[rule.test].tobytes()
@@ -84,7 +88,7 @@ def _rules(targets: Targets) -> list[_Rule]:
             found.append(rule)
 
     for piece in range(len(group.costs)):
-        if len(found) >= MAX_RULES:
+        if len(found) >= most:
             break
         train, test, cost = group.train[piece], group.test[piece], float(group.costs[piece])
 
