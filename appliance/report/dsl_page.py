@@ -24,6 +24,7 @@ THEMES = (
     "renaming",
     "counting",
     "drawing",
+    "lines",
     "object",
     "panel",
     "choice",

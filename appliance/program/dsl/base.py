@@ -55,7 +55,7 @@ class Object:
     @property
     def size(self) -> int:
         """Number of cells."""
-        return int(self.mask.sum())
+        return int(np.count_nonzero(self.mask))
 
     @property
     def colour(self) -> Colour:
@@ -144,10 +144,7 @@ def checked(array: NDArray[Any]) -> Grid:
 def legal(array: NDArray[Any]) -> Grid:
     """`checked` for an array that nobody else holds: it is given back itself if it can be."""
     grid = cells_of(array)
-    if max(grid.shape) > MAX_SIDE:
-        raise ValueError(
-            f"a grid of {grid.shape[0]} x {grid.shape[1]} cells, at most {MAX_SIDE} a side"
-        )
+    check_size(*grid.shape)
 
     # A negative colour is a very large one without its sign: one look finds both kinds.
     if np.maximum.reduce(grid.view(np.uint64), axis=None) >= NUM_COLOURS:
@@ -156,6 +153,12 @@ def legal(array: NDArray[Any]) -> Grid:
         )
 
     return grid
+
+
+def check_size(height: int, width: int) -> None:
+    """Raises ValueError for a grid that would be too large, before it is made."""
+    if height > MAX_SIDE or width > MAX_SIDE:
+        raise ValueError(f"a grid of {height} x {width} cells, at most {MAX_SIDE} a side")
 
 
 def turns_to_down(direction: Direction) -> int:
@@ -167,6 +170,14 @@ def turns_to_down(direction: Direction) -> int:
     if direction not in turns:
         raise ValueError(f"direction {direction}, expected UP, DOWN, LEFT or RIGHT")
     return turns[direction]
+
+
+def seen_down(cells: Grid, direction: Direction) -> Grid:
+    """The cells seen so that a side lies below, or a corner below on the right."""
+    rows, cols = direction
+    if not rows:
+        cells, rows, cols = cells.T, cols, rows
+    return cells[:: rows or 1, :: cols or 1]
 
 
 def components(

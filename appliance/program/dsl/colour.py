@@ -34,7 +34,7 @@ def most_common(grid: Grid, background: Colour = 0) -> Colour:
 
     The background where there is no other colour.
     """
-    counts = colour_counts(grid, background)
+    counts = frequencies(grid, background)
     return max(counts, key=counts.__getitem__, default=background)
 
 
@@ -43,7 +43,7 @@ def least_common(grid: Grid, background: Colour = 0) -> Colour:
 
     The background where there is no other colour.
     """
-    counts = colour_counts(grid, background)
+    counts = frequencies(grid, background)
     return min(counts, key=counts.__getitem__, default=background)
 
 
@@ -83,6 +83,18 @@ def drop(grid: Grid, colour: Colour, background: Colour = 0) -> Grid:
     return recolour(grid, colour, background)
 
 
+@searched(1)
+def keep_most_common(grid: Grid, background: Colour = 0) -> Grid:
+    """Only the cells of the most frequent colour besides the background."""
+    return keep(grid, most_common(grid, background), background)
+
+
+@searched(1)
+def keep_least_common(grid: Grid, background: Colour = 0) -> Grid:
+    """Only the cells of the rarest colour besides the background."""
+    return keep(grid, least_common(grid, background), background)
+
+
 @searched(1.5, colour=(1,))
 def dye(grid: Grid, colour: Colour, background: Colour = 0) -> Grid:
     """Every cell unlike the background takes the colour."""
@@ -116,7 +128,7 @@ def paint_mask(grid: Grid, mask: Mask, colour: Colour) -> Grid:
     return legal(np.where(np.asarray(mask, dtype=bool), colour, cells_of(grid)))
 
 
-def colour_counts(grid: Grid, background: Colour = 0) -> dict[Colour, int]:
+def frequencies(grid: Grid, background: Colour = 0) -> dict[Colour, int]:
     """Number of cells of each colour besides the background, in rising order of colour."""
     counts = np.bincount(legal(cells_of(grid)).ravel()).tolist()
     return {colour: num for colour, num in enumerate(counts) if num and colour != background}
@@ -124,5 +136,5 @@ def colour_counts(grid: Grid, background: Colour = 0) -> dict[Colour, int]:
 
 def by_frequency(grid: Grid, background: Colour = 0) -> list[Colour]:
     """The colours besides the background, the most frequent first, of equals the smaller one."""
-    counts = colour_counts(grid, background)
+    counts = frequencies(grid, background)
     return sorted(counts, key=lambda colour: -counts[colour])

@@ -6,7 +6,22 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .base import Colour, Grid, Mask, Object, cells_of, checked, legal, searched
+from .base import (
+    LEFT,
+    SIDES,
+    UP,
+    Colour,
+    Direction,
+    Grid,
+    Mask,
+    Object,
+    cells_of,
+    check_size,
+    checked,
+    legal,
+    searched,
+)
+from .geometry import half
 from .object import objects, paint_all
 
 
@@ -52,6 +67,53 @@ def difference(grid: Grid, other: Grid, colour: Colour, background: Colour = 0) 
     return _painted(first != second, colour, background)
 
 
+@searched(1, direction=(LEFT, UP))
+def halves_both(
+    grid: Grid, direction: Direction = LEFT, colour: Colour = 1, background: Colour = 0
+) -> Grid:
+    """The colour where both halves are unlike the background."""
+    return both(*_halves(grid, direction), colour, background)
+
+
+@searched(1, direction=(LEFT, UP))
+def halves_either(
+    grid: Grid, direction: Direction = LEFT, colour: Colour = 1, background: Colour = 0
+) -> Grid:
+    """The colour where at least one half is unlike the background."""
+    return either(*_halves(grid, direction), colour, background)
+
+
+@searched(1, direction=(LEFT, UP))
+def halves_only_one(
+    grid: Grid, direction: Direction = LEFT, colour: Colour = 1, background: Colour = 0
+) -> Grid:
+    """The colour where exactly one half is unlike the background."""
+    return only_one(*_halves(grid, direction), colour, background)
+
+
+@searched(1, direction=(LEFT, UP))
+def halves_neither(
+    grid: Grid, direction: Direction = LEFT, colour: Colour = 1, background: Colour = 0
+) -> Grid:
+    """The colour where both halves have the background."""
+    return neither(*_halves(grid, direction), colour, background)
+
+
+@searched(1, direction=SIDES)
+def halves_only_first(
+    grid: Grid, direction: Direction = LEFT, colour: Colour = 1, background: Colour = 0
+) -> Grid:
+    """The colour where the half on that side is unlike the background and the other is not."""
+    return only_first(*_halves(grid, direction), colour, background)
+
+
+@searched(1, direction=SIDES)
+def halves_overlay(grid: Grid, direction: Direction = LEFT, background: Colour = 0) -> Grid:
+    """The half on that side laid on the other one; its background cells are see-through."""
+    above, below = _halves(grid, direction)
+    return overlay(below, above, background)
+
+
 def join_h(grids: list[Grid]) -> Grid:
     """The grids side by side, left to right."""
     return legal(np.hstack([cells_of(grid) for grid in grids]))
@@ -72,6 +134,7 @@ def fractal(grid: Grid, background: Colour = 0) -> Grid:
     """Each cell becomes a copy of the whole grid, background cells an empty one."""
     cells = cells_of(grid)
     height, width = cells.shape
+    check_size(height * height, width * width)
     blocks = (cells != background)[:, None, :, None]  # each cell before the cells of its copy
     out = np.where(blocks, cells[None, :, None, :], background)
     return legal(out.reshape(height * height, width * width))
@@ -98,6 +161,11 @@ def map_objects(grid: Grid, function: Callable[[Object], Object], background: Co
     """The function done to each object of one colour; all painted on an empty grid of that size."""
     empty = np.full_like(cells_of(grid), background)
     return paint_all(empty, [function(obj) for obj in objects(grid, background=background)])
+
+
+def _halves(grid: Grid, direction: Direction) -> tuple[Grid, Grid]:
+    """The half on that side and the other one; a line in the middle is in neither."""
+    return half(grid, direction), half(grid, (-direction[0], -direction[1]))
 
 
 def _pair(grid: Grid, other: Grid) -> tuple[Grid, Grid]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from .base import Colour, Grid, cells_of, checked, grid_of, legal, searched
-from .colour import by_frequency, colour_counts, palette
+from .colour import background as ground_of
+from .colour import by_frequency, frequencies, least_common, most_common, palette
+from .geometry import scale_up, tile
 from .object import objects
 
 
@@ -68,7 +70,7 @@ def counter(num: int, height: int, width: int, colour: Colour, background: Colou
 @searched(1)
 def histogram(grid: Grid, background: Colour = 0) -> Grid:
     """One bar from the left for each colour, as long as its number of cells, the longest first."""
-    counts, ranked = colour_counts(grid, background), by_frequency(grid, background)
+    counts, ranked = frequencies(grid, background), by_frequency(grid, background)
     if not counts:
         return checked(np.full((1, 1), background))
 
@@ -77,6 +79,106 @@ def histogram(grid: Grid, background: Colour = 0) -> Grid:
         out[row, : counts[colour]] = colour
 
     return legal(out)
+
+
+@searched(1)
+def colour_column(grid: Grid, background: Colour = 0) -> Grid:
+    """One column of the colours besides the background, the most frequent on top."""
+    ranked = by_frequency(grid, background)
+    if not ranked:
+        raise ValueError("no colour besides the background")
+    return np.array(ranked).reshape(-1, 1)
+
+
+@searched(1)
+def colour_row(grid: Grid, background: Colour = 0) -> Grid:
+    """One row of the colours besides the background, the most frequent first."""
+    return colour_column(grid, background).reshape(1, -1)
+
+
+@searched(1)
+def most_common_cell(grid: Grid) -> Grid:
+    """One cell of the most frequent colour of all."""
+    return np.full((1, 1), ground_of(grid))
+
+
+@searched(1)
+def most_common_colour_cell(grid: Grid, background: Colour = 0) -> Grid:
+    """One cell of the most frequent colour besides the background."""
+    return legal(np.full((1, 1), most_common(grid, background)))
+
+
+@searched(1)
+def least_common_cell(grid: Grid, background: Colour = 0) -> Grid:
+    """One cell of the rarest colour besides the background."""
+    return legal(np.full((1, 1), least_common(grid, background)))
+
+
+@searched(1)
+def count_bar(grid: Grid, background: Colour = 0) -> Grid:
+    """One row with a cell for each object, all of the most frequent colour besides the background.
+
+    Raises ValueError where there is no object.
+    """
+    return bar(num_objects(grid, background), most_common(grid, background))
+
+
+@searched(1)
+def count_stairs(grid: Grid, background: Colour = 0) -> Grid:
+    """A square with a cell for each object on its diagonal, all of the most frequent colour.
+
+    Raises ValueError where there is no object.
+    """
+    num = num_objects(grid, background)
+    return stairs(num, most_common(grid, background), background)
+
+
+@searched(1.5)
+def scale_by_colours(grid: Grid, background: Colour = 0) -> Grid:
+    """Scaled up by the number of colours besides the background. Raises ValueError for none."""
+    return scale_up(grid, num_colours(grid, background))
+
+
+@searched(1.5)
+def tile_by_colours(grid: Grid, background: Colour = 0) -> Grid:
+    """As many copies in rows and columns as there are colours besides the background.
+
+    Raises ValueError where there is none.
+    """
+    num = num_colours(grid, background)
+    return tile(grid, num, num)
+
+
+@searched(2)
+def scale_by_cells(grid: Grid, background: Colour = 0) -> Grid:
+    """Scaled up by the number of cells unlike the background. Raises ValueError for none."""
+    return scale_up(grid, num_cells(grid, background))
+
+
+@searched(2)
+def tile_by_cells(grid: Grid, background: Colour = 0) -> Grid:
+    """As many copies in rows and columns as there are cells unlike the background.
+
+    Raises ValueError where there is none.
+    """
+    num = num_cells(grid, background)
+    return tile(grid, num, num)
+
+
+@searched(1.5)
+def sort_rows(grid: Grid, background: Colour = 0) -> Grid:
+    """Rows with fewer cells unlike the background come first; equals keep their order."""
+    cells = cells_of(grid)
+    order = (cells != background).sum(axis=1).argsort(kind="stable")
+    return grid_of(cells[order])
+
+
+@searched(1.5)
+def sort_cols(grid: Grid, background: Colour = 0) -> Grid:
+    """Columns with fewer cells unlike the background come first; equals keep their order."""
+    cells = cells_of(grid)
+    order = (cells != background).sum(axis=0).argsort(kind="stable")
+    return grid_of(cells[:, order])
 
 
 def most_common_grid(grids: list[Grid]) -> Grid:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .base import (
+    COLOURS,
     CORNERS,
     DOWN,
     SIDES,
@@ -18,8 +19,10 @@ from .base import (
     label,
     legal,
     searched,
+    seen_down,
     turns_to_down,
 )
+from .object import find
 
 
 def canvas(height: int, width: int, colour: Colour = 0) -> Grid:
@@ -94,6 +97,7 @@ def frame(grid: Grid, row: int, col: int, height: int, width: int, colour: Colou
     return grid
 
 
+@searched(1.5, colour=COLOURS)
 def border(grid: Grid, colour: Colour) -> Grid:
     """The outermost cells of the grid take the colour."""
     rows, cols = cells_of(grid).shape
@@ -120,12 +124,72 @@ def flood(grid: Grid, row: int, col: int, colour: Colour) -> Grid:
     return legal(cells)
 
 
+@searched(1.5, colour=(1,), diagonal=(True,))
 @searched(1, per_object=True, colour=(1,))
-def fill_enclosed(grid: Grid, colour: Colour, background: Colour = 0) -> Grid:
-    """Background cells that cannot reach the edge by sides take the colour."""
+def fill_enclosed(
+    grid: Grid, colour: Colour, background: Colour = 0, diagonal: bool = False
+) -> Grid:
+    """Background cells that cannot reach the edge over background take the colour.
+
+    diagonal: whether there are steps to the corners too, and not only to the sides.
+    """
     cells = cells_of(grid)
-    empty = cells == background
-    return legal(np.where(empty & ~_from_edge(empty), colour, cells))
+    return legal(np.where(_enclosed(cells == background, diagonal), colour, cells))
+
+
+@searched(1.5)
+def enclosed(
+    grid: Grid, colour: Colour = 1, background: Colour = 0, diagonal: bool = False
+) -> Grid:
+    """The colour at the cells that `fill_enclosed` fills, background elsewhere."""
+    empty = cells_of(grid) == background
+    return legal(np.where(_enclosed(empty, diagonal), colour, background))
+
+
+@searched(1.5)
+def outside(grid: Grid, colour: Colour = 1, background: Colour = 0, diagonal: bool = False) -> Grid:
+    """The colour at background cells that can reach the edge over background, background elsewhere.
+
+    diagonal: whether there are steps to the corners too, and not only to the sides.
+    """
+    empty = cells_of(grid) == background
+    return legal(np.where(_from_edge(empty, diagonal), colour, background))
+
+
+@searched(1)
+def fill_own(grid: Grid, background: Colour = 0) -> Grid:
+    """Background cells that one object encloses take its colour; of several, the first one's."""
+    cells = grid_of(grid)
+    holes = _enclosed(cells == background, diagonal=False)
+    if not holes.any():
+        return legal(cells)
+
+    found = find(cells, background=background)
+    for number, obj in enumerate(found.objects):
+        if found.areas[number] < 4 or min(obj.height, obj.width) < 3:
+            continue
+        box = slice(obj.row, obj.row + obj.height), slice(obj.col, obj.col + obj.width)
+        inner = _enclosed(~obj.mask, diagonal=False) & holes[box]
+        cells[box][inner] = obj.colour
+        holes[box] &= ~inner
+
+    return cells
+
+
+@searched(1, diagonal=(True, False))
+def fill_boxes(grid: Grid, diagonal: bool = True, background: Colour = 0) -> Grid:
+    """Background cells in the box of an object take its colour; of several, the first one's.
+
+    diagonal: whether cells that share only a corner are of one object.
+    """
+    cells = grid_of(grid)
+    found = find(cells, diagonal, background=background)
+    for number in (found.areas < found.heights * found.widths).nonzero()[0].tolist():
+        obj = found.objects[number]
+        part = cells[obj.row : obj.row + obj.height, obj.col : obj.col + obj.width]
+        part[part == background] = obj.grid[obj.mask][0]
+
+    return legal(cells)
 
 
 @searched(1, per_object=True, colour=(1,))
@@ -133,25 +197,27 @@ def outline(grid: Grid, colour: Colour, background: Colour = 0) -> Grid:
     """Background cells that touch another cell by side or corner take the colour."""
     cells = cells_of(grid)
     solid = cells != background
-    tall = solid.copy()
-    tall[1:] |= solid[:-1]
-    tall[:-1] |= solid[1:]
-    near = tall.copy()
-    near[:, 1:] |= tall[:, :-1]
-    near[:, :-1] |= tall[:, 1:]
+    near = _widened(solid)
     return legal(np.where(near & ~solid, colour, cells))
 
 
-@searched(1, per_object=True)
-def grow(grid: Grid, background: Colour = 0) -> Grid:
+@searched(1, per_object=True, diagonal=(False, True))
+def grow(grid: Grid, background: Colour = 0, diagonal: bool = False) -> Grid:
     """Background cells take the colour of a side neighbour: of the one below, above, right or left.
 
-    The first of these, in that order, that is not background.
+    The first of these, in that order, that is not background. diagonal: after these, of the one
+    at the lower right, lower left, upper right or upper left corner.
     """
     cells = cells_of(grid)
     solid = cells != background
     out = np.full_like(cells, background)
+
     # From the last in order to the first, which lies on top.
+    if diagonal:
+        np.copyto(out[1:, 1:], cells[:-1, :-1], where=solid[:-1, :-1])
+        np.copyto(out[1:, :-1], cells[:-1, 1:], where=solid[:-1, 1:])
+        np.copyto(out[:-1, 1:], cells[1:, :-1], where=solid[1:, :-1])
+        np.copyto(out[:-1, :-1], cells[1:, 1:], where=solid[1:, 1:])
     np.copyto(out[:, 1:], cells[:, :-1], where=solid[:, :-1])
     np.copyto(out[:, :-1], cells[:, 1:], where=solid[:, 1:])
     np.copyto(out[1:], cells[:-1], where=solid[:-1])
@@ -173,21 +239,79 @@ def shrink(grid: Grid, background: Colour = 0) -> Grid:
     return legal(np.where(near, background, cells))
 
 
-@searched(1.5, direction=CORNERS)
-@searched(1, direction=SIDES)
-def extend(grid: Grid, direction: Direction, background: Colour = 0) -> Grid:
-    """Each cell unlike the background leaves a trail in the direction, to the next or the edge."""
-    return legal(_trail(cells_of(grid), direction, background))
-
-
-@searched(1)
-def connect(grid: Grid, background: Colour = 0) -> Grid:
-    """Cells of equal colour with only background between them are joined; columns lie on top."""
+@searched(1.5)
+def rim(grid: Grid, background: Colour = 0) -> Grid:
+    """Only cells that touch background or the edge by side or corner; others become background."""
     cells = cells_of(grid)
-    out = cells.copy()
-    _join(cells, out, background)
-    _join(cells.T, out.T, background)
+    near = _widened(cells == background)
+    near[0] = near[-1] = near[:, 0] = near[:, -1] = True
+    return legal(np.where(near, cells, background))
+
+
+@searched(2)
+def interior(grid: Grid, background: Colour = 0) -> Grid:
+    """The outermost cells of the grid become background."""
+    cells = grid_of(grid)
+    cells[0] = cells[-1] = cells[:, 0] = cells[:, -1] = background
+    return legal(cells)
+
+
+@searched(2)
+def largest_rectangle(grid: Grid, colour: Colour = 1, background: Colour = 0) -> Grid:
+    """The colour on the largest rectangles that are empty, background elsewhere.
+
+    Only rectangles of four cells or more.
+    """
+    empty = cells_of(grid) == background
+    height, width = empty.shape
+
+    # depth: number of empty cells from each cell upward. Where the cells of a row from one column
+    # to another are at least so deep, a rectangle of that depth stands on them.
+    depth = np.zeros((height, width), dtype=np.int64)
+    depth[0] = empty[0]
+    for row in range(1, height):
+        np.multiply(depth[row - 1] + 1, empty[row], out=depth[row])
+
+    common, best = depth, 4
+    found: list[tuple[int, Grid]] = []
+    for wide in range(1, width + 1):
+        if wide > 1:
+            common = np.minimum(common[:, :-1], depth[:, wide - 1 :])
+        area = int(common.max()) * wide
+        if area > best:
+            found.clear()
+            best = area
+        if area == best:
+            found.append((wide, common))
+
+    out = np.full((height, width), background)
+    for wide, common in found:
+        rows, cols = (common * wide == best).nonzero()
+        for row, col in zip(rows.tolist(), cols.tolist(), strict=True):
+            out[row + 1 - best // wide : row + 1, col : col + wide] = colour
+
     return legal(out)
+
+
+@searched(2, period=(2, 3))
+def stripes_h(grid: Grid, period: int = 2) -> Grid:
+    """A grid of that size whose columns are 1, 2, ... up to the period, again and again."""
+    height, width = cells_of(grid).shape
+    return legal(np.tile(1 + np.arange(width) % _of_stripes(period), (height, 1)))
+
+
+@searched(2, period=(2, 3))
+def stripes_v(grid: Grid, period: int = 2) -> Grid:
+    """A grid of that size whose rows are 1, 2, ... up to the period, again and again."""
+    height, width = cells_of(grid).shape
+    return legal((1 + np.arange(height) % _of_stripes(period)).repeat(width).reshape(height, width))
+
+
+@searched(2, period=(2, 3))
+def checkerboard(grid: Grid, period: int = 2) -> Grid:
+    """A grid of that size whose rising diagonals are 1, 2, ... up to the period."""
+    height, width = cells_of(grid).shape
+    return legal(1 + np.add.outer(np.arange(height), np.arange(width)) % _of_stripes(period))
 
 
 @searched(1, direction=SIDES)
@@ -195,69 +319,35 @@ def fall(grid: Grid, direction: Direction = DOWN, background: Colour = 0) -> Gri
     """All cells unlike the background fall to that side and keep their order."""
     turns_to_down(direction)
     out = grid_of(grid)
-    cells = _down(out, direction)
+    cells = seen_down(out, direction)
     order = (cells != background).argsort(axis=0, kind="stable")
     cells[:] = cells[order, np.arange(cells.shape[1])]
     return out
 
 
-def _down(cells: Grid, direction: Direction) -> Grid:
-    """The cells seen so that a side lies below, or a corner below on the right."""
-    rows, cols = direction
-    if not rows:
-        cells, rows, cols = cells.T, cols, rows
-    return cells[:: rows or 1, :: cols or 1]
+def _of_stripes(period: int) -> int:
+    if period < 1:
+        raise ValueError(f"a period of {period}, expected 1 or more")
+    return period
 
 
-def _slanted(cells: Grid, background: Colour) -> tuple[Grid, Grid]:
-    """An array whose columns are the diagonals of the cells, and the view of the cells in it."""
-    height, width = cells.shape
-    if height == 1:
-        out = cells.copy()
-        return out, out
-
-    # Without the first height - 1 cells, the rows are one cell shorter: each moves one to the left.
-    out = np.full((height, width + height - 1), background)
-    view = out.ravel()[height - 1 :][: height * (width + height - 2)].reshape(height, -1)[:, :width]
-    view[:] = cells
-    return out, view
+def _widened(wanted: Mask) -> Mask:
+    """The wanted cells and their neighbours by side or corner."""
+    tall = wanted.copy()
+    tall[1:] |= wanted[:-1]
+    tall[:-1] |= wanted[1:]
+    wide = tall.copy()
+    wide[:, 1:] |= tall[:, :-1]
+    wide[:, :-1] |= tall[:, 1:]
+    return wide
 
 
-def _trail(cells: Grid, direction: Direction, background: Colour) -> Grid:
-    """The cells with, behind each one unlike the background, its trail in the direction."""
-    if direction not in SIDES + CORNERS:
-        raise ValueError(f"direction {direction}, expected one step to a side or a corner")
-
-    out = cells.copy()
-    view = _down(out, direction)
-    lines, part = _slanted(view, background) if direction in CORNERS else (view, view)
-
-    # Of each cell, the last row above it, or its own, that is not background.
-    at = np.arange(len(lines))[:, None] * (lines != background)
-    np.maximum.accumulate(at, axis=0, out=at)
-    lines[:] = lines[at, np.arange(lines.shape[1])]
-    view[:] = part
-    return out
+def _enclosed(free: Mask, diagonal: bool) -> Mask:
+    return free & ~_from_edge(free, diagonal)
 
 
-def _join(cells: Grid, out: Grid, background: Colour) -> None:
-    """In the rows of `out`, fill the gaps between neighbours of equal colour."""
-    rows, cols = (cells != background).nonzero()
-    colours = cells[rows, cols]
-    apart = (rows[1:] == rows[:-1]) & (colours[1:] == colours[:-1]) & (cols[1:] > cols[:-1] + 1)
-    at = apart.nonzero()[0]
-    for row, first, last, colour in zip(
-        rows[at].tolist(),
-        cols[at].tolist(),
-        cols[at + 1].tolist(),
-        colours[at].tolist(),
-        strict=True,
-    ):
-        out[row, first + 1 : last] = colour
-
-
-def _from_edge(free: Mask) -> Mask:
-    """The free cells that are connected by sides with a free cell at the edge."""
+def _from_edge(free: Mask, diagonal: bool) -> Mask:
+    """The free cells that are connected over free cells with one at the edge."""
     # One bit of a long number for each cell: a step to a neighbour, for all cells at once, is a
     # shift. A margin of one cell, not free, keeps the rows apart.
     height, width = free.shape
@@ -271,7 +361,12 @@ def _from_edge(free: Mask) -> Mask:
     before = 0
     while reached != before:
         before = reached
-        reached |= reached << 1 | reached >> 1 | reached << stride | reached >> stride
+        sides = reached << 1 | reached >> 1
+        if diagonal:
+            sides |= reached
+            reached = sides | sides << stride | sides >> stride
+        else:
+            reached |= sides | reached << stride | reached >> stride
         reached &= bits
 
     size = height * stride

@@ -14,6 +14,7 @@ from .base import (
     Grid,
     Mask,
     cells_of,
+    check_size,
     checked,
     grid_of,
     legal,
@@ -95,6 +96,7 @@ def pad(grid: Grid, num: int = 1, fill: Colour = 0) -> Grid:
     if num < 0:
         raise ValueError(f"a margin of {num} cells, expected 0 or more")
     rows, cols = cells.shape
+    check_size(rows + 2 * num, cols + 2 * num)
     out = np.full((rows + 2 * num, cols + 2 * num), fill)
     out[num : num + rows, num : num + cols] = cells
     return legal(out)
@@ -139,13 +141,17 @@ def scale_up(grid: Grid, factor: int) -> Grid:
 @searched(1.5, factor=(2,))
 def scale_h(grid: Grid, factor: int) -> Grid:
     """Each cell becomes factor cells wide."""
-    return legal(cells_of(grid).repeat(factor, axis=1))
+    cells = cells_of(grid)
+    check_size(cells.shape[0], cells.shape[1] * factor)
+    return legal(cells.repeat(factor, axis=1))
 
 
 @searched(1.5, factor=(2,))
 def scale_v(grid: Grid, factor: int) -> Grid:
     """Each cell becomes factor cells high."""
-    return legal(cells_of(grid).repeat(factor, axis=0))
+    cells = cells_of(grid)
+    check_size(cells.shape[0] * factor, cells.shape[1])
+    return legal(cells.repeat(factor, axis=0))
 
 
 @searched(1.5, factor=(4,))
@@ -162,9 +168,50 @@ def tile(grid: Grid, rows: int, cols: int) -> Grid:
     """Copies of the grid laid out in that many rows and columns."""
     cells = cells_of(grid)
     height, width = cells.shape
+    check_size(rows * height, cols * width)
     out = np.empty((rows, height, cols, width), dtype=np.int64)
     out[:] = cells[:, None, :]
     return legal(out.reshape(rows * height, cols * width))
+
+
+@searched(1)
+def scale_self(grid: Grid) -> Grid:
+    """Each cell becomes as many cells high and wide as the grid is."""
+    cells = cells_of(grid)
+    return scale_h(scale_v(cells, cells.shape[0]), cells.shape[1])
+
+
+@searched(1)
+def tile_self(grid: Grid) -> Grid:
+    """Copies of the grid, in as many rows and columns as it has itself."""
+    cells = cells_of(grid)
+    return tile(cells, *cells.shape)
+
+
+@searched(1)
+def trim_common(grid: Grid) -> Grid:
+    """The smallest box that holds all cells unlike the most frequent colour."""
+    cells = legal(cells_of(grid))
+    return trim(cells, int(np.bincount(cells.ravel()).argmax()))
+
+
+@searched(1)
+def drop_empty_lines(grid: Grid, background: Colour = 0) -> Grid:
+    """Rows and columns that have only background are dropped; an empty grid stays as it is."""
+    cells = cells_of(grid)
+    solid = cells != background
+    rows, cols = solid.any(axis=1), solid.any(axis=0)
+    if not rows.any():
+        return grid_of(cells)
+    return grid_of(cells[rows].compress(cols, axis=1))
+
+
+@searched(1.5)
+def drop_uniform_lines(grid: Grid) -> Grid:
+    """Rows of one colour are dropped, then columns of one colour. Raises ValueError for no rest."""
+    cells = cells_of(grid)
+    cells = cells[(cells != cells[:, :1]).any(axis=1)]
+    return grid_of(cells.compress((cells != cells[:1]).any(axis=0), axis=1))
 
 
 @searched(2, direction=SIDES)

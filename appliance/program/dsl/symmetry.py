@@ -74,6 +74,12 @@ def pinwheel(grid: Grid) -> Grid:
     return legal(out)
 
 
+@searched(1)
+def pinwheel_back(grid: Grid) -> Grid:
+    """A square grid and its quarter turns around the lower right corner, counter-clockwise."""
+    return transpose(pinwheel(transpose(grid)))
+
+
 @searched(1, per_object=True)
 def symmetrize_h(grid: Grid, background: Colour = 0) -> Grid:
     """Background cells take the colour of their mirror image, left to right."""
@@ -102,6 +108,26 @@ def symmetrize_turns(grid: Grid, background: Colour = 0) -> Grid:
     return _lay(cells, [cells[::-1].T, cells[::-1, ::-1], cells.T[::-1]], background)
 
 
+@searched(1)
+def symmetrize_both(grid: Grid, background: Colour = 0) -> Grid:
+    """`symmetrize_h`, then `symmetrize_v`."""
+    return symmetrize_v(symmetrize_h(grid, background), background)
+
+
+@searched(1)
+def symmetrize_half_turn(grid: Grid, background: Colour = 0) -> Grid:
+    """Background cells take the colour found at their half turn."""
+    cells = cells_of(grid)
+    return _lay(cells, [cells[::-1, ::-1]], background)
+
+
+@searched(1)
+def symmetrize_a(grid: Grid, background: Colour = 0) -> Grid:
+    """Background cells of a square grid take the colour mirrored at the other diagonal."""
+    cells = _square(grid)
+    return _lay(cells, [cells[::-1, ::-1].T], background)
+
+
 @searched(1, hole=(0,))
 def repair_symmetry(grid: Grid, hole: Colour) -> Grid:
     """Cells of the hole colour are filled in by every mirror or turn that all other cells obey."""
@@ -121,6 +147,34 @@ def repair_symmetry(grid: Grid, hole: Colour) -> Grid:
         if not np.logical_or.reduce(broken, axis=None):
             cells = np.where(known, cells, image)
             known = cells != hole
+
+    return cells
+
+
+@searched(1, hole=(0,))
+def repair_mirrors(grid: Grid, hole: Colour) -> Grid:
+    """Cells of the hole colour are filled in by mirrors, whose axes need not be in the middle.
+
+    An upright and a level axis are found, if there are any: not far from the middle, two sides that
+    nowhere disagree and agree in the most cells; and the diagonal of a square. A grid with more
+    holes than other cells stays as it is.
+    """
+    cells = grid_of(grid)
+    num_holes = np.count_nonzero(cells == hole)
+    if not 0 < num_holes <= cells.size // 2:
+        return cells
+
+    for _ in range(2):  # what one axis fills in may tell more about the other
+        for view in (cells, cells.T):
+            turn = _mirror_of(view, hole)
+            if turn is not None:
+                at = np.arange(max(0, turn - len(view) + 1), min(len(view), turn + 1))
+                view[at] = np.where(view[at] == hole, view[turn - at], view[at])
+
+        if cells.shape[0] == cells.shape[1]:
+            image = cells.T
+            if ((cells == image) | (cells == hole) | (image == hole)).all():
+                cells = np.where(cells == hole, image, cells)
 
     return cells
 
@@ -184,17 +238,42 @@ def _period(cells: Grid) -> int:
 
 def _periods(cells: Grid, known: Mask) -> list[int]:
     """Numbers of rows after which the cells may repeat themselves, as far as they are known."""
-    # agrees[p]: no known cell differs from a known one p rows below it. `below[p]` are the cells
-    # moved up by p rows; what comes in from the bottom is not known.
-    rows, cols = cells.shape
-    padded = np.zeros((2 * rows, cols), dtype=np.int64)
-    np.multiply(cells + 1, known, out=padded[:rows])  # 0 is not known
-    below = np.lib.stride_tricks.as_strided(
-        padded, (rows, rows, cols), (padded.strides[0], *padded.strides), writeable=False
-    )
-    differs = (below != padded[:rows]) & (below != 0) & known
+    # agrees[p]: no known cell differs from a known one p rows below it.
+    rows = len(cells)
+    moved = _moved(cells, known, 0, rows - 1)
+    differs = (moved != moved[0]) & (moved != 0) & known
     agrees = ~differs.any(axis=(1, 2))
     return [p for p in range(1, rows + 1) if agrees[p::p].all()]
+
+
+def _mirror_of(cells: Grid, hole: Colour) -> int | None:
+    """The sum of each row's number and its mirror image's; None where the cells obey no mirror."""
+    # At least three rows more than half of them must have their mirror image inside, but for the
+    # mirror in the middle.
+    known, upside_down = cells != hole, cells[::-1]
+    most = max(0, (len(cells) + 1) // 2 - 3)
+    moved = _moved(upside_down, known[::-1], most, most)
+    both = (moved != 0) & known
+    disagrees = (both & (moved != cells + 1)).any(axis=(1, 2))
+    num = np.where(disagrees, 0, both.sum(axis=(1, 2)))
+
+    # Moved down by p rows, row i of the upside-down cells is row last + p - i of the cells.
+    at = int(num.argmax())
+    return len(cells) - 1 + most - at if num[at] else None
+
+
+def _moved(cells: Grid, known: Mask, down: int, up: int) -> Grid:
+    """The cells moved by `down` rows down, one less, ..., `up` rows up.
+
+    (down + 1 + up, height, width), colours + 1, and 0 for what is not known.
+    """
+    rows, cols = cells.shape
+    padded = np.zeros((down + rows + up, cols), dtype=np.int64)
+    np.multiply(cells + 1, known, out=padded[down : down + rows])
+    shape, (row_step, step) = (down + 1 + up, rows, cols), padded.strides
+    return np.lib.stride_tricks.as_strided(
+        padded, shape, (row_step, row_step, step), writeable=False
+    )
 
 
 def _square(grid: Grid) -> Grid:
