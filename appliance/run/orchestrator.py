@@ -25,9 +25,10 @@ from appliance.run.results import Results
 from appliance.run.schedule.measured_costs import TaskCost
 from appliance.run.schedule.planned_costs import PlannedCosts
 from appliance.run.schedule.schedule import DRAIN_S, Schedule
+from appliance.run.schedule.search_queue import SearchShare
 from appliance.run.schedule.task_state import Assignment
 from appliance.run.worker_life import WorkerLife
-from appliance.run.worker_state import Running, TaskReport, WorkerState
+from appliance.run.worker_state import Kind, Running, TaskReport, WorkerState
 from appliance.sizing.steps_and_views import reserve_s
 from appliance.solve.messages import (
     Finished,
@@ -36,6 +37,7 @@ from appliance.solve.messages import (
     Ready,
     Sampled,
     Scored,
+    Searched,
     Trained,
     Wrote,
 )
@@ -95,6 +97,7 @@ class Orchestrator:
         is_stopped: Callable[[], bool],
         planned: PlannedCosts | None = None,
         costs: Mapping[str, TaskCost] | None = None,
+        search: SearchShare | None = None,
         write: Callable[[Attempts], None] | None = None,
         poll_s: float = POLL_S,
     ) -> None:
@@ -104,13 +107,19 @@ class Orchestrator:
         costs: the same without memory, taken as it is. Without both, costs are learnt from the
         first jobs.
 
+        search: of a search without a model. Its workers are the last ones of the pool.
+
         write: puts a submission in place; by default it is submission.json in the folder.
         """
         self._work, self._pool, self._listener = work, pool, listener
         self._clock, self._deadline_s = time.clock, time.deadline_s
         self._is_stopped, self._poll_s = is_stopped, poll_s
         self._reserve_s = reserve_s(work.settings, time.deadline_s - time.start_s)
-        self._workers = {worker: WorkerState() for worker in range(pool.num_workers)}
+        num_devices = pool.num_workers - (search.num_workers if search else 0)
+        self._workers = {
+            worker: WorkerState("device" if worker < num_devices else "search")
+            for worker in range(pool.num_workers)
+        }
         self._next_job_id = 0
         self._lateness_s = 0.0  # the latest that this process was woken up
 
@@ -120,8 +129,9 @@ class Orchestrator:
             work.tasks,
             work.settings,
             end_s=end_s,
-            num_workers=pool.num_workers,
+            num_workers=num_devices,
             costs=planned.task_costs() if planned else costs,
+            search=search,
         )
 
         def write_file(attempts: Attempts) -> None:
@@ -140,7 +150,7 @@ class Orchestrator:
         self._resume()
 
         # After the resume: the probe says on which rung the tasks that are left begin.
-        device_s = (end_s - time.start_s) * pool.num_workers
+        device_s = (end_s - time.start_s) * num_devices
         self._prober: Prober | None = None
         if planned is not None:
             self._prober = Prober(planned, self._schedule, work.journal, self._tell, device_s)
@@ -157,8 +167,9 @@ class Orchestrator:
         when the disk is full.
         """
         try:
-            for worker in self._workers:
-                self._life.start(worker)
+            if not self._is_search_first():
+                self._start("device")
+            self._start("search")
 
             while not self._is_stopped() and self._clock.now() < self._schedule.end_s:
                 if not self._give_out():
@@ -169,6 +180,8 @@ class Orchestrator:
                 self._life.reap_late()
                 self._ledger.write_if_due()
                 self._move_end()
+            if self._life.fault is not None:
+                raise self._life.fault
         finally:
             # Written first: to kill workers may take seconds on a busy machine.
             self._ledger.write()
@@ -194,21 +207,55 @@ class Orchestrator:
                 schedule.mark_done(row.task_id, "quick")
             elif row.stage == "deep":
                 schedule.mark_done(row.task_id, "deep", number=row.round, seconds=row.seconds)
+            elif row.stage == "search" and schedule.search:
+                schedule.search.mark_done([row.task_id])
             elif row.stage == "train" and any((adapters / row.task_id).glob("*.safetensors")):
                 schedule.set_adapter(row.task_id, row.detail["adapter_sha"])
 
         for task_id, certainty in self._ledger.certainties.items():
             schedule.set_certainty(task_id, certainty)
+        for task_id in self._ledger.found:
+            schedule.set_found(task_id)
 
         if rows:
             num_deep = sum((row.stage, row.round) == ("deep", 1) for row in rows)
-            num_tasks = len(self._work.tasks)
-            self._tell(
-                f"resumed: {num_deep} of {num_tasks} tasks are finished and stay as they are"
-            )
+            num_searched = sum(row.stage == "search" for row in rows)
+            num_tasks, done = len(self._work.tasks), []
+            if self._work.settings.needs_model:
+                done.append(f"{num_deep} of {num_tasks} tasks are finished")
+            if schedule.search:
+                done.append(f"{num_searched} of {num_tasks} are searched")
+            self._tell(f"resumed: {' and '.join(done)} and stay as they are")
+
+    def _start(self, kind: Kind) -> None:
+        for worker, state in self._workers.items():
+            if state.kind == kind and state.state == "down":
+                self._life.start(worker)
+
+    def _is_search_first(self) -> bool:
+        """Whether the model waits until a search on the same cores is over."""
+        search = self._schedule.search
+        return bool(search and search.share.is_first and not search.is_over(self._clock.now()))
+
+    def _take_turns(self) -> None:
+        """When the search is over its workers end; a model that waited for the cores is loaded."""
+        search, now_s = self._schedule.search, self._clock.now()
+        if search is None:
+            return
+
+        if search.is_over(now_s):
+            if any(s.kind == "search" and s.state != "gone" for s in self._workers.values()):
+                num_left = len(search.waiting())
+                if num_left:
+                    self._tell(f"the time of the search is over: {num_left} tasks not searched")
+                self._life.retire()
+            self._start("device")
+        elif not search.has_work(now_s):
+            self._start("device")  # it loads while the last searches end
 
     def _give_out(self) -> bool:
         """Hand a job to every idle worker. False when nothing is left to do."""
+        self._take_turns()
         for worker, state in self._workers.items():
             if state.state == "idle":
                 self._assign(worker, state)
@@ -217,9 +264,7 @@ class Orchestrator:
     def _assign(self, worker: int, state: WorkerState) -> None:
         now_s = self._clock.now()
 
-        # The probe goes before all tasks: it corrects what they are given.
-        assignment = self._prober.next(now_s) if self._prober else None
-        assignment = assignment or self._schedule.next(now_s)
+        assignment = self._next(state.kind, now_s)
         if assignment is None:
             return
 
@@ -233,6 +278,16 @@ class Orchestrator:
         self._next_job_id += 1
         state.state, state.running = "busy", Running(assignment, job, now_s)
         self._pool.submit(worker, job)
+
+    def _next(self, kind: Kind, now_s: float) -> Assignment | None:
+        if kind == "search":
+            return self._schedule.next_search(now_s)
+        if self._is_search_first():
+            return None
+
+        # The probe goes before all tasks: it corrects what they are given.
+        probe = self._prober.next(now_s) if self._prober else None
+        return probe or self._schedule.next(now_s)
 
     def _known(self, assignment: Assignment) -> list[KnownProgram]:
         """Programs that writing goes on from."""
@@ -269,7 +324,7 @@ class Orchestrator:
                     seconds = self._clock.now() - running.started_s
                     self._prober.take(event, seconds=seconds)
                 state.state, state.running = "idle", None
-            case Trained() | Sampled() | Scored() | Wrote():
+            case Trained() | Sampled() | Scored() | Wrote() | Searched():
                 if running:
                     running.take(event, now_s=self._clock.now())
             case Finished():
@@ -287,10 +342,10 @@ class Orchestrator:
     def _tell_early_end(self) -> None:
         left_s = self._schedule.end_s - DRAIN_S - self._clock.now()
         if left_s > 0:
-            self._tell(
-                f"stopping {format_duration(left_s)} early: "
-                "no remaining task fits that time or can still improve"
-            )
+            why = "no remaining task fits that time or can still improve"
+            if not self._work.settings.needs_model:
+                why = "every task is searched"
+            self._tell(f"stopping {format_duration(left_s)} early: {why}")
 
     def _tell(self, text: str) -> None:
         """To people, and to the journal."""

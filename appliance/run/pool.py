@@ -14,14 +14,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
 from pydantic import ValidationError
 
-from appliance.solve.messages import Event, Failed, Job, Setup, parse_event
+from appliance.solve.messages import Event, Failed, Job, SearchSetup, Setup, parse_event
 
 SAFE_TRAINER = "peft"
 """The trainer that a worker is restarted with when the planned one cannot be used on its device."""
@@ -70,11 +70,16 @@ class SubprocessPool:
     """Real worker processes."""
 
     def __init__(
-        self, setups: list[Setup], environments: list[Mapping[str, str]], *, log_dir: Path
+        self,
+        setups: Sequence[Setup | SearchSetup],
+        environments: Sequence[Mapping[str, str]],
+        *,
+        log_dir: Path,
     ) -> None:
         """Nothing is started yet.
 
-        setups, environments: one per worker; an environment is laid over that of this process.
+        setups, environments: one per worker, with its kind; an environment is laid over that of
+        this process.
         """
         self._setups = list(setups)
         self._environments = environments
@@ -91,10 +96,12 @@ class SubprocessPool:
         log = log_path.open("a", encoding="utf-8")
 
         environment = dict(os.environ) | dict(self._environments[worker])
+        setup = self._setups[worker]
+        kind = "search_worker" if isinstance(setup, SearchSetup) else "worker"
         # The package may have been found by a path that only this process knows.
         environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
         process = subprocess.Popen(
-            [sys.executable, "-m", "appliance.solve.worker"],
+            [sys.executable, "-m", f"appliance.solve.{kind}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -106,7 +113,7 @@ class SubprocessPool:
 
         child = _Child(process, log, log_path)
         self._children[worker] = child
-        self._send(child, self._setups[worker].model_dump_json())
+        self._send(child, setup.model_dump_json())
         threading.Thread(target=self._listen, args=(worker, child), daemon=True).start()
 
     def submit(self, worker: int, job: Job) -> None:
@@ -146,8 +153,9 @@ class SubprocessPool:
                 event = parse_event(line)
             except ValidationError:
                 break  # cut off by a kill
-            if isinstance(event, Failed) and event.kind == "trainer":
-                setup = self._setups[worker]
+            setup = self._setups[worker]
+            is_trainer = isinstance(event, Failed) and event.kind == "trainer"
+            if is_trainer and isinstance(setup, Setup):
                 self._setups[worker] = setup.model_copy(update={"trainer": SAFE_TRAINER})
             self._arrivals.put((child, worker, event))
 

@@ -38,7 +38,8 @@ class Results:
         complete = [*running.answered, *event.complete]
         is_empty = not running.candidates and not complete
         self._schedule.finished(assignment, complete, seconds=event.seconds, is_empty=is_empty)
-        self._measure(running, event, complete)
+        if assignment.stage != "search":
+            self._measure(running, event, complete)
 
         for task in assignment.tasks:
             found = running.found(task)
@@ -111,6 +112,7 @@ class Results:
             programs=running.written(task),
             trained=trained,
             wrote=running.wrote.get(task.task_id),
+            searched=running.searched,
             seconds=seconds,
             reason=reason,
             how=finished.how if finished else "",
@@ -118,10 +120,20 @@ class Results:
         )
         self._ledger.put(assignment, task, outcome)
 
+        if task.task_id in self._ledger.found:
+            self._schedule.set_found(task.task_id)
         certainty = self._ledger.certainties.get(task.task_id)
         if certainty is not None:
             self._schedule.set_certainty(task.task_id, certainty)
         if found or status != "failed":
             self._show(
-                TaskReport(task, assignment.stage, trained, tuple(found), seconds, assignment.round)
+                TaskReport(
+                    task,
+                    assignment.stage,
+                    trained,
+                    tuple(found),
+                    seconds,
+                    assignment.round,
+                    running.searched,
+                )
             )

@@ -11,7 +11,7 @@ from appliance.run.probe import Prober
 from appliance.run.results import Results
 from appliance.run.schedule.schedule import Schedule
 from appliance.run.schedule.task_state import Assignment
-from appliance.run.worker_state import Running, WorkerState
+from appliance.run.worker_state import Kind, Running, WorkerState
 from appliance.sizing.memory_ladder import RUNGS
 from appliance.solve.messages import Failed, Job, Ready
 
@@ -57,17 +57,19 @@ class WorkerLife:
         self._prober = prober
         self._clock = clock
         self._tell = tell
+        # No worker of one kind is left. It is raised at the end, for the other kind goes on.
+        self.fault: EngineError | None = None
 
     def start(self, worker: int, *, why: str = "") -> None:
         """(Re)start a worker, unless it has failed too often.
 
-        Raises EngineError when no worker is left.
+        Raises EngineError when no worker is left that has work.
         """
         state = self._workers[worker]
         state.state = "down"
 
         # A worker that keeps losing jobs costs time; the last one is kept all the same.
-        others = any(s.state != "gone" for s in self._workers.values() if s is not state)
+        others = any(s is not state for s in self._alive(state.kind))
         if state.num_starts >= MAX_STARTS or (others and state.num_falls >= MAX_FALLS):
             self._give_up(worker, why)
             return
@@ -86,7 +88,16 @@ class WorkerLife:
             state.state = "busy"
             self._pool.submit(worker, state.running.job)
 
-        self._tell(f"worker {worker} ready after {format_duration(event.seconds)}: {event.facts}")
+        if state.kind == "device":
+            seconds = format_duration(event.seconds)
+            self._tell(f"worker {worker} ready after {seconds}: {event.facts}")
+
+    def retire(self) -> None:
+        """End the search workers, which have nothing more to do: others need their cores."""
+        for worker, state in self._workers.items():
+            if state.kind == "search" and state.state != "gone":
+                self._pool.kill(worker)
+                state.state = "gone"
 
     def trouble(self, worker: int, event: object) -> None:
         """A worker failed at its start, failed at a job, or died.
@@ -97,7 +108,7 @@ class WorkerLife:
         match event:
             case Failed(job_id=-1, kind="input"):
                 raise InputError(
-                    f"worker {worker} cannot start: {event.message}",
+                    f"{self._name(worker)} cannot start: {event.message}",
                     remedy="see the run's worker log",
                 )
             case Failed(job_id=-1):  # at its start, before any job
@@ -116,7 +127,7 @@ class WorkerLife:
                 self._fall(state, self._schedule.crashed, event.message)
             case Died():
                 last_line = (event.log_tail.splitlines() or ["its log is empty"])[-1]
-                message = f"worker {worker} died with code {event.exit_code} ({last_line})"
+                message = f"{self._name(worker)} died with code {event.exit_code} ({last_line})"
                 self._lose(worker, message, event.log_tail)
 
     def limits_s(self) -> list[float]:
@@ -131,7 +142,8 @@ class WorkerLife:
             if running and now_s >= self._limit_s(running):
                 late_s = now_s - running.job.deadline_s
                 running.stall_s = None  # no time is left to ask again
-                self._kill(worker, f"worker {worker} hung {late_s:.0f} s past its deadline, killed")
+                name = self._name(worker)
+                self._kill(worker, f"{name} hung {late_s:.0f} s past its deadline, killed")
             elif running and running.is_stuck(now_s):
                 silent_s = now_s - running.heard_s
                 self._kill(worker, f"worker {worker} wrote nothing for {silent_s:.0f} s, killed")
@@ -189,21 +201,41 @@ class WorkerLife:
             return "given up"
         if len(assignment.tasks) > 1:
             return "each task is tried alone"
+        if assignment.stage == "search":
+            return "searched once more"
         progress = self._schedule.states[assignment.tasks[0].task_id].of(assignment.stage)
         return f"next try: {RUNGS[progress.rung].name}"
 
     def _give_up(self, worker: int, why: str) -> None:
-        self._fall(self._workers[worker], self._schedule.crashed, why)
-        self._workers[worker].state = "gone"
+        state = self._workers[worker]
+        self._fall(state, self._schedule.crashed, why)
+        state.state = "gone"
 
-        left = sum(state.state != "gone" for state in self._workers.values())
-        self._schedule.num_workers = left
-        if left == 0:
-            raise EngineError(
-                f"worker {worker} does not start" + (f": {why}" if why else ""),
-                remedy="read run/logs; appliance doctor names what is missing",
-            )
-        self._tell(f"worker {worker} is given up ({why}); the other {left} go on")
+        left = len(self._alive(state.kind))
+        if state.kind == "device":
+            self._schedule.num_workers = left
+        elif not left and self._schedule.search:
+            self._schedule.search.end()
+        if left:
+            self._tell(f"{self._name(worker)} is given up ({why}); the other {left} go on")
+            return
+
+        fault = EngineError(
+            f"{self._name(worker)} does not start" + (f": {why}" if why else ""),
+            remedy="read run/logs; appliance doctor names what is missing",
+        )
+        if not any(s.state != "gone" for s in self._workers.values()):
+            raise self.fault or fault
+
+        self._tell(f"{fault}; the rest of the run goes on without it")
+        self.fault = self.fault or fault
+
+    def _alive(self, kind: Kind) -> list[WorkerState]:
+        return [s for s in self._workers.values() if s.kind == kind and s.state != "gone"]
+
+    def _name(self, worker: int) -> str:
+        kind = "search worker" if self._workers[worker].kind == "search" else "worker"
+        return f"{kind} {worker}"
 
 
 def _job_name(assignment: Assignment) -> str:

@@ -9,7 +9,10 @@ from typing import Literal
 from appliance.arc.task import Task
 from appliance.arc.vote import Candidate
 from appliance.run.schedule.task_state import Assignment
-from appliance.solve.messages import Job, ProgramMessage, Sampled, Scored, Trained, Wrote
+from appliance.solve.messages import Job, ProgramMessage, Sampled, Scored, Searched, Trained, Wrote
+
+Kind = Literal["device", "search"]
+"""What a worker has: a device with a model, or only a core."""
 
 State = Literal["down", "starting", "idle", "busy", "gone"]
 """Of a worker; "gone": not started again in this run."""
@@ -26,6 +29,7 @@ class Running:
     programs: list[ProgramMessage] = field(default_factory=list)
     trained: dict[str, Trained] = field(default_factory=dict)  # by task
     wrote: dict[str, Wrote] = field(default_factory=dict)  # by task
+    searched: Searched | None = None
     # A job whose worker was lost is sent again: how often, and which tasks were complete by then.
     answered: list[str] = field(default_factory=list)
     num_resends: int = 0
@@ -33,7 +37,7 @@ class Running:
     stall_s: float | None = None
     heard_s: float = 0.0  # instant of its last answers
 
-    def take(self, event: Trained | Sampled | Scored | Wrote, *, now_s: float) -> None:
+    def take(self, event: Trained | Sampled | Scored | Wrote | Searched, *, now_s: float) -> None:
         """What the worker says of the job on its way."""
         match event:
             case Trained():
@@ -47,6 +51,8 @@ class Running:
                 self.candidates = event.on(self.candidates)
             case Wrote():
                 self.wrote[event.task_id] = event
+            case Searched():
+                self.searched = event
 
     def is_stuck(self, now_s: float) -> bool:
         return self.stall_s is not None and now_s >= self.heard_s + self.stall_s
@@ -73,17 +79,19 @@ class TaskReport:
     """What a job found out about one task, for the display."""
 
     task: Task
-    stage: str  # quick or deep
+    stage: str  # search, quick or deep
     trained: Trained | None  # None: training was not tried
     candidates: tuple[Candidate, ...]  # of this job alone
     seconds: float  # of the job, an equal part for each of its tasks
     round: int = 1  # deep jobs of this task, this one included
+    searched: Searched | None = None
 
 
 @dataclass
 class WorkerState:
     """What one worker is doing, and how often it failed."""
 
+    kind: Kind = "device"
     state: State = "down"
     since_s: float = 0.0  # instant of its last start
     num_starts: int = 0  # since it was last ready

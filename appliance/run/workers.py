@@ -17,8 +17,9 @@ from appliance.errors import PrerequisiteError
 from appliance.machine.gpu import GIB
 from appliance.machine.machine import Machine
 from appliance.record.run_folder import RunFolder
-from appliance.sizing.plan import Plan
-from appliance.solve.messages import Setup
+from appliance.run.schedule.search_queue import SearchShare
+from appliance.sizing.plan import AnyPlan, Plan
+from appliance.solve.messages import SearchSetup, Setup
 
 NEEDED = ("torch", "transformers", "peft", "safetensors")
 """Packages without which no worker can start."""
@@ -32,12 +33,20 @@ WINDOW_EXTRA_TOKENS = 2048
 STALL_BATCHES = 4
 """An engine counts as stuck after the time that reading this many of its largest batches takes."""
 
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "PYTHONHASHSEED": "0",
+}
+"""For a search worker: numpy keeps to its core, and the same search gives the same answers."""
+
 
 @dataclass(frozen=True)
 class WorkerPlan:
     """One worker: what it is told at its start, and what is laid over its environment."""
 
-    setup: Setup
+    setup: Setup | SearchSetup
     environment: Mapping[str, str]
 
 
@@ -75,6 +84,25 @@ def worker_plans(plan: Plan, *, model_dir: Path, folder: RunFolder) -> tuple[Wor
         WorkerPlan(setup, _environment(plan.machine, index, plan.threads.value, folder))
         for index in range(plan.workers.value)
     )
+
+
+def search_share(plan: AnyPlan) -> SearchShare | None:
+    """What the search of the run may use, None where nothing is searched."""
+    if plan.search is None:
+        return None
+    search = plan.search
+    return SearchShare(search.workers.value, search.seconds_per_task.value, search.is_first.value)
+
+
+def search_plans(plan: AnyPlan) -> tuple[WorkerPlan, ...]:
+    """One entry a search worker: a core each, and no model."""
+    share = search_share(plan)
+    if share is None:
+        return ()
+
+    is_beside = plan.settings.needs_model and not share.is_first
+    setup = SearchSetup(settings=plan.settings, is_beside=is_beside)
+    return (WorkerPlan(setup, dict(ONE_THREAD)),) * share.num_workers
 
 
 def _vllm_setup(plan: Plan) -> dict[str, Any]:

@@ -1,19 +1,15 @@
 """The worker child: one device, one model, job after job (long, for all jobs share the model).
 
-Runs as `python -m appliance.solve.worker`. It reads one Setup line and then Job lines on standard
-input, and writes Event lines on the descriptor that was its standard output; anything a library
-prints goes to standard error. When the orchestrator is gone (standard input ends) the worker ends
-at once.
+Runs as `python -m appliance.solve.worker`. It reads one Setup line and then Job lines, and answers
+with Event lines (see line_protocol.py).
 """
 
 from __future__ import annotations
 
 import os
-import queue
 import sys
-import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -32,15 +28,14 @@ from appliance.engine.probe import probe_sampling, probe_training
 from appliance.engine.registry import import_first, make_server, make_trainer
 from appliance.engine.tokens import Codec
 from appliance.engine.training.packing import TokenSequence
-from appliance.errors import ApplianceError, EngineError, EngineLost, InputError, OutOfMemory
+from appliance.errors import ApplianceError, EngineError, EngineLost, InputError
 from appliance.seeds import generator, seed_of
 from appliance.sizing.memory_ladder import RUNGS
 from appliance.solve.grids import GridWork
 from appliance.solve.ladder import batch_tokens_at, tune_settings_at
 from appliance.solve.language import Language
+from appliance.solve.line_protocol import Emit, failed, open_lines
 from appliance.solve.messages import (
-    Event,
-    Failed,
     Finished,
     Job,
     Probed,
@@ -51,8 +46,6 @@ from appliance.solve.messages import (
 from appliance.solve.programs import ProgramWork
 from appliance.solve.transduce import LessonPlan, lessons, longest_lesson, questions
 from appliance.solve.write_programs import WriteLimits
-
-Emit = Callable[[Event], None]
 
 
 class Worker:
@@ -391,53 +384,20 @@ def _trained(job: Job, task_id: str, outcome: Outcome, seconds: float) -> Traine
     )
 
 
-def _failed(job_id: int, fault: Exception) -> Failed:
-    kind: Literal["memory", "input", "engine"] = "engine"
-    if isinstance(fault, OutOfMemory):
-        kind = "memory"
-    elif isinstance(fault, InputError):
-        kind = "input"
-
-    if isinstance(fault, ApplianceError):
-        return Failed(job_id=job_id, kind=kind, message=str(fault), exit_code=fault.exit_code)
-    message = f"{type(fault).__name__}: {fault}"
-    return Failed(job_id=job_id, kind=kind, message=message, exit_code=1)
-
-
-def _read_lines(lines: queue.Queue[str]) -> None:
-    """Feed standard input to the queue; end the process when the orchestrator is gone.
-
-    Its end of the pipe is closed then, or closed on purpose.
-    """
-    for line in sys.stdin:
-        lines.put(line)
-    os._exit(0)
-
-
 def main() -> None:
-    # Events have standard output for themselves; what libraries print goes to standard error.
-    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-
-    def emit(event: Event) -> None:
-        events.write(event.model_dump_json() + "\n")
-        events.flush()
-
-    lines: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=_read_lines, args=(lines,), daemon=True).start()
-
+    lines, emit = open_lines()
     setup = Setup.model_validate_json(lines.get())
     try:
         with no_garbage_collection():
             worker = Worker(setup, emit)
     except (ApplianceError, RuntimeError, OSError, ImportError) as fault:
         traceback.print_exc()
-        failed = _failed(-1, fault)
+        told = failed(-1, fault)
         # unsloth that the plan chose, not the person, may be replaced by the trainer "peft".
         is_planned = setup.trainer == "unsloth" and setup.settings.model.trainer == "auto"
-        if is_planned and failed.kind == "engine":
-            failed = failed.model_copy(update={"kind": "trainer"})
-        emit(failed)
+        if is_planned and told.kind == "engine":
+            told = told.model_copy(update={"kind": "trainer"})
+        emit(told)
         return
 
     while True:
@@ -451,7 +411,7 @@ def main() -> None:
                 # orchestrator goes on with another process.
                 sys.stderr.flush()
                 os._exit(1)
-            emit(_failed(job.job_id, fault))
+            emit(failed(job.job_id, fault))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from appliance.arc.task import Task
-from appliance.arc.vote import Candidate, by_votes_then_logprob, group_by_output, margin
+from appliance.arc.vote import (
+    FIRST,
+    Candidate,
+    by_votes_then_logprob,
+    group_by_output,
+    least_weight,
+    margin,
+)
 
 SETTLED_MARGIN = 0.8
 """All of four candidates agree, or 15 of 16: another run would say the same."""
@@ -28,6 +35,11 @@ def certainty_of(task: Task, candidates: Sequence[Candidate]) -> Certainty:
     """An output without candidates is as uncertain as can be."""
     groups = group_by_output(candidates)
     return min(_certainty(groups.get((task.task_id, i), ())) for i in range(len(task.test)))
+
+
+def is_found(task: Task, candidates: Sequence[Candidate]) -> bool:
+    """Whether a search without a model is sure of its answer to every test output."""
+    return least_weight(len(task.test), candidates) > FIRST
 
 
 def _certainty(candidates: Sequence[Candidate]) -> Certainty:

@@ -7,6 +7,9 @@ Pass 2 ("deep"): train, then sample all views, one task a job.
 Pass 3: further deep rounds for the tasks whose vote is least certain, each with views of its own,
 every second one with a new adapter, until the time is over or every vote is settled.
 
+Tasks whose answer a search without a model is sure of (search_queue.py) come last in passes 1 and
+2, the second one after all further rounds of the others, and get no further round.
+
 Passes 1 and 2 go from cheap to dear while time is short, so that most tasks are answered early. The
 time left is divided anew at every dispatch by what was measured so far: what one task saves, the
 others get.
@@ -21,6 +24,7 @@ from appliance.arc.task import Task
 from appliance.config import Settings
 from appliance.run.schedule.certainty import Certainty
 from appliance.run.schedule.measured_costs import Forecast, TaskCost
+from appliance.run.schedule.search_queue import SearchQueue, SearchShare
 from appliance.run.schedule.task_state import Assignment, Progress, Stage, TaskState
 from appliance.run.schedule.time_shares import Shares
 from appliance.sizing.memory_ladder import LAST_RUNG
@@ -71,9 +75,11 @@ class Schedule:
         end_s: float,
         num_workers: int,
         costs: Mapping[str, TaskCost] | None = None,
+        search: SearchShare | None = None,
     ) -> None:
         """end_s: when all work must be over, the deadline less the reserve for writing; it may be
-        moved later on. num_workers: those that live. costs: seconds by the plan, if there is one.
+        moved later on. num_workers: those with a model that live. costs: seconds by the plan, if
+        there is one. search: of a search without a model, if there is one.
         """
         given = list(tasks)
         self.settings = settings
@@ -84,11 +90,16 @@ class Schedule:
 
         given.sort(key=lambda t: (self.forecast.size(t.task_id), t.task_id))
         self.states = {t.task_id: TaskState(t) for t in given}
+        self.search: SearchQueue | None = None
+        if search is not None:
+            self.search = SearchQueue(self.states, search, has_model=settings.needs_model)
         self._running: list[Assignment] = []
         self._began_s: float | None = None
 
     def next(self, now_s: float) -> Assignment | None:
-        """The next job for an idle worker, marked as running; None when nothing fits the time."""
+        """The next job for an idle worker with a model, marked as running; None when nothing fits
+        the time.
+        """
         if self._began_s is None:
             self._began_s = now_s
         if now_s >= self._last_s:
@@ -99,6 +110,7 @@ class Schedule:
             or self._next_deep(now_s)
             or self._next_quick(now_s, self._last_s)
             or self._next_again(now_s)
+            or self._next_deep(now_s, is_found=True)
             or self._next_late(now_s)
         )
 
@@ -107,6 +119,10 @@ class Schedule:
                 self.states[task.task_id].of(assignment.stage).status = "running"
             self._running.append(assignment)
         return assignment
+
+    def next_search(self, now_s: float) -> Assignment | None:
+        """The next job for an idle search worker."""
+        return self.search.next(now_s, self._last_s) if self.search else None
 
     def finished(
         self,
@@ -121,6 +137,10 @@ class Schedule:
         What was cut off is asked once more: in the quick pass after all others, in the deep one
         with a longer share.
         """
+        if assignment.stage == "search" and self.search:
+            self.search.finished(assignment)
+            return
+
         answered = set(complete)
         self._running.remove(assignment)
         is_first = (assignment.stage, assignment.round) == ("deep", 1)
@@ -162,8 +182,15 @@ class Schedule:
     def set_certainty(self, task_id: str, certainty: Certainty) -> None:
         self.states[task_id].certainty = certainty
 
+    def set_found(self, task_id: str) -> None:
+        """A search without a model is sure of this task's answer."""
+        self.states[task_id].is_found = True
+
     def longest_wait_s(self, assignment: Assignment) -> float:
         """The longest time between its worker's looks at the clock: one step, or one view."""
+        if assignment.stage == "search":
+            return 0.0
+
         ids = [task.task_id for task in assignment.tasks]
         stage = "quick" if assignment.stage == "quick" else "deep"
         batch_s = self.forecast.sample_s(stage, ids, 1) or 0.0
@@ -189,7 +216,7 @@ class Schedule:
             return None
 
         # Tasks that made trouble come last, each in a job of its own.
-        waiting.sort(key=lambda s: (s.quick.is_alone, s.quick.num_cut))
+        waiting.sort(key=lambda s: (s.quick.is_alone, s.quick.num_cut, s.is_found))
         if waiting[0].quick.is_alone:
             chosen = waiting[:1]
         else:
@@ -238,14 +265,16 @@ class Schedule:
         share = self.settings.run.quick_share * (2 if 2 * num_open > num_all else 1)
         return began_s + min(1.0, share) * whole_s
 
-    def _next_deep(self, now_s: float) -> Assignment | None:
+    def _next_deep(self, now_s: float, *, is_found: bool = False) -> Assignment | None:
         """Cheapest first, but a dear task comes first where it would not fit after the cheap one.
+
+        is_found: among the tasks that a search is sure of; else among the others.
 
         With time for all, several workers begin with the largest: so none is still at work on a
         long task when the others are done.
         """
         left_s, capacity_s = self._last_s - now_s, self._capacity_s(now_s)
-        least = self._admitted(left_s, capacity_s)
+        least = self._admitted(left_s, capacity_s, is_found=is_found)
         if not least:
             return None
 
@@ -272,11 +301,11 @@ class Schedule:
         spare_s = min(free_s / max(1, self.num_workers), left_s - dearest_s - share_s(first))
         return self._deep(first, now_s, share_s(first), least_s=first_s, spare_s=max(0.0, spare_s))
 
-    def _admitted(self, left_s: float, capacity_s: float) -> dict[str, float]:
+    def _admitted(self, left_s: float, capacity_s: float, *, is_found: bool) -> dict[str, float]:
         """The waiting tasks that fit the time, cheap to dear, each with its least seconds."""
         least: dict[str, float] = {}
         for task_id, state in self.states.items():
-            if state.deep.status == "waiting":
+            if state.deep.status == "waiting" and state.is_found == is_found:
                 least_s = self._shares.least_s(state)
                 if least_s <= min(left_s, capacity_s):
                     least[task_id] = least_s
@@ -300,7 +329,11 @@ class Schedule:
             return None
         for state in self.states.values():
             state.is_late |= state.deep.status == "waiting" or self._can_improve(state)
-        return self._next_deep(now_s) or self._next_again(now_s)
+        return (
+            self._next_deep(now_s)
+            or self._next_again(now_s)
+            or self._next_deep(now_s, is_found=True)
+        )
 
     def _deep(
         self, state: TaskState, now_s: float, share_s: float, *, least_s: float, spare_s: float
@@ -366,6 +399,8 @@ class Schedule:
 
     def _can_improve(self, state: TaskState) -> bool:
         """Not when its vote is settled, nor when its rounds gave no candidate at all."""
+        if state.is_found:
+            return False
         if state.deep.status != "done" or state.rounds >= self.settings.run.rounds:
             return False
         if state.certainty is None:
@@ -383,6 +418,9 @@ class Schedule:
         return sum(self.forecast.size(t) for t in task_ids)
 
     def _fell(self, assignment: Assignment, *, is_crash: bool) -> list[str]:
+        if assignment.stage == "search" and self.search:
+            return self.search.failed(assignment)
+
         self._running.remove(assignment)
         lost = []
 

@@ -9,7 +9,7 @@ from typing import Literal
 from appliance.arc.task import Task
 from appliance.run.schedule.certainty import Certainty
 
-Stage = Literal["probe", "quick", "deep"]
+Stage = Literal["search", "probe", "quick", "deep"]
 
 
 @dataclass
@@ -29,6 +29,7 @@ class TaskState:
     """All that the schedule knows of a task."""
 
     task: Task
+    search: Progress = field(default_factory=Progress)
     quick: Progress = field(default_factory=Progress)
     deep: Progress = field(default_factory=Progress)
     rounds: int = 0  # deep passes that are behind it
@@ -36,6 +37,7 @@ class TaskState:
     certainty: Certainty | None = None  # of the vote over all deep rounds; None without candidates
     adapter_sha: str = ""  # of the adapter that was saved last
     is_late: bool = False  # no time is left to train
+    is_found: bool = False  # a search without a model is sure of its answer
 
     @property
     def weight(self) -> float:
@@ -56,6 +58,8 @@ class TaskState:
         return self.adapter_sha if self.is_late or self.rounds % 2 else ""
 
     def of(self, stage: Stage) -> Progress:
+        if stage == "search":
+            return self.search
         return self.quick if stage == "quick" else self.deep
 
 
@@ -74,6 +78,7 @@ class Assignment:
     round: int = 1  # more when a task is gone through again
     adapter_sha: str = ""  # of the saved adapter that answers, where nothing is trained
     is_late: bool = False  # there was no time to train
+    cpu_s: float = 0.0  # of a search
 
     @property
     def label(self) -> str:
