@@ -22,6 +22,8 @@ from appliance.commands import submit as submit_verb
 from appliance.machine.machine import find_machine
 from appliance.run.launch import Launch
 from appliance.run.workers import worker_plans
+from appliance.sizing.plan import Plan
+from appliance.solve.messages import Setup
 
 GPUS = ("L4x4", "T4x2", "H100", "A6000")
 MODELS = ("Qwen2.5-0.5B", "Qwen3-4B", "Llama-3.1-8B", "arc-mini")
@@ -72,6 +74,7 @@ FLAGS = st.fixed_dictionaries(
         "--seed": st.sampled_from(["0", "7"]),
         "--profile": st.sampled_from(["laptop"]),
         "--limit": st.sampled_from(["1", "3", "40"]),
+        "--strategy": st.sampled_from(["search", "transduction", "search,transduction"]),
     },
 )
 SETTINGS = st.fixed_dictionaries(
@@ -88,6 +91,8 @@ SETTINGS = st.fixed_dictionaries(
         "sample.quick_views": st.sampled_from([1, 4]),
         "model.dtype": st.sampled_from(["auto", "float32", "bfloat16"]),
         "run.reserve_s": st.sampled_from([0, 20]),
+        "search.workers": st.sampled_from([1, 3]),
+        "search.seconds_per_task": st.sampled_from([0.2, 30.0]),
     },
 )
 
@@ -123,8 +128,11 @@ def test_submit_follows_the_plan_that_is_printed(
 def test_a_run_follows_its_plan_to_the_last_value() -> None:
     """What a worker is told is what the plan says."""
     start = begun(*TASKS, "--budget", "5m", "--set", "train.rank=8")
-    workers = worker_plans(start.plan, model_dir=start.model_dir, folder=start.folder)
-    setup, plan = workers[0].setup, start.plan
+    plan = start.plan
+    assert isinstance(plan, Plan) and start.model_dir
+    workers = worker_plans(plan, model_dir=start.model_dir, folder=start.folder)
+    setup = workers[0].setup
+    assert isinstance(setup, Setup)
 
     assert len(workers) == plan.workers.value
     assert setup.settings.train.rank == plan.train.lora_rank.value == 8

@@ -87,6 +87,38 @@ def test_greedy_sampling_of_several_answers_is_refused() -> None:
         resolve([Layer("flags", {"sample.samples_per_view": 4})])
 
 
+@pytest.mark.parametrize(
+    ("given", "strategy"),
+    [
+        ("search", ("search",)),
+        ("search, transduction,search", ("transduction", "search")),
+        ("both", ("transduction", "induction")),
+        (["search", "both"], ("transduction", "induction", "search")),
+        (("search",), ("search",)),
+    ],
+)
+def test_a_strategy_is_a_list_in_one_order(given: object, strategy: tuple[str, ...]) -> None:
+    chosen = resolve([Layer("flags", {"strategy": given})])
+    assert chosen.strategy == strategy
+    assert chosen.needs_model == (strategy != ("search",))
+    assert Settings.model_validate_json(chosen.model_dump_json()) == chosen
+
+
+@pytest.mark.parametrize("given", ["sarch", "", ",", [], None, 7, "search,tranduction"])
+def test_a_strategy_that_is_none_is_refused(given: object) -> None:
+    with pytest.raises(UsageError) as fault:
+        resolve([Layer("flags", {"strategy": given})])
+    message = str(fault.value)
+    assert f"strategy = {given!r} (flags): expected a comma list of " in message
+    assert "transduction, induction, search" in message
+    if given == "sarch":
+        assert "did you mean search?" in message
+
+
+def test_the_default_strategy_is_shown_as_it_is_typed() -> None:
+    assert ("strategy", "transduction,search") in [row[:2] for row in describe_settings()]
+
+
 def test_the_identity_ignores_time_but_not_the_seed() -> None:
     def identity(**values: object) -> str:
         return resolve([Layer("flags", values)]).identity(tasks_digest="t")
@@ -95,6 +127,9 @@ def test_the_identity_ignores_time_but_not_the_seed() -> None:
         **{"run.budget_s": "9m", "run.workers": 2}
     )
     assert identity(**{"run.seed": 1}) != identity(**{"run.seed": 2})
+    assert identity(**{"search.workers": 1}) == identity(**{"search.workers": 2})
+    assert identity(**{"search.expansions": 1}) != identity(**{"search.expansions": 2})
+    assert identity(strategy="search") != identity()
     assert Settings().identity(tasks_digest="a") != Settings().identity(tasks_digest="b")
 
 

@@ -119,7 +119,7 @@ def test_shards_that_only_search_ask_for_no_gpu_and_no_model(tmp_path: Path) -> 
 
 
 def test_shards_that_only_search_are_not_sent_to_gpus(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="search alone uses none.*--profile condor-cpu"):
+    with pytest.raises(UsageError, match=r"search alone uses none.*--profile condor-cpu"):
         pack(tmp_path / "job", "--strategy", "search")
 
 

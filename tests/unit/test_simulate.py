@@ -11,12 +11,14 @@ import pytest
 
 from appliance.arc.source import challenges_json, load_tasks
 from appliance.commands import simulate
+from appliance.commands.arguments import foreseen_request
 from appliance.config import Layer, resolve
 from appliance.errors import UsageError
 from appliance.machine.imagined import imagined
 from appliance.machine.machine import find_machine
 from appliance.run.rehearsal.fake_pool import ImaginedCosts
 from appliance.run.rehearsal.faults import NO_FAULTS, parse_faults
+from appliance.run.rehearsal.imagined_run import ImaginedRun
 from appliance.run.rehearsal.rehearsal import rehearse, spread, timeline
 from appliance.run.schedule.planned_costs import PlannedCosts
 from appliance.sizing.costs.model_card import load_card
@@ -188,3 +190,62 @@ def test_the_published_run_of_the_winner_is_told_within_fifteen_percent() -> Non
     assert len(taken) == 400
     assert sum(taken) / 3600 == pytest.approx(NVARC_HOURS, rel=0.15)
     assert spread(taken)[1] == pytest.approx(NVARC_MEDIAN_S, rel=0.15)
+
+
+def test_a_search_without_a_model_is_played(
+    challenges: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--gpu", "none", "--tasks", challenges, "--budget", "2m", "--strategy", "search"]
+    assert simulate.run(arguments(*given, "--json")) == 0
+
+    told = json.loads(capsys.readouterr().out)
+    assert (told["model"], told["workers"], told["static_equal_shares"]) == (None, 0, None)
+    assert told["search_workers"] == told["plan"]["search"]["workers"]["value"] > 0
+    limit_s = told["plan"]["search"]["seconds_per_task"]["value"]
+    for run_ in told["runs"]:
+        assert run_["passes"]["search"]["tasks"] == 6
+        assert 0 < run_["passes"]["search"]["max"] <= limit_s + 1
+        assert not run_["submission_faults"]
+
+    simulate.run(arguments(*given))
+    page = capsys.readouterr().out
+    assert "search 0" in page and "device" not in page.split("pass ")[0]
+
+
+@pytest.mark.parametrize("gpu", ["none", "T4"])
+def test_a_search_goes_before_the_model_on_a_cpu_and_beside_it_on_a_gpu(
+    challenges: str, gpu: str
+) -> None:
+    given = arguments("--gpu", gpu, "--tasks", challenges, "--budget", "10m")
+    told = ImaginedRun.of(foreseen_request(given)).rehearse(0)
+    searched_s = max(s.until_s for s in told.of_pass("search"))
+    loaded_s = min(s.from_s for s in told.spans if s.worker < told.num_workers)
+
+    assert len(told.seconds_by_task("search")) == len(told.seconds_by_task("quick")) == 6
+    assert min(s.from_s for s in told.of_pass("quick")) >= (searched_s if gpu == "none" else 0)
+    assert (loaded_s > 0) == (gpu == "none")
+
+
+@pytest.mark.parametrize("fault", ["crash:0.5", "hang:0.5", "no-start:0.5", "slow-start:1"])
+def test_search_workers_that_fail_cost_their_task_and_not_the_run(
+    challenges: str, fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--gpu", "none", "--tasks", challenges, "--budget", "5m", "--strategy", "search"]
+    assert simulate.run(arguments(*given, "--inject", fault, "--json")) == 0
+    for run_ in json.loads(capsys.readouterr().out)["runs"]:
+        assert not run_["submission_faults"] and run_["finish_s"] <= 300
+        assert run_["passes"]["search"]["tasks"] > 0
+
+
+def test_shards_that_only_search_are_played(
+    challenges: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--gpu", "none", "--tasks", challenges, "--budget", "2m", "--strategy", "search"]
+    assert simulate.run(arguments(*given, "--shards", "3", "--json")) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert sorted(t for s in told["shards"] for t in s["tasks"]) == sorted(
+        load_tasks(challenges).ids()
+    )
+    assert (told["late"], told["faulty"]) == (0, 0)
+    simulate.run(arguments(*given, "--shards", "3"))
+    assert "search workers" in capsys.readouterr().out

@@ -22,6 +22,10 @@ NUM_WRONG = 6
 ILLEGAL_SHARE = 0.05
 """Part of the answers that are not a grid."""
 
+SURE = ((0.15, 1.5), (0.25, 0.6), (0.32, 0.2), (0.57, 0.05))
+"""How sure a search is of its answer: up to this share of the tasks, this weight. The first two
+settle their task; the tasks that are left get no answer."""
+
 UNTRAINED_SKILL = 0.35
 """Skill before training, as a part of that after it: published systems gain that much."""
 
@@ -53,6 +57,34 @@ class FakeAnswers:
             self._candidate(task, test_index, view, known.grids[test_index], skill, rng)
             for test_index in range(len(task.test))
             for view in views
+        ]
+
+    def of_search(self, task: Task) -> list[CandidateMessage]:
+        """The answer of a search without a model to all test inputs; empty where it has none."""
+        known = self._known.setdefault(task.task_id, self._draw(task))
+        rng = generator(self._seed, task.task_id, "search answers")
+        share = rng.random()
+        weight = next((weight for most, weight in SURE if share <= most), None)
+        if weight is None:
+            return []
+
+        # About as often right as it is sure.
+        is_right = rng.random() < min(0.95, 0.4 + weight / 2)
+        return [
+            CandidateMessage.model_construct(
+                task_id=task.task_id,
+                test_index=test_index,
+                grid=grids[0 if is_right else 1],
+                logprob=0.0,
+                num_tokens=0,
+                view="",
+                method="search",
+                adapter="",
+                program="",
+                demo_score=1.0,
+                weight=weight,
+            )
+            for test_index, grids in enumerate(known.grids)
         ]
 
     def _draw(self, task: Task) -> _Answers:

@@ -10,9 +10,7 @@ import heapq
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import dataclass, field
 
 from appliance.arc.task import Task
 from appliance.clock import VirtualClock
@@ -20,6 +18,8 @@ from appliance.config import Settings
 from appliance.run.pool import Arrival, Died
 from appliance.run.rehearsal.fake_answers import FakeAnswers
 from appliance.run.rehearsal.faults import NO_FAULTS, Faults
+from appliance.run.rehearsal.search_script import search_items
+from appliance.run.rehearsal.work_item import WorkItem, log_normal
 from appliance.run.schedule.measured_costs import TaskCost
 from appliance.seeds import generator
 from appliance.sizing.memory_ladder import LAST_RUNG
@@ -51,10 +51,12 @@ class ImaginedCosts:
     job_s: float = 0.02  # of a job, beside its work
     sample_spread: float = SAMPLE_SPREAD
     train_spread: float = TRAIN_SPREAD
+    search: Mapping[str, float] = field(default_factory=dict)  # CPU seconds of every task
+    search_load_s: float = 1.0  # of a start of a search worker
 
     def sample_factor(self, seed: int, task_id: str) -> float:
         """A task's own slowness in sampling; over all tasks its mean is 1."""
-        return _log_normal(generator(seed, task_id, "slowness"), self.sample_spread)
+        return log_normal(generator(seed, task_id, "slowness"), self.sample_spread)
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Span:
     """What a device did from one instant to another."""
 
     worker: int
-    kind: str  # load, quick, programs, train, sample, overhead; lost: a fault ended it
+    kind: str  # load, search, quick, programs, train, sample, overhead; lost: a fault ended it
     from_s: float
     until_s: float
     task_id: str = ""
@@ -92,18 +94,22 @@ class FakePool:
         clock: VirtualClock,
         *,
         num_workers: int,
+        num_searching: int = 0,
         faults: Faults = NO_FAULTS,
         seed: int = 0,
         dies_at_s: float = math.inf,
     ) -> None:
-        """dies_at_s: instant from which the last device is gone for good."""
+        """num_workers: with a device. num_searching: without one; they are numbered after the
+        others. dies_at_s: instant from which the last device is gone for good.
+        """
         self._true_costs = true_costs
         self._clock = clock
         self._faults = faults
         self._seed = seed
         self._dies_at_s = dies_at_s
         self._answers = FakeAnswers(seed)
-        self._workers = [_Worker() for _ in range(num_workers)]
+        self._num_devices = num_workers
+        self._workers = [_Worker() for _ in range(num_workers + num_searching)]
         # Instant, count (so that events of one instant keep their order), worker, its life, event.
         self._queue: list[tuple[float, int, int, int, Event | Died]] = []
         self._count = itertools.count()
@@ -117,7 +123,10 @@ class FakePool:
         now_s = self._clock.now()
         self._workers[worker] = _Worker(self._workers[worker].life + 1)
         rng = generator(self._seed, "start", next(self._count))
-        load_s = self._true_costs.load_s * _log_normal(rng, self._true_costs.train_spread)
+        true_costs = self._true_costs
+        is_searching = worker >= self._num_devices
+        load_s = true_costs.search_load_s if is_searching else true_costs.load_s
+        load_s *= log_normal(rng, true_costs.train_spread)
         load_s *= 10 if rng.random() < self._faults.rate("slow-start") else 1
 
         if now_s >= self._death_s(worker):
@@ -130,8 +139,7 @@ class FakePool:
 
     def submit(self, worker: int, job: Job) -> None:
         now_s = self._clock.now()
-        script = _JobScript(self._true_costs, self._faults, self._seed, job, now_s)
-        items = list(script.items(self._answers))
+        items = list(self._items(job, now_s))
         end_s = now_s + sum(item.seconds for item in items)
 
         # What befalls the worker under this job, and when.
@@ -159,6 +167,13 @@ class FakePool:
             self._workers[worker].hangs_since_s = break_s
         elif break_s < end_s:
             self.put(worker, break_s, Died(-9, "killed in a rehearsal"))
+
+    def _items(self, job: Job, now_s: float) -> Iterator[WorkItem]:
+        if job.stage == "search":
+            mean_s = self._true_costs.search[job.tasks[0].task_id]
+            return search_items(job, now_s, mean_s, self._answers, seed=self._seed)
+        script = _JobScript(self._true_costs, self._faults, self._seed, job, now_s)
+        return script.items(self._answers)
 
     def next_arrival(self, timeout_s: float) -> Arrival | None:
         until_s = self._clock.now() + timeout_s
@@ -191,24 +206,13 @@ class FakePool:
             self.kill(worker)
 
     def _death_s(self, worker: int) -> float:
-        return self._dies_at_s if worker == len(self._workers) - 1 else math.inf
+        return self._dies_at_s if worker == self._num_devices - 1 else math.inf
 
     def put(self, worker: int, at_s: float, event: Event | Died) -> None:
         """Let an event of this worker arrive at that instant, unless it is killed before."""
         heapq.heappush(
             self._queue, (at_s, next(self._count), worker, self._workers[worker].life, event)
         )
-
-
-@dataclass(frozen=True)
-class _WorkItem:
-    """One piece of a job: its kind as in Span, how long it takes, and the event at its end."""
-
-    kind: str
-    task_id: str
-    seconds: float
-    event: Event
-    num: int = 0  # as in Span
 
 
 class _JobScript:
@@ -224,7 +228,7 @@ class _JobScript:
         self._at_s = now_s
         self._began_s = now_s
 
-    def items(self, answers: FakeAnswers) -> Iterator[_WorkItem]:
+    def items(self, answers: FakeAnswers) -> Iterator[WorkItem]:
         """Start, programs, training, sampling and end; or start and failure, without memory."""
         job = self._job
         tasks = [message.task() for message in job.tasks]
@@ -259,7 +263,7 @@ class _JobScript:
         finished = Finished(job_id=job.job_id, complete=complete, seconds=seconds)
         yield self._item("overhead", tasks[0].task_id, late_s, finished)
 
-    def _writing(self, task: Task) -> _WorkItem:
+    def _writing(self, task: Task) -> WorkItem:
         """Search for programs, for as long as it may: none of the imagined ones ever agree."""
         job = self._job
         seconds = max(0.0, min(job.program_until_s, job.deadline_s) - self._at_s)
@@ -268,10 +272,10 @@ class _JobScript:
         )
         return self._item("programs", task.task_id, seconds, found)
 
-    def _training(self, task: Task) -> _WorkItem:
+    def _training(self, task: Task) -> WorkItem:
         job, costs = self._job, self._true_costs
         rng = generator(self._seed, task.task_id, job.seed, "training")
-        step_s = costs.costs[task.task_id].step * _log_normal(rng, costs.train_spread)
+        step_s = costs.costs[task.task_id].step * log_normal(rng, costs.train_spread)
 
         left_s = max(0.0, min(job.train_until_s, job.deadline_s) - self._at_s)
         num_steps = min(costs.settings.train.max_steps, math.ceil(left_s / step_s))
@@ -289,7 +293,7 @@ class _JobScript:
         )
         return self._item("train", task.task_id, seconds, event, num=num_steps)
 
-    def _sampling(self, task: Task, answers: FakeAnswers, is_trained: bool) -> Iterator[_WorkItem]:
+    def _sampling(self, task: Task, answers: FakeAnswers, is_trained: bool) -> Iterator[WorkItem]:
         """Batches of views until the deadline; a batch that it cuts off gives nothing."""
         job = self._job
         factor = self._true_costs.sample_factor(self._seed, task.task_id)
@@ -323,11 +327,6 @@ class _JobScript:
 
     def _item(
         self, kind: str, task_id: str, seconds: float, event: Event, *, num: int = 0
-    ) -> _WorkItem:
+    ) -> WorkItem:
         self._at_s += seconds
-        return _WorkItem(kind, task_id, seconds, event, num)
-
-
-def _log_normal(rng: np.random.Generator, spread: float) -> float:
-    """A factor of mean 1."""
-    return math.exp(spread * float(rng.standard_normal()) - spread**2 / 2)
+        return WorkItem(kind, task_id, seconds, event, num)

@@ -7,7 +7,7 @@ The tasks are divided as `appliance pack condor` does. No slot waits for another
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,12 +15,13 @@ from appliance.arc.task import TaskSet
 from appliance.clock import Clock, format_duration
 from appliance.record.coverage import Coverage, covered_by_all
 from appliance.run.rehearsal.faults import Faults
-from appliance.run.rehearsal.imagined_run import ImaginedRun, of_tasks
+from appliance.run.rehearsal.imagined_run import ImaginedRun, crew, of_tasks
 from appliance.run.rehearsal.rehearsal import Rehearsal
 from appliance.sizing.balance import balance, predicted_costs
 from appliance.sizing.costs.task_lengths import lengths_of
-from appliance.sizing.make_plan import make_plan
-from appliance.sizing.plan import Plan
+from appliance.sizing.make_plan import plan_run
+from appliance.sizing.plan import AnyPlan, Plan
+from appliance.sizing.plan_search import search_costs
 from appliance.sizing.request import PlanRequest
 
 POLLS = 500
@@ -32,7 +33,7 @@ class Shard:
     """A part of the tasks, and how its run on one slot went."""
 
     tasks: TaskSet
-    plan: Plan
+    plan: AnyPlan
     load_s: float  # predicted work, in seconds of one device
     run: Rehearsal
 
@@ -72,13 +73,8 @@ def simulate_shards(
     began_s = clock.now()
     assert request.tasks is not None  # the verb requires them
 
-    whole = make_plan(replace(request, budget_s=request.budget_s * num_shards))
-    costs = predicted_costs(
-        lengths_of(request.tasks, whole.costs.card).tasks,
-        whole.costs,
-        num_steps=whole.train.steps_per_task.value,
-        num_views=whole.sample.views.value,
-    )
+    whole = plan_run(replace(request, budget_s=request.budget_s * num_shards))
+    costs = _predicted(request.tasks, whole)
 
     shards = []
     for seed, ids in enumerate(balance(costs, num_shards)):
@@ -91,10 +87,21 @@ def simulate_shards(
     return ImaginedPool(request.tasks, tuple(shards), merged, request.budget_s, seconds)
 
 
+def _predicted(tasks: TaskSet, plan: AnyPlan) -> Mapping[str, float]:
+    """Seconds of each task by which the shards are balanced."""
+    if not isinstance(plan, Plan):
+        return search_costs(tasks, plan.search.seconds_per_task.value)
+    return predicted_costs(
+        lengths_of(tasks, plan.costs.card).tasks,
+        plan.costs,
+        num_steps=plan.train.steps_per_task.value,
+        num_views=plan.sample.views.value,
+    )
+
+
 def lines(pool: ImaginedPool) -> list[str]:
     """For people."""
     shards, plan = pool.shards, pool.shards[0].plan
-    per_slot = shards[0].run.num_workers
     counts = [float(len(shard.tasks)) for shard in shards]
     steps = [float(n) for s in shards for n in s.run.done_by_task("train", "deep").values()]
     views = [float(n) for s in shards for n in s.run.done_by_task("sample", "deep").values()]
@@ -102,8 +109,8 @@ def lines(pool: ImaginedPool) -> list[str]:
     held_h = len(shards) * pool.budget_s / 3600
 
     return [
-        f"{len(pool.tasks)} tasks of {pool.tasks.name} on {len(shards)} slots, {plan.model.value}, "
-        f"{per_slot} workers on {plan.device} each, {format_duration(pool.budget_s)}",
+        f"{len(pool.tasks)} tasks of {pool.tasks.name} on {len(shards)} slots, each "
+        f"{crew(plan)}, {format_duration(pool.budget_s)}",
         "divided as appliance pack condor does; in each slot the real orchestrator and schedule, "
         "and imagined workers",
         "",
@@ -124,10 +131,10 @@ def lines(pool: ImaginedPool) -> list[str]:
 
 
 def as_json(pool: ImaginedPool) -> dict[str, Any]:
-    ends = pool.ends_s()
+    ends, plan = pool.ends_s(), pool.shards[0].plan
     return {
-        "model": pool.shards[0].plan.model.value,
-        "device": pool.shards[0].plan.device,
+        "model": plan.model.value if isinstance(plan, Plan) else None,
+        "device": plan.device if isinstance(plan, Plan) else None,
         "budget_s": pool.budget_s,
         "finish_s": {"min": min(ends), "median": statistics.median(ends), "max": max(ends)},
         "slot_hours": round(pool.slot_hours(), 4),

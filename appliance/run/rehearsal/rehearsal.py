@@ -25,8 +25,9 @@ from appliance.run.rehearsal.fake_pool import FakePool, ImaginedCosts, Span
 from appliance.run.rehearsal.faults import Faults
 from appliance.run.schedule.measured_costs import TaskCost
 from appliance.run.schedule.schedule import DRAIN_S
+from appliance.run.schedule.search_queue import SearchShare
 
-PASSES = ("quick", "deep", "third")
+PASSES = ("search", "quick", "deep", "third")
 """Stages of a run; "third" are the further rounds after the first deep one."""
 
 IN_MEMORY = Path(":memory:")
@@ -42,7 +43,8 @@ class Rehearsal:
 
     budget_s: float
     seconds: float  # from the start to the last write
-    num_workers: int
+    num_workers: int  # with a device
+    num_searching: int  # search workers, numbered after the others
     spans: tuple[Span, ...]  # what the devices did
     coverage: Coverage
     failure: str | None  # why the run gave up, None when it did not
@@ -52,7 +54,9 @@ class Rehearsal:
 
     def of_pass(self, name: str) -> list[Span]:
         """Spans of work in that pass."""
-        kinds = ("quick",) if name == "quick" else ("programs", "train", "sample")
+        if name in ("search", "quick"):
+            return [s for s in self.spans if s.kind == name]
+        kinds = ("programs", "train", "sample")
         return [s for s in self.spans if s.kind in kinds and s.is_again == (name == "third")]
 
     def seconds_by_task(self, name: str) -> dict[str, float]:
@@ -74,13 +78,14 @@ class Rehearsal:
         return done
 
     def idle_shares(self) -> list[float]:
-        """The part of its time that each device had nothing to do.
+        """The part of its time that each device had nothing to do; each search worker, where
+        there is no device.
 
         Its time goes from its first start until all work has to be over; for a device that died,
         until its last span.
         """
         shares = []
-        for worker in range(self.num_workers):
+        for worker in range(self.num_workers or self.num_searching):
             own = [s for s in self.spans if s.worker == worker]
             if not own:
                 shares.append(1.0)
@@ -118,20 +123,23 @@ def rehearse(
     faults: Faults,
     seed: int = 0,
     costs: Mapping[str, TaskCost] | None = None,
+    search: SearchShare | None = None,
     journal_path: Path = IN_MEMORY,
     polls: int = POLLS,
 ) -> Rehearsal:
     """One run on a virtual clock.
 
     true_costs: what the work really takes. costs: what the orchestrator believes beforehand, None
-    when it has to find out.
+    when it has to find out. search: what a search without a model may use.
     """
+    num_searching = search.num_workers if search else 0
     clock = VirtualClock()
     death, stop = faults.rate("device-death"), faults.rate("sigterm")
     pool = FakePool(
         true_costs,
         clock,
         num_workers=num_workers,
+        num_searching=num_searching,
         faults=faults,
         seed=seed,
         dies_at_s=death * budget_s if death else float("inf"),
@@ -149,6 +157,7 @@ def rehearse(
             NoDisplay(),
             is_stopped=lambda: 0 < stop * budget_s <= clock.now(),
             costs=costs,
+            search=search,
             write=file.write,
             poll_s=max(POLL_S, budget_s / polls),
         )
@@ -165,6 +174,7 @@ def rehearse(
         budget_s=budget_s,
         seconds=clock.now(),
         num_workers=num_workers,
+        num_searching=num_searching,
         spans=tuple(pool.spans),
         coverage=coverage,
         failure=failure,
@@ -219,13 +229,13 @@ def static_baseline(
 
 
 def timeline(rehearsal: Rehearsal, *, width: int) -> Iterator[str]:
-    """One line a device, with a letter for what it did most in each part of the time.
+    """One line a worker, with a letter for what it did most in each part of the time.
 
-    L load, q quick pass, p write programs, t train, s sample, capitals the same in a further
-    round, x lost to a fault, "." nothing.
+    L load, f find programs by search, q quick pass, p write programs, t train, s sample, capitals
+    the same in a further round, x lost to a fault, "." nothing.
     """
     cell_s = rehearsal.budget_s / width
-    for worker in range(rehearsal.num_workers):
+    for worker in range(rehearsal.num_workers + rehearsal.num_searching):
         shares: list[dict[str, float]] = [{} for _ in range(width)]  # of a part: letter, seconds
         for span in rehearsal.spans:
             if span.worker != worker or span.kind == "overhead":
@@ -242,7 +252,15 @@ def timeline(rehearsal: Rehearsal, *, width: int) -> Iterator[str]:
         )
 
 
-_LETTERS = {"load": "L", "quick": "q", "programs": "p", "train": "t", "sample": "s", "lost": "x"}
+_LETTERS = {
+    "load": "L",
+    "search": "f",
+    "quick": "q",
+    "programs": "p",
+    "train": "t",
+    "sample": "s",
+    "lost": "x",
+}
 """By the kind of a span."""
 
 

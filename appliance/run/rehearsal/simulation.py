@@ -10,12 +10,15 @@ from typing import Any
 
 from appliance.arc.task import TaskSet
 from appliance.clock import Clock, format_duration
-from appliance.run.rehearsal.imagined_run import ImaginedRun
+from appliance.run.rehearsal.imagined_run import ImaginedRun, crew
 from appliance.run.rehearsal.rehearsal import PASSES, Baseline, Rehearsal, spread, timeline
-from appliance.sizing.plan import Plan
+from appliance.sizing.plan import AnyPlan, Plan
 
 WIDTH = 96
-"""Characters of a device's row in the timeline."""
+"""Characters of a worker's row in the timeline."""
+
+MOST_SEARCH_ROWS = 4
+"""Search workers that have a row; there may be one for each of many cores, all alike."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +26,9 @@ class Simulation:
     """One rehearsal per seed, all of the same plan."""
 
     tasks: TaskSet
-    plan: Plan
+    plan: AnyPlan
     runs: tuple[Rehearsal, ...]
-    baseline: Baseline
+    baseline: Baseline | None  # None without a model
     real_s: float  # that the simulation took
 
 
@@ -44,11 +47,11 @@ def lines(simulation: Simulation) -> list[str]:
     first, plan, num_tasks = simulation.runs[0], simulation.plan, len(simulation.tasks)
     ends = [run.seconds for run in simulation.runs]
     idle = [share for run in simulation.runs for share in run.idle_shares()]
-    base = simulation.baseline
+    who = "devices" if first.num_workers else "search workers"
 
     return [
-        f"{num_tasks} tasks of {simulation.tasks.name}, {plan.model.value}, "
-        f"{first.num_workers} workers on {plan.device}, {format_duration(first.budget_s)}",
+        f"{num_tasks} tasks of {simulation.tasks.name}, {crew(plan)}, "
+        f"{format_duration(first.budget_s)}",
         "real orchestrator, schedule and journal; "
         "imagined workers that take as long as the plan predicts",
         "",
@@ -56,29 +59,51 @@ def lines(simulation: Simulation) -> list[str]:
         "",
         f"{'pass':8} {'tasks':>9}  {'began':>12} {'ended':>12}   "
         f"{'device seconds per task':50} device hours",
-        *(_pass_line(first, name, num_tasks) for name in PASSES),
+        *(_pass_line(first, name, num_tasks) for name in _passes(plan)),
         "",
         *_given(simulation),
         f"finished after {format_duration(statistics.fmean(ends))} "
         f"+- {format_duration(_half_interval(ends))} "
         f"({len(ends)} seeds), of {format_duration(first.budget_s)}",
-        f"devices idle: mean {statistics.fmean(idle):.2%}, max {max(idle):.2%}",
+        f"{who} idle: mean {statistics.fmean(idle):.2%}, max {max(idle):.2%}",
         *_outcomes(simulation),
-        f"with static equal shares of {format_duration(base.share_s)} and the same steps and "
-        f"views, {base.out_of_share} of {num_tasks} tasks would get no answer;",
-        f"with a static list per device and no limits, {base.not_reached} would not be reached",
+        *_lost_by_static_plans(simulation),
         f"simulated in {format_duration(simulation.real_s)}",
     ]
 
 
+def _lost_by_static_plans(simulation: Simulation) -> list[str]:
+    base, num_tasks = simulation.baseline, len(simulation.tasks)
+    if base is None:
+        return []
+    return [
+        f"with static equal shares of {format_duration(base.share_s)} and the same steps and "
+        f"views, {base.out_of_share} of {num_tasks} tasks would get no answer;",
+        f"with a static list per device and no limits, {base.not_reached} would not be reached",
+    ]
+
+
+def _passes(plan: AnyPlan) -> tuple[str, ...]:
+    """Those that such a run has."""
+    first = 0 if plan.search else 1
+    return PASSES[first:] if isinstance(plan, Plan) else PASSES[:1]
+
+
 def _chart(run: Rehearsal) -> list[str]:
-    rows = zip(timeline(run, width=WIDTH), run.idle_shares(), strict=True)
-    chart = [f"device {worker}  {row}  idle {idle:.1%}" for worker, (row, idle) in enumerate(rows)]
+    rows, idle = list(timeline(run, width=WIDTH)), run.idle_shares()
+    chart = []
+    for worker, row in enumerate(rows[: run.num_workers + MOST_SEARCH_ROWS]):
+        is_device = worker < run.num_workers
+        name = f"device {worker}" if is_device else f"search {worker - run.num_workers}"
+        share = f"  idle {idle[worker]:.1%}" if worker < len(idle) else ""
+        chart.append(f"{name}  {row}{share}")
+    if len(rows) > len(chart):
+        chart.append(f"          and {len(rows) - len(chart)} more search workers")
 
     quarters = [format_duration(run.budget_s * k / 4) for k in range(4)]
     scale = "".join(f"{text:<{WIDTH // 4}}" for text in quarters)
     legend = (
-        "L load  q quick pass  p search for programs  t train  s sample  "
+        "L load  f find by search  q quick pass  p write programs  t train  s sample  "
         "P T S the same in a further round  x lost  . nothing"
     )
     return [*chart, f"          {scale}", f"          {legend}"]
@@ -102,6 +127,8 @@ def _pass_line(run: Rehearsal, name: str, num_tasks: int) -> str:
 def _given(simulation: Simulation) -> list[str]:
     """How many steps and views tasks got in the deep pass."""
     first, settings = simulation.runs[0], simulation.plan.settings
+    if not settings.needs_model:
+        return []
     shown = []
 
     for title, kind, planned in (
@@ -124,10 +151,15 @@ def _outcomes(simulation: Simulation) -> list[str]:
     shown = runs[0].coverage.lines()
 
     if len(runs) > 1:
-        for name in ("quick", "trained", "deep", "sampled"):
+        names = ["searched", "search_sure"] if simulation.plan.search else []
+        if simulation.plan.settings.needs_model:
+            names += ["quick", "trained", "deep", "sampled"]
+        for name in names:
             counts = [getattr(run.coverage, name) for run in runs]
             least, most = min(counts), max(counts)
-            shown.append(f"  {name} over the seeds: {least} to {most} of {num_tasks}")
+            shown.append(
+                f"  {name.replace('_', ' ')} over the seeds: {least} to {most} of {num_tasks}"
+            )
 
     faulty = sum(bool(run.submission_faults) for run in runs)
     late = sum(run.seconds > run.budget_s for run in runs)
@@ -146,7 +178,7 @@ def _half_interval(values: Sequence[float]) -> float:
 
 def as_json(simulation: Simulation) -> dict[str, Any]:
     """Every run, and of the first one what each task got."""
-    first = simulation.runs[0]
+    first, base = simulation.runs[0], simulation.baseline
     ends = [run.seconds for run in simulation.runs]
     by_pass = {name: first.seconds_by_task(name) for name in PASSES}
     steps, views = first.done_by_task("train", "deep"), first.done_by_task("sample", "deep")
@@ -154,8 +186,9 @@ def as_json(simulation: Simulation) -> dict[str, Any]:
     return {
         "machine": simulation.plan.machine.summary(),
         "plan": simulation.plan.to_json(),
-        "model": simulation.plan.model.value,
+        "model": simulation.plan.model.value if isinstance(simulation.plan, Plan) else None,
         "workers": first.num_workers,
+        "search_workers": first.num_searching,
         "budget_s": first.budget_s,
         "finish_s": {"mean": statistics.fmean(ends), "half_interval": _half_interval(ends)},
         "runs": [_run_json(run) for run in simulation.runs],
@@ -170,10 +203,11 @@ def as_json(simulation: Simulation) -> dict[str, Any]:
             }
             for task_id in simulation.tasks.ids()
         },
-        "static_equal_shares": {
-            "share_s": round(simulation.baseline.share_s, 3),
-            "unanswered": simulation.baseline.out_of_share,
-            "not_reached_without_limit": simulation.baseline.not_reached,
+        "static_equal_shares": base
+        and {
+            "share_s": round(base.share_s, 3),
+            "unanswered": base.out_of_share,
+            "not_reached_without_limit": base.not_reached,
         },
         "simulated_in_s": round(simulation.real_s, 3),
     }
