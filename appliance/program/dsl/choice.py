@@ -75,7 +75,8 @@ def num_mirrors(obj: Object) -> int:
     images = [cells[:, ::-1], cells[::-1]]
     if cells.shape[0] == cells.shape[1]:
         images += [cells.T, cells[::-1, ::-1].T]
-    return sum(bool((cells == image).all()) for image in images)
+    content = cells.tobytes()
+    return sum(image.tobytes() == content for image in images)
 
 
 def same_grid(first: Object, second: Object) -> bool:
@@ -275,7 +276,17 @@ def _values(objects: list[Object], key: Callable[[Object], float]) -> list[float
 def _num_alike(objects: list[Object], same: Callable[[Object, Object], bool]) -> list[float]:
     """For each object, how many are the same, itself included. ValueError where all are equal."""
     _check_number(objects)
-    return _unequal([sum(same(obj, other) for other in objects) for obj in objects])
+    kinds: list[list[int]] = []  # numbers of the objects that are the same
+    for number, obj in enumerate(objects):
+        for kind in kinds:
+            if same(objects[kind[0]], obj):
+                kind.append(number)
+                break
+        else:
+            kinds.append([number])
+
+    counts = {number: len(kind) for kind in kinds for number in kind}
+    return _unequal([counts[number] for number in range(len(objects))])
 
 
 def _unequal(values: list[float]) -> list[float]:

@@ -66,9 +66,9 @@ def slide_objects(
     """
     if direction not in SIDES + CORNERS:
         raise ValueError(f"direction {direction}, expected one of the eight")
-    objects = _objects(grid, diagonal, mixed).objects
-    order = sorted(objects, key=lambda obj: -reach(obj, direction))
-    return _slid(grid, [(obj, direction) for obj in order])
+    found = _objects(grid, diagonal, mixed)
+    order = sorted(found.objects, key=lambda obj: -reach(obj, direction))
+    return _slid(found.cells, [(obj, direction) for obj in order])
 
 
 @searched(1, colour=COLOURS)
@@ -87,7 +87,7 @@ def gather_to(grid: Grid, colour: Colour, diagonal: bool = True, mixed: bool = F
             moves.append((distance, obj, direction))
 
     moves.sort(key=lambda item: item[0])
-    return _slid(grid, [(obj, direction) for _, obj, direction in moves])
+    return _slid(found.cells, [(obj, direction) for _, obj, direction in moves])
 
 
 @searched(1.5)
@@ -107,49 +107,45 @@ def gather_own(grid: Grid, diagonal: bool = True) -> Grid:
             moves.append((distance, obj, direction))
 
     moves.sort(key=lambda item: item[0])
-    return _slid(grid, [(obj, direction) for _, obj, direction in moves])
+    return _slid(found.cells, [(obj, direction) for _, obj, direction in moves])
 
 
 @searched(1.5, colour=COLOURS, directions=_ONE_RAY + _MANY_RAYS)
 def shoot(grid: Grid, colour: Colour, directions: Sequence[Direction]) -> Grid:
     """Each cell of the colour sends a ray over cells of 0, up to the next cell or the edge."""
-    cells = checked(grid)
-    rows, cols = np.nonzero(cells == colour)
-    if not rows.size or colour == 0:
+    ground = _Ground(checked(grid))
+    at = ground.of_colour(colour)
+    if not at.size or colour == 0:
         raise ValueError(f"no cell of colour {colour}, or 0, to send rays from")
 
-    blocked = _walled(cells)
     for direction in directions:
-        _send(cells, blocked, rows, cols, direction, colour)
-    return cells
+        ground.send(at, direction)
+    return ground.grid()
 
 
 @searched(1.5, away=(True, False))
 def trail(grid: Grid, away: bool = True) -> Grid:
     """Each shape of two colours leaves a trail of its smaller part, away from the larger one.
 
-    If not away, the trail starts from the larger part on the other side, in the same colour. It
-    runs over cells of 0, up to the next cell or the edge.
+    If not away, it runs the other way, and comes out behind the larger part. It runs over cells of
+    0, up to the next cell or the edge.
     """
     found = _objects(grid, diagonal=True, mixed=True)
-    cells, blocked = checked(grid), _walled(found.cells)
+    ground = _Ground(found.cells)
     for obj in found.objects:
-        counts = np.bincount(obj.grid[obj.mask])
-        colours = np.flatnonzero(counts)
-        if len(colours) != 2 or counts[colours[0]] == counts[colours[1]]:
+        colours = obj.grid[obj.mask]
+        counts = np.bincount(colours)
+        two = counts.nonzero()[0]
+        if len(two) != 2 or counts[two[0]] == counts[two[1]]:
             continue
 
-        small = colours[counts[colours].argmin()]
-        rows, cols = obj.cells()
-        is_small = obj.grid[obj.mask] == small
-        down = _sign(rows[is_small].mean() - rows[~is_small].mean())
-        across = _sign(cols[is_small].mean() - cols[~is_small].mean())
-        if not away:
-            down, across = -down, -across
+        is_small = colours == two[counts[two].argmin()]
+        down, across = (_side(places, is_small) * (1 if away else -1) for places in obj.cells())
         if down or across:
-            _send(cells, blocked, rows[is_small], cols[is_small], (down, across), int(small), obj)
+            at = ground.at(obj)
+            ground.send(at[is_small], (down, across), through=at)
 
-    return cells
+    return ground.grid()
 
 
 @searched(1.5, colour=COLOURS)
@@ -225,34 +221,71 @@ def _objects(grid: Grid, diagonal: bool, mixed: bool) -> Found:
     return found
 
 
-def _walled(cells: Grid) -> Mask:
-    """Where the grid, with a margin of one cell, is not free: at cells besides 0 and the margin."""
-    blocked = np.ones((cells.shape[0] + 2, cells.shape[1] + 2), dtype=bool)
-    blocked[1:-1, 1:-1] = cells != 0
-    return blocked
+class _Ground:
+    """A grid with a margin that nothing enters, as one flat array: a step is one number."""
+
+    def __init__(self, cells: Grid) -> None:
+        height, self._width = cells.shape[0] + 2, cells.shape[1] + 2
+        self._flat = np.full(height * self._width, -1)
+        self._inner: Grid = self._flat.reshape(height, self._width)[1:-1, 1:-1]
+        self._inner[:] = cells
+        self._free = self._flat == 0  # of the grid as it was given
+
+    def grid(self) -> Grid:
+        return self._inner.copy()
+
+    def at(self, obj: Object) -> NDArray[np.int64]:
+        """Places of the object's cells."""
+        rows, cols = obj.mask.nonzero()
+        return (rows + 1 + obj.row) * self._width + (cols + 1 + obj.col)
+
+    def of_colour(self, colour: Colour) -> NDArray[np.int64]:
+        """Places of the cells of the colour."""
+        return np.flatnonzero(self._flat == colour)
+
+    def slide(self, obj: Object, direction: Direction) -> None:
+        """Slides an object of the grid until it meets a cell or the margin."""
+        step = direction[0] * self._width + direction[1]
+        at = self.at(obj)
+        self._flat[at] = 0
+
+        ahead = at + step
+        while not np.count_nonzero(self._flat[ahead]):
+            at, ahead = ahead, ahead + step
+        self._flat[at] = obj.grid[obj.mask]
+
+    def send(
+        self, at: NDArray[np.int64], direction: Direction, through: NDArray[np.int64] | None = None
+    ) -> None:
+        """Sends rays from places, in their colours, over cells that were free at first.
+
+        through: places that the rays pass without a change.
+        """
+        step = direction[0] * self._width + direction[1]
+        if step == 0:
+            raise ValueError("direction (0, 0) leads nowhere")
+        free, colours = self._free, self._flat[at]
+        if through is not None:
+            kept, free = self._flat[through], free.copy()
+            free[through] = True
+
+        while at.size:
+            at = at + step
+            goes_on = free[at]
+            at, colours = at[goes_on], colours[goes_on]
+            self._flat[at] = colours
+
+        if through is not None:
+            self._flat[through] = kept
 
 
-def _slid(grid: Grid, moves: list[tuple[Object, Direction | None]]) -> Grid:
-    """The objects of a grid slid one after the other, until they meet something."""
-    cells = checked(grid)
-    blocked = _walled(cells)
+def _slid(cells: Grid, moves: list[tuple[Object, Direction | None]]) -> Grid:
+    """The objects of a grid slid one after the other."""
+    ground = _Ground(cells)
     for obj, direction in moves:
-        if direction is None:
-            continue
-
-        rows, cols = obj.cells()
-        blocked[rows + 1, cols + 1] = False
-        cells[rows, cols] = 0
-
-        down, across = direction
-        at_row, at_col = rows + 1 + down, cols + 1 + across
-        while not blocked[at_row, at_col].any():
-            at_row, at_col = at_row + down, at_col + across
-
-        blocked[at_row - down, at_col - across] = True
-        cells[at_row - down - 1, at_col - across - 1] = obj.grid[obj.mask]
-
-    return cells
+        if direction is not None:
+            ground.slide(obj, direction)
+    return ground.grid()
 
 
 def _way_to(wanted: Mask, obj: Object) -> tuple[int, Direction | None]:
@@ -273,36 +306,15 @@ def _way_to(wanted: Mask, obj: Object) -> tuple[int, Direction | None]:
     return min(ways, key=lambda way: way[0], default=(0, None))
 
 
-def _send(
-    cells: Grid,
-    blocked: Mask,
-    rows: NDArray[np.int64],
-    cols: NDArray[np.int64],
-    direction: Direction,
-    colour: Colour,
-    through: Object | None = None,
-) -> None:
-    """Paints rays into the cells themselves; they pass the cells of one object unchanged."""
-    down, across = direction
-    if not (down or across):
-        raise ValueError("direction (0, 0) leads nowhere")
+def _side(places: NDArray[np.int64], is_part: Mask) -> int:
+    """1 or -1 where a part lies further on, or further back, than the rest; else 0.
 
-    passed = np.zeros_like(blocked)
-    if through is not None:
-        own_rows, own_cols = through.cells()
-        passed[own_rows + 1, own_cols + 1] = True
-
-    while rows.size:
-        rows, cols = rows + down, cols + across
-        kept = ~blocked[rows + 1, cols + 1] | passed[rows + 1, cols + 1]
-        rows, cols = rows[kept], cols[kept]
-        free = ~blocked[rows + 1, cols + 1]
-        cells[rows[free], cols[free]] = colour
-
-
-def _sign(value: float) -> int:
-    """-1, 0 or 1; a difference of at most half a cell is none."""
-    return int(value > 0.5) - int(value < -0.5)
+    Half a cell is not enough: a part often lies a little off the middle.
+    """
+    part, whole = places[is_part], places.sum()
+    rest = (whole - part.sum()) / (places.size - part.size)
+    difference = part.sum() / part.size - rest
+    return int(difference > 0.5) - int(difference < -0.5)
 
 
 def _meets(cells: Grid, obj: Object) -> bool:
