@@ -148,6 +148,7 @@ def rehearse(
     file = _ImaginedFile(clock, write_s=faults.rate("slow-disk"))
     journal = Journal(journal_path)
     journal.put_tasks(tasks)
+    journal.put_fact("strategy", list(settings.strategy))
     failure = None
     try:
         orchestrator = Orchestrator(
