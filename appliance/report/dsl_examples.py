@@ -94,7 +94,7 @@ EXAMPLES: dict[str, tuple[str, str] | tuple[str, str, str]] = {
     "paint_mask": ("paint_mask(grid, mask_of(grid, 0), 7)", L),
     # renaming
     "to_ranks": ("to_ranks(grid)", "8883/8833/0007"),
-    "from_ranks": ("from_ranks(grid, other)", "1112/1122/0003", "8883/8833/0007"),
+    "from_ranks": ("from_ranks(grid, other)", "2111/2211/3000", "8883/8833/0007"),
     "map_pairs": ("map_pairs(grid, other, {(1, 0): 3, (1, 1): 8})", TWO, OTHER),
     # counting
     "count": ("count(grid, 1)", L),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .base import (
     DOWN,
@@ -16,6 +17,7 @@ from .base import (
     Grid,
     Mask,
     cells_of,
+    checked,
     grid_of,
     legal,
     searched,
@@ -159,7 +161,7 @@ def repair_mirrors(grid: Grid, hole: Colour) -> Grid:
     nowhere disagree and agree in the most cells; and the diagonal of a square. A grid with more
     holes than other cells stays as it is.
     """
-    cells = grid_of(grid)
+    cells = checked(grid)
     num_holes = np.count_nonzero(cells == hole)
     if not 0 < num_holes <= cells.size // 2:
         return cells
@@ -206,11 +208,11 @@ def continue_pattern(grid: Grid, height: int, width: int) -> Grid:
 @searched(1, hole=(0,))
 def repair_tiling(grid: Grid, hole: Colour) -> Grid:
     """Cells of the hole colour are filled in, so that the smallest possible part tiles the grid."""
-    cells = grid_of(grid)
+    cells = checked(grid)
     known = cells != hole
     rows, cols = known.nonzero()
     if rows.size == cells.size:
-        return legal(cells)
+        return cells
 
     # A part can only tile the grid if its height alone and its width alone agree with the cells.
     heights, widths = _periods(cells, known), _periods(cells.T, known.T)
@@ -242,8 +244,8 @@ def _periods(cells: Grid, known: Mask) -> list[int]:
     rows = len(cells)
     moved = _moved(cells, known, 0, rows - 1)
     differs = (moved != moved[0]) & (moved != 0) & known
-    agrees = ~differs.any(axis=(1, 2))
-    return [p for p in range(1, rows + 1) if agrees[p::p].all()]
+    agrees = (~differs.reshape(rows, -1).any(axis=1)).tolist()
+    return [p for p in range(1, rows + 1) if all(agrees[p::p])]
 
 
 def _mirror_of(cells: Grid, hole: Colour) -> int | None:
@@ -253,27 +255,25 @@ def _mirror_of(cells: Grid, hole: Colour) -> int | None:
     known, upside_down = cells != hole, cells[::-1]
     most = max(0, (len(cells) + 1) // 2 - 3)
     moved = _moved(upside_down, known[::-1], most, most)
-    both = (moved != 0) & known
-    disagrees = (both & (moved != cells + 1)).any(axis=(1, 2))
-    num = np.where(disagrees, 0, both.sum(axis=(1, 2)))
+    both = ((moved != 0) & known).reshape(2 * most + 1, -1)
+    differs = (moved != cells + 1).reshape(both.shape)
+    num = np.where((both & differs).any(axis=1), 0, both.sum(axis=1))
 
     # Moved down by p rows, row i of the upside-down cells is row last + p - i of the cells.
     at = int(num.argmax())
     return len(cells) - 1 + most - at if num[at] else None
 
 
-def _moved(cells: Grid, known: Mask, down: int, up: int) -> Grid:
+def _moved(cells: Grid, known: Mask, down: int, up: int) -> NDArray[np.uint8]:
     """The cells moved by `down` rows down, one less, ..., `up` rows up.
 
     (down + 1 + up, height, width), colours + 1, and 0 for what is not known.
     """
     rows, cols = cells.shape
-    padded = np.zeros((down + rows + up, cols), dtype=np.int64)
-    np.multiply(cells + 1, known, out=padded[down : down + rows])
+    padded = np.zeros((down + rows + up, cols), dtype=np.uint8)
+    np.multiply(cells + 1, known, out=padded[down : down + rows], casting="unsafe")
     shape, (row_step, step) = (down + 1 + up, rows, cols), padded.strides
-    return np.lib.stride_tricks.as_strided(
-        padded, shape, (row_step, row_step, step), writeable=False
-    )
+    return np.ndarray(shape, np.uint8, padded, strides=(row_step, row_step, step))
 
 
 def _square(grid: Grid) -> Grid:
