@@ -225,9 +225,9 @@ class _Ground:
     """A grid with a margin that nothing enters, as one flat array: a step is one number."""
 
     def __init__(self, cells: Grid) -> None:
-        height, self._width = cells.shape[0] + 2, cells.shape[1] + 2
+        height, self._width = int(cells.shape[0]) + 2, int(cells.shape[1]) + 2
         self._flat = np.full(height * self._width, -1)
-        self._inner: Grid = self._flat.reshape(height, self._width)[1:-1, 1:-1]
+        self._inner = self._flat.reshape(height, self._width)[1:-1, 1:-1]
         self._inner[:] = cells
         self._free = self._flat == 0  # of the grid as it was given
 
@@ -237,7 +237,8 @@ class _Ground:
     def at(self, obj: Object) -> NDArray[np.int64]:
         """Places of the object's cells."""
         rows, cols = obj.mask.nonzero()
-        return (rows + 1 + obj.row) * self._width + (cols + 1 + obj.col)
+        at: NDArray[np.int64] = (rows + 1 + obj.row) * self._width + (cols + 1 + obj.col)
+        return at
 
     def of_colour(self, colour: Colour) -> NDArray[np.int64]:
         """Places of the cells of the colour."""
