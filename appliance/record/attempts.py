@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from appliance.arc.grid import Grid, grid_key
+from appliance.arc.grid import Grid, grid_key, same_grid
 from appliance.arc.vote import (
     FIRST,
     SECOND,
@@ -52,6 +52,16 @@ def attempts_of(
     return {
         output: tuple(_ranked(pools[output], chosen)[:num_attempts]) for output in sorted(pools)
     }
+
+
+def program_of(grid: Grid, candidates: Iterable[Candidate]) -> str:
+    """The program of a search that gives this grid, the heaviest one; "" where there is none."""
+    giving = [
+        c
+        for c in candidates
+        if c.weight is not None and c.program and c.grid is not None and same_grid(c.grid, grid)
+    ]
+    return max(giving, key=lambda c: (c.weight or 0.0, c.program)).program if giving else ""
 
 
 def _in_order_of_trust(candidates: Mapping[str, Iterable[Candidate]]) -> list[list[Candidate]]:

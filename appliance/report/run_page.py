@@ -18,7 +18,9 @@ from appliance.arc.grid import Grid, as_grid, grid_key, same_grid
 from appliance.arc.grid_svg import caption, document, grid_group, row_of_grids
 from appliance.arc.submission import ATTEMPTS, read_submission, score
 from appliance.arc.task import Solutions, Task, TaskSet
-from appliance.arc.vote import Candidate
+from appliance.arc.vote import Candidate, by_weight
+from appliance.program.source import DSL_HEADER
+from appliance.record.attempts import program_of
 from appliance.record.coverage import coverage_of
 from appliance.record.journal import Journal, StageRow
 from appliance.record.run_folder import RunFolder
@@ -44,6 +46,9 @@ td, th { text-align: left; padding: .15rem 1rem .15rem 0; vertical-align: top; }
 .quiet { color: var(--quiet); } .good { color: var(--good); } .bad { color: var(--bad); }
 article { border-top: 1px solid var(--line); padding: .75rem 0; }
 article h3 { font-size: 1rem; margin: 0; }
+.beside { display: flex; flex-wrap: wrap; gap: 1.5rem; }
+.beside > div { min-width: 0; } .beside > div + div { flex: 1 1 20rem; }
+.beside pre { margin: .5rem 0; font-size: 13px; white-space: pre-wrap; }
 .wide { overflow-x: auto; } svg { display: block; margin-top: .5rem; }
 summary { cursor: pointer; color: var(--quiet); }
 """
@@ -148,16 +153,40 @@ class TaskSection:
         if self.task is not None:
             shown.append(("test input", self.task.test[index]))
 
-        answers = [c.grid for c in self.candidates if c.test_index == index]
-        votes = Counter(grid_key(grid) for grid in answers if grid is not None)
+        answers = [c for c in self.candidates if c.test_index == index]
+        searched = {grid_key(t.grid): t.weight for t in by_weight(answers)}
+        votes = Counter(
+            grid_key(c.grid) for c in answers if c.grid is not None and not c.is_searched
+        )
+        programs = []
         for name in ATTEMPTS:
             grid = as_grid(self.entries[index][name])
-            label = f"{name.replace('_', ' ')}: {votes[grid_key(grid)]} of {votes.total()}"
+            said = []
+            if votes or not searched:
+                said.append(f"{votes[grid_key(grid)]} of {votes.total()}")
+            if grid_key(grid) in searched:
+                program = program_of(grid, answers)
+                kind = "search" if program else "cells (no program)"
+                said.append(f"{kind} {searched[grid_key(grid)]:.2f}")
+                programs.append((name, program))
+            label = f"{name.replace('_', ' ')}: {', '.join(said) or 'a guess'}"
             shown.append((label, grid))
 
         if self.answers:
             shown.append(("answer", self.answers[index]))
-        return f'<div class="wide">{_side_by_side(shown)}</div>'
+        picture = f'<div class="wide">{_side_by_side(shown)}</div>'
+        shown_programs = "".join(map(_program, programs))
+        return f'<div class="beside">{picture}<div>{shown_programs}</div></div>'
+
+
+def _program(found: tuple[str, str]) -> str:
+    """The program of a search beside the attempt that it gives; nothing where it has none."""
+    name, program = found
+    if not program:
+        return ""
+    label = f"{name.replace('_', ' ')}, found by search"
+    text = escape(program.removeprefix(DSL_HEADER).strip())
+    return f'<div class="quiet">{label}</div><pre>{text}</pre>'
 
 
 def _side_by_side(shown: Sequence[tuple[str, Grid]]) -> str:
@@ -197,7 +226,9 @@ def _plan(folder: RunFolder) -> str:
         plan = json.loads(folder.plan.read_text())
     except (OSError, ValueError):
         return ""
-    parts = {"": plan} | {name: plan.get(name) for name in ("precision", "train", "sample")}
+    parts = {"": plan} | {
+        name: plan.get(name) for name in ("precision", "search", "train", "sample")
+    }
     rows = "".join(
         f"<tr><td>{escape(f'{part} {name}'.strip())}</td><td>{escape(str(choice['value']))}</td>"
         f'<td class="quiet">{escape(choice["reason"])}</td></tr>'
@@ -218,6 +249,8 @@ def _stage_line(row: StageRow) -> str:
             f"{detail.get('num_steps')} steps, "
             f"loss {detail['loss_before']:.3f} to {detail['loss_after']:.3f}"
         )
+    if "num_answers" in detail:
+        facts.append(f"{detail['num_answers']} answers from {detail['expansions']} values")
     if detail.get("reason"):
         facts.append(str(detail["reason"]))
     return " ".join(facts[:2]) + ", " + ", ".join(facts[2:])

@@ -13,10 +13,14 @@ from typing import Any, Protocol, TextIO
 
 from appliance.arc.grid import Grid, same_grid, to_lists
 from appliance.arc.task import Solutions
-from appliance.arc.vote import DEFAULT_SELECTOR, is_proven
+from appliance.arc.vote import DEFAULT_SELECTOR, SECOND, is_proven, least_weight
 from appliance.clock import Clock, format_duration
-from appliance.record.attempts import attempts_of
+from appliance.program.source import DSL_HEADER
+from appliance.record.attempts import attempts_of, program_of
 from appliance.run.worker_state import TaskReport
+
+CELLS = "cells (no program)"
+"""What answers of trees that learn cells are called: no program stands behind them."""
 
 
 class Display(Protocol):
@@ -87,6 +91,7 @@ class JsonDisplay(NoDisplay):
 class PlainDisplay(NoDisplay):
     """One line a task, such as
 
+    search  2/10  3c9b0459 | 0.62 sure | exact | 2.1 s | SOLVED
     deep    3/10  007bbfb7 | trained 40 steps, loss 0.912 -> 0.034 | first attempt has 5 of 8 votes
     """
 
@@ -102,8 +107,15 @@ class PlainDisplay(NoDisplay):
     def show(self, report: TaskReport) -> None:
         done = self._done.setdefault(report.stage, set())
         done.add(report.task.task_id)
-        place = f"{report.stage:5} {len(done):3}/{self._num_tasks}"
+        place = f"{report.stage:6} {len(done):3}/{self._num_tasks}"
         self.tell(f"{place}  {task_line(report, self._solutions)}")
+
+
+PROGRAM_CHARS = 50
+"""A program with fewer characters of room than this is shown below its grids, not beside them."""
+
+BARS = {"search": "search    ", "quick": "quick pass", "deep": "deep pass "}
+"""Names of the bars, by stage."""
 
 
 class RichDisplay(NoDisplay):
@@ -128,10 +140,8 @@ class RichDisplay(NoDisplay):
             transient=True,
             get_time=clock.now,
         )
-        self._bars = {
-            "quick": self._progress.add_task("quick pass", total=num_tasks, left=""),
-            "deep": self._progress.add_task("deep pass ", total=num_tasks, left=""),
-        }
+        self._num_tasks = num_tasks
+        self._bars: dict[str, Any] = {}  # by stage, from its first task on
         self._seen: dict[str, set[str]] = {}  # stage: ids of tasks that were shown
         self._progress.start()
 
@@ -142,9 +152,15 @@ class RichDisplay(NoDisplay):
     def show(self, report: TaskReport) -> None:
         seen = self._seen.setdefault(report.stage, set())
         seen.add(report.task.task_id)
+        if report.stage not in self._bars:
+            bar = self._progress.add_task(BARS[report.stage], total=self._num_tasks, left="")
+            self._bars[report.stage] = bar
         self._progress.update(self._bars[report.stage], completed=len(seen))
         self._tick()
         self._console.print(task_line(report, self._solutions), highlight=False, markup=False)
+
+        if report.stage == "search" and is_worth_showing(report, self._solutions):
+            self._console.print(grids_and_program(report, self._console.width))
 
         # Grids only after training: those of the quick pass would scroll by too fast to be seen.
         if report.stage == "deep":
@@ -185,16 +201,39 @@ def task_facts(report: TaskReport, solutions: Solutions) -> dict[str, Any]:
         # Of the first test input: answers, and how many of them are the first attempt.
         "first_votes": 0 if first is None else sum(same_grid(g, first) for g in grids),
         "num_answers": len(answers),
-        # Of the programs among them: all, and those that are right on every demonstration.
-        "num_programs": sum(c.demo_score is not None for c in answers),
+        # Of the programs that a model wrote among them: all, and those that are right on every
+        # demonstration.
+        "num_programs": sum(c.demo_score is not None and not c.is_searched for c in answers),
         "num_fit": sum(is_proven(c) for c in answers),
         "trained": None if trained is None else trained.reason is None,  # None: not tried
         "num_steps": trained.num_steps if trained else 0,
         "loss_before": trained.loss_before if trained else None,
         "loss_after": trained.loss_after if trained else None,
         "not_trained_because": trained.reason if trained else None,
-        "solved": is_solved(attempts, answer) if report.candidates else None,  # None: not known
+        # None: not known
+        "solved": is_solved(attempts, answer) if report.candidates or report.searched else None,
+        "search": search_facts(report),
     }
+
+
+def search_facts(report: TaskReport) -> dict[str, Any] | None:
+    """What a search without a model found; None for another stage."""
+    searched = report.searched
+    if searched is None:
+        return None
+
+    facts = searched.model_dump(exclude={"event", "job_id", "task_id", "seconds"})
+    return facts | {
+        "weight": round(least_weight(len(report.task.test), report.candidates), 4),
+        "program": best_program(report),
+    }
+
+
+def best_program(report: TaskReport) -> str:
+    """The program that gives the first attempt at the first test input, "" without one."""
+    first = first_attempts(report)[0]
+    answers = [c for c in report.candidates if c.test_index == 0]
+    return program_of(first[0], answers) if first else ""
 
 
 def task_line(report: TaskReport, solutions: Solutions) -> str:
@@ -210,7 +249,9 @@ def task_line(report: TaskReport, solutions: Solutions) -> str:
     elif facts["trained"] is False:
         parts.append(f"not trained: {facts['not_trained_because']}")
 
-    if not report.candidates:
+    if facts["search"]:
+        parts += _search_parts(facts["search"])
+    elif not report.candidates:
         parts.append("no more answers needed: two of its programs agree")
     elif not facts["first_votes"]:
         parts.append(f"no usable answer among {facts['num_answers']}")
@@ -225,6 +266,19 @@ def task_line(report: TaskReport, solutions: Solutions) -> str:
     if facts["solved"] is not None:
         parts.append("SOLVED" if facts["solved"] else "not solved")
     return " | ".join(parts)
+
+
+def _search_parts(found: Mapping[str, Any]) -> list[str]:
+    if not found["num_answers"]:
+        return ["no answer"]
+    kind = found["kind"]
+    return [f"{found['weight']:.2f} sure", CELLS if kind == "cells" else kind]
+
+
+def is_worth_showing(report: TaskReport, solutions: Solutions) -> bool:
+    """Whether a search is sure of an attempt, or solved the task. Guesses would hide the rest."""
+    is_sure = least_weight(len(report.task.test), report.candidates) > SECOND
+    return is_sure or bool(task_facts(report, solutions)["solved"])
 
 
 def is_solved(attempts: list[tuple[Grid, ...]], answers: tuple[Grid, ...] | None) -> bool | None:
@@ -270,6 +324,31 @@ def side_by_side(left: Grid, right: Grid) -> Any:
         text.append("\n")
 
     return text
+
+
+def grids_and_program(report: TaskReport, width: int) -> Any:
+    """Every test input with its first attempt, and the program that gives them beside it; below it
+    where the terminal has no room.
+
+    width: of the terminal, in characters.
+    """
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    pairs = zip(report.task.test, first_attempts(report), strict=True)
+    pictures = [side_by_side(grid, attempts[0]) for grid, attempts in pairs if attempts]
+    program = Text(best_program(report).removeprefix(DSL_HEADER).strip() or CELLS, style="dim")
+
+    picture_chars = max(line.cell_len for picture in pictures for line in picture.split())
+    if picture_chars + PROGRAM_CHARS > width:
+        return Group(*pictures, program)
+
+    table = Table.grid(padding=(0, 4))
+    table.add_column(no_wrap=True)
+    for number, picture in enumerate(pictures):
+        table.add_row(picture, program if number == 0 else "")
+    return table
 
 
 def _half_block_line(text: Any, grid: Grid, line: int) -> None:

@@ -295,7 +295,7 @@ class Searched(_Message):
     expansions: int
     applications: int  # this and the next: see `search.answers.Found`
     bound: str
-    kind: str  # how the heaviest answer ends, such as "exact" or "cells"; "" without an answer
+    kind: str  # of the likeliest grids, such as "exact" or "cells"; "" where there are none
     num_answers: int  # that count
     num_refused: int  # whose programs gave other grids in the sandbox, or none
     num_left: int  # whose programs were not run: too many, or no time

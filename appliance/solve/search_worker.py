@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from appliance.arc.grid import grid_key
 from appliance.arc.task import Task
 from appliance.arc.vote import Candidate
 from appliance.clock import Deadline, SystemClock
@@ -41,8 +42,8 @@ short."""
 
 
 FAULTS = (
-    ApplianceError, ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError,
-    ValueError,
+    ApplianceError, ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError,
+    TypeError, ValueError,
 )  # fmt: skip
 """What a search may stumble over. It costs the task one try, as the death of this process does."""
 
@@ -84,7 +85,7 @@ class SearchWorker:
                 expansions=found.expansions,
                 applications=found.applications,
                 bound=found.bound,
-                kind=checked.answers[0].kind if checked.answers else "",
+                kind=_kind(checked.answers),
                 num_answers=len(checked.answers),
                 num_refused=checked.num_refused,
                 num_left=checked.num_left,
@@ -92,6 +93,21 @@ class SearchWorker:
         )
         seconds = self._clock.now() - began_s
         self._emit(Finished(job_id=job.job_id, complete=[task.task_id], seconds=seconds))
+
+
+def _kind(answers: Sequence[Answer]) -> str:
+    """How the first program of the likeliest grids ends; "cells" where only trees gave them."""
+    weights: dict[tuple[object, ...], float] = {}
+    for answer in answers:
+        weights[_grids_key(answer)] = weights.get(_grids_key(answer), 0.0) + answer.weight
+    likeliest = max(weights, key=lambda key: weights[key], default=())
+
+    kinds = [answer.kind for answer in answers if _grids_key(answer) == likeliest]
+    return next((kind for kind in kinds if kind != "cells"), kinds[0] if kinds else "")
+
+
+def _grids_key(answer: Answer) -> tuple[object, ...]:
+    return tuple(grid_key(grid) for grid in answer.grids)
 
 
 def _candidates(task: Task, answers: Sequence[Answer]) -> list[Candidate]:

