@@ -28,8 +28,8 @@ from .base import (
 )  # fmt: skip
 from .object import Found, erase, find, lay, reach
 
-_ONE_RAY = tuple((direction,) for direction in SIDES + CORNERS)
-_MANY_RAYS = ((LEFT, RIGHT), (UP, DOWN), SIDES, CORNERS)
+_RAYS = (*((side,) for side in SIDES), (LEFT, RIGHT), (UP, DOWN), SIDES, CORNERS)
+_DIAGONAL_RAYS = tuple((corner,) for corner in CORNERS)
 
 
 def move(obj: Object, direction: Direction, num: int = 1) -> Object:
@@ -80,10 +80,14 @@ def gather_to(grid: Grid, colour: Colour, diagonal: bool = True, mixed: bool = F
     object that faces none stays. Objects that have the colour stay too.
     """
     found = _objects(grid, diagonal, mixed)
+    wanted = found.cells == colour
+    if not wanted.any():
+        raise ValueError(f"no cell of colour {colour} to gather to")
+
     moves = []
     for obj in found.objects:
         if not (obj.grid == colour).any():
-            distance, direction = _way_to(found.cells == colour, obj)
+            distance, direction = _way_to(wanted, obj)
             moves.append((distance, obj, direction))
 
     moves.sort(key=lambda item: item[0])
@@ -110,7 +114,8 @@ def gather_own(grid: Grid, diagonal: bool = True) -> Grid:
     return _slid(found.cells, [(obj, direction) for _, obj, direction in moves])
 
 
-@searched(1.5, colour=COLOURS, directions=_ONE_RAY + _MANY_RAYS)
+@searched(1.5, colour=COLOURS, directions=_RAYS)
+@searched(2, colour=COLOURS, directions=_DIAGONAL_RAYS)
 def shoot(grid: Grid, colour: Colour, directions: Sequence[Direction]) -> Grid:
     """Each cell of the colour sends a ray over cells of 0, up to the next cell or the edge."""
     ground = _Ground(checked(grid))
@@ -199,7 +204,7 @@ def repeat_objects(
     return np.where(found.cells != 0, found.cells, cells)
 
 
-@searched(2, colour=COLOURS, direction=SIDES + CORNERS)
+@searched(2, colour=COLOURS, direction=SIDES)
 def move_colour(grid: Grid, colour: Colour, direction: Direction, num: int = 1) -> Grid:
     """All cells of the colour num steps in the direction, over other cells; 0 where they were."""
     cells = checked(grid)
