@@ -14,7 +14,13 @@ def submit_command(
     settings: Sequence[str] = (),
     display: str = "plain",
 ) -> list[str]:
-    """The command line of `appliance submit`. settings: "key=value", each for a --set."""
+    """The command line of `appliance submit`. settings: "key=value", each for a --set.
+
+    Without --strategy among the flags the model works alone: a task that a search settles would be
+    neither trained nor measured.
+    """
+    if "--strategy" not in flags:
+        flags = ("--strategy", "transduction", *flags)
     given = ["--tasks", str(tasks), "--out", str(out), "--display", display, *flags]
     given += [word for setting in settings for word in ("--set", setting)]
     return [sys.executable, "-m", "appliance", "submit", *given]

@@ -15,6 +15,7 @@ from appliance.sizing.costs.model_card import load_card
 from appliance.sizing.make_plan import make_plan
 from appliance.sizing.plan import Plan
 from appliance.sizing.request import PlanRequest
+from appliance.solve.messages import Setup
 from tests.support.run_world import tasks
 
 
@@ -54,6 +55,7 @@ def test_every_card_gets_its_workers_and_these_its_memory(tmp_path: Path) -> Non
     cards = [worker.environment["CUDA_VISIBLE_DEVICES"] for worker in workers]
     first, second = (g.uuid for g in two_cards().gpus)
     assert cards == [first, first, second, second]
-    assert {worker.setup.device for worker in workers} == {"cuda"}
-    types = {(worker.setup.dtype, worker.setup.autocast_dtype) for worker in workers}
+    setups = [worker.setup for worker in workers if isinstance(worker.setup, Setup)]
+    assert [setup.device for setup in setups] == ["cuda"] * 4
+    types = {(setup.dtype, setup.autocast_dtype) for setup in setups}
     assert types == {("float16", "float16")}
