@@ -166,7 +166,8 @@ def repair_mirrors(grid: Grid, hole: Colour) -> Grid:
     if not 0 < num_holes <= cells.size // 2:
         return cells
 
-    for _ in range(2):  # what one axis fills in may tell more about the other
+    before = None
+    while num_holes and num_holes != before:  # what one axis fills in may tell more of the other
         for view in (cells, cells.T):
             turn = _mirror_of(view, hole)
             if turn is not None:
@@ -177,6 +178,7 @@ def repair_mirrors(grid: Grid, hole: Colour) -> Grid:
             image = cells.T
             if ((cells == image) | (cells == hole) | (image == hole)).all():
                 cells = np.where(cells == hole, image, cells)
+        before, num_holes = num_holes, np.count_nonzero(cells == hole)
 
     return cells
 
@@ -255,13 +257,13 @@ def _mirror_of(cells: Grid, hole: Colour) -> int | None:
     known, upside_down = cells != hole, cells[::-1]
     most = max(0, (len(cells) + 1) // 2 - 3)
     moved = _moved(upside_down, known[::-1], most, most)
-    both = ((moved != 0) & known).reshape(2 * most + 1, -1)
-    differs = (moved != cells + 1).reshape(both.shape)
-    num = np.where((both & differs).any(axis=1), 0, both.sum(axis=1))
+    both = (moved != 0) & known
+    differs = both & (moved != (cells + 1).astype(np.uint8))
+    agrees = ~differs.reshape(len(differs), -1).any(axis=1)
 
     # Moved down by p rows, row i of the upside-down cells is row last + p - i of the cells.
-    at = int(num.argmax())
-    return len(cells) - 1 + most - at if num[at] else None
+    num, at = max(((both[at].sum(), -at) for at in agrees.nonzero()[0].tolist()), default=(0, 0))
+    return len(cells) - 1 + most + at if num else None
 
 
 def _moved(cells: Grid, known: Mask, down: int, up: int) -> NDArray[np.uint8]:
