@@ -255,3 +255,24 @@ def test_the_gpus_asked_for_pass(run_script: ModuleType, monkeypatch: pytest.Mon
 def test_another_python_than_was_packed_for_is_named(run_script: ModuleType) -> None:
     with pytest.raises(run_script.Fault, match=r"\[FAULT:python\]"):
         run_script.check_python({"pythons": ["3.7"]})
+
+
+def test_a_package_that_only_searches_holds_no_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wheels are left out: they need an index."""
+    monkeypatch.setattr(kaggle, "download", lambda *given: None)
+    monkeypatch.setattr(kaggle, "check_closure", lambda *given: None)
+    monkeypatch.setattr(kaggle, "build_appliance", lambda *given: "arc_appliance-0.0-py3.whl")
+
+    def pack(out: Path, *settings: str) -> None:
+        request = kaggle.KaggleRequest(
+            "someone", TITLE, "arc-prize-2026", "kaggle-l4x4", "no/such/model", settings=settings
+        )
+        kaggle.pack_kaggle(request, out)
+
+    pack(tmp_path / "search", "strategy=search")
+    assert kaggle.check_folder(tmp_path / "search") == []
+    assert not (tmp_path / "search/dataset/model").exists()
+    with pytest.raises(InputError, match="no/such/model"):
+        pack(tmp_path / "both")
