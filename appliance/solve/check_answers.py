@@ -38,7 +38,7 @@ def check_answers(
 ) -> Checked:
     """answers: the heaviest first. What the deadline cuts off does not count."""
     with_program = [answer for answer in answers if answer.program]
-    chosen = list(_chosen(with_program))
+    chosen = list(chosen_answers(with_program))
     inputs = (*(pair.input for pair in task.train), *task.test)
 
     kept = {id(answer) for answer in answers if not answer.program}
@@ -57,7 +57,7 @@ def check_answers(
     return Checked(counting, num_refused, len(with_program) - num_run)
 
 
-def _chosen(answers: Sequence[Answer]) -> Iterator[Answer]:
+def chosen_answers(answers: Sequence[Answer]) -> Iterator[Answer]:
     """The heaviest of those that give the same grids, and the heaviest of all."""
     num_alike: Counter[tuple[object, ...]] = Counter()
     for answer in answers:

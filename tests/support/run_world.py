@@ -23,6 +23,7 @@ from appliance.run.rehearsal.faults import Faults
 from appliance.run.rehearsal.rehearsal import Rehearsal, rehearse
 from appliance.run.schedule.measured_costs import TaskCost
 from appliance.run.schedule.planned_costs import PlannedCosts
+from appliance.run.schedule.search_queue import SearchShare
 from appliance.seeds import generator
 from appliance.solve.messages import ProgramMessage
 
@@ -106,6 +107,7 @@ def orchestrator(
     *,
     journal: Journal | None = None,
     planned: PlannedCosts | None = None,
+    search: SearchShare | None = None,
     tell: Callable[[str], None] = lambda text: None,
     is_stopped: Callable[[], bool] = lambda: False,
     write: Callable[[Attempts], None] = lambda attempts: None,
@@ -127,6 +129,7 @@ def orchestrator(
         ToldTo(tell),
         is_stopped=is_stopped,
         planned=planned,
+        search=search,
         write=write,
     )
 
