@@ -13,6 +13,7 @@ from typing import Any, Protocol, TextIO
 
 from appliance.arc.grid import Grid, same_grid, to_lists
 from appliance.arc.task import Solutions
+from appliance.arc.tuning_tasks import remark
 from appliance.arc.vote import DEFAULT_SELECTOR, SECOND, is_proven, least_weight
 from appliance.clock import Clock, format_duration
 from appliance.program.source import DSL_HEADER
@@ -265,6 +266,8 @@ def task_line(report: TaskReport, solutions: Solutions) -> str:
     parts.append(format_duration(report.seconds))
     if facts["solved"] is not None:
         parts.append("SOLVED" if facts["solved"] else "not solved")
+    if told := remark(facts["task_id"]):
+        parts[-1] += f" ({told})"
     return " | ".join(parts)
 
 
