@@ -242,11 +242,14 @@ EXAMPLES: dict[str, tuple[str, str] | tuple[str, str, str]] = {
     "off_edge": ("off_edge(objects(grid), grid)", "11000/10020/00000/04400/00000"),
     "sort_by": ("sort_by(objects(grid), area, True)", BLOBS),
     "each": ("each(objects(grid), rot90)", BLOBS),
+    "fill_each": ("fill_each(objects(grid))", BLOBS),
     "number_each": ("number_each(objects(grid))", "4400/0000/0440/0040"),
     "rank_each": ("rank_each(objects(grid), area)", BLOBS),
     # laying objects out
     "compose": ("compose(with_colour(objects(grid), 3))", BLOBS),
     "stack": ("stack(halves_h(grid))", "110221/110022"),
+    "nest": ("nest(layers(grid))", "200020/111000/101000/111000/200020"),
+    "share": ("share(panels(grid))", LINES),
     "all_of": ("all_of(halves_h(grid))", "110221/110022"),
     "any_of": ("any_of(halves_h(grid))", "110221/110022"),
     "one_of": ("one_of(halves_h(grid))", "110221/110022"),
@@ -261,6 +264,7 @@ EXAMPLES: dict[str, tuple[str, str] | tuple[str, str, str]] = {
     "tally": ("tally(objects(grid), 3, 3)", BLOBS),
     "dots_h": ("dots_h(objects(grid))", BLOBS),
     "dots_v": ("dots_v(objects(grid))", BLOBS),
+    "dots_d": ("dots_d(objects(grid))", BLOBS),
     "object_bars": ("object_bars(grid)", "10201/00020/10000/00300"),
     # moving
     "move": ("paint(grid, move(largest(objects(grid)), UP, 2))", BLOBS),

@@ -263,6 +263,19 @@ def test_layouts_of_equal_parts_agree_with_functions_of_two_grids(
 
 
 @some
+@given(grids())
+def test_nested_and_shared_parts_agree_with_a_stack(grid: np.ndarray) -> None:
+    parts = dsl.strips_v(np.vstack([grid, np.flipud(grid)]), 2)
+    assert same(dsl.nest(parts), dsl.stack(parts))
+    assert all(same(part.grid, dsl.stack(parts)) for part in dsl.share(parts))
+    assert [(p.row, p.col) for p in dsl.share(parts)] == [(p.row, p.col) for p in parts]
+    if grid.any():
+        assert same(
+            np.diag(dsl.dots_d(dsl.objects(grid)[:30])), dsl.dots_h(dsl.objects(grid)[:30])[0]
+        )
+
+
+@some
 @given(grids(max_side=6), st.integers(1, 3))
 def test_compressing_a_scaled_grid_gives_it_back(grid: np.ndarray, factor: int) -> None:
     grid = grid + 1  # no 0, so that every row and column is there
@@ -345,6 +358,15 @@ def test_a_shape_is_copied_to_the_marks() -> None:
     assert same(out, cells("0300030/3430343/0300030"))
     with pytest.raises(ValueError):
         dsl.stamp_at(cells("0300000/3430000/0300000"), 4)
+
+    moved = dsl.stamp_at(cells("1200880/2300880/0000000"), 8, keep_first=False)
+    assert same(moved, cells("0000120/0000230/0000000"))
+
+
+def test_what_has_no_larger_object_of_its_colour_may_be_lost() -> None:
+    grid = cells("0020005/3330000/0002000/0000000/2222000")
+    assert same(dsl.gather_own(grid), cells("0020005/3330000/0000000/0002000/2222000"))
+    assert same(dsl.gather_own(grid, False), cells("0020000/3330000/0000000/0002000/2222000"))
 
 
 @some

@@ -82,11 +82,11 @@ from .choice import (
     area, box_area, fullness, top, left, long_side, main_colour, minor_area, colours_in, parts_in,
     num_mirrors, same_grid, same_colour, same_size, most, least, most_alike, least_alike, first,
     second, third, last, with_most, with_least, without_most, without_least, with_twins,
-    without_twins, distinct, at_edge, off_edge, sort_by, each, number_each, rank_each,
+    without_twins, distinct, at_edge, off_edge, sort_by, each, fill_each, number_each, rank_each,
 )
 from .layout import (
-    compose, stack, all_of, any_of, one_of, none_of, only_in_first, unlike, majority, lay_row,
-    lay_col, compress, mark_most, tally, dots_h, dots_v, object_bars,
+    compose, stack, nest, share, all_of, any_of, one_of, none_of, only_in_first, unlike, majority,
+    lay_row, lay_col, compress, mark_most, tally, dots_h, dots_v, dots_d, object_bars,
 )
 from .motion import (
     move, place, slide, slide_objects, gather_to, gather_own, shoot, trail, stamp_at,
@@ -154,11 +154,11 @@ __all__ = [
     "colours_in", "parts_in", "num_mirrors", "same_grid", "same_colour", "same_size", "most",
     "least", "most_alike", "least_alike", "first", "second", "third", "last", "with_most",
     "with_least", "without_most", "without_least", "with_twins", "without_twins", "distinct",
-    "at_edge", "off_edge", "sort_by", "each", "number_each", "rank_each",
+    "at_edge", "off_edge", "sort_by", "each", "fill_each", "number_each", "rank_each",
     # layout
-    "compose", "stack", "all_of", "any_of", "one_of", "none_of", "only_in_first", "unlike",
-    "majority", "lay_row", "lay_col", "compress", "mark_most", "tally", "dots_h", "dots_v",
-    "object_bars",
+    "compose", "stack", "nest", "share", "all_of", "any_of", "one_of", "none_of", "only_in_first",
+    "unlike", "majority", "lay_row", "lay_col", "compress", "mark_most", "tally", "dots_h",
+    "dots_v", "dots_d", "object_bars",
     # motion
     "move", "place", "slide", "slide_objects", "gather_to", "gather_own", "shoot", "trail",
     "stamp_at", "repeat_objects", "move_colour",

@@ -249,6 +249,16 @@ def each(objects: list[Object], function: Callable[[Grid], Grid]) -> list[Object
 
 
 @searched(1.5)
+def fill_each(objects: list[Object]) -> list[Object]:
+    """The whole box of each object, filled with its main colour."""
+    _check_number(objects)
+    return [
+        replace(obj, grid=np.full_like(obj.grid, main_colour(obj)), mask=np.ones_like(obj.mask))
+        for obj in objects
+    ]
+
+
+@searched(1.5)
 def number_each(objects: list[Object]) -> list[Object]:
     """The first object in colour 1, the second in colour 2, and so on."""
     return [_in_colour(obj, number) for number, obj in enumerate(objects, start=1)]

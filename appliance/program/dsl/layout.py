@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from .base import MAX_SIDE, Grid, Object, legal, searched
 from .choice import area, colours_in, fullness, main_colour, num_mirrors
-from .object import find, num_holes
+from .object import find, frozen, lay, num_holes
 
 
 @searched(1)
@@ -45,6 +46,26 @@ def stack(objects: list[Object], first_on_top: bool = False) -> Grid:
     for at in reversed(range(len(grids))) if first_on_top else range(len(grids)):
         np.copyto(out, grids[at], where=masks[at])
     return out
+
+
+@searched(1.5)
+def nest(objects: list[Object]) -> Grid:
+    """The objects laid on each other with their middles, on a grid as large as the largest ones."""
+    if not objects:
+        raise ValueError("no objects to nest")
+    height, width = max(obj.height for obj in objects), max(obj.width for obj in objects)
+    cells = np.zeros((height, width), dtype=np.int64)
+    for obj in objects:
+        lay(cells, replace(obj, row=(height - obj.height) // 2, col=(width - obj.width) // 2))
+    return cells
+
+
+@searched(1.5)
+def share(objects: list[Object]) -> list[Object]:
+    """Each of the objects, equal in size, with all of them laid on each other in its place."""
+    cells = frozen(stack(objects))
+    mask = frozen(cells != 0)
+    return [Object(obj.row, obj.col, cells, mask) for obj in objects]
 
 
 @searched(1)
@@ -147,6 +168,12 @@ def dots_h(objects: list[Object]) -> Grid:
 def dots_v(objects: list[Object]) -> Grid:
     """A column of one cell for each object, in its main colour."""
     return tally(objects, len(objects), 1)
+
+
+@searched(1.5)
+def dots_d(objects: list[Object]) -> Grid:
+    """A square with one cell for each object, in its main colour, on its diagonal."""
+    return legal(np.diag(dots_h(objects)[0]))
 
 
 @searched(1.5)

@@ -94,9 +94,13 @@ def gather_to(grid: Grid, colour: Colour, diagonal: bool = True, mixed: bool = F
     return _slid(found.cells, [(obj, direction) for _, obj, direction in moves])
 
 
-@searched(1.5)
-def gather_own(grid: Grid, diagonal: bool = True) -> Grid:
-    """Each object slides towards the largest one of its own colour, if it faces it."""
+@searched(1.5, keep_rest=(True, False))
+def gather_own(grid: Grid, keep_rest: bool = True, diagonal: bool = True) -> Grid:
+    """Each object slides towards the largest one of its own colour, if it faces it.
+
+    The rest stays, or is lost: objects that face none, and those of a colour with single cells
+    only.
+    """
     found = _objects(grid, diagonal, mixed=False)
     largest: dict[int, int] = {}  # of each colour, the number of its largest object
     for number, obj in enumerate(found.objects):
@@ -111,7 +115,14 @@ def gather_own(grid: Grid, diagonal: bool = True) -> Grid:
             moves.append((distance, obj, direction))
 
     moves.sort(key=lambda item: item[0])
-    return _slid(found.cells, [(obj, direction) for _, obj, direction in moves])
+    cells = found.cells
+    if not keep_rest:
+        lost = [obj for _, obj, direction in moves if direction is None]
+        lost += [found.objects[n] for n in largest.values() if found.areas[n] == 1]
+        cells = cells.copy()
+        for obj in lost:
+            cells[obj.cells()] = 0
+    return _slid(cells, [(obj, direction) for _, obj, direction in moves])
 
 
 @searched(1.5, colour=COLOURS, directions=_RAYS)
@@ -154,27 +165,36 @@ def trail(grid: Grid, away: bool = True) -> Grid:
 
 
 @searched(1.5, colour=COLOURS)
-def stamp_at(grid: Grid, colour: Colour) -> Grid:
-    """The largest shape copied to every other shape that is one cell of the colour.
+@searched(2, colour=COLOURS, keep_first=(False,))
+def stamp_at(grid: Grid, colour: Colour, keep_first: bool = True) -> Grid:
+    """The largest shape copied to every mark: a cell of the colour, or a shape as large as itself.
 
-    If one cell of the largest shape has the colour, this cell is laid on the other ones, else its
-    middle is. Raises ValueError where there is nothing to copy, or no place to copy it to.
+    If one cell of the largest shape has the colour, this cell is laid on single cells, else its
+    middle is. keep_first: whether it also stays where it was. Raises ValueError where there is
+    nothing to copy, or no place to copy it to.
     """
     found = _objects(grid, diagonal=True, mixed=True)
-    pattern = found.objects[int(found.areas.argmax())]
-    marks = [obj for obj in found.objects if obj.mask.size == 1 and obj.grid[0, 0] == colour]
-    if pattern.mask.size == 1 or not marks:
-        raise ValueError(f"nothing to copy, or no single cell of colour {colour} to copy it to")
+    others = [obj for obj in found.objects if (obj.grid[obj.mask] != colour).any()]
+    pattern = max(others, key=lambda obj: obj.size, default=None)
+    if pattern is None or pattern.size == 1:
+        raise ValueError("no shape of two cells or more to copy")
 
-    rows, cols = np.nonzero(pattern.grid == colour)
-    if len(rows) == 1:
-        down, across = int(rows[0]), int(cols[0])
-    else:
-        down, across = (pattern.height - 1) // 2, (pattern.width - 1) // 2
+    places = np.nonzero(pattern.grid == colour)
+    down, across = (pattern.height - 1) // 2, (pattern.width - 1) // 2
+    if len(places[0]) == 1:
+        down, across = int(places[0][0]), int(places[1][0])
 
-    cells = checked(grid)
-    for mark in marks:
-        lay(cells, replace(pattern, row=mark.row - down, col=mark.col - across))
+    cells = checked(grid) if keep_first else erase(grid, pattern)
+    num_marks = 0
+    for mark in found.objects:
+        is_cell, is_large = mark.mask.size == 1, mark.grid.shape == pattern.grid.shape
+        if (is_cell or is_large) and (mark.grid[mark.mask] == colour).all():
+            row, col = (mark.row - down, mark.col - across) if is_cell else (mark.row, mark.col)
+            lay(cells, replace(pattern, row=row, col=col))
+            num_marks += 1
+
+    if not num_marks:
+        raise ValueError(f"no mark of colour {colour} to copy the largest shape to")
     return cells
 
 
