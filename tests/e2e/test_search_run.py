@@ -16,6 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from appliance.arc.submission import read_submission
+from appliance.arc.vote import DEFAULT_SELECTOR
+from appliance.record.revote import vote_again
 from appliance.record.run_folder import RunFolder
 from bench.job import submit_command
 from tests.support.cases import CASES
@@ -82,6 +85,12 @@ def test_every_answer_is_a_program_that_ran_in_the_sandbox_or_is_called_cells(wh
         assert row.detail["num_answers"] > 0
         assert row.detail["num_refused"] == 0
         assert 0 < row.detail["expansions"] <= 40
+
+
+def test_a_vote_over_its_journal_gives_the_same_submission(whole: Path) -> None:
+    submission, num_voted = vote_again([whole], selector=DEFAULT_SELECTOR)
+    assert num_voted == 4
+    assert submission == read_submission(RunFolder(whole).submission)
 
 
 def lines_of(process: subprocess.Popen[str]) -> Iterator[str]:

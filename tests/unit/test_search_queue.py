@@ -7,7 +7,7 @@ import pytest
 from appliance.config import Settings
 from appliance.run.jobs import job_of
 from appliance.run.schedule.schedule import DRAIN_S, Schedule
-from appliance.run.schedule.search_queue import CHECK_S, MOST_SHARE, SearchShare
+from appliance.run.schedule.search_queue import CHECK_S, MOST_SHARE, WALL_SLACK, SearchShare
 from appliance.run.schedule.task_state import Assignment
 from tests.support.run_world import settings, tasks
 
@@ -37,10 +37,11 @@ def all_searches(plan: Schedule, now_s: float = 0.0) -> list[Assignment]:
 
 
 def test_every_task_is_searched_once_and_the_cheapest_first() -> None:
-    plan = schedule()
+    plan = schedule(is_first=False)
     given = all_searches(plan)
     assert [a.tasks[0].task_id for a in given] == BY_CELLS
-    assert {(a.stage, a.until_s, a.cpu_s) for a in given} == {("search", 25.0, 10.0)}
+    until_s = WALL_SLACK * 10.0 + CHECK_S
+    assert {(a.stage, a.until_s, a.cpu_s) for a in given} == {("search", until_s, 10.0)}
 
     for assignment in given:
         plan.finished(assignment, [assignment.tasks[0].task_id], seconds=1.0)

@@ -14,8 +14,9 @@ from appliance.run.schedule.task_state import Assignment, TaskState
 MAX_TRIES = 2
 """A task at which so many workers died or failed is not searched again."""
 
-WALL_SLACK = 2.0
-"""A search may take this many times its CPU seconds: its core is shared with others."""
+WALL_SLACK = 4.0
+"""A search may take this many times its CPU seconds: beside device workers it gets what they leave
+of its core, and one that is cut off gives nothing."""
 
 CHECK_S = 5.0
 """And so many seconds more, in which its programs are run in the sandbox."""
