@@ -44,6 +44,7 @@ class Coverage:
     search_lost: int = 0  # whose search cost two workers, or failed twice
     search_found: int = 0  # that it found an answer for
     search_sure: int = 0  # whose answer it is sure of
+    search_alone: int = 0  # of these, those that the model was not asked for any more
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -98,7 +99,8 @@ class Coverage:
             share = f"{floors.min_sampled_share:.0%}"
             return [f"searched {self.searched}/{n}, floor {share}"] if is_low else []
 
-        if self.sampled < floors.min_sampled_share * n:
+        # What a search is sure of comes last, and needs no sample.
+        if self.sampled + self.search_alone < floors.min_sampled_share * n:
             faults.append(f"sampled {self.sampled}/{n}, floor {floors.min_sampled_share:.0%}")
 
         # A settled task needs no training, so it counts as if it had been trained.
@@ -177,4 +179,5 @@ def coverage_of(journal: Journal) -> Coverage:
         search_lost=sum(r.status == "failed" for r in searches),
         search_found=len(found),
         search_sure=len(sure),
+        search_alone=len(sure - quick - deep_once),
     )

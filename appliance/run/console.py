@@ -92,8 +92,8 @@ class JsonDisplay(NoDisplay):
 class PlainDisplay(NoDisplay):
     """One line a task, such as
 
-    search  2/10  3c9b0459 | 0.62 sure | exact | 2.1 s | SOLVED
-    deep    3/10  007bbfb7 | trained 40 steps, loss 0.912 -> 0.034 | first attempt has 5 of 8 votes
+    search   2/10  3c9b0459 | 0.62 sure | exact | 2.1 s | SOLVED
+    deep     3/10  007bbfb7 | trained 40 steps, loss 0.912 -> 0.034 | first attempt has 5 of 8 votes
     """
 
     def __init__(self, stream: TextIO, num_tasks: int, solutions: Solutions) -> None:

@@ -167,9 +167,11 @@ class Orchestrator:
         when the disk is full.
         """
         try:
+            search = self._schedule.search
+            if search and not search.is_over(self._clock.now()):
+                self._start("search")
             if not self._is_search_first():
                 self._start("device")
-            self._start("search")
 
             while not self._is_stopped() and self._clock.now() < self._schedule.end_s:
                 if not self._give_out():
