@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from appliance.program import dsl
@@ -19,8 +22,9 @@ from appliance.program.dsl.base import COLOURS, FORMS, Form
 GRID, OBJECT, OBJECTS, FIELD = "Grid", "Object", "list[Object]", "Field"
 """The types of values, as annotations name them."""
 
-PER_OBJECT_COST = 0.0
-"""What it adds that a function is done to each object of a list instead of to a grid."""
+COSTS_FILE = Path(__file__).parent / "costs.json"
+"""What functions cost more or less than their marks say, learnt by `python -m bench.search_costs`
+from training tasks."""
 
 DIRECTIONS = {
     direction: name
@@ -41,24 +45,30 @@ class Call:
     run: Callable[[Any, Any], Any]  # from the main argument and the program's input
 
 
-def catalogue(
-    colours: Sequence[int], *, costs: Mapping[str, float] | None = None
-) -> dict[str, list[Call]]:
+@cache
+def learnt_changes() -> Mapping[str, float]:
+    """By the name of a function, what is added to the cost in its mark."""
+    changes: dict[str, float] = json.loads(COSTS_FILE.read_text(encoding="utf-8"))
+    return changes
+
+
+def catalogue(colours: Sequence[int]) -> dict[str, list[Call]]:
     """All calls by the type that they take, the cheapest first.
 
-    colours: those that are tried as arguments. costs: replaces the cost in the mark of a function.
+    colours: those that are tried as arguments.
     """
     found: dict[str, list[Call]] = {kind: [] for kind in (GRID, OBJECT, OBJECTS, FIELD)}
     for function, forms in FORMS.items():
+        change = learnt_changes().get(function.__name__, 0.0)
         for form in forms:
-            for call in _calls(function, form, colours, costs or {}):
+            for call in _calls(function, form, colours, form.cost + change):
                 found[call.takes].append(call)
 
     return {kind: sorted(calls, key=lambda c: c.cost) for kind, calls in found.items()}
 
 
 def _calls(
-    function: Callable[..., Any], form: Form, colours: Sequence[int], costs: Mapping[str, float]
+    function: Callable[..., Any], form: Form, colours: Sequence[int], cost: float
 ) -> Iterator[Call]:
     name = function.__name__
     parameters = inspect.signature(function).parameters
@@ -68,7 +78,6 @@ def _calls(
         str(inspect.signature(function).return_annotation),
     )
     takes_input = "grid" in parameters and main != "grid"
-    cost = costs.get(name, form.cost)
 
     values = [colours if choice is COLOURS else choice for choice in form.choices.values()]
     for chosen in itertools.product(*values):
@@ -80,7 +89,7 @@ def _calls(
         if form.is_per_object:
             short = name if not arguments else f"lambda g: {text.format('g')}"
             each = _each(function, main, arguments)
-            yield Call(name, OBJECTS, OBJECTS, cost + PER_OBJECT_COST, f"each({{}}, {short})", each)
+            yield Call(name, OBJECTS, OBJECTS, cost, f"each({{}}, {short})", each)
 
 
 def _main(parameters: Mapping[str, inspect.Parameter]) -> str:

@@ -14,10 +14,14 @@ from typing import Any
 
 from appliance.program import dsl
 from appliance.search.calls import FIELD, GRID, OBJECT, Call
+from appliance.search.mosaics import mosaic_calls
 from appliance.search.pieces import Pieces
 
 MAX_COST = 4.0
 """The dearest program that is looked at."""
+
+MOSAIC_COST = 1.5
+"""The dearest grid that mosaics are made of."""
 
 MAX_STATES = 400_000
 """More are not kept in mind: 100 bytes each."""
@@ -52,12 +56,13 @@ class Enumeration:
         calls: dict[str, list[Call]],
         pieces: Pieces,
         *,
+        outputs: Sequence[dsl.Grid] = (),
         max_cost: float = MAX_COST,
     ) -> None:
         """inputs: of the demonstrations, then of the tests. pieces: gets every state that may be
-        part of an answer."""
+        part of an answer. outputs: of the demonstrations, for calls that are read off them."""
         self._inputs, self._calls, self._pieces = list(inputs), calls, pieces
-        self._max_cost = max_cost
+        self._outputs, self._max_cost = list(outputs), max_cost
         self._waiting: list[tuple[float, int, State]] = []
         self._seen: set[int] = set()
         self.num_expansions = 0
@@ -78,10 +83,16 @@ class Enumeration:
 
     def _expand(self, state: State, values: list[Any], is_late: Callable[[], bool]) -> None:
         """Try every call on the state."""
-        for call in self._calls[state.kind]:
+        calls = self._calls[state.kind]
+        if state.kind == GRID and state.cost <= MOSAIC_COST:
+            calls = [*mosaic_calls(values, self._outputs), *calls]
+
+        for call in calls:
             cost = state.cost + call.cost
-            if cost > self._max_cost or is_late():
-                break
+            if is_late():
+                return
+            if cost > self._max_cost:
+                continue
 
             self.num_applications += 1
             try:

@@ -97,7 +97,9 @@ class ViewSearch:
         self._outputs = np.concatenate([o.ravel() for o in view.outputs]).astype(np.uint8).tobytes()
         self._pieces = Pieces(view.outputs)
         self._groups: list[Group] = []
-        self.enumeration = Enumeration(view.inputs, catalogue(view.colours), self._pieces)
+        self.enumeration = Enumeration(
+            view.inputs, catalogue(view.colours), self._pieces, outputs=view.outputs
+        )
         self.has_more = False  # states were left when the expansions were used up
 
     def run(self, num_expansions: int) -> bool:
