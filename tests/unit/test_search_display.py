@@ -11,13 +11,9 @@ from rich.console import Console
 from appliance.arc.grid import Grid, as_grid
 from appliance.arc.task import Pair, Task
 from appliance.arc.vote import Candidate
-from appliance.run.console import (
-    JsonDisplay,
-    PlainDisplay,
-    grids_and_program,
-    is_worth_showing,
-    task_line,
-)
+from appliance.run.console import JsonDisplay, PlainDisplay
+from appliance.run.pictures import grids_and_program
+from appliance.run.task_text import is_worth_showing, task_line
 from appliance.run.worker_state import TaskReport
 from appliance.solve.messages import Searched
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from appliance.arc.source import load_tasks
 from appliance.arc.tuning_tasks import REPEATED_TASKS, TUNING_TASKS, remark
-from appliance.run.console import task_line
+from appliance.run.task_text import task_line
 from appliance.run.worker_state import TaskReport
 from tests.support.cases import REPOSITORY
 from tests.support.run_world import tasks
