@@ -14,6 +14,7 @@ from typing import Any, Protocol, TextIO
 from appliance.arc.grid import to_lists
 from appliance.arc.task import Solutions
 from appliance.clock import Clock, format_duration
+from appliance.program.source import DSL_HEADER
 from appliance.run.pictures import grids_and_program, side_by_side
 from appliance.run.task_text import first_attempts, is_worth_showing, task_facts, task_line
 from appliance.run.worker_state import TaskReport
@@ -85,9 +86,11 @@ class JsonDisplay(NoDisplay):
 
 
 class PlainDisplay(NoDisplay):
-    """One line a task, such as
+    """One line a task, and the program of a search below a task that it solved, such as
 
     search   2/10  3c9b0459 | 0.62 sure | exact | 2.1 s | SOLVED
+        def transform(grid):
+            return flip_h(grid)
     deep     3/10  007bbfb7 | trained 40 steps, loss 0.912 -> 0.034 | first attempt has 5 of 8 votes
     """
 
@@ -105,6 +108,15 @@ class PlainDisplay(NoDisplay):
         done.add(report.task.task_id)
         place = f"{report.stage:6} {len(done):3}/{self._num_tasks}"
         self.tell(f"{place}  {task_line(report, self._solutions)}")
+
+        facts = task_facts(report, self._solutions)
+        if facts["search"] and facts["solved"]:
+            self._show_program(facts["search"]["program"])
+
+    def _show_program(self, program: str) -> None:
+        """What solved the task is worth its lines."""
+        for line in program.removeprefix(DSL_HEADER).strip().splitlines():
+            self.tell(f"    {line}")
 
 
 BARS = {"search": "search    ", "quick": "quick pass", "deep": "deep pass "}

@@ -69,10 +69,17 @@ def test_without_the_answers_nothing_is_said_of_solved() -> None:
     assert task_line(SURE, {}) == "t | 0.62 sure | exact | 2.1 s"
 
 
-def test_the_plain_line_names_the_stage() -> None:
+def test_the_plain_line_names_the_stage_and_a_solved_task_has_its_program() -> None:
     stream = io.StringIO()
-    PlainDisplay(stream, 10, SOLUTIONS).show(SURE)
-    assert stream.getvalue() == "search   1/10  t | 0.62 sure | exact | 2.1 s | SOLVED\n"
+    display = PlainDisplay(stream, 10, SOLUTIONS)
+    display.show(SURE)
+    display.show(report(answer(LEFT, 0.4)))
+    assert stream.getvalue().splitlines() == [
+        "search   1/10  t | 0.62 sure | exact | 2.1 s | SOLVED",
+        "    def transform(grid):",
+        "        return mirror(grid, LEFT_RIGHT)",
+        "search   1/10  t | 0.40 sure | exact | 2.1 s | not solved",
+    ]
 
 
 def test_json_has_the_facts_and_the_program() -> None:
