@@ -6,6 +6,7 @@ Four easy tasks: mirrored, cropped to what is drawn, turned around, put twice si
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -168,7 +169,7 @@ def test_on_one_machine_the_search_goes_first_and_the_model_gets_the_rest(
     pytest.importorskip("torch")
     model = ["--model", str(tiny_model), "--set", "run.rounds=1", "--set", "train.max_steps=2"]
     done = finish(command(tmp_path, "--strategy", "transduction,search", *model))
-    stages = [line.split()[0] for line in done.stdout.splitlines() if " | " in line]
+    stages = re.findall(r"^(search|quick|deep) +\d+/4 ", done.stdout, re.MULTILINE)
     assert stages[:4] == ["search"] * 4
     assert set(stages[4:]) == {"quick", "deep"}
     assert "solved 4 of 4 tasks" in done.stdout  # a model of random weights changes no sure answer
