@@ -2,7 +2,8 @@
 
     python -m bench.search --tasks CHALLENGES --solutions SOLUTIONS [--limit N --seed 5] [--jobs 2]
 
-For every task: the search in a process of its own kind, without the sandbox and without a run.
+For every task: the search alone, without the sandbox and without a run; as in a run, the heaviest
+programs count, a few for each answer.
 Prints one line a task, then the totals with 95 % intervals (bootstrap over tasks), then the table
 of summed weight against right for first answers. --out keeps a JSON line a task with all answers:
 cost, kind, program and whether it is right, for calibration.
@@ -27,6 +28,7 @@ from appliance.arc.source import load_solutions, load_tasks
 from appliance.arc.task import Task
 from appliance.search.answers import Answer, Limits
 from appliance.search.solve import search_task
+from appliance.solve.check_answers import chosen_answers
 from bench.arguments import bench_parser
 from bench.interval import bootstrap
 
@@ -87,9 +89,11 @@ def main() -> None:
 def _search(work: tuple[Task, Sequence[Grid], Limits]) -> Result:
     task, solution, limits = work
     found = search_task(task, limits)
+    counting = [a for a in found.answers if not a.program]
+    counting += chosen_answers([a for a in found.answers if a.program])
     ranks, weights, is_right = [], [], []
     for index, right in enumerate(solution):
-        ranked = _ranked(found.answers, index)
+        ranked = _ranked(counting, index)
         places = [n for n, (grid, _) in enumerate(ranked, 1) if same_grid(grid, right)]
         ranks.append(places[0] if places else 0)
         weights.append(ranked[0][1] if ranked else 0.0)
