@@ -32,11 +32,20 @@ TASK_ID = "178fcbfb"
 NUM_EXPANSIONS = 20
 """Enough for this task, and done within a second."""
 
-PIECES = (
-    ("symmetrize_both(grid)", "row_lines(grid)", "keep(grid, 3)"),
-    ("grow(grid, diagonal=True)", "shoot(grid, 2, (UP, DOWN))", "fall(rot180(grid), LEFT)"),
+OTHERS = (
+    "symmetrize_both(grid)",
+    "keep(grid, 3)",
+    "grow(grid, diagonal=True)",
+    "fall(rot180(grid), LEFT)",
+    "extend(grid, DOWN_RIGHT)",
+    "fall(grid, LEFT)",
+    "rot180(grid)",
 )
-"""Those that are shown, row by row."""
+"""Pieces that are shown beside those of the answer, as many as there is room for."""
+
+NUM_COLUMNS = 3
+PLACES = (1, 4, 0, 3, 2, 5)
+"""Of the pieces, row by row: the answer's come first, and stand in the middle."""
 
 WIDTH, MARGIN, CELL_PX, SMALL_PX = 900, 24, 10, 8
 CODE_PX, NOTE_PX, TITLE_PX, LINE_PX = 12, 12, 15, 17
@@ -57,6 +66,13 @@ class Shown:
     view: ColourView
     states: Mapping[str, State]  # the pieces that were found, by their expressions
     fit: Fit
+
+    def used(self) -> list[str]:
+        """The pieces that the answer is made of: the longest expression in each of its lines."""
+        longest = [
+            max((text for text in self.states if text in line), key=len) for line in self.fit.lines
+        ]
+        return list(dict.fromkeys(longest))
 
 
 @cache
@@ -151,17 +167,18 @@ def _pieces(shown: Shown, y: float) -> tuple[str, int]:
     parts = [_title(y, "2", "Pieces: functions are tried on all inputs, the cheapest first")]
     grid = shown.view.inputs[0]
     row_px = grid.shape[0] * SMALL_PX + 46
-    text = " ".join(shown.fit.lines)
 
     parts.append(_piece("grid", grid, 0.0, MARGIN, y + 34 + row_px / 2, is_used=False))
     parts.append(arrow(MARGIN + grid.shape[1] * SMALL_PX + 24, y + 34 + row_px / 2 + 36))
-    for row, expressions in enumerate(PIECES):
-        for column, expression in enumerate(expressions):
-            state = shown.states[expression]
-            x, top = 190 + column * 235, y + 34 + row * row_px
-            value = _value(state, grid)
-            is_used = expression in text
-            parts.append(_piece(expression, value, state.cost, x, top, is_used=is_used))
+
+    used = shown.used()
+    others = [text for text in OTHERS if text in shown.states and text not in used]
+    for place, expression in zip(PLACES, [*used, *others], strict=False):
+        row, column = divmod(place, NUM_COLUMNS)
+        x, top = 190 + column * 235, y + 34 + row * row_px
+        state = shown.states[expression]
+        value, is_used = _value(state, grid), expression in used
+        parts.append(_piece(expression, value, state.cost, x, top, is_used=is_used))
 
     return "".join(parts), 34 + 2 * row_px - 14
 

@@ -36,9 +36,12 @@ def test_the_search_that_is_shown_is_right() -> None:
 
     answers = [search_page.run(program, grid) for grid in shown.task.test]
     assert all(same_grid(freeze(a), b) for a, b in zip(answers, solutions, strict=True))
-    assert {name for row in search_page.PIECES for name in row} <= set(shown.states)
 
 
-def test_only_pieces_of_the_answer_are_framed() -> None:
-    text = search_page.example(search_page.search())
-    assert text.count('fill="none" stroke="#7fb4ff" stroke-width="2"') == 2
+def test_the_pieces_of_the_answer_are_shown_and_no_others_are_framed() -> None:
+    shown = search_page.search()
+    text = search_page.example(shown)
+
+    assert all(f">{piece}</text>" in text for piece in shown.used())
+    frames = text.count(f'stroke="{search_page.ACCENT}" stroke-width="2"')
+    assert frames == len(shown.used()) >= 2
