@@ -54,6 +54,8 @@ EXAMPLES: dict[str, tuple[str, str] | tuple[str, str, str]] = {
     "trim_common": ("trim_common(grid)", "44444/41104/42444/44444"),
     "drop_empty_lines": ("drop_empty_lines(grid)", DOTS),
     "drop_uniform_lines": ("drop_uniform_lines(grid)", LINES),
+    "unscale": ("unscale(grid)", "000000/002200/002200/333300/333300"),
+    "corner": ("corner(grid, 2)", L),
     # symmetry
     "is_mirror_h": ("is_mirror_h(grid)", STRIPES),
     "is_mirror_v": ("is_mirror_v(grid)", STRIPES),
@@ -75,6 +77,10 @@ EXAMPLES: dict[str, tuple[str, str] | tuple[str, str, str]] = {
     "symmetrize_half_turn": ("symmetrize_half_turn(grid)", L),
     "symmetrize_a": ("symmetrize_a(grid)", TURN),
     "repair_mirrors": ("repair_mirrors(grid, 0)", "1200543216/2431013427/6300080362"),
+    "mirror_shared": ("mirror_shared(grid, RIGHT)", L),
+    "symmetrize_around": ("symmetrize_around(grid)", "00000/01100/00300/00000/00000"),
+    "patch": ("patch(grid, 5)", "123123/312552/123553/312312"),
+    "go_on": ("go_on(grid, RIGHT)", "00000000/10100000/21210000"),
     # colour
     "palette": ("palette(grid)", BLOBS),
     "background": ("background(grid)", LINES),
@@ -92,6 +98,8 @@ EXAMPLES: dict[str, tuple[str, str] | tuple[str, str, str]] = {
     "rank_colours": ("rank_colours(grid)", "8883/8833/0007"),
     "mask_of": ("mask_of(grid, 2)", L),
     "paint_mask": ("paint_mask(grid, mask_of(grid, 0), 7)", L),
+    "keep_solid": ("keep_solid(grid)", "1030/0220/1220/3003"),
+    "unify": ("unify(grid)", BLOBS),
     # renaming
     "to_ranks": ("to_ranks(grid)", "8883/8833/0007"),
     "from_ranks": ("from_ranks(grid, other)", "2111/2211/3000", "8883/8833/0007"),
@@ -170,6 +178,11 @@ EXAMPLES: dict[str, tuple[str, str] | tuple[str, str, str]] = {
     "fill_cols": ("fill_cols(grid)", "0120/0000/3004"),
     "empty_lines": ("empty_lines(grid)", DOTS),
     "look": ("look(grid, RIGHT)", DOTS),
+    "join_to": ("join_to(grid, 3)", "10000/00033/20033/00000/00040"),
+    "print_on": ("print_on(grid, 3)", "10000/00033/20033/00000/00040"),
+    "corner_rays": ("corner_rays(grid, CORNERS)", "00000/00000/00220/00220/00000/00000"),
+    "grow_corners": ("grow_corners(grid)", DOTS),
+    "step_checks": ("step_checks(grid, RIGHT)", DOTS),
     # objects
     "objects": ("objects(grid)", BLOBS),
     "shapes": ("shapes(grid)", "11000/02000/00034/00030"),
@@ -196,6 +209,9 @@ EXAMPLES: dict[str, tuple[str, str] | tuple[str, str, str]] = {
     "cut": ("cut(largest(objects(grid)))", BLOBS),
     "on_empty": ("on_empty(largest(objects(grid)), grid)", BLOBS),
     "on_empty_all": ("on_empty_all(with_colour(objects(grid), 3), grid)", BLOBS),
+    "touching": ("touching(grid, 2)", MIXED),
+    "centres": ("centres(grid)", "11100/11100/11100/00022/33022"),
+    "fill_layers": ("fill_layers(grid)", "20000/00200/00000/03000/00003"),
     # panels
     "boxes": ("boxes(grid)", "11110/10210/11110/00033"),
     "insides": ("insides(grid)", "11110/12010/11110/00033"),
@@ -208,6 +224,7 @@ EXAMPLES: dict[str, tuple[str, str] | tuple[str, str, str]] = {
     "quarters": ("quarters(grid)", "11022/10002/00000/30004/33044"),
     "all_rows": ("all_rows(grid)", L),
     "all_cols": ("all_cols(grid)", L),
+    "layer_boxes": ("layer_boxes(grid)", "0000/0212/0120/0202"),
     # choosing among objects
     "area": ("area(largest(shapes(grid)))", MIXED),
     "box_area": ("box_area(largest(shapes(grid)))", MIXED),
@@ -266,6 +283,9 @@ EXAMPLES: dict[str, tuple[str, str] | tuple[str, str, str]] = {
     "dots_v": ("dots_v(objects(grid))", BLOBS),
     "dots_d": ("dots_d(objects(grid))", BLOBS),
     "object_bars": ("object_bars(grid)", "10201/00020/10000/00300"),
+    "paint_by": ("paint_by(shapes(grid))", "444400/040400/000000/001200"),
+    "stencil": ("stencil(shapes(grid))", "4400000/4400000/0044000/0044012/0000023"),
+    "product": ("product(squares(grid))", "1022/1103"),
     # moving
     "move": ("paint(grid, move(largest(objects(grid)), UP, 2))", BLOBS),
     "place": ("paint(grid, place(smallest(objects(grid)), 0, 3))", BLOBS),
@@ -317,6 +337,9 @@ EXAMPLES: dict[str, tuple[str, str] | tuple[str, str, str]] = {
     "gap_ranks": ("gap_ranks(grid)", RING),
     "where_enclosed": ("where_enclosed(grid)", RING),
     "numbers": ("numbers(grid)", FIELD),
+    "hole_kinds": ("hole_kinds(grid)", "4444444444/4044004400/4444004440/4444444444"),
+    "hole_parities": ("hole_parities(grid)", "4444444444/4044004400/4444004440/4444444444"),
+    "corner_marks": ("corner_marks(grid)", DOTS),
     # composition
     "overlay": ("overlay(grid, other)", TWO, "3020/0000"),
     "both": ("both(grid, other, 3)", TWO, OTHER),

@@ -375,3 +375,25 @@ def test_lines_go_on_until_they_meet_something() -> None:
     before = [[0, 0, 0, 0, 0], [1, 1, 0, 0, 3], [0, 0, 2, 0, 0], [0, 0, 0, 2, 0], [4, 0, 0, 0, 0]]
     after = [[0, 0, 0, 0, 0], [1, 1, 1, 1, 3], [0, 0, 2, 0, 0], [0, 0, 0, 2, 0], [4, 0, 0, 0, 2]]
     assert dsl.continue_lines(before).tolist() == after  # type: ignore[arg-type]
+
+
+@some
+@given(grids(max_side=5), st.integers(2, 3))
+def test_what_was_scaled_up_is_scaled_back(grid: np.ndarray, factor: int) -> None:
+    part = np.vstack([1 + np.arange(6) % 2, dsl.fit(grid, 4, 6, 1)])  # a prime number of rows
+    assert same(dsl.unscale(dsl.scale_up(part, factor)), part)
+
+
+@some
+@given(grids(max_side=6), sides)
+def test_mirror_images_share_a_line_and_are_found_around_it(
+    grid: np.ndarray, side: dsl.Direction
+) -> None:
+    once = dsl.mirror_shared(grid, side)
+    assert once.size == 2 * grid.size - grid.shape[0 if side[1] else 1]
+
+    others = np.where(grid > 0, grid + 1, 0)
+    whole = dsl.mirror_shared(dsl.mirror_shared(others, dsl.RIGHT), dsl.DOWN)
+    middle = grid.shape[0] - 1, grid.shape[1] - 1  # in colour 1, the first one
+    part = dsl.dot(dsl.fit(others, *whole.shape), *middle, 1)
+    assert same(dsl.symmetrize_around(part), dsl.dot(whole, *middle, 1))

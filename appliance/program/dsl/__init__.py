@@ -38,19 +38,21 @@ from .base import (
     DOWN_LEFT, DOWN_RIGHT, SIDES, CORNERS,
 )
 from .geometry import (
-    height, width, rot90, rot180, rot270, flip_h, flip_v, transpose, anti_transpose, crop, fit, pad,
-    peel, trim, squeeze, scale_up, scale_h, scale_v, scale_down, tile, shift, roll, half, split_h,
-    split_v, split_lines, scale_self, tile_self, trim_common, drop_empty_lines, drop_uniform_lines,
+    height, width, rot90, rot180, rot270, flip_h, flip_v, transpose, anti_transpose, crop, fit,
+    pad, peel, trim, squeeze, scale_up, scale_h, scale_v, scale_down, tile, shift, roll, half,
+    split_h, split_v, split_lines, scale_self, tile_self, trim_common, drop_empty_lines,
+    drop_uniform_lines, unscale, corner,
 )
 from .symmetry import (
     is_mirror_h, is_mirror_v, mirror, mirror_four, pinwheel, symmetrize_h, symmetrize_v,
     symmetrize_d, symmetrize_turns, repair_symmetry, period_h, period_v, unit, continue_pattern,
     repair_tiling, pinwheel_back, symmetrize_both, symmetrize_half_turn, symmetrize_a,
-    repair_mirrors,
+    repair_mirrors, mirror_shared, symmetrize_around, patch, go_on,
 )
 from .colour import (
-    palette, background, most_common, least_common, recolour, swap, map_colours, keep, dye, invert,
-    rank_colours, mask_of, paint_mask, drop, keep_most_common, keep_least_common,
+    palette, background, most_common, least_common, recolour, swap, map_colours, keep, dye,
+    invert, rank_colours, mask_of, paint_mask, drop, keep_most_common, keep_least_common,
+    keep_solid, unify,
 )
 from .renaming import to_ranks, from_ranks, map_pairs
 from .counting import (
@@ -66,17 +68,19 @@ from .drawing import (
     fill_boxes, rim, interior, largest_rectangle, stripes_h, stripes_v, checkerboard,
 )
 from .lines import (
-    extend, extend_many, continue_lines, connect, connect_h, connect_v, connect_diagonal, row_lines,
-    col_lines, cross_lines, fill_rows, fill_cols, empty_lines, look,
+    extend, extend_many, continue_lines, connect, connect_h, connect_v, connect_diagonal,
+    row_lines, col_lines, cross_lines, fill_rows, fill_cols, empty_lines, look, join_to,
+    print_on, corner_rays, grow_corners, step_checks,
 )
 from .object import (
     objects, shapes, layers, largest, smallest, farthest, sort_size, sort_along, with_colour,
     odd_object, common_object, same_shape, is_rectangle, is_square, is_line, num_holes,
     touches_edge, recolour_object, box, paint, paint_all, erase, cut, on_empty, on_empty_all,
+    touching, centres, fill_layers,
 )
 from .panel import (
     boxes, insides, panels, strips_h, strips_v, squares, halves_h, halves_v, quarters, all_rows,
-    all_cols,
+    all_cols, layer_boxes,
 )
 from .choice import (
     area, box_area, fullness, top, left, long_side, main_colour, minor_area, colours_in, parts_in,
@@ -85,8 +89,9 @@ from .choice import (
     without_twins, distinct, at_edge, off_edge, sort_by, each, fill_each, number_each, rank_each,
 )
 from .layout import (
-    compose, stack, nest, share, all_of, any_of, one_of, none_of, only_in_first, unlike, majority,
-    lay_row, lay_col, compress, mark_most, tally, dots_h, dots_v, dots_d, object_bars,
+    compose, stack, nest, share, all_of, any_of, one_of, none_of, only_in_first, unlike,
+    majority, lay_row, lay_col, compress, mark_most, tally, dots_h, dots_v, dots_d, object_bars,
+    paint_by, stencil, product,
 )
 from .motion import (
     move, place, slide, slide_objects, gather_to, gather_own, shoot, trail, stamp_at,
@@ -98,7 +103,7 @@ from .field import (
     where_mirror_h, where_mirror_v, orientations, row_order, col_order, colour_counts,
     main_colours, minor_colours, inner_colours, where_holding, near_colours, rows_inside,
     cols_inside, checks_inside, depths, side_counts, near_counts, distances, gap_areas,
-    gap_ranks, where_enclosed, numbers,
+    gap_ranks, where_enclosed, numbers, hole_kinds, hole_parities, corner_marks,
 )
 from .composition import (
     overlay, both, either, only_one, only_first, neither, difference, join_h, join_v, mosaic,
@@ -113,17 +118,19 @@ __all__ = [
     # geometry
     "height", "width", "rot90", "rot180", "rot270", "flip_h", "flip_v", "transpose",
     "anti_transpose", "crop", "fit", "pad", "peel", "trim", "squeeze", "scale_up", "scale_h",
-    "scale_v", "scale_down", "tile", "shift", "roll", "half", "split_h", "split_v", "split_lines",
-    "scale_self", "tile_self", "trim_common", "drop_empty_lines", "drop_uniform_lines",
+    "scale_v", "scale_down", "tile", "shift", "roll", "half", "split_h", "split_v",
+    "split_lines", "scale_self", "tile_self", "trim_common", "drop_empty_lines",
+    "drop_uniform_lines", "unscale", "corner",
     # symmetry
     "is_mirror_h", "is_mirror_v", "mirror", "mirror_four", "pinwheel", "symmetrize_h",
-    "symmetrize_v", "symmetrize_d", "symmetrize_turns", "repair_symmetry", "period_h", "period_v",
-    "unit", "continue_pattern", "repair_tiling", "pinwheel_back", "symmetrize_both",
-    "symmetrize_half_turn", "symmetrize_a", "repair_mirrors",
+    "symmetrize_v", "symmetrize_d", "symmetrize_turns", "repair_symmetry", "period_h",
+    "period_v", "unit", "continue_pattern", "repair_tiling", "pinwheel_back", "symmetrize_both",
+    "symmetrize_half_turn", "symmetrize_a", "repair_mirrors", "mirror_shared",
+    "symmetrize_around", "patch", "go_on",
     # colour
     "palette", "background", "most_common", "least_common", "recolour", "swap", "map_colours",
-    "keep", "dye", "invert", "rank_colours", "mask_of", "paint_mask", "drop", "keep_most_common",
-    "keep_least_common",
+    "keep", "dye", "invert", "rank_colours", "mask_of", "paint_mask", "drop",
+    "keep_most_common", "keep_least_common", "keep_solid", "unify",
     # renaming
     "to_ranks", "from_ranks", "map_pairs",
     # counting
@@ -140,15 +147,15 @@ __all__ = [
     # lines
     "extend", "extend_many", "continue_lines", "connect", "connect_h", "connect_v",
     "connect_diagonal", "row_lines", "col_lines", "cross_lines", "fill_rows", "fill_cols",
-    "empty_lines", "look",
+    "empty_lines", "look", "join_to", "print_on", "corner_rays", "grow_corners", "step_checks",
     # object
     "objects", "shapes", "layers", "largest", "smallest", "farthest", "sort_size", "sort_along",
     "with_colour", "odd_object", "common_object", "same_shape", "is_rectangle", "is_square",
-    "is_line", "num_holes", "touches_edge", "recolour_object", "box", "paint",
-    "paint_all", "erase", "cut", "on_empty", "on_empty_all",
+    "is_line", "num_holes", "touches_edge", "recolour_object", "box", "paint", "paint_all",
+    "erase", "cut", "on_empty", "on_empty_all", "touching", "centres", "fill_layers",
     # panel
     "boxes", "insides", "panels", "strips_h", "strips_v", "squares", "halves_h", "halves_v",
-    "quarters", "all_rows", "all_cols",
+    "quarters", "all_rows", "all_cols", "layer_boxes",
     # choice
     "area", "box_area", "fullness", "top", "left", "long_side", "main_colour", "minor_area",
     "colours_in", "parts_in", "num_mirrors", "same_grid", "same_colour", "same_size", "most",
@@ -156,9 +163,9 @@ __all__ = [
     "with_least", "without_most", "without_least", "with_twins", "without_twins", "distinct",
     "at_edge", "off_edge", "sort_by", "each", "fill_each", "number_each", "rank_each",
     # layout
-    "compose", "stack", "nest", "share", "all_of", "any_of", "one_of", "none_of", "only_in_first",
-    "unlike", "majority", "lay_row", "lay_col", "compress", "mark_most", "tally", "dots_h",
-    "dots_v", "dots_d", "object_bars",
+    "compose", "stack", "nest", "share", "all_of", "any_of", "one_of", "none_of",
+    "only_in_first", "unlike", "majority", "lay_row", "lay_col", "compress", "mark_most",
+    "tally", "dots_h", "dots_v", "dots_d", "object_bars", "paint_by", "stencil", "product",
     # motion
     "move", "place", "slide", "slide_objects", "gather_to", "gather_own", "shoot", "trail",
     "stamp_at", "repeat_objects", "move_colour",
@@ -169,7 +176,7 @@ __all__ = [
     "row_order", "col_order", "colour_counts", "main_colours", "minor_colours", "inner_colours",
     "where_holding", "near_colours", "rows_inside", "cols_inside", "checks_inside", "depths",
     "side_counts", "near_counts", "distances", "gap_areas", "gap_ranks", "where_enclosed",
-    "numbers",
+    "numbers", "hole_kinds", "hole_parities", "corner_marks",
     # composition
     "overlay", "both", "either", "only_one", "only_first", "neither", "difference", "join_h",
     "join_v", "mosaic", "fractal", "repeat", "until_stable", "map_objects", "halves_both",

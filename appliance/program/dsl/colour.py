@@ -95,10 +95,29 @@ def keep_least_common(grid: Grid, background: Colour = 0) -> Grid:
     return keep(grid, least_common(grid, background), background)
 
 
+@searched(1.5)
+def keep_solid(grid: Grid, background: Colour = 0) -> Grid:
+    """Only cells that lie in a square of 2 x 2 cells of one colour; background elsewhere."""
+    cells = cells_of(grid)
+    first = cells[1:, 1:]
+    same = (first == cells[:-1, 1:]) & (first == cells[1:, :-1]) & (first == cells[:-1, :-1])
+
+    kept = np.zeros(cells.shape, dtype=bool)
+    for part in (kept[1:, 1:], kept[:-1, 1:], kept[1:, :-1], kept[:-1, :-1]):
+        part |= same
+    return legal(np.where(kept, cells, background))
+
+
 @searched(1.5, colour=(1,))
 def dye(grid: Grid, colour: Colour, background: Colour = 0) -> Grid:
     """Every cell unlike the background takes the colour."""
     return legal(np.where(cells_of(grid) == background, background, colour))
+
+
+@searched(1.5, per_object=True)
+def unify(grid: Grid, background: Colour = 0) -> Grid:
+    """Every cell unlike the background takes the most frequent colour besides it."""
+    return dye(grid, most_common(grid, background), background)
 
 
 @searched(1.5, per_object=True, colour=COLOURS)

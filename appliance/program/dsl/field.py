@@ -1,4 +1,6 @@
-"""Measure the objects of a grid, or its cells; comparing a field with a number gives a mask.
+"""Measure objects and cells (a long file: one measure after another).
+
+Comparing a field with a number gives a mask.
 
 A field has the shape of the grid. Each cell of an object has the measure of its object, a cell
 outside of all objects has 0. diagonal: whether cells that share only a corner are connected; mixed:
@@ -103,10 +105,7 @@ def widths(grid: Grid, diagonal: bool = True, mixed: bool = False) -> Field:
 def where_at_edge(grid: Grid, diagonal: bool = True, mixed: bool = False) -> Field:
     """2 at the objects that have a cell at the edge of the grid, 1 at the others."""
     found = _found(grid, diagonal, mixed)
-    height, width = found.cells.shape
-    near = np.minimum(found.tops, found.lefts) == 0
-    far = (found.tops + found.heights == height) | (found.lefts + found.widths == width)
-    return found.spread(1 + (near | far))
+    return found.spread(2 - _is_inside(found))
 
 
 @_of_objects
@@ -306,10 +305,44 @@ def gap_ranks(grid: Grid, diagonal: bool = False) -> Field:
 def where_enclosed(grid: Grid, diagonal: bool = False) -> Field:
     """2 at regions of 0 that do not reach the edge of the grid, 1 at those that do."""
     found = _gaps(grid, diagonal)
-    height, width = found.cells.shape
-    near = np.minimum(found.tops, found.lefts) == 0
-    far = (found.tops + found.heights == height) | (found.lefts + found.widths == width)
-    return found.spread(2 - (near | far))
+    return found.spread(1 + _is_inside(found))
+
+
+@searched(1.5)
+def hole_kinds(grid: Grid) -> Field:
+    """1 at regions of 0 that do not reach the edge, 2 at those that fill their box, 3 at squares.
+
+    0 elsewhere.
+    """
+    found = _gaps(grid, diagonal=False)
+    is_full = found.areas == found.heights * found.widths
+    is_square = is_full & (found.heights == found.widths)
+    return found.spread(_is_inside(found) * (1 + is_full + is_square))
+
+
+@searched(1.5)
+def hole_parities(grid: Grid) -> Field:
+    """At regions of 0 that do not reach the edge 1 for an odd number of cells, 2 for an even one.
+
+    0 elsewhere.
+    """
+    found = _gaps(grid, diagonal=False)
+    return found.spread(_is_inside(found) * (2 - found.areas % 2))
+
+
+@searched(1.5)
+def corner_marks(grid: Grid, diagonal: bool = True, mixed: bool = True) -> Field:
+    """1 to 4 at cells of 0 that touch the corners of each object's box from outside.
+
+    1 at the upper left, 2 at the upper right, 3 at the lower left, 4 at the lower right.
+    """
+    found = _found(grid, diagonal, mixed)
+    marks = _padded(np.zeros_like(found.cells), 0)
+    ends, sides = found.tops + found.heights + 1, found.lefts + found.widths + 1
+    for mark, rows in ((1, found.tops), (3, ends)):
+        marks[rows, found.lefts] = mark
+        marks[rows, sides] = mark + 1
+    return np.where(found.cells == 0, marks[1:-1, 1:-1], 0)
 
 
 @_of_shapes_too
@@ -331,6 +364,14 @@ def _gaps(grid: Grid, diagonal: bool) -> Found:
     if not found.objects:
         raise ValueError("no region to measure: no cell is 0")
     return found
+
+
+def _is_inside(found: Found) -> NDArray[np.bool_]:
+    """Whether the objects do not reach the edge of the grid."""
+    height, width = found.cells.shape
+    near = np.minimum(found.tops, found.lefts) == 0
+    far = (found.tops + found.heights == height) | (found.lefts + found.widths == width)
+    return np.asarray(~(near | far))
 
 
 def _ranks(values: NDArray[np.int64]) -> NDArray[np.int64]:

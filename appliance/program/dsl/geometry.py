@@ -102,6 +102,15 @@ def pad(grid: Grid, num: int = 1, fill: Colour = 0) -> Grid:
     return legal(out)
 
 
+@searched(1.5, num=(1, 2, 3))
+def corner(grid: Grid, num: int) -> Grid:
+    """The upper left corner of num x num cells. Raises ValueError where the grid is smaller."""
+    cells = cells_of(grid)
+    if not 0 < num <= min(cells.shape):
+        raise ValueError(f"a corner of {num} x {num} cells in {cells.shape[0]} x {cells.shape[1]}")
+    return cells[:num, :num].copy()
+
+
 @searched(1, per_object=True)
 def peel(grid: Grid, num: int = 1) -> Grid:
     """A margin of num cells taken away from all sides."""
@@ -161,6 +170,21 @@ def scale_down(grid: Grid, factor: int) -> Grid:
     if factor < 1:
         raise ValueError(f"factor {factor}, expected 1 or more")
     return cells_of(grid)[::factor, ::factor].copy()
+
+
+@searched(1.5)
+def unscale(grid: Grid, background: Colour = 0) -> Grid:
+    """`trim`, then scaled down by the largest factor that loses nothing.
+
+    Raises ValueError where there is none above 1.
+    """
+    cells = trim(grid, background)
+    rows = np.flatnonzero((cells[1:] != cells[:-1]).any(axis=1)) + 1
+    cols = np.flatnonzero((cells[:, 1:] != cells[:, :-1]).any(axis=0)) + 1
+    factor = int(np.gcd.reduce(np.concatenate((rows, cols, cells.shape))))
+    if factor == 1:
+        raise ValueError("no factor above 1 by which the grid is scaled up")
+    return cells[::factor, ::factor].copy()
 
 
 @searched(1, rows=(1, 2, 3), cols=(1, 2, 3))

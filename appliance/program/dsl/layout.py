@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import MAX_SIDE, Grid, Object, legal, searched
+from .base import MAX_SIDE, Grid, Object, check_size, legal, searched
 from .choice import area, colours_in, fullness, main_colour, num_mirrors
 from .object import find, frozen, lay, num_holes
 
@@ -147,6 +147,41 @@ def mark_most(objects: list[Object], key: Callable[[Object], float]) -> Grid:
     return _overview(objects, [int(value == max(values)) for value in values])
 
 
+@searched(1.5)
+def paint_by(objects: list[Object]) -> Grid:
+    """The largest box, its cells in the colours of the others, which are scaled up to its size.
+
+    The others: the only other one that is not empty, or what `compress` makes of these. Raises
+    ValueError where they do not fit.
+    """
+    pattern, small, down, across = _pattern_and_small(objects)
+    return np.where(pattern != 0, small.repeat(down, axis=0).repeat(across, axis=1), 0)
+
+
+@searched(1.5)
+def stencil(objects: list[Object]) -> Grid:
+    """What the largest box, scaled down to the size of the others, leaves of them.
+
+    The others as in `paint_by`.
+    """
+    pattern, small, down, across = _pattern_and_small(objects)
+    return np.where(pattern[::down, ::across] != 0, small, 0)
+
+
+@searched(1.5)
+def product(objects: list[Object]) -> Grid:
+    """Of two objects, each cell of the more colourful one becomes the other one in that colour.
+
+    Of equals, the second one's cells are taken.
+    """
+    if len(objects) != 2:
+        raise ValueError(f"{len(objects)} objects, expected two")
+    pattern, colours = (obj.grid for obj in sorted(objects, key=colours_in))
+    height, width = (pattern.shape[axis] * colours.shape[axis] for axis in (0, 1))
+    check_size(height, width)
+    return legal(np.kron(colours, (pattern != 0).astype(np.int64)))
+
+
 @searched(1.5, height=(1,), width=(3, 5))
 @searched(1.5, height=(2, 3), width=(2, 3))
 def tally(objects: list[Object], height: int, width: int) -> Grid:
@@ -217,6 +252,25 @@ def _in_row(grids: list[Grid], gap: int) -> Grid:
         out[: grid.shape[0], at : at + grid.shape[1]] = grid
         at += grid.shape[1] + gap
     return out
+
+
+def _pattern_and_small(objects: list[Object]) -> tuple[Grid, Grid, int, int]:
+    """The grid of the largest box, one of the others, and how much higher and wider the first is.
+
+    Raises ValueError where these are no whole numbers.
+    """
+    filled = [obj for obj in objects if obj.mask.any()]
+    if len(filled) < 2:
+        raise ValueError(f"{len(filled)} objects that are not empty, expected two or more")
+    pattern = max(filled, key=lambda obj: obj.mask.size)
+    others = [obj for obj in filled if obj is not pattern]
+    small = others[0].grid if len(others) == 1 else compress(others)
+
+    down, row_rest = divmod(pattern.height, small.shape[0])
+    across, col_rest = divmod(pattern.width, small.shape[1])
+    if row_rest or col_rest or not down or not across:
+        raise ValueError(f"a grid of {pattern.grid.shape} and a smaller one of {small.shape}")
+    return pattern.grid, small, down, across
 
 
 def _overview(objects: list[Object], colours: list[int]) -> Grid:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from .base import (
+    COLOURS,
     CORNERS,
     DOWN,
     DOWN_LEFT,
@@ -19,14 +20,17 @@ from .base import (
     UP_RIGHT,
     Colour,
     Direction,
+    Field,
     Grid,
     Mask,
     cells_of,
     legal,
     searched,
     seen_down,
+    turns_to_down,
 )
 from .geometry import shift
+from .object import find
 
 _SETS = (
     (LEFT, RIGHT),
@@ -169,6 +173,93 @@ def look(grid: Grid, direction: Direction, background: Colour = 0) -> Grid:
     return shift(_trail(cells_of(grid), back, background), back, fill=background)
 
 
+@searched(1.5, colour=COLOURS)
+def join_to(grid: Grid, colour: Colour, background: Colour = 0) -> Grid:
+    """Cells that face a cell of the colour, with only background between, are joined to it.
+
+    The line has the colour of the other cell; columns lie on top.
+    """
+    cells = cells_of(grid)
+    out = cells.copy()
+    for view, part in ((out, cells), (out.T, cells.T)):
+        for row, first, last, other, _ in _facing(part, colour, background):
+            view[row, first + 1 : last] = other
+    return legal(out)
+
+
+@searched(1.5, colour=COLOURS)
+def print_on(grid: Grid, colour: Colour, background: Colour = 0) -> Grid:
+    """Cells of the colour take that of the cell that they face, with only background between.
+
+    Cells that touch do not face each other; columns lie on top.
+    """
+    cells = cells_of(grid)
+    out = cells.copy()
+    for view, part in ((out, cells), (out.T, cells.T)):
+        for row, first, last, other, is_first in _facing(part, colour, background):
+            view[row, first if is_first else last] = other
+    return legal(out)
+
+
+@searched(1.5, directions=(*((corner,) for corner in CORNERS), CORNERS))
+def corner_rays(grid: Grid, directions: Sequence[Direction], background: Colour = 0) -> Grid:
+    """Rays from corners of the box of each object, away from it, up to the next cell or the edge.
+
+    Raises ValueError for a direction that is no diagonal.
+    """
+    cells = cells_of(grid)
+    out = cells.copy()
+    for obj in find(cells, background=background).objects:
+        for down, across in directions:
+            if (down, across) not in CORNERS:
+                raise ValueError(f"direction {(down, across)}, expected a diagonal")
+            row = (obj.bottom if down > 0 else obj.row) + down
+            col = (obj.right if across > 0 else obj.col) + across
+            while (
+                0 <= row < cells.shape[0]
+                and 0 <= col < cells.shape[1]
+                and cells[row, col] == background
+            ):
+                out[row, col] = obj.grid[obj.mask][0]
+                row, col = row + down, col + across
+
+    return out
+
+
+@searched(1.5)
+def grow_corners(grid: Grid, background: Colour = 0) -> Grid:
+    """Background cells that touch others only by a corner take the colour of one of these.
+
+    Of the one at the lower right, lower left, upper right or upper left, the first in that order.
+    """
+    cells = cells_of(grid)
+    padded = np.full((cells.shape[0] + 2, cells.shape[1] + 2), background)
+    padded[1:-1, 1:-1] = cells
+    sides = np.stack((padded[2:, 1:-1], padded[:-2, 1:-1], padded[1:-1, 2:], padded[1:-1, :-2]))
+    free = (cells == background) & (sides == background).all(axis=0)
+
+    out = cells.copy()
+    for part in (padded[:-2, :-2], padded[:-2, 2:], padded[2:, :-2], padded[2:, 2:]):
+        np.copyto(out, part, where=free & (part != background))
+    return legal(out)
+
+
+@searched(1.5, direction=SIDES)
+def step_checks(grid: Grid, direction: Direction) -> Field:
+    """1 and 2 by turns along the way in the direction, beginning anew at each cell that is not 0.
+
+    0 up to the first of them.
+    """
+    turns_to_down(direction)
+    cells = seen_down(cells_of(grid), direction)
+    rows = np.arange(1, len(cells) + 1)[:, None]
+    last = np.maximum.accumulate(rows * (cells != 0), axis=0)
+
+    out = np.zeros(cells_of(grid).shape, dtype=np.int64)
+    seen_down(out, direction)[:] = np.where(last > 0, 1 + (rows - last) % 2, 0)
+    return out
+
+
 def _slanted(cells: Grid, background: Colour) -> tuple[Grid, Grid]:
     """An array whose columns are the diagonals of the cells, and the view of the cells in it."""
     height, width = cells.shape
@@ -214,6 +305,23 @@ def _join(cells: Grid, out: Grid, background: Colour) -> None:
         strict=True,
     ):
         out[row, first + 1 : last] = colour
+
+
+def _facing(
+    cells: Grid, colour: Colour, background: Colour
+) -> Iterator[tuple[int, int, int, Colour, bool]]:
+    """Pairs of neighbours in the rows, with background between them, one of them of the colour.
+
+    Gives the row, both columns, the colour of the other one, and whether the first has the colour.
+    """
+    rows, cols = (cells != background).nonzero()
+    colours = cells[rows, cols]
+    is_wanted = colours == colour
+    apart = (rows[1:] == rows[:-1]) & (cols[1:] > cols[:-1] + 1)
+    for at in (apart & (is_wanted[1:] != is_wanted[:-1])).nonzero()[0].tolist():
+        is_first = bool(is_wanted[at])
+        other = int(colours[at + is_first])
+        yield int(rows[at]), int(cols[at]), int(cols[at + 1]), other, is_first
 
 
 def _first(cells: Grid, solid: Mask) -> Grid:

@@ -84,6 +84,26 @@ def layers(grid: Grid, background: Colour = 0) -> list[Object]:
     return found
 
 
+@searched(1.5, colour=COLOURS)
+def touching(grid: Grid, colour: Colour, diagonal: bool = True) -> list[Object]:
+    """The objects of other colours with a cell beside, above or below one of the colour.
+
+    diagonal: whether cells that share only a corner are connected. Raises ValueError for none.
+    """
+    found = find(grid, diagonal)
+    wanted = found.cells == colour
+    near = np.zeros(wanted.shape, dtype=bool)
+    near[1:] |= wanted[:-1]
+    near[:-1] |= wanted[1:]
+    near[:, 1:] |= wanted[:, :-1]
+    near[:, :-1] |= wanted[:, 1:]
+
+    numbers = np.unique(found.labels[near & ~wanted & (found.cells != 0)]).tolist()
+    if not numbers:
+        raise ValueError(f"no object beside a cell of colour {colour}")
+    return [found.objects[number] for number in numbers]
+
+
 @searched(1)
 def largest(objects: list[Object]) -> Object:
     """The object with the most cells, the first one of equals."""
@@ -187,6 +207,30 @@ def paint_all(grid: Grid, objects: list[Object]) -> Grid:
     cells = checked(grid)
     for obj in objects:
         lay(cells, obj)
+    return cells
+
+
+@searched(1.5)
+def centres(grid: Grid, diagonal: bool = True) -> Grid:
+    """The middle of the box of each object in its colour, 0 elsewhere: one, two or four cells."""
+    found = find(grid, diagonal)
+    out = np.zeros_like(found.cells)
+    for obj in found.objects:
+        down, across = (obj.height - 1) // 2, (obj.width - 1) // 2
+        rows = slice(obj.row + down, obj.bottom - down + 1)
+        cols = slice(obj.col + across, obj.right - across + 1)
+        out[rows, cols] = obj.grid[obj.mask][0]
+
+    return out
+
+
+@searched(1.5)
+def fill_layers(grid: Grid, background: Colour = 0) -> Grid:
+    """Background cells in the box of all cells of a colour take it; of several, the first one."""
+    cells = checked(grid)
+    for obj in layers(cells, background):
+        part = cells[obj.row : obj.bottom + 1, obj.col : obj.right + 1]
+        part[part == background] = obj.grid[obj.mask][0]
     return cells
 
 

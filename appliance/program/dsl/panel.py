@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .base import Grid, Object, cells_of, checked, searched
-from .object import find, piece
+from .object import find, layers, piece
 
 MAX_PARTS = 60
 
@@ -29,6 +29,13 @@ def boxes(grid: Grid, diagonal: bool = True, mixed: bool = False) -> list[Object
     found = find(grid, diagonal, mixed)
     spans = [(obj.row, obj.col, obj.height, obj.width) for obj in found.objects]
     return _parts(found.cells, spans)
+
+
+@searched(1)
+def layer_boxes(grid: Grid) -> list[Object]:
+    """For each colour besides 0 the box of all its cells, with all that the grid has in it."""
+    cells = cells_of(grid)
+    return _parts(cells, [(obj.row, obj.col, obj.height, obj.width) for obj in layers(cells)])
 
 
 @searched(1)

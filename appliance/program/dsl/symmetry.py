@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .base import (
+    COLOURS,
     DOWN,
     LEFT,
     RIGHT,
@@ -21,9 +22,11 @@ from .base import (
     grid_of,
     legal,
     searched,
+    seen_down,
     turns_to_down,
 )
 from .geometry import anti_transpose, flip_h, flip_v, rot90, rot180, rot270, transpose
+from .object import layers
 
 _SYMMETRIES: tuple[Callable[[Grid], Grid], ...] = (
     flip_h,
@@ -82,6 +85,14 @@ def pinwheel_back(grid: Grid) -> Grid:
     return transpose(pinwheel(transpose(grid)))
 
 
+@searched(1.5, direction=SIDES)
+def mirror_shared(grid: Grid, direction: Direction) -> Grid:
+    """Like `mirror`, but the line where both images meet is there only once."""
+    height, width = cells_of(grid).shape
+    both = mirror(grid, direction)
+    return np.delete(both, height if direction[0] else width, axis=0 if direction[0] else 1)
+
+
 @searched(1, per_object=True)
 def symmetrize_h(grid: Grid, background: Colour = 0) -> Grid:
     """Background cells take the colour of their mirror image, left to right."""
@@ -130,6 +141,34 @@ def symmetrize_a(grid: Grid, background: Colour = 0) -> Grid:
     return _lay(cells, [cells[::-1, ::-1].T], background)
 
 
+@searched(1.5)
+def symmetrize_around(grid: Grid, background: Colour = 0) -> Grid:
+    """Background cells take the colour of their mirror images around the middle of one colour.
+
+    It is the first colour whose cells together have both mirrors. Raises ValueError for none.
+    """
+    cells = cells_of(grid)
+    for obj in layers(cells, background):
+        part = obj.grid
+        if np.array_equal(part, part[:, ::-1]) and np.array_equal(part, part[::-1]):
+            break
+    else:
+        raise ValueError("no colour whose cells have both mirrors")
+
+    # A cell and its mirror image have a fixed sum of rows, or columns.
+    rows, cols = np.nonzero(cells != background)
+    down, across = obj.row + obj.bottom - rows, obj.col + obj.right - cols
+    colours = cells[rows, cols]
+    out = cells.copy()
+    for to_rows, to_cols in ((rows, across), (down, cols), (down, across)):
+        inside = (to_rows >= 0) & (to_cols >= 0)
+        inside &= (to_rows < cells.shape[0]) & (to_cols < cells.shape[1])
+        at = to_rows[inside], to_cols[inside]
+        out[at] = np.where(out[at] == background, colours[inside], out[at])
+
+    return out
+
+
 @searched(1, hole=(0,))
 def repair_symmetry(grid: Grid, hole: Colour) -> Grid:
     """Cells of the hole colour are filled in by every mirror or turn that all other cells obey."""
@@ -154,6 +193,7 @@ def repair_symmetry(grid: Grid, hole: Colour) -> Grid:
 
 
 @searched(1, hole=(0,))
+@searched(1.5, hole=COLOURS)
 def repair_mirrors(grid: Grid, hole: Colour) -> Grid:
     """Cells of the hole colour are filled in by mirrors, whose axes need not be in the middle.
 
@@ -208,6 +248,7 @@ def continue_pattern(grid: Grid, height: int, width: int) -> Grid:
 
 
 @searched(1, hole=(0,))
+@searched(1.5, hole=COLOURS)
 def repair_tiling(grid: Grid, hole: Colour) -> Grid:
     """Cells of the hole colour are filled in, so that the smallest possible part tiles the grid."""
     cells = checked(grid)
@@ -231,6 +272,47 @@ def repair_tiling(grid: Grid, hole: Colour) -> Grid:
             return legal(part[down + np.arange(cells.shape[1]) % period_cols])
 
     return cells
+
+
+@searched(1.5, hole=(0,))
+@searched(1.5, hole=COLOURS)
+def patch(grid: Grid, hole: Colour) -> Grid:
+    """What belongs at the cells of the hole colour by `repair_mirrors` or else `repair_tiling`.
+
+    The box of these cells as a grid. Raises ValueError where neither fills them all.
+    """
+    cells = checked(grid)
+    rows, cols = np.nonzero(cells == hole)
+    if not 0 < rows.size <= cells.size // 2:
+        raise ValueError(f"{rows.size} cells of colour {hole}, expected some, and at most half")
+
+    box = slice(rows.min(), rows.max() + 1), slice(cols.min(), cols.max() + 1)
+    for repair in (repair_mirrors, repair_tiling):
+        part = repair(cells, hole)[box]
+        if (part != hole).all():
+            return part.copy()
+    raise ValueError(f"no mirror and no tiling tells all cells of colour {hole}")
+
+
+@searched(2, direction=SIDES)
+def go_on(grid: Grid, direction: Direction, background: Colour = 0) -> Grid:
+    """A pattern that ends before the edge goes on up to it, with the smallest period that it has.
+
+    Raises ValueError where the lines from the first to the last that is not empty have no period.
+    """
+    out = grid_of(grid)
+    turns_to_down(direction)
+    cells = seen_down(out, direction)
+    filled = np.flatnonzero((cells != background).any(axis=1))
+    if not filled.size:
+        raise ValueError("no pattern: all cells are background")
+
+    start, end = int(filled[0]), int(filled[-1]) + 1
+    period = _period(cells[start:end].copy())
+    if period == end - start:
+        raise ValueError(f"the {period} lines of the pattern have no period")
+    cells[end:] = cells[start + np.arange(end - start, len(cells) - start) % period]
+    return legal(out)
 
 
 def _period(cells: Grid) -> int:
