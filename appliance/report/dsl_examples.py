@@ -56,6 +56,7 @@ EXAMPLES: dict[str, tuple[str, str] | tuple[str, str, str]] = {
     "drop_uniform_lines": ("drop_uniform_lines(grid)", LINES),
     "unscale": ("unscale(grid)", "000000/002200/002200/333300/333300"),
     "corner": ("corner(grid, 2)", L),
+    "make_room": ("make_room(grid)", L),
     # symmetry
     "is_mirror_h": ("is_mirror_h(grid)", STRIPES),
     "is_mirror_v": ("is_mirror_v(grid)", STRIPES),
@@ -183,6 +184,7 @@ EXAMPLES: dict[str, tuple[str, str] | tuple[str, str, str]] = {
     "corner_rays": ("corner_rays(grid, CORNERS)", "00000/00000/00220/00220/00000/00000"),
     "grow_corners": ("grow_corners(grid)", DOTS),
     "step_checks": ("step_checks(grid, RIGHT)", DOTS),
+    "middles": ("middles(grid)", "1000002/0000000/0000000/0000000/3000000"),
     # objects
     "objects": ("objects(grid)", BLOBS),
     "shapes": ("shapes(grid)", "11000/02000/00034/00030"),
@@ -225,6 +227,7 @@ EXAMPLES: dict[str, tuple[str, str] | tuple[str, str, str]] = {
     "all_rows": ("all_rows(grid)", L),
     "all_cols": ("all_cols(grid)", L),
     "layer_boxes": ("layer_boxes(grid)", "0000/0212/0120/0202"),
+    "blocks": ("blocks(grid, 3)", "100220/010220/300004/030040/110550/011505"),
     # choosing among objects
     "area": ("area(largest(shapes(grid)))", MIXED),
     "box_area": ("box_area(largest(shapes(grid)))", MIXED),
@@ -301,6 +304,7 @@ EXAMPLES: dict[str, tuple[str, str] | tuple[str, str, str]] = {
     "stamp_at": ("stamp_at(grid, 4)", "0300000/3430040/0300000/0000000/0004000"),
     "repeat_objects": ("repeat_objects(grid, RIGHT, 1)", "01000000/11000000/00020000"),
     "move_colour": ("move_colour(grid, 2, RIGHT)", L),
+    "complete_copies": ("complete_copies(grid)", "12000000/00300100/00000200/00000000"),
     # fields
     "areas": ("areas(grid)", FIELD),
     "ranks_from_large": ("ranks_from_large(grid)", FIELD),
@@ -340,6 +344,12 @@ EXAMPLES: dict[str, tuple[str, str] | tuple[str, str, str]] = {
     "hole_kinds": ("hole_kinds(grid)", "4444444444/4044004400/4444004440/4444444444"),
     "hole_parities": ("hole_parities(grid)", "4444444444/4044004400/4444004440/4444444444"),
     "corner_marks": ("corner_marks(grid)", DOTS),
+    "lattice_inside": ("lattice_inside(grid)", "33333/33333/33333/00000/44000"),
+    "row_halves": ("row_halves(grid)", "33333/33333/33333/00000/44000"),
+    "col_halves": ("col_halves(grid)", "33333/33333/33333/00000/44000"),
+    "colours_ahead": ("colours_ahead(grid, UP)", "1000200/0000000/5500550/5500550"),
+    "rows_from_middle": ("rows_from_middle(grid)", BLOBS),
+    "cols_from_middle": ("cols_from_middle(grid)", BLOBS),
     # composition
     "overlay": ("overlay(grid, other)", TWO, "3020/0000"),
     "both": ("both(grid, other, 3)", TWO, OTHER),

@@ -41,7 +41,7 @@ from .geometry import (
     height, width, rot90, rot180, rot270, flip_h, flip_v, transpose, anti_transpose, crop, fit,
     pad, peel, trim, squeeze, scale_up, scale_h, scale_v, scale_down, tile, shift, roll, half,
     split_h, split_v, split_lines, scale_self, tile_self, trim_common, drop_empty_lines,
-    drop_uniform_lines, unscale, corner,
+    drop_uniform_lines, unscale, corner, make_room,
 )
 from .symmetry import (
     is_mirror_h, is_mirror_v, mirror, mirror_four, pinwheel, symmetrize_h, symmetrize_v,
@@ -70,7 +70,7 @@ from .drawing import (
 from .lines import (
     extend, extend_many, continue_lines, connect, connect_h, connect_v, connect_diagonal,
     row_lines, col_lines, cross_lines, fill_rows, fill_cols, empty_lines, look, join_to,
-    print_on, corner_rays, grow_corners, step_checks,
+    print_on, corner_rays, grow_corners, step_checks, middles,
 )
 from .object import (
     objects, shapes, layers, largest, smallest, farthest, sort_size, sort_along, with_colour,
@@ -80,7 +80,7 @@ from .object import (
 )
 from .panel import (
     boxes, insides, panels, strips_h, strips_v, squares, halves_h, halves_v, quarters, all_rows,
-    all_cols, layer_boxes,
+    all_cols, layer_boxes, blocks,
 )
 from .choice import (
     area, box_area, fullness, top, left, long_side, main_colour, minor_area, colours_in, parts_in,
@@ -95,7 +95,7 @@ from .layout import (
 )
 from .motion import (
     move, place, slide, slide_objects, gather_to, gather_own, shoot, trail, stamp_at,
-    repeat_objects, move_colour,
+    repeat_objects, move_colour, complete_copies,
 )
 from .field import (
     areas, ranks_from_large, ranks_from_small, where_largest, where_smallest, hole_counts,
@@ -103,7 +103,8 @@ from .field import (
     where_mirror_h, where_mirror_v, orientations, row_order, col_order, colour_counts,
     main_colours, minor_colours, inner_colours, where_holding, near_colours, rows_inside,
     cols_inside, checks_inside, depths, side_counts, near_counts, distances, gap_areas,
-    gap_ranks, where_enclosed, numbers, hole_kinds, hole_parities, corner_marks,
+    gap_ranks, where_enclosed, numbers, hole_kinds, hole_parities, corner_marks, lattice_inside,
+    row_halves, col_halves, colours_ahead, rows_from_middle, cols_from_middle,
 )
 from .composition import (
     overlay, both, either, only_one, only_first, neither, difference, join_h, join_v, mosaic,
@@ -120,7 +121,7 @@ __all__ = [
     "anti_transpose", "crop", "fit", "pad", "peel", "trim", "squeeze", "scale_up", "scale_h",
     "scale_v", "scale_down", "tile", "shift", "roll", "half", "split_h", "split_v",
     "split_lines", "scale_self", "tile_self", "trim_common", "drop_empty_lines",
-    "drop_uniform_lines", "unscale", "corner",
+    "drop_uniform_lines", "unscale", "corner", "make_room",
     # symmetry
     "is_mirror_h", "is_mirror_v", "mirror", "mirror_four", "pinwheel", "symmetrize_h",
     "symmetrize_v", "symmetrize_d", "symmetrize_turns", "repair_symmetry", "period_h",
@@ -148,6 +149,7 @@ __all__ = [
     "extend", "extend_many", "continue_lines", "connect", "connect_h", "connect_v",
     "connect_diagonal", "row_lines", "col_lines", "cross_lines", "fill_rows", "fill_cols",
     "empty_lines", "look", "join_to", "print_on", "corner_rays", "grow_corners", "step_checks",
+    "middles",
     # object
     "objects", "shapes", "layers", "largest", "smallest", "farthest", "sort_size", "sort_along",
     "with_colour", "odd_object", "common_object", "same_shape", "is_rectangle", "is_square",
@@ -155,7 +157,7 @@ __all__ = [
     "erase", "cut", "on_empty", "on_empty_all", "touching", "centres", "fill_layers",
     # panel
     "boxes", "insides", "panels", "strips_h", "strips_v", "squares", "halves_h", "halves_v",
-    "quarters", "all_rows", "all_cols", "layer_boxes",
+    "quarters", "all_rows", "all_cols", "layer_boxes", "blocks",
     # choice
     "area", "box_area", "fullness", "top", "left", "long_side", "main_colour", "minor_area",
     "colours_in", "parts_in", "num_mirrors", "same_grid", "same_colour", "same_size", "most",
@@ -168,7 +170,7 @@ __all__ = [
     "tally", "dots_h", "dots_v", "dots_d", "object_bars", "paint_by", "stencil", "product",
     # motion
     "move", "place", "slide", "slide_objects", "gather_to", "gather_own", "shoot", "trail",
-    "stamp_at", "repeat_objects", "move_colour",
+    "stamp_at", "repeat_objects", "move_colour", "complete_copies",
     # field
     "areas", "ranks_from_large", "ranks_from_small", "where_largest", "where_smallest",
     "hole_counts", "shape_counts", "twin_counts", "heights", "widths", "where_at_edge",
@@ -176,7 +178,8 @@ __all__ = [
     "row_order", "col_order", "colour_counts", "main_colours", "minor_colours", "inner_colours",
     "where_holding", "near_colours", "rows_inside", "cols_inside", "checks_inside", "depths",
     "side_counts", "near_counts", "distances", "gap_areas", "gap_ranks", "where_enclosed",
-    "numbers", "hole_kinds", "hole_parities", "corner_marks",
+    "numbers", "hole_kinds", "hole_parities", "corner_marks", "lattice_inside", "row_halves",
+    "col_halves", "colours_ahead", "rows_from_middle", "cols_from_middle",
     # composition
     "overlay", "both", "either", "only_one", "only_first", "neither", "difference", "join_h",
     "join_v", "mosaic", "fractal", "repeat", "until_stable", "map_objects", "halves_both",

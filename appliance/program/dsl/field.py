@@ -16,7 +16,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import CORNERS, SIDES, F, Field, Grid, Object, cells_of, searched
+from .base import (
+    CORNERS,
+    SIDES,
+    Direction,
+    F,
+    Field,
+    Grid,
+    Object,
+    cells_of,
+    searched,
+    turns_to_down,
+)
 from .object import Found, find
 from .object import num_holes as holes_of
 
@@ -239,6 +250,54 @@ def checks_inside(grid: Grid, diagonal: bool = True, mixed: bool = False) -> Fie
 
 
 @_of_objects
+def lattice_inside(grid: Grid, diagonal: bool = True, mixed: bool = False) -> Field:
+    """1 and 2 by turns in the first, third ... row of the object's box, 3 and 4 in the others."""
+    found = _found(grid, diagonal, mixed)
+    rows = np.arange(found.cells.shape[0])[:, None] - found.spread(found.tops)
+    cols = np.arange(found.cells.shape[1]) - found.spread(found.lefts)
+    return np.where(found.labels >= 0, 1 + 2 * (rows % 2) + cols % 2, 0)
+
+
+@searched(1.5)
+def row_halves(grid: Grid, diagonal: bool = True, mixed: bool = False) -> Field:
+    """1 in the upper half of the object's box, 3 in the lower one, 2 in a row in the middle."""
+    found = _found(grid, diagonal, mixed)
+    rows = np.arange(found.cells.shape[0])[:, None]
+    beyond = 2 * rows + 1 - found.spread(2 * found.tops + found.heights)
+    return np.where(found.labels >= 0, 2 + np.sign(beyond), 0)
+
+
+@searched(1.5)
+def col_halves(grid: Grid, diagonal: bool = True, mixed: bool = False) -> Field:
+    """1 in the left half of the object's box, 3 in the right one, 2 in a column in the middle."""
+    found = _found(grid, diagonal, mixed)
+    beyond = 2 * np.arange(found.cells.shape[1]) + 1 - found.spread(2 * found.lefts + found.widths)
+    return np.where(found.labels >= 0, 2 + np.sign(beyond), 0)
+
+
+@searched(2, direction=SIDES)
+def colours_ahead(grid: Grid, direction: Direction, diagonal: bool = False) -> Field:
+    """The most frequent other colour that lies in the direction from the object's box, 0 for none.
+
+    In its columns above or below it, in its rows on its left or right; background does not count.
+    """
+    turns_to_down(direction)
+    found = _found(grid, diagonal, mixed=False)
+    colours = []
+    for obj in found.objects:
+        rows, cols = slice(obj.row, obj.bottom + 1), slice(obj.col, obj.right + 1)
+        if direction[0]:
+            rows = slice(0, obj.row) if direction[0] < 0 else slice(obj.bottom + 1, None)
+        else:
+            cols = slice(0, obj.col) if direction[1] < 0 else slice(obj.right + 1, None)
+        counts = np.bincount(found.cells[rows, cols].ravel(), minlength=10)
+        counts[[0, obj.grid[obj.mask][0]]] = 0
+        colours.append(counts.argmax())
+
+    return found.spread(colours)
+
+
+@_of_objects
 def depths(grid: Grid, diagonal: bool = True, mixed: bool = False) -> Field:
     """Steps from each cell of an object to the nearest place outside of it: 1 at its rim.
 
@@ -285,6 +344,20 @@ def distances(grid: Grid, diagonal: bool = True) -> Field:
     across = abs(np.arange(cells.shape[1])[:, None] - cols)[None]
     steps = np.maximum(down, across) if diagonal else down + across
     return np.asarray(steps.min(axis=2))
+
+
+@searched(2)
+def rows_from_middle(grid: Grid) -> Field:
+    """Rows from the middle of the grid, 1 for the middle row, or for the two rows there."""
+    height, width = cells_of(grid).shape
+    rows = 1 + abs(2 * np.arange(height) + 1 - height) // 2
+    return np.asarray(rows.repeat(width).reshape(height, width))
+
+
+@searched(2)
+def cols_from_middle(grid: Grid) -> Field:
+    """Columns from the middle of the grid, 1 for the middle column, or for the two there."""
+    return np.ascontiguousarray(rows_from_middle(cells_of(grid).T).T)
 
 
 @searched(1.5)

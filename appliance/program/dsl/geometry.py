@@ -249,6 +249,14 @@ def shift(grid: Grid, direction: Direction, num: int = 1, fill: Colour = 0) -> G
     return legal(out)
 
 
+@searched(2)
+def make_room(grid: Grid, fill: Colour = 0) -> Grid:
+    """A grid twice as high and wide, with this one in its upper left corner."""
+    height, width = cells_of(grid).shape
+    check_size(2 * height, 2 * width)
+    return fit(grid, 2 * height, 2 * width, fill)
+
+
 def roll(grid: Grid, direction: Direction, num: int = 1) -> Grid:
     """All cells num steps in the direction; those that leave come in again on the other side."""
     return np.roll(cells_of(grid), (direction[0] * num, direction[1] * num), axis=(0, 1))

@@ -201,6 +201,22 @@ def print_on(grid: Grid, colour: Colour, background: Colour = 0) -> Grid:
     return legal(out)
 
 
+@searched(2)
+def middles(grid: Grid, colour: Colour = 1, background: Colour = 0) -> Grid:
+    """The colour midway between cells with only background between them; background elsewhere.
+
+    In a row or a column, an odd number of cells apart.
+    """
+    cells = cells_of(grid)
+    out = np.full_like(cells, background)
+    for view, part in ((out, cells), (out.T, cells.T)):
+        rows, cols = (part != background).nonzero()
+        sums = cols[1:] + cols[:-1]
+        apart = (rows[1:] == rows[:-1]) & (cols[1:] > cols[:-1] + 1) & (sums % 2 == 0)
+        view[rows[1:][apart], sums[apart] // 2] = colour
+    return legal(out)
+
+
 @searched(1.5, directions=(*((corner,) for corner in CORNERS), CORNERS))
 def corner_rays(grid: Grid, directions: Sequence[Direction], background: Colour = 0) -> Grid:
     """Rays from corners of the box of each object, away from it, up to the next cell or the edge.

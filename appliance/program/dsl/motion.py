@@ -26,7 +26,11 @@ from .base import (
     checked,
     searched,
 )  # fmt: skip
+from .choice import colours_in
 from .object import Found, erase, find, lay, reach
+
+MAX_COPIES = 12
+"""Among more shapes nobody looks for parts of one, and it would take long."""
 
 _RAYS = (*((side,) for side in SIDES), (LEFT, RIGHT), (UP, DOWN), SIDES, CORNERS)
 _DIAGONAL_RAYS = tuple((corner,) for corner in CORNERS)
@@ -224,6 +228,33 @@ def repeat_objects(
     return np.where(found.cells != 0, found.cells, cells)
 
 
+@searched(2)
+def complete_copies(grid: Grid) -> Grid:
+    """Each shape that is a part of the most colourful one is completed to a copy of that.
+
+    The copy may be turned or mirrored: the first way in which all cells of the part agree counts.
+    Raises ValueError where the most colourful shape has one colour, or no part is found.
+    """
+    found = _objects(grid, diagonal=True, mixed=True)
+    pattern = max(found.objects, key=lambda obj: (colours_in(obj), obj.size))
+    if colours_in(pattern) < 2 or len(found.objects) > MAX_COPIES:
+        raise ValueError(f"{len(found.objects)} shapes, or no shape of two colours")
+
+    turned = [np.rot90(cells, num) for cells in (pattern.grid, pattern.grid.T) for num in range(4)]
+    cells = checked(grid)
+    num_copies = 0
+    for obj in found.objects:
+        way = None if obj is pattern else _part_of(obj, turned)
+        if way is not None:
+            whole, row, col = way
+            lay(cells, Object(obj.row - row, obj.col - col, whole, whole != 0))
+            num_copies += 1
+
+    if not num_copies:
+        raise ValueError("no shape that is a part of the most colourful one")
+    return cells
+
+
 @searched(2, colour=COLOURS, direction=SIDES)
 def move_colour(grid: Grid, colour: Colour, direction: Direction, num: int = 1) -> Grid:
     """All cells of the colour num steps in the direction, over other cells; 0 where they were."""
@@ -244,6 +275,18 @@ def _objects(grid: Grid, diagonal: bool, mixed: bool) -> Found:
     if not found.objects:
         raise ValueError("no object: all cells are 0")
     return found
+
+
+def _part_of(obj: Object, wholes: list[Grid]) -> tuple[Grid, int, int] | None:
+    """The first of the grids in which the object's cells are found, and the place of its box."""
+    colours = obj.grid[obj.mask]
+    for whole in wholes:
+        if whole.shape[0] >= obj.height and whole.shape[1] >= obj.width:
+            windows = np.lib.stride_tricks.sliding_window_view(whole, obj.grid.shape)
+            places = np.argwhere((windows[:, :, obj.mask] == colours).all(axis=2))
+            if len(places):
+                return whole, int(places[0][0]), int(places[0][1])
+    return None
 
 
 class _Ground:

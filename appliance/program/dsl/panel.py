@@ -132,6 +132,18 @@ def quarters(grid: Grid) -> list[Object]:
     return _parts(cells, [(row, col, high, wide) for row, col in places])
 
 
+@searched(1.5, num=(3,))
+def blocks(grid: Grid, num: int) -> list[Object]:
+    """The grid cut into num x num equal parts, in reading order."""
+    cells = checked(grid)
+    height, width = cells.shape
+    if num < 2 or height % num or width % num:
+        raise ValueError(f"{height} x {width} cells cannot be cut into {num} x {num} equal parts")
+    high, wide = height // num, width // num
+    places = [(row, col) for row in range(0, height, high) for col in range(0, width, wide)]
+    return _parts(cells, [(row, col, high, wide) for row, col in places])
+
+
 @searched(1.5)
 def all_rows(grid: Grid) -> list[Object]:
     """Every row, top to bottom."""
