@@ -13,12 +13,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from appliance.program import dsl
-from appliance.search.calls import FIELD, GRID, OBJECT, Call
+from appliance.search.calls import FIELD, GRID, OBJECT, OBJECTS, Call
 from appliance.search.mosaics import mosaic_calls
 from appliance.search.pieces import Pieces
 
 MAX_COST = 4.0
 """The dearest program that is looked at."""
+
+LIST_LEAD = 0.3
+"""Lists of objects have their turn before grids that cost so much more: few calls take them, and
+without these no object is ever chosen."""
 
 MOSAIC_COST = 1.5
 """The dearest grid that mosaics are made of."""
@@ -113,7 +117,8 @@ class Enumeration:
             # Objects have few calls, and those cost next to nothing: no need to wait.
             self._expand(state, values, is_late)
         elif state.kind != FIELD and state.cost < self._max_cost:
-            heapq.heappush(self._waiting, (state.cost, len(self._seen), state))
+            rank = state.cost - LIST_LEAD * (state.kind == OBJECTS)
+            heapq.heappush(self._waiting, (rank, len(self._seen), state))
 
     def _values(self, state: State) -> list[Any]:
         """Computed anew, from the input on."""
