@@ -348,8 +348,7 @@ EXAMPLES: dict[str, tuple[str, str] | tuple[str, str, str]] = {
     "row_halves": ("row_halves(grid)", "33333/33333/33333/00000/44000"),
     "col_halves": ("col_halves(grid)", "33333/33333/33333/00000/44000"),
     "colours_ahead": ("colours_ahead(grid, UP)", "1000200/0000000/5500550/5500550"),
-    "rows_from_middle": ("rows_from_middle(grid)", BLOBS),
-    "cols_from_middle": ("cols_from_middle(grid)", BLOBS),
+    "middle_lines": ("middle_lines(grid)", RING),
     # composition
     "overlay": ("overlay(grid, other)", TWO, "3020/0000"),
     "both": ("both(grid, other, 3)", TWO, OTHER),

@@ -104,7 +104,7 @@ from .field import (
     main_colours, minor_colours, inner_colours, where_holding, near_colours, rows_inside,
     cols_inside, checks_inside, depths, side_counts, near_counts, distances, gap_areas,
     gap_ranks, where_enclosed, numbers, hole_kinds, hole_parities, corner_marks, lattice_inside,
-    row_halves, col_halves, colours_ahead, rows_from_middle, cols_from_middle,
+    row_halves, col_halves, colours_ahead, middle_lines,
 )
 from .composition import (
     overlay, both, either, only_one, only_first, neither, difference, join_h, join_v, mosaic,
@@ -179,7 +179,7 @@ __all__ = [
     "where_holding", "near_colours", "rows_inside", "cols_inside", "checks_inside", "depths",
     "side_counts", "near_counts", "distances", "gap_areas", "gap_ranks", "where_enclosed",
     "numbers", "hole_kinds", "hole_parities", "corner_marks", "lattice_inside", "row_halves",
-    "col_halves", "colours_ahead", "rows_from_middle", "cols_from_middle",
+    "col_halves", "colours_ahead", "middle_lines",
     # composition
     "overlay", "both", "either", "only_one", "only_first", "neither", "difference", "join_h",
     "join_v", "mosaic", "fractal", "repeat", "until_stable", "map_objects", "halves_both",

@@ -249,7 +249,7 @@ def shift(grid: Grid, direction: Direction, num: int = 1, fill: Colour = 0) -> G
     return legal(out)
 
 
-@searched(2)
+@searched(1.5)
 def make_room(grid: Grid, fill: Colour = 0) -> Grid:
     """A grid twice as high and wide, with this one in its upper left corner."""
     height, width = cells_of(grid).shape
