@@ -31,7 +31,8 @@ MAX_STARTS = 3
 """Failed starts in a row before a worker is given up."""
 
 MAX_FALLS = 5
-"""Consecutive lost jobs before a worker is given up, while other workers live."""
+"""Consecutive losses before a worker is given up, while other workers live. A search worker that is
+lost at a task does not count: the task is given up after two tries, and the next may go well."""
 
 NAMES_TOLD = 4
 """Tasks of a job that a message names."""
@@ -164,6 +165,7 @@ class WorkerLife:
     def _lose(self, worker: int, message: str, why: str) -> None:
         """The worker is gone: the next one gets what remains of its job, or the job has failed."""
         state = self._workers[worker]
+        was_searching = state.kind == "search" and state.running is not None
         job = self._results.remaining(state.running)
         if state.running and job:
             state.running.job = job
@@ -172,7 +174,8 @@ class WorkerLife:
         else:
             self._fall(state, self._schedule.crashed, message)
 
-        state.num_falls += 1
+        if not was_searching:
+            state.num_falls += 1
         self.start(worker, why=why)
 
     def _fall(

@@ -95,7 +95,7 @@ class WorkerState:
     state: State = "down"
     since_s: float = 0.0  # instant of its last start
     num_starts: int = 0  # since it was last ready
-    num_falls: int = 0  # jobs in a row under which it died or hung
+    num_falls: int = 0  # deaths and hangs in a row, without those at the search of a task
     was_ready: bool = False  # at least once in this run
     running: Running | None = None
 

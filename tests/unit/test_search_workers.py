@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -30,15 +30,15 @@ class BreakingPool(FakePool):
         *,
         num_workers: int,
         dead_from: Callable[[int], float] = lambda worker: float("inf"),
-        victim: str = "",
+        victims: Sequence[str] = (),
     ) -> None:
-        """dead_from: instant from which a worker neither starts nor works. victim: a task at which
+        """dead_from: instant from which a worker neither starts nor works. victims: tasks at which
         every search worker dies."""
         true = costs(TASKS, step_s=0.02, view_s=0.05)
         searches = dict.fromkeys(TASKS.ids(), 5.0)
         imagined = ImaginedCosts(true, settings(BUDGET_S), load_s=2.0, search=searches)
         super().__init__(imagined, clock, num_workers=num_workers, num_searching=2)
-        self._clock_of_test, self._dead_from, self._victim = clock, dead_from, victim
+        self._clock_of_test, self._dead_from, self._victims = clock, dead_from, victims
 
     def start(self, worker: int) -> None:
         now_s = self._clock_of_test.now()
@@ -50,7 +50,7 @@ class BreakingPool(FakePool):
 
     def submit(self, worker: int, job: Job) -> None:
         now_s = self._clock_of_test.now()
-        is_victim = job.stage == "search" and job.tasks[0].task_id == self._victim
+        is_victim = job.stage == "search" and job.tasks[0].task_id in self._victims
         if is_victim or now_s >= self._dead_from(worker):
             self.put(worker, now_s + 0.5, Died(-9, "out of memory"))
         else:
@@ -74,13 +74,13 @@ def run(
     strategy: str,
     is_first: bool = True,
     dead_from: Callable[[int], float] = lambda worker: float("inf"),
-    victim: str = "",
+    victims: Sequence[str] = (),
 ) -> Told:
     clock, journal = VirtualClock(), memory_journal(TASKS)
     chosen = settings(BUDGET_S, strategy=strategy, run__rounds=1)
     journal.put_fact("strategy", list(chosen.strategy))
     num_workers = 1 if chosen.needs_model else 0
-    pool = BreakingPool(clock, num_workers=num_workers, dead_from=dead_from, victim=victim)
+    pool = BreakingPool(clock, num_workers=num_workers, dead_from=dead_from, victims=victims)
     lines: list[str] = []
     share = SearchShare(2, 20.0, is_first)
     failure = ""
@@ -96,13 +96,20 @@ def run(
 
 @pytest.mark.parametrize("strategy", ["search", "transduction,search"])
 def test_a_task_that_kills_its_workers_is_given_up_after_two(strategy: str) -> None:
-    told = run(strategy=strategy, victim=VICTIM)
+    told = run(strategy=strategy, victims=[VICTIM])
     assert (told.coverage.searched, told.coverage.search_lost) == (5, 1)
     assert told.failure == ""
     lost = told.lines_with(f"search {VICTIM}: search worker")
     assert len(lost) == MAX_TRIES
     assert "searched once more" in lost[0] and "given up" in lost[1]
     assert told.coverage.sampled == (0 if strategy == "search" else 6)
+
+
+def test_tasks_that_all_kill_their_workers_cost_no_worker_its_place() -> None:
+    told = run(strategy="search", victims=TASKS.ids())
+    assert (told.coverage.searched, told.coverage.search_lost) == (0, len(TASKS))
+    assert told.failure == ""
+    assert not told.lines_with("go on")  # no worker was given up
 
 
 def test_without_search_workers_the_model_does_not_wait(subtests: pytest.Subtests) -> None:
