@@ -178,6 +178,7 @@ EXAMPLES: dict[str, tuple[str, str] | tuple[str, str, str]] = {
     "fill_rows": ("fill_rows(grid)", "0120/0000/3004"),
     "fill_cols": ("fill_cols(grid)", "0120/0000/3004"),
     "empty_lines": ("empty_lines(grid)", DOTS),
+    "empty_squares": ("empty_squares(grid, 2)", "11000/10000/10011/00010/20000"),
     "look": ("look(grid, RIGHT)", DOTS),
     "join_to": ("join_to(grid, 3)", "10000/00033/20033/00000/00040"),
     "print_on": ("print_on(grid, 3)", "10000/00033/20033/00000/00040"),
@@ -349,6 +350,7 @@ EXAMPLES: dict[str, tuple[str, str] | tuple[str, str, str]] = {
     "col_halves": ("col_halves(grid)", "33333/33333/33333/00000/44000"),
     "colours_ahead": ("colours_ahead(grid, UP)", "1000200/0000000/5500550/5500550"),
     "middle_lines": ("middle_lines(grid)", RING),
+    "outline_corners": ("outline_corners(grid)", FIELD),
     # composition
     "overlay": ("overlay(grid, other)", TWO, "3020/0000"),
     "both": ("both(grid, other, 3)", TWO, OTHER),

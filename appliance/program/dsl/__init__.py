@@ -56,11 +56,11 @@ from .colour import (
 )
 from .renaming import to_ranks, from_ranks, map_pairs
 from .counting import (
-    count, num_cells, num_colours, num_objects, row_counts, col_counts, full_rows, full_cols, bar,
-    stairs, counter, histogram, most_common_grid, odd_grid, fullest, emptiest, colour_column,
-    colour_row, most_common_cell, most_common_colour_cell, least_common_cell, count_bar,
-    count_stairs, scale_by_colours, tile_by_colours, scale_by_cells, tile_by_cells, sort_rows,
-    sort_cols,
+    count, num_cells, num_colours, num_objects, row_counts, col_counts, full_rows, full_cols,
+    bar, stairs, counter, histogram, most_common_grid, odd_grid, fullest, emptiest,
+    colour_column, colour_row, most_common_cell, most_common_colour_cell, least_common_cell,
+    count_bar, count_stairs, scale_by_colours, tile_by_colours, scale_by_cells, tile_by_cells,
+    sort_rows, sort_cols,
 )
 from .drawing import (
     canvas, checker, dot, row_line, col_line, line, ray, cross, diagonals, rect, frame, border,
@@ -69,8 +69,8 @@ from .drawing import (
 )
 from .lines import (
     extend, extend_many, continue_lines, connect, connect_h, connect_v, connect_diagonal,
-    row_lines, col_lines, cross_lines, fill_rows, fill_cols, empty_lines, look, join_to,
-    print_on, corner_rays, grow_corners, step_checks, middles,
+    row_lines, col_lines, cross_lines, fill_rows, fill_cols, empty_lines, empty_squares, look,
+    join_to, print_on, corner_rays, grow_corners, step_checks, middles,
 )
 from .object import (
     objects, shapes, layers, largest, smallest, farthest, sort_size, sort_along, with_colour,
@@ -104,7 +104,7 @@ from .field import (
     main_colours, minor_colours, inner_colours, where_holding, near_colours, rows_inside,
     cols_inside, checks_inside, depths, side_counts, near_counts, distances, gap_areas,
     gap_ranks, where_enclosed, numbers, hole_kinds, hole_parities, corner_marks, lattice_inside,
-    row_halves, col_halves, colours_ahead, middle_lines,
+    row_halves, col_halves, colours_ahead, middle_lines, outline_corners,
 )
 from .composition import (
     overlay, both, either, only_one, only_first, neither, difference, join_h, join_v, mosaic,
@@ -136,10 +136,11 @@ __all__ = [
     "to_ranks", "from_ranks", "map_pairs",
     # counting
     "count", "num_cells", "num_colours", "num_objects", "row_counts", "col_counts", "full_rows",
-    "full_cols", "bar", "stairs", "counter", "histogram", "most_common_grid", "odd_grid", "fullest",
-    "emptiest", "colour_column", "colour_row", "most_common_cell", "most_common_colour_cell",
-    "least_common_cell", "count_bar", "count_stairs", "scale_by_colours", "tile_by_colours",
-    "scale_by_cells", "tile_by_cells", "sort_rows", "sort_cols",
+    "full_cols", "bar", "stairs", "counter", "histogram", "most_common_grid", "odd_grid",
+    "fullest", "emptiest", "colour_column", "colour_row", "most_common_cell",
+    "most_common_colour_cell", "least_common_cell", "count_bar", "count_stairs",
+    "scale_by_colours", "tile_by_colours", "scale_by_cells", "tile_by_cells", "sort_rows",
+    "sort_cols",
     # drawing
     "canvas", "checker", "dot", "row_line", "col_line", "line", "ray", "cross", "diagonals", "rect",
     "frame", "border", "stamp", "flood", "fill_enclosed", "outline", "grow", "shrink", "fall",
@@ -148,8 +149,8 @@ __all__ = [
     # lines
     "extend", "extend_many", "continue_lines", "connect", "connect_h", "connect_v",
     "connect_diagonal", "row_lines", "col_lines", "cross_lines", "fill_rows", "fill_cols",
-    "empty_lines", "look", "join_to", "print_on", "corner_rays", "grow_corners", "step_checks",
-    "middles",
+    "empty_lines", "empty_squares", "look", "join_to", "print_on", "corner_rays",
+    "grow_corners", "step_checks", "middles",
     # object
     "objects", "shapes", "layers", "largest", "smallest", "farthest", "sort_size", "sort_along",
     "with_colour", "odd_object", "common_object", "same_shape", "is_rectangle", "is_square",
@@ -179,7 +180,7 @@ __all__ = [
     "where_holding", "near_colours", "rows_inside", "cols_inside", "checks_inside", "depths",
     "side_counts", "near_counts", "distances", "gap_areas", "gap_ranks", "where_enclosed",
     "numbers", "hole_kinds", "hole_parities", "corner_marks", "lattice_inside", "row_halves",
-    "col_halves", "colours_ahead", "middle_lines",
+    "col_halves", "colours_ahead", "middle_lines", "outline_corners",
     # composition
     "overlay", "both", "either", "only_one", "only_first", "neither", "difference", "join_h",
     "join_v", "mosaic", "fractal", "repeat", "until_stable", "map_objects", "halves_both",

@@ -120,7 +120,8 @@ def unify(grid: Grid, background: Colour = 0) -> Grid:
     return dye(grid, most_common(grid, background), background)
 
 
-@searched(1.5, per_object=True, colour=COLOURS)
+@searched(1.5, per_object=True, colour=(1,))
+@searched(1.5, colour=COLOURS)
 def invert(grid: Grid, colour: Colour, background: Colour = 0) -> Grid:
     """Background cells take the colour, all other cells become background."""
     return legal(np.where(cells_of(grid) == background, colour, background))

@@ -148,6 +148,22 @@ def where_mirror_v(grid: Grid, diagonal: bool = True, mixed: bool = False) -> Fi
 
 
 @_of_objects
+def outline_corners(grid: Grid, diagonal: bool = True, mixed: bool = False) -> Field:
+    """Number of corners of the object's outline, holes included: 4 for a rectangle, 6 for an L."""
+    found = _found(grid, diagonal, mixed)
+    nums = []
+    for obj in found.objects:
+        # Around each point where four cells meet: one corner where one or three of them belong to
+        # the object, two where two do that share only this point.
+        part = _padded(obj.mask.astype(np.int64), 0)
+        around = part[1:, 1:] + part[:-1, 1:] + part[1:, :-1] + part[:-1, :-1]
+        crossed = (around == 2) & (part[1:, 1:] == part[:-1, :-1])
+        nums.append(np.count_nonzero(around % 2) + 2 * np.count_nonzero(crossed))
+
+    return found.spread(nums)
+
+
+@_of_objects
 def orientations(grid: Grid, diagonal: bool = True, mixed: bool = False) -> Field:
     """1 at objects with a square box, 2 at tall ones, 3 at wide ones."""
     found = _found(grid, diagonal, mixed)

@@ -166,6 +166,25 @@ def empty_lines(grid: Grid, colour: Colour = 1, background: Colour = 0) -> Grid:
     return legal(np.where(taken, background, colour))
 
 
+@searched(2, num=(2, 3))
+def empty_squares(grid: Grid, num: int, colour: Colour = 1, background: Colour = 0) -> Grid:
+    """The colour at squares of num x num cells of background, background elsewhere.
+
+    Squares that share cells with an earlier one, in reading order, are left out.
+    """
+    cells = cells_of(grid)
+    if not 0 < num <= min(cells.shape):
+        raise ValueError(f"squares of {num} x {num} cells in a grid of {cells.shape}")
+
+    windows = np.lib.stride_tricks.sliding_window_view(cells == background, (num, num))
+    out = np.full_like(cells, background)
+    for row, col in np.argwhere(windows.all(axis=(2, 3))).tolist():
+        part = out[row : row + num, col : col + num]
+        if (part == background).all():
+            part[:] = colour
+    return legal(out)
+
+
 @searched(2, direction=SIDES + CORNERS)
 def look(grid: Grid, direction: Direction, background: Colour = 0) -> Grid:
     """Each cell becomes the first colour that is seen from it in the direction."""
@@ -201,7 +220,7 @@ def print_on(grid: Grid, colour: Colour, background: Colour = 0) -> Grid:
     return legal(out)
 
 
-@searched(2)
+@searched(1.5)
 def middles(grid: Grid, colour: Colour = 1, background: Colour = 0) -> Grid:
     """The colour midway between cells with only background between them; background elsewhere.
 

@@ -33,7 +33,6 @@ MAX_COPIES = 12
 """Among more shapes nobody looks for parts of one, and it would take long."""
 
 _RAYS = (*((side,) for side in SIDES), (LEFT, RIGHT), (UP, DOWN), SIDES, CORNERS)
-_DIAGONAL_RAYS = tuple((corner,) for corner in CORNERS)
 
 
 def move(obj: Object, direction: Direction, num: int = 1) -> Object:
@@ -130,7 +129,6 @@ def gather_own(grid: Grid, keep_rest: bool = True, diagonal: bool = True) -> Gri
 
 
 @searched(1.5, colour=COLOURS, directions=_RAYS)
-@searched(2, colour=COLOURS, directions=_DIAGONAL_RAYS)
 def shoot(grid: Grid, colour: Colour, directions: Sequence[Direction]) -> Grid:
     """Each cell of the colour sends a ray over cells of 0, up to the next cell or the edge."""
     ground = _Ground(checked(grid))
