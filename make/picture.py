@@ -1,7 +1,8 @@
 """`make picture`: record a real run of `make submit` and draw it as docs/pictures/run.svg.
 
-tmux plays the terminal, because the display moves the cursor. A run prints more than a README
-should show, so the middle of each part is cut and marked with dots.
+Training tasks are shown: evaluation tasks are not to be looked at. tmux plays the terminal, because
+the display moves the cursor. A run prints more than a README should show, so the middle of each
+part is cut and marked with dots.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from rich.text import Text
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "docs" / "pictures" / "run.svg"
 OUT = "out/picture"
-COMMAND = f"make submit BUDGET=3m OUT={OUT}"
+COMMAND = f"make submit DEMO=training BUDGET=3m OUT={OUT}"
 
 COLUMNS = 112
 """Wide enough that no line about a task wraps."""
@@ -32,7 +33,20 @@ CELL_W, CELL_H, FONT_PX, MARGIN = 7.85, 17, 13, 14
 
 FOREGROUND, BACKGROUND, DIM = "#d0d0d0", "#16181d", "#8a8f98"
 
-TASK_LINE = re.compile(r"[0-9a-f]{8}( again \(\d+\))? \|")
+TASK_LINE = re.compile(r"(?:\w+ +\d+/\d+  )?[0-9a-f]{8}( \(round \d+\))? \|")
+"""What is said of a task begins so. The plain display puts the stage before it."""
+
+SEARCH_LINE = re.compile(r"\| (\d+\.\d\d sure|no answer) \|")
+BELOW = re.compile(r"    |def |cells \(|$")
+"""Grids and programs below the line of a task; what the run says begins further left."""
+
+NUM_HEAD = 7
+"""Lines of the beginning: the command, the tasks, model and machine. The plan's part on the search
+follows, the rest is cut."""
+
+MOST_LINES = 12
+"""A task with more lines below it is left out: its grids are too large for the picture."""
+
 DOTS = Text("  ...", style="dim")
 
 CONSOLE = Console()
@@ -60,27 +74,60 @@ def record() -> list[Text]:
 
 
 def abridge(lines: list[Text]) -> list[Text]:
-    """The beginning of the run, three tasks of the quick pass, some of the deep pass, the end."""
-    marks = [i for i, line in enumerate(lines) if TASK_LINE.match(line.plain)]
-    blocks = [lines[start:end] for start, end in zip(marks, [*marks[1:], len(lines)], strict=True)]
-    quick = [b for b in blocks if len(b) == 1]
-    deep = [b for b in blocks[:-1] if "trained" in b[0].plain and "again" not in b[0].plain]
-    solved = [b for b in deep if "SOLVED" in b[0].plain and len(b) == 4]
-    others = [b for b in deep if "SOLVED" not in b[0].plain and len(b) == 4]
+    """The beginning of the run, some tasks of the search, the quick and the deep pass, the end.
 
-    head = lines[:9]
-    tail = [line for line in blocks[-1][1:] if line.plain.strip(" \u2580->")]
-    body = [*solved[:2], *others[:1], *solved[2:3]]
-    return [
-        Text(f"$ {COMMAND}", style="bold"),
-        *head,
-        DOTS,
-        *[b[0] for b in quick[:3]],
-        DOTS,
-        *[line for block in body for line in block],
-        DOTS,
-        *tail,
+    Stages that the run does not have are left out.
+    """
+    marks = [i for i, line in enumerate(lines) if TASK_LINE.match(line.plain)]
+    blocks = [_block(lines, start) for start in marks]
+    stages = [_stage(block[0].plain) for block in blocks]
+    searched, quick, deep = (
+        [b for b, name in zip(blocks, stages, strict=True) if name == stage]
+        for stage in ("search", "quick", "deep")
+    )
+
+    head, last = lines[: marks[0]], marks[-1] + len(blocks[-1])
+    plan = [line for line in head[NUM_HEAD:] if line.plain.startswith("  search ")]
+    parts = [
+        [*head[:NUM_HEAD], *plan],
+        [*_some(searched, solved=2, others=0), *[b[0] for b in searched if not _is_solved(b)][:1]],
+        [block[0] for block in quick[:2]],
+        _some(deep, solved=2, others=1),
     ]
+
+    shown = [Text(f"$ {COMMAND}", style="bold")]
+    for part in parts:
+        shown += [*part, DOTS] if part else []
+    return [*shown, *(line for line in lines[last:] if line.plain.strip())]
+
+
+def _block(lines: list[Text], start: int) -> list[Text]:
+    """The line about a task, with the grids and the program below it."""
+    end = start + 1
+    while end < len(lines) and BELOW.match(lines[end].plain):
+        end += 1
+    return lines[start:end]
+
+
+def _stage(line: str) -> str:
+    """What the line of a task tells of; "" for further rounds, which are not shown."""
+    if SEARCH_LINE.search(line):
+        return "search"
+    if "(round " in line:
+        return ""
+    return "deep" if "trained" in line else "quick"
+
+
+def _some(blocks: list[list[Text]], *, solved: int, others: int) -> list[Text]:
+    """Tasks with small grids, the solved ones first."""
+    small = [b for b in blocks if 1 < len(b) <= MOST_LINES]
+    right = [b for b in small if _is_solved(b)][:solved]
+    wrong = [b for b in small if not _is_solved(b)][:others]
+    return [line for block in [*right, *wrong] for line in block]
+
+
+def _is_solved(block: list[Text]) -> bool:
+    return "SOLVED" in block[0].plain
 
 
 def draw(lines: list[Text]) -> str:
