@@ -186,6 +186,8 @@ EXAMPLES: dict[str, tuple[str, str] | tuple[str, str, str]] = {
     "grow_corners": ("grow_corners(grid)", DOTS),
     "step_checks": ("step_checks(grid, RIGHT)", DOTS),
     "middles": ("middles(grid)", "1000002/0000000/0000000/0000000/3000000"),
+    "centre_lines": ("centre_lines(grid)", "000000/011100/010100/011100/000000"),
+    "elbow": ("elbow(grid, 2)", "00000/02000/00000/00030"),
     # objects
     "objects": ("objects(grid)", BLOBS),
     "shapes": ("shapes(grid)", "11000/02000/00034/00030"),
@@ -351,6 +353,7 @@ EXAMPLES: dict[str, tuple[str, str] | tuple[str, str, str]] = {
     "colours_ahead": ("colours_ahead(grid, UP)", "1000200/0000000/5500550/5500550"),
     "middle_lines": ("middle_lines(grid)", RING),
     "outline_corners": ("outline_corners(grid)", FIELD),
+    "rings_inside": ("rings_inside(grid)", SOLID),
     # composition
     "overlay": ("overlay(grid, other)", TWO, "3020/0000"),
     "both": ("both(grid, other, 3)", TWO, OTHER),

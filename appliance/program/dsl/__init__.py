@@ -70,7 +70,7 @@ from .drawing import (
 from .lines import (
     extend, extend_many, continue_lines, connect, connect_h, connect_v, connect_diagonal,
     row_lines, col_lines, cross_lines, fill_rows, fill_cols, empty_lines, empty_squares, look,
-    join_to, print_on, corner_rays, grow_corners, step_checks, middles,
+    join_to, print_on, corner_rays, grow_corners, step_checks, middles, centre_lines, elbow,
 )
 from .object import (
     objects, shapes, layers, largest, smallest, farthest, sort_size, sort_along, with_colour,
@@ -104,7 +104,7 @@ from .field import (
     main_colours, minor_colours, inner_colours, where_holding, near_colours, rows_inside,
     cols_inside, checks_inside, depths, side_counts, near_counts, distances, gap_areas,
     gap_ranks, where_enclosed, numbers, hole_kinds, hole_parities, corner_marks, lattice_inside,
-    row_halves, col_halves, colours_ahead, middle_lines, outline_corners,
+    row_halves, col_halves, colours_ahead, middle_lines, outline_corners, rings_inside,
 )
 from .composition import (
     overlay, both, either, only_one, only_first, neither, difference, join_h, join_v, mosaic,
@@ -150,7 +150,7 @@ __all__ = [
     "extend", "extend_many", "continue_lines", "connect", "connect_h", "connect_v",
     "connect_diagonal", "row_lines", "col_lines", "cross_lines", "fill_rows", "fill_cols",
     "empty_lines", "empty_squares", "look", "join_to", "print_on", "corner_rays",
-    "grow_corners", "step_checks", "middles",
+    "grow_corners", "step_checks", "middles", "centre_lines", "elbow",
     # object
     "objects", "shapes", "layers", "largest", "smallest", "farthest", "sort_size", "sort_along",
     "with_colour", "odd_object", "common_object", "same_shape", "is_rectangle", "is_square",
@@ -180,7 +180,7 @@ __all__ = [
     "where_holding", "near_colours", "rows_inside", "cols_inside", "checks_inside", "depths",
     "side_counts", "near_counts", "distances", "gap_areas", "gap_ranks", "where_enclosed",
     "numbers", "hole_kinds", "hole_parities", "corner_marks", "lattice_inside", "row_halves",
-    "col_halves", "colours_ahead", "middle_lines", "outline_corners",
+    "col_halves", "colours_ahead", "middle_lines", "outline_corners", "rings_inside",
     # composition
     "overlay", "both", "either", "only_one", "only_first", "neither", "difference", "join_h",
     "join_v", "mosaic", "fractal", "repeat", "until_stable", "map_objects", "halves_both",

@@ -313,6 +313,19 @@ def colours_ahead(grid: Grid, direction: Direction, diagonal: bool = False) -> F
     return found.spread(colours)
 
 
+@searched(1.5)
+@searched(2, mixed=(True,))
+def rings_inside(grid: Grid, diagonal: bool = True, mixed: bool = False) -> Field:
+    """Steps of each cell of an object from the edge of its box: 1 at the edge."""
+    found = _found(grid, diagonal, mixed)
+    rows = np.arange(1, found.cells.shape[0] + 1)[:, None] - found.spread(found.tops)
+    cols = np.arange(1, found.cells.shape[1] + 1) - found.spread(found.lefts)
+    down = found.spread(found.heights + 1) - rows
+    across = found.spread(found.widths + 1) - cols
+    nearest = np.minimum(np.minimum(rows, down), np.minimum(cols, across))
+    return np.where(found.labels >= 0, nearest, 0)
+
+
 @_of_objects
 def depths(grid: Grid, diagonal: bool = True, mixed: bool = False) -> Field:
     """Steps from each cell of an object to the nearest place outside of it: 1 at its rim.

@@ -1,4 +1,4 @@
-"""Draw lines from the cells of the grid: trails, joints, crosses; and see what lies in a line."""
+"""Draw lines from cells: trails, joints, crosses; what lies in a line (long: one by one)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .base import (
     turns_to_down,
 )
 from .geometry import shift
-from .object import find
+from .object import centres, find
 
 _SETS = (
     (LEFT, RIGHT),
@@ -259,6 +259,38 @@ def corner_rays(grid: Grid, directions: Sequence[Direction], background: Colour 
                 row, col = row + down, col + across
 
     return out
+
+
+@searched(1.5)
+def centre_lines(grid: Grid) -> Grid:
+    """Lines in the rows and columns through the middle of each object, in its colour; 0 elsewhere.
+
+    Up to the next middle or the edge; rows lie on top.
+    """
+    return extend_many(centres(grid), (LEFT, RIGHT, UP, DOWN))
+
+
+@searched(2, colour=COLOURS)
+def elbow(grid: Grid, colour: Colour) -> Grid:
+    """From the only cell of the colour a line along its row, then along the column of the other.
+
+    In the colour, over cells of 0, up to the only cell of another colour. Raises ValueError where
+    there is not one of each.
+    """
+    cells = cells_of(grid)
+    rows, cols = np.nonzero(cells)
+    if len(rows) != 2 or np.count_nonzero(cells == colour) != 1 or colour == 0:
+        raise ValueError(
+            f"{len(rows)} cells besides 0, expected one of colour {colour} and another"
+        )
+
+    start = int(cells[rows[1], cols[1]] == colour)
+    row, col = int(rows[start]), int(cols[1 - start])
+    out = cells.copy()
+    out[row, cols.min() : cols.max() + 1] = colour
+    out[rows.min() : rows.max() + 1, col] = colour
+    out[rows, cols] = cells[rows, cols]
+    return legal(out)
 
 
 @searched(1.5)
