@@ -42,8 +42,6 @@ TRAINING_DEMO := 6150a2bd,d037b0a7,44f52bb0,0d3d703e,25ff71a9,$\
 comma := ,
 define EVALUATION_NOTE
 echo "ARC-AGI-1 evaluation tasks$(if $(ONLY),,$(comma) the first $(LIMIT) by id: nothing is chosen)."
-echo "Nothing here was trained or tuned on them, but for those with a remark: settings were chosen"
-echo "on a tuning task, and the demonstrations of a repeated one stand in a training task as well."
 endef
 
 ##@ Start here

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 TUNING_TASKS = frozenset(
     """
     00576224 00dbd492 03560426 0bb8deee 0d87d2a6 140c817e 184a9768 19bb5feb 1d0a4b61 1d398264
@@ -30,3 +32,31 @@ def remark(task_id: str) -> str:
     if task_id in TUNING_TASKS:
         return "tuning task"
     return "repeated in training" if task_id in REPEATED_TASKS else ""
+
+
+def how_new(task_ids: Collection[str]) -> str:
+    """What to say of a set of evaluation tasks before anything is solved.
+
+    >>> how_new(["00576224", "00000000"])
+    'nothing in this appliance was trained or tuned on these tasks, but for 1: the tuning tasks, \
+marked, on which settings were chosen'
+    """
+    parts = ["nothing in this appliance was trained or tuned on these tasks"]
+    if tuning := len(TUNING_TASKS.intersection(task_ids)):
+        parts.append(f"but for {tuning}: the tuning tasks, marked, on which settings were chosen")
+    if repeated := sorted(REPEATED_TASKS.intersection(task_ids)):
+        parts.append(f"and training tasks repeat demonstrations of {', '.join(repeated)}")
+    return ", ".join(parts)
+
+
+def tuning_part(solved: Collection[str], task_ids: Collection[str]) -> str:
+    """How many of the solved ones are tuning tasks; empty where no task is one.
+
+    >>> tuning_part(["00576224", "00000000"], ["00576224", "00dbd492", "00000000"])
+    ', 1 of them among the 2 tuning tasks'
+    """
+    tuning = TUNING_TASKS.intersection(task_ids)
+    if not tuning:
+        return ""
+    words = "tuning task" if len(tuning) == 1 else "tuning tasks"
+    return f", {len(tuning.intersection(solved))} of them among the {len(tuning)} {words}"

