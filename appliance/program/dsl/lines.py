@@ -263,19 +263,20 @@ def corner_rays(grid: Grid, directions: Sequence[Direction], background: Colour 
 
 @searched(1.5)
 def centre_lines(grid: Grid) -> Grid:
-    """Lines in the rows and columns through the middle of each object, in its colour; 0 elsewhere.
+    """Lines in the rows and columns through the middle of each object, in its colour.
 
-    Up to the next middle or the edge; rows lie on top.
+    Up to the next middle or the edge; rows lie on top. 0 elsewhere, and at all cells of objects.
     """
-    return extend_many(centres(grid), (LEFT, RIGHT, UP, DOWN))
+    lines = extend_many(centres(grid), (LEFT, RIGHT, UP, DOWN))
+    return np.where(cells_of(grid) == 0, lines, 0)
 
 
 @searched(2, colour=COLOURS)
 def elbow(grid: Grid, colour: Colour) -> Grid:
-    """From the only cell of the colour a line along its row, then along the column of the other.
+    """A line from the only cell of the colour along its row, then along the column of the other.
 
-    In the colour, over cells of 0, up to the only cell of another colour. Raises ValueError where
-    there is not one of each.
+    In the colour, without both ends, on an empty grid. Raises ValueError where there is not one
+    cell of the colour, and one of another besides 0.
     """
     cells = cells_of(grid)
     rows, cols = np.nonzero(cells)
@@ -286,10 +287,10 @@ def elbow(grid: Grid, colour: Colour) -> Grid:
 
     start = int(cells[rows[1], cols[1]] == colour)
     row, col = int(rows[start]), int(cols[1 - start])
-    out = cells.copy()
+    out = np.zeros_like(cells)
     out[row, cols.min() : cols.max() + 1] = colour
     out[rows.min() : rows.max() + 1, col] = colour
-    out[rows, cols] = cells[rows, cols]
+    out[rows, cols] = 0
     return legal(out)
 
 
