@@ -4,7 +4,8 @@
     python -m bench run worker      these two
 
 What one measures: python -m bench.NAME --help. Others take much longer or need files with tasks,
-and run only by their own names: budgets, calibrate, grammar, gpu_check, induction, ttt.
+and run only by their own names: budgets, calibrate, grammar, gpu_check, induction, search,
+search_costs, ttt.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ import sys
 
 import psutil
 
-BENCHES = ("run", "worker", "workers", "cpu_plan", "sandbox", "sample", "vllm", "train")
+BENCHES = (
+    *("run", "worker", "workers", "cpu_plan", "search_speed"),
+    *("sandbox", "sample", "vllm", "train"),
+)
 """What `make bench` runs."""
 
 
