@@ -13,8 +13,10 @@ from tests.support.cases import REPOSITORY
 
 def test_the_pictures_in_docs_are_those_that_the_script_makes() -> None:
     for path, text in search_page.pages().items():
-        assert (REPOSITORY / path).read_text(encoding="utf-8") == text, (
-            "run: python -m appliance.report.search_page"
+        is_same = (REPOSITORY / path).read_text(encoding="utf-8") == text
+        assert is_same, (
+            f"{path} is not what the search does now, which is usual after a change of functions, "
+            "marks or costs; run: .venv/bin/python -m appliance.report.search_page"
         )
 
 
