@@ -194,7 +194,7 @@ class SearchSettings(_Part):
         None, gt=0, description="most CPU seconds a task; None: the plan decides, by the budget"
     )
     expansions: int = Field(
-        600, ge=1, description="most grids and objects of a task that all functions are tried on"
+        250, ge=1, description="most grids and objects of a task that all functions are tried on"
     )
 
 

@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int)
     parser.add_argument("--seed", type=int, default=5, help="draws the tasks of --limit")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--expansions", type=int, default=600)
+    parser.add_argument("--expansions", type=int, default=250)
     parser.add_argument("--cpu-s", type=float, default=20.0)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()

@@ -55,6 +55,7 @@ def count_uses(rows: Iterable[Mapping[str, Any]], names: Iterable[str]) -> tuple
     The right programs of a task share it by their weights.
     """
     known = set(names)
+    of_views = re.compile(r"original, grid = grid, .*")  # chosen by the view, not by the search
     uses: Counter[str] = Counter()
     num_tasks = 0
 
@@ -63,7 +64,8 @@ def count_uses(rows: Iterable[Mapping[str, Any]], names: Iterable[str]) -> tuple
         total = sum(a["weight"] for a in right)
         num_tasks += bool(right)
         for answer in right:
-            for name in known & set(re.findall(r"\b[a-z_0-9]+\b", answer["program"])):
+            program = of_views.sub("", answer["program"]).replace("return swap(", "return (")
+            for name in known & set(re.findall(r"\b[a-z_0-9]+(?=[(,)])", program)):
                 uses[name] += answer["weight"] / total
 
     return uses, num_tasks

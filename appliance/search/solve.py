@@ -32,10 +32,10 @@ CHEAP_COST = 3.0
 RANKS_COST = 0.7
 """Added to the cost of programs of the view by ranks."""
 
-VIEWS_TIME_SHARES = (0.35, 0.6)
+VIEWS_TIME_SHARES = (0.45, 0.75)
 """Parts of the CPU seconds after which the first and the second view enumerate no more."""
 
-FITS_TIME_SHARES = (0.45, 0.75)
+FITS_TIME_SHARES = (0.5, 0.85)
 """And after which no fits are looked for; the rest is for the cell learner."""
 
 

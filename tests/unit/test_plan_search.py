@@ -24,7 +24,7 @@ from appliance.sizing.costs.model_card import load_card
 from appliance.sizing.make_plan import plan_run
 from appliance.sizing.pins import Pins
 from appliance.sizing.plan import AnyPlan, Plan, SearchOnlyPlan, SearchPlan
-from appliance.sizing.plan_search import search_costs
+from appliance.sizing.plan_search import MOST_S, USUAL_S, search_costs
 from appliance.sizing.request import PlanRequest
 from appliance.sizing.view import plan_lines, print_plan
 from tests.support.run_world import tasks
@@ -67,13 +67,13 @@ def test_without_a_gpu_search_goes_first_on_all_cores_with_half_of_the_budget() 
     made = plan(tasks(240))
     search = search_of(made)
     assert (search.workers.value, search.is_first.value) == (8, True)
-    assert search.seconds_per_task.value == 0.5 * 600 * 8 / 240
+    assert search.seconds_per_task.value == 0.5 * 600 * 8 / 240 < MOST_S
 
     # The model's share is what search leaves.
     alone = plan(tasks(240), strategy="transduction")
     assert isinstance(made, Plan) and isinstance(alone, Plan)
     assert alone.search is None and alone.time.search_s == 0
-    assert made.time.search_s == search.total_s == 240 * 5.0 / 8
+    assert made.time.search_s == search.total_s == 240 * USUAL_S / 8
     assert made.train.steps_per_task.value < alone.train.steps_per_task.value
 
 
@@ -102,7 +102,7 @@ def test_alone_it_takes_nearly_all_of_the_budget_and_needs_no_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "budget_s", "seconds"), [(1, 600, 10.0), (240, 600, 10.0), (5000, 60, 0.5)]
+    ("count", "budget_s", "seconds"), [(1, 600, MOST_S), (100, 600, MOST_S), (5000, 60, 0.5)]
 )
 def test_a_task_gets_neither_more_than_pays_nor_less_than_finds(
     count: int, budget_s: float, seconds: float

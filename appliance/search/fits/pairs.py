@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from appliance.search.fits.fit import Fit
 from appliance.search.fits.targets import NUM_VALUES, Targets
 
-MAX_PIECES = 130
+MAX_PIECES = 200
 """The cheapest ones; every two of them are tried."""
 
 MAX_DISTINCT = 12
