@@ -27,7 +27,7 @@ FIRST = 0.3
 """A grid with more summed weight than this takes the first attempt, and its task counts as settled.
 docs/results/search.md has the table of how often such grids are right."""
 
-SECOND = 0.1
+SECOND = 0.03
 """A grid with more than this is sure of an attempt, the second where others have a claim to the
 first. Below, a search has one vote among the model's. The same table."""
 

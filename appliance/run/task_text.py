@@ -8,7 +8,7 @@ from typing import Any
 from appliance.arc.grid import Grid, same_grid
 from appliance.arc.task import Solutions
 from appliance.arc.tuning_tasks import remark
-from appliance.arc.vote import DEFAULT_SELECTOR, SECOND, is_proven, least_weight
+from appliance.arc.vote import DEFAULT_SELECTOR, FIRST, is_proven, least_weight
 from appliance.clock import format_duration
 from appliance.record.attempts import attempts_of, program_of
 from appliance.run.worker_state import TaskReport
@@ -118,8 +118,8 @@ def _search_parts(found: Mapping[str, Any]) -> list[str]:
 
 
 def is_worth_showing(report: TaskReport, solutions: Solutions) -> bool:
-    """Whether a search is sure of an attempt, or solved the task. Guesses would hide the rest."""
-    is_sure = least_weight(len(report.task.test), report.candidates) > SECOND
+    """Whether a search is sure of its answer, or solved the task. Guesses would hide the rest."""
+    is_sure = least_weight(len(report.task.test), report.candidates) > FIRST
     return is_sure or bool(task_facts(report, solutions)["solved"])
 
 

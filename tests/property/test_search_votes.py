@@ -107,15 +107,15 @@ def colour_of(grid: Grid) -> int:
         ([found(1, 0.2)], [], [1]),
         ([found(1, 0.2), found(2, 0.15)], [], [1, 2]),
         # One more vote: it decides between equals, and follows grids with as many votes.
-        ([found(1, 0.05)], [written(0), written(1)], [1, 0]),
-        ([found(1, 0.05)], [written(0), written(2)], [0, 2]),
-        ([found(1, 0.05), found(1, 0.04)], [written(0)] * 2, [0, 1]),
-        ([found(1, 0.05), found(2, 0.06)], [], [2, 1]),
+        ([found(1, 0.02)], [written(0), written(1)], [1, 0]),
+        ([found(1, 0.02)], [written(0), written(2)], [0, 2]),
+        ([found(1, 0.01), found(1, 0.012)], [written(0)] * 2, [0, 1]),
+        ([found(1, 0.02), found(2, 0.025)], [], [2, 1]),
         # Programs of the model that fit all demonstrations come first.
         ([found(1, 0.4), found(2, 0.5)], [written(0, score=1.0)], [0, 2]),
         ([found(1, 0.4)], [written(0, score=1.0), written(2, score=1.0)], [0, 1]),
         ([found(1, 0.2)], [written(0, score=1.0), written(2, score=1.0)], [0, 1]),
-        ([found(1, 0.05)], [written(0, score=1.0), written(2, score=1.0)], [0, 2]),
+        ([found(1, 0.02)], [written(0, score=1.0), written(2, score=1.0)], [0, 2]),
         ([found(0, 0.9)], [written(0, score=1.0), written(2)], [0, 2]),
     ],
 )
