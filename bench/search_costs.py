@@ -1,11 +1,12 @@
-"""What functions cost in a search, learnt from training tasks that it solves.
+"""Which functions a search tries first, learnt from training tasks that it solves.
 
     python -m bench.search --tasks CHALLENGES --solutions SOLUTIONS --out ANSWERS.jsonl
     python -m bench.search_costs ANSWERS.jsonl
 
-Writes appliance/search/costs.json: for functions of the DSL that a search may use, what they cost
-more or less than their marks say. The mark is the belief before; a cost falls where right programs
-call the function more often than the mark would let expect, and rises where they do so less often.
+Writes appliance/search/costs.json: what is added to the cost of a function of the DSL, as its mark
+says it, when states are put in order. The mark is the belief before; a cost falls where right
+programs call the function more often than the mark would let expect, and rises where less often.
+The weights of answers go by the marks alone.
 """
 
 from __future__ import annotations

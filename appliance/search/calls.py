@@ -23,8 +23,8 @@ GRID, OBJECT, OBJECTS, FIELD = "Grid", "Object", "list[Object]", "Field"
 """The types of values, as annotations name them."""
 
 COSTS_FILE = Path(__file__).parent / "costs.json"
-"""What functions cost more or less than their marks say, learnt by `python -m bench.search_costs`
-from training tasks."""
+"""What is added to the cost of a function where states are put in order, learnt from training tasks
+by `python -m bench.search_costs`."""
 
 DIRECTIONS = {
     direction: name
@@ -40,14 +40,15 @@ class Call:
     function: str
     takes: str  # type of its main argument
     gives: str
-    cost: float
+    cost: float  # as the mark of the function says; it makes up the weight of an answer
+    order: float  # as was learnt; the cheaper, the earlier its result has its turn
     text: str  # with {} for the main argument, such as keep({}, 3)
     run: Callable[[Any, Any], Any]  # from the main argument and the program's input
 
 
 @cache
 def learnt_changes() -> Mapping[str, float]:
-    """By the name of a function, what is added to the cost in its mark."""
+    """By the name of a function, what is added to the cost in its mark to get its order."""
     changes: dict[str, float] = json.loads(COSTS_FILE.read_text(encoding="utf-8"))
     return changes
 
@@ -64,11 +65,11 @@ def catalogue(colours: Sequence[int]) -> dict[str, list[Call]]:
             for call in _calls(function, form, colours, form.cost + change):
                 found[call.takes].append(call)
 
-    return {kind: sorted(calls, key=lambda c: c.cost) for kind, calls in found.items()}
+    return {kind: sorted(calls, key=lambda c: c.order) for kind, calls in found.items()}
 
 
 def _calls(
-    function: Callable[..., Any], form: Form, colours: Sequence[int], cost: float
+    function: Callable[..., Any], form: Form, colours: Sequence[int], order: float
 ) -> Iterator[Call]:
     name = function.__name__
     parameters = inspect.signature(function).parameters
@@ -84,12 +85,12 @@ def _calls(
         arguments = dict(zip(form.choices, chosen, strict=True))
         text = _text(name, parameters, main, arguments)
         run = _run(function, main, arguments, takes_input=takes_input)
-        yield Call(name, takes, gives, cost, text, run)
+        yield Call(name, takes, gives, form.cost, order, text, run)
 
         if form.is_per_object:
             short = name if not arguments else f"lambda g: {text.format('g')}"
             each = _each(function, main, arguments)
-            yield Call(name, OBJECTS, OBJECTS, cost, f"each({{}}, {short})", each)
+            yield Call(name, OBJECTS, OBJECTS, form.cost, order, f"each({{}}, {short})", each)
 
 
 def _main(parameters: Mapping[str, inspect.Parameter]) -> str:

@@ -39,7 +39,8 @@ one of them, which must not end the search."""
 class State:
     """A program so far."""
 
-    cost: float
+    cost: float  # of all its calls, as the marks of the functions say
+    order: float  # the same by what was learnt: who is cheap by it has its turn early
     kind: str  # type of its values
     parent: State | None  # None for the input itself
     call: Call | None
@@ -71,7 +72,7 @@ class Enumeration:
         self._seen: set[int] = set()
         self.num_expansions = 0
         self.num_applications = 0
-        self._add(State(0.0, GRID, None, None), self._inputs, lambda: False)
+        self._add(State(0.0, 0.0, GRID, None, None), self._inputs, lambda: False)
 
     def run(self, num_expansions: int, is_late: Callable[[], bool]) -> bool:
         """Expand so many states more. False when none is left, or when it is late."""
@@ -103,7 +104,8 @@ class Enumeration:
                 results = [call.run(v, g) for v, g in zip(values, self._inputs, strict=True)]
             except FAULTS:
                 continue
-            self._add(State(cost, call.gives, state, call), results, is_late)
+            order = state.order + call.order
+            self._add(State(cost, order, call.gives, state, call), results, is_late)
 
     def _add(self, state: State, values: list[Any], is_late: Callable[[], bool]) -> None:
         key = hash((state.kind, *map(_key, values)))
@@ -117,7 +119,7 @@ class Enumeration:
             # Objects have few calls, and those cost next to nothing: no need to wait.
             self._expand(state, values, is_late)
         elif state.kind != FIELD and state.cost < self._max_cost:
-            rank = state.cost - LIST_LEAD * (state.kind == OBJECTS)
+            rank = state.order - LIST_LEAD * (state.kind == OBJECTS)
             heapq.heappush(self._waiting, (rank, len(self._seen), state))
 
     def _values(self, state: State) -> list[Any]:

@@ -64,7 +64,7 @@ def mosaic_calls(values: Sequence[dsl.Grid], outputs: Sequence[dsl.Grid]) -> Ite
     texts = [text for text, _ in ways]
     cost = COST + WAY_COST * (len(set(texts)) - 1)
     text = f"mosaic([{', '.join(texts)}], {num_cols})"
-    yield Call("mosaic", GRID, GRID, cost, text, run)
+    yield Call("mosaic", GRID, GRID, cost, cost, text, run)
 
 
 def _blocks(values: Sequence[dsl.Grid], outputs: Sequence[dsl.Grid]) -> tuple[int, int] | None:
