@@ -17,6 +17,7 @@ from appliance.arc.task import Pair
 from appliance.learn.synth.catalogue import families_of
 from appliance.learn.synth.family import HEADER, Cells, Rng
 from appliance.learn.synth.scene import between, colour, pick
+from appliance.models.tiny import PROGRAM_WORDS
 from appliance.program import dsl
 
 _CHAINED = ("Grid", "Mask", "Object", "list[Object]", "list[Grid]")
@@ -250,6 +251,8 @@ def _functions() -> dict[str, list[str]]:
         function = getattr(dsl, name)
         if not inspect.isfunction(function) or name in _WITHOUT_EFFECT:
             continue
+        if name not in PROGRAM_WORDS:
+            continue  # our models have no word for it, so they could not learn to write it
 
         kinds = [p.annotation for p in _parameters(name)]
         gives = inspect.signature(function).return_annotation
