@@ -21,9 +21,10 @@ def quick_fits(group: Group, outputs: bytes) -> list[Fit]:
 
 
 def all_fits(group: Group, outputs: bytes, is_late: Callable[[], bool]) -> Iterator[Fit]:
-    """Every fit of one piece or more, by kind; no further kind is begun once it is late."""
+    """Every fit of one piece or more, by kind. Once it is late, those that were found stand."""
+    if is_late():
+        return
     targets = Targets.of(group, outputs)
-    for fits in (direct_fits, pair_fits, rule_fits, stack_fits):
-        if is_late():
-            return
-        yield from fits(targets)
+    yield from direct_fits(targets)
+    for fits in (pair_fits, rule_fits, stack_fits):
+        yield from fits(targets, is_late)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ UNSEEN_COST, UNSEEN_SHARE_COST = 1.5, 3.0
 NO_COLOUR = 255
 
 
-def pair_fits(targets: Targets) -> Iterator[Fit]:
+def pair_fits(targets: Targets, is_late: Callable[[], bool]) -> Iterator[Fit]:
     group = targets.group
     is_small = ((targets.totals > 0).sum(axis=1) <= MAX_DISTINCT) & (
         group.train.max(axis=1, initial=0) < NUM_VALUES
@@ -43,6 +43,8 @@ def pair_fits(targets: Targets) -> Iterator[Fit]:
     numbered = [_numbered(group.train[i], group.test[i]) for i in chosen]
     num_found = 0
     for right in range(len(chosen)):
+        if is_late():
+            return
         for left in range(right):
             fit = _pair(
                 targets, int(chosen[left]), int(chosen[right]), numbered[left], numbered[right]

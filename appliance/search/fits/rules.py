@@ -7,7 +7,7 @@ most wrong cells for its cost, from several first choices.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,8 +54,8 @@ class _Rule:
         return f"out = paint_mask(out, mask_of({text}, {self.value}), {self.colour})"
 
 
-def rule_fits(targets: Targets) -> Iterator[Fit]:
-    rules = _rules(targets)
+def rule_fits(targets: Targets, is_late: Callable[[], bool]) -> Iterator[Fit]:
+    rules = _rules(targets) if not is_late() else []
     if not rules:
         return
     touched = np.stack([r.train for r in rules])
@@ -72,7 +72,7 @@ def rule_fits(targets: Targets) -> Iterator[Fit]:
             yield _fit(targets, int(default), [rules[i] for i in chosen])
 
         work += mends.size * MAX_FIRSTS
-        if work > MAX_WORK:
+        if work > MAX_WORK or is_late():
             return
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ COST_WEIGHT = 0.05
 """A piece that costs 1 more must cover this share of the open cells more."""
 
 
-def stack_fits(targets: Targets) -> Iterator[Fit]:
+def stack_fits(targets: Targets, is_late: Callable[[], bool]) -> Iterator[Fit]:
     train = targets.group.train[:MAX_PIECES]
     is_right = train == targets.outputs
     is_shown = train != 0
@@ -31,6 +31,8 @@ def stack_fits(targets: Targets) -> Iterator[Fit]:
     tops = [int(i) for i in order if sizes[i] and not is_wrong[i].any()][:MAX_TOPS]
 
     for top in tops:
+        if is_late():
+            return
         layers = _layers(top, is_right, is_shown, is_wrong, targets.group.costs[:MAX_PIECES])
         if layers:
             yield _fit(targets, layers)
