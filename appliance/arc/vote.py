@@ -23,7 +23,7 @@ Output = tuple[str, int]
 DEFAULT_SELECTOR = "programs-first"
 """See `programs_first`."""
 
-FIRST = 0.3
+FIRST = 0.1
 """A grid with more summed weight than this takes the first attempt, and its task counts as settled.
 docs/results/search.md has the table of how often such grids are right."""
 

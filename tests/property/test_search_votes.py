@@ -100,12 +100,12 @@ def colour_of(grid: Grid) -> int:
     ("searched", "deep", "attempts"),
     [
         # Sure: before the model's grids; two of them take both attempts.
-        ([found(1, 0.2), found(1, 0.2)], [written(0), written(0)], [1, 0]),
+        ([found(1, 0.06), found(1, 0.06)], [written(0), written(0)], [1, 0]),
         ([found(1, 0.4), found(2, 0.5)], [written(0), written(0)], [2, 1]),
         # Likely: the second attempt, the first where there is nothing else.
-        ([found(1, 0.2)], [written(0), written(2)] * 3, [0, 1]),
-        ([found(1, 0.2)], [], [1]),
-        ([found(1, 0.2), found(2, 0.15)], [], [1, 2]),
+        ([found(1, 0.06)], [written(0), written(2)] * 3, [0, 1]),
+        ([found(1, 0.06)], [], [1]),
+        ([found(1, 0.08), found(2, 0.06)], [], [1, 2]),
         # One more vote: it decides between equals, and follows grids with as many votes.
         ([found(1, 0.02)], [written(0), written(1)], [1, 0]),
         ([found(1, 0.02)], [written(0), written(2)], [0, 2]),
@@ -114,7 +114,7 @@ def colour_of(grid: Grid) -> int:
         # Programs of the model that fit all demonstrations come first.
         ([found(1, 0.4), found(2, 0.5)], [written(0, score=1.0)], [0, 2]),
         ([found(1, 0.4)], [written(0, score=1.0), written(2, score=1.0)], [0, 1]),
-        ([found(1, 0.2)], [written(0, score=1.0), written(2, score=1.0)], [0, 1]),
+        ([found(1, 0.06)], [written(0, score=1.0), written(2, score=1.0)], [0, 1]),
         ([found(1, 0.02)], [written(0, score=1.0), written(2, score=1.0)], [0, 2]),
         ([found(0, 0.9)], [written(0, score=1.0), written(2)], [0, 2]),
     ],
