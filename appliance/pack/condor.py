@@ -20,9 +20,7 @@ from appliance.pack.slot import Slot, search_slot, slot_for
 from appliance.pack.templates import template_path
 from appliance.sizing.balance import balance, predicted_costs
 from appliance.sizing.costs.model_card import load_card
-from appliance.sizing.costs.task_lengths import lengths_of
 from appliance.sizing.plan import AnyPlan
-from appliance.sizing.plan_search import search_costs
 
 URL_IMAGE_BYTES = 4 * 2**30
 """Assumed size of an image that is named by an address: the GPU image, rounded up."""
@@ -71,7 +69,8 @@ def pack_condor(tasks: TaskSet, request: CondorRequest, out: Path) -> Packed:
     has_model = resolve(layers).needs_model
     model = _model(request.model) if has_model else None
 
-    slot, plan, costs = _planned(tasks, request, layers, model, image_bytes)
+    slot, plan = _planned(tasks, request, layers, model, image_bytes)
+    costs = predicted_costs(tasks, plan)
     shards = balance(costs, request.num_shards)
 
     job = CondorJob(
@@ -95,12 +94,12 @@ def _planned(
     layers: tuple[Layer, ...],
     model: str | None,
     image_bytes: int,
-) -> tuple[Slot, AnyPlan, Mapping[str, float]]:
-    """The slot of a shard, the plan for all of them, and the predicted seconds of each task."""
+) -> tuple[Slot, AnyPlan]:
+    """The slot of a shard, and the plan for all of them."""
     expectation = profile_expectation(request.profile)
     num_shards, budget_s = request.num_shards, parse_duration(request.budget)
     if model is None:
-        slot, searching = search_slot(
+        return search_slot(
             tasks,
             expectation,
             layers,
@@ -108,25 +107,16 @@ def _planned(
             budget_s=budget_s,
             image_bytes=image_bytes,
         )
-        return slot, searching, search_costs(tasks, searching.search.seconds_per_task.value)
 
-    card = load_card(model)
-    slot, plan = slot_for(
+    return slot_for(
         tasks,
-        card,
+        load_card(model),
         expectation,
         layers,
         num_shards=num_shards,
         budget_s=budget_s,
         image_bytes=image_bytes,
     )
-    costs = predicted_costs(
-        lengths_of(tasks, card).tasks,
-        plan.costs,
-        num_steps=plan.train.steps_per_task.value,
-        num_views=plan.sample.views.value,
-    )
-    return slot, plan, costs
 
 
 def _model(name: str) -> str:

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
+from appliance.arc.task import TaskSet
 from appliance.errors import UsageError
-from appliance.sizing.costs.task_costs import Costs
-from appliance.sizing.costs.task_lengths import TaskLength
+from appliance.sizing.costs.task_lengths import lengths_of
+from appliance.sizing.plan import AnyPlan, Plan
+from appliance.sizing.plan_search import search_costs
 
 
-def predicted_costs(
-    lengths: Sequence[TaskLength], costs: Costs, *, num_steps: int, num_views: int
-) -> dict[str, float]:
-    """Seconds that training and sampling of each task take on the planned device."""
-    return {t.task_id: costs.train_s(t, num_steps) + costs.sample_s(t, num_views) for t in lengths}
+def predicted_costs(tasks: TaskSet, plan: AnyPlan) -> dict[str, float]:
+    """Seconds of each task by the plan: of a device for training and sampling, or, in a run without
+    a model, of a core for its search."""
+    if not isinstance(plan, Plan):
+        return search_costs(tasks, plan.search.seconds_per_task.value)
+
+    costs = plan.costs
+    num_steps, num_views = plan.train.steps_per_task.value, plan.sample.views.value
+    return {
+        t.task_id: costs.train_s(t, num_steps) + costs.sample_s(t, num_views)
+        for t in lengths_of(tasks, costs.card).tasks
+    }
 
 
 def balance(costs: Mapping[str, float], num_shards: int) -> tuple[tuple[str, ...], ...]:

@@ -7,7 +7,7 @@ The tasks are divided as `appliance pack condor` does. No slot waits for another
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,10 +18,8 @@ from appliance.run.rehearsal.faults import Faults
 from appliance.run.rehearsal.imagined_run import ImaginedRun, crew, of_tasks
 from appliance.run.rehearsal.rehearsal import Rehearsal
 from appliance.sizing.balance import balance, predicted_costs
-from appliance.sizing.costs.task_lengths import lengths_of
 from appliance.sizing.make_plan import plan_run
 from appliance.sizing.plan import AnyPlan, Plan
-from appliance.sizing.plan_search import search_costs
 from appliance.sizing.request import PlanRequest
 
 POLLS = 500
@@ -74,7 +72,7 @@ def simulate_shards(
     assert request.tasks is not None  # the verb requires them
 
     whole = plan_run(replace(request, budget_s=request.budget_s * num_shards))
-    costs = _predicted(request.tasks, whole)
+    costs = predicted_costs(request.tasks, whole)
 
     shards = []
     for seed, ids in enumerate(balance(costs, num_shards)):
@@ -85,18 +83,6 @@ def simulate_shards(
     merged = covered_by_all([shard.run.coverage for shard in shards])
     seconds = clock.now() - began_s
     return ImaginedPool(request.tasks, tuple(shards), merged, request.budget_s, seconds)
-
-
-def _predicted(tasks: TaskSet, plan: AnyPlan) -> Mapping[str, float]:
-    """Seconds of each task by which the shards are balanced."""
-    if not isinstance(plan, Plan):
-        return search_costs(tasks, plan.search.seconds_per_task.value)
-    return predicted_costs(
-        lengths_of(tasks, plan.costs.card).tasks,
-        plan.costs,
-        num_steps=plan.train.steps_per_task.value,
-        num_views=plan.sample.views.value,
-    )
 
 
 def lines(pool: ImaginedPool) -> list[str]:
