@@ -104,7 +104,6 @@ EXAMPLES: dict[str, tuple[str, str] | tuple[str, str, str]] = {
     # renaming
     "to_ranks": ("to_ranks(grid)", "8883/8833/0007"),
     "from_ranks": ("from_ranks(grid, other)", "2111/2211/3000", "8883/8833/0007"),
-    "map_pairs": ("map_pairs(grid, other, {(1, 0): 3, (1, 1): 8})", TWO, OTHER),
     # counting
     "count": ("count(grid, 1)", L),
     "num_cells": ("num_cells(grid)", BLOBS),
@@ -362,6 +361,7 @@ EXAMPLES: dict[str, tuple[str, str] | tuple[str, str, str]] = {
     "only_first": ("only_first(grid, other, 3)", TWO, OTHER),
     "neither": ("neither(grid, other, 3)", TWO, OTHER),
     "difference": ("difference(grid, other, 3)", TWO, "1200/0130"),
+    "map_pairs": ("map_pairs(grid, other, {(1, 0): 3, (1, 1): 8})", TWO, OTHER),
     "join_h": ("join_h([grid, other])", TWO, OTHER),
     "join_v": ("join_v([grid, other])", TWO, OTHER),
     "mosaic": ("mosaic([grid, other, other, grid], 2)", TWO, OTHER),

@@ -54,7 +54,7 @@ from .colour import (
     invert, rank_colours, mask_of, paint_mask, drop, keep_most_common, keep_least_common,
     keep_solid, unify,
 )
-from .renaming import to_ranks, from_ranks, map_pairs
+from .renaming import to_ranks, from_ranks
 from .counting import (
     count, num_cells, num_colours, num_objects, row_counts, col_counts, full_rows, full_cols,
     bar, stairs, counter, histogram, most_common_grid, odd_grid, fullest, emptiest,
@@ -107,9 +107,9 @@ from .field import (
     row_halves, col_halves, colours_ahead, middle_lines, outline_corners, rings_inside,
 )
 from .composition import (
-    overlay, both, either, only_one, only_first, neither, difference, join_h, join_v, mosaic,
-    fractal, repeat, until_stable, map_objects, halves_both, halves_either, halves_only_one,
-    halves_neither, halves_only_first, halves_overlay,
+    overlay, both, either, only_one, only_first, neither, difference, map_pairs, join_h, join_v,
+    mosaic, fractal, repeat, until_stable, map_objects, halves_both, halves_either,
+    halves_only_one, halves_neither, halves_only_first, halves_overlay,
 )
 
 __all__ = [
@@ -133,7 +133,7 @@ __all__ = [
     "keep", "dye", "invert", "rank_colours", "mask_of", "paint_mask", "drop",
     "keep_most_common", "keep_least_common", "keep_solid", "unify",
     # renaming
-    "to_ranks", "from_ranks", "map_pairs",
+    "to_ranks", "from_ranks",
     # counting
     "count", "num_cells", "num_colours", "num_objects", "row_counts", "col_counts", "full_rows",
     "full_cols", "bar", "stairs", "counter", "histogram", "most_common_grid", "odd_grid",
@@ -182,8 +182,8 @@ __all__ = [
     "numbers", "hole_kinds", "hole_parities", "corner_marks", "lattice_inside", "row_halves",
     "col_halves", "colours_ahead", "middle_lines", "outline_corners", "rings_inside",
     # composition
-    "overlay", "both", "either", "only_one", "only_first", "neither", "difference", "join_h",
-    "join_v", "mosaic", "fractal", "repeat", "until_stable", "map_objects", "halves_both",
+    "overlay", "both", "either", "only_one", "only_first", "neither", "difference", "map_pairs",
+    "join_h", "join_v", "mosaic", "fractal", "repeat", "until_stable", "map_objects", "halves_both",
     "halves_either", "halves_only_one", "halves_neither", "halves_only_first", "halves_overlay",
 ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -65,6 +65,16 @@ def difference(grid: Grid, other: Grid, colour: Colour, background: Colour = 0) 
     """The colour where the grids differ in any way."""
     first, second = _pair(grid, other)
     return _painted(first != second, colour, background)
+
+
+def map_pairs(grid: Grid, other: Grid, table: Mapping[tuple[int, int], Colour]) -> Grid:
+    """Cells become what the table says for the values of both grids there; others keep theirs."""
+    first, second = _pair(grid, other)
+    out = first.copy()
+    for (one, two), colour in table.items():
+        out[(first == one) & (second == two)] = colour
+
+    return legal(out)
 
 
 @searched(1, direction=(LEFT, UP))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import NUM_COLOURS, Colour, Grid, checked, grid_of
+from .base import NUM_COLOURS, Colour, Grid, checked
 
 
 def to_ranks(grid: Grid, fixed: Collection[Colour] = ()) -> Grid:
@@ -24,19 +24,6 @@ def from_ranks(grid: Grid, original: Grid, fixed: Collection[Colour] = ()) -> Gr
     """The grid with the names of colours that the original had before `to_ranks`."""
     names = np.argsort(_ranks(checked(original), fixed))
     return checked(names[checked(grid)])
-
-
-def map_pairs(grid: Grid, other: Grid, table: Mapping[tuple[int, int], Colour]) -> Grid:
-    """Cells become what the table says for the values of both grids there; others keep theirs."""
-    first, second = grid_of(grid), grid_of(other)
-    if first.shape != second.shape:
-        raise ValueError(f"grids of shapes {first.shape} and {second.shape}, expected equal shapes")
-
-    out = first.copy()
-    for (one, two), colour in table.items():
-        out[(first == one) & (second == two)] = colour
-
-    return checked(out)
 
 
 def _ranks(cells: Grid, fixed: Collection[Colour]) -> NDArray[np.int64]:
