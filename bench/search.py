@@ -14,7 +14,6 @@ from __future__ import annotations
 import itertools
 import json
 import random
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -26,9 +25,11 @@ import numpy as np
 from appliance.arc.grid import Grid, grid_key, same_grid
 from appliance.arc.source import load_solutions, load_tasks
 from appliance.arc.task import Task
+from appliance.arc.vote import by_weight
 from appliance.search.answers import Answer, Limits
 from appliance.search.solve import search_task
 from appliance.solve.check_answers import chosen_answers
+from appliance.solve.search_worker import candidates_of
 from bench.arguments import bench_parser
 from bench.interval import bootstrap
 
@@ -91,12 +92,13 @@ def _search(work: tuple[Task, Sequence[Grid], Limits]) -> Result:
     found = search_task(task, limits)
     counting = [a for a in found.answers if not a.program]
     counting += chosen_answers([a for a in found.answers if a.program])
+    candidates = candidates_of(task, counting)
     ranks, weights, is_right = [], [], []
     for index, right in enumerate(solution):
-        ranked = _ranked(counting, index)
-        places = [n for n, (grid, _) in enumerate(ranked, 1) if same_grid(grid, right)]
+        ranked = by_weight(c for c in candidates if c.test_index == index)
+        places = [n for n, entry in enumerate(ranked, 1) if same_grid(entry.grid, right)]
         ranks.append(places[0] if places else 0)
-        weights.append(ranked[0][1] if ranked else 0.0)
+        weights.append(ranked[0].weight if ranked else 0.0)
         is_right.append(ranks[-1] == 1)
 
     def all_right(answer: Answer) -> bool:
@@ -123,18 +125,6 @@ def _search(work: tuple[Task, Sequence[Grid], Limits]) -> Result:
         rows,
         tuple(sorted({str(r["kind"]) for r in rows if r["right"]})),
     )
-
-
-def _ranked(answers: Sequence[Answer], index: int) -> list[tuple[Grid, float]]:
-    """The grids for one test input with their summed weights, the heaviest first."""
-    weights: dict[Any, float] = defaultdict(float)
-    grids = {}
-    for answer in answers:
-        key = grid_key(answer.grids[index])
-        weights[key] += answer.weight
-        grids[key] = answer.grids[index]
-
-    return sorted(((grids[k], w) for k, w in weights.items()), key=lambda r: -r[1])
 
 
 def _line(result: Result) -> str:

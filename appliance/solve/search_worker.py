@@ -73,7 +73,7 @@ class SearchWorker:
         found = search_task(task, Limits(job.expansions, cpu_s), seed=job.seed)
         checked = check_answers(task, found.answers, self._sandbox, deadline=deadline)
 
-        candidates = _candidates(task, checked.answers)
+        candidates = candidates_of(task, checked.answers)
         messages = [CandidateMessage.of(candidate) for candidate in candidates]
         self._emit(Sampled(job_id=job.job_id, candidates=messages))
         self._emit(
@@ -110,7 +110,7 @@ def _grids_key(answer: Answer) -> tuple[object, ...]:
     return tuple(grid_key(grid) for grid in answer.grids)
 
 
-def _candidates(task: Task, answers: Sequence[Answer]) -> list[Candidate]:
+def candidates_of(task: Task, answers: Sequence[Answer]) -> list[Candidate]:
     """One for each answer and test input."""
     return [
         Candidate(
