@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from appliance.arc.vote import Candidate
+from appliance.arc.vote import FIRST, SECOND, Candidate
 from appliance.config import RunSettings
 from appliance.record.coverage import Coverage, coverage_of
 from appliance.record.journal import StageRow
@@ -13,6 +13,10 @@ from tests.support.run_world import memory_journal, tasks
 TASKS = tasks(4)
 IDS = TASKS.ids()
 FLOORS = RunSettings(min_sampled_share=0.9)
+
+# Summed weights of answers that the search is sure of, and not so sure of.
+SURE = 2 * FIRST
+LIKELY = (FIRST + SECOND) / 2
 
 
 def found(task_id: str, weight: float) -> list[Candidate]:
@@ -29,7 +33,7 @@ def covered(strategy: list[str], *, searched: int, sampled: int, lost: int = 0) 
     others have no answer. The last tasks are sampled."""
     journal = memory_journal(TASKS)
     journal.put_fact("strategy", strategy)
-    answers = [found(IDS[0], 0.6), found(IDS[1], 0.2), [], []]
+    answers = [found(IDS[0], SURE), found(IDS[1], LIKELY), [], []]
     for task_id, candidates in list(zip(IDS, answers, strict=True))[:searched]:
         journal.put_stage(StageRow(task_id, "search", "done", 2.0, {}), candidates)
     for task_id in IDS[searched : searched + lost]:
