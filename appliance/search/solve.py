@@ -20,8 +20,8 @@ from appliance.search.fits import Fit, all_fits, quick_fits
 from appliance.search.pieces import Cells, Group, Pieces
 from appliance.search.views import ColourView, colour_views
 
-VIEW_SHARES = (0.6, 0.4)
-"""Parts of the expansions that the first and the second view get."""
+VIEW_SHARES = (0.6, 0.4, 0.3)
+"""Parts of the expansions that each view gets. Few tasks have a third one; it comes on top."""
 
 SOON_SHARE = 0.3
 """After this part of a view's expansions it is looked whether a cheap fit ends the enumeration."""
@@ -32,10 +32,10 @@ CHEAP_COST = 3.0
 RANKS_COST = 0.7
 """Added to the cost of programs of the view by ranks."""
 
-VIEWS_TIME_SHARES = (0.45, 0.75)
-"""Parts of the CPU seconds after which the first and the second view enumerate no more."""
+VIEWS_TIME_SHARES = (0.45, 0.75, 0.85)
+"""Parts of the CPU seconds after which each view enumerates no more."""
 
-FITS_TIME_SHARES = (0.5, 0.85)
+FITS_TIME_SHARES = (0.5, 0.8, 0.9)
 """And after which no fits are looked for; the rest is for the cell learner."""
 
 
@@ -92,7 +92,7 @@ class ViewSearch:
     """The search under one view."""
 
     def __init__(self, view: ColourView, watch: Stopwatch, number: int) -> None:
-        """number: 0 for the first view of the task, 1 for the second."""
+        """number: 0 for the first view of the task, 1 for the next."""
         self._view, self._watch, self._number = view, watch, number
         self._outputs = np.concatenate([o.ravel() for o in view.outputs]).astype(np.uint8).tobytes()
         self._pieces = Pieces(view.outputs)

@@ -1,8 +1,9 @@
 """Colour views: a task shown with other names for its colours, so that simpler programs fit it.
 
-Every task is searched in up to two views. In the first, 0 is the background. In the second, by
+Every task is searched in up to three views. In the first, 0 is the background. In the second, by
 ranks, the colours of each grid are renamed by how frequent they are: one program then fits grids
-that show the same thing in different colours.
+that show the same thing in different colours. Where no input has a 0, the first view may take for
+a background what is none, so the third shows the colours as they are.
 """
 
 from __future__ import annotations
@@ -53,17 +54,17 @@ def colour_views(task: Task) -> Iterator[ColourView]:
     inputs = tuple(_plain(g) for g in (*[p.input for p in task.train], *task.test))
     outputs = tuple(_plain(p.output) for p in task.train)
 
-    first = (
-        _background_view(inputs, outputs)
-        if _is_zero_unused(inputs)
-        else _plain_view(inputs, outputs)
-    )
+    plain = _plain_view(inputs, outputs)
+    is_plain = not _is_zero_unused(inputs)
+    first = plain if is_plain else _background_view(inputs, outputs)
     yield first
 
     second = _ranks_view(inputs, outputs)
     shown = zip((*first.inputs, *first.outputs), (*second.inputs, *second.outputs), strict=True)
     if not all(np.array_equal(a, b) for a, b in shown):
         yield second
+    if not is_plain and len({dsl.background(grid) for grid in inputs}) > 1:
+        yield plain
 
 
 def _plain_view(inputs: tuple[Grid, ...], outputs: tuple[Grid, ...]) -> ColourView:

@@ -12,6 +12,7 @@ from appliance.arc.task import Pair, Task
 from appliance.program import dsl
 from appliance.search.answers import Limits
 from appliance.search.solve import search_task
+from appliance.search.views import colour_views
 from tests.support.search_programs import run_program
 
 LIMITS = Limits(expansions=12, cpu_s=60.0)
@@ -93,6 +94,21 @@ def test_another_background_than_0_is_no_obstacle() -> None:
     found = search_task(Task("made", pairs, (freeze(inputs[3]),)), LIMITS)
 
     assert same_grid(found.answers[0].grids[0], freeze(dsl.trim(inputs[3], background=8)))
+
+
+def test_where_no_cell_is_0_the_colours_are_also_shown_as_they_are() -> None:
+    """1 becomes 5, whether it is the most frequent colour of a grid or not."""
+    rng = np.random.default_rng(7)
+    colours = [(1, 2), (2, 1), (3, 1), (1, 4), (2, 1)]
+    inputs = [np.where(rng.random((5, 6)) < 0.3, rare, most) for most, rare in colours]
+    outputs = [np.where(grid == 1, 5, grid) for grid in inputs]
+    pairs = tuple(Pair(freeze(a), freeze(b)) for a, b in zip(inputs[:4], outputs, strict=False))
+    task = Task("made", pairs, (freeze(inputs[4]),))
+
+    assert [view.name for view in colour_views(task)] == ["background", "ranks", "plain"]
+    answers = search_task(task, LIMITS).answers
+    right = [a for a in answers if same_grid(a.grids[0], freeze(outputs[4]))]
+    assert any(a.program and "original" not in a.program for a in right)
 
 
 def test_the_same_limits_give_the_same_answers() -> None:
