@@ -104,7 +104,9 @@ def task_line(report: TaskReport, solutions: Solutions) -> str:
 
     parts.append(format_duration(report.seconds))
     if facts["solved"] is not None:
-        parts.append("SOLVED" if facts["solved"] else "not solved")
+        # A step of the model may fail on a task that an earlier step has solved.
+        missed = "not solved" if facts["search"] else "not solved by these answers"
+        parts.append("SOLVED" if facts["solved"] else missed)
     if told := remark(facts["task_id"]):
         parts[-1] += f" ({told})"
     return " | ".join(parts)

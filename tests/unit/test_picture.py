@@ -36,7 +36,7 @@ SEARCH = [
 ]
 MODEL = [
     "worker 0 ready after 2.0 s: {}",
-    "6150a2bd | first attempt has 1 of 2 votes | 0.2 s | not solved",
+    "6150a2bd | first attempt has 1 of 2 votes | 0.2 s | not solved by these answers",
     "d037b0a7 | trained 69 steps, loss 0.121 -> 0.000 | first attempt has 30 of 32 votes | SOLVED",
     GRID,
     "",

@@ -65,6 +65,13 @@ def test_a_searched_task_is_one_line(shown: TaskReport, line: str) -> None:
     assert task_line(shown, SOLUTIONS) == line
 
 
+def test_a_step_of_the_model_speaks_of_its_own_answers_only() -> None:
+    """The search may have solved the task before."""
+    sampled = TaskReport(TASK, "quick", None, (Candidate("t", 0, LEFT, -1.0, 1),), 0.2)
+    told = "t | first attempt has 1 of 1 votes | 0.2 s | not solved by these answers"
+    assert task_line(sampled, SOLUTIONS) == told
+
+
 def test_without_the_answers_nothing_is_said_of_solved() -> None:
     assert task_line(SURE, {}) == "t | 0.62 sure | exact | 2.1 s"
 
