@@ -32,10 +32,10 @@ CHEAP_COST = 3.0
 RANKS_COST = 0.7
 """Added to the cost of programs of the view by ranks."""
 
-VIEWS_TIME_SHARES = (0.45, 0.75, 0.85)
+VIEWS_TIME_SHARES = (0.45, 0.75, 0.9)
 """Parts of the CPU seconds after which each view enumerates no more."""
 
-FITS_TIME_SHARES = (0.5, 0.8, 0.9)
+FITS_TIME_SHARES = (0.5, 0.85, 0.93)
 """And after which no fits are looked for; the rest is for the cell learner."""
 
 
@@ -92,7 +92,7 @@ class ViewSearch:
     """The search under one view."""
 
     def __init__(self, view: ColourView, watch: Stopwatch, number: int) -> None:
-        """number: 0 for the first view of the task, 1 for the next."""
+        """number: which view of the task it is, from 0 on."""
         self._view, self._watch, self._number = view, watch, number
         self._outputs = np.concatenate([o.ravel() for o in view.outputs]).astype(np.uint8).tobytes()
         self._pieces = Pieces(view.outputs)

@@ -55,15 +55,16 @@ def colour_views(task: Task) -> Iterator[ColourView]:
     outputs = tuple(_plain(p.output) for p in task.train)
 
     plain = _plain_view(inputs, outputs)
-    is_plain = not _is_zero_unused(inputs)
-    first = plain if is_plain else _background_view(inputs, outputs)
+    grounds = {dsl.background(grid) for grid in inputs}
+    is_zero_unused = _is_zero_unused(inputs, grounds)
+    first = _background_view(inputs, outputs) if is_zero_unused else plain
     yield first
 
     second = _ranks_view(inputs, outputs)
     shown = zip((*first.inputs, *first.outputs), (*second.inputs, *second.outputs), strict=True)
     if not all(np.array_equal(a, b) for a, b in shown):
         yield second
-    if not is_plain and len({dsl.background(grid) for grid in inputs}) > 1:
+    if is_zero_unused and len(grounds) > 1:
         yield plain
 
 
@@ -111,9 +112,8 @@ def _ranks_view(inputs: tuple[Grid, ...], outputs: tuple[Grid, ...]) -> ColourVi
     )
 
 
-def _is_zero_unused(inputs: tuple[Grid, ...]) -> bool:
-    """Whether another colour than 0 is the background: the most frequent one of every input."""
-    grounds = {dsl.background(grid) for grid in inputs}
+def _is_zero_unused(inputs: tuple[Grid, ...], grounds: set[int]) -> bool:
+    """Whether other colours than 0 are the backgrounds. grounds: the most frequent colours."""
     shares = [float((grid == 0).mean()) for grid in inputs]
     if len(grounds) > 1:
         return max(shares) == 0
