@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from appliance.engine.training.attention import causal_attention
 from appliance.learn.fast.parts import Parts
 from appliance.learn.new_model import HEAD_SIZE
 from appliance.seeds import seed_of
@@ -104,6 +105,8 @@ class Decoder:
         self._indices = torch.from_numpy(parts.indices).to(self._device)
         self._rotations: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
 
+        is_blocked = self._device.type == "cpu" and dtype == torch.bfloat16
+        self._attend = causal_attention if is_blocked else _torch_attention
         pieces: Any = _pieces(shape.norm_eps, parts)
         if compiles:
             pieces = tuple(torch.compile(p, fullgraph=True, dynamic=False) for p in pieces)
@@ -134,8 +137,6 @@ class Decoder:
 
     def hidden(self, batch: Pass) -> torch.Tensor:
         """(N, H) what the layers make of the tokens, before the last norm."""
-        import torch.nn.functional as functional
-
         weights, dtype = self.weights, self.dtype
         num_tokens = batch.ids.shape[0]
         heads = (num_tokens // batch.row_tokens, batch.row_tokens, -1, HEAD_SIZE)
@@ -152,7 +153,7 @@ class Decoder:
         for attention, mlp_in, mlp_out, norms in layers:
             q, k, v = self._before(x, norms, attention, cos, sin)
             q, k, v = (t.view(heads).transpose(1, 2) for t in (q, k, v))
-            attended = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+            attended = self._attend(q, k, v)
             merged = attended.transpose(1, 2).reshape(num_tokens, -1)
             x = self._after(x, merged, norms, attention, mlp_in, mlp_out)
 
@@ -171,6 +172,12 @@ class Decoder:
             angle = torch.cat([angle, angle], dim=1).repeat(num_tokens // row_tokens, 1)[:, None]
             self._rotations[key] = (angle.cos().to(self.dtype), angle.sin().to(self.dtype))
         return self._rotations[key]
+
+
+def _torch_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    import torch.nn.functional as functional
+
+    return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
 def _pieces(eps: float, parts: Parts) -> tuple[Callable[..., Any], ...]:
