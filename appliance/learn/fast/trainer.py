@@ -26,7 +26,7 @@ from appliance.learn.fast.decoder import (
     from_stock,
     to_stock,
 )
-from appliance.learn.fast.parts import parts_of
+from appliance.learn.fast.parts import Parts, parts_of
 from appliance.learn.new_model import HEAD_SIZE
 from appliance.learn.optimize import learning_rate_at, make_optimizers
 from appliance.learn.recipe import Recipe
@@ -115,7 +115,8 @@ def train_fast(
 class FastStepper:
     """The weights, their optimizers, and one step of them."""
 
-    def __init__(self, recipe: Recipe, start: Start) -> None:
+    def __init__(self, recipe: Recipe, start: Start, *, parts: Parts | None = None) -> None:
+        """parts: how the table is put together; None: as its vocabulary says."""
         import torch
 
         _check(recipe, start)
@@ -127,7 +128,7 @@ class FastStepper:
             rope_theta=float(config.rope_parameters["rope_theta"]),
             norm_eps=float(config.rms_norm_eps),
         )
-        parts = parts_of(start.style)
+        parts = parts or parts_of(start.style)
         self._device = next(start.model.parameters()).device
         is_gpu = self._device.type == "cuda"
 

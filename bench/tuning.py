@@ -1,0 +1,248 @@
+"""Which settings of training at test time make right answers likeliest, at equal CPU time.
+
+    python -m bench.tuning --tasks CHALLENGES --every 5 --cpu-seconds 12 --out out/tuning
+
+For each task and each of --settings: train on the task's demonstrations for --cpu-seconds of this
+process, as a run would, then read the right answers under a few views. Columns, each a mean over
+answers with a 95 % interval over tasks (bootstrap):
+  nats     of a whole right answer, mean over views
+  right    the chance that one sample at temperature 1 is the right answer, mean over views
+  against  the difference in `right` from the first setting, task by task
+  steps    of training
+
+--set adds a setting of its own, e.g. --set "lora 16 at 2e-3: rank=16 learning_rate=2e-3".
+Settings are those of `train` in a run, and views (how lessons are seen): all, colours (turns and
+flips alone). What was measured is kept in --out.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from appliance.arc.encode import get_encoder
+from appliance.arc.prompt import get_style
+from appliance.arc.source import load_tasks
+from appliance.arc.task import Solutions, Task
+from appliance.arc.view import sampling_views
+from appliance.clock import Deadline, cpu_seconds
+from appliance.config import TrainSettings
+from appliance.engine.base import NotTuned, ScoreRequest, TuneSettings
+from appliance.engine.environment import prepare_process
+from appliance.engine.model_folder import model_dir, read_card
+from appliance.engine.tokens import Codec
+from appliance.machine.host import find_host
+from appliance.seeds import generator, seed_of
+from appliance.solve.language import Language
+from appliance.solve.transduce import LessonPlan, lessons, longest_lesson
+from bench.arguments import bench_parser
+from bench.interval import bootstrap
+
+SETTINGS = {
+    "today": "",
+    "no training": "enabled=false",
+    "rank 16": "rank=16 alpha=16",
+    "rank 128": "rank=128 alpha=128",
+    "rate x 2": "learning_rate=2e-3",
+    "rate / 2": "learning_rate=5e-4",
+    "full, 3e-4": "method=full learning_rate=3e-4",
+    "full, 1e-3": "method=full learning_rate=1e-3",
+    "steps x 2": "tokens_per_step=2048",
+    "steps x 4": "tokens_per_step=4096",
+    "two out": "leave_two_out=0.3",
+}
+"""Settings by name, as KEY=VALUE of `train`."""
+
+NUM_VIEWS = 6
+"""Views under which a right answer is read."""
+
+
+class CpuClock:
+    """Time as the CPU seconds that this process has used."""
+
+    def now(self) -> float:
+        return cpu_seconds()
+
+    def sleep(self, seconds: float) -> None:
+        raise NotImplementedError("nothing waits here")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one training made of one task."""
+
+    nats: float
+    right: float
+    num_steps: int
+    note: str  # why nothing was trained
+
+
+def main() -> None:
+    parser = bench_parser("tuning", __doc__)
+    parser.add_argument("--tasks", required=True, help="with solutions")
+    parser.add_argument("--every", type=int, default=1, help="take each n-th task by size")
+    parser.add_argument(
+        "--cpu-seconds", type=float, default=12.0, help="of a training (default: %(default)s)"
+    )
+    parser.add_argument("--settings", default=",".join(SETTINGS), help="names, divided by |")
+    parser.add_argument("--set", action="append", default=[], help="a further setting (see above)")
+    parser.add_argument("--model", default="arc-mini", help="name or folder (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True, help="where figures are kept")
+    args = parser.parse_args()
+
+    prepare_process()
+    import torch
+
+    torch.set_num_threads(1)
+    named = dict(SETTINGS)
+    chosen = (
+        args.settings.replace(",", "|") if args.settings == ",".join(SETTINGS) else args.settings
+    )
+    names = [name for name in chosen.split("|") if name]
+    for text in args.set:
+        name, _, values = text.partition(":")
+        named[name] = values.strip()
+        names.append(name)
+
+    loaded = load_tasks(args.tasks)
+    tasks = sorted(loaded, key=lambda t: (t.num_cells(), t.task_id))[:: args.every]
+    bench = Bench(args, loaded.solutions)
+    print(f"{len(tasks)} tasks, {args.cpu_seconds:.0f} CPU s each, {args.model}")
+
+    first: list[Found] = []
+    for name in names:
+        found = [bench.kept(task, name, named[name]) for task in tasks]
+        first = first or found
+        print(row_of(name, found, first), flush=True)
+
+
+def row_of(name: str, found: list[Found], first: list[Found]) -> str:
+    right = np.array([f.right for f in found])
+    cells = [
+        mean_of(np.array([f.nats for f in found]), "6.2f"),
+        mean_of(right, "6.3f"),
+        mean_of(right - np.array([f.right for f in first]), "+6.3f"),
+        f"{np.mean([f.num_steps for f in found]):6.1f}",
+    ]
+    num_lost = sum(bool(f.note) for f in found)
+    lost = f"  ({num_lost} not trained)" if num_lost else ""
+    return f"{name:24}" + "  ".join(cells) + lost
+
+
+def mean_of(values: np.ndarray, form: str) -> str:
+    low, high = bootstrap(values)
+    return f"{values.mean():{form}} [{low:{form.replace('6', '')}}, {high:{form.replace('6', '')}}]"
+
+
+class Bench:
+    """The model, loaded once, and what it does for a setting."""
+
+    def __init__(self, args: Any, solutions: Solutions) -> None:
+        from appliance.engine.load_model import load_causal_lm, weights_sha
+        from appliance.engine.training.attention import use_blocks
+        from appliance.engine.training.peft_trainer import PeftTrainer
+
+        self._args, self._solutions = args, solutions
+        folder = model_dir(args.model)
+        card, codec = read_card(folder), Codec.load(folder)
+        self._language = Language(
+            get_style(card.style), get_encoder(card.encoder), codec, card.max_positions
+        )
+
+        dtype = "bfloat16" if find_host().can_bf16 else None
+        model = load_causal_lm(folder, dtype="float32", device="cpu")
+        use_blocks(model, device="cpu", dtype=dtype or "float32")
+        self._trainer = PeftTrainer(
+            model, pad_id=codec.pad_id, base_sha=weights_sha(folder), autocast_dtype=dtype
+        )
+
+    def kept(self, task: Task, name: str, values: str) -> Found:
+        """The figures in --out if they were measured so, else measured now."""
+        facts = [values, self._args.cpu_seconds, self._args.model, self._args.seed]
+        path = self._args.out / f"{task.task_id}-{name.replace(' ', '-').replace('/', 'by')}.json"
+        if path.is_file():
+            record = json.loads(path.read_text())
+            if record["facts"] == facts:
+                return Found(**record["found"])
+
+        found = self._measure(task, values)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"facts": facts, "found": vars(found)}) + "\n")
+        return found
+
+    def _measure(self, task: Task, values: str) -> Found:
+        given = dict(part.split("=") for part in values.split())
+        train = TrainSettings.model_validate(given)
+        self._trainer.reset()
+
+        num_steps, note = 0, ""
+        if train.enabled:
+            num_steps, note = self._tune(task, train)
+        nats = self._nats(task)
+        return Found(float(nats.mean()), float(np.exp(-nats).mean()), num_steps, note)
+
+    def _tune(self, task: Task, train: TrainSettings) -> tuple[int, str]:
+        row_tokens = longest_lesson(task, self._language, train.max_seq_tokens)
+        if not row_tokens:
+            return 0, "no lesson fits"
+
+        settings = TuneSettings(
+            method=train.method,
+            rank=train.rank,
+            alpha=train.alpha,
+            rslora=train.rslora,
+            learning_rate=train.learning_rate,
+            max_steps=train.max_steps,
+            row_tokens=row_tokens,
+            rows_per_step=max(1, train.tokens_per_step // row_tokens),
+        )
+        seed, clock = self._args.seed, CpuClock()
+        stream = lessons(
+            task,
+            self._language,
+            generator(seed, task.task_id, "lessons"),
+            max_tokens=row_tokens,
+            plan=LessonPlan(train.keep_colours, train.leave_two_out),
+        )
+        with tempfile.TemporaryDirectory() as scratch:
+            outcome = self._trainer.tune(
+                stream,
+                settings,
+                adapter_dir=Path(scratch) / "adapter",
+                deadline=Deadline(clock.now() + self._args.cpu_seconds, clock),
+                seed=seed_of(seed, task.task_id, "adapter"),
+            )
+        return (0, outcome.reason) if isinstance(outcome, NotTuned) else (outcome.num_steps, "")
+
+    def _nats(self, task: Task) -> np.ndarray:
+        """Of each right answer under each view."""
+        from appliance.engine.sampling.scorer import ModelScorer, read_prefix_once
+
+        rng = generator("tuning", task.task_id)
+        language, codec = self._language, self._language.codec
+        requests = []
+        for view in sampling_views(rng, NUM_VIEWS, len(task.train)):
+            seen = view.apply_task(task)
+            for test_index, answer in enumerate(self._solutions[task.task_id]):
+                text = language.encoder.encode(view.apply(answer))
+                ids = (*codec.ids(text), codec.stop_ids[0])
+                room = language.max_seq_tokens - len(ids)
+                fitted = language.fit_prompt(seen, test_index, max_tokens=room)
+                if fitted is not None:
+                    requests.append(ScoreRequest(language.prompt_ids(fitted, test_index), (ids,)))
+
+        with self._trainer.merged() as model:
+            scorer = ModelScorer(model, read_prefix_once, codec.pad_id, 1 << 15)
+            clock = CpuClock()
+            scores = scorer.score(requests, deadline=Deadline(clock.now() + 1e9, clock))
+            return np.array([-logprob for (logprob,) in scores])
+
+
+if __name__ == "__main__":
+    main()
