@@ -29,7 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tasks", type=int, default=6, metavar="N", help="tasks to learn by heart (default 6)"
     )
     parser.add_argument(
-        "--max-steps", type=int, default=300, metavar="N", help="training steps (default 300)"
+        "--max-steps",
+        type=int,
+        metavar="N",
+        help="training steps (default: 150 for arc-mini, else 300)",
     )
     parser.add_argument(
         "--out",
@@ -45,10 +48,14 @@ def run(args: argparse.Namespace) -> int:
     method = args.method or ("full" if args.model == EMBEDDED else "lora")
     stages = []
 
+    def tell(stage: str, words: str) -> None:
+        if not args.json:
+            print(f"...   {stage:7} {words}", flush=True)
+
     with tempfile.TemporaryDirectory(prefix="selftest-") as scratch:
         out = args.out or Path(scratch)
         recipe = recipe_for(model_dir(args.model), out, method=method, max_steps=args.max_steps)
-        for stage in all_stages(recipe, out, num_tasks=args.tasks):
+        for stage in all_stages(recipe, out, num_tasks=args.tasks, tell=tell):
             stages.append(stage)
             if not args.json:
                 verdict = "PASS" if stage.is_good else "FAIL"

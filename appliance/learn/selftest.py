@@ -10,9 +10,11 @@ shows as a stage below its floor.
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,16 +25,18 @@ from appliance.arc.prompt import get_style
 from appliance.arc.source import challenges_json, solutions_json
 from appliance.arc.task import Solutions, Task
 from appliance.arc.vote import Candidate
-from appliance.clock import SystemClock
+from appliance.clock import Clock, SystemClock
 from appliance.engine.load_model import load_causal_lm, open_adapter, weights_sha
 from appliance.engine.model_folder import read_card
 from appliance.engine.tokens import Codec
 from appliance.errors import EXIT_COVERAGE, EXIT_DONE
 from appliance.learn.examine import Examiner, score
 from appliance.learn.recipe import Recipe
+from appliance.learn.show import NoDisplay
 from appliance.learn.synth.catalogue import families_of
 from appliance.learn.synth.family import make_task
 from appliance.learn.train import train_recipe
+from appliance.learn.training_loop import StepReport
 from appliance.models.vocabularies import VOCABULARIES
 from appliance.solve.language import Language
 
@@ -46,7 +50,17 @@ MIN_SHARE = 0.95
 """Floor of what must be right in the stages after sampling; the rest is room for unlucky views."""
 
 BUDGET = "3m"
-"""Time of the submission."""
+"""Time of the submission, which needs some ten seconds of it."""
+
+MAX_STEPS = {"ours": 150, "others": 300}
+"""Training steps after which a model knows the tasks by heart. One in a vocabulary of ours has been
+trained on tasks of their kind."""
+
+PROGRESS_S = 4.0
+"""Seconds between two words on how the training goes."""
+
+Tell = Callable[[str, str], None]
+"""Called with a stage and how far it is, so that a person sees that something goes on."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +77,14 @@ class Stage:
         return self.share >= self.floor
 
 
-def recipe_for(model: Path, out: Path, *, method: str, max_steps: int) -> Recipe:
-    """A short training on the tasks in `out`: all pairs of a task in each document, colours
-    kept."""
+def recipe_for(model: Path, out: Path, *, method: str, max_steps: int | None = None) -> Recipe:
+    """A short training on the tasks in `out`: all pairs of a task in each document, colours kept.
+
+    max_steps: None for MAX_STEPS.
+    """
     is_tiny = read_card(model).style in VOCABULARIES
+    if max_steps is None:
+        max_steps = MAX_STEPS["ours" if is_tiny else "others"]
     pairs = {
         "source": str(out / "tasks_challenges.json"),
         "min_pairs": 4,
@@ -80,7 +98,7 @@ def recipe_for(model: Path, out: Path, *, method: str, max_steps: int) -> Recipe
             "adaptation": {"method": method, "rank": 64, "alpha": 64},
             "data": {
                 "row_tokens": 1024 if is_tiny else 4096,
-                "rows_per_step": 2,
+                "rows_per_step": 1 if is_tiny else 2,
                 "datasets": {"tasks": pairs},
             },
             "optimization": {
@@ -96,18 +114,57 @@ def recipe_for(model: Path, out: Path, *, method: str, max_steps: int) -> Recipe
     )
 
 
-def all_stages(recipe: Recipe, out: Path, *, num_tasks: int) -> Iterator[Stage]:
+def all_stages(
+    recipe: Recipe, out: Path, *, num_tasks: int, tell: Tell = lambda stage, words: None
+) -> Iterator[Stage]:
     """Every stage in order, each as soon as it is known."""
+    max_steps = recipe.optimization.max_steps
+    tell("train", f"{num_tasks} tasks by heart, in {max_steps} steps")
     tasks, solutions = easy_tasks(num_tasks)
     write_tasks(tasks, solutions, out)
 
-    folder = train_recipe(recipe, corpus_dir=None, out=out / "train", display="none")
+    display = Progress(max_steps, tell, SystemClock())
+    with few_threads(recipe):
+        folder = train_recipe(recipe, corpus_dir=None, out=out / "train", display=display)
     yield trained(out / "train")
 
+    tell("sample", f"each task under {NUM_VIEWS} views")
     model, language = load(recipe, folder)
     yield from answered(model, language, tasks, solutions)
 
+    tell("submit", f"the same tasks by `appliance submit`, in {BUDGET} at most")
     yield submitted(recipe, folder, out)
+
+
+class Progress(NoDisplay):
+    """Tells every few seconds how far the training is."""
+
+    def __init__(self, max_steps: int, tell: Tell, clock: Clock) -> None:
+        super().__init__(max_steps)
+        self._tell, self._clock = tell, clock
+        self._told_s = -math.inf
+
+    def show(self, line: StepReport) -> None:
+        now = self._clock.now()
+        if now - self._told_s >= PROGRESS_S:
+            self._told_s = now
+            self._tell("train", f"step {line.step} of {self._max_steps}, loss {line.loss:.3f}")
+
+
+@contextmanager
+def few_threads(recipe: Recipe) -> Iterator[None]:
+    """One thread for a model as small as ours, which is hardly faster with more. Threads wait for
+    each other, so on cores that others use too, two take three times as long as one."""
+    import torch
+
+    before = torch.get_num_threads()
+    assert recipe.start_from is not None
+    if read_card(recipe.start_from).style in VOCABULARIES:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def easy_tasks(num_tasks: int) -> tuple[list[Task], Solutions]:

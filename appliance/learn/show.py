@@ -25,11 +25,16 @@ class TrainingDisplay(Protocol):
     def close(self) -> None: ...
 
 
-def make_display(name: str | None, *, max_steps: int, clock: Clock) -> TrainingDisplay:
-    """The named display; by default rich on a terminal and plain elsewhere."""
+def make_display(
+    name: str | TrainingDisplay | None, *, max_steps: int, clock: Clock
+) -> TrainingDisplay:
+    """The named display; by default rich on a terminal and plain elsewhere. One that is given
+    stays."""
     if name is None:
         name = "rich" if sys.stdout.isatty() else "plain"
 
+    if not isinstance(name, str):
+        return name
     if name == "rich":
         return RichDisplay(max_steps, clock)
     return {"plain": PlainDisplay, "json": JsonDisplay, "none": NoDisplay}[name](max_steps)

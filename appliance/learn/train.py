@@ -21,7 +21,7 @@ from appliance.learn.fast.likelihood import Examination
 from appliance.learn.fast.trainer import train_fast
 from appliance.learn.processes import Processes, join_processes
 from appliance.learn.recipe import Dataset, Recipe
-from appliance.learn.show import Tracker, make_display
+from appliance.learn.show import Tracker, TrainingDisplay, make_display
 from appliance.learn.start import Start, language_of, make_start
 from appliance.learn.training_loop import Figures, Hooks, StepReport, train
 from appliance.solve.language import Language
@@ -32,10 +32,12 @@ def train_recipe(
     *,
     corpus_dir: Path | None,
     out: Path,
-    display: str | None = None,
+    display: str | TrainingDisplay | None = None,
     is_interrupted: Callable[[], bool] = lambda: False,
 ) -> Path:
     """Train as the recipe says; the folder of the result, or of the last checkpoint.
+
+    display: one of our own, or its name.
 
     Raises what `training_loop.train` raises, and InputError for data or a model that cannot be
     read.

@@ -18,12 +18,14 @@ import pytest
 from appliance.arc.encode import ParseError, get_encoder
 from appliance.arc.view import View
 from appliance.arc.vote import vote
+from appliance.clock import VirtualClock
 from appliance.engine.model_folder import model_dir, read_card
 from appliance.engine.sampling.transformers_sampler import TransformersSampler
 from appliance.learn import selftest
 from appliance.learn.recipe import Recipe
 from appliance.learn.selftest import Stage
 from appliance.learn.train import train_recipe
+from appliance.learn.training_loop import StepReport
 
 pytestmark = pytest.mark.engine
 pytest.importorskip("torch")
@@ -40,6 +42,7 @@ class Done:
     stages: Mapping[str, Stage]
     recipe: Recipe
     out: Path
+    told: list[tuple[str, str]]  # stage and words, as they were told
 
     @property
     def model(self) -> Path:
@@ -50,8 +53,13 @@ class Done:
 def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     out = tmp_path_factory.mktemp("selftest")
     recipe = selftest.recipe_for(model_dir("arc-mini"), out, method="full", max_steps=110)
-    stages = selftest.all_stages(recipe, out, num_tasks=NUM_TASKS)
-    return Done({stage.name: stage for stage in stages}, recipe, out)
+    told: list[tuple[str, str]] = []
+
+    def tell(stage: str, words: str) -> None:
+        told.append((stage, words))
+
+    stages = selftest.all_stages(recipe, out, num_tasks=NUM_TASKS, tell=tell)
+    return Done({stage.name: stage for stage in stages}, recipe, out, told)
 
 
 def answered(done: Done, folder: Path | None = None) -> dict[str, bool]:
@@ -65,6 +73,22 @@ def answered(done: Done, folder: Path | None = None) -> dict[str, bool]:
 def test_a_whole_pipeline_passes(done: Done) -> None:
     assert list(done.stages) == ["train", "sample", "parse", "answer", "vote", "submit"]
     assert all(stage.is_good for stage in done.stages.values()), done.stages
+
+
+def test_it_says_what_it_is_at(done: Done) -> None:
+    assert done.told[0] == ("train", "2 tasks by heart, in 110 steps")
+    assert done.told[1][1].startswith("step 1 of 110, loss ")
+    assert [stage for stage, _ in done.told if stage != "train"] == ["sample", "submit"]
+
+
+def test_progress_is_told_every_few_seconds() -> None:
+    told: list[str] = []
+    clock = VirtualClock()
+    progress = selftest.Progress(9, lambda stage, words: told.append(words), clock)
+    for step in range(1, 10):
+        progress.show(StepReport(step, 0.5, 1.0, 1e-3, "tasks", 100, 50.0, step / 9))
+        clock.sleep(1.5)
+    assert told == [f"step {step} of 9, loss 0.500" for step in (1, 4, 7)]
 
 
 def test_a_training_that_does_not_learn(done: Done, tmp_path: Path) -> None:
