@@ -202,15 +202,17 @@ class Stepper:
         min_tokens = MIN_PASS_TOKENS[self._device.type]
 
         total = 0.0
-        for rows in passes_of(
-            share, pad_id=self._pad_id, max_tokens=self._max_tokens, min_tokens=min_tokens
-        ):
-            with torch.autocast(self._device.type, dtype, enabled=self._dtype is not None):
+        # One context for all passes: until it is left, weights in the short type are kept.
+        with torch.autocast(self._device.type, dtype, enabled=self._dtype is not None):
+            for rows in passes_of(
+                share, pad_id=self._pad_id, max_tokens=self._max_tokens, min_tokens=min_tokens
+            ):
                 loss = answer_loss(self._model, rows, device=self._device) * (
                     rows.num_targets() / num_targets
                 )
-            self.state.scaler.scale(loss).backward()
-            total += float(loss.item())
+                with torch.autocast(self._device.type, enabled=False):
+                    self.state.scaler.scale(loss).backward()
+                total += float(loss.item())
         return total
 
     def _check(self, loss: float, norm: float) -> None:

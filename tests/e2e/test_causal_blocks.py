@@ -6,14 +6,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as functional
 
 from appliance.engine.load_model import load_causal_lm
-from appliance.engine.model_folder import model_dir
+from appliance.engine.model_folder import model_dir, read_card
 from appliance.engine.training import attention
 from appliance.engine.training.attention import causal_attention, use_blocks
+from appliance.learn.data.corpus import assemble
+from appliance.learn.data.documents import DocumentSampler
+from appliance.learn.data.generated import family_tasks
+from appliance.learn.data.styles import TinyWriter
+from appliance.models.vocabularies import VOCABULARIES
 
 
 def attended(function: Any, tensors: list[torch.Tensor], given: torch.Tensor) -> list[torch.Tensor]:
@@ -81,10 +87,15 @@ def mini(dtype: str) -> Any:
     return model
 
 
-def loss_and_gradient(model: Any, **inputs: torch.Tensor) -> tuple[float, torch.Tensor]:
-    """Of one pass in bfloat16; the gradient is that of the first layer's queries."""
+def loss_and_gradient(
+    model: Any, *, short: bool = True, **inputs: torch.Tensor
+) -> tuple[float, torch.Tensor]:
+    """Of one pass; the gradient is that of the first layer's queries, which all noise reaches.
+
+    short: matrices are multiplied in bfloat16.
+    """
     model.zero_grad()
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=short):
         hidden = model.get_decoder()(use_cache=False, **inputs).last_hidden_state
     loss = hidden.float().square().mean()
     loss.backward()
@@ -92,9 +103,23 @@ def loss_and_gradient(model: Any, **inputs: torch.Tensor) -> tuple[float, torch.
     return float(loss.detach()), weight.grad.clone()
 
 
-def test_a_model_trains_by_blocks_as_by_torchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = torch.randint(0, 9000, (1, 500), generator=torch.Generator().manual_seed(1))
-    wanted, wanted_gradient = loss_and_gradient(mini("float32"), input_ids=ids)
+def grids(num_tokens: int) -> torch.Tensor:
+    """(1, T) ids of documents as arc-mini learns them."""
+    writer = TinyWriter(VOCABULARIES[read_card(model_dir("arc-mini")).style])
+    sampler = DocumentSampler(assemble(family_tasks(1)), writer, max_tokens=512, min_pairs=3)
+    rng = np.random.default_rng(0)
+    ids = np.concatenate([sampler.document(rng).ids for _ in range(20)])
+    return torch.from_numpy(ids[:num_tokens].astype(np.int64))[None]
+
+
+@pytest.mark.parametrize("num_tokens", [500, 1200])
+def test_a_model_trains_by_blocks_as_exactly_as_by_torchs_own(
+    num_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = grids(num_tokens)
+    assert ids.shape == (1, num_tokens)
+    right, right_gradient = loss_and_gradient(mini("float32"), short=False, input_ids=ids)
+    by_torch, torchs_gradient = loss_and_gradient(mini("float32"), input_ids=ids)
 
     num_calls = 0
     function = attention.causal_attention
@@ -105,11 +130,22 @@ def test_a_model_trains_by_blocks_as_by_torchs_own(monkeypatch: pytest.MonkeyPat
         return function(*arguments)
 
     monkeypatch.setattr(attention, "causal_attention", counted)
-    found, gradient = loss_and_gradient(mini("bfloat16"), input_ids=ids)
-
+    by_blocks, gradient = loss_and_gradient(mini("bfloat16"), input_ids=ids)
     assert num_calls == 8  # one a layer
-    assert found == pytest.approx(wanted, rel=2e-3)
-    assert (gradient - wanted_gradient).norm() < 0.05 * wanted_gradient.norm()
+
+    # Measured: both are off by 1e-3 of the loss at most, and blocks by less than torch's own.
+    assert by_torch == pytest.approx(right, rel=5e-3)
+    assert by_blocks == pytest.approx(right, rel=5e-3)
+    noise = (torchs_gradient - right_gradient).norm()
+    assert (gradient - right_gradient).norm() < 2 * noise
+
+
+def test_sharp_scores_lose_nothing_by_rounding() -> None:
+    """Scores of 60 are rounded to half of one in bfloat16; what is below the highest is not."""
+    torch.manual_seed(0)
+    tensors = [(x * torch.randn(1, 2, 300, 64)).bfloat16() for x in (6.0, 2.0, 1.0)]
+    wanted = torchs_own(*(tensor.float() for tensor in tensors))
+    assert (causal_attention(*tensors).float() - wanted).norm() < 0.005 * wanted.norm()
 
 
 def test_packed_sequences_do_not_see_each_other() -> None:

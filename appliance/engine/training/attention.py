@@ -5,8 +5,9 @@ attention uses them. On one core of an AMD EPYC with AVX512-BF16, forward and ba
 of 64 take half the time at 512 tokens and 0.6 of it at 2,048 (figures: docs/results/training.md).
 
 Each block of queries meets all keys up to its own end; only the square at that end needs a mask.
-The weights of a block are computed again in the backward pass, so memory grows with the tokens, not
-with their square, as in torch's kernel. Imports torch and transformers inside its functions.
+Short rows keep the weights of their blocks for the backward pass. Long ones compute them again, so
+memory grows with the tokens and not with their square, as in torch's kernel. Imports torch and
+transformers inside its functions.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ NAME = "causal_blocks"
 """What Transformers calls this attention."""
 
 SHORT_ROW = 1024
-"""Tokens up to which blocks are small."""
+"""Tokens up to which a row is short: its blocks are small, and their weights are kept. These take
+about a fifth of what a layer keeps anyway."""
 
 BLOCK_TOKENS = (128, 256)
-"""Queries of a block, of rows up to SHORT_ROW tokens and of longer ones: the fastest measured."""
+"""Queries of a block of a short row, and of a long one: the fastest measured."""
 
 HIDDEN_SCORE = -30000.0
 """Added to the score of a key that comes after its query, whose weight then rounds to 0."""
@@ -118,13 +120,16 @@ def _function() -> Any:
             upright = _upright(k)
             highest = torch.empty_like(q[:, :, :1])
             out = torch.empty_like(v)
+            kept: list[torch.Tensor] = []
 
             for first, end in _blocks(q.shape[1]):
                 highest[:, first:end] = _highest(q, upright, first, end)
                 weights = _weights(q, upright, highest, first, end)
                 out[:, first:end] = torch.bmm(weights, v[:, :end])
+                if q.shape[1] <= SHORT_ROW:
+                    kept.append(weights)
 
-            ctx.save_for_backward(q, k, v, highest)
+            ctx.save_for_backward(q, k, v, highest, *kept)
             ctx.scale = scale
             return out.view(values.shape)
 
@@ -132,15 +137,15 @@ def _function() -> Any:
         def backward(
             ctx: Any, gradient: torch.Tensor
         ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
-            q, k, v, highest = ctx.saved_tensors
+            q, k, v, highest, *kept = ctx.saved_tensors
             given, upright, upright_v = _flat(gradient), _upright(k), _upright(v)
             of_q = torch.empty_like(q)
             # Sums over blocks are taken in float32: bfloat16 would swallow small terms.
             of_k = torch.zeros(k.shape, dtype=torch.float32)
             of_v = torch.zeros(v.shape, dtype=torch.float32)
 
-            for first, end in _blocks(q.shape[1]):
-                weights = _weights(q, upright, highest, first, end)
+            for block, (first, end) in enumerate(_blocks(q.shape[1])):
+                weights = kept[block] if kept else _weights(q, upright, highest, first, end)
                 of_v[:, :end] += torch.bmm(weights.transpose(1, 2), given[:, first:end])
 
                 of_weights = torch.bmm(given[:, first:end], upright_v[:, :, :end])
