@@ -7,6 +7,9 @@ Four kinds of grids meet in one order:
     likely   the same, above SECOND
     others   of the model, by stage and vote; every grid of a search adds one vote
 
+Training on a task can make a model worse at it. So a grid on which an earlier pass was of one mind
+comes second among the others, and no later pass pushes it out.
+
 The first attempt is proven, else sure, else the first of the others. Sure grids come next and after
 them the likely ones, so neither is ever left out for a grid of the others.
 """
@@ -32,7 +35,8 @@ from appliance.arc.vote import (
 )
 
 STAGES = ("deep", "quick")
-"""Most trusted first: attempts of a later stage only fill what the earlier ones leave open."""
+"""Most trusted first: attempts of a later stage fill what the earlier ones leave open, but for the
+grids that it agreed on."""
 
 
 def attempts_of(
@@ -99,7 +103,14 @@ def _others(
     """The model's grids stage by stage; a search votes in the first stage that has any."""
     pools = [list(pool) for pool in written if any(c.grid is not None for c in pool)] or [[]]
     pools[0] += searched
-    return [entry for pool in pools for entry in selector.rank(pool)]
+    ranked = [selector.rank(pool) for pool in pools]
+
+    agreed = [
+        best
+        for pool, (best, *_) in zip(pools[1:], ranked[1:], strict=True)
+        if best.votes == len(pool) > 1  # every answer, and more than one, is this grid
+    ]
+    return [*ranked[0][:1], *agreed, *ranked[0][1:], *(t for later in ranked[1:] for t in later)]
 
 
 def _distinct(grids: Iterable[Grid]) -> list[Grid]:

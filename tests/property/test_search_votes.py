@@ -125,6 +125,27 @@ def test_the_place_of_a_searched_grid(
     assert colours({"search": searched, "deep": deep}) == attempts
 
 
+@pytest.mark.parametrize(
+    ("quick", "deep", "attempts"),
+    [
+        # All of the quick pass said 1: training on the task cannot push it out.
+        ([written(1)] * 2, [written(0)] * 5 + [written(2)] * 3, [0, 1]),
+        ([written(1)] * 2, [written(0)] * 5 + [written(1)], [0, 1]),
+        ([written(1)] * 2, [], [1]),
+        # One answer agrees with nobody, and an answer that is no grid is another opinion.
+        ([written(1)], [written(0)] * 5 + [written(2)] * 3, [0, 2]),
+        ([written(1)] * 2 + [written(3)], [written(0)] * 5 + [written(2)] * 3, [0, 2]),
+        ([written(1)] * 2 + [written(None)], [written(0)] * 5 + [written(2)] * 3, [0, 2]),
+        ([written(1)] * 2, [written(0)] * 5, [0, 1]),
+    ],
+)
+def test_what_the_plain_model_was_sure_of_is_not_lost_to_a_worse_adapter(
+    quick: list[Candidate], deep: list[Candidate], attempts: Sequence[int]
+) -> None:
+    for selector in SELECTORS:
+        assert colours({"quick": quick, "deep": deep}, selector) == attempts
+
+
 def test_how_sure_a_search_is_goes_by_its_least_sure_output() -> None:
     both = [found(1, 0.2), found(1, 0.2), found(2, 0.3), found(3, 0.15, index=1)]
     assert least_weight(2, both) == pytest.approx(0.15)

@@ -81,7 +81,8 @@ def assert_grids_of(attempts: Sequence[Grid], candidates: list[Candidate]) -> No
 
 def test_all_rounds_vote_as_one_and_the_quick_pass_only_fills_up() -> None:
     one, two, three = candidate(1), candidate(2), candidate(3)
-    found = {"quick": [three] * 9, "deep": [one, two], "deep-2": [two], "deep-3": [two]}
+    quick = [three, three, candidate(4)]
+    found = {"quick": quick, "deep": [one, two], "deep-2": [two], "deep-3": [two]}
     assert_grids_of(attempts_of(found, "votes-only")[FIRST, 0], [two, one])
     only = attempts_of({"quick": [three], "deep": [one]}, "votes-only")[FIRST, 0]
     assert_grids_of(only, [one, three])
