@@ -145,7 +145,6 @@ class Bench:
 
     def __init__(self, args: Any, solutions: Solutions) -> None:
         from appliance.engine.load_model import load_causal_lm, weights_sha
-        from appliance.engine.training.attention import use_blocks
         from appliance.engine.training.peft_trainer import PeftTrainer
 
         self._args, self._solutions = args, solutions
@@ -157,7 +156,6 @@ class Bench:
 
         dtype = "bfloat16" if find_host().can_bf16 else None
         model = load_causal_lm(folder, dtype="float32", device="cpu")
-        use_blocks(model, device="cpu", dtype=dtype or "float32")
         self._trainer = PeftTrainer(
             model, pad_id=codec.pad_id, base_sha=weights_sha(folder), autocast_dtype=dtype
         )

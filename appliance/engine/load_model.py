@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.engine.adapters import check_base
+from appliance.engine.attention import use_cpu_attention
 from appliance.engine.quantize import keep_trainable, loading_arguments
 from appliance.errors import EngineError, InputError, OutOfMemory, first_line
 
@@ -71,6 +72,7 @@ def load_causal_lm(folder: Path, *, dtype: str, device: str, quantization: str =
         ) from fault
 
     keep_trainable(model)
+    use_cpu_attention(model)
     stored = dtype if quantization == "none" else f"{dtype}, {quantization}"
     check_logits(model.eval(), f"{folder} in {stored}")
     return model

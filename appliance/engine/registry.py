@@ -51,13 +51,11 @@ def make_scorer(name: str, model: Any, *, pad_id: int, batch_tokens: int) -> Sco
 
 def _peft(spec: EngineSpec, codec: Codec) -> Trainer:
     from appliance.engine.load_model import load_causal_lm, weights_sha
-    from appliance.engine.training.attention import use_blocks
     from appliance.engine.training.peft_trainer import PeftTrainer
 
     model = load_causal_lm(
         spec.model_dir, dtype=spec.dtype, device=spec.device, quantization=spec.quantization
     )
-    use_blocks(model, device=spec.device, dtype=spec.autocast_dtype or spec.dtype)
     return PeftTrainer(
         model,
         pad_id=codec.pad_id,

@@ -10,6 +10,7 @@ from typing import Any
 
 from appliance.arc.prompt import get_style
 from appliance.atomic import whole_folder
+from appliance.engine.attention import use_cpu_attention
 from appliance.engine.load_model import load_causal_lm, open_adapter, weights_sha
 from appliance.engine.model_folder import RECORD_FILE, read_card, read_record
 from appliance.engine.tokens import Codec
@@ -57,6 +58,7 @@ def make_start(recipe: Recipe, *, device: str) -> Start:
     autocast = _autocast(recipe.precision, device)
     if recipe.start_from is None:
         model = fresh_model(recipe.architecture, seed=recipe.seed).to(device)
+        use_cpu_attention(model)
         vocabulary = VOCABULARIES[recipe.architecture.tokens]
         style, encoder = vocabulary.name, vocabulary.encoder
         card = {"style": style, "encoder": encoder} | TINY_CARD

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from appliance.clock import Clock
-from appliance.engine.training.attention import use_blocks
 from appliance.engine.training.lora import sum_weights
 from appliance.engine.training.loss import answer_loss
 from appliance.engine.training.packing import TokenSequence
@@ -146,7 +145,6 @@ class Stepper:
         self._model = start.model
         self._weights = [w for _, w in named]
         self._device = self._weights[0].device
-        use_blocks(start.model, device=self._device.type, dtype=start.autocast_dtype or "float32")
         self._dtype = start.autocast_dtype
         self._plan = recipe.optimization
         self._pad_id = start.codec.pad_id

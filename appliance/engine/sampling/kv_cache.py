@@ -59,6 +59,8 @@ def growing_layer() -> Any:
             keys[..., held:total, :] = key_states
             values[..., held:total, :] = value_states
             self.keys, self.values = keys[..., :total, :], values[..., :total, :]
+            # Attention that would copy a part of a buffer may take all of it (attention.py).
+            self.keys.buffer, self.values.buffer = keys, values
             return self.keys, self.values
 
         def _buffers_for(self, total: int) -> tuple[Any, Any]:
@@ -77,6 +79,7 @@ def growing_layer() -> Any:
 def _enlarged(states: Any, total: int) -> Any:
     """A copy with space for `total` tokens and a stride more."""
     batch, heads, held, size = states.shape
-    buffer = states.new_empty(batch, heads, total + STRIDE, size)
+    # Zeros, because attention may multiply what is not yet written with a weight of zero.
+    buffer = states.new_zeros(batch, heads, total + STRIDE, size)
     buffer[..., :held, :] = states
     return buffer

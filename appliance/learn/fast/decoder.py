@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from appliance.engine.training.attention import causal_attention
+from appliance.engine.attention import causal_attention
 from appliance.learn.fast.parts import Parts
 from appliance.learn.new_model import HEAD_SIZE
 from appliance.seeds import seed_of

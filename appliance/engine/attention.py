@@ -1,8 +1,12 @@
-"""Causal attention for training in bfloat16 on a CPU: plain matrix products, block by block.
+"""Attention on a CPU, where torch's own kernel leaves much of it idle.
 
-A CPU with instructions for bfloat16 multiplies matrices far faster than torch's own kernel for
-attention uses them. On one core of an AMD EPYC with AVX512-BF16, forward and backward of four heads
-of 64 take half the time at 512 tokens and 0.6 of it at 2,048 (figures: docs/results/training.md).
+A CPU with instructions for bfloat16 multiplies matrices far faster than torch's kernel for
+attention uses them, and for the next token of a batch that kernel reads a cache of bfloat16 three
+to twelve times as slowly as plain products do. So there are two ways of our own, each as exact as
+torch's (figures: docs/results/training.md and sampling.md):
+
+    causal_attention      whole sequences in bfloat16, forward and backward: block by block
+    next_token_attention  one new token a row in bfloat16, against all keys so far
 
 Each block of queries meets all keys up to its own end; only the square at that end needs a mask.
 Short rows keep the weights of their blocks for the backward pass. Long ones compute them again, so
@@ -19,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-NAME = "causal_blocks"
+NAME = "appliance_cpu"
 """What Transformers calls this attention."""
 
 SHORT_ROW = 1024
@@ -30,17 +34,13 @@ BLOCK_TOKENS = (128, 256)
 """Queries of a block of a short row, and of a long one: the fastest measured."""
 
 HIDDEN_SCORE = -30000.0
-"""Added to the score of a key that comes after its query, whose weight then rounds to 0."""
+"""Added to the score of a key that a query must not see, whose weight then rounds to 0."""
 
 
-def use_blocks(model: Any, *, device: str, dtype: str) -> None:
-    """Let a model of Transformers train with this attention where that is faster: on a CPU, where
-    matrices are multiplied in bfloat16. Elsewhere the model stays as it is.
-
-    What the blocks cannot do (a mask, one new token) or need not (no gradient) goes to torch's own
-    kernel as before.
-    """
-    if device != "cpu" or dtype != "bfloat16":
+def use_cpu_attention(model: Any) -> None:
+    """Let a model of Transformers on a CPU use the ways above where they are faster. What they
+    cannot do goes to torch's own kernel as before, and so does all of a model on a GPU."""
+    if next(model.parameters()).device.type != "cpu":
         return
 
     # A model whose code does not look attention up by name keeps its own.
@@ -61,6 +61,49 @@ def causal_attention(
         scale = float(queries.shape[-1]) ** -0.5
     attended: torch.Tensor = _function().apply(queries, keys, values, scale)
     return attended
+
+
+def next_token_attention(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    is_seen: torch.Tensor | None = None,
+    scale: float | None = None,
+) -> torch.Tensor:
+    """softmax(queries keys^T scale) values for one query a row, (B, heads, 1, head size).
+
+    queries: (B, heads, 1, head size). keys, values: (B, groups of heads, T, head size), each for a
+    whole group. is_seen: (B, 1, 1, T) bool, which keys count; None: all. No gradient is taken.
+    """
+    import torch
+
+    if hasattr(keys, "buffer"):  # of kv_cache.py: as a whole it need not be copied
+        num_spare = keys.buffer.shape[2] - keys.shape[2]
+        if is_seen is None:
+            is_seen = torch.ones(len(keys), 1, 1, keys.shape[2], dtype=torch.bool)
+        is_seen = torch.nn.functional.pad(is_seen, (0, num_spare), value=False)
+        keys, values = keys.buffer, values.buffer
+
+    rows, num_heads, _, size = queries.shape
+    groups, num_keys = keys.shape[1:3]
+    if scale is None:
+        scale = float(size) ** -0.5
+
+    # Keys before queries, because a product of these shapes copies nothing.
+    q = (queries * scale).view(rows * groups, -1, size).transpose(1, 2)
+    k, v = keys.flatten(0, 1), values.flatten(0, 1)
+    shape = (rows, groups, num_keys, -1)
+
+    def hide(scores: torch.Tensor) -> torch.Tensor:
+        if is_seen is not None:
+            scores.view(shape).masked_fill_(~is_seen.transpose(2, 3), HIDDEN_SCORE)
+        return scores
+
+    # Twice, as in _weights: what is rounded is the distance from the highest score.
+    highest = hide(torch.bmm(k, q)).amax(1, keepdim=True)
+    scores = hide(torch.baddbmm(highest, k, q, beta=-1))
+    weights = scores.transpose(1, 2).softmax(-1)
+    return torch.bmm(weights, v).view(rows, num_heads, 1, size)
 
 
 @cache
@@ -85,25 +128,43 @@ def _forward(
 ) -> tuple[torch.Tensor, None]:
     """Attention as Transformers calls it; the result is (B, T, heads, head size)."""
     import torch
+    import torch.nn.functional as functional
     from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 
-    is_plain = attention_mask is None and not dropout and getattr(module, "is_causal", True)
+    is_plain = not dropout and getattr(module, "is_causal", True) and key.shape == value.shape
     is_plain &= not any(kwargs.get(name) is not None for name in ("is_causal", "position_bias"))
-    has_one_length = query.shape[2] == key.shape[2] and key.shape == value.shape
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
-    is_training = torch.is_grad_enabled() and dtype == torch.bfloat16
 
-    if not (is_plain and has_one_length and is_training):
-        by_torch: tuple[torch.Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout, scaling, **kwargs
+    if is_plain and query.shape[2] == 1 and _is_next_token(key, attention_mask):
+        if dtype == key.dtype == torch.bfloat16:
+            out = next_token_attention(query, key, value, attention_mask, scaling)
+        else:
+            # Transformers repeats the keys of a group for each of its heads where there is a mask.
+            out = functional.scaled_dot_product_attention(
+                query, key, value, attn_mask=attention_mask, scale=scaling, enable_gqa=True
+            )
+        return out.transpose(1, 2).contiguous(), None
+
+    is_whole = attention_mask is None and query.shape[2] == key.shape[2]
+    if is_plain and is_whole and dtype == torch.bfloat16:
+        groups = getattr(module, "num_key_value_groups", 1)
+        query, key, value = (
+            t.to(dtype) for t in (query, repeat_kv(key, groups), repeat_kv(value, groups))
         )
-        return by_torch
+        return causal_attention(query, key, value, scaling).transpose(1, 2).contiguous(), None
 
-    groups = getattr(module, "num_key_value_groups", 1)
-    query, key, value = (
-        t.to(dtype) for t in (query, repeat_kv(key, groups), repeat_kv(value, groups))
+    by_torch: tuple[torch.Tensor, None] = sdpa_attention_forward(
+        module, query, key, value, attention_mask, dropout, scaling, **kwargs
     )
-    return causal_attention(query, key, value, scaling).transpose(1, 2).contiguous(), None
+    return by_torch
+
+
+def _is_next_token(keys: torch.Tensor, mask: torch.Tensor | None) -> bool:
+    """Whether one new token a row is asked for, with a mask of keys or none."""
+    import torch
+
+    is_of_keys = mask is None or (mask.dtype == torch.bool and mask.shape[1:3] == (1, 1))
+    return is_of_keys and not torch.is_grad_enabled()
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Attention by blocks of queries: torch's own results, gradients and masks, at another speed."""
+"""Attention on a CPU: torch's own results, gradients and masks, at another speed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as functional
+from transformers import LlamaConfig, LlamaForCausalLM
 
+from appliance.engine import attention
+from appliance.engine.attention import causal_attention, next_token_attention
 from appliance.engine.load_model import load_causal_lm
 from appliance.engine.model_folder import model_dir, read_card
-from appliance.engine.training import attention
-from appliance.engine.training.attention import causal_attention, use_blocks
 from appliance.learn.data.corpus import assemble
 from appliance.learn.data.documents import DocumentSampler
 from appliance.learn.data.generated import family_tasks
@@ -81,9 +82,10 @@ def test_no_query_sees_a_later_key() -> None:
     assert torch.equal(causal_attention(q, k, v)[:, :, :200], before[:, :, :200])
 
 
-def mini(dtype: str) -> Any:
+def mini(*, by: str = attention.NAME) -> Any:
+    """arc-mini, with its attention by name."""
     model = load_causal_lm(model_dir("arc-mini"), dtype="float32", device="cpu").train()
-    use_blocks(model, device="cpu", dtype=dtype)
+    model.set_attn_implementation(by)
     return model
 
 
@@ -118,8 +120,8 @@ def test_a_model_trains_by_blocks_as_exactly_as_by_torchs_own(
 ) -> None:
     ids = grids(num_tokens)
     assert ids.shape == (1, num_tokens)
-    right, right_gradient = loss_and_gradient(mini("float32"), short=False, input_ids=ids)
-    by_torch, torchs_gradient = loss_and_gradient(mini("float32"), input_ids=ids)
+    right, right_gradient = loss_and_gradient(mini(by="sdpa"), short=False, input_ids=ids)
+    by_torch, torchs_gradient = loss_and_gradient(mini(by="sdpa"), input_ids=ids)
 
     num_calls = 0
     function = attention.causal_attention
@@ -130,7 +132,7 @@ def test_a_model_trains_by_blocks_as_exactly_as_by_torchs_own(
         return function(*arguments)
 
     monkeypatch.setattr(attention, "causal_attention", counted)
-    by_blocks, gradient = loss_and_gradient(mini("bfloat16"), input_ids=ids)
+    by_blocks, gradient = loss_and_gradient(mini(), input_ids=ids)
     assert num_calls == 8  # one a layer
 
     # Measured: both are off by 1e-3 of the loss at most, and blocks by less than torch's own.
@@ -152,21 +154,79 @@ def test_packed_sequences_do_not_see_each_other() -> None:
     """Such rows need a mask, which blocks have not: torch's own kernel takes them."""
     ids = torch.randint(0, 9000, (1, 300), generator=torch.Generator().manual_seed(2))
     positions = torch.cat([torch.arange(120), torch.arange(180)])[None]
-    by_blocks = loss_and_gradient(mini("bfloat16"), input_ids=ids, position_ids=positions)
-    by_torch = loss_and_gradient(mini("float32"), input_ids=ids, position_ids=positions)
+    by_blocks = loss_and_gradient(mini(), input_ids=ids, position_ids=positions)
+    by_torch = loss_and_gradient(mini(by="sdpa"), input_ids=ids, position_ids=positions)
     assert by_blocks[0] == by_torch[0]
     assert torch.equal(by_blocks[1], by_torch[1])
 
 
 def test_a_saved_model_does_not_ask_others_for_our_attention(tmp_path: Path) -> None:
-    model = mini("bfloat16")
+    model = mini()
     model.save_pretrained(str(tmp_path))
     assert attention.NAME not in (tmp_path / "config.json").read_text()
     assert json.loads((tmp_path / "config.json").read_text())["num_hidden_layers"] == 8
 
 
-@pytest.mark.parametrize(("device", "dtype"), [("cpu", "float32"), ("cuda", "bfloat16")])
-def test_elsewhere_a_model_keeps_its_attention(device: str, dtype: str) -> None:
+def test_a_loaded_model_has_it() -> None:
     model = load_causal_lm(model_dir("arc-mini"), dtype="float32", device="cpu")
-    use_blocks(model, device=device, dtype=dtype)
-    assert model.config._attn_implementation == "sdpa"
+    assert model.config._attn_implementation == attention.NAME
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("rows", "groups", "heads", "num_keys"),
+    [(1, 1, 1, 1), (3, 2, 1, 70), (2, 2, 7, 300), (8, 4, 1, 513)],
+)
+def test_the_next_token_sees_what_torchs_own_sees(
+    rows: int, groups: int, heads: int, num_keys: int, dtype: torch.dtype
+) -> None:
+    """As a growing cache has them: keys are the first of a longer buffer, and padding is hidden."""
+    torch.manual_seed(rows)
+    queries = 3 * torch.randn(rows, groups * heads, 1, 64)
+    keys, values = (torch.randn(rows, groups, num_keys + 9, 64)[:, :, :num_keys] for _ in range(2))
+    is_seen = torch.rand(rows, 1, 1, num_keys) < 0.8
+    is_seen[..., -1] = True
+    queries, keys, values = (t.to(dtype) for t in (queries, keys, values))
+
+    for mask in (None, is_seen):
+        found = next_token_attention(queries, keys, values, mask)
+        wanted = functional.scaled_dot_product_attention(
+            queries.float(), keys.float(), values.float(), attn_mask=mask, enable_gqa=True
+        )
+        bound = 1e-6 if dtype == torch.float32 else 0.006
+        assert (found.float() - wanted).norm() < bound * wanted.norm()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_a_model_writes_what_it_writes_with_torchs_own(groups: int, dtype: str) -> None:
+    """Prompts of several lengths, padded, and heads that share keys."""
+    config = LlamaConfig(
+        vocab_size=50, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=groups, head_dim=16, pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(groups)
+    model = LlamaForCausalLM(config).eval().to(getattr(torch, dtype))
+    prompts = torch.randint(1, 50, (3, 40))
+    prompts[1, :10], prompts[2, :25] = 0, 0
+    mask = (prompts != 0).long()
+
+    def logits(name: str) -> torch.Tensor:
+        """Of a forced text, one token after the other."""
+        model.set_attn_implementation(name)
+        with torch.inference_mode():
+            read = model(input_ids=prompts[:, :20], attention_mask=mask[:, :20], use_cache=True)
+            steps = [read.logits[:, -1:]]
+            for i in range(20, 40):
+                read = model(
+                    input_ids=prompts[:, i : i + 1],
+                    attention_mask=mask[:, : i + 1],
+                    past_key_values=read.past_key_values,
+                    use_cache=True,
+                )
+                steps.append(read.logits)
+        return torch.cat(steps, dim=1).float()[mask[:, 19:] == 1]
+
+    attention._register()
+    found, wanted = logits(attention.NAME), logits("sdpa")
+    assert (found - wanted).norm() < (1e-5 if dtype == "float32" else 0.01) * wanted.norm()
