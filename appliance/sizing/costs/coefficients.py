@@ -51,8 +51,8 @@ class Coefficients:
     cpu_saved: float = 1.65  # autocast keeps float32 copies beside the 16-bit ones
     cpu_token_s: float = 4.41e-05
     cpu_sample_token_s: float = 4.71e-05
-    # generate() of transformers in 16 bits against vLLM; by bench/cpu_plan.py.
-    cpu_generate_slowdown: float = 2.0
+    # generate() of transformers in 16 bits against vLLM: 2026-11-27, bench/vllm.py, 1.55 to 1.78.
+    cpu_generate_slowdown: float = 1.7
     # Import and engine, in CPU seconds: 2026-11-21, server with AVX2, one thread.
     cpu_vllm_start_s: float = 11.0
     # In launches of generate(), float32; by bench/vllm.py at 1 and 32 prompts.
