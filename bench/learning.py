@@ -29,15 +29,15 @@ import numpy as np
 
 from appliance.clock import cpu_seconds
 from appliance.engine.training.packing import TokenSequence
-from appliance.learn.data.corpus import RawPair, open_source
-from appliance.learn.data.documents import DocumentSampler
+from appliance.learn.data.corpus import RawPair
 from appliance.learn.data.styles import TinyWriter
-from appliance.learn.fast.batches import Sampler, Stream, passes_from
+from appliance.learn.fast.batches import Stream, passes_from
+from appliance.learn.fast.datasets import open_samplers
 from appliance.learn.fast.likelihood import AnswerScore, Examination
 from appliance.learn.fast.parts import Parts, parts_of
 from appliance.learn.fast.trainer import FastStepper
 from appliance.learn.optimize import learning_rate_at
-from appliance.learn.recipe import Recipe, load_recipe
+from appliance.learn.recipe import load_recipe
 from appliance.learn.start import make_start
 from appliance.models import placed, tiny
 from appliance.models.vocabularies import GRID_TOKENS_V2, VOCABULARIES
@@ -209,7 +209,13 @@ def training(args: Any, variant: Variant, seed: int, *, long_warmup: bool) -> di
     start = make_start(recipe, device="cpu")
     stepper = FastStepper(recipe, start, parts=variant.parts(start.style))
     stream = Stream(
-        partial(samplers_of, recipe, args.corpus, start.style, variant.change),
+        partial(
+            open_samplers,
+            recipe,
+            args.corpus,
+            start.style,
+            writer=ChangedWriter(start.style, variant.change),
+        ),
         seed=seed,
         pass_tokens=recipe.data.row_tokens,
         max_tokens=recipe.data.document_tokens,
@@ -251,27 +257,6 @@ def training(args: Any, variant: Variant, seed: int, *, long_warmup: bool) -> di
             [len(d), score.nats, score.num_tokens, score.is_exact] for d, score in scores
         ]
     return figures
-
-
-def samplers_of(recipe: Recipe, corpus: Path, style: str, change: Change) -> list[Sampler]:
-    """Name, sampler and weight of every dataset, written as a variant says."""
-    writer = ChangedWriter(style, change)
-    return [
-        (
-            name,
-            DocumentSampler(
-                open_source(dataset.source or name, corpus),
-                writer,
-                max_tokens=recipe.data.document_tokens,
-                min_pairs=dataset.min_pairs,
-                max_pairs=dataset.max_pairs,
-                keep_colours=dataset.keep_colours,
-                deform_share=dataset.deform,
-            ),
-            dataset.weight,
-        )
-        for name, dataset in recipe.data.datasets.items()
-    ]
 
 
 def row_of(done: dict[str, Any]) -> str:

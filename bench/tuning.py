@@ -32,12 +32,13 @@ from appliance.arc.task import Solutions, Task
 from appliance.arc.view import sampling_views
 from appliance.clock import Deadline, cpu_seconds
 from appliance.config import TrainSettings
-from appliance.engine.base import NotTuned, ScoreRequest, TuneSettings
+from appliance.engine.base import NotTuned, ScoreRequest
 from appliance.engine.environment import prepare_process
 from appliance.engine.model_folder import model_dir, read_card
 from appliance.engine.tokens import Codec
 from appliance.machine.host import find_host
 from appliance.seeds import generator, seed_of
+from appliance.solve.ladder import tune_settings_of
 from appliance.solve.language import Language
 from appliance.solve.transduce import LessonPlan, lessons, longest_lesson
 from bench.arguments import bench_parser
@@ -190,16 +191,7 @@ class Bench:
         if not row_tokens:
             return 0, "no lesson fits"
 
-        settings = TuneSettings(
-            method=train.method,
-            rank=train.rank,
-            alpha=train.alpha,
-            rslora=train.rslora,
-            learning_rate=train.learning_rate,
-            max_steps=train.max_steps,
-            row_tokens=row_tokens,
-            rows_per_step=max(1, train.tokens_per_step // row_tokens),
-        )
+        settings = tune_settings_of(train, row_tokens)
         seed, clock = self._args.seed, CpuClock()
         stream = lessons(
             task,

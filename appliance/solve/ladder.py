@@ -3,9 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
+from appliance.config import TrainSettings
 from appliance.engine.base import TuneSettings
 from appliance.sizing.memory_ladder import LAST_RUNG, RUNGS
+
+
+def tune_settings_of(
+    train: TrainSettings, row_tokens: int, *, start: Literal["new", "continue"] = "new"
+) -> TuneSettings:
+    """How to train on a task whose lessons take at most so many tokens, with memory for all of
+    it."""
+    return TuneSettings(
+        method=train.method,
+        start=start,
+        rank=train.rank,
+        alpha=train.alpha,
+        rslora=train.rslora,
+        learning_rate=train.learning_rate,
+        max_steps=train.max_steps,
+        row_tokens=row_tokens,
+        rows_per_step=max(1, train.tokens_per_step // row_tokens),
+    )
 
 
 def tune_settings_at(settings: TuneSettings, rung: int) -> TuneSettings | None:

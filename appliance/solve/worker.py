@@ -32,7 +32,7 @@ from appliance.errors import ApplianceError, EngineError, EngineLost, InputError
 from appliance.seeds import generator, seed_of
 from appliance.sizing.memory_ladder import RUNGS
 from appliance.solve.grids import GridWork
-from appliance.solve.ladder import batch_tokens_at, tune_settings_at
+from appliance.solve.ladder import batch_tokens_at, tune_settings_at, tune_settings_of
 from appliance.solve.language import Language
 from appliance.solve.line_protocol import Emit, failed, open_lines
 from appliance.solve.messages import (
@@ -336,18 +336,7 @@ class Worker:
         None on the last rung, where nothing is trained.
         """
         train = self._setup.settings.train
-        planned = TuneSettings(
-            method=train.method,
-            start=self._start,
-            rank=train.rank,
-            alpha=train.alpha,
-            rslora=train.rslora,
-            learning_rate=train.learning_rate,
-            max_steps=train.max_steps,
-            row_tokens=row_tokens,
-            rows_per_step=max(1, train.tokens_per_step // row_tokens),
-        )
-        return tune_settings_at(planned, rung)
+        return tune_settings_at(tune_settings_of(train, row_tokens, start=self._start), rung)
 
 
 def _spec(setup: Setup, window_tokens: int) -> EngineSpec:

@@ -5,16 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from appliance.learn.data.corpus import open_source
-from appliance.learn.data.documents import DocumentSampler
+from appliance.learn.data.documents import DocumentSampler, Writer
 from appliance.learn.data.styles import TinyWriter
 from appliance.learn.fast.batches import Sampler
 from appliance.learn.recipe import Recipe
 from appliance.models.vocabularies import VOCABULARIES
 
 
-def open_samplers(recipe: Recipe, corpus_dir: Path | None, vocabulary: str) -> list[Sampler]:
-    """Name, sampler and weight of every dataset, written in one of our own vocabularies."""
-    writer = TinyWriter(VOCABULARIES[vocabulary])
+def open_samplers(
+    recipe: Recipe, corpus_dir: Path | None, vocabulary: str, *, writer: Writer | None = None
+) -> list[Sampler]:
+    """Name, sampler and weight of every dataset, written in one of our own vocabularies.
+
+    writer: None for that vocabulary's own.
+    """
+    writer = writer or TinyWriter(VOCABULARIES[vocabulary])
     return [
         (
             name,
