@@ -239,7 +239,9 @@ def training(args: Any, variant: Variant, seed: int, *, long_warmup: bool) -> di
         "seconds": round(time.perf_counter() - began_s, 1),
         "parameters": sum(w.numel() for _, w in stepper.decoder.weights.named()),
         "loss": float(np.mean(losses[-50:])),
-        "losses": [round(float(np.mean(part)), 4) for part in np.array_split(losses, 20)],
+        "losses": [
+            round(float(np.mean(part)), 4) for part in np.array_split(losses, min(20, len(losses)))
+        ],
         "trained_tokens": recipe.data.document_tokens,
         "answers": {},
     }
