@@ -18,6 +18,7 @@ What was measured is kept in --out; the same command goes on where it was stoppe
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,9 +41,10 @@ from appliance.learn.optimize import learning_rate_at
 from appliance.learn.recipe import load_recipe
 from appliance.learn.start import make_start
 from appliance.models import placed, tiny
-from appliance.models.vocabularies import GRID_TOKENS_V2, VOCABULARIES
+from appliance.models.vocabularies import VOCABULARIES
 from bench.arguments import bench_parser
 from bench.interval import bootstrap
+from bench.kept import kept
 
 JUDGED_TOKENS = 6144
 """Longest document that is judged."""
@@ -97,6 +99,7 @@ class Variant:
 
     about: str
     settings: dict[str, Any] = field(default_factory=dict)  # of the recipe
+    warmup: int = 1  # times the recipe's steps of warm-up
     change: Change = same
     parts: Callable[[str], Parts] = parts_of
 
@@ -114,7 +117,7 @@ V1 = {"architecture.tokens": "grid-tokens-v1"}
 VARIANTS = {
     "v2": Variant("grid-tokens-v2: colour, column and row, the embedding a sum of three"),
     "v1": Variant("grid-tokens-v1: colour; a newline after a row", V1),
-    "v1-warm": Variant("v1, ten times the warm-up", V1),
+    "v1-warm": Variant("v1, ten times the warm-up", V1, warmup=10),
     "cf": Variant("colour and column, the embedding a sum of two", parts=colour_and_column),
     "v2-anywhere": Variant(
         "v2, half of the documents with grids at another place", change=anywhere
@@ -130,8 +133,7 @@ class ChangedWriter(TinyWriter):
 
     def __init__(self, style: str, change: Change) -> None:
         super().__init__(VOCABULARIES[style])
-        # Places are told by grid-tokens-v2 alone.
-        self._change = change if style == GRID_TOKENS_V2.name or change != anywhere else same
+        self._change = change
 
     def write(
         self, pairs: Sequence[RawPair], program: str, *, max_tokens: int, rng: np.random.Generator
@@ -162,9 +164,11 @@ def main() -> None:
 
     torch.set_num_threads(args.threads)
     names, seeds = args.variants.split(","), [int(seed) for seed in args.seeds.split(",")]
+    for name in names:
+        print(f"{name:12} {VARIANTS[name].about}")
     for seed in seeds:
         for name in names:
-            done = kept(args, name, seed)
+            done = trained(args, name, seed)
             print(f"{name:12} seed {seed}  {row_of(done)}", flush=True)
 
     for tasks in args.tasks:
@@ -174,22 +178,14 @@ def main() -> None:
             print(f"  {name:12} {difference(args, source, name, names[0], seeds)}")
 
 
-def kept(args: Any, name: str, seed: int) -> dict[str, Any]:
-    """The figures of a training: those in --out if it was the same one, else measured now."""
+def trained(args: Any, name: str, seed: int) -> dict[str, Any]:
+    """The figures of a training, from --out or measured now."""
     facts = [args.recipe.read_text(), args.set, args.tokens, args.cpu_seconds, args.tasks]
     path = args.out / f"{name}-seed{seed}.json"
-    if path.is_file():
-        found = json.loads(path.read_text())
-        if found["facts"] == facts:
-            return dict(found)
-
-    measured = {"facts": facts, **training(args, VARIANTS[name], seed, long_warmup="warm" in name)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(measured) + "\n")
-    return measured
+    return kept(path, facts, lambda: training(args, VARIANTS[name], seed))
 
 
-def training(args: Any, variant: Variant, seed: int, *, long_warmup: bool) -> dict[str, Any]:
+def training(args: Any, variant: Variant, seed: int) -> dict[str, Any]:
     """Train once, and judge."""
     overrides = {k: json.loads(v) for k, _, v in (s.partition("=") for s in args.set)}
     overrides |= variant.settings | {"seed": seed, "optimization.max_seconds": None}
@@ -202,7 +198,7 @@ def training(args: Any, variant: Variant, seed: int, *, long_warmup: bool) -> di
             if args.cpu_seconds
             else max(1, round(args.tokens * 1e6 / step_tokens)),
             "max_seconds": args.cpu_seconds,
-            "warmup_steps": plan.warmup_steps * (10 if long_warmup else 1),
+            "warmup_steps": plan.warmup_steps * variant.warmup,
         }
     )
 
@@ -225,7 +221,7 @@ def training(args: Any, variant: Variant, seed: int, *, long_warmup: bool) -> di
     state, losses = stepper.state, []
     began_s, began_cpu_s = time.perf_counter(), cpu_seconds()
     with passes_from(stream, 0, num_workers=0) as passes:
-        while state.step < plan.max_steps and state.seconds < (plan.max_seconds or 1e9):
+        while state.step < plan.max_steps and state.seconds < (plan.max_seconds or math.inf):
             batch = [next(passes) for _ in range(recipe.data.rows_per_step)]
             rate = learning_rate_at(state.step, plan, elapsed_s=state.seconds)
             loss, _ = stepper.step(batch, rate)
@@ -285,7 +281,7 @@ def difference(args: Any, tasks: str, name: str, other: str, seeds: Sequence[int
     by_seed = []
     for seed in seeds:
         mine, theirs = (
-            np.array([row[1] / row[2] for row in kept(args, n, seed)["answers"][tasks]])
+            np.array([row[1] / row[2] for row in trained(args, n, seed)["answers"][tasks]])
             for n in (name, other)
         )
         by_seed.append(mine - theirs)

@@ -29,7 +29,6 @@ per task, of wall time.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import subprocess
 import sys
@@ -55,6 +54,7 @@ from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
 from bench.arguments import bench_parser
 from bench.interval import bootstrap
+from bench.kept import kept
 
 COLUMNS = ("accuracy", "correct_pixels", "pass_n", "vote_1", "vote_2", "minutes")
 
@@ -192,19 +192,10 @@ def measured(
         args.set,
         row.test_time,
     ]
-    kept = args.work / "figures" / f"{name}-seed{seed}.json"
-    if kept.is_file():
-        record = json.loads(kept.read_text())
-        if record["facts"] == json.loads(json.dumps(facts)):
-            return dict(record["figures"])
-
+    path = args.work / "figures" / f"{name}-seed{seed}.json"
     if row.views:
-        figures = sampled(row, seed, tasks, solutions, args)
-    else:
-        figures = submitted(name, seed, tasks, solutions, args)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps({"facts": facts, "figures": figures}))
-    return figures
+        return kept(path, facts, lambda: sampled(row, seed, tasks, solutions, args))
+    return kept(path, facts, lambda: submitted(name, seed, tasks, solutions, args))
 
 
 def sampled(

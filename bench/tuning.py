@@ -10,14 +10,13 @@ answers with a 95 % interval over tasks (bootstrap):
   against  the difference in `right` from the first setting, task by task
   steps    of training
 
---set adds a setting of its own, e.g. --set "lora 16 at 2e-3: rank=16 learning_rate=2e-3".
-Settings are those of `train` in a run, and views (how lessons are seen): all, colours (turns and
-flips alone). What was measured is kept in --out.
+--set adds a setting of its own, e.g. --set "lora 16 at 2e-3: rank=16 learning_rate=2e-3". Keys
+are those of `train` in a run. What was measured is kept in --out.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +42,7 @@ from appliance.solve.language import Language
 from appliance.solve.transduce import LessonPlan, lessons, longest_lesson
 from bench.arguments import bench_parser
 from bench.interval import bootstrap
+from bench.kept import kept
 
 SETTINGS = {
     "today": "",
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument(
         "--cpu-seconds", type=float, default=12.0, help="of a training (default: %(default)s)"
     )
-    parser.add_argument("--settings", default=",".join(SETTINGS), help="names, divided by |")
+    parser.add_argument("--settings", default="|".join(SETTINGS), help="names, divided by |")
     parser.add_argument("--set", action="append", default=[], help="a further setting (see above)")
     parser.add_argument("--model", default="arc-mini", help="name or folder (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
@@ -102,10 +102,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     named = dict(SETTINGS)
-    chosen = (
-        args.settings.replace(",", "|") if args.settings == ",".join(SETTINGS) else args.settings
-    )
-    names = [name for name in chosen.split("|") if name]
+    names = [name for name in args.settings.split("|") if name]
     for text in args.set:
         name, _, values = text.partition(":")
         named[name] = values.strip()
@@ -118,7 +115,7 @@ def main() -> None:
 
     first: list[Found] = []
     for name in names:
-        found = [bench.kept(task, name, named[name]) for task in tasks]
+        found = [bench.found(task, name, named[name]) for task in tasks]
         first = first or found
         print(row_of(name, found, first), flush=True)
 
@@ -161,19 +158,11 @@ class Bench:
             model, pad_id=codec.pad_id, base_sha=weights_sha(folder), autocast_dtype=dtype
         )
 
-    def kept(self, task: Task, name: str, values: str) -> Found:
-        """The figures in --out if they were measured so, else measured now."""
+    def found(self, task: Task, name: str, values: str) -> Found:
+        """What the setting makes of the task, from --out or measured now."""
         facts = [values, self._args.cpu_seconds, self._args.model, self._args.seed]
         path = self._args.out / f"{task.task_id}-{name.replace(' ', '-').replace('/', 'by')}.json"
-        if path.is_file():
-            record = json.loads(path.read_text())
-            if record["facts"] == facts:
-                return Found(**record["found"])
-
-        found = self._measure(task, values)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"facts": facts, "found": vars(found)}) + "\n")
-        return found
+        return Found(**kept(path, facts, lambda: vars(self._measure(task, values))))
 
     def _measure(self, task: Task, values: str) -> Found:
         given = dict(part.split("=") for part in values.split())
@@ -229,8 +218,7 @@ class Bench:
 
         with self._trainer.merged() as model:
             scorer = ModelScorer(model, read_prefix_once, codec.pad_id, 1 << 15)
-            clock = CpuClock()
-            scores = scorer.score(requests, deadline=Deadline(clock.now() + 1e9, clock))
+            scores = scorer.score(requests, deadline=Deadline(math.inf, CpuClock()))
             return np.array([-logprob for (logprob,) in scores])
 
 

@@ -34,7 +34,7 @@ BLOCK_TOKENS = (128, 256)
 """Queries of a block of a short row, and of a long one: the fastest measured."""
 
 HIDDEN_SCORE = -30000.0
-"""Added to the score of a key that a query must not see, whose weight then rounds to 0."""
+"""The score of a key that a query must not see, or what is added to it: its weight rounds to 0."""
 
 
 def use_cpu_attention(model: Any) -> None:
@@ -199,7 +199,8 @@ def _function() -> Any:
             ctx: Any, gradient: torch.Tensor
         ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
             q, k, v, highest, *kept = ctx.saved_tensors
-            given, upright, upright_v = _flat(gradient), _upright(k), _upright(v)
+            given, upright_v = _flat(gradient), _upright(v)
+            upright = None if kept else _upright(k)
             of_q = torch.empty_like(q)
             # Sums over blocks are taken in float32: bfloat16 would swallow small terms.
             of_k = torch.zeros(k.shape, dtype=torch.float32)

@@ -82,7 +82,7 @@ def recipe_for(model: Path, out: Path, *, method: str, max_steps: int | None = N
 
     max_steps: None for MAX_STEPS.
     """
-    is_tiny = read_card(model).style in VOCABULARIES
+    is_tiny = speaks_ours(model)
     if max_steps is None:
         max_steps = MAX_STEPS["ours" if is_tiny else "others"]
     pairs = {
@@ -112,6 +112,11 @@ def recipe_for(model: Path, out: Path, *, method: str, max_steps: int | None = N
             "log_every_steps": 1,
         }
     )
+
+
+def speaks_ours(model: Path) -> bool:
+    """Whether it is a small model in one of our own vocabularies."""
+    return read_card(model).style in VOCABULARIES
 
 
 def all_stages(
@@ -159,7 +164,7 @@ def few_threads(recipe: Recipe) -> Iterator[None]:
 
     before = torch.get_num_threads()
     assert recipe.start_from is not None
-    if read_card(recipe.start_from).style in VOCABULARIES:
+    if speaks_ours(recipe.start_from):
         torch.set_num_threads(1)
     try:
         yield

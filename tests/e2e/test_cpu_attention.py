@@ -16,6 +16,7 @@ from appliance.engine import attention
 from appliance.engine.attention import causal_attention, next_token_attention
 from appliance.engine.load_model import load_causal_lm
 from appliance.engine.model_folder import model_dir, read_card
+from appliance.engine.sampling.kv_cache import growing_layer
 from appliance.learn.data.corpus import assemble
 from appliance.learn.data.documents import DocumentSampler
 from appliance.learn.data.generated import family_tasks
@@ -195,6 +196,21 @@ def test_the_next_token_sees_what_torchs_own_sees(
         )
         bound = 1e-6 if dtype == torch.float32 else 0.006
         assert (found.float() - wanted).norm() < bound * wanted.norm()
+
+
+@pytest.mark.parametrize("is_padded", [False, True])
+def test_the_whole_buffer_of_a_cache_counts_for_no_more_than_its_keys(is_padded: bool) -> None:
+    cache = growing_layer()()
+    for num_tokens in (90, 1):  # the second time it takes a buffer
+        states = [torch.randn(2, 3, num_tokens, 64).bfloat16() for _ in range(2)]
+        keys, values = cache.update(*states)
+    assert keys.buffer.shape[2] > keys.shape[2] == 91
+
+    queries = torch.randn(2, 3, 1, 64).bfloat16()
+    is_seen = torch.rand(2, 1, 1, 91) < 0.8 if is_padded else None
+    found = next_token_attention(queries, keys, values, is_seen)
+    wanted = next_token_attention(queries, keys.clone(), values.clone(), is_seen)
+    assert torch.allclose(found.float(), wanted.float(), atol=0.01)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
