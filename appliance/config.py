@@ -107,11 +107,23 @@ class TrainSettings(_Part):
     )
     rank: int = Field(64, ge=1, le=1024, description="LoRA rank: the size of the adapter")
     alpha: float = Field(
-        64.0, gt=0, description="LoRA scale: the adapter is multiplied by alpha / rank (see rslora)"
+        64.0,
+        gt=0,
+        description="LoRA scale: the adapter is multiplied by alpha / rank (see rslora); unless "
+        "set, the plan decides, by the model",
     )
     rslora: bool = Field(True, description="multiply by alpha / sqrt(rank) instead")
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
-    max_steps: int = Field(400, ge=1, description="most training steps per task")
+    learning_rate: float = Field(
+        1e-3, gt=0, description="peak learning rate; unless set, the plan decides, by the model"
+    )
+    check: Literal["decide", "tell", "off"] = Field(
+        "decide",
+        description="try the rate on a few tasks at the start: decide by what they say, only tell, "
+        "or try nothing",
+    )
+    max_steps: int = Field(
+        400, ge=1, description="most training steps per task; unless set, the plan decides"
+    )
     tokens_per_step: int = Field(
         1024,
         ge=256,
@@ -158,7 +170,9 @@ class ProgramSettings(_Part):
     is_diverse: bool = Field(
         True, description="prefer programs whose outputs no other selected program gives"
     )
-    learning_rate: float = Field(2e-4, gt=0, description="peak learning rate")
+    learning_rate: float = Field(
+        2e-4, gt=0, description="peak learning rate; unless set, the plan decides, by the model"
+    )
     max_steps: int = Field(
         16, ge=1, description="most training steps per epoch, for each task that is trained on"
     )

@@ -47,6 +47,9 @@ def job_of(
         rung=assignment.rung,
         seed=seed if assignment.round == 1 else seed_of(seed, "round", assignment.round),
         adapter_sha=assignment.adapter_sha,
+        learning_rate=assignment.learning_rate,
+        rates=list(assignment.rates),
+        num_steps=assignment.num_steps,
     )
 
 

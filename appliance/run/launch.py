@@ -88,12 +88,13 @@ def launch(start: Launch) -> int:
 
 def _orchestrator(start: Launch, stopped: list[int]) -> Orchestrator:
     plan, workers = start.plan, search_plans(start.plan)
-    planned = None
+    planned, is_rate_given = None, False
     if isinstance(plan, Plan):
         assert start.model_dir is not None
         devices = worker_plans(plan, model_dir=start.model_dir, folder=start.folder)
         workers = (*devices, *workers)
         planned = PlannedCosts.of(plan, start.tasks)
+        is_rate_given = "train.learning_rate" in plan.given_keys
     pool = SubprocessPool(
         [w.setup for w in workers], [w.environment for w in workers], log_dir=start.folder.logs
     )
@@ -104,6 +105,7 @@ def _orchestrator(start: Launch, stopped: list[int]) -> Orchestrator:
         start.display,
         is_stopped=lambda: bool(stopped),
         planned=planned,
+        is_rate_given=is_rate_given,
         search=search_share(plan),
     )
 

@@ -24,6 +24,7 @@ from appliance.run.probe import Prober
 from appliance.run.results import Results
 from appliance.run.schedule.measured_costs import TaskCost
 from appliance.run.schedule.planned_costs import PlannedCosts
+from appliance.run.schedule.rate_check import RateCheck
 from appliance.run.schedule.schedule import DRAIN_S, Schedule
 from appliance.run.schedule.search_queue import SearchShare
 from appliance.run.schedule.task_state import Assignment
@@ -31,6 +32,7 @@ from appliance.run.worker_life import WorkerLife
 from appliance.run.worker_state import Kind, Running, TaskReport, WorkerState
 from appliance.sizing.steps_and_views import reserve_s
 from appliance.solve.messages import (
+    Checked,
     Finished,
     KnownProgram,
     Probed,
@@ -96,6 +98,7 @@ class Orchestrator:
         *,
         is_stopped: Callable[[], bool],
         planned: PlannedCosts | None = None,
+        is_rate_given: bool = False,
         costs: Mapping[str, TaskCost] | None = None,
         search: SearchShare | None = None,
         write: Callable[[Attempts], None] | None = None,
@@ -103,7 +106,10 @@ class Orchestrator:
     ) -> None:
         """is_stopped: true once a signal asked to end.
 
-        planned: what the plan expects of each task, to be corrected by a probe on the device.
+        planned: what the plan expects of each task, to be corrected by a probe on the device. With
+        it, the planned learning rate is checked as well.
+        is_rate_given: the user set the learning rate, and no other one is tried.
+
         costs: the same without memory, taken as it is. Without both, costs are learnt from the
         first jobs.
 
@@ -152,10 +158,21 @@ class Orchestrator:
         # After the resume: the probe says on which rung the tasks that are left begin.
         device_s = (end_s - time.start_s) * num_devices
         self._prober: Prober | None = None
+        self._rate_check: RateCheck | None = None
         if planned is not None:
             self._prober = Prober(planned, self._schedule, work.journal, self._tell, device_s)
+            self._rate_check = RateCheck(
+                self._schedule, work.journal, self._tell, device_s=device_s, is_given=is_rate_given
+            )
         self._life = WorkerLife(
-            self._workers, pool, self._schedule, self._results, self._prober, time.clock, self._tell
+            self._workers,
+            pool,
+            self._schedule,
+            self._results,
+            self._prober,
+            self._rate_check,
+            time.clock,
+            self._tell,
         )
 
     def run(self) -> None:
@@ -289,7 +306,13 @@ class Orchestrator:
 
         # The probe goes before all tasks: it corrects what they are given.
         probe = self._prober.next(now_s) if self._prober else None
-        return probe or self._schedule.next(now_s)
+        return probe or self._next_check(now_s) or self._schedule.next(now_s)
+
+    def _next_check(self, now_s: float) -> Assignment | None:
+        """A part of the check of the learning rate, which needs what the probe found."""
+        if self._prober is None or self._rate_check is None or not self._prober.is_over:
+            return None
+        return self._rate_check.next(self._prober.planned, now_s)
 
     def _known(self, assignment: Assignment) -> list[KnownProgram]:
         """Programs that writing goes on from."""
@@ -325,6 +348,10 @@ class Orchestrator:
                 if self._prober and running:
                     seconds = self._clock.now() - running.started_s
                     self._prober.take(event, seconds=seconds)
+                state.state, state.running = "idle", None
+            case Checked():
+                if self._rate_check and running:
+                    self._rate_check.take(event)
                 state.state, state.running = "idle", None
             case Trained() | Sampled() | Scored() | Wrote() | Searched():
                 if running:

@@ -40,6 +40,7 @@ class Prober:
         # Programs alone learn from lessons of another length, which a probe would not tell about.
         writes_grids = planned.settings.writes_grids
         self._to_probe = planned.to_probe(device_s) if writes_grids else None
+        self._is_out = False  # a worker is at it
         self._begin_on_rungs()
         if self._to_probe is None and writes_grids:
             tell(
@@ -47,12 +48,22 @@ class Prober:
                 "the first jobs correct the plan instead"
             )
 
+    @property
+    def planned(self) -> PlannedCosts:
+        """As they are known by now."""
+        return self._planned
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing will be corrected any more."""
+        return self._to_probe is None and not self._is_out
+
     def next(self, now_s: float) -> Assignment | None:
         """The probe, the first time that it is asked for; None ever after."""
         if self._to_probe is None:
             return None
 
-        task_id, self._to_probe = self._to_probe, None
+        task_id, self._to_probe, self._is_out = self._to_probe, None, True
         planned, settings = self._planned, self._planned.settings
         expected_s = planned.probe_s(task_id)
         return Assignment(
@@ -68,6 +79,7 @@ class Prober:
 
     def take(self, event: Probed, *, seconds: float) -> None:
         """Correct the plan's costs: with them, the time of every task and its first rung change."""
+        self._is_out = False
         before, measured = self._planned, event.model_dump(exclude={"event", "job_id"})
         probe = Probe(**measured)
         self._planned = before.corrected_by(probe)
@@ -83,6 +95,7 @@ class Prober:
 
     def lose(self, assignment: Assignment, message: str, *, is_memory: bool) -> None:
         """Go on by the plan; if memory ran out, as if training needed more than there is."""
+        self._is_out = False
         self._tell(f"the probe failed: {message}")
         if is_memory:
             self._planned = self._planned.after_running_out(assignment.tasks[0].task_id)

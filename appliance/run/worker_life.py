@@ -9,6 +9,7 @@ from appliance.errors import EngineError, InputError
 from appliance.run.pool import SAFE_TRAINER, Died, Pool
 from appliance.run.probe import Prober
 from appliance.run.results import Results
+from appliance.run.schedule.rate_check import RateCheck
 from appliance.run.schedule.schedule import Schedule
 from appliance.run.schedule.task_state import Assignment
 from appliance.run.worker_state import Kind, Running, WorkerState
@@ -48,6 +49,7 @@ class WorkerLife:
         schedule: Schedule,
         results: Results,
         prober: Prober | None,
+        rate_check: RateCheck | None,
         clock: Clock,
         tell: Callable[[str], None],
     ) -> None:
@@ -56,6 +58,7 @@ class WorkerLife:
         self._schedule = schedule
         self._results = results
         self._prober = prober
+        self._rate_check = rate_check
         self._clock = clock
         self._tell = tell
         # No worker of one kind is left. It is raised at the end, for the other kind goes on.
@@ -191,6 +194,10 @@ class WorkerLife:
         if assignment.stage == "probe" and self._prober:
             is_memory = rule == self._schedule.out_of_memory
             self._prober.lose(assignment, message, is_memory=is_memory)
+            return
+
+        if assignment.stage == "check" and self._rate_check:
+            self._rate_check.lose(assignment, message)
             return
 
         self._results.keep_partial(running)

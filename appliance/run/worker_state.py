@@ -69,8 +69,12 @@ class Running:
         if not is_wanted or not is_first or self.job.train_until_s:
             return self.trained.get(task_id)
 
-        late, no_room = "no time was left to train", "no room to train on any rung of the ladder"
-        reason = late if self.assignment.is_late else no_room
+        if self.assignment.is_harmful:
+            reason = "training harms this model"
+        elif self.assignment.is_late:
+            reason = "no time was left to train"
+        else:
+            reason = "no room to train on any rung of the ladder"
         return Trained(job_id=self.job.job_id, task_id=task_id, seconds=0.0, reason=reason)
 
 

@@ -88,7 +88,8 @@ def _options(
         quantizations.append("nf4")
 
     ranks = [start.lora_rank]
-    if pins.lora_rank is None and not start.full_finetune:
+    can_shrink = request.settings.model.adapter is None  # a given adapter has the rank it has
+    if pins.lora_rank is None and not start.full_finetune and can_shrink:
         ranks = [request.settings.train.rank, max(1, request.settings.train.rank // RANK_DIVISOR)]
 
     checkpoints = pins.gradient_checkpointing

@@ -34,6 +34,7 @@ from appliance.sizing.plan import AnyPlan, Plan, SamplePlan, SearchOnlyPlan, Sea
 from appliance.sizing.plan_search import plan_search
 from appliance.sizing.precision import choose_precision, choose_trainer
 from appliance.sizing.reasons import gib, train_plan, what_if_note
+from appliance.sizing.recipe import choose_recipe
 from appliance.sizing.request import PlanRequest, SizingRequest
 from appliance.sizing.steps_and_views import pace
 
@@ -70,7 +71,11 @@ def make_plan(request: PlanRequest) -> Plan:
     if plan.train.max_seq_tokens.value < core.lengths.longest():
         values["train.max_seq_tokens"] = max(128, plan.train.max_seq_tokens.value)
     chosen = Layer("plan", {"model.path": plan.model.value})
-    return replace(plan, settings=resolve([Layer("plan", values), *layers, chosen]))
+    return replace(
+        plan,
+        settings=resolve([Layer("plan", values), *layers, chosen]),
+        given_keys=given_keys(layers),
+    )
 
 
 def plan_search_only(request: PlanRequest) -> SearchOnlyPlan:
@@ -100,7 +105,8 @@ def _layers(request: PlanRequest) -> list[Layer]:
 
 def _core(request: PlanRequest, asked: Settings, lengths: TaskLengths) -> SizingRequest:
     """The request as the core of sizing reads it. asked: the settings of its layers."""
-    wishes, sources = pins_of_settings(asked, given_keys(_layers(request)))
+    given = given_keys(_layers(request))
+    wishes, sources = pins_of_settings(asked, given)
     pinned = request.pins.model_dump(exclude_none=True)
     return SizingRequest(
         lengths=lengths,
@@ -109,6 +115,7 @@ def _core(request: PlanRequest, asked: Settings, lengths: TaskLengths) -> Sizing
         software=request.software,
         settings=asked,
         sources={name: source for name, source in sources.items() if name not in pinned},
+        given_keys=given,
     )
 
 
@@ -144,6 +151,9 @@ def size(machine: Machine, cards: Sequence[ModelCard], request: SizingRequest) -
 
 def size_one(machine: Machine, card: ModelCard, request: SizingRequest) -> Plan:
     """The plan for one model."""
+    recipe = choose_recipe(card, request)
+    request = replace(request, settings=recipe.applied_to(request.settings))
+
     workers, threads, device = _workers(machine, card, request)
     search = _search_plan(machine, request, workers.value)
     if search and not search.is_first.value and request.pins.threads is None:
@@ -178,12 +188,14 @@ def size_one(machine: Machine, card: ModelCard, request: SizingRequest) -> Plan:
         samples=samples.value,
         workers=workers.value,
         search=search,
+        max_steps=recipe.max_steps,
     )
     train = train_plan(
         card,
         device,
         request,
         fitted,
+        recipe=recipe,
         trainer=trainer,
         steps=steps,
         costs=costs,

@@ -38,7 +38,9 @@ class TrainPlan:
     optimizer: Choice[str]
     attention: Choice[str]
     parallelism: Choice[str]
-    steps_per_task: Choice[int]
+    steps_per_task: Choice[int]  # that the time pays for
+    max_steps: Choice[int]  # no task takes more
+    program_learning_rate: Choice[float]  # of the adapters that write programs
 
     memory: TrainMemory  # peak on the fullest card
     fits: bool
@@ -125,6 +127,7 @@ class Plan:
     search: SearchPlan | None = None  # None: the run does not search
     notes: tuple[str, ...] = ()
     settings: Settings = field(default_factory=Settings)  # of the run that follows this plan
+    given_keys: frozenset[str] = frozenset()  # of these settings, those that the user set
 
     @property
     def fits(self) -> bool:
@@ -135,6 +138,10 @@ class Plan:
         train, sample = self.train, self.sample
         values: dict[str, Any] = {
             "train.rank": train.lora_rank.value,
+            "train.alpha": train.alpha.value,
+            "train.learning_rate": train.learning_rate.value,
+            "train.max_steps": train.max_steps.value,
+            "program.learning_rate": train.program_learning_rate.value,
             "sample.views": sample.views.value,
             "sample.samples_per_view": sample.samples_per_view.value,
             "run.workers": min(64, self.workers.value),

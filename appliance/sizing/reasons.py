@@ -9,6 +9,7 @@ from appliance.sizing.costs.model_card import ModelCard
 from appliance.sizing.costs.task_costs import Costs
 from appliance.sizing.fit_training import Fitted
 from appliance.sizing.plan import TrainPlan
+from appliance.sizing.recipe import Recipe
 from appliance.sizing.request import SizingRequest
 
 
@@ -26,6 +27,7 @@ def train_plan(
     request: SizingRequest,
     fitted: Fitted,
     *,
+    recipe: Recipe,
     trainer: Choice[str],
     steps: Choice[int],
     costs: Costs,
@@ -48,13 +50,10 @@ def train_plan(
         full_finetune=Choice(
             setup.full_finetune, why("full_finetune", _full_reason(setup.full_finetune))
         ),
-        lora_rank=Choice(setup.lora_rank, why("lora_rank", _rank_reason(request, fitted))),
-        alpha=Choice(
-            request.settings.train.alpha,
-            "train.alpha; rsLoRA divides it by the square root of the rank",
-        ),
+        lora_rank=Choice(setup.lora_rank, why("lora_rank", _rank_reason(recipe, fitted))),
+        alpha=recipe.alpha_at(setup.lora_rank),
         targets=_targets(request, fitted),
-        learning_rate=Choice(request.settings.train.learning_rate, "train.learning_rate"),
+        learning_rate=recipe.learning_rate,
         micro_batch=rows,
         rows_per_step=rows,
         gradient_checkpointing=Choice(
@@ -66,6 +65,8 @@ def train_plan(
         attention=Choice(setup.attention, why("attention", _attention_reason(setup.attention))),
         parallelism=_parallelism(setup.num_split),
         steps_per_task=steps,
+        max_steps=recipe.max_steps,
+        program_learning_rate=recipe.program_learning_rate,
         memory=fitted.memory,
         fits=fitted.fits,
         seconds_per_step=costs.step_s(setup.max_seq_tokens),
@@ -122,13 +123,12 @@ def _full_reason(is_full: bool) -> str:
     return "an adapter: its gradients and optimizer state are a small part of the model's"
 
 
-def _rank_reason(request: SizingRequest, fitted: Fitted) -> str:
+def _rank_reason(recipe: Recipe, fitted: Fitted) -> str:
     if fitted.setup.full_finetune:
         return "not used: all weights are trained"
-    wanted = request.settings.train.rank
-    if fitted.setup.lora_rank >= wanted:
-        return "train.rank; 64 did as well as 128 on the leaderboard"
-    return f"{wanted} does not fit"
+    if fitted.setup.lora_rank >= recipe.rank.value:
+        return recipe.rank.reason
+    return f"{recipe.rank.value} does not fit"
 
 
 def _targets(request: SizingRequest, fitted: Fitted) -> Choice[str]:

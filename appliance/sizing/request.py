@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from appliance.arc.task import TaskSet
 from appliance.config import Layer, Settings
 from appliance.machine.machine import Machine
 from appliance.machine.software import EVERYTHING, Software
+from appliance.sizing.choice import Choice
 from appliance.sizing.costs.model_card import ModelCard
 from appliance.sizing.costs.task_costs import NO_CORRECTION, Correction
 from appliance.sizing.costs.task_lengths import TaskLengths
 from appliance.sizing.pins import NO_PINS, Pins
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,17 @@ class SizingRequest:
     correction: Correction = NO_CORRECTION  # measured over planned, from a probe
     # Where a pin comes from, such as "set by train.rank"; one that is missing here was pinned.
     sources: Mapping[str, str] = field(default_factory=dict)
+    given_keys: frozenset[str] = frozenset()  # settings that the user set, as dotted keys
 
     def reason(self, pin: str, otherwise: str) -> str:
         """Why a value was taken: its pin, if there is one."""
         if getattr(self.pins, pin) is None:
             return otherwise
         return self.sources.get(pin, "pinned")
+
+    def given(self, key: str, otherwise: Choice[T]) -> Choice[T]:
+        """The setting of that name where the user set it, else what the plan found."""
+        if key not in self.given_keys:
+            return otherwise
+        part, name = key.split(".")
+        return Choice(getattr(getattr(self.settings, part), name), f"set by {key}")

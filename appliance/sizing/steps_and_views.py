@@ -30,6 +30,7 @@ def pace(
     trains: bool,
     samples: int,
     workers: int,
+    max_steps: Choice[int],
     search: SearchPlan | None = None,
 ) -> tuple[Choice[int], Choice[int], TimePlan]:
     """Steps and views per task from the time that each task may take on the mean."""
@@ -45,7 +46,7 @@ def pace(
     left_s = max(0.0, free_s / num - quick_s)
 
     step_s = sum(costs.step_s(t.lesson_tokens) for t in tasks) / num
-    steps = _steps(request, trains, left_s, step_s)
+    steps = _steps(request, max_steps, trains, left_s, step_s)
     train_s = steps.value * step_s
 
     views = _views(costs, request, samples, max(0.0, left_s - train_s))
@@ -67,7 +68,9 @@ def pace(
     return steps, views, time
 
 
-def _steps(request: SizingRequest, trains: bool, left_s: float, step_s: float) -> Choice[int]:
+def _steps(
+    request: SizingRequest, max_steps: Choice[int], trains: bool, left_s: float, step_s: float
+) -> Choice[int]:
     pins, train = request.pins, request.settings.train
     if pins.steps_per_task is not None:
         return Choice(pins.steps_per_task, request.reason("steps_per_task", ""))
@@ -75,15 +78,15 @@ def _steps(request: SizingRequest, trains: bool, left_s: float, step_s: float) -
         return Choice(0, "training does not fit the memory; the model answers as it is")
 
     share = train.max_share
-    affordable = int(share * left_s / step_s) if step_s > 0 else train.max_steps
+    affordable = int(share * left_s / step_s) if step_s > 0 else max_steps.value
     if affordable < FEWEST_STEPS:
         why = (
             f"{left_s:.3g} s a task pay for {affordable} steps of {step_s:.3g} s; "
             f"fewer than {FEWEST_STEPS} teach nothing"
         )
         return Choice(0, why)
-    if affordable > train.max_steps:
-        return Choice(train.max_steps, f"train.max_steps; time allows {affordable}")
+    if affordable > max_steps.value:
+        return Choice(max_steps.value, f"the most: {max_steps.reason}; time allows {affordable}")
     return Choice(affordable, f"{share:.0%} of {left_s:.3g} s a task at {step_s:.3g} s a step")
 
 

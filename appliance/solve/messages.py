@@ -86,17 +86,17 @@ class KnownProgram(_Message):
 
 
 class Job(_Message):
-    """What a worker does next, in one of four stages.
+    """What a worker does next, in one of five stages.
 
     "search" looks for programs that fit one task, without a model; search workers do nothing else.
     "quick" samples several tasks with the model as it is. "deep" takes one task: it writes
     programs until program_until_s (where the run writes programs), trains until train_until_s,
     then samples grids. "probe" measures what a training step and a prompt of one task cost, and
-    solves nothing.
+    "check" which learning rate helps; these two solve nothing.
     """
 
     job_id: int
-    stage: Literal["search", "probe", "quick", "deep"]
+    stage: Literal["search", "probe", "check", "quick", "deep"]
     tasks: list[TaskMessage]  # a single one where the stage is not "quick"
     views: list[str] = []
     deadline_s: float  # this and the next two: Unix seconds
@@ -107,6 +107,9 @@ class Job(_Message):
     seed: int = 0
     adapter_sha: str = ""  # adapter that an earlier job saved: put it on instead of training
     is_plain: bool = False  # sample with Transformers, because vLLM was lost under this job
+    learning_rate: float | None = None  # of training for grids, None: that of the settings
+    rates: list[float] = []  # this and the next: learning rates of a check, steps with each
+    num_steps: int = 0
     expansions: int = 0  # this and the next: of a search, see `search.answers.Limits`
     cpu_s: float = 0.0
 
@@ -146,6 +149,17 @@ class Probed(_Message):
     train_memory_gib: float | None = None  # peak
     read_s: float | None = None  # of the whole prompt
     write_token_s: float | None = None  # of one more token
+
+
+class Checked(_Message):
+    """How likely a held-back answer is after training at each of a check's learning rates."""
+
+    event: Literal["checked"] = "checked"
+    job_id: int
+    task_id: str
+    untrained: float | None  # nats a token before training; None where nothing was measured
+    trained: list[float]  # the same after training at each rate, in the order of the job
+    reason: str | None = None  # why nothing was measured; None when it was
 
 
 class CandidateMessage(_Message):
@@ -323,7 +337,7 @@ class Failed(_Message):
     exit_code: int = 1
 
 
-Event = Ready | Probed | Trained | Sampled | Scored | Wrote | Searched | Finished | Failed
+Event = Ready | Probed | Checked | Trained | Sampled | Scored | Wrote | Searched | Finished | Failed
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 

@@ -58,7 +58,7 @@ def score_candidates(
 
             requests = []
             for view in views:
-                request = _request(task, test_index, view, grids, language)
+                request = score_request(task, test_index, view, grids, language)
                 if request is not None:
                     requests.append(request)
 
@@ -71,7 +71,7 @@ def score_candidates(
                 yield GridScore(task.task_id, test_index, grids[i], tuple(logprobs_of_grid))
 
 
-def _request(
+def score_request(
     task: Task, test_index: int, view: View, grids: Sequence[Grid], language: Language
 ) -> ScoreRequest | None:
     """The grids as answers to the task seen under the view.

@@ -25,7 +25,7 @@ from appliance.engine.environment import no_garbage_collection
 from appliance.engine.load_model import poisons_process, weights_sha
 from appliance.engine.model_folder import FolderCard, read_card
 from appliance.engine.probe import probe_sampling, probe_training
-from appliance.engine.registry import import_first, make_server, make_trainer
+from appliance.engine.registry import import_first, make_scorer, make_server, make_trainer
 from appliance.engine.tokens import Codec
 from appliance.engine.training.packing import TokenSequence
 from appliance.errors import ApplianceError, EngineError, EngineLost, InputError
@@ -36,6 +36,7 @@ from appliance.solve.ladder import batch_tokens_at, tune_settings_at, tune_setti
 from appliance.solve.language import Language
 from appliance.solve.line_protocol import Emit, failed, open_lines
 from appliance.solve.messages import (
+    Checked,
     Finished,
     Job,
     Probed,
@@ -44,6 +45,7 @@ from appliance.solve.messages import (
     Trained,
 )
 from appliance.solve.programs import ProgramWork
+from appliance.solve.rate_check import check_rates
 from appliance.solve.transduce import LessonPlan, lessons, longest_lesson, questions
 from appliance.solve.write_programs import WriteLimits
 
@@ -117,6 +119,9 @@ class Worker:
         tasks = [m.task() for m in job.tasks]
         if job.stage == "probe":
             self._emit(self._probe(tasks[0], job, deadline))
+            return
+        if job.stage == "check":
+            self._emit(self._check_rates(job, deadline))
             return
 
         self._served = []
@@ -281,6 +286,32 @@ class Worker:
             write_token_s=sampling.write_token_s,
         )
 
+    def _check_rates(self, job: Job, deadline: Deadline) -> Checked:
+        max_tokens, batch_tokens = self._lesson_tokens(job), self._batch_tokens(job)
+
+        def row_tokens(task: Task) -> int:
+            return longest_lesson(task, self._language, max_tokens)
+
+        def settings(task: Task) -> TuneSettings | None:
+            tokens = row_tokens(task)
+            return self._tune_settings(tokens, job.rung) if tokens else None
+
+        return check_rates(
+            job,
+            self._trainer,
+            self._language,
+            settings=settings,
+            lessons=lambda task: self._lessons(task, job, row_tokens(task)),
+            make_scorer=lambda model: make_scorer(
+                self._setup.trainer,
+                model,
+                pad_id=self._language.codec.pad_id,
+                batch_tokens=batch_tokens,
+            ),
+            adapter_dir=Path(self._setup.scratch_dir) / f"check-{os.getpid()}",
+            deadline=deadline,
+        )
+
     def _lessons(self, task: Task, job: Job, row_tokens: int) -> Iterator[TokenSequence]:
         train = self._setup.settings.train
         rng = generator(job.seed, task.task_id, "lessons")
@@ -321,6 +352,8 @@ class Worker:
         if settings is None:
             self._trainer.reset()
             return NotTuned("out of memory on every rung of the ladder")
+        if job.learning_rate is not None:
+            settings = replace(settings, learning_rate=job.learning_rate)
 
         return self._trainer.tune(
             self._lessons(task, job, row_tokens),

@@ -18,6 +18,7 @@ from appliance.config import Settings
 from appliance.run.pool import Arrival, Died
 from appliance.run.rehearsal.fake_answers import FakeAnswers
 from appliance.run.rehearsal.faults import NO_FAULTS, Faults
+from appliance.run.rehearsal.measuring_script import check_item, probe_item
 from appliance.run.rehearsal.search_script import search_items
 from appliance.run.rehearsal.work_item import WorkItem, log_normal
 from appliance.run.schedule.measured_costs import TaskCost
@@ -172,6 +173,10 @@ class FakePool:
         if job.stage == "search":
             mean_s = self._true_costs.search[job.tasks[0].task_id]
             return search_items(job, now_s, mean_s, self._answers, seed=self._seed)
+        if job.stage == "probe":
+            return iter([probe_item(job, self._true_costs.costs)])
+        if job.stage == "check":
+            return iter([check_item(job, self._true_costs.costs, self._faults, seed=self._seed)])
         script = _JobScript(self._true_costs, self._faults, self._seed, job, now_s)
         return script.items(self._answers)
 

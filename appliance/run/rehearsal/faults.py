@@ -18,6 +18,7 @@ KINDS: Mapping[str, tuple[float, str]] = {
     "no-start": (0.2, "share of worker starts that never get ready"),
     "device-death": (0.5, "one device dies for good when this share of the time is over"),
     "sigterm": (0.5, "the run is asked to end when this share of the time is over"),
+    "harm": (1.0, "share of tasks that training makes worse"),
     "slow-disk": (5.0, "seconds that every write of the submission takes"),
 }
 """By name: the usual rate, and what the rate means."""

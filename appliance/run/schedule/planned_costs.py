@@ -43,6 +43,7 @@ class PlannedCosts:
     lengths: Mapping[str, TaskLength]  # by task
     settings: Settings
     room_gib: float  # memory of one worker
+    steps_per_task: int = 0  # of training, that the plan expects
 
     @staticmethod
     def of(plan: Plan, tasks: TaskSet, *, at_once: int | None = None) -> PlannedCosts:
@@ -54,7 +55,8 @@ class PlannedCosts:
 
         # The plan turns checkpointing on for its longest task; here each task's rung does.
         costs = replace(costs, train=replace(costs.train, gradient_checkpointing=False))
-        return PlannedCosts(costs, lengths, plan.settings, plan.room_gib)
+        steps = plan.train.steps_per_task.value
+        return PlannedCosts(costs, lengths, plan.settings, plan.room_gib, steps)
 
     def task_costs(self) -> dict[str, TaskCost]:
         """Seconds of one step and of one view."""

@@ -93,6 +93,7 @@ class Schedule:
         self.search: SearchQueue | None = None
         if search is not None:
             self.search = SearchQueue(self.states, search, has_model=settings.needs_model)
+        self.learning_rate: float | None = None  # of training for grids, None: of the settings
         self._running: list[Assignment] = []
         self._began_s: float | None = None
 
@@ -198,6 +199,10 @@ class Schedule:
 
     def set_adapter(self, task_id: str, sha: str) -> None:
         self.states[task_id].adapter_sha = sha
+
+    def stop_training(self) -> None:
+        """From now on tasks are answered by the model as it is: training makes it worse."""
+        self._shares.is_harmful = True
 
     def begin_on(self, rungs: Mapping[str, int]) -> None:
         """Sets the rung of the memory ladder for the tasks that have not begun."""
@@ -381,6 +386,8 @@ class Schedule:
             round=state.rounds + 1,
             adapter_sha=state.kept_adapter,
             is_late=state.is_late,
+            is_harmful=self._shares.is_harmful,
+            learning_rate=self.learning_rate,
         )
 
     def _least_job_s(self, least_s: float) -> float:

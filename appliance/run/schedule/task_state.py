@@ -9,7 +9,7 @@ from typing import Literal
 from appliance.arc.task import Task
 from appliance.run.schedule.certainty import Certainty
 
-Stage = Literal["search", "probe", "quick", "deep"]
+Stage = Literal["search", "probe", "check", "quick", "deep"]
 
 
 @dataclass
@@ -78,6 +78,10 @@ class Assignment:
     round: int = 1  # more when a task is gone through again
     adapter_sha: str = ""  # of the saved adapter that answers, where nothing is trained
     is_late: bool = False  # there was no time to train
+    is_harmful: bool = False  # nothing is trained, for it makes answers worse
+    learning_rate: float | None = None  # None: that of the settings
+    rates: tuple[float, ...] = ()  # this and the next: of a check, see `Job`
+    num_steps: int = 0
     cpu_s: float = 0.0  # of a search
 
     @property

@@ -29,6 +29,7 @@ class Shares:
     def __init__(self, settings: Settings, forecast: Forecast) -> None:
         self._settings = settings
         self._forecast = forecast
+        self.is_harmful = False  # training makes answers worse, so nothing is trained
 
     @property
     def program_share(self) -> float:
@@ -118,5 +119,5 @@ class Shares:
     def _trains(self, state: TaskState) -> bool:
         train = self._settings.train
         is_wanted = self._settings.writes_grids and train.enabled and train.max_share > 0
-        can_fit = state.deep.rung < LAST_RUNG
+        can_fit = state.deep.rung < LAST_RUNG and not self.is_harmful
         return is_wanted and can_fit and not state.is_late and not state.kept_adapter
