@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,8 @@ MACHINE = imagined(Machine((), HOST, Platform()), "H100")
 RATES = (1e-5, 3e-5, 9e-5)
 
 
-def planned_of(task_set: TaskSet, budget_s: float = 36_000.0, **values: object) -> PlannedCosts:
+def planned_of(task_set: TaskSet, **values: object) -> PlannedCosts:
+    budget_s = 36_000.0
     given = {key.replace("__", "."): value for key, value in values.items()}
     layers = (Layer("test", {"strategy": "transduction", "run.budget_s": budget_s} | given),)
     request = PlanRequest(MACHINE, (load_card("arc-mini"),), EVERYTHING, task_set, layers, budget_s)
@@ -111,7 +113,7 @@ def test_too_few_tasks_with_three_demonstrations_are_no_check() -> None:
     [{"train__check": "off"}, {"train__enabled": False}, {"strategy": "search,induction"}],
 )
 def test_nothing_is_checked_where_nothing_could_be_learnt_from_it(
-    values: dict[str, object],
+    values: dict[str, Any],
 ) -> None:
     if "strategy" in values:  # arc-mini writes no programs; the check does not ask why
         check = Check()
