@@ -384,9 +384,9 @@ def _notes(
         notes.append(note)
 
     # The machine.
-    for card in dict.fromkeys(machine.unusable):
-        count = machine.unusable.count(card)
-        notes.append(f"not used: {count} x {card}; do: {card.remedy}")
+    for gpu in dict.fromkeys(machine.unusable):
+        count = machine.unusable.count(gpu)
+        notes.append(f"not used: {count} x {gpu}; do: {gpu.remedy}")
     if not device.is_known:
         notes.append(
             f"{device.name} is not in the catalogue: planned with cautious figures; "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from appliance.arc.task import TaskSet
@@ -18,6 +18,17 @@ from appliance.sizing.pins import NO_PINS, Pins
 
 T = TypeVar("T")
 
+MEANT_FOR_GPUS = {
+    "model.dtype": "auto",
+    "model.quantization": "auto",
+    "model.engine": "auto",
+    "model.trainer": "auto",
+    "sample.grammar": "none",  # needs vLLM
+    "sample.serving": "auto",
+    "run.workers_per_card": 1,
+}
+"""Settings of a run that lost its cards, over those that the user gave."""
+
 
 @dataclass(frozen=True)
 class PlanRequest:
@@ -30,6 +41,16 @@ class PlanRequest:
     layers: tuple[Layer, ...]  # the settings that the user gave, lowest precedence first
     budget_s: float  # from the start of the command to the deadline
     pins: Pins = NO_PINS  # values fixed for this plan, over all settings
+
+    def without_gpus(self, software: Software, budget_s: float) -> PlanRequest:
+        """The same run on the CPU of that machine, because none of its cards can be used.
+
+        What was asked of engines and number formats was meant for a card, so it is left open.
+        software: what the CPU can use.
+        """
+        machine = replace(self.machine, gpus=(), gpu_note="no GPU can be used")
+        layers = (*self.layers, Layer("without a GPU", MEANT_FOR_GPUS))
+        return replace(self, machine=machine, software=software, layers=layers, budget_s=budget_s)
 
 
 @dataclass(frozen=True)
