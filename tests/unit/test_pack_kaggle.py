@@ -340,7 +340,7 @@ def test_a_package_that_only_searches_holds_no_model(
 ) -> None:
     """The wheels are left out: they need an index."""
     monkeypatch.setattr(kaggle, "download", lambda *given: None)
-    monkeypatch.setattr(kaggle, "check_closure", lambda *given: None)
+    monkeypatch.setattr(kaggle, "check_closure", lambda *given, **more: None)
     monkeypatch.setattr(kaggle, "build_appliance", lambda *given: "arc_appliance-0.0-py3.whl")
 
     def pack(out: Path, *settings: str) -> None:
