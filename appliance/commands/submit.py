@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -36,6 +37,7 @@ from appliance.record.run_folder import RunFolder, open_run
 from appliance.run.console import make_display
 from appliance.run.launch import Launch, Planned, launch
 from appliance.run.workers import check_engine_installed
+from appliance.sizing.choice import Choice
 from appliance.sizing.make_plan import make_plan, plan_run
 from appliance.sizing.plan import Plan
 from appliance.sizing.request import PlanRequest
@@ -172,18 +174,18 @@ def _on_cpu(request: PlanRequest, folders: Mapping[str, Path], budget_s: float) 
         searching = Layer("without a GPU", {"strategy": [*asked.strategy, "search"]})
         cpu = replace(cpu, layers=(*cpu.layers, searching))
 
-    offer = {**folders, EMBEDDED: model_dir(EMBEDDED)}
-    plan = make_plan(replace(cpu, models=model_cards(offer)))
-    if plan.model.value in folders:
-        return Planned(plan, folders[plan.model.value])
+    inside = {EMBEDDED: model_dir(EMBEDDED)}
+    chosen = Choice(EMBEDDED, "it ships inside, and the model asked for needs a GPU")
+    with contextlib.suppress(PrerequisiteError):  # a package that its number format needs here
+        plan = make_plan(replace(cpu, models=model_cards({**folders, **inside})))
+        if plan.model.value in folders:
+            return Planned(plan, folders[plan.model.value])
+        chosen = plan.model
 
     # An adapter belongs to the model that it was trained on.
     own = Layer(EMBEDDED, {"model.adapter": None, "train.start": "auto"})
-    models = tuple(card for card in model_cards(offer) if card.name == EMBEDDED)
-    plan = replace(
-        make_plan(replace(cpu, models=models, layers=(*cpu.layers, own))), model=plan.model
-    )
-    return Planned(plan, offer[EMBEDDED])
+    alone = replace(cpu, models=model_cards(inside), layers=(*cpu.layers, own))
+    return Planned(replace(make_plan(alone), model=chosen), inside[EMBEDDED])
 
 
 def _can_search(settings: Settings) -> bool:

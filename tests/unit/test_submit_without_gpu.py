@@ -16,6 +16,7 @@ from appliance.machine.gpu import Unusable
 from appliance.machine.imagined import imagined
 from appliance.machine.machine import Machine, find_machine
 from appliance.machine.platforms import Platform
+from appliance.machine.software import find_software
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
 from appliance.run.launch import Launch
@@ -110,6 +111,20 @@ def test_without_a_usable_card_a_large_model_gives_way_to_the_one_inside_and_to_
     journal = Journal(RunFolder(tmp_path / "out").journal)
     assert journal.fact("model") is None
     journal.close()
+
+
+def test_a_model_that_the_cpu_lacks_a_package_for_gives_way_too(
+    tmp_path: Path, began: list[Launch], large_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = json.loads((large_model / "config.json").read_text())
+    packed = config | {"quantization_config": {"load_in_4bit": True}}
+    (large_model / "config.json").write_text(json.dumps(packed))
+    without = replace(find_software(has_gpu=False), has_bitsandbytes=False)
+    monkeypatch.setattr(submit, "find_software", lambda **given: without)
+
+    run(tmp_path / "out", machine(num_unusable=1), "--model", str(large_model))
+    assert isinstance(began[0].plan, Plan)
+    assert began[0].plan.model.value == "arc-mini"
 
 
 def test_without_a_usable_card_a_model_that_the_cpu_can_run_stays(
