@@ -35,6 +35,7 @@ USABLE = {
     "H100, driver 580": 1,
     "H100, driver 590": 1,
     "H100 in slices, driver 580": 1,
+    "no card": 0,
 }
 """Machines on which the pinned torch works, with the number of devices that it sees."""
 
