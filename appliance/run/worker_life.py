@@ -158,12 +158,13 @@ class WorkerLife:
     def _failed_at_start(self, worker: int, event: Failed) -> None:
         """It said itself, before any job, why it does not start."""
         state = self._workers[worker]
-        if event.kind == "device":
+        # A card that worked may be busy for a moment after the end of its last process.
+        if event.kind == "device" and state.num_starts > int(state.was_ready):
             self._give_up(worker, event.message)
             return
 
         # Memory may be there again in a moment; all else would be the same at another try.
-        if event.kind != "memory":
+        if event.kind not in ("memory", "device"):
             parts = ("trainer",) if event.kind == "trainer" else ()
             is_plainer = self._make_plain(worker, event.message, *parts)
             if not is_plainer and not state.was_ready:

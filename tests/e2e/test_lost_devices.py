@@ -27,7 +27,7 @@ TASKS = ("copy0", "copy1", "copy2")
 FEW = (
     "train.max_steps=4",
     "train.rank=4",
-    "train.min_seconds=0",
+    "train.min_seconds=20",
     "run.rounds=1",
     "sample.views=2",
 )
@@ -39,17 +39,16 @@ machine.torch_build = lambda: TorchBuild("2.13.0+cu130", (13, 0))
 """
 """The main process takes the installed torch, which is for the CPU, for the one pinned for GPUs."""
 
-CARDS_THAT_VANISH = """
+ONE_CARD_VANISHES = """
 import os
 from pathlib import Path
 from appliance.engine import load_model
-from appliance.engine.training import tuning_loop
+from appliance.engine.training import peft_trainer
 from appliance.errors import DeviceLost
 from appliance.solve import messages
 
-card = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-mark = Path(os.environ["FAULTS"]) / f"{card}-is-gone"
-read, step = messages.Setup.model_validate_json, tuning_loop.TuningLoop.step
+card, gone = os.environ.get("CUDA_VISIBLE_DEVICES", ""), Path(os.environ["FAULTS"]) / "gone"
+read, tune = messages.Setup.model_validate_json, peft_trainer.PeftTrainer.tune
 
 def on_the_cpu(line):
     setup = read(line)
@@ -57,20 +56,22 @@ def on_the_cpu(line):
     return setup.model_copy(update={"device": "cpu", "engine": "transformers", **plain})
 
 def check(device):
-    if card and mark.exists():
+    if card and gone.exists() and gone.read_text() == card:
         raise DeviceLost("torch cannot use the GPU: No CUDA GPUs are available")
 
-def vanishing(self, *given):
-    if card.startswith(os.environ["VANISHES"]):
-        mark.touch()
-        os._exit(1)
-    return step(self, *given)
+def vanishing(self, *given, **more):
+    try:
+        with gone.open("x") as name:
+            name.write(card)
+    except FileExistsError:
+        return tune(self, *given, **more)
+    os._exit(1)
 
 messages.Setup.model_validate_json = on_the_cpu
 load_model.check_device = check
-tuning_loop.TuningLoop.step = vanishing
+peft_trainer.PeftTrainer.tune = vanishing
 """
-"""Workers compute on the CPU as if it were a card; some cards vanish at their first training."""
+"""Workers compute on the CPU as if it were a card. The first card that trains a task vanishes."""
 
 
 def run(
@@ -81,17 +82,11 @@ def run(
     machine: str,
     code: int,
     worker: str = "",
-    vanishes: str = "none",
     flags: Sequence[str] = (),
 ) -> tuple[Path, str, dict[str, Any]]:
-    """The folder of a run on that machine, what it printed, and its coverage.
-
-    vanishes: how the names of cards begin that are lost at work.
-    """
+    """The folder of a run on that machine, what it printed, and its coverage."""
     as_pynvml(folder, machine)
-    environment = faulty_environment(
-        folder, main=TORCH_FOR_GPUS, worker=worker, FAULTS=folder, VANISHES=vanishes
-    )
+    environment = faulty_environment(folder, main=TORCH_FOR_GPUS, worker=worker, FAULTS=folder)
     environment.pop("CUDA_VISIBLE_DEVICES", None)
     words = ["--model", str(model), "--only", ",".join(TASKS), "--budget", "6m", *flags]
     out = folder / "out"
@@ -140,12 +135,12 @@ def test_the_tasks_of_a_card_that_vanishes_at_work_go_to_the_other(
         challenges,
         tiny_model,
         machine="T4x2, driver 580",
-        worker=CARDS_THAT_VANISH,
+        worker=ONE_CARD_VANISHES,
         code=EXIT_DONE,
-        vanishes="GPU-1111",
     )
-    assert "worker 1 died: it ended with exit code 1" in printed
-    assert "worker 1 is given up (torch cannot use the GPU: No CUDA GPUs" in printed
+    assert "died: it ended with exit code 1" in printed
+    assert "is given up (torch cannot use the GPU: No CUDA GPUs" in printed
+    assert "the other 1 go on" in printed
     assert coverage["without_gpu"] == 0
     assert {row.status for row in stage_rows(out, "deep").values()} == {"done"}
     assert coverage["trained"] == len(TASKS)
@@ -159,9 +154,8 @@ def test_after_the_last_card_the_cpu_goes_on_with_what_is_left(
         challenges,
         tiny_model,
         machine="A6000, driver 580",
-        worker=CARDS_THAT_VANISH,
+        worker=ONE_CARD_VANISHES,
         code=EXIT_COVERAGE,
-        vanishes="GPU-",
     )
     assert "no GPU is left" in printed
     assert "below its floor: no GPU could be used" in printed

@@ -59,7 +59,7 @@ def test_the_tasks_of_a_card_that_vanishes_go_to_the_others() -> None:
     assert done.coverage.deep == 20
     assert done.submission_faults == ()
 
-    # One try shows that it is gone: three would take time from the others.
+    # A second start shows that it is gone: three would take time from the others.
     given_up = [text for _, text in done.messages if "worker 1 is given up" in text]
     assert len(given_up) == 1 and "no device was found" in given_up[0]
     assert done.coverage.setbacks == {"a device worker was given up: no device was found": 1}
