@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,21 +23,21 @@ from appliance.commands.arguments import (
     layers_of,
     model_cards,
     model_names,
+    on_cpu,
 )
 from appliance.config import Layer, Settings, given_keys, resolve
-from appliance.engine.model_folder import EMBEDDED, FolderCard, model_dir, read_card
+from appliance.engine.model_folder import FolderCard, model_dir, read_card
 from appliance.errors import ApplianceError, PrerequisiteError, UsageError
 from appliance.machine.finding import Status
 from appliance.machine.machine import Machine, find_machine
 from appliance.machine.profile_check import check_expectation, profile_expectation
-from appliance.machine.software import find_software, software_of
+from appliance.machine.software import software_of
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder, open_run
 from appliance.run.console import make_display
 from appliance.run.launch import Launch, Planned, launch
 from appliance.run.workers import check_engine_installed
-from appliance.sizing.choice import Choice
-from appliance.sizing.make_plan import make_plan, plan_run
+from appliance.sizing.make_plan import plan_run
 from appliance.sizing.plan import Plan
 from appliance.sizing.request import PlanRequest
 from appliance.solve.sandbox import open_sandbox
@@ -163,29 +162,12 @@ def _plan(request: PlanRequest, folders: Mapping[str, Path], *, profile: str | N
 
 
 def _on_cpu(request: PlanRequest, folders: Mapping[str, Path], budget_s: float) -> Planned:
-    """The plan of a run that was meant for cards and has none, for so many seconds.
-
-    It searches as well, where it can, and takes the model that ships inside where those asked for
-    do not get to the end in time.
-    """
-    cpu = request.without_gpus(find_software(has_gpu=False), budget_s)
-    asked = resolve(cpu.layers)
-    if not asked.searches and _can_search(asked):
-        searching = Layer("without a GPU", {"strategy": [*asked.strategy, "search"]})
-        cpu = replace(cpu, layers=(*cpu.layers, searching))
-
-    inside = {EMBEDDED: model_dir(EMBEDDED)}
-    chosen = Choice(EMBEDDED, "it ships inside, and the model asked for needs a GPU")
-    with contextlib.suppress(PrerequisiteError):  # a package that its number format needs here
-        plan = make_plan(replace(cpu, models=model_cards({**folders, **inside})))
-        if plan.model.value in folders:
-            return Planned(plan, folders[plan.model.value])
-        chosen = plan.model
-
-    # An adapter belongs to the model that it was trained on.
-    own = Layer(EMBEDDED, {"model.adapter": None, "train.start": "auto"})
-    alone = replace(cpu, models=model_cards(inside), layers=(*cpu.layers, own))
-    return Planned(replace(make_plan(alone), model=chosen), inside[EMBEDDED])
+    """The plan of a run that was meant for cards and has none, for so many seconds."""
+    can_search = _can_search(resolve(request.layers))
+    plan = plan_run(on_cpu(replace(request, budget_s=budget_s), can_search=can_search))
+    assert isinstance(plan, Plan)
+    name = plan.model.value
+    return Planned(plan, folders[name] if name in folders else model_dir(name))
 
 
 def _can_search(settings: Settings) -> bool:

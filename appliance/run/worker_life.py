@@ -39,6 +39,10 @@ NAMES_TOLD = 4
 """Tasks of a job that a message names."""
 
 
+Rule = Callable[[Assignment], list[str]]
+"""Of the schedule: what becomes of the tasks of a failed job. Returns those given up."""
+
+
 class WorkerLife:
     """Watches over all workers. The orchestrator, which hands out jobs, shares their states."""
 
@@ -160,7 +164,7 @@ class WorkerLife:
         state = self._workers[worker]
         # A card that worked may be busy for a moment after the end of its last process.
         if event.kind == "device" and state.num_starts > int(state.was_ready):
-            self._give_up(worker, event.message)
+            self._give_up(worker, event.message, self._schedule.put_back)
             return
 
         # Memory may be there again in a moment; all else would be the same at another try.
@@ -195,7 +199,7 @@ class WorkerLife:
         """Whether the driver does not list it any more; its worker is given up then."""
         fault = self._pool.device_fault(worker)
         if fault:
-            self._give_up(worker, fault)
+            self._give_up(worker, fault, self._schedule.put_back)
         return bool(fault)
 
     def _limit_s(self, running: Running) -> float:
@@ -227,9 +231,7 @@ class WorkerLife:
             state.num_falls += 1
         self.start(worker, why=why)
 
-    def _fall(
-        self, state: WorkerState, rule: Callable[[Assignment], list[str]], message: str
-    ) -> None:
+    def _fall(self, state: WorkerState, rule: Rule, message: str) -> None:
         """A job failed: keep what it gave, put its tasks back one rung down, or give them up."""
         running = state.take()
         if running is None:
@@ -248,7 +250,10 @@ class WorkerLife:
 
         self._results.keep_partial(running)
         lost = rule(assignment)
-        self._tell(f"{_job_name(assignment)}: {message}; {self._what_follows(assignment, lost)}")
+        follows = self._what_follows(assignment, lost)
+        if rule == self._schedule.put_back:
+            follows = "left to another device"
+        self._tell(f"{_job_name(assignment)}: {message}; {follows}")
         for task_id in lost:
             self._results.give_up(running, task_id, message)
 
@@ -262,9 +267,10 @@ class WorkerLife:
         progress = self._schedule.states[assignment.tasks[0].task_id].of(assignment.stage)
         return f"next try: {RUNGS[progress.rung].name}"
 
-    def _give_up(self, worker: int, why: str) -> None:
+    def _give_up(self, worker: int, why: str, rule: Rule | None = None) -> None:
+        """rule: what becomes of the tasks that it has; by default that of a crash."""
         state = self._workers[worker]
-        self._fall(state, self._schedule.crashed, why)
+        self._fall(state, rule or self._schedule.crashed, why)
         state.state = "gone"
 
         left = len(self._alive(state.kind))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from appliance.arc.task import TaskSet
-from appliance.config import Layer, Settings
+from appliance.config import Layer, Settings, resolve
 from appliance.machine.machine import Machine
 from appliance.machine.software import EVERYTHING, Software
 from appliance.sizing.choice import Choice
@@ -42,15 +42,29 @@ class PlanRequest:
     budget_s: float  # from the start of the command to the deadline
     pins: Pins = NO_PINS  # values fixed for this plan, over all settings
 
-    def without_gpus(self, software: Software, budget_s: float) -> PlanRequest:
+    # On the CPU this one takes the place of those above where they do not get to the end in time.
+    stand_in: ModelCard | None = None
+
+    def without_gpus(
+        self, software: Software, *, stand_in: ModelCard, can_search: bool = True
+    ) -> PlanRequest:
         """The same run on the CPU of that machine, because none of its cards can be used.
 
-        What was asked of engines and number formats was meant for a card, so it is left open.
-        software: what the CPU can use.
+        What was asked of engines and number formats was meant for a card, so it is left open; and
+        the run searches as well. software: what the CPU can use.
         """
         machine = replace(self.machine, gpus=(), gpu_note="no GPU can be used")
-        layers = (*self.layers, Layer("without a GPU", MEANT_FOR_GPUS))
-        return replace(self, machine=machine, software=software, layers=layers, budget_s=budget_s)
+        values: dict[str, object] = dict(MEANT_FOR_GPUS)
+        strategy = resolve(self.layers).strategy
+        if can_search and "search" not in strategy:
+            values["strategy"] = [*strategy, "search"]
+        return replace(
+            self,
+            machine=machine,
+            software=software,
+            layers=(*self.layers, Layer("without a GPU", values)),
+            stand_in=stand_in,
+        )
 
 
 @dataclass(frozen=True)

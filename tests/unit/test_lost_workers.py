@@ -66,6 +66,30 @@ def test_the_tasks_of_a_card_that_vanishes_go_to_the_others() -> None:
     assert done.coverage.without_gpu == 0
 
 
+class UnlistedPool(FakePool):
+    """The driver lists the card of its last worker no more, once that worker is lost."""
+
+    def device_fault(self, worker: int) -> str:
+        is_gone = worker == 1 and self._clock.now() >= VANISHES_S
+        return "its GPU GPU-1 is not listed any more" if is_gone else ""
+
+
+def test_nothing_is_held_against_the_tasks_of_a_card_that_is_gone() -> None:
+    """They are on the rung where they were: it was not the memory that they need."""
+    task_set, clock, told, chosen = tasks(20), VirtualClock(), list[str](), settings(900)
+    true = ImaginedCosts(costs(task_set, step_s=0.05, view_s=0.1), chosen)
+    pool = UnlistedPool(true, clock, num_workers=2, dies_at_s=VANISHES_S)
+    journal = memory_journal(task_set)
+    orchestrator(task_set, chosen, pool, clock, journal=journal, tell=told.append).run()
+
+    (left,) = [text for text in told if "left to another device" in text]
+    assert "its GPU GPU-1 is not listed any more" in left
+    assert any("worker 1 is given up" in text for text in told)
+    deep = [row for row in journal.stages() if row.stage == "deep" and row.round == 1]
+    assert len(deep) == 20
+    assert {(row.status, row.detail["rung"]) for row in deep} == {("done", 0)}
+
+
 def plan_on(gpu: str, task_set: TaskSet, budget_s: float) -> Plan:
     """A plan with arc-mini on that machine."""
     return make_plan(

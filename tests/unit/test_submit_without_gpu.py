@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.commands import submit
+from appliance.commands import arguments, plan, submit
 from appliance.errors import PrerequisiteError
 from appliance.machine.gpu import Unusable
 from appliance.machine.imagined import imagined
@@ -113,6 +113,22 @@ def test_without_a_usable_card_a_large_model_gives_way_to_the_one_inside_and_to_
     journal.close()
 
 
+def test_plan_says_what_submit_would_do_without_a_usable_card(
+    began: list[Launch],
+    large_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    here = machine(num_unusable=1)
+    run(tmp_path / "out", here, "--model", str(large_model))
+    monkeypatch.setattr(arguments, "find_machine", lambda: here)
+    parser = ArgumentParser()
+    plan.add_arguments(parser)
+    assert plan.run(parser.parse_args([*TASKS, "--model", str(large_model), "--json"])) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(began[0].plan.to_json()))
+
+
 def test_a_model_that_the_cpu_lacks_a_package_for_gives_way_too(
     tmp_path: Path, began: list[Launch], large_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,7 +136,7 @@ def test_a_model_that_the_cpu_lacks_a_package_for_gives_way_too(
     packed = config | {"quantization_config": {"load_in_4bit": True}}
     (large_model / "config.json").write_text(json.dumps(packed))
     without = replace(find_software(has_gpu=False), has_bitsandbytes=False)
-    monkeypatch.setattr(submit, "find_software", lambda **given: without)
+    monkeypatch.setattr(arguments, "find_software", lambda **given: without)
 
     run(tmp_path / "out", machine(num_unusable=1), "--model", str(large_model))
     assert isinstance(began[0].plan, Plan)
