@@ -37,6 +37,10 @@ LEAST_S = 30.0
 """A rerun whose time is used up still gets this long, so that the run ends by itself."""
 
 
+ANSWER_S = 180.0
+"""torch and `appliance doctor` answer within seconds, from a slow disk within two minutes."""
+
+
 class Fault(Exception):
     """Something that stops the notebook; its label is the step that failed."""
 
@@ -265,25 +269,33 @@ def driver_fault(machine: dict[str, Any], python: Path) -> Fault | None:
     if not machine.get("num_gpus") or not found_gpus():
         return None
 
-    def ask(*words: str) -> subprocess.CompletedProcess[str]:
+    def ask(*words: str) -> tuple[int, str, str]:
+        """Exit code and what was printed; a sick card may let it wait for ever."""
         command = [str(python), *words]
-        return subprocess.run(command, capture_output=True, text=True, env=clean_environment())
+        where = clean_environment()
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, env=where, timeout=ANSWER_S
+            )
+        except subprocess.TimeoutExpired:
+            return 1, "", f"no answer in {ANSWER_S:.0f} s"
+        return done.returncode, done.stdout, done.stderr
 
-    sees = ask("-c", "import torch; raise SystemExit(not torch.cuda.is_available())")
-    if sees.returncode == 0:
+    code, _, said = ask("-c", "import torch; raise SystemExit(not torch.cuda.is_available())")
+    if code == 0:
         say("driver", "the packed torch can use the cards")
         return None
 
     # The appliance is installed by now, and knows which driver is needed.
     try:
-        checks = json.loads(ask("-m", "appliance", "doctor", "--json").stdout)["checks"]
+        checks = json.loads(ask("-m", "appliance", "doctor", "--json")[1])["checks"]
     except (ValueError, KeyError):
         checks = []
     for check in checks:
         if (check["name"], check["status"]) == ("CUDA", "FAIL"):
             return Fault("driver", check["found"], check["remedy"])
-    said = sees.stderr.strip().splitlines() or ["torch.cuda.is_available() is false"]
-    return Fault("driver", said[-1], "choose another accelerator, or start the session anew")
+    words = said.strip().splitlines() or ["torch.cuda.is_available() is false"]
+    return Fault("driver", words[-1], "choose another accelerator, or start the session anew")
 
 
 def clean_environment() -> dict[str, str]:

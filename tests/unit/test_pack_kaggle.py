@@ -301,6 +301,17 @@ def test_cards_that_the_packed_torch_cannot_use_are_a_fault_with_its_remedy(
     assert fault is None or str(found).startswith(fault)
 
 
+def test_a_card_that_does_not_answer_is_a_fault(
+    run_script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexec sleep 30\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(run_script, "found_gpus", lambda: [("Tesla T4", 14.6, 7.5)] * 2)
+    monkeypatch.setattr(run_script, "ANSWER_S", 0.2)
+    assert "no answer in" in str(run_script.driver_fault(TWO_T4, python))
+
+
 @pytest.mark.parametrize("is_rerun", [False, True])
 def test_without_a_usable_card_the_run_is_made_all_the_same(
     run_script: ModuleType,
