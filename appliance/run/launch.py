@@ -31,6 +31,7 @@ from appliance.run.console import Display
 from appliance.run.orchestrator import Orchestrator, RunTime, RunWork
 from appliance.run.pool import SubprocessPool
 from appliance.run.schedule.planned_costs import PlannedCosts
+from appliance.run.schedule.rate_check import FACT as CHECKED_RATE
 from appliance.run.workers import search_plans, search_share, worker_plans
 from appliance.sizing.plan import AnyPlan, Plan
 from appliance.sizing.view import plan_lines
@@ -118,10 +119,12 @@ def _take_up(start: Launch) -> None:
     journal.put_fact("strategy", list(plan.settings.strategy))
 
     if isinstance(plan, Plan):
-        # Adapters of another model cannot be put on this one: their tasks train anew.
+        # Adapters of another model cannot be put on this one, so their tasks train anew; nor does
+        # the learning rate that was checked on it say anything here.
         if journal.fact("adapters_of") not in (None, plan.model.value):
             shutil.rmtree(folder.adapters, ignore_errors=True)
             folder.adapters.mkdir(exist_ok=True)
+            journal.put_fact(CHECKED_RATE, None)
         journal.put_fact("adapters_of", plan.model.value)
 
     for line in plan_lines(plan):

@@ -32,7 +32,9 @@ from appliance.run.launch import Launch, Planned, launch
 from appliance.run.pool import Died, SubprocessPool
 from appliance.run.rehearsal.fake_pool import FakePool, ImaginedCosts
 from appliance.run.schedule.planned_costs import PlannedCosts
+from appliance.run.schedule.rate_check import FACT as CHECKED_RATE
 from appliance.run.worker_life import START_LIMIT_S
+from appliance.sizing.choice import Choice
 from appliance.sizing.make_plan import make_plan
 from appliance.sizing.plan import Plan
 from appliance.sizing.plan_search import search_costs
@@ -179,6 +181,38 @@ def test_without_any_card_left_the_cpu_goes_on_where_the_card_stopped(
     assert any(text.startswith("resumed: ") for text in told)
     assert coverage.without_gpu == 1
     assert any("no device was found" in line for line in coverage.lines())
+
+
+def test_what_was_learnt_for_one_model_is_not_put_on_another(tmp_path: Path) -> None:
+    task_set = tasks(3)
+    folder, journal, lock = open_run(tmp_path / "out", identity="i", is_fresh=False)
+    plan = plan_on("none", task_set, 600.0)
+
+    def take_up(name: str) -> None:
+        of_name = replace(plan, model=Choice(name, "for a test"))
+        start = Launch(
+            tasks=task_set,
+            source="world",
+            planned=Planned(of_name, model_dir(EMBEDDED)),
+            folder=folder,
+            journal=journal,
+            display=ToldTo(lambda text: None),
+            clock=VirtualClock(),
+            start_s=0.0,
+            deadline_s=600.0,
+        )
+        launching._take_up(start)
+
+    take_up("large")
+    (folder.adapters / "task0000").mkdir()
+    journal.put_fact(CHECKED_RATE, {"rate": 1e-4})
+    take_up("large")
+    assert list(folder.adapters.iterdir()) and journal.fact(CHECKED_RATE)
+
+    take_up("arc-mini")
+    assert not list(folder.adapters.iterdir()) and journal.fact(CHECKED_RATE) is None
+    journal.close()
+    lock.close()
 
 
 class StubbornPool(FakePool):
