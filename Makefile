@@ -158,6 +158,7 @@ lock: ## Recompile requirements/*.txt from pyproject.toml (needs uv)
 			pins - --generate-hashes -o requirements/$$1.txt
 	}
 	gpu=(--extra gpu --python-platform x86_64-manylinux_2_35)
+	gpu+=(--override requirements/overrides-gpu.txt)
 	resolve --extra cpu | grep '^torch==' >requirements/torch-cpu.txt
 	UV_FIND_LINKS= resolve "$${gpu[@]}" | grep '^torch==' >requirements/torch-gpu.txt
 	compile --extra cpu -o requirements/cpu.txt

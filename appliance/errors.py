@@ -9,8 +9,10 @@
     │                         (also an OSError)
     └── EngineError           a model engine failed; the run journals it and goes on
         ├── OutOfMemory       the device had no room: the task goes one rung down its ladder
-        └── EngineLost        the engine cannot go on in this process: the worker is restarted
-                              with what remains
+        ├── EngineLost        the engine cannot go on in this process: the worker is restarted
+        │                     with what remains
+        └── DeviceLost        the device cannot be used: its worker is given up; without any the
+                              run goes on with the CPU
 
 A failing *task* is a value in the journal and a failing *program* is a result of the sandbox;
 neither is an exception that leaves its module.
@@ -18,11 +20,15 @@ neither is an exception that leaves its module.
 
 from __future__ import annotations
 
+import signal
+
 EXIT_DONE = 0
 EXIT_USAGE = 2
 EXIT_PREREQUISITE = 3
 EXIT_INPUT = 4
-EXIT_COVERAGE = 5  # a stage is under its floor; the submission is written and valid all the same
+# A stage is under its floor, or no GPU could be used of those that are there. The submission is
+# written and valid all the same.
+EXIT_COVERAGE = 5
 EXIT_CHECKPOINTED = 85  # start it again; the code that HTCondor's manual uses for this
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 
@@ -86,6 +92,22 @@ class EngineLost(EngineError):
 
     vLLM, for one, then waits for ever.
     """
+
+
+class DeviceLost(EngineError):
+    """No process can use the device, or no device is left."""
+
+
+def how_it_ended(exit_code: int) -> str:
+    """In words, with the signal by name. exit_code: as subprocess has it, of a process."""
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code}"
+    try:
+        name = signal.Signals(-exit_code).name
+    except ValueError:
+        name = f"signal {-exit_code}"
+    likely = ", most likely by the system because memory ran out" if name == "SIGKILL" else ""
+    return f"was killed by {name}{likely}"
 
 
 def first_line(fault: BaseException) -> str:

@@ -65,6 +65,12 @@ class FreePool:
     def next_arrival(self, timeout_s: float) -> Arrival | None:
         return self._arrivals.pop(0) if self._arrivals else None
 
+    def make_plain(self, worker: int, *parts: str) -> str:
+        return ""
+
+    def device_fault(self, worker: int) -> str:
+        return ""
+
     def kill(self, worker: int) -> None:
         self._arrivals.clear()
 

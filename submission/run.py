@@ -9,10 +9,12 @@ like a fault of the solver:
     python    check that wheels for this Python are packed
     files     check every file of the dataset: present, its size, its SHA-256
     install   make an environment of the packed wheels
+    driver    whether the packed torch can use the cards; if not, the run goes on, on the CPU
     run       `appliance submit`
 
 A fault ends the notebook with an error where a person looks (interactive and commit runs). In the
-scored rerun the submission that stands is left to be scored.
+scored rerun other cards than asked for are taken as they are, and after any other fault the
+submission that stands is left to be scored.
 """
 
 import concurrent.futures
@@ -33,6 +35,10 @@ START_S = time.time()  # noqa: TID251 (the appliance's own clock is not installe
 
 LEAST_S = 30.0
 """A rerun whose time is used up still gets this long, so that the run ends by itself."""
+
+
+ANSWER_S = 180.0
+"""torch and `appliance doctor` answer within seconds, from a slow disk within two minutes."""
 
 
 class Fault(Exception):
@@ -64,13 +70,18 @@ def main(config: dict[str, Any]) -> None:
 
         dataset = find_dataset(config["dataset"])
         say("dataset", str(dataset))
-        check_gpus(config["machine"])
+        check_gpus(config["machine"], is_rerun=is_rerun)
         manifest = read_manifest(dataset)
         check_python(manifest)
         check_files(dataset, manifest)
 
         python = install(dataset, manifest)
+        no_card = driver_fault(config["machine"], python)
+        if no_card:
+            say("driver", f"{no_card}; the run goes on, on the CPU")
         solve(config, python, tasks, dataset, manifest, is_rerun)
+        if no_card:
+            raise no_card
     except Fault as fault:
         print(f"\n{fault} ({seconds():.1f} s)\n", flush=True)
         if not is_rerun:
@@ -133,9 +144,10 @@ def write_guesses(challenges: Path, target: Path) -> int:
     return len(tasks)
 
 
-def check_gpus(machine: dict[str, Any]) -> None:
+def check_gpus(machine: dict[str, Any], *, is_rerun: bool) -> None:
     """Kaggle may give other cards than were asked for, without an error.
 
+    A person can choose others before the commit run; a rerun makes the best of those it has.
     machine: the profile's minimum hardware.
     """
     wanted = machine.get("num_gpus", 0)
@@ -151,7 +163,11 @@ def check_gpus(machine: dict[str, Any]) -> None:
         asked = f"{wanted} x {machine.get('gpu') or 'GPU'} with at least {least_gib} GiB"
         shape = machine.get("kaggle_machine_shape") or "a GPU"
         remedy = f"choose the accelerator {shape} in the notebook's settings"
-        raise Fault("gpu", f"{found}; asked for {asked}", remedy)
+        fault = Fault("gpu", f"{found}; asked for {asked}", remedy)
+        if not is_rerun:
+            raise fault
+        say("gpu", f"{fault}; the run is sized to what is here")
+        return
     say("gpu", found)
 
 
@@ -243,6 +259,43 @@ def install(dataset: Path, manifest: dict[str, Any]) -> Path:
             raise Fault("install", done.stderr.strip()[-1500:], remedy)
     say("install", f"{environment} holds the packed wheels")
     return python
+
+
+def driver_fault(machine: dict[str, Any], python: Path) -> Fault | None:
+    """Why the packed torch cannot use the cards that are here; None where it can, or none is here.
+
+    machine: the profile's minimum hardware.
+    """
+    if not machine.get("num_gpus") or not found_gpus():
+        return None
+
+    def ask(*words: str) -> tuple[int, str, str]:
+        """Exit code and what was printed; a sick card may let it wait for ever."""
+        command = [str(python), *words]
+        where = clean_environment()
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, env=where, timeout=ANSWER_S
+            )
+        except subprocess.TimeoutExpired:
+            return 1, "", f"no answer in {ANSWER_S:.0f} s"
+        return done.returncode, done.stdout, done.stderr
+
+    code, _, said = ask("-c", "import torch; raise SystemExit(not torch.cuda.is_available())")
+    if code == 0:
+        say("driver", "the packed torch can use the cards")
+        return None
+
+    # The appliance is installed by now, and knows which driver is needed.
+    try:
+        checks = json.loads(ask("-m", "appliance", "doctor", "--json")[1])["checks"]
+    except (ValueError, KeyError):
+        checks = []
+    for check in checks:
+        if (check["name"], check["status"]) == ("CUDA", "FAIL"):
+            return Fault("driver", check["found"], check["remedy"])
+    words = said.strip().splitlines() or ["torch.cuda.is_available() is false"]
+    return Fault("driver", words[-1], "choose another accelerator, or start the session anew")
 
 
 def clean_environment() -> dict[str, str]:

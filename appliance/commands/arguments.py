@@ -19,10 +19,11 @@ from appliance.config import (
     profile_layer,
     resolve,
 )
+from appliance.engine.model_folder import EMBEDDED, model_dir
 from appliance.errors import UsageError
 from appliance.machine.imagined import imagined
 from appliance.machine.machine import Machine, find_machine
-from appliance.machine.software import software_of
+from appliance.machine.software import find_software, software_of
 from appliance.sizing.costs.model_card import ModelCard, load_card
 from appliance.sizing.pins import Pins
 from appliance.sizing.request import PlanRequest
@@ -205,7 +206,7 @@ def foreseen_request(args: argparse.Namespace) -> PlanRequest:
     asked = resolve(layers)
     budget_s = asked.run.budget_s
     assert budget_s is not None  # there is a default, and these verbs have no --deadline
-    return PlanRequest(
+    request = PlanRequest(
         machine=machine,
         software=software_of(machine),
         models=model_cards(model_names(asked)) if asked.needs_model else (),
@@ -214,6 +215,15 @@ def foreseen_request(args: argparse.Namespace) -> PlanRequest:
         budget_s=budget_s,
         pins=Pins.parse([text for group in args.pin for text in group]),
     )
+    is_without_gpu = bool(request.models and machine.unusable and not machine.gpus)
+    return on_cpu(request) if is_without_gpu else request
+
+
+def on_cpu(request: PlanRequest, *, can_search: bool = True) -> PlanRequest:
+    """The same run where no card can be used, with the model that ships inside on offer."""
+    (inside,) = model_cards({EMBEDDED: model_dir(EMBEDDED)})
+    software = find_software(has_gpu=False)
+    return request.without_gpus(software, stand_in=inside, can_search=can_search)
 
 
 def tasks_of(args: argparse.Namespace) -> TaskSet | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from appliance.arc.source import load_tasks, select_tasks
@@ -21,6 +23,7 @@ from appliance.commands.arguments import (
     layers_of,
     model_cards,
     model_names,
+    on_cpu,
 )
 from appliance.config import Layer, Settings, given_keys, resolve
 from appliance.engine.model_folder import FolderCard, model_dir, read_card
@@ -32,10 +35,10 @@ from appliance.machine.software import software_of
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder, open_run
 from appliance.run.console import make_display
-from appliance.run.launch import Launch, launch
+from appliance.run.launch import Launch, Planned, launch
 from appliance.run.workers import check_engine_installed
 from appliance.sizing.make_plan import plan_run
-from appliance.sizing.plan import AnyPlan, Plan
+from appliance.sizing.plan import Plan
 from appliance.sizing.request import PlanRequest
 from appliance.solve.sandbox import open_sandbox
 
@@ -75,7 +78,8 @@ def run(args: argparse.Namespace) -> int:
     start_s = clock.now()
 
     # Everything that can be wrong in what was typed is told before anything is touched.
-    layers = layers_of(args)
+    machine = find_machine()
+    layers = layers_of(args, machine)
     asked = resolve(layers)
     deadline_s = _deadline(asked, start_s)
     tasks = select_tasks(load_tasks(args.tasks), only=args.only, limit=args.limit, shard=args.shard)
@@ -92,11 +96,19 @@ def run(args: argparse.Namespace) -> int:
         folders = _models_on_offer(asked, journal) if asked.needs_model else {}
 
         only_budget = asked.run.deadline is None and asked.run.budget_s
-        budget_s = only_budget or deadline_s - start_s
-        plan = _plan(folders, tasks, layers, budget_s=budget_s, profile=args.profile)
+        request = PlanRequest(
+            machine=machine,
+            software=software_of(machine),
+            models=model_cards(folders),
+            tasks=tasks,
+            layers=tuple(layers),
+            budget_s=only_budget or deadline_s - start_s,
+        )
+        planned = _plan(request, folders, profile=args.profile)
+        plan = planned.plan
 
         journal.put_fact("identity", identity)
-        if isinstance(plan, Plan):
+        if isinstance(plan, Plan) and plan.model.value in folders:
             journal.put_fact("model", plan.model.value)
         journal.put_fact("tasks", args.tasks)
         journal.put_tasks(tasks)
@@ -114,14 +126,14 @@ def run(args: argparse.Namespace) -> int:
                 Launch(
                     tasks=tasks,
                     source=args.tasks,
-                    plan=plan,
-                    model_dir=folders[plan.model.value] if isinstance(plan, Plan) else None,
+                    planned=planned,
                     folder=folder,
                     journal=journal,
                     display=display,
                     clock=clock,
                     start_s=start_s,
                     deadline_s=deadline_s,
+                    on_cpu=partial(_on_cpu, request, folders) if folders else None,
                 )
             )
         finally:
@@ -131,28 +143,39 @@ def run(args: argparse.Namespace) -> int:
         lock.close()
 
 
-def _plan(
-    folders: Mapping[str, Path],
-    tasks: TaskSet,
-    layers: list[Layer],
-    *,
-    budget_s: float,
-    profile: str | None,
-) -> AnyPlan:
+def _plan(request: PlanRequest, folders: Mapping[str, Path], *, profile: str | None) -> Planned:
     """The plan for the machine that is found here, which must be the profile's."""
-    machine = find_machine()
+    machine, num_wanted = request.machine, 0
+    setbacks = [str(gpu) for gpu in machine.unusable]
     if profile:
-        _check_hardware(machine, profile)
-    return plan_run(
-        PlanRequest(
-            machine=machine,
-            software=software_of(machine),
-            models=model_cards(folders),
-            tasks=tasks,
-            layers=tuple(layers),
-            budget_s=budget_s,
-        )
-    )
+        setbacks += _check_hardware(machine, profile)
+        num_wanted = profile_expectation(profile).num_gpus
+
+    # Cards are here, or should be, and none of them can be used.
+    is_without_gpu = bool(folders and not machine.gpus and (machine.unusable or num_wanted))
+    if is_without_gpu:
+        planned = _on_cpu(request, folders, request.budget_s)
+    else:
+        plan = plan_run(request)
+        planned = Planned(plan, folders[plan.model.value] if isinstance(plan, Plan) else None)
+    return replace(planned, setbacks=tuple(setbacks), is_without_gpu=is_without_gpu)
+
+
+def _on_cpu(request: PlanRequest, folders: Mapping[str, Path], budget_s: float) -> Planned:
+    """The plan of a run that was meant for cards and has none, for so many seconds."""
+    can_search = _can_search(resolve(request.layers))
+    plan = plan_run(on_cpu(replace(request, budget_s=budget_s), can_search=can_search))
+    assert isinstance(plan, Plan)
+    name = plan.model.value
+    return Planned(plan, folders[name] if name in folders else model_dir(name))
+
+
+def _can_search(settings: Settings) -> bool:
+    try:
+        open_sandbox(settings, workers=1).close()
+    except PrerequisiteError:
+        return False
+    return True
 
 
 def _deadline(settings: Settings, start_s: float) -> float:
@@ -182,16 +205,22 @@ def _ensure_valid(folder: RunFolder, tasks: TaskSet, *, is_fresh: bool) -> None:
     write_submission(folder.submission, build(tasks, {}))
 
 
-def _check_hardware(machine: Machine, profile: str) -> None:
-    """Platforms swap hardware without a word: stop in the first second, guesses already written."""
+def _check_hardware(machine: Machine, profile: str) -> list[str]:
+    """Platforms swap hardware without a word: stop in the first second, guesses already written.
+
+    Not in a scored rerun, which nobody can start again, nor for cards that are there and cannot be
+    used: what is missing is returned then, and the run makes the best of what it has.
+    """
     checks = check_expectation(machine, profile_expectation(profile))
     failed = [check for check in checks if check.status is Status.FAIL]
-    if failed:
+    found = [f"{c.name}: {c.found}" for c in failed]
+    if failed and not machine.unusable and machine.platform.phase != "rerun":
         raise PrerequisiteError(
-            "; ".join(f"{c.name}: {c.found}" for c in failed),
+            "; ".join(found),
             expected=f"the hardware of profile {profile}",
             remedy=failed[0].remedy or "ask for that hardware, or leave --profile away",
         )
+    return found
 
 
 def _layers_for_sandbox(settings: Settings, layers: list[Layer]) -> list[Layer]:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from appliance.errors import how_it_ended
 from appliance.machine.finding import Check, failed, passed
 from appliance.machine.machine import Machine
 from appliance.machine.software import ENGINE_PACKAGES, version_of
@@ -75,8 +75,7 @@ def _import_check(machine: Machine, name: str, folder: str) -> Check:
         )
 
     if done.returncode != 0:
-        code = done.returncode
-        ended = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        ended = how_it_ended(done.returncode)
         last = (done.stderr.strip().splitlines() or [""])[-1]
         return failed(
             f"import {name}",

@@ -15,7 +15,7 @@ from typing import Any
 from appliance.engine.adapters import check_base
 from appliance.engine.attention import use_cpu_attention
 from appliance.engine.quantize import keep_trainable, loading_arguments
-from appliance.errors import EngineError, InputError, OutOfMemory, first_line
+from appliance.errors import DeviceLost, EngineError, InputError, OutOfMemory, first_line
 
 NUM_PROBE_TOKENS = 32
 """Ids, spread over the whole vocabulary, whose logits are checked after loading."""
@@ -31,6 +31,25 @@ _OOM_SIGNS = (
 
 _POISON_SIGNS = ("cuda error", "cudnn_status", "cublas_status", "device-side assert", "nvml")
 """Lower-case parts of messages after which every further CUDA call of the process fails."""
+
+
+def check_device(device: str) -> None:
+    """Raises DeviceLost when torch cannot use it: no CUDA in torch or driver, or a lost card.
+
+    device: "cpu" or "cuda". To be called first of all: later the same faults would look like those
+    of a model.
+    """
+    if device != "cuda":
+        return
+    import torch
+
+    try:
+        # A sum that is read back: a sick card may give memory and fail at work.
+        total = torch.ones(2, device="cuda").sum().item()
+    except (RuntimeError, AssertionError) as fault:  # AssertionError: a torch built for the CPU
+        raise DeviceLost(f"torch cannot use the GPU: {first_line(fault)}") from fault
+    if total != 2:
+        raise DeviceLost(f"the GPU says that 1 + 1 is {total}")
 
 
 def load_causal_lm(folder: Path, *, dtype: str, device: str, quantization: str = "none") -> Any:

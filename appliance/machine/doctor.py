@@ -1,8 +1,8 @@
 """The checks of `appliance doctor` on machine, packages and platform. Nothing heavy is imported.
 
-Covered: GPUs, driver, torch build, engines, cores, memory, disk, shared memory, caches, user name,
-offline settings, mounts, clock. Not covered: the sandbox, whose own report the verb adds, and the
-network, which a run never uses.
+Covered: GPUs, whether torch can use them, engines, cores, memory, disk, shared memory, caches, user
+name, offline settings, mounts, clock. Not covered: the sandbox, whose own report the verb adds, and
+the network, which a run never uses.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import platform
 import pwd
-import re
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from appliance.clock import Clock, SystemClock, format_instant
+from appliance.machine.cuda import TorchBuild, build_of, sort_out, torch_build
 from appliance.machine.finding import Check, caution, failed, passed
 from appliance.machine.gpu import GIB, Gpu
 from appliance.machine.host import disk_free_bytes
@@ -34,9 +34,6 @@ _CACHE_VARIABLES = (
 )
 """Variables that say where libraries keep files and compiled kernels."""
 
-_DRIVERS = {"13": 580, "12": 525, "11": 450}
-"""Oldest driver for a major version of CUDA, from NVIDIA's compatibility table."""
-
 
 def examine(
     machine: Machine,
@@ -52,13 +49,18 @@ def examine(
     packages, by default looked up.
     """
     env = os.environ if env is None else env
-    found = {name: version_of(name) for name in ENGINE_PACKAGES} if versions is None else versions
+    if versions is None:
+        found: Mapping[str, str | None] = {name: version_of(name) for name in ENGINE_PACKAGES}
+        build = torch_build()
+    else:
+        found, torch = versions, versions.get("torch")
+        build = build_of(torch) if torch else None
 
     return [
         passed("platform", str(machine.platform)),
         passed("python", platform.python_version()),
         *_gpus(machine, env),
-        *_driver(machine, found.get("torch")),
+        *_cuda(machine, build),
         *_engines(machine, found),
         *_host(machine),
         *_disk(machine, out or machine.platform.scratch or Path.cwd()),
@@ -70,7 +72,7 @@ def examine(
 
 
 def _gpus(machine: Machine, env: Mapping[str, str]) -> Iterable[Check]:
-    if not machine.gpus:
+    if not machine.gpus and not machine.unusable:
         yield caution(
             "GPU",
             machine.gpu_note or "no NVIDIA GPU",
@@ -111,35 +113,22 @@ def _gpu(gpu: Gpu) -> Check:
     return passed(name, text + (", one slice of a card (MIG)" if gpu.is_mig else ""))
 
 
-def _driver(machine: Machine, torch_version: str | None) -> Iterable[Check]:
-    if not machine.gpus:
-        return
-    driver = machine.gpus[0].driver
-    if torch_version is None:
-        yield passed("driver", driver)
-        return
+def _cuda(machine: Machine, build: TorchBuild | None) -> Iterable[Check]:
+    """Cards that this torch cannot use, and the driver under the others."""
+    usable, refused = sort_out(machine.gpus, build)
 
-    build = re.search(r"\+(cpu|cu(\d{2}))", torch_version)
-    if build and build.group(1) == "cpu":
-        yield failed(
-            "driver",
-            f"{driver}, but torch {torch_version} is built for the CPU",
-            "make setup TARGET=gpu",
-        )
-        return
+    faults = [*machine.unusable, *refused]
+    for fault in dict.fromkeys(faults):  # cards of one kind have one fault
+        count = faults.count(fault)
+        yield failed("CUDA", f"{count} x {fault}" if count > 1 else str(fault), fault.remedy)
 
-    cuda = build.group(2) if build else "13"  # wheels from PyPI do not say; theirs is built for 13
-    needed = _DRIVERS.get(cuda, 0)
-    major = re.match(r"\d+", driver)
-    if major and int(major.group()) < needed:
-        found = f"{driver}; torch {torch_version} (CUDA {cuda}) needs {needed}"
-        yield failed("driver", found, "install a newer driver, or a torch built for an older CUDA")
-    else:
-        yield passed("driver", driver)
+    if usable:
+        driver = f"driver {usable[0].driver}"
+        yield passed("CUDA", f"{driver}, {build}" if build else driver)
 
 
 def _engines(machine: Machine, versions: Mapping[str, str | None]) -> Iterable[Check]:
-    target = "gpu" if machine.gpus else "cpu"
+    target = "gpu" if machine.gpus or machine.unusable else "cpu"
     install = f"make setup TARGET={target}"
 
     for name in ("torch", "transformers", "peft"):

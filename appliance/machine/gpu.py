@@ -31,6 +31,9 @@ class Gpu:
     total_bytes: int
     free_bytes: int
     driver: str  # its version
+    # Newest CUDA that the driver's library offers here; a newer library may stand over an older
+    # driver (forward compatibility). None where it is not told.
+    cuda: tuple[int, int] | None = None
     other_pids: tuple[int, ...] = ()  # processes that hold memory on the card
     is_mig: bool = False  # one slice of a card that is split (Multi-Instance GPU)
 
@@ -40,10 +43,23 @@ class Gpu:
 
 
 @dataclass(frozen=True)
+class Unusable:
+    """A card that is here, or should be, and that a run cannot use."""
+
+    card: str  # its name, or how it was asked for
+    why: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.card}: {self.why}"
+
+
+@dataclass(frozen=True)
 class GpuFinding:
     gpus: tuple[Gpu, ...]  # those that this process may use
     source: str  # nvml, nvidia-smi or none
     note: str = ""  # why there is no GPU, or what was odd
+    unusable: tuple[Unusable, ...] = ()  # cards that CUDA will not show
 
 
 def find_gpus(*, visible: str | None = None, nvml: ModuleType | None = None) -> GpuFinding:
@@ -52,19 +68,27 @@ def find_gpus(*, visible: str | None = None, nvml: ModuleType | None = None) -> 
     visible: the value of CUDA_VISIBLE_DEVICES, None where it is unset (read it with
     `visible_devices`). nvml: a module that answers like pynvml; by default pynvml itself.
     """
-    gpus, source, note = _all_gpus(nvml)
-    if visible is None or not gpus:
-        return GpuFinding(_without_hidden_slices(gpus), source, note)
+    found = _all_gpus(nvml)
+    if visible is None or not (found.gpus or found.unusable):
+        return replace(found, gpus=_without_hidden_slices(found.gpus))
 
-    chosen, unknown = select_visible(gpus, visible)
+    chosen, unknown = select_visible(found.gpus, visible)
     if unknown:
         note = (
             f"CUDA_VISIBLE_DEVICES={visible!r}: no device {unknown!r}; "
             "CUDA ignores it and all that follow"
         )
-    elif not chosen:
-        note = f"CUDA_VISIBLE_DEVICES={visible!r} hides {len(gpus)} GPUs"
-    return GpuFinding(chosen, source, note)
+        return GpuFinding(chosen, found.source, note, (_missing(unknown),))
+    if not chosen:
+        hidden = f"CUDA_VISIBLE_DEVICES={visible!r} hides {len(found.gpus)} GPUs"
+        return GpuFinding((), found.source, hidden)
+    # What was not named is not missed.
+    return GpuFinding(chosen, found.source, found.note)
+
+
+def _missing(entry: str) -> Unusable:
+    why = "named by CUDA_VISIBLE_DEVICES, and not there"
+    return Unusable(f"GPU {entry}", why, "correct CUDA_VISIBLE_DEVICES, or look for a lost card")
 
 
 def visible_devices() -> str | None:
@@ -109,8 +133,8 @@ def _without_hidden_slices(gpus: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
     return tuple(g for g in gpus if not g.is_mig or g is first_slice)
 
 
-def _all_gpus(nvml: ModuleType | None) -> tuple[tuple[Gpu, ...], str, str]:
-    """Every GPU and slice, where it was asked, and a note: the parts of a GpuFinding."""
+def _all_gpus(nvml: ModuleType | None) -> GpuFinding:
+    """Every GPU and slice of the machine."""
     if nvml is None:
         try:
             import pynvml as nvml_module
@@ -125,24 +149,50 @@ def _all_gpus(nvml: ModuleType | None) -> tuple[tuple[Gpu, ...], str, str]:
 
     try:
         count = nvml.nvmlDeviceGetCount()
-        driver = _text(nvml.nvmlSystemGetDriverVersion())
-        gpus = [g for i in range(count) for g in _cards_of(nvml, i, driver)]
+        driver, cuda = _text(nvml.nvmlSystemGetDriverVersion()), _cuda(nvml)
+        gpus: list[Gpu] = []
+        unusable: list[Unusable] = []
+        for index in range(count):
+            # A card that is lost must not hide the others.
+            try:
+                cards = list(_cards_of(nvml, index, driver))
+            except nvml.NVMLError as error:
+                remedy = "start the machine anew, or leave the card out with CUDA_VISIBLE_DEVICES"
+                unusable.append(Unusable(f"GPU {index}", f"NVML: {error}", remedy))
+                continue
+            gpus += [replace(card, cuda=cuda) for card in cards if isinstance(card, Gpu)]
+            unusable += [card for card in cards if isinstance(card, Unusable)]
     except nvml.NVMLError as error:
         return _from_smi(f"NVML: {error}")
     finally:
         with contextlib.suppress(nvml.NVMLError):
             nvml.nvmlShutdown()
 
-    return tuple(gpus), "nvml", "" if gpus else "NVML counts no GPU"
+    note = "" if count else "NVML counts no GPU"
+    return GpuFinding(tuple(gpus), "nvml", note, tuple(unusable))
 
 
-def _cards_of(nvml: ModuleType, index: int, driver: str) -> Iterator[Gpu]:
+def _cuda(nvml: ModuleType) -> tuple[int, int] | None:
+    """(13, 0) where the library that a process would load says 13000."""
+    try:
+        number = int(nvml.nvmlSystemGetCudaDriverVersion_v2())
+    except nvml.NVMLError:  # old drivers do not answer, and a container may lack the library
+        return None
+    return number // 1000, number % 1000 // 10
+
+
+def _cards_of(nvml: ModuleType, index: int, driver: str) -> Iterator[Gpu | Unusable]:
     """The card at that index, or its slices where it is split."""
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
     card = replace(_card(nvml, handle, index, driver), capability=_capability(nvml, handle))
 
-    slices = list(_slices(nvml, handle))
-    if not slices:
+    most = _most_slices(nvml, handle)
+    slices = list(_slices(nvml, handle, most))
+    if most and not slices:
+        why = "it is to be split (MIG) and has no slice, so CUDA shows none of it"
+        remedy = "make a slice (nvidia-smi mig -cgi ID -C), or end the mode (nvidia-smi -mig 0)"
+        yield Unusable(card.name, why, remedy)
+    elif not slices:
         yield card
     for piece in slices:
         yield replace(
@@ -175,13 +225,16 @@ def _capability(nvml: ModuleType, handle: Any) -> tuple[int, int] | None:
     return int(major), int(minor)
 
 
-def _slices(nvml: ModuleType, handle: Any) -> Iterator[Any]:
+def _most_slices(nvml: ModuleType, handle: Any) -> int:
+    """How many slices the card may have; 0 where it is not split."""
     try:
         current, _pending = nvml.nvmlDeviceGetMigMode(handle)
-        most = nvml.nvmlDeviceGetMaxMigDeviceCount(handle) if current else 0
+        return int(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)) if current else 0
     except nvml.NVMLError:  # cards before Ampere have no such mode
-        return
+        return 0
 
+
+def _slices(nvml: ModuleType, handle: Any, most: int) -> Iterator[Any]:
     for position in range(most):
         try:
             yield nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, position)
@@ -197,19 +250,23 @@ def _other_pids(nvml: ModuleType, handle: Any) -> tuple[int, ...]:
     return tuple(sorted({int(p.pid) for p in processes} - {os.getpid()}))
 
 
-def _from_smi(why: str) -> tuple[tuple[Gpu, ...], str, str]:
+def _from_smi(why: str) -> GpuFinding:
     """As `_all_gpus`. why: what NVML failed on, for the note."""
+    broken: tuple[Unusable, ...] = ()
+    if "mismatch" in why.lower():  # the driver was renewed, and its old module is still loaded
+        broken = (Unusable("the driver", why, "start the machine anew after a driver is renewed"),)
+
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return (), "none", f"{why}; nvidia-smi is not on the path"
+        return GpuFinding((), "none", f"{why}; nvidia-smi is not on the path", broken)
 
     fields = "index,uuid,name,compute_cap,memory.total,memory.free,driver_version"
     cards = _smi(tool, f"--query-gpu={fields}")
     users = _smi(tool, "--query-compute-apps=gpu_uuid,pid")
     gpus = parse_smi(cards, users)
     if not gpus:
-        return (), "none", f"{why}; nvidia-smi lists no GPU"
-    return gpus, "nvidia-smi", why
+        return GpuFinding((), "none", f"{why}; nvidia-smi lists no GPU", broken)
+    return GpuFinding(gpus, "nvidia-smi", why)
 
 
 def _smi(tool: str, query: str) -> str:

@@ -60,7 +60,13 @@ def imagined(machine: Machine, gpu: str) -> Machine:
 def with_cards(machine: Machine, gpu: str) -> Machine:
     """This machine, host and all, with other cards in it. Raises as `imagined` does."""
     if gpu.strip().lower() in ("none", "cpu", ""):
-        return replace(machine, gpus=(), gpu_source=IMAGINED, gpu_note="planned without a GPU")
+        return replace(
+            machine,
+            gpus=(),
+            gpu_source=IMAGINED,
+            gpu_note="planned without a GPU",
+            unusable=(),
+        )
 
     name, count = split_count(gpu)
     spec = spec_by_name(name)
@@ -69,7 +75,7 @@ def with_cards(machine: Machine, gpu: str) -> Machine:
         Gpu(i, f"GPU-imagined-{i}", spec.name, spec.capability, total, total, IMAGINED)
         for i in range(count)
     )
-    return replace(machine, gpus=gpus, gpu_source=IMAGINED, gpu_note="")
+    return replace(machine, gpus=gpus, gpu_source=IMAGINED, gpu_note="", unusable=())
 
 
 def host_around(spec: GpuSpec, count: int) -> Host:

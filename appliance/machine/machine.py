@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from appliance.machine.gpu import GIB, Gpu, find_gpus
+from appliance.machine.cuda import sort_out, torch_build
+from appliance.machine.gpu import GIB, Gpu, Unusable, find_gpus
 from appliance.machine.host import Host, find_host
 from appliance.machine.platforms import Platform, find_platform
 
@@ -20,11 +21,12 @@ IMAGINED = "imagined"
 class Machine:
     """What a plan is made for: found here, or imagined (see `imagined.py`)."""
 
-    gpus: tuple[Gpu, ...]  # those that this process may use, in CUDA's order
+    gpus: tuple[Gpu, ...]  # those that this process can use, in CUDA's order
     host: Host
     platform: Platform
     gpu_source: str = "none"  # nvml, nvidia-smi, none or imagined
     gpu_note: str = ""  # why there is no GPU, or what was odd about finding them
+    unusable: tuple[Unusable, ...] = ()  # cards that are here and do not work with what is here
 
     @property
     def is_imagined(self) -> bool:
@@ -41,6 +43,7 @@ class Machine:
                 }
                 for g in self.gpus
             ],
+            "unusable_gpus": [str(card) for card in self.unusable],
             "cores": self.host.num_cores,
             "memory_gib": round(self.host.memory_bytes / GIB, 2),
             "platform": str(self.platform),
@@ -65,7 +68,7 @@ class Machine:
     def _cards(self) -> list[str]:
         """Cards of one kind together; "no GPU" where there is none."""
         if not self.gpus:
-            return ["no GPU"]
+            return ["no GPU that can be used" if self.unusable else "no GPU"]
 
         kinds = [(g.name, round(g.total_bytes / GIB, 1), g.capability) for g in self.gpus]
         cards = []
@@ -83,14 +86,19 @@ class Machine:
 
 
 def find_machine(env: Mapping[str, str] | None = None) -> Machine:
-    """The machine under this process. env: its environment, by default os.environ."""
+    """The machine under this process. env: its environment, by default os.environ.
+
+    A card that the installed torch cannot use is none of its `gpus`, but stands beside them.
+    """
     env = os.environ if env is None else env
     platform = find_platform(env)
     finding = find_gpus(visible=env.get("CUDA_VISIBLE_DEVICES"))
     host = find_host(
         Path("/"), cores_given=platform.cores, memory_given_bytes=platform.memory_bytes, env=env
     )
-    return Machine(finding.gpus, host, platform, finding.source, finding.note)
+    gpus, refused = sort_out(finding.gpus, torch_build())
+    unusable = (*finding.unusable, *refused)
+    return Machine(gpus, host, platform, finding.source, finding.note, unusable)
 
 
 def split_cards(machine: Machine, workers_per_card: int) -> Machine:

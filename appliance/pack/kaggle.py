@@ -20,9 +20,10 @@ from appliance.config import Layer, assignments_layer, profile_layer, resolve
 from appliance.engine.model_folder import EMBEDDED, model_dir, read_card
 from appliance.errors import InputError, UsageError
 from appliance.machine.profile_check import profile_expectation
+from appliance.pack.closure import check_closure, names_of
 from appliance.pack.kaggle_rules import dataset_faults, kernel_faults, slug_of
 from appliance.pack.templates import read_template
-from appliance.pack.wheelhouse import build_appliance, check_closure, download, versions_of
+from appliance.pack.wheelhouse import build_appliance, download, versions_of
 
 REPOSITORY = Path(__file__).parents[2]
 """The checkout; packing needs its requirements/ and its sources."""
@@ -76,7 +77,8 @@ def pack_kaggle(request: KaggleRequest, out: Path) -> None:
     download(lists, request.pythons, wheels)
     appliance = build_appliance(REPOSITORY, wheels)
     write_atomic(dataset / "requirements.txt", versions_of(lists).encode())
-    check_closure(dataset / "requirements.txt", request.pythons, wheels)
+    left_out = names_of(REPOSITORY / "requirements" / "overrides-gpu.txt")
+    check_closure(dataset / "requirements.txt", request.pythons, wheels, left_out=left_out)
 
     if resolve(_layers(request)).needs_model:
         _pack_model(request, dataset)

@@ -11,6 +11,7 @@ from appliance.arc.task import TaskSet
 from appliance.config import Layer
 from appliance.errors import UsageError
 from appliance.machine.catalogue import CARDS
+from appliance.machine.cuda import OLDEST_CARDS, OLDEST_DRIVERS, PINNED_CUDA
 from appliance.machine.gpu import GIB
 from appliance.machine.host import Host
 from appliance.machine.imagined import with_cards
@@ -25,8 +26,14 @@ from appliance.sizing.plan import Plan, SearchOnlyPlan
 from appliance.sizing.plan_search import WORKER_GIB
 from appliance.sizing.request import PlanRequest
 
-OLDEST = 7.5
+OLDEST = float(".".join(map(str, OLDEST_CARDS[PINNED_CUDA[0]])))
 """The oldest compute capability that today's torch and vLLM wheels hold kernels for."""
+
+RUNTIME = Choice(
+    float(".".join(map(str, PINNED_CUDA))),
+    f"CUDA of the pinned torch and vLLM: driver {OLDEST_DRIVERS[PINNED_CUDA[0]]} or newer",
+)
+"""What the driver of each card must offer (MaxSupportedVersion in the ad of a machine)."""
 
 HOST_GIB = 2.0
 """Python, torch and its libraries, before any weights."""
@@ -64,6 +71,7 @@ class Slot:
                     f"MiB; {self.gpu_memory_mib.reason}",
                 ),
                 ("gpus_minimum_capability", str(self.capability.value), self.capability.reason),
+                ("gpus_minimum_runtime", str(RUNTIME.value), RUNTIME.reason),
             ]
         return "\n".join(f"# {reason}\n{name:<24} = {value}" for name, value, reason in rows)
 

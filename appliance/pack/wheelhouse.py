@@ -24,7 +24,7 @@ pip takes the names literally: one wheel says 2_25, another 2_17. Of the engines
 asks for the newest glibc, 2.31.
 """
 
-_VERBS = ("download", "wheel", "install", "check")
+_VERBS = ("download", "wheel")
 """Commands of pip that are called here, to name the one that failed."""
 
 
@@ -63,31 +63,6 @@ def build_appliance(source: Path, wheels: Path) -> str:
         run_pip("wheel", "--no-deps", "--wheel-dir", str(wheels), str(copy))
 
     return max(wheels.glob("arc_appliance-*.whl"), key=lambda p: p.stat().st_mtime).name
-
-
-def check_closure(requirements: Path, pythons: Sequence[str], wheels: Path) -> None:
-    """Check that every dependency of every wheel lies in the folder.
-
-    For the Python that runs this, by an install into an empty environment; for others, by pip's
-    resolver alone. Both without an index.
-
-    Raises PrerequisiteError naming what is missing.
-    """
-    offline = ["--no-index", "--find-links", str(wheels)]
-
-    for python in pythons:
-        with tempfile.TemporaryDirectory() as folder:
-            if python == f"{sys.version_info.major}.{sys.version_info.minor}":
-                environment = Path(folder) / "environment"
-                create = [sys.executable, "-m", "venv", "--without-pip", str(environment)]
-                subprocess.run(create, check=True)
-
-                where = ["--python", str(environment / "bin" / "python")]
-                run_pip(*where, "install", *offline, "--no-compile", "-r", str(requirements))
-                run_pip(*where, "check")
-            else:
-                dry = ["--dry-run", "--ignore-installed", *offline, "--target", folder]
-                run_pip("install", *dry, *_target(python), "-r", str(requirements))
 
 
 def _target(python: str) -> list[str]:

@@ -14,6 +14,7 @@ from appliance.arc.vote import FIRST, Candidate, least_weight
 from appliance.config import RunSettings
 from appliance.record.attempts import attempts_of
 from appliance.record.journal import Journal
+from appliance.record.setbacks import is_without_gpu, setbacks_of
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ class Coverage:
     untrained_reasons: dict[str, int]  # why training gave no adapter: tasks by reason
     served: dict[str, int] = field(default_factory=dict)  # deep jobs by the way they were sampled
     refusals: dict[str, int] = field(default_factory=dict)  # why another way was not taken: jobs
+
+    setbacks: dict[str, int] = field(default_factory=dict)  # cards and engines not used: how often
+    without_gpu: int = 0  # runs (1, or 0) that had to go on with the CPU, though there were cards
 
     asked: int = 0  # that a model was asked for: all, or none where a search works alone
     searched: int = 0  # whose search without a model is over
@@ -88,6 +92,10 @@ class Coverage:
                 f"tasks with a program that fits all demonstrations: {self.programs_fit} "
                 f"({self.programs_valid} of {self.programs_written} programs gave grids)"
             )
+        lines += [
+            f"set back: {f'{count} x ' if count > 1 else ''}{text}"
+            for text, count in self.setbacks.items()
+        ]
         return lines
 
     def shortfalls(self, floors: RunSettings, *, train_enabled: bool) -> list[str]:
@@ -107,6 +115,9 @@ class Coverage:
         least_trained = floors.min_trained_share * n
         if train_enabled and self.trained + self.settled < least_trained:
             faults.append(f"trained {self.trained}/{n}, floor {floors.min_trained_share:.0%}")
+
+        if self.without_gpu:
+            faults.append("no GPU could be used, floor one; the CPU did the work")
         return faults
 
 
@@ -174,6 +185,8 @@ def coverage_of(journal: Journal) -> Coverage:
         untrained_reasons=dict(reasons),
         served=dict(Counter(r.detail["how"] for r in deep if r.detail.get("how"))),
         refusals=dict(Counter(refusal for r in deep for refusal in r.detail.get("refused", ()))),
+        setbacks=setbacks_of(journal),
+        without_gpu=int(is_without_gpu(journal)),
         asked=0 if journal.fact("strategy") == ["search"] else len(num_tests),
         searched=sum(r.status == "done" for r in searches),
         search_lost=sum(r.status == "failed" for r in searches),

@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,32 @@ from appliance.errors import (
     EXIT_COVERAGE,
     EXIT_DONE,
     EXIT_INTERRUPTED,
+    ApplianceError,
+    DeviceLost,
     EngineError,
 )
 from appliance.record.coverage import coverage_of
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
+from appliance.record.setbacks import note_setback, note_without_gpu, open_account
 from appliance.run.console import Display
 from appliance.run.orchestrator import Orchestrator, RunTime, RunWork
 from appliance.run.pool import SubprocessPool
 from appliance.run.schedule.planned_costs import PlannedCosts
+from appliance.run.schedule.rate_check import FACT as CHECKED_RATE
 from appliance.run.workers import search_plans, search_share, worker_plans
 from appliance.sizing.plan import AnyPlan, Plan
 from appliance.sizing.view import plan_lines
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan, the folder of its model, and what could not be planned with."""
+
+    plan: AnyPlan
+    model_dir: Path | None  # None where the run needs no model
+    setbacks: tuple[str, ...] = ()  # cards that cannot be used, hardware that is missing
+    is_without_gpu: bool = False  # cards are here, or should be, and none of them can be used
 
 
 @dataclass(frozen=True)
@@ -39,30 +53,44 @@ class Launch:
 
     tasks: TaskSet
     source: str  # what --tasks named
-    plan: AnyPlan
-    model_dir: Path | None  # None where the run needs no model
+    planned: Planned
     folder: RunFolder
     journal: Journal
     display: Display
     clock: Clock
     start_s: float  # when the command began
     deadline_s: float
+    # The plan for so many seconds on the CPU, should all cards be lost. None: there is no other.
+    on_cpu: Callable[[float], Planned] | None = None
+
+    @property
+    def plan(self) -> AnyPlan:
+        return self.planned.plan
+
+    @property
+    def model_dir(self) -> Path | None:
+        return self.planned.model_dir
+
+    @property
+    def can_replan(self) -> bool:
+        return self.on_cpu is not None and bool(self.plan.machine.gpus)
 
 
 def launch(start: Launch) -> int:
     """Run to the end and return the exit code. The submission is valid all the time."""
-    plan, folder, tell = start.plan, start.folder, start.display.tell
-    folder.write_json(folder.config, plan.settings.model_dump(mode="json"))
-    folder.write_json(folder.plan, plan.to_json())
-    start.journal.put_fact("strategy", list(plan.settings.strategy))
+    tell = start.display.tell
+    open_account(start.journal, start.planned.setbacks)
+    if start.planned.is_without_gpu:
+        note_without_gpu(start.journal)
 
     budget = format_duration(start.deadline_s - start.start_s)
     tell(
         f"{len(start.tasks)} tasks of {start.source}; "
         f"until {format_instant(start.deadline_s)} ({budget} in all)"
     )
-    for line in plan_lines(plan):
-        tell(f"  {line}")
+    for setback in dict.fromkeys(start.planned.setbacks):
+        tell(f"set back: {setback}")
+    _take_up(start)
     if _is_seen_family(start):
         tell(
             "  note: arc-mini was trained on new pairs made by the rules of these tasks "
@@ -73,17 +101,68 @@ def launch(start: Launch) -> int:
 
     stopped: list[int] = []
     restore_handlers = _catch_signals(stopped)
-    failure: EngineError | None = None
+    try:
+        ended, failure = _work(start, stopped)
+    finally:
+        restore_handlers()
+        shutil.rmtree(start.folder.scratch, ignore_errors=True)
+
+    start.display.close()
+    return _conclude(replace(ended, start_s=start.start_s), stopped, failure)
+
+
+def _take_up(start: Launch) -> None:
+    """Write down the plan that is followed from now on, and show it."""
+    plan, folder, journal = start.plan, start.folder, start.journal
+    folder.write_json(folder.config, plan.settings.model_dump(mode="json"))
+    folder.write_json(folder.plan, plan.to_json())
+    journal.put_fact("strategy", list(plan.settings.strategy))
+
+    if isinstance(plan, Plan):
+        # Adapters of another model cannot be put on this one, so their tasks train anew; nor does
+        # the learning rate that was checked on it say anything here.
+        if journal.fact("adapters_of") not in (None, plan.model.value):
+            shutil.rmtree(folder.adapters, ignore_errors=True)
+            folder.adapters.mkdir(exist_ok=True)
+            journal.put_fact(CHECKED_RATE, None)
+        journal.put_fact("adapters_of", plan.model.value)
+
+    for line in plan_lines(plan):
+        start.display.tell(f"  {line}")
+
+
+def _work(start: Launch, stopped: list[int]) -> tuple[Launch, EngineError | None]:
+    """Follow the plan, and after the loss of all cards another one on the CPU.
+
+    Returns what was followed last, and why it gave up.
+    """
     try:
         _orchestrator(start, stopped).run()
     except EngineError as fault:
-        failure = fault
-    finally:
-        restore_handlers()
-        shutil.rmtree(folder.scratch, ignore_errors=True)
+        other = _without_gpus(start, fault) if isinstance(fault, DeviceLost) else None
+        return (start, fault) if other is None else _work(other, stopped)
+    return start, None
 
-    start.display.close()
-    return _conclude(start, stopped, failure)
+
+def _without_gpus(start: Launch, fault: DeviceLost) -> Launch | None:
+    """The rest of the run on the CPU. None where no other plan can be made."""
+    now_s, tell = start.clock.now(), start.display.tell
+    if start.on_cpu is None or not start.can_replan:
+        return None
+    try:
+        planned = start.on_cpu(start.deadline_s - now_s)
+    except ApplianceError as refusal:
+        tell(f"the run cannot go on with the CPU: {refusal}")
+        return None
+
+    note_setback(start.journal, fault.found)
+    note_without_gpu(start.journal)
+    text = f"no GPU is left ({fault.found}); the run goes on with the CPU, resuming what is done"
+    start.journal.put_event(now_s, text)
+    tell(text)
+    other = replace(start, planned=planned, start_s=now_s)
+    _take_up(other)
+    return other
 
 
 def _orchestrator(start: Launch, stopped: list[int]) -> Orchestrator:
@@ -107,6 +186,7 @@ def _orchestrator(start: Launch, stopped: list[int]) -> Orchestrator:
         planned=planned,
         is_rate_given=is_rate_given,
         search=search_share(plan),
+        can_replan=start.can_replan,
     )
 
 

@@ -17,6 +17,7 @@ from appliance.clock import Clock, format_duration
 from appliance.config import Settings
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
+from appliance.record.setbacks import note_setback
 from appliance.run.jobs import job_of
 from appliance.run.ledger import Attempts, Ledger
 from appliance.run.pool import Pool
@@ -101,6 +102,7 @@ class Orchestrator:
         is_rate_given: bool = False,
         costs: Mapping[str, TaskCost] | None = None,
         search: SearchShare | None = None,
+        can_replan: bool = False,
         write: Callable[[Attempts], None] | None = None,
         poll_s: float = POLL_S,
     ) -> None:
@@ -114,6 +116,9 @@ class Orchestrator:
         first jobs.
 
         search: of a search without a model. Its workers are the last ones of the pool.
+
+        can_replan: whoever runs this has another plan for the case that no device is left, so the
+        search is not waited for then.
 
         write: puts a submission in place; by default it is submission.json in the folder.
         """
@@ -173,6 +178,8 @@ class Orchestrator:
             self._rate_check,
             time.clock,
             self._tell,
+            self._set_back,
+            can_replan=can_replan,
         )
 
     def run(self) -> None:
@@ -180,8 +187,8 @@ class Orchestrator:
 
         The submission is written in any case.
 
-        Raises InputError or EngineError when no worker can be started at all, and PrerequisiteError
-        when the disk is full.
+        Raises InputError for a model that no worker can load, EngineError when no worker of a kind
+        is left (DeviceLost for those with a device), and PrerequisiteError when the disk is full.
         """
         try:
             search = self._schedule.search
@@ -375,6 +382,10 @@ class Orchestrator:
             if not self._work.settings.needs_model:
                 why = "every task is searched"
             self._tell(f"stopping {format_duration(left_s)} early: {why}")
+
+    def _set_back(self, text: str) -> None:
+        """Count it for the end of the run."""
+        note_setback(self._work.journal, text)
 
     def _tell(self, text: str) -> None:
         """To people, and to the journal."""

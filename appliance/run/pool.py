@@ -21,18 +21,30 @@ from typing import IO, Protocol
 
 from pydantic import ValidationError
 
-from appliance.solve.messages import Event, Failed, Job, SearchSetup, Setup, parse_event
+from appliance.errors import how_it_ended
+from appliance.machine.gpu import find_gpus
+from appliance.solve.messages import Event, Job, SearchSetup, Setup, parse_event
 
-SAFE_TRAINER = "peft"
-"""The trainer that a worker is restarted with when the planned one cannot be used on its device."""
+PLAIN = {"engine": "transformers", "trainer": "peft"}
+"""What stands in for engine and trainer of a worker that does not start with those planned: they
+are written in Python and torch alone, with no kernels of their own to compile or to crash."""
 
 
 @dataclass(frozen=True)
 class Died:
     """The worker's process has ended, by itself or because somebody else killed it."""
 
-    exit_code: int
+    exit_code: int  # minus the number of the signal that ended it
     log_tail: str  # last lines of its standard error
+
+    @property
+    def how(self) -> str:
+        """In words. What was logged last explains an end of its own, not one from outside."""
+        how = how_it_ended(self.exit_code)
+        if -self.exit_code in (signal.SIGKILL, signal.SIGTERM):
+            return how
+        last_line = (self.log_tail.splitlines() or ["its log is empty"])[-1]
+        return f"{how} ({last_line})"
 
 
 Arrival = tuple[int, Event | Died]
@@ -47,6 +59,15 @@ class Pool(Protocol):
 
     def start(self, worker: int) -> None:
         """(Re)start a worker; its Ready event follows."""
+
+    def make_plain(self, worker: int, *parts: str) -> str:
+        """From its next start on, PLAIN stands in for these parts (all, if none is named).
+
+        Returns what changes, such as "transformers in place of vllm"; "" if nothing does.
+        """
+
+    def device_fault(self, worker: int) -> str:
+        """Why its device is not there any more, as the driver tells; "" where nothing is known."""
 
     def submit(self, worker: int, job: Job) -> None: ...
 
@@ -116,6 +137,25 @@ class SubprocessPool:
         self._send(child, setup.model_dump_json())
         threading.Thread(target=self._listen, args=(worker, child), daemon=True).start()
 
+    def make_plain(self, worker: int, *parts: str) -> str:
+        setup = self._setups[worker]
+        if not isinstance(setup, Setup):
+            return ""
+        planned = {part: getattr(setup, part) for part in parts or PLAIN}
+        changed = {part: PLAIN[part] for part, name in planned.items() if name != PLAIN[part]}
+        self._setups[worker] = setup.model_copy(update=changed)
+        return " and ".join(f"{new} in place of {planned[part]}" for part, new in changed.items())
+
+    def device_fault(self, worker: int) -> str:
+        setup = self._setups[worker]
+        if not isinstance(setup, Setup) or setup.device != "cuda":
+            return ""
+        device = self._environments[worker].get("CUDA_VISIBLE_DEVICES", "")
+        found = find_gpus(visible=device)
+        if found.gpus or found.source == "none":  # without any answer the start will tell
+            return ""
+        return f"its GPU {device} is not listed any more"
+
     def submit(self, worker: int, job: Job) -> None:
         self._send(self._children[worker], job.model_dump_json())
 
@@ -153,10 +193,6 @@ class SubprocessPool:
                 event = parse_event(line)
             except ValidationError:
                 break  # cut off by a kill
-            setup = self._setups[worker]
-            is_trainer = isinstance(event, Failed) and event.kind == "trainer"
-            if is_trainer and isinstance(setup, Setup):
-                self._setups[worker] = setup.model_copy(update={"trainer": SAFE_TRAINER})
             self._arrivals.put((child, worker, event))
 
         code = child.process.wait()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from appliance.clock import Clock, format_duration
-from appliance.errors import EngineError, InputError
-from appliance.run.pool import SAFE_TRAINER, Died, Pool
+from appliance.errors import DeviceLost, EngineError, InputError
+from appliance.run.pool import Died, Pool
 from appliance.run.probe import Prober
 from appliance.run.results import Results
 from appliance.run.schedule.rate_check import RateCheck
@@ -39,6 +39,10 @@ NAMES_TOLD = 4
 """Tasks of a job that a message names."""
 
 
+Rule = Callable[[Assignment], list[str]]
+"""Of the schedule: what becomes of the tasks of a failed job. Returns those given up."""
+
+
 class WorkerLife:
     """Watches over all workers. The orchestrator, which hands out jobs, shares their states."""
 
@@ -52,7 +56,11 @@ class WorkerLife:
         rate_check: RateCheck | None,
         clock: Clock,
         tell: Callable[[str], None],
+        set_back: Callable[[str], None],
+        *,
+        can_replan: bool = False,
     ) -> None:
+        """set_back: counts what was meant to be used and is not. can_replan: see Orchestrator."""
         self._workers = workers
         self._pool = pool
         self._schedule = schedule
@@ -61,13 +69,16 @@ class WorkerLife:
         self._rate_check = rate_check
         self._clock = clock
         self._tell = tell
+        self._set_back = set_back
+        self._can_replan = can_replan
         # No worker of one kind is left. It is raised at the end, for the other kind goes on.
         self.fault: EngineError | None = None
 
     def start(self, worker: int, *, why: str = "") -> None:
         """(Re)start a worker, unless it has failed too often.
 
-        Raises EngineError when no worker is left that has work.
+        Raises EngineError when no worker is left that has work, DeviceLost when none is left with a
+        device and another plan can be made.
         """
         state = self._workers[worker]
         state.state = "down"
@@ -115,24 +126,17 @@ class WorkerLife:
                     f"{self._name(worker)} cannot start: {event.message}",
                     remedy="see the run's worker log",
                 )
-            case Failed(job_id=-1):  # at its start, before any job
+            case Failed(job_id=-1):
                 self._pool.kill(worker)
-                if event.kind == "trainer":
-                    self._tell(
-                        f"worker {worker}: {event.message}; "
-                        f"it starts again with the trainer {SAFE_TRAINER}"
-                    )
-                elif event.kind != "memory" and not state.was_ready:
-                    state.num_starts = MAX_STARTS  # another try would find the same
-                self.start(worker, why=event.message)
+                self._failed_at_start(worker, event)
             case Failed(kind="memory"):
                 self._fall(state, self._schedule.out_of_memory, event.message)
             case Failed():
                 self._fall(state, self._schedule.crashed, event.message)
+            case Died() if state.state == "starting":
+                self._lost_at_start(worker, event.how)
             case Died():
-                last_line = (event.log_tail.splitlines() or ["its log is empty"])[-1]
-                message = f"{self._name(worker)} died with code {event.exit_code} ({last_line})"
-                self._lose(worker, message, event.log_tail)
+                self._lose(worker, f"{self._name(worker)} died: it {event.how}", event.how)
 
     def limits_s(self) -> list[float]:
         """Instants at which a worker that is still busy counts as hung."""
@@ -153,7 +157,50 @@ class WorkerLife:
                 self._kill(worker, f"worker {worker} wrote nothing for {silent_s:.0f} s, killed")
             elif state.state == "starting" and now_s >= state.since_s + START_LIMIT_S:
                 self._pool.kill(worker)
-                self.start(worker, why=f"not ready after {START_LIMIT_S:.0f} s")
+                self._lost_at_start(worker, f"was not ready after {START_LIMIT_S:.0f} s")
+
+    def _failed_at_start(self, worker: int, event: Failed) -> None:
+        """It said itself, before any job, why it does not start."""
+        state = self._workers[worker]
+        # A card that worked may be busy for a moment after the end of its last process.
+        if event.kind == "device" and state.num_starts > int(state.was_ready):
+            self._give_up(worker, event.message, self._schedule.put_back)
+            return
+
+        # Memory may be there again in a moment; all else would be the same at another try.
+        if event.kind not in ("memory", "device"):
+            parts = ("trainer",) if event.kind == "trainer" else ()
+            is_plainer = self._make_plain(worker, event.message, *parts)
+            if not is_plainer and not state.was_ready:
+                state.num_starts = MAX_STARTS
+        self.start(worker, why=event.message)
+
+    def _lost_at_start(self, worker: int, how: str) -> None:
+        """It ended or hung before it was ready, and did not say why: an engine may be the cause.
+
+        One that has started before gets a second try as it was.
+        """
+        state = self._workers[worker]
+        state.num_falls += 1
+        if not self._is_device_gone(worker):
+            if state.num_starts > int(state.was_ready):
+                self._make_plain(worker, f"{how} before it was ready")
+            self.start(worker, why=how)
+
+    def _make_plain(self, worker: int, why: str, *parts: str) -> bool:
+        """Whether its next start is with plainer engines; people are told, and it is counted."""
+        change = self._pool.make_plain(worker, *parts)
+        if change:
+            self._tell(f"{self._name(worker)}: {why}; it starts again with {change}")
+            self._set_back(f"{change}, because a worker did not start")
+        return bool(change)
+
+    def _is_device_gone(self, worker: int) -> bool:
+        """Whether the driver does not list it any more; its worker is given up then."""
+        fault = self._pool.device_fault(worker)
+        if fault:
+            self._give_up(worker, fault, self._schedule.put_back)
+        return bool(fault)
 
     def _limit_s(self, running: Running) -> float:
         is_probe = running.assignment.stage == "probe"
@@ -167,6 +214,9 @@ class WorkerLife:
 
     def _lose(self, worker: int, message: str, why: str) -> None:
         """The worker is gone: the next one gets what remains of its job, or the job has failed."""
+        if self._is_device_gone(worker):
+            return
+
         state = self._workers[worker]
         was_searching = state.kind == "search" and state.running is not None
         job = self._results.remaining(state.running)
@@ -181,9 +231,7 @@ class WorkerLife:
             state.num_falls += 1
         self.start(worker, why=why)
 
-    def _fall(
-        self, state: WorkerState, rule: Callable[[Assignment], list[str]], message: str
-    ) -> None:
+    def _fall(self, state: WorkerState, rule: Rule, message: str) -> None:
         """A job failed: keep what it gave, put its tasks back one rung down, or give them up."""
         running = state.take()
         if running is None:
@@ -202,7 +250,10 @@ class WorkerLife:
 
         self._results.keep_partial(running)
         lost = rule(assignment)
-        self._tell(f"{_job_name(assignment)}: {message}; {self._what_follows(assignment, lost)}")
+        follows = self._what_follows(assignment, lost)
+        if rule == self._schedule.put_back:
+            follows = "left to another device"
+        self._tell(f"{_job_name(assignment)}: {message}; {follows}")
         for task_id in lost:
             self._results.give_up(running, task_id, message)
 
@@ -216,9 +267,10 @@ class WorkerLife:
         progress = self._schedule.states[assignment.tasks[0].task_id].of(assignment.stage)
         return f"next try: {RUNGS[progress.rung].name}"
 
-    def _give_up(self, worker: int, why: str) -> None:
+    def _give_up(self, worker: int, why: str, rule: Rule | None = None) -> None:
+        """rule: what becomes of the tasks that it has; by default that of a crash."""
         state = self._workers[worker]
-        self._fall(state, self._schedule.crashed, why)
+        self._fall(state, rule or self._schedule.crashed, why)
         state.state = "gone"
 
         left = len(self._alive(state.kind))
@@ -228,12 +280,16 @@ class WorkerLife:
             self._schedule.search.end()
         if left:
             self._tell(f"{self._name(worker)} is given up ({why}); the other {left} go on")
+            self._set_back(f"a {state.kind} worker was given up: {why}")
             return
 
-        fault = EngineError(
+        kind = DeviceLost if state.kind == "device" else EngineError
+        fault = kind(
             f"{self._name(worker)} does not start" + (f": {why}" if why else ""),
             remedy="read run/logs; appliance doctor names what is missing",
         )
+        if self._can_replan and isinstance(fault, DeviceLost):
+            raise fault
         if not any(s.state != "gone" for s in self._workers.values()):
             raise self.fault or fault
 

@@ -140,4 +140,5 @@ def _environment(
     # By UUID: an index would count all cards, not only those that were left visible to us.
     if machine.gpus:
         return environment | {"CUDA_VISIBLE_DEVICES": machine.gpus[index].uuid}
-    return environment | VLLM_CPU
+    # Cards that cannot be used, or were lost, are hidden from libraries that would try them.
+    return environment | VLLM_CPU | {"CUDA_VISIBLE_DEVICES": ""}

@@ -8,11 +8,12 @@ does not fit: its `fits` is what its own model says.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 
 from appliance.config import Layer, Settings, given_keys, resolve
-from appliance.errors import UsageError
+from appliance.errors import PrerequisiteError, UsageError
 from appliance.machine.gpu import GIB
 from appliance.machine.machine import Machine, split_cards
 from appliance.sizing.choice import Choice
@@ -57,6 +58,9 @@ def make_plan(request: PlanRequest) -> Plan:
     Raises UsageError for settings that exclude each other, for no model and for no time, and
     PrerequisiteError when something is asked for that is not installed.
     """
+    if request.stand_in is not None:
+        return _plan_with_stand_in(request, request.stand_in)
+
     layers = _layers(request)
     asked = resolve(layers)
     machine = split_cards(request.machine, asked.run.workers_per_card)
@@ -76,6 +80,23 @@ def make_plan(request: PlanRequest) -> Plan:
         settings=resolve([Layer("plan", values), *layers, chosen]),
         given_keys=given_keys(layers),
     )
+
+
+def _plan_with_stand_in(request: PlanRequest, stand_in: ModelCard) -> Plan:
+    """The plan with the stand-in among the models, or alone where it is the better choice."""
+    asked = tuple(card for card in request.models if card.name != stand_in.name)
+    chosen = Choice(stand_in.name, "the models asked for need a package that is missing here")
+    with contextlib.suppress(PrerequisiteError):
+        plan = make_plan(replace(request, models=(*asked, stand_in), stand_in=None))
+        if plan.model.value != stand_in.name or stand_in in request.models:
+            return plan
+        chosen = plan.model
+
+    # An adapter belongs to the model that it was trained on.
+    own = Layer(stand_in.name, {"model.adapter": None, "train.start": "auto"})
+    layers = (*request.layers, own)
+    plan = make_plan(replace(request, models=(stand_in,), stand_in=None, layers=layers))
+    return replace(plan, model=chosen)
 
 
 def plan_search_only(request: PlanRequest) -> SearchOnlyPlan:
@@ -384,6 +405,9 @@ def _notes(
         notes.append(note)
 
     # The machine.
+    for gpu in dict.fromkeys(machine.unusable):
+        count = machine.unusable.count(gpu)
+        notes.append(f"not used: {count} x {gpu}; do: {gpu.remedy}")
     if not device.is_known:
         notes.append(
             f"{device.name} is not in the catalogue: planned with cautious figures; "

@@ -10,6 +10,7 @@ from appliance.machine.catalogue import has_bfloat16
 from appliance.machine.machine import Machine
 from appliance.machine.software import Software
 from appliance.sizing.choice import Choice
+from appliance.sizing.costs.sample_memory import PACKED_BYTES
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ def choose_precision(
     machine: Machine, settings: Settings, planned_quantization: Choice[str], software: Software
 ) -> Precision:
     """Raises UsageError for settings that exclude each other, PrerequisiteError when bitsandbytes
-    is asked for and missing."""
+    is asked for, or the model's files need it, and it is missing."""
     dtype = _dtype(machine, settings)
     quantization = _quantization(settings, planned_quantization, software)
 
@@ -116,6 +117,13 @@ def _quantization(settings: Settings, planned: Choice[str], software: Software) 
             f"model.quantization = {asked} without bitsandbytes",
             expected="the package bitsandbytes",
             remedy="install it, or --set model.quantization=none",
+        )
+    # Without the package the plan packs nothing, so the files of the model are packed.
+    if planned.value in PACKED_BYTES and not is_there:
+        raise PrerequisiteError(
+            f"the model's weights are stored in {planned.value}, which needs bitsandbytes",
+            expected="the package bitsandbytes, or weights that are not quantised",
+            remedy="make engines (a GPU: make setup TARGET=gpu), or another --model",
         )
     if asked != "auto":
         return Choice(asked, "set by model.quantization")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from appliance.arc.task import TaskSet
-from appliance.config import Layer, Settings
+from appliance.config import Layer, Settings, resolve
 from appliance.machine.machine import Machine
 from appliance.machine.software import EVERYTHING, Software
 from appliance.sizing.choice import Choice
@@ -17,6 +17,17 @@ from appliance.sizing.costs.task_lengths import TaskLengths
 from appliance.sizing.pins import NO_PINS, Pins
 
 T = TypeVar("T")
+
+MEANT_FOR_GPUS = {
+    "model.dtype": "auto",
+    "model.quantization": "auto",
+    "model.engine": "auto",
+    "model.trainer": "auto",
+    "sample.grammar": "none",  # needs vLLM
+    "sample.serving": "auto",
+    "run.workers_per_card": 1,
+}
+"""Settings of a run that lost its cards, over those that the user gave."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,30 @@ class PlanRequest:
     layers: tuple[Layer, ...]  # the settings that the user gave, lowest precedence first
     budget_s: float  # from the start of the command to the deadline
     pins: Pins = NO_PINS  # values fixed for this plan, over all settings
+
+    # On the CPU this one takes the place of those above where they do not get to the end in time.
+    stand_in: ModelCard | None = None
+
+    def without_gpus(
+        self, software: Software, *, stand_in: ModelCard, can_search: bool = True
+    ) -> PlanRequest:
+        """The same run on the CPU of that machine, because none of its cards can be used.
+
+        What was asked of engines and number formats was meant for a card, so it is left open; and
+        the run searches as well. software: what the CPU can use.
+        """
+        machine = replace(self.machine, gpus=(), gpu_note="no GPU can be used")
+        values: dict[str, object] = dict(MEANT_FOR_GPUS)
+        strategy = resolve(self.layers).strategy
+        if can_search and "search" not in strategy:
+            values["strategy"] = [*strategy, "search"]
+        return replace(
+            self,
+            machine=machine,
+            software=software,
+            layers=(*self.layers, Layer("without a GPU", values)),
+            stand_in=stand_in,
+        )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Literal
 
-from appliance.errors import ApplianceError, InputError, OutOfMemory
+from appliance.errors import ApplianceError, DeviceLost, InputError, OutOfMemory
 from appliance.solve.messages import Event, Failed
 
 Emit = Callable[[Event], None]
@@ -45,11 +45,13 @@ def _read(lines: queue.Queue[str]) -> None:
 
 def failed(job_id: int, fault: Exception) -> Failed:
     """What to tell of a fault. job_id: -1 at the start of the worker."""
-    kind: Literal["memory", "input", "engine"] = "engine"
+    kind: Literal["memory", "input", "engine", "device"] = "engine"
     if isinstance(fault, OutOfMemory | MemoryError):
         kind = "memory"
     elif isinstance(fault, InputError):
         kind = "input"
+    elif isinstance(fault, DeviceLost):
+        kind = "device"
 
     if isinstance(fault, ApplianceError):
         return Failed(job_id=job_id, kind=kind, message=str(fault), exit_code=fault.exit_code)

@@ -332,7 +332,8 @@ class Failed(_Message):
     event: Literal["failed"] = "failed"
     job_id: int
     # What went wrong, and so what to do next. "trainer": start again with the trainer "peft".
-    kind: Literal["memory", "input", "engine", "trainer"]
+    # "device": nobody can use it, so the worker is given up.
+    kind: Literal["memory", "input", "engine", "trainer", "device"]
     message: str
     exit_code: int = 1
 

@@ -22,7 +22,7 @@ from appliance.arc.view import View
 from appliance.clock import Deadline, SystemClock
 from appliance.engine.base import EngineSpec, NotTuned, Outcome, Served, TuneSettings
 from appliance.engine.environment import no_garbage_collection
-from appliance.engine.load_model import poisons_process, weights_sha
+from appliance.engine.load_model import check_device, poisons_process, weights_sha
 from appliance.engine.model_folder import FolderCard, read_card
 from appliance.engine.probe import probe_sampling, probe_training
 from appliance.engine.registry import import_first, make_scorer, make_server, make_trainer
@@ -56,8 +56,9 @@ class Worker:
     def __init__(self, setup: Setup, emit: Emit) -> None:
         """Load the model and start the engines; emits Ready.
 
-        A sampling engine that does not start is replaced by Transformers. Raises InputError for a
-        bad model or adapter, EngineError for a trainer that does not start, OutOfMemory.
+        A sampling engine that does not start is replaced by Transformers. Raises DeviceLost,
+        InputError for a bad model or adapter, EngineError for a trainer that does not start,
+        OutOfMemory.
         """
         import torch
 
@@ -67,6 +68,7 @@ class Worker:
         self._setup = setup
         self._emit = emit
 
+        check_device(setup.device)
         model_dir = Path(setup.model_dir)
         card = read_card(model_dir)
         window_tokens = min(card.max_positions, setup.window_tokens)

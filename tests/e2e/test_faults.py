@@ -139,5 +139,7 @@ def test_a_run_goes_on_with_peft_where_unsloth_fails(
     command = submit_command(challenges, tmp_path / "out", *flags, settings=few)
     done = finish(command, environment=environment)
 
-    assert "unsloth cannot be used: injected; it starts again with the trainer peft" in done.stdout
+    assert "unsloth cannot be used: injected; it starts again with peft in place of unsloth" in (
+        done.stdout
+    )
     assert trainings(tmp_path / "out")["copy0"][0] == "done"

@@ -155,7 +155,7 @@ def test_a_search_worker_that_is_killed_costs_its_task_one_try(tmp_path: Path) -
                 os.kill(worker, signal.SIGKILL)
     assert process.returncode == 0, told
 
-    lost = [line for line in told if "died with code -9" in line]
+    lost = [line for line in told if "died: it was killed by SIGKILL" in line]
     assert len(lost) == 1
     assert lost[0].startswith("search ") and "search worker 0" in lost[0]
     assert lost[0].rstrip().endswith("searched once more")

@@ -90,7 +90,7 @@ def test_the_search_goes_on_from_the_programs_that_it_had(
     )
     done = finish([str(python_with_a_space), *words], environment=environment)
     assert (tmp_path / "killed").exists(), done.stdout
-    assert "died with code -9" in done.stdout
+    assert "died: it was killed by SIGKILL" in done.stdout
 
     with journal_of(tmp_path / "out") as journal:
         programs, rows = journal.programs(), {row.stage: row for row in journal.stages()}

@@ -30,6 +30,7 @@ def test_a_shard_asks_for_its_checkpoint_and_for_floors_not_for_a_card() -> None
     submit = htcondor.Submit((GOLDEN / "chtc-short" / "shard.sub").read_text())
     assert submit["checkpoint_exit_code"] == "85"
     assert submit["gpus_minimum_memory"] == "20480"
+    assert submit["gpus_minimum_runtime"] == "13.0"
     assert "requirements" not in dict(submit)
 
 

@@ -63,13 +63,13 @@ def test_no_gpu_is_a_caution_because_the_cpu_path_works(tmp_path: Path) -> None:
 
 def test_a_driver_older_than_torch_needs_fails(tmp_path: Path) -> None:
     machine = with_driver(imagined(PLAIN, "T4"), "535.104")
-    assert look(machine, tmp_path, torch="2.13.0+cu130")["driver"].status is Status.FAIL
-    assert look(machine, tmp_path, torch="2.4.0+cu121")["driver"].status is Status.PASS
+    assert look(machine, tmp_path, torch="2.13.0+cu130")["CUDA"].status is Status.FAIL
+    assert look(machine, tmp_path, torch="2.4.0+cu121")["CUDA"].status is Status.PASS
 
 
 def test_a_cpu_build_of_torch_beside_a_gpu_fails(tmp_path: Path) -> None:
     machine = with_driver(imagined(PLAIN, "T4"), "580.95")
-    assert "built for the CPU" in look(machine, tmp_path, torch="2.13.0+cpu")["driver"].found
+    assert "built for the CPU" in look(machine, tmp_path, torch="2.13.0+cpu")["CUDA"].found
 
 
 def test_missing_torch_fails_and_missing_vllm_is_a_caution(tmp_path: Path) -> None:

@@ -6,64 +6,13 @@ NVML is a fake, so no card is needed.
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any
 
 import pytest
 
 from appliance.errors import UsageError
 from appliance.machine.catalogue import CARDS, spec_by_name, spec_of_device
 from appliance.machine.gpu import GIB, Gpu, find_gpus, parse_smi, select_visible
-
-
-class FakeError(Exception):
-    pass
-
-
-def fake_nvml(*cards: dict[str, Any], fails: tuple[str, ...] = ()) -> ModuleType:
-    """A module that answers like pynvml for those cards.
-
-    A card has the keys name, gib, used_gib, capability, pids and slices.
-    """
-    module = ModuleType("fake_nvml")
-
-    def answer(name: str, value: Any) -> None:
-        def call(*args: Any) -> Any:
-            if name in fails:
-                raise FakeError(f"{name} not supported")
-            return value(*args) if callable(value) else value
-
-        setattr(module, name, call)
-
-    def child(card: dict[str, Any], position: int) -> dict[str, Any]:
-        if position >= len(card.get("slices", ())):
-            raise FakeError("not found")
-        return {**card, **card["slices"][position]}
-
-    answer("nvmlInit", None)
-    answer("nvmlShutdown", None)
-    answer("nvmlDeviceGetCount", len(cards))
-    answer("nvmlSystemGetDriverVersion", b"580.95.05")
-    answer("nvmlDeviceGetHandleByIndex", lambda i: {"uuid": f"GPU-{i}{i}{i}{i}-aa", **cards[i]})
-    answer("nvmlDeviceGetName", lambda c: c["name"].encode())
-    answer("nvmlDeviceGetUUID", lambda c: c["uuid"])
-    answer(
-        "nvmlDeviceGetMemoryInfo",
-        lambda c: SimpleNamespace(
-            total=int(c["gib"] * GIB), free=int((c["gib"] - c.get("used_gib", 0)) * GIB)
-        ),
-    )
-    answer("nvmlDeviceGetCudaComputeCapability", lambda c: c.get("capability", (8, 9)))
-    answer("nvmlDeviceGetMigMode", lambda c: (int("slices" in c), int("slices" in c)))
-    answer("nvmlDeviceGetMaxMigDeviceCount", 7)
-    answer("nvmlDeviceGetMigDeviceHandleByIndex", child)
-    answer(
-        "nvmlDeviceGetComputeRunningProcesses",
-        lambda c: [SimpleNamespace(pid=p) for p in c.get("pids", ())],
-    )
-    module.NVMLError = FakeError  # type: ignore[attr-defined]
-    return module
-
+from tests.support.nvml_machines import fake_nvml
 
 L4 = {"name": "NVIDIA L4", "gib": 22.03}
 SPLIT = {
@@ -139,6 +88,35 @@ def test_a_split_card_shows_its_first_slice_unless_one_is_named() -> None:
     (named,) = find_gpus(visible="MIG-2", nvml=nvml).gpus
     assert (first.uuid, named.uuid, named.is_mig) == ("MIG-1", "MIG-2", True)
     assert named.total_bytes == pytest.approx(9.5 * GIB, abs=2)
+
+
+def test_a_card_to_be_split_that_has_no_slice_is_none_and_says_so() -> None:
+    finding = find_gpus(nvml=fake_nvml({**SPLIT, "slices": []}, L4))
+    assert [g.name for g in finding.gpus] == ["NVIDIA L4"]
+    (card,) = finding.unusable
+    assert "no slice" in card.why and "nvidia-smi mig" in card.remedy
+
+
+def test_a_lost_card_does_not_hide_the_others() -> None:
+    finding = find_gpus(nvml=fake_nvml(L4, {**L4, "lost": "GPU is lost"}, L4))
+    assert [g.index for g in finding.gpus] == [0, 2]
+    assert [str(card) for card in finding.unusable] == ["GPU 1: NVML: GPU is lost"]
+    assert find_gpus(visible="0", nvml=fake_nvml(L4, {**L4, "lost": "x"})).unusable == ()
+
+
+def test_a_card_that_the_batch_system_named_and_that_is_gone_is_missed() -> None:
+    finding = find_gpus(visible="GPU-9999", nvml=fake_nvml(L4))
+    assert finding.gpus == ()
+    assert "CUDA_VISIBLE_DEVICES" in finding.unusable[0].why
+
+
+def test_a_driver_that_was_renewed_under_its_module_is_a_fault_and_not_a_machine_without_cards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    nvml = fake_nvml(fails={"nvmlInit": "Driver/library version mismatch"})
+    assert "mismatch" in find_gpus(nvml=nvml).unusable[0].why
+    assert find_gpus(nvml=fake_nvml(fails=("nvmlInit",))).unusable == ()
 
 
 def test_nvidia_smi_gives_the_same_card() -> None:

@@ -30,6 +30,7 @@ from tests.support.cases import GOLDEN_FILES
 
 GOLDEN = GOLDEN_FILES / "kaggle"
 TITLE = "ARC appliance"
+TWO_T4 = {"gpu": "T4", "num_gpus": 2, "min_gpu_memory_gib": 14, "min_capability": 7.5}
 
 
 def config(profile: str) -> dict[str, Any]:
@@ -242,14 +243,102 @@ def test_other_gpus_than_asked_for_are_named(
 ) -> None:
     monkeypatch.setattr(run_script, "found_gpus", lambda: cards)
     with pytest.raises(run_script.Fault, match=label):
-        run_script.check_gpus(
-            {"gpu": "T4", "num_gpus": 2, "min_gpu_memory_gib": 14, "min_capability": 7.5}
-        )
+        run_script.check_gpus(TWO_T4, is_rerun=False)
+
+
+def test_a_rerun_takes_other_gpus_as_they_are(
+    run_script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run_script, "found_gpus", lambda: [("Tesla T4", 14.6, 7.5)])
+    run_script.check_gpus(TWO_T4, is_rerun=True)
+    said = capsys.readouterr().out
+    assert "[FAULT:gpu] Tesla T4" in said and "sized to what is here" in said
 
 
 def test_the_gpus_asked_for_pass(run_script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_script, "found_gpus", lambda: [("NVIDIA L4", 22.5, 8.9)] * 4)
-    run_script.check_gpus(config("kaggle-l4x4")["machine"])
+    run_script.check_gpus(config("kaggle-l4x4")["machine"], is_rerun=False)
+
+
+PYTHON_OF_DATASET = """#!/bin/sh
+case "$*" in
+*torch.cuda.is_available*) echo "UserWarning: CUDA initialization: too old" >&2; exit {sees} ;;
+*doctor*) echo '{doctor}'; exit 3 ;;
+esac
+"""
+"""An interpreter that says only whether torch sees a card, and what `appliance doctor` finds."""
+
+
+@pytest.mark.parametrize(
+    ("sees", "doctor", "fault"),
+    [
+        (0, "", None),
+        (
+            1,
+            '{"checks": [{"name": "CUDA", "status": "FAIL", "found": "2 x Tesla T4: driver 535",'
+            ' "remedy": "install driver 580"}]}',
+            "[FAULT:driver] 2 x Tesla T4: driver 535; do: install driver 580",
+        ),
+        (1, "no JSON", "[FAULT:driver] UserWarning: CUDA initialization: too old"),
+    ],
+    ids=["works", "driver", "unknown"],
+)
+def test_cards_that_the_packed_torch_cannot_use_are_a_fault_with_its_remedy(
+    run_script: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    sees: int,
+    doctor: str,
+    fault: str | None,
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(PYTHON_OF_DATASET.format(sees=sees, doctor=doctor))
+    python.chmod(0o755)
+    monkeypatch.setattr(run_script, "found_gpus", lambda: [("Tesla T4", 14.6, 7.5)] * 2)
+
+    found = run_script.driver_fault(TWO_T4, python)
+    assert (found is None) == (fault is None)
+    assert fault is None or str(found).startswith(fault)
+
+
+def test_a_card_that_does_not_answer_is_a_fault(
+    run_script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexec sleep 30\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(run_script, "found_gpus", lambda: [("Tesla T4", 14.6, 7.5)] * 2)
+    monkeypatch.setattr(run_script, "ANSWER_S", 0.2)
+    assert "no answer in" in str(run_script.driver_fault(TWO_T4, python))
+
+
+@pytest.mark.parametrize("is_rerun", [False, True])
+def test_without_a_usable_card_the_run_is_made_all_the_same(
+    run_script: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    is_rerun: bool,
+) -> None:
+    """The commit run then ends with the fault, for a person looks there."""
+    solved: list[bool] = []
+    for name in ("find_dataset", "check_gpus", "read_manifest", "check_python", "check_files"):
+        monkeypatch.setattr(run_script, name, lambda *given, **more: None)
+    monkeypatch.setattr(run_script, "find_tasks", lambda slug: Path("tasks"))
+    monkeypatch.setattr(run_script, "write_guesses", lambda *given: 1)
+    monkeypatch.setattr(run_script, "install", lambda *given: Path("python"))
+    monkeypatch.setattr(run_script, "solve", lambda *given: solved.append(True))
+    fault = run_script.Fault("driver", "driver 535", "install 580")
+    monkeypatch.setattr(run_script, "driver_fault", lambda *given: fault)
+    monkeypatch.setenv("KAGGLE_IS_COMPETITION_RERUN", "1" if is_rerun else "")
+
+    told = {"competition": "c", "dataset": "o/d", "machine": TWO_T4}
+    if is_rerun:
+        run_script.main(told)
+    else:
+        with pytest.raises(SystemExit, match="FAULT:driver"):
+            run_script.main(told)
+    assert solved == [True]
+    assert "[FAULT:driver] driver 535; do: install 580; the run goes on" in capsys.readouterr().out
 
 
 def test_another_python_than_was_packed_for_is_named(run_script: ModuleType) -> None:
@@ -262,7 +351,7 @@ def test_a_package_that_only_searches_holds_no_model(
 ) -> None:
     """The wheels are left out: they need an index."""
     monkeypatch.setattr(kaggle, "download", lambda *given: None)
-    monkeypatch.setattr(kaggle, "check_closure", lambda *given: None)
+    monkeypatch.setattr(kaggle, "check_closure", lambda *given, **more: None)
     monkeypatch.setattr(kaggle, "build_appliance", lambda *given: "arc_appliance-0.0-py3.whl")
 
     def pack(out: Path, *settings: str) -> None:

@@ -28,7 +28,7 @@ SEARCH = [
     f"{GRID}    def transform(grid):",
     "                    return fractal(grid)",
     "",
-    "search 007bbfb8: search worker 1 died with code -9; searched once more",
+    "search 007bbfb8: search worker 1 died: it was killed by SIGKILL; searched once more",
     "00d62c1b | 1.53 sure | colours | 6.8 s | SOLVED",
     *[GRID] * 20,
     "017c7c7b | no answer | 6.8 s | not solved",

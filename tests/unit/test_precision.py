@@ -72,6 +72,16 @@ def test_the_plans_quantisation_is_taken_unless_the_user_says_otherwise() -> Non
         choose_precision(t4, settings(model__quantization="nf4"), planned, without)
 
 
+@pytest.mark.parametrize("stored", ["nf4", "int8"])
+def test_a_model_whose_files_need_bitsandbytes_is_refused_before_anything_is_loaded(
+    stored: str,
+) -> None:
+    without = replace(EVERYTHING, has_bitsandbytes=False)
+    planned = Choice(stored, "as the weights are stored")
+    with pytest.raises(PrerequisiteError, match=f"stored in {stored}, which needs bitsandbytes"):
+        choose_precision(machine("T4"), settings(), planned, without)
+
+
 @pytest.mark.parametrize("values", [{"model__quantization": "nf4"}, {"model__dtype": "float16"}])
 def test_all_weights_are_trained_in_float32_only(values: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"train\.method = full"):

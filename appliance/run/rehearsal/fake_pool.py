@@ -131,12 +131,19 @@ class FakePool:
         load_s *= 10 if rng.random() < self._faults.rate("slow-start") else 1
 
         if now_s >= self._death_s(worker):
-            self.put(worker, now_s + 1.0, Died(1, "no device was found"))
+            lost = Failed(job_id=-1, kind="device", message="no device was found")
+            self.put(worker, now_s + 1.0, lost)
         elif rng.random() < self._faults.rate("no-start"):
             self._workers[worker].hangs_since_s = now_s
         else:
             self.spans.append(Span(worker, "load", now_s, now_s + load_s))
             self.put(worker, now_s + load_s, Ready(seconds=load_s, facts={"device": "imagined"}))
+
+    def make_plain(self, worker: int, *parts: str) -> str:
+        return ""  # an imagined worker has no engine that could fail
+
+    def device_fault(self, worker: int) -> str:
+        return ""  # its start tells
 
     def submit(self, worker: int, job: Job) -> None:
         now_s = self._clock.now()

@@ -170,6 +170,15 @@ class Schedule:
         """
         return self._fell(assignment, is_crash=True)
 
+    def put_back(self, assignment: Assignment) -> list[str]:
+        """The device under it was lost: nothing is held against its tasks, none is given up."""
+        self._running.remove(assignment)
+        for task in assignment.tasks:
+            progress = self.states[task.task_id].of(assignment.stage)
+            # Answers of earlier rounds stand.
+            progress.status = "done" if assignment.round > 1 else "waiting"
+        return []
+
     def mark_done(
         self, task_id: str, stage: Stage, *, number: int = 1, seconds: float = 0.0
     ) -> None:
