@@ -7,7 +7,7 @@ Scorer tells how likely given answers are. Every implementation passes one confo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,10 +147,12 @@ class Trainer(Protocol):
         *,
         num_steps: int,
         clock: Clock,
+        is_enough: Callable[[Sequence[float]], bool] = lambda seconds: False,
     ) -> list[float]:
-        """Seconds of each of so many optimizer steps, for a probe of the device.
+        """Seconds of each of at most so many optimizer steps, for a probe of the device.
 
-        The model is reset afterwards. Raises OutOfMemory when the device has no room for one.
+        is_enough: whether to stop after those so far. The model is reset afterwards. Raises
+        OutOfMemory when the device has no room for one.
         """
 
     def reset(self) -> None:

@@ -19,6 +19,9 @@ from appliance.solve.messages import Probed
 PATIENCE = 3.0
 """A probe that takes this many times its planned time ends with what it has."""
 
+LEAST_PATIENCE_S = 3.0
+"""It always has as long as this: the first kernels of a device may take seconds."""
+
 
 class Prober:
     """Hands out one probe. What it found goes into the schedule, the journal and to people."""
@@ -70,7 +73,9 @@ class Prober:
             "probe",
             (self._schedule.states[task_id].task,),
             1,
-            until_s=min(self._schedule.end_s, now_s + PATIENCE * expected_s),
+            until_s=min(
+                self._schedule.end_s, now_s + max(LEAST_PATIENCE_S, PATIENCE * expected_s)
+            ),
             expected_until_s=now_s + expected_s,
             train_s=expected_s if settings.train.enabled else 0.0,
             # The last rung trains nothing, so there would be nothing to measure.

@@ -147,8 +147,10 @@ class Probed(_Message):
     gradient_checkpointing: bool = False
     train_step_s: float | None = None
     train_memory_gib: float | None = None  # peak
-    read_s: float | None = None  # of the whole prompt
+    memory_fault: str = ""  # why the memory was not measured
+    read_s: float | None = None  # of the whole prompt, with the token that comes of it
     write_token_s: float | None = None  # of one more token
+    short_tokens: int = 0  # of the prompt that it was written after
 
 
 class Checked(_Message):

@@ -23,6 +23,7 @@ from appliance.clock import Deadline, SystemClock
 from appliance.engine.base import EngineSpec, NotTuned, Outcome, Served, TuneSettings
 from appliance.engine.environment import no_garbage_collection
 from appliance.engine.load_model import check_device, poisons_process, weights_sha
+from appliance.engine.memory_meter import TrainingMemory, meter_of
 from appliance.engine.model_folder import FolderCard, read_card
 from appliance.engine.probe import probe_sampling, probe_training
 from appliance.engine.registry import import_first, make_scorer, make_server, make_trainer
@@ -81,6 +82,7 @@ class Worker:
         self._max_lesson_tokens = min(setup.settings.train.max_seq_tokens, card.max_positions)
 
         self._trainer = make_trainer(setup.trainer, spec, codec)
+        self._memory = TrainingMemory(meter_of(setup.device))  # before anything else is loaded
         self._plain = make_server("transformers", spec, codec, self._trainer)
         self._server, self._engine_faults = self._plain, list[str]()
         self._served: list[Served] = []  # what generated grids in this job
@@ -94,7 +96,8 @@ class Worker:
         self._start: Literal["new", "continue"] = "new"
         if setup.settings.model.adapter is not None:
             self._start = "continue"
-            self._trainer.start_from_shipped()
+            with self._memory.joined():
+                self._trainer.start_from_shipped()
 
         self._grids = GridWork(setup, self._language, emit)
         self._programs = self._program_work(card) if setup.settings.writes_programs else None
@@ -261,7 +264,7 @@ class Worker:
         if settings is not None:
             stream = self._lessons(task, job, row_tokens)
             training = probe_training(
-                self._trainer, stream, settings, device=self._setup.device, deadline=deadline
+                self._trainer, stream, settings, memory=self._memory, deadline=deadline
             )
 
         views = [View.parse(name) for name in job.views]
@@ -284,8 +287,10 @@ class Worker:
             gradient_checkpointing=settings.gradient_checkpointing if settings else False,
             train_step_s=training.step_s if training else None,
             train_memory_gib=training.memory_gib if training else None,
+            memory_fault=self._memory.fault if training else "",
             read_s=sampling.read_s,
             write_token_s=sampling.write_token_s,
+            short_tokens=sampling.short_tokens,
         )
 
     def _check_rates(self, job: Job, deadline: Deadline) -> Checked:

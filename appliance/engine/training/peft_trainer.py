@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -202,10 +202,11 @@ class PeftTrainer:
         *,
         num_steps: int,
         clock: Clock,
+        is_enough: Callable[[Sequence[float]], bool] = lambda seconds: False,
     ) -> list[float]:
         import torch
 
-        seconds = []
+        seconds: list[float] = []
         with self._within_memory(settings):
             loop = self._prepare(settings, seed=0)
             self._library.for_training(self.model, checkpointing=settings.gradient_checkpointing)
@@ -217,6 +218,8 @@ class PeftTrainer:
                 if self._weights[0].device.type == "cuda":
                     torch.cuda.synchronize()  # calls return before the card has done the work
                 seconds.append(clock.now() - began_s)
+                if is_enough(seconds):
+                    break
 
         self.reset()
         return seconds

@@ -21,8 +21,14 @@ from appliance.sizing.plan import Plan
 PROBE_SHARE = 0.02
 """Share of the devices' time that a probe may take, on the longest task that this allows."""
 
-PROBE_STEPS = 2
-"""Training steps of a probe: the first one compiles and allocates, the second is measured."""
+PROBE_STEPS = 3
+"""Training steps of a probe: one warms the device up, and two that follow agree."""
+
+PROBE_READS = 2.5
+"""Prompts that a probe reads: twice the whole one, and thrice its beginning."""
+
+PROBE_TOKENS = 20
+"""Tokens that a probe writes."""
 
 LEAST_PROBE_S = 1.0
 """A probe that takes less than this by the plan is always worth it."""
@@ -125,10 +131,11 @@ class PlannedCosts:
         return next((t.task_id for t in by_length if self.probe_s(t.task_id) <= most_s), None)
 
     def probe_s(self, task_id: str) -> float:
-        """What a probe of that task will take: its steps, and its prompt read twice."""
+        """What a probe of that task will take, on a device that is warm."""
         length = self.lengths[task_id]
         train_s = PROBE_STEPS * self.step_s(length) if self.settings.train.enabled else 0.0
-        return train_s + 2 * self.costs.read_s(length.prompt_tokens)
+        read_s = PROBE_READS * self.costs.read_s(length.prompt_tokens)
+        return train_s + read_s + PROBE_TOKENS * self.costs.write_token_s(length.prompt_tokens)
 
     def corrected_by(self, probe: Probe) -> PlannedCosts:
         return replace(self, costs=self.costs.corrected_by(probe))
@@ -183,13 +190,15 @@ def correction_lines(
     if probe.train_memory_gib is not None:
         planned, ratio = plain.memory(probe.tokens).memory_gib, found.memory
         shown.append(_line("memory in training", probe.train_memory_gib, planned, ratio, "GiB"))
+    elif probe.memory_fault:
+        shown.append(f"  memory in training: not measured ({probe.memory_fault}); as planned")
 
     if probe.read_s is not None:
         title, planned = f"reading {prompt} tokens", plain.read_s(prompt)
         shown.append(_line(title, probe.read_s, planned, found.read_time, "s"))
 
     if probe.write_token_s is not None:
-        planned = plain.write_token_s(prompt)
+        planned = plain.write_token_s(probe.short_tokens or prompt)
         title = "writing a token"
         shown.append(_line(title, probe.write_token_s, planned, found.write_time, "s"))
 

@@ -20,10 +20,13 @@ class Probe:
     rows: int = 1  # sequences of the training step
     prompt_tokens: int = 0  # of the prompt that was read; 0: as many as `tokens`
     gradient_checkpointing: bool | None = None  # None: as planned
-    train_step_s: float | None = None  # the second step; the first one compiles and allocates
-    train_memory_gib: float | None = None  # peak: of the tensors on a GPU, else of the process
-    read_s: float | None = None  # one prompt
-    write_token_s: float | None = None  # each token after it
+    train_step_s: float | None = None  # once the device is warm
+    # Peak of training alone: of its tensors on a GPU, else of the process without its engine.
+    train_memory_gib: float | None = None
+    memory_fault: str = ""  # why the memory was not measured
+    read_s: float | None = None  # one prompt, with the token that comes of reading it
+    write_token_s: float | None = None  # each token after that one
+    short_tokens: int = 0  # of the prompt that it was written after; 0: as many as were read
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,8 @@ class Costs:
             held = min(held, batch_tokens // (prompt + answer))
         batch = max(1, min(self.sample.batch, num_prompts * samples_per_view, held))
 
-        write_s = self.write_token_s(prompt + answer / 2, batch=batch) * answer / batch
+        # The first token of an answer comes of reading its prompt.
+        write_s = self.write_token_s(prompt + answer / 2, batch=batch) * (answer - 1) / batch
         return num_prompts * (self.read_s(prompt) + samples_per_view * write_s)
 
     def memory(self, tokens: int) -> TrainMemory:
@@ -124,13 +128,14 @@ class Costs:
         """With the ratios of the probe in place of the earlier ones."""
         plain, now = self.as_probed(probe), self.correction
         prompt = probe.prompt_tokens or probe.tokens
+        short = probe.short_tokens or prompt
 
         found = Correction(
             train_time=_ratio(
                 probe.train_step_s, plain.step_s(probe.tokens, rows=probe.rows), now.train_time
             ),
             read_time=_ratio(probe.read_s, plain.read_s(prompt), now.read_time),
-            write_time=_ratio(probe.write_token_s, plain.write_token_s(prompt), now.write_time),
+            write_time=_ratio(probe.write_token_s, plain.write_token_s(short), now.write_time),
             memory=_ratio(
                 probe.train_memory_gib, plain.memory(probe.tokens).memory_gib, now.memory
             ),
