@@ -15,6 +15,7 @@ from appliance.sizing.costs.sample_memory import (
 )
 from appliance.sizing.costs.setups import SampleSetup
 from appliance.sizing.fit_training import Fitted
+from appliance.sizing.memory_ladder import ROOM
 from appliance.sizing.pick_engine import choose_engine
 from appliance.sizing.pins import sample_setup
 from appliance.sizing.request import SizingRequest
@@ -114,12 +115,12 @@ def _share(
 ) -> tuple[Choice[float], Choice[str]]:
     """Part of the device's memory that the engine may fill, and how it lives beside training."""
     if not device.is_gpu:
-        return _share_of_host(card, device, request, setup, room_gib)
+        return _share_of_host(card, device, request, fitted, setup, room_gib)
 
     pinned = request.pins.gpu_memory_utilization
-    train_gib = fitted.memory.memory_gib + fitted.memory.context_gib if fitted.fits else room_gib
+    train_gib = _train_gib(fitted, room_gib)
     takes = f"training takes {train_gib:.1f} GiB of {room_gib:.1f}"
-    beside = (room_gib - train_gib - MARGIN_GIB) / device.memory_gib
+    beside = (room_gib - train_gib / ROOM - MARGIN_GIB) / device.memory_gib
     alone = max(0.01, round(min(ALONE_SHARE, (room_gib - MARGIN_GIB) / device.memory_gib), 3))
 
     if setup.engine == "transformers":
@@ -144,24 +145,38 @@ def _share(
     return Choice(alone, "the engine is alone while it samples"), Choice("in turns", why)
 
 
+def _train_gib(fitted: Fitted, room_gib: float) -> float:
+    """What training takes on its own; all there is where it does not fit."""
+    return fitted.memory.memory_gib + fitted.memory.context_gib if fitted.fits else room_gib
+
+
 def _share_of_host(
-    card: ModelCard, device: Device, request: SizingRequest, setup: SampleSetup, room_gib: float
+    card: ModelCard,
+    device: Device,
+    request: SizingRequest,
+    fitted: Fitted,
+    setup: SampleSetup,
+    room_gib: float,
 ) -> tuple[Choice[float], Choice[str]]:
     pinned = request.pins.gpu_memory_utilization
-    wanted = CPU_SEQUENCES * setup.max_seq_tokens * kv_bytes_per_token(card, setup) / GIB
+    sequence = setup.max_seq_tokens * kv_bytes_per_token(card, setup) / GIB
     alone = sample_memory(card, replace(setup, share=1.0), device)
     fixed = device.memory_gib - alone.kv_gib
-    share = min(CPU_SHARE * room_gib, fixed + wanted) / device.memory_gib
+    wanted, least = fixed + CPU_SEQUENCES * sequence, fixed + FEWEST_SEQUENCES * sequence
+    share = min(CPU_SHARE * room_gib, wanted) / device.memory_gib
 
     if setup.engine == "transformers":
         residency = Choice("shared", "the model that is trained generates the answers itself")
     else:
         why = "host memory holds the engine's copy of the model beside the trainer's"
         residency = Choice("together", why)
+        beside = max(least, room_gib - _train_gib(fitted, room_gib) / ROOM)
+        share = min(share, beside / device.memory_gib)
 
     if pinned:
         return Choice(pinned, "pinned"), residency
-    return Choice(round(share, 4), f"cache for {CPU_SEQUENCES} longest sequences"), residency
+    why = f"cache for {CPU_SEQUENCES} longest sequences, as far as training leaves room"
+    return Choice(round(share, 4), why), residency
 
 
 def _sequences(

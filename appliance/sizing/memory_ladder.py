@@ -43,5 +43,9 @@ RUNGS = (
 )
 """From all to nothing; a task's rung is an index into this."""
 
+ROOM = 0.96
+"""Share of the memory for training that a rung may fill by the memory model, which is right within
+some percent; the next rung catches what it misses."""
+
 LAST_RUNG = len(RUNGS) - 1
 """Nothing is trained there, so it always fits."""

@@ -133,6 +133,26 @@ class Plan:
     def fits(self) -> bool:
         return self.train.fits and self.sample.fits
 
+    @property
+    def engine_gib(self) -> float:
+        """What the sampling engine keeps of a worker's memory while training is at work."""
+        memory, device = self.sample.memory, self.costs.device
+        if self.sample.residency.value == "together":
+            if device.is_gpu:
+                return self.sample.gpu_memory_utilization.value * device.memory_gib
+            return memory.weights_gib + memory.kv_gib
+
+        # Transformers samples weights that are stored in float32 from a copy in 16 bits.
+        is_copied = self.precision.dtype.value == "float32" and self.precision.autocast.value
+        if self.sample.engine.value == "transformers" and is_copied:
+            return memory.weights_gib
+        return 0.0
+
+    @property
+    def train_room_gib(self) -> float:
+        """What that leaves to training."""
+        return max(0.0, self.room_gib - self.engine_gib)
+
     def to_settings(self) -> dict[str, Any]:
         """The values that settings can hold, as dotted keys; what the user set goes over them."""
         train, sample = self.train, self.sample
@@ -171,6 +191,7 @@ class Plan:
             "train": {
                 "memory_gib": round(self.train.memory.memory_gib, 3),
                 "context_gib": round(self.train.memory.context_gib, 3),
+                "room_gib": round(self.train_room_gib, 3),
                 "fits": self.train.fits,
                 "seconds_per_step": round(self.train.seconds_per_step, 5),
                 "typical_seconds_per_step": round(self.train.typical_seconds_per_step, 5),

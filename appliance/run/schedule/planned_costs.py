@@ -15,7 +15,7 @@ from appliance.run.schedule.measured_costs import TaskCost
 from appliance.sizing.costs.setups import TrainSetup
 from appliance.sizing.costs.task_costs import Costs, Probe
 from appliance.sizing.costs.task_lengths import TaskLength, lengths_of
-from appliance.sizing.memory_ladder import LAST_RUNG, RUNGS
+from appliance.sizing.memory_ladder import LAST_RUNG, ROOM, RUNGS
 from appliance.sizing.plan import Plan
 
 PROBE_SHARE = 0.02
@@ -33,10 +33,6 @@ PROBE_TOKENS = 20
 LEAST_PROBE_S = 1.0
 """A probe that takes less than this by the plan is always worth it."""
 
-ROOM = 0.96
-"""Share of a worker's memory that is planned with: the memory model is right within some percent,
-and the ladder catches what it misses."""
-
 MISSED = 1.15
 """After a probe that ran out of memory, the need is taken to be this many times what there is."""
 
@@ -48,7 +44,7 @@ class PlannedCosts:
     costs: Costs
     lengths: Mapping[str, TaskLength]  # by task
     settings: Settings
-    room_gib: float  # memory of one worker
+    room_gib: float  # what a worker has for training, beside its engine
     steps_per_task: int = 0  # of training, that the plan expects
 
     @staticmethod
@@ -62,7 +58,7 @@ class PlannedCosts:
         # The plan turns checkpointing on for its longest task; here each task's rung does.
         costs = replace(costs, train=replace(costs.train, gradient_checkpointing=False))
         steps = plan.train.steps_per_task.value
-        return PlannedCosts(costs, lengths, plan.settings, plan.room_gib, steps)
+        return PlannedCosts(costs, lengths, plan.settings, plan.train_room_gib, steps)
 
     def task_costs(self) -> dict[str, TaskCost]:
         """Seconds of one step and of one view."""
@@ -168,7 +164,7 @@ class PlannedCosts:
             yield (
                 f"  {len(lengths)} of {len(self.lengths)} tasks begin at '{RUNGS[rung].name}': "
                 f"before that step, training takes {least_gib:.2f} GiB or more, "
-                f"and a worker has {self.room_gib:.2f} GiB"
+                f"and a worker has {self.room_gib:.2f} GiB for it"
             )
 
 
