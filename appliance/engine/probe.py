@@ -15,9 +15,6 @@ from appliance.engine.base import Request, Sampler, Trainer, TuneSettings
 from appliance.engine.memory_meter import TrainingMemory
 from appliance.engine.training.packing import TokenSequence
 
-WARM_UP_STEPS = 1
-"""Training steps that are not counted."""
-
 MOST_STEPS = 6
 """Training steps after which a probe ends, whether or not they agree."""
 
@@ -70,7 +67,7 @@ def probe_training(
     """
 
     def is_enough(seconds: Sequence[float]) -> bool:
-        return deadline.is_past() or _agree(seconds[WARM_UP_STEPS:])
+        return deadline.is_past() or _agree(seconds)
 
     with memory.watched():
         seconds = trainer.time_steps(
@@ -80,19 +77,18 @@ def probe_training(
 
 
 def steady_s(seconds: Sequence[float]) -> float | None:
-    """The time of one step, from those of all that were done; None after a warm-up alone.
+    """The time of one step, from those of all that were done; None after the first alone.
 
     Where no two agree the shortest tells most: whatever disturbs a step makes it longer.
     """
-    warm = seconds[WARM_UP_STEPS:]
-    if _agree(warm):
-        return sum(warm[-2:]) / 2
-    return min(warm, default=None)
+    if _agree(seconds):
+        return sum(seconds[-2:]) / 2
+    return min(seconds[1:], default=None)
 
 
-def _agree(warm: Sequence[float]) -> bool:
-    """Whether the last two steps do."""
-    return len(warm) >= 2 and max(warm[-2:]) <= (1 + AGREEMENT) * min(warm[-2:])
+def _agree(seconds: Sequence[float]) -> bool:
+    """Whether the last two steps do: whatever there was to warm up is warm."""
+    return len(seconds) >= 2 and max(seconds[-2:]) <= (1 + AGREEMENT) * min(seconds[-2:])
 
 
 def probe_sampling(

@@ -73,9 +73,7 @@ class Prober:
             "probe",
             (self._schedule.states[task_id].task,),
             1,
-            until_s=min(
-                self._schedule.end_s, now_s + max(LEAST_PATIENCE_S, PATIENCE * expected_s)
-            ),
+            until_s=min(self._schedule.end_s, now_s + max(LEAST_PATIENCE_S, PATIENCE * expected_s)),
             expected_until_s=now_s + expected_s,
             train_s=expected_s if settings.train.enabled else 0.0,
             # The last rung trains nothing, so there would be nothing to measure.

@@ -18,11 +18,12 @@ from appliance.sizing.costs.task_lengths import TaskLength, lengths_of
 from appliance.sizing.memory_ladder import LAST_RUNG, ROOM, RUNGS
 from appliance.sizing.plan import Plan
 
-PROBE_SHARE = 0.02
+PROBE_SHARE = 0.025
 """Share of the devices' time that a probe may take, on the longest task that this allows."""
 
-PROBE_STEPS = 3
-"""Training steps of a probe: one warms the device up, and two that follow agree."""
+PROBE_STEPS = 2
+"""Training steps of a probe on a device that is warm: they agree. A cold one takes more of them,
+for which a probe is given patience (run/probe.py)."""
 
 PROBE_READS = 2.5
 """Prompts that a probe reads: twice the whole one, and thrice its beginning."""

@@ -1,0 +1,85 @@
+"""The probe with a real trainer and a real sampler. tests/unit/test_probe.py has imagined ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from appliance.arc.task import Task
+from appliance.clock import Deadline, SystemClock
+from appliance.engine.base import EngineSpec, Trainer
+from appliance.engine.memory_meter import HostMeter, TrainingMemory
+from appliance.engine.probe import MOST_STEPS, probe_sampling, probe_training
+from appliance.engine.registry import make_server, make_trainer
+from appliance.engine.tokens import Codec
+from appliance.machine.gpu import GIB
+from appliance.solve.language import Language
+from tests.support.tuning import SETTINGS, in_seconds, lessons_of
+
+pytest.importorskip("torch")
+pytestmark = pytest.mark.engine
+
+BALLAST_BYTES = 512 << 20
+"""Memory that something else in the worker's process holds, such as a sampling engine."""
+
+
+@pytest.fixture(scope="module")
+def spec(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> EngineSpec:
+    return EngineSpec(model_dir=tiny_model, scratch_dir=tmp_path_factory.mktemp("scratch"))
+
+
+@pytest.fixture(scope="module")
+def trainer(spec: EngineSpec) -> Trainer:
+    return make_trainer("peft", spec, Codec.load(spec.model_dir))
+
+
+def test_a_real_trainer_is_measured_without_what_else_is_in_its_process(
+    trainer: Trainer, task: Task, language: Language
+) -> None:
+    memory = TrainingMemory(HostMeter())
+    ballast = bytearray(BALLAST_BYTES)
+    ballast[::4096] = b"\1" * len(range(0, BALLAST_BYTES, 4096))
+
+    found = probe_training(
+        trainer,
+        lessons_of(task, language),
+        SETTINGS,
+        memory=memory,
+        deadline=in_seconds(120),
+    )
+    assert found.step_s is not None and found.step_s > 0
+    if memory.fault:
+        assert found.memory_gib is None
+        pytest.skip(memory.fault)
+
+    whole_bytes = HostMeter().peak_bytes()
+    assert found.memory_gib is not None
+    assert 0 < found.memory_gib * GIB < whole_bytes - 0.8 * len(ballast)
+
+
+def test_steps_end_when_they_are_enough(trainer: Trainer, task: Task, language: Language) -> None:
+    def seconds(num_steps: int, enough: int) -> list[float]:
+        return trainer.time_steps(
+            lessons_of(task, language),
+            SETTINGS,
+            num_steps=num_steps,
+            clock=SystemClock(),
+            is_enough=lambda done: len(done) >= enough,
+        )
+
+    assert len(seconds(MOST_STEPS, 3)) == 3
+    assert len(seconds(2, MOST_STEPS)) == 2
+
+
+def test_a_real_sampler_is_timed(
+    spec: EngineSpec, trainer: Trainer, task: Task, language: Language
+) -> None:
+    server = make_server("transformers", spec, Codec.load(spec.model_dir), trainer)
+    prompt = 8 * language.prompt_ids(task, 0)
+    with server.serve(trainer, adapter_dir=None, batch_tokens=4096) as served:
+        found = probe_sampling(served.sampler, prompt, deadline=in_seconds(120))
+        late = probe_sampling(served.sampler, prompt, deadline=Deadline(0.0, SystemClock()))
+    assert found.read_s is not None and found.read_s > 0
+    assert found.short_tokens == min(256, len(prompt))
+    assert (late.read_s, late.write_token_s) == (None, None)
