@@ -38,6 +38,10 @@ CPU_SHARE = 0.8
 MARGIN_GIB = 0.5
 """Left free between training and the engine."""
 
+DEEP_SEQUENCES = 64
+"""Sequences of the mean length that the cache holds where memory is short: a deep pass of the most
+views and two test inputs."""
+
 FEWEST_SEQUENCES = 4
 """An engine whose cache holds fewer of the longest sequences beside training would crawl."""
 
@@ -134,15 +138,29 @@ def _share(
     need = FEWEST_SEQUENCES * setup.max_seq_tokens * kv_bytes_per_token(card, setup) / GIB
     kept = sample_memory(card, replace(setup, share=max(0.01, beside)), device).kv_gib
     if kept >= need:
-        share = round(min(ALONE_SHARE, beside), 3)
-        why = f"{takes}; the rest holds weights and cache"
-        return Choice(share, "what training leaves"), Choice("together", why)
+        together = Choice("together", f"{takes}; the rest holds weights and cache")
+        share = min(ALONE_SHARE, beside)
+        # Where the longest tasks need checkpointing, most others do without if they have the room.
+        wished = _deep_share(card, device, request, setup, least_gib=need)
+        if fitted.setup.gradient_checkpointing and not request.pins.what_ifs() and wished < share:
+            why = "cache for a deep pass; with the rest most tasks train without checkpointing"
+            return Choice(round(wished, 3), why), together
+        return Choice(round(share, 3), "what training leaves"), together
 
     why = (
         f"beside training ({train_gib:.1f} GiB of {room_gib:.1f}) "
         "the cache would not hold four sequences"
     )
     return Choice(alone, "the engine is alone while it samples"), Choice("in turns", why)
+
+
+def _deep_share(
+    card: ModelCard, device: Device, request: SizingRequest, setup: SampleSetup, *, least_gib: float
+) -> float:
+    """Part of the memory that holds weights and the cache of a deep pass, of least_gib or more."""
+    cache_gib = DEEP_SEQUENCES * _typical_tokens(request, setup) * kv_bytes_per_token(card, setup)
+    fixed_gib = device.memory_gib - sample_memory(card, replace(setup, share=1.0), device).kv_gib
+    return (fixed_gib + max(least_gib, cache_gib / GIB)) / device.memory_gib
 
 
 def _train_gib(fitted: Fitted, room_gib: float) -> float:
@@ -179,14 +197,18 @@ def _share_of_host(
     return Choice(round(share, 4), why), residency
 
 
+def _typical_tokens(request: SizingRequest, setup: SampleSetup) -> float:
+    """Tokens of the cache that a sequence of the mean length takes."""
+    lengths = request.lengths
+    prompt = lengths.mean_prompt_tokens(setup.max_seq_tokens) / setup.samples_per_prompt
+    return prompt + lengths.mean_answer_tokens()
+
+
 def _sequences(
     device: Device, request: SizingRequest, memory: SampleMemory, setup: SampleSetup
 ) -> Choice[int]:
     """How many answers are written at once."""
-    lengths = request.lengths
-    prompt = lengths.mean_prompt_tokens(setup.max_seq_tokens) / setup.samples_per_prompt
-    typical = prompt + lengths.mean_answer_tokens()
-    held = max(1, int(memory.kv_tokens / max(1.0, typical)))
+    held = max(1, int(memory.kv_tokens / max(1.0, _typical_tokens(request, setup))))
 
     most = MOST_SEQUENCES if device.is_gpu else CPU_SEQUENCES
     if held < most:
