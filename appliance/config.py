@@ -127,7 +127,8 @@ class TrainSettings(_Part):
     tokens_per_step: int = Field(
         1024,
         ge=256,
-        description="tokens of a training step, in one or more sequences",
+        description="tokens of a training step, in one or more sequences; unless set, the plan "
+        "raises it where a GPU would wait for kernels most of a step",
     )
     max_seq_tokens: int = Field(
         8192, ge=128, description="longest training sequence; the plan may choose a shorter one"
@@ -286,10 +287,15 @@ class RunSettings(_Part):
         1,
         ge=1,
         le=64,
-        description="worker processes; unless set, the plan decides: one per GPU, or by the cores",
+        description="worker processes; unless set, the plan decides by the cores, or by GPUs and "
+        "run.workers_per_card; with GPUs, any value here means one worker each",
     )
     workers_per_card: int = Field(
-        1, ge=1, le=4, description="workers that share one GPU, each with its part of the memory"
+        1,
+        ge=1,
+        le=4,
+        description="workers that share one GPU, each with its part of the memory; unless this or "
+        "run.workers is set, the plan decides",
     )
     rounds: int = Field(
         8, ge=1, le=64, description="most deep jobs per task; every second one trains a new adapter"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,15 +34,21 @@ class Machine:
         return self.gpu_source == IMAGINED
 
     def to_json(self) -> dict[str, Any]:
+        """Every card once, however many workers share it."""
+        cards = {gpu.uuid: gpu for gpu in self.gpus}
+        whole_bytes: Counter[str] = Counter()
+        for gpu in self.gpus:
+            whole_bytes[gpu.uuid] += gpu.total_bytes
+
         return {
             "summary": self.summary(),
             "gpus": [
                 {
                     "name": g.name,
-                    "memory_gib": round(g.total_bytes / GIB, 2),
+                    "memory_gib": round(whole_bytes[g.uuid] / GIB, 2),
                     "capability": list(g.spec.capability),
                 }
-                for g in self.gpus
+                for g in cards.values()
             ],
             "unusable_gpus": [str(card) for card in self.unusable],
             "cores": self.host.num_cores,

@@ -106,7 +106,7 @@ def search_plans(plan: AnyPlan) -> tuple[WorkerPlan, ...]:
 
 
 def _vllm_setup(plan: Plan) -> dict[str, Any]:
-    """On a GPU vLLM's share of the memory says how much cache it has, on a CPU the bytes."""
+    """On a GPU of its own vLLM's share of the memory says how much cache it has, else the bytes."""
     sample, costs, has_gpu = plan.sample, plan.costs, bool(plan.machine.gpus)
     longest = max(costs.sample.max_seq_tokens, costs.train.max_seq_tokens)
     window_tokens = int(WINDOW_SLACK * longest) + WINDOW_EXTRA_TOKENS
@@ -116,13 +116,15 @@ def _vllm_setup(plan: Plan) -> dict[str, Any]:
     kv_cache_bytes = max(int(sample.memory.kv_gib * GIB), 2 * window_bytes)
 
     # The plan's card is already the part of one worker; vLLM wants its share of the whole card.
-    memory_share = sample.gpu_memory_utilization.value / plan.settings.run.workers_per_card
+    num_sharing = plan.settings.run.workers_per_card
+    memory_share = sample.gpu_memory_utilization.value / num_sharing
     largest_batch_s = MOST_BATCHED_TOKENS / max(1.0, sample.prefill_tokens_per_second)
     return {
         "serving": sample.serving.value,
         "window_tokens": window_tokens,
         "memory_share": memory_share,
-        "kv_cache_bytes": None if has_gpu else kv_cache_bytes,
+        # Beside others vLLM must not size its cache by what it finds free: they start as well.
+        "kv_cache_bytes": None if has_gpu and num_sharing == 1 else kv_cache_bytes,
         "max_num_seqs": sample.max_num_seqs.value,
         "stall_s": max(plan.settings.sample.stall_s, STALL_BATCHES * largest_batch_s),
     }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from appliance.sizing.costs.device import Device
 from appliance.sizing.costs.model_card import ModelCard
 from appliance.sizing.costs.setups import TrainSetup
+from appliance.sizing.costs.speed import train_step_s
 from appliance.sizing.costs.train_memory import TrainMemory, train_memory
 from appliance.sizing.pins import native_dtype, train_setup
 from appliance.sizing.request import SizingRequest
@@ -19,6 +21,14 @@ percent, and allocators fragment."""
 
 RANK_DIVISOR = 4
 """Where the rank of the settings does not fit, a quarter of it is tried."""
+
+MOST_ROWS = 4
+"""Lessons of the mean length that the plan puts into a step where a card waits for work. Published
+trainings on one task take one or two a step (docs/engines.md#how-a-card-is-kept-busy)."""
+
+LONGER_STEP = 1.25
+"""A step of more rows may take this many times as long: the card computes them while it would have
+waited for kernels."""
 
 SHORTEST_TOKENS = 1024
 """The plan cuts no sequence below this: too little of a task would be left to learn from."""
@@ -96,8 +106,9 @@ def _options(
     checkpointings = [False, True] if checkpoints is None else [checkpoints]
     lengths = [pins.max_seq_tokens] if pins.max_seq_tokens else list(_lengths(card, request))
 
-    for tokens, quantization, rank, checkpointing in itertools.product(
-        lengths, quantizations, ranks, checkpointings
+    step_tokens = _step_tokens(card, device, request, start)
+    for tokens, quantization, rank, checkpointing, step in itertools.product(
+        lengths, quantizations, ranks, checkpointings, step_tokens
     ):
         yield replace(
             start,
@@ -105,7 +116,8 @@ def _options(
             quantization=quantization,
             lora_rank=rank,
             gradient_checkpointing=checkpointing,
-            micro_batch=pins.micro_batch or _rows(request, tokens),
+            micro_batch=pins.micro_batch or max(1, step // tokens),
+            step_tokens=step,
             is_packed=start.is_packed or card.is_tiny,
         )
 
@@ -145,11 +157,31 @@ def _lengths(card: ModelCard, request: SizingRequest) -> Iterator[int]:
         yield tokens
 
 
-def _rows(request: SizingRequest, tokens: int) -> int:
-    """Sequences of one step: as many as its tokens hold, at least one. A what-if takes one."""
-    if request.pins.what_ifs():
-        return 1
-    return max(1, request.settings.train.tokens_per_step // tokens)
+def _step_tokens(
+    card: ModelCard, device: Device, request: SizingRequest, setup: TrainSetup
+) -> list[int]:
+    """Tokens of one step that are tried, the most first; 0 where a pin counts the sequences.
+
+    More than the settings hold only where they are nobody's wish and the step of a small model on a
+    large card takes hardly longer for them.
+    """
+    pins, least = request.pins, request.settings.train.tokens_per_step
+    if pins.what_ifs() or pins.micro_batch:
+        return [0]
+    if pins.tokens_per_step or not device.is_gpu:
+        return [least]
+
+    limit = min(request.settings.train.max_seq_tokens, card.max_positions)
+    typical = max(1, math.ceil(request.lengths.mean_lesson_tokens(limit)))
+
+    def seconds(rows: int) -> float:
+        return train_step_s(card, replace(setup, micro_batch=rows), device, tokens=typical)
+
+    few = max(1, least // typical)
+    for rows in range(MOST_ROWS, few, -1):
+        if seconds(rows) <= LONGER_STEP * seconds(few):
+            return [rows * typical, least]
+    return [least]
 
 
 def _corrected(memory: TrainMemory, request: SizingRequest) -> TrainMemory:

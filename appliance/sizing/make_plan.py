@@ -38,9 +38,8 @@ from appliance.sizing.reasons import gib, train_plan, what_if_note
 from appliance.sizing.recipe import choose_recipe
 from appliance.sizing.request import PlanRequest, SizingRequest
 from appliance.sizing.steps_and_views import pace
-
-USEFUL_STEPS = 32
-"""A larger model that gets fewer steps a task is no better than a smaller one that gets more."""
+from appliance.sizing.variants.more_steps import USEFUL_STEPS, steps_note
+from appliance.sizing.variants.share_cards import share_cards
 
 
 def plan_run(request: PlanRequest) -> AnyPlan:
@@ -63,11 +62,17 @@ def make_plan(request: PlanRequest) -> Plan:
 
     layers = _layers(request)
     asked = resolve(layers)
-    machine = split_cards(request.machine, asked.run.workers_per_card)
-
     check_engine(asked, request.software)
     core = _core(request, asked, _lengths(request))
-    plan = size(machine, request.models, core)
+
+    def plan_with(per_card: int) -> Plan:
+        return size(split_cards(request.machine, per_card), request.models, core)
+
+    # Whoever says how many workers there are is taken at their word.
+    if given_keys(layers) & {"run.workers", "run.workers_per_card"}:
+        plan = plan_with(asked.run.workers_per_card)
+    else:
+        plan = share_cards(request.machine, core, plan_with)
 
     # Below what the user set, so that the plan fills only what was left open.
     values = plan.to_settings()
@@ -163,6 +168,13 @@ def size(machine: Machine, cards: Sequence[ModelCard], request: SizingRequest) -
     plans = {card.name: size_one(machine, card, request) for card in cards}
     ranked = sorted(cards, key=lambda c: _merit(plans[c.name], c), reverse=True)
     best = plans[ranked[0].name]
+
+    def steps_of(card: ModelCard, variant: SizingRequest) -> int:
+        plan = size_one(machine, card, variant)
+        return plan.train.steps_per_task.value if plan.fits else 0
+
+    if note := steps_note(best, request, steps_of):
+        best = replace(best, notes=(*best.notes, note))
     if len(cards) == 1:
         return best
 

@@ -56,6 +56,7 @@ class Pins(BaseModel):
     # One training step.
     max_seq_tokens: int | None = Field(None, ge=16, le=1_000_000)
     micro_batch: int | None = Field(None, ge=1, le=1024)  # sequences of one pass
+    tokens_per_step: int | None = Field(None, ge=256)  # of all sequences of a step
     gradient_checkpointing: bool | None = None
     # A what-if. True: logits are never whole (Liger). False: those of all tokens are held.
     fused_loss: bool | None = None
@@ -156,6 +157,10 @@ def pins_of_settings(settings: Settings, given: Collection[str]) -> tuple[Pins, 
         "full_finetune": ("train.method", True if train.method == "full" else None),
         "steps_per_task": ("train.enabled", None if train.enabled else 0),
         "lora_rank": ("train.rank", train.rank if "train.rank" in given else None),
+        "tokens_per_step": (
+            "train.tokens_per_step",
+            train.tokens_per_step if "train.tokens_per_step" in given else None,
+        ),
         "views": ("sample.views", sample.views if "sample.views" in given else None),
         "samples_per_view": (
             "sample.samples_per_view",
@@ -187,6 +192,7 @@ def settings_of_pins(pins: Pins) -> dict[str, object]:
         "model.trainer": pins.trainer,
         "train.method": None if pins.full_finetune is None else _method(pins.full_finetune),
         "train.rank": pins.lora_rank,
+        "train.tokens_per_step": pins.tokens_per_step,
         "train.enabled": None if steps is None else steps > 0,
         "train.max_steps": steps or None,
         "sample.views": pins.views,

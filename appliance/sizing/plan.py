@@ -38,6 +38,7 @@ class TrainPlan:
     optimizer: Choice[str]
     attention: Choice[str]
     parallelism: Choice[str]
+    device_share: Choice[float]  # part of a card's time in which it computes, while tasks train
     steps_per_task: Choice[int]  # that the time pays for
     max_steps: Choice[int]  # no task takes more
     program_learning_rate: Choice[float]  # of the adapters that write programs
@@ -168,9 +169,13 @@ class Plan:
         }
 
         # There is no setting for rows of a step; as many tokens make the same rows.
-        if train.micro_batch.reason == "pinned":
+        if step_tokens := self.costs.train.step_tokens:
+            values["train.tokens_per_step"] = max(256, step_tokens)
+        elif train.micro_batch.reason == "pinned":
             tokens = train.micro_batch.value * train.max_seq_tokens.value
             values["train.tokens_per_step"] = max(256, tokens)
+        if self.machine.gpus:
+            values["run.workers_per_card"] = self.costs.device.sharers
         if sample.samples_per_view.value > 1:
             # At temperature 0 all samples of a view would be the same.
             values["sample.temperature"] = 1.0

@@ -6,6 +6,7 @@ from appliance.machine.catalogue import has_bfloat16
 from appliance.sizing.choice import Choice
 from appliance.sizing.costs.device import Device
 from appliance.sizing.costs.model_card import ModelCard
+from appliance.sizing.costs.setups import TrainSetup
 from appliance.sizing.costs.task_costs import Costs
 from appliance.sizing.fit_training import Fitted
 from appliance.sizing.plan import TrainPlan
@@ -35,7 +36,8 @@ def train_plan(
 ) -> TrainPlan:
     """The fitted training as a plan shows it. room_gib: what it had to fit into."""
     setup, lengths, why = fitted.setup, request.lengths, request.reason
-    rows = Choice(setup.micro_batch, why("micro_batch", _rows_reason(request, setup.micro_batch)))
+    rows = Choice(setup.micro_batch, why("micro_batch", _rows_reason(request, setup)))
+    typical_tokens = lengths.mean_lesson_tokens(setup.max_seq_tokens)
 
     return TrainPlan(
         trainer=trainer if not request.pins.what_ifs() else Choice(setup.trainer, "a what-if"),
@@ -64,13 +66,14 @@ def train_plan(
         optimizer=Choice(setup.optimizer, why("optimizer", "fused AdamW, which resumes reliably")),
         attention=Choice(setup.attention, why("attention", _attention_reason(setup.attention))),
         parallelism=_parallelism(setup.num_split),
+        device_share=_device_share(costs, max(1.0, typical_tokens)),
         steps_per_task=steps,
         max_steps=recipe.max_steps,
         program_learning_rate=recipe.program_learning_rate,
         memory=fitted.memory,
         fits=fitted.fits,
         seconds_per_step=costs.step_s(setup.max_seq_tokens),
-        typical_seconds_per_step=costs.step_s(lengths.mean_lesson_tokens(setup.max_seq_tokens)),
+        typical_seconds_per_step=costs.step_s(typical_tokens),
     )
 
 
@@ -137,11 +140,29 @@ def _targets(request: SizingRequest, fitted: Fitted) -> Choice[str]:
     return Choice("attention", request.reason("lora_targets", "q, k, v, o as in published runs"))
 
 
-def _rows_reason(request: SizingRequest, rows: int) -> str:
+def _rows_reason(request: SizingRequest, setup: TrainSetup) -> str:
     if request.pins.what_ifs():
         return "one sequence a step, as in the published runs"
-    tokens = request.settings.train.tokens_per_step
-    return f"sequences of this length that train.tokens_per_step = {tokens} holds, at least one"
+
+    holds = f"train.tokens_per_step = {setup.step_tokens} holds, at least one"
+    why = f"sequences of this length that {holds}"
+    asked = request.settings.train.tokens_per_step
+    if setup.step_tokens > asked:
+        why += f"; raised from {asked}, because the card would wait for kernels most of a step"
+    return why
+
+
+def _device_share(costs: Costs, tokens: float) -> Choice[float]:
+    """How busy training keeps the device, by the model of its speed."""
+    share = round(costs.device_share(tokens), 3)
+    if not costs.device.is_gpu:
+        return Choice(share, "a CPU computes all the time")
+
+    rows, sharers = costs.train.rows(tokens), costs.device.sharers
+    lessons = "one lesson" if rows == 1 else f"{rows} lessons"
+    rest = "the rest is the launching of kernels" if share < 1 else "it could not do more"
+    by = "one worker" if sharers == 1 else f"{sharers} workers"
+    return Choice(share, f"{by} with {lessons} of {tokens:.0f} tokens a step; {rest}")
 
 
 def _checkpointing_reason(fitted: Fitted, room_gib: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from appliance.machine.catalogue import has_bfloat16
@@ -39,6 +40,7 @@ class Device:
     capability: tuple[int, int] = (0, 0)  # CUDA compute capability
     is_known: bool = True  # False where the figures are a careful guess
     threads: int = 1  # of torch, on a CPU
+    sharers: int = 1  # workers on the card, this one included; the memory is this one's part
 
     def tflops(self, dtype: str) -> float:
         """Speed with weights of that type."""
@@ -50,7 +52,7 @@ class Device:
         return self.tflops_16
 
 
-def device_of_gpu(gpu: Gpu) -> Device:
+def device_of_gpu(gpu: Gpu, *, sharers: int = 1) -> Device:
     spec = gpu.spec
     return Device(
         name=gpu.name,
@@ -62,6 +64,7 @@ def device_of_gpu(gpu: Gpu) -> Device:
         tflops_32=spec.tflops / 8,
         capability=spec.capability,
         is_known=spec.is_known,
+        sharers=sharers,
     )
 
 
@@ -86,7 +89,8 @@ def device_of_cpu(host: Host, threads: int) -> Device:
 def devices_of(machine: Machine) -> tuple[Device, ...]:
     """One per worker: every GPU, or the CPU with all its cores."""
     if machine.gpus:
-        return tuple(device_of_gpu(g) for g in machine.gpus)
+        sharers = Counter(g.uuid for g in machine.gpus)
+        return tuple(device_of_gpu(g, sharers=sharers[g.uuid]) for g in machine.gpus)
     return (device_of_cpu(machine.host, machine.host.num_cores),)
 
 

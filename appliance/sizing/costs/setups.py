@@ -15,7 +15,9 @@ class TrainSetup:
     dtype: str = "bfloat16"
     quantization: str = "none"  # of the base weights: none, int8 or nf4
     max_seq_tokens: int = 8192
-    micro_batch: int = 1  # sequences of one forward and backward pass
+    micro_batch: int = 1  # sequences of one forward and backward pass, of the longest
+    # Tokens of a step, in as many sequences as they hold; 0: always micro_batch sequences.
+    step_tokens: int = 0
     gradient_checkpointing: bool = True
     fused_loss: bool = True  # logits are made and dropped chunk by chunk, never held as a whole
     full_finetune: bool = False
@@ -32,6 +34,12 @@ class TrainSetup:
     is_packed: bool = False  # the rows of a batch are full, so that no mask is needed
     target_share: float = 1.0  # part of the tokens whose logits are held, where no loss is fused
     float32_weights: bool = False  # they are trained themselves, so small steps must not be lost
+
+    def rows(self, tokens: float) -> int:
+        """Sequences of a step, where each has that many tokens."""
+        if not self.step_tokens:
+            return self.micro_batch
+        return max(1, int(self.step_tokens / max(1.0, tokens)))
 
 
 @dataclass(frozen=True)

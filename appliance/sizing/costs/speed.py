@@ -25,6 +25,11 @@ CPU_SAMPLE_THREAD_GAIN = 0.1
 """The same in sampling: two threads wrote answers of tiny models hardly faster than one."""
 
 
+SHARED_RATE = 0.85
+"""What is left of a card's rate where several processes take turns on it: a guess, which no run of
+ours has measured."""
+
+
 def train_step_s(
     card: ModelCard,
     setup: TrainSetup,
@@ -40,19 +45,43 @@ def train_step_s(
     tokens: length of each sequence, by default the longest of the setup.
     """
     length = setup.max_seq_tokens if tokens is None else tokens
-    work_s = _train_work_s(card, setup, device, length, k) * setup.micro_batch
     if not device.is_gpu:
+        work_s = _train_work_s(card, setup, device, length, k) * setup.micro_batch
         return setup.micro_batch * length * k.cpu_token_s * _cpu_depth(card) + work_s
 
     if setup.trainer == "unsloth":
-        fixed_s = card.num_layers * k.launch_unsloth_s
+        launches_s = card.num_layers * k.launch_unsloth_s
     else:
-        fixed_s = card.num_layers * k.launch_s + (k.fused_s if setup.fused_loss else 0.0)
-    fixed_s += optimizer_s(card, setup, device, k)
+        launches_s = card.num_layers * k.launch_s + (k.fused_s if setup.fused_loss else 0.0)
+    return _shared_s(launches_s, train_busy_s(card, setup, device, tokens=length, k=k), device)
+
+
+def train_busy_s(
+    card: ModelCard,
+    setup: TrainSetup,
+    device: Device,
+    *,
+    tokens: float,
+    k: Coefficients = FITTED,
+) -> float:
+    """Of a training step on a GPU, the time in which the card computes; else it waits for work."""
+    busy_s = _train_work_s(card, setup, device, tokens, k) * setup.micro_batch
+    busy_s += optimizer_s(card, setup, device, k)
     if setup.quantization != "none":
         passes = 3 if setup.gradient_checkpointing else 2
-        fixed_s += k.nf4_unpack_s * passes * card.num_layers * card.layer_linear_params / 1e9
-    return fixed_s + work_s
+        busy_s += k.nf4_unpack_s * passes * card.num_layers * card.layer_linear_params / 1e9
+    return busy_s
+
+
+def _shared_s(launches_s: float, busy_s: float, device: Device) -> float:
+    """A pass for which the card computes busy_s, beside the like passes of the other workers on it.
+
+    They compute while this one launches its kernels, until the card has no time left.
+    """
+    alone_s = launches_s + busy_s
+    if device.sharers == 1:
+        return alone_s
+    return max(alone_s, device.sharers * busy_s / SHARED_RATE)
 
 
 def optimizer_s(
@@ -197,7 +226,7 @@ def decode_step_s(
         launches_s = k.generate_launch_s * card.num_layers
     else:
         launches_s = k.decode_step_s
-    return launches_s + memory_s + work_s
+    return _shared_s(launches_s, memory_s + work_s, device)
 
 
 def prefill_s(
@@ -211,7 +240,8 @@ def prefill_s(
     """Reading one prompt."""
     operations = forward_operations(card, prompt_tokens) + attention_operations(card, prompt_tokens)
     if device.is_gpu:
-        return operations / (device.tflops(setup.dtype) * TERA * k.prefill_share) + k.decode_step_s
+        work_s = operations / (device.tflops(setup.dtype) * TERA * k.prefill_share)
+        return _shared_s(k.decode_step_s, work_s, device)
     return _cpu_pass_s(card, setup, device, tokens=prompt_tokens, operations=operations, k=k)
 
 

@@ -7,7 +7,13 @@ from dataclasses import dataclass, replace
 from appliance.sizing.costs.device import Device
 from appliance.sizing.costs.model_card import ModelCard
 from appliance.sizing.costs.setups import SampleSetup, TrainSetup
-from appliance.sizing.costs.speed import decode_step_s, load_s, prefill_s, train_step_s
+from appliance.sizing.costs.speed import (
+    decode_step_s,
+    load_s,
+    prefill_s,
+    train_busy_s,
+    train_step_s,
+)
 from appliance.sizing.costs.task_lengths import TaskLength
 from appliance.sizing.costs.train_memory import TrainMemory, train_memory
 
@@ -61,10 +67,20 @@ class Costs:
     def step_s(self, tokens: float, *, rows: int | None = None) -> float:
         """One optimizer step. tokens: of each sequence. rows: sequences, by default as planned."""
         length = min(tokens, self.train.max_seq_tokens)
-        setup = self.train if rows is None else replace(self.train, micro_batch=rows)
+        setup = replace(self.train, micro_batch=rows or self.train.rows(length))
         return self.correction.train_time * train_step_s(
             self.card, setup, self.device, tokens=length
         )
+
+    def device_share(self, tokens: float) -> float:
+        """Part of the time that the device computes while its workers train on such sequences."""
+        if not self.device.is_gpu:
+            return 1.0
+        length = min(tokens, self.train.max_seq_tokens)
+        setup = replace(self.train, micro_batch=self.train.rows(length))
+        step_s = train_step_s(self.card, setup, self.device, tokens=length)
+        busy_s = train_busy_s(self.card, setup, self.device, tokens=length)
+        return min(1.0, self.device.sharers * busy_s / step_s)
 
     def train_s(self, task: TaskLength, num_steps: int) -> float:
         return num_steps * self.step_s(task.lesson_tokens)

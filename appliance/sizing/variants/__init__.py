@@ -1,0 +1,1 @@
+"""Decisions that compare whole plans: the same run in another way."""
