@@ -18,6 +18,9 @@ from appliance.engine.training.packing import TokenSequence
 MOST_STEPS = 6
 """Training steps after which a probe ends, whether or not they agree."""
 
+TRAINING_SHARE = 0.7
+"""Part of a probe's time that its training steps may take; the rest is for its sampling."""
+
 AGREEMENT = 0.1
 """Two steps agree when the longer one took at most this share more than the shorter one."""
 

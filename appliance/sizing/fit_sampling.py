@@ -56,6 +56,7 @@ class SampleDraft:
     residency: Choice[str]  # beside training: shared, together or in turns
     share: Choice[float]  # of the device's memory
     max_num_seqs: Choice[int]
+    is_second_best: bool = False  # vLLM would be taken, if training left it room
 
 
 def fit_sampling(
@@ -78,6 +79,7 @@ def fit_sampling(
         why = f"vLLM would have to take turns with training: {draft.residency.reason}"
         engine = Choice("transformers", why)
         draft = _draft(card, device, request, fitted, setup, engine, room_gib)
+        return replace(draft, is_second_best=True)
     return draft
 
 

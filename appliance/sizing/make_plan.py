@@ -197,7 +197,7 @@ def size_one(machine: Machine, card: ModelCard, request: SizingRequest) -> Plan:
 
     # What fits.
     trainer = choose_trainer(machine, request.settings, request.software)
-    fitted = fit_training(
+    fitted, draft = _fit(
         card,
         device,
         request,
@@ -207,7 +207,6 @@ def size_one(machine: Machine, card: ModelCard, request: SizingRequest) -> Plan:
     )
     if fitted.setup.num_split > 1:
         workers = Choice(1, f"one copy is split over {fitted.setup.num_split} cards")
-    draft = fit_sampling(card, device, request, fitted, room_gib=room_gib)
 
     # How long it takes. Where search goes first, the model gets what it leaves.
     samples = samples_per_view(card, request)
@@ -250,6 +249,35 @@ def size_one(machine: Machine, card: ModelCard, request: SizingRequest) -> Plan:
         notes=_notes(machine, card, device, fitted, draft, time, request),
         settings=request.settings,
     )
+
+
+def _fit(
+    card: ModelCard,
+    device: Device,
+    request: SizingRequest,
+    *,
+    trainer: str,
+    room_gib: float,
+    num_devices: int,
+) -> tuple[Fitted, SampleDraft]:
+    """Training and sampling that fit into the memory together."""
+
+    def fit(asked: SizingRequest) -> tuple[Fitted, SampleDraft]:
+        fitted = fit_training(
+            card, device, asked, trainer=trainer, room_gib=room_gib, num_devices=num_devices
+        )
+        return fitted, fit_sampling(card, device, request, fitted, room_gib=room_gib)
+
+    fitted, draft = fit(request)
+    pins = request.pins
+    if not draft.is_second_best or pins.gradient_checkpointing is not None:
+        return fitted, draft
+
+    # vLLM is worth the checkpointing of the longest tasks, for the others go without all the same.
+    lean = pins.model_copy(update={"gradient_checkpointing": True})
+    leaner, beside = fit(replace(request, pins=lean))
+    is_better = leaner.fits and not beside.is_second_best
+    return (leaner, beside) if is_better else (fitted, draft)
 
 
 def _search_plan(machine: Machine, request: SizingRequest, num_workers: int) -> SearchPlan | None:

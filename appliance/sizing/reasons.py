@@ -167,7 +167,10 @@ def _device_share(costs: Costs, tokens: float) -> Choice[float]:
 
 def _checkpointing_reason(fitted: Fitted, room_gib: float) -> str:
     if fitted.setup.gradient_checkpointing:
-        return f"for the longest task, whose activations do not all fit in {gib(room_gib)}"
+        return (
+            "for the longest tasks, whose activations do not all fit beside what else is in "
+            f"{gib(room_gib)}"
+        )
     return "every activation fits, so nothing is computed twice"
 
 

@@ -25,7 +25,7 @@ from appliance.engine.environment import no_garbage_collection
 from appliance.engine.load_model import check_device, poisons_process, weights_sha
 from appliance.engine.memory_meter import TrainingMemory, meter_of
 from appliance.engine.model_folder import FolderCard, read_card
-from appliance.engine.probe import probe_sampling, probe_training
+from appliance.engine.probe import TRAINING_SHARE, probe_sampling, probe_training
 from appliance.engine.registry import import_first, make_scorer, make_server, make_trainer
 from appliance.engine.tokens import Codec
 from appliance.engine.training.packing import TokenSequence
@@ -264,7 +264,11 @@ class Worker:
         if settings is not None:
             stream = self._lessons(task, job, row_tokens)
             training = probe_training(
-                self._trainer, stream, settings, memory=self._memory, deadline=deadline
+                self._trainer,
+                stream,
+                settings,
+                memory=self._memory,
+                deadline=deadline.within(TRAINING_SHARE * deadline.remaining_s()),
             )
 
         views = [View.parse(name) for name in job.views]

@@ -17,10 +17,12 @@ from appliance.machine.platforms import Platform
 from appliance.machine.software import EVERYTHING
 from appliance.run.schedule.planned_costs import PlannedCosts
 from appliance.sizing.costs.model_card import load_card
-from appliance.sizing.make_plan import make_plan
+from appliance.sizing.costs.task_lengths import lengths_of
+from appliance.sizing.make_plan import make_plan, size
 from appliance.sizing.memory_ladder import LAST_RUNG
+from appliance.sizing.pins import Pins
 from appliance.sizing.plan import Plan
-from appliance.sizing.request import PlanRequest
+from appliance.sizing.request import PlanRequest, SizingRequest
 
 HOST = Host("CPU", 8, "affinity", 64 * GIB, "physical", 60 * GIB, ("avx2",))
 
@@ -101,3 +103,33 @@ def test_the_plan_says_what_is_left_to_training(training_tasks: TaskSet) -> None
     plan = plan_for(machine, "Qwen3-4B", training_tasks)
     shown = plan.to_json()["train"]["room_gib"]
     assert shown == pytest.approx(plan.train_room_gib, abs=1e-3) and shown < plan.room_gib
+
+
+@pytest.mark.parametrize(
+    ("gpu", "model"), [("H100", "Qwen3-4B"), ("T4", "Qwen2.5-0.5B"), ("A6000", "Qwen3-4B")]
+)
+def test_most_tasks_train_without_checkpointing_though_the_longest_cannot(
+    gpu: str, model: str, training_tasks: TaskSet
+) -> None:
+    """vLLM's cache took all that the longest task left, so that every task had to checkpoint."""
+    machine = imagined(Machine((), HOST, Platform()), gpu)
+    plan = plan_for(machine, model, training_tasks, **{"run.workers_per_card": 1})
+    assert plan.train.gradient_checkpointing.value and plan.sample.engine.value == "vllm"
+
+    rungs = list(PlannedCosts.of(plan, training_tasks).first_rungs().values())
+    assert rungs.count(0) > len(rungs) / 2
+    assert plan.sample.max_num_seqs.value >= 32, "a deep pass is still one batch"
+
+
+def test_vllm_is_worth_the_checkpointing_of_the_longest_tasks(training_tasks: TaskSet) -> None:
+    """Without it training left vLLM no room on an L4, and a smaller T4 had vLLM all the same."""
+    machine = imagined(Machine((), HOST, Platform()), "L4")
+    plan = plan_for(machine, "Qwen2.5-0.5B", training_tasks)
+    assert (plan.sample.engine.value, plan.sample.residency.value) == ("vllm", "together")
+    rungs = list(PlannedCosts.of(plan, training_tasks).first_rungs().values())
+    assert rungs.count(0) > 0.9 * len(rungs)
+
+    pinned = Pins(gradient_checkpointing=False)
+    request = SizingRequest(lengths_of(training_tasks, plan.costs.card), 8 * 3600.0, pinned)
+    without = size(machine, [plan.costs.card], request)
+    assert not without.train.gradient_checkpointing.value, "a pin is kept"
