@@ -19,8 +19,12 @@ from appliance.solve.messages import Probed
 PATIENCE = 3.0
 """A probe that takes this many times its planned time ends with what it has."""
 
-LEAST_PATIENCE_S = 3.0
-"""It always has as long as this: the first kernels of a device may take seconds."""
+WARM_UP_S = 30.0
+"""It has as long as this in any case: kernels that are compiled first may take so long. Whoever
+comes first pays for them, so that a probe costs no more for it."""
+
+WARM_UP_SHARE = 0.1
+"""But not more than this part of the time that is left."""
 
 
 class Prober:
@@ -73,12 +77,18 @@ class Prober:
             "probe",
             (self._schedule.states[task_id].task,),
             1,
-            until_s=min(self._schedule.end_s, now_s + max(LEAST_PATIENCE_S, PATIENCE * expected_s)),
+            until_s=self._until_s(now_s, expected_s),
             expected_until_s=now_s + expected_s,
             train_s=expected_s if settings.train.enabled else 0.0,
             # The last rung trains nothing, so there would be nothing to measure.
             rung=min(planned.first_rung(planned.lengths[task_id]), LAST_RUNG - 1),
         )
+
+    def _until_s(self, now_s: float, expected_s: float) -> float:
+        """When a probe that begins now must be over."""
+        left_s = self._schedule.end_s - now_s
+        patience_s = max(PATIENCE * expected_s, min(WARM_UP_S, WARM_UP_SHARE * left_s))
+        return now_s + min(left_s, patience_s)
 
     def take(self, event: Probed, *, seconds: float) -> None:
         """Correct the plan's costs: with them, the time of every task and its first rung change."""
