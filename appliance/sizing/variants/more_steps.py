@@ -36,7 +36,7 @@ def steps_note(plan: Plan, request: SizingRequest, steps_of: StepsOf) -> str | N
     """
     steps, asked = plan.train.steps_per_task.value, request.settings.train
     is_wanted = asked.enabled and request.pins.steps_per_task is None
-    most = min(USEFUL_STEPS, asked.max_steps)
+    most = min(USEFUL_STEPS, plan.train.max_steps.value)
     if steps >= most or not is_wanted or not plan.fits:
         return None
 

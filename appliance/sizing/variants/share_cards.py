@@ -94,8 +94,8 @@ def _is_alike(plan: Plan, other: Plan) -> bool:
 
 
 def _rate(plan: Plan) -> float:
-    """Tasks a second of all workers, each with the steps and views that the settings allow."""
-    steps = plan.settings.train.max_steps if plan.settings.train.enabled else 0
+    """Tasks a second of all workers, each with all the steps and views that it may have."""
+    steps = plan.train.max_steps.value if plan.settings.train.enabled else 0
     view_s = plan.time.sample_s / plan.sample.views.value
     task_s = steps * plan.train.typical_seconds_per_step + plan.settings.sample.views * view_s
     return plan.workers.value / max(task_s, 1e-9)
