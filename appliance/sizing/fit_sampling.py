@@ -144,7 +144,7 @@ def _share(
         share = min(ALONE_SHARE, beside)
         # Where the longest tasks need checkpointing, most others do without if they have the room.
         wished = _deep_share(card, device, request, setup, least_gib=need)
-        if fitted.setup.gradient_checkpointing and not request.pins.what_ifs() and wished < share:
+        if fitted.setup.gradient_checkpointing and not request.is_described and wished < share:
             why = "cache for a deep pass; with the rest most tasks train without checkpointing"
             return Choice(round(wished, 3), why), together
         return Choice(round(share, 3), "what training leaves"), together

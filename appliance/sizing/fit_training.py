@@ -168,7 +168,7 @@ def _step_tokens(
     pins, least = request.pins, request.settings.train.tokens_per_step
     if pins.what_ifs() or pins.micro_batch:
         return [0]
-    if pins.tokens_per_step or not device.is_gpu:
+    if pins.tokens_per_step or request.is_described or not device.is_gpu:
         return [least]
 
     limit = min(request.settings.train.max_seq_tokens, card.max_positions)

@@ -69,7 +69,8 @@ def make_plan(request: PlanRequest) -> Plan:
         return size(split_cards(request.machine, per_card), request.models, core)
 
     # Whoever says how many workers there are is taken at their word.
-    if given_keys(layers) & {"run.workers", "run.workers_per_card"}:
+    is_said = given_keys(layers) & {"run.workers", "run.workers_per_card"}
+    if is_said or core.is_described:
         plan = plan_with(asked.run.workers_per_card)
     else:
         plan = share_cards(request.machine, core, plan_with)
@@ -269,13 +270,12 @@ def _fit(
         return fitted, fit_sampling(card, device, request, fitted, room_gib=room_gib)
 
     fitted, draft = fit(request)
-    pins = request.pins
-    if not draft.is_second_best or pins.gradient_checkpointing is not None:
+    is_fixed = request.is_described or request.pins.gradient_checkpointing is not None
+    if not draft.is_second_best or is_fixed:
         return fitted, draft
 
     # vLLM is worth the checkpointing of the longest tasks, for the others go without all the same.
-    lean = pins.model_copy(update={"gradient_checkpointing": True})
-    leaner, beside = fit(replace(request, pins=lean))
+    leaner, beside = fit(request.with_wish("gradient_checkpointing", True))
     is_better = leaner.fits and not beside.is_second_best
     return (leaner, beside) if is_better else (fitted, draft)
 

@@ -81,6 +81,17 @@ class SizingRequest:
     sources: Mapping[str, str] = field(default_factory=dict)
     given_keys: frozenset[str] = frozenset()  # settings that the user set, as dotted keys
 
+    @property
+    def is_described(self) -> bool:
+        """Pins of `plan --pin` describe a training, such as one that was published: the plan is of
+        one worker that does just that."""
+        return any(value is not None and name not in self.sources for name, value in self.pins)
+
+    def with_wish(self, pin: str, value: object) -> SizingRequest:
+        """The same request with that value fixed, as a setting would fix it."""
+        pins = self.pins.model_copy(update={pin: value})
+        return replace(self, pins=pins, sources={**self.sources, pin: "tried by the plan"})
+
     def reason(self, pin: str, otherwise: str) -> str:
         """Why a value was taken: its pin, if there is one."""
         if getattr(self.pins, pin) is None:

@@ -26,6 +26,7 @@ from appliance.sizing.costs.model_card import load_card
 from appliance.sizing.costs.setups import TrainSetup
 from appliance.sizing.costs.speed import train_busy_s, train_step_s
 from appliance.sizing.make_plan import make_plan
+from appliance.sizing.pins import Pins
 from appliance.sizing.plan import Plan
 from appliance.sizing.request import PlanRequest
 from appliance.sizing.variants.more_steps import USEFUL_STEPS
@@ -162,6 +163,16 @@ def test_a_device_that_computes_all_the_time_keeps_its_rows(gpu: str) -> None:
     assert "raised" not in plan.train.rows_per_step.reason
     if gpu == "none":
         assert plan.train.device_share.value == 1.0
+
+
+def test_a_plan_with_pins_is_of_one_worker_that_does_as_published() -> None:
+    pinned = Pins.from_mapping({"max_seq_tokens": 1024})
+    cards = (load_card("Qwen2.5-0.5B"),)
+    plan = make_plan(
+        PlanRequest(imagined(CPU, "H100"), cards, EVERYTHING, None, (), 4 * 3600.0, pinned)
+    )
+    assert plan.workers.value == 1 and plan.costs.device.sharers == 1
+    assert plan.train.rows_per_step.value == 1
 
 
 def test_whoever_says_the_tokens_of_a_step_gets_them() -> None:

@@ -65,8 +65,7 @@ def _remedies(
     is_plain = plan.train.quantization.value == "none" and pins.quantization is None
     can_pack = plan.costs.device.is_gpu and request.software.has_bitsandbytes
     if is_plain and can_pack and not pins.full_finetune:
-        packed = pins.model_copy(update={"quantization": "nf4"})
-        yield "--set model.quantization=nf4", card, replace(request, pins=packed)
+        yield "--set model.quantization=nf4", card, request.with_wish("quantization", "nf4")
 
     if pins.max_seq_tokens is None:
         shorter = [t for t in SHORTER_TOKENS if t < plan.train.max_seq_tokens.value]
