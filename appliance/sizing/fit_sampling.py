@@ -126,7 +126,9 @@ def _share(
     pinned = request.pins.gpu_memory_utilization
     train_gib = _train_gib(fitted, room_gib)
     takes = f"training takes {train_gib:.1f} GiB of {room_gib:.1f}"
-    beside = (room_gib - train_gib / ROOM - MARGIN_GIB) / device.memory_gib
+    # The memory ladder keeps some of what training is left; a plan with pins has no ladder.
+    wanted_gib = train_gib if request.is_described else train_gib / ROOM
+    beside = (room_gib - wanted_gib - MARGIN_GIB) / device.memory_gib
     alone = max(0.01, round(min(ALONE_SHARE, (room_gib - MARGIN_GIB) / device.memory_gib), 3))
 
     if setup.engine == "transformers":
