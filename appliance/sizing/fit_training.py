@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from appliance.sizing.costs.device import Device
 from appliance.sizing.costs.model_card import ModelCard
-from appliance.sizing.costs.setups import TrainSetup
+from appliance.sizing.costs.setups import TrainSetup, loss_chunk_rows
 from appliance.sizing.costs.speed import train_step_s
 from appliance.sizing.costs.train_memory import TrainMemory, train_memory
 from appliance.sizing.pins import native_dtype, train_setup
@@ -131,14 +131,16 @@ def _as_engines_do(
     return TrainSetup(
         dtype=pins.dtype or native_dtype(device),
         quantization=pins.quantization or "none",
-        # Logits are made for the answer tokens alone, and are held in float32.
-        fused_loss=False,
+        # Logits are made for the answer tokens alone, chunk by chunk; the layers are plain.
+        fused_loss=True,
+        loss_chunk_rows=loss_chunk_rows(card.vocab_size),
+        fused_layers=False,
         target_share=request.lengths.target_share(),
         full_finetune=is_full,
         float32_weights=is_full,
         lora_rank=pins.lora_rank or request.settings.train.rank,
         all_linear=True,
-        attention="sdpa" if card.has_fused_attention else "eager",
+        attention="sdpa",
         trainer=trainer,
         quantized_compute="native",
         # Rows are packed without padding, so no mask puts the fused attention out of use.

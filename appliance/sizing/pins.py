@@ -58,7 +58,8 @@ class Pins(BaseModel):
     micro_batch: int | None = Field(None, ge=1, le=1024)  # sequences of one pass
     tokens_per_step: int | None = Field(None, ge=256)  # of all sequences of a step
     gradient_checkpointing: bool | None = None
-    # A what-if. True: logits are never whole (Liger). False: those of all tokens are held.
+    # A what-if. True: Liger's kernels, for the loss and the layers. False: the logits of all tokens
+    # are held. What our trainers do is neither: engine/training/cross_entropy.py.
     fused_loss: bool | None = None
     full_finetune: bool | None = None
     lora_rank: int | None = Field(None, ge=1, le=4096)
@@ -233,13 +234,15 @@ def train_setup(card: ModelCard, device: Device, pins: Pins) -> TrainSetup:
         attention = "sdpa" if card.has_fused_attention else "eager"
 
     checkpoints = pins.gradient_checkpointing
+    is_liger = device.is_gpu if pins.fused_loss is None else pins.fused_loss
     return TrainSetup(
         dtype=pins.dtype or native_dtype(device),
         quantization=pins.quantization or "none",
         max_seq_tokens=pins.max_seq_tokens or min(8192, card.max_positions),
         micro_batch=pins.micro_batch or 1,
         gradient_checkpointing=device.is_gpu if checkpoints is None else checkpoints,
-        fused_loss=device.is_gpu if pins.fused_loss is None else pins.fused_loss,
+        fused_loss=is_liger,
+        fused_layers=is_liger,
         full_finetune=bool(pins.full_finetune),
         lora_rank=pins.lora_rank or 32,
         all_linear=card.is_tiny if pins.lora_targets is None else pins.lora_targets == "all",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from appliance.machine.catalogue import has_bfloat16
+from appliance.machine.gpu import GIB
 from appliance.sizing.choice import Choice
 from appliance.sizing.costs.device import Device
 from appliance.sizing.costs.model_card import ModelCard
-from appliance.sizing.costs.setups import TrainSetup
+from appliance.sizing.costs.setups import LOSS_CHUNK_BYTES, TrainSetup
 from appliance.sizing.costs.task_costs import Costs
 from appliance.sizing.fit_training import Fitted
 from appliance.sizing.plan import TrainPlan
@@ -64,7 +65,7 @@ def train_plan(
         ),
         fused_loss=_fused_loss(card, request, fitted),
         optimizer=Choice(setup.optimizer, why("optimizer", "fused AdamW, which resumes reliably")),
-        attention=Choice(setup.attention, why("attention", _attention_reason(setup.attention))),
+        attention=Choice(setup.attention, why("attention", _attention_reason(setup, device))),
         parallelism=_parallelism(setup.num_split),
         device_share=_device_share(costs, max(1.0, typical_tokens)),
         steps_per_task=steps,
@@ -176,22 +177,27 @@ def _checkpointing_reason(fitted: Fitted, room_gib: float) -> str:
 
 def _fused_loss(card: ModelCard, request: SizingRequest, fitted: Fitted) -> Choice[bool]:
     setup = fitted.setup
-    if setup.fused_loss:
-        otherwise = f"logits of {card.vocab_size} entries a token are never held whole"
-    elif setup.target_share < 1:
+    if setup.loss_chunk_rows is not None:
         otherwise = (
-            f"logits of {card.vocab_size} entries are held for answer tokens alone, "
-            f"{setup.target_share:.0%} of the longest lesson"
+            f"logits of {card.vocab_size} entries are made for answer tokens alone, "
+            f"{setup.target_share:.0%} of the longest lesson, in chunks of at most "
+            f"{gib(LOSS_CHUNK_BYTES / GIB)}; none are kept"
         )
+    elif setup.fused_loss:
+        otherwise = f"logits of {card.vocab_size} entries a token are never held whole"
     else:
         otherwise = f"logits of {card.vocab_size} entries are held for every token"
     return Choice(setup.fused_loss, request.reason("fused_loss", otherwise))
 
 
-def _attention_reason(attention: str) -> str:
-    if attention == "flash":
+def _attention_reason(setup: TrainSetup, device: Device) -> str:
+    if setup.attention == "flash":
         return "FlashAttention 2 runs from capability 8.0"
-    if attention == "sdpa":
+    if setup.attention == "sdpa" and not device.is_gpu and setup.dtype == "bfloat16":
+        return "torch's fused kernels, or blocks of our own in bfloat16 (engine/attention.py)"
+    if setup.attention == "sdpa" and setup.trainer == "unsloth":
+        return "torch's fused kernels, or FlashAttention where unsloth finds its package"
+    if setup.attention == "sdpa":
         return "torch's fused kernels"
     return "the model's code has no fused attention; all its scores are held in memory"
 

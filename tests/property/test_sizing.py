@@ -15,7 +15,7 @@ from appliance.machine.platforms import Platform
 from appliance.sizing.costs.device import device_of_gpu
 from appliance.sizing.costs.model_card import SHIPPED, ModelCard, load_card
 from appliance.sizing.costs.sample_memory import sample_memory
-from appliance.sizing.costs.setups import TrainSetup
+from appliance.sizing.costs.setups import TrainSetup, loss_chunk_rows
 from appliance.sizing.costs.speed import sample_speed, train_step_s
 from appliance.sizing.costs.task_lengths import TaskLength, TaskLengths
 from appliance.sizing.costs.train_memory import train_memory
@@ -169,6 +169,29 @@ def test_what_saves_memory_never_takes_more(
     assert train_memory(card, plain, device).fits(base + 10) and not train_memory(
         card, plain, device
     ).fits(base * 0.9)
+
+
+@settings(max_examples=150, deadline=None)
+@given(MODELS, SPECS, setups(), st.floats(0.01, 1.0), st.floats(1.0, 3.0))
+def test_a_loss_by_chunks_never_takes_more_than_a_whole_one(
+    card: ModelCard, spec: GpuSpec, setup: TrainSetup, share: float, factor: float
+) -> None:
+    total = int(spec.memory_gib * GIB)
+    device = device_of_gpu(Gpu(0, "GPU-0", spec.name, spec.capability, total, total, ""))
+    rows = loss_chunk_rows(card.vocab_size)
+    ours = replace(
+        setup, fused_loss=True, loss_chunk_rows=rows, fused_layers=False, target_share=share
+    )
+    whole = replace(ours, fused_loss=False, loss_chunk_rows=None)
+    longer = replace(ours, max_seq_tokens=int(ours.max_seq_tokens * factor))
+
+    found = train_memory(card, ours, device).memory_gib
+    # Apart from hidden states, and the head in another type, which a whole loss does not count.
+    num_hidden = 3 * setup.micro_batch * setup.max_seq_tokens * card.hidden_size
+    apart_gib = (4 * num_hidden + 2 * card.embedding_params) / GIB
+    assert found <= train_memory(card, whole, device).memory_gib + apart_gib
+    assert found <= train_memory(card, longer, device).memory_gib
+    assert train_step_s(card, ours, device) == train_step_s(card, whole, device)
 
 
 @settings(max_examples=100, deadline=None)

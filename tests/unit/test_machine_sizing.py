@@ -22,6 +22,7 @@ from appliance.machine.platforms import Platform
 from appliance.machine.software import Software
 from appliance.sizing.costs.coefficients import FITTED
 from appliance.sizing.costs.model_card import SHIPPED, load_card
+from appliance.sizing.costs.setups import TrainSetup
 from appliance.sizing.costs.task_costs import Probe
 from appliance.sizing.costs.task_lengths import TaskLength, TaskLengths, usual_lengths
 from appliance.sizing.make_plan import size
@@ -74,11 +75,13 @@ def test_a_t4_gets_float16_and_no_flash_attention() -> None:
 
 
 def test_a_plan_says_what_the_engines_do_and_a_what_if_says_that_none_does() -> None:
-    """Published trainings have a fused loss and FlashAttention; our engines have neither."""
+    """Published trainings took Liger's kernels and FlashAttention; our engines take neither, but
+    have a fused loss of their own."""
     ours = plan("H100", "Qwen3-4B")
     train = ours.train
     found = (train.fused_loss.value, train.attention.value, train.targets.value)
-    assert found == (False, "sdpa", "all")
+    assert found == (True, "sdpa", "all")
+    assert "in chunks of at most 128 MiB; none are kept" in train.fused_loss.reason
     assert train.trainer.value == "unsloth"
     assert not any("what-if" in note for note in ours.notes)
 
@@ -87,6 +90,39 @@ def test_a_plan_says_what_the_engines_do_and_a_what_if_says_that_none_does() -> 
     found = (train.fused_loss.value, train.attention.value, train.targets.value)
     assert found == (True, "flash", "attention")
     assert any("a what-if: no engine here does fused_loss=True" in n for n in published.notes)
+
+
+@pytest.mark.parametrize("gpu", ["T4", "H100", "none"])
+def test_what_is_planned_for_the_loss_is_what_the_engines_hold(gpu: str) -> None:
+    """Hidden states of the targets, their gradient and one chunk of logits; once all logits were
+    held. The layers are no less plain for it."""
+    costs = plan(gpu, "Qwen2.5-0.5B").costs
+    ours = replace(costs.train, max_seq_tokens=6000, micro_batch=1, gradient_checkpointing=True)
+    hidden_gib = 3000 * 896 * 4 / GIB
+
+    def gib(setup: TrainSetup) -> float:
+        return costs.memory_of(setup).memory_gib
+
+    more_gib = gib(replace(ours, target_share=1.0)) - gib(replace(ours, target_share=0.5))
+    assert 0 <= more_gib <= 2 * hidden_gib
+    whole = replace(ours, fused_loss=False, loss_chunk_rows=None, target_share=0.5)
+    assert gib(whole) - gib(replace(ours, target_share=0.5)) > 3.5, "12 bytes an entry before"
+    assert gib(replace(ours, gradient_checkpointing=False, fused_layers=True)) < gib(
+        replace(ours, gradient_checkpointing=False)
+    )
+
+
+def test_attention_is_planned_as_the_engines_ask_for_it() -> None:
+    """They load Phi-3 with torch's fused kernels, whatever its published runs used."""
+    assert plan("T4", "Phi-3-mini").train.attention.value == "sdpa"
+    on_cpu = plan("none", "arc-mini").train
+    assert (on_cpu.attention.value, on_cpu.dtype.value) == ("sdpa", "bfloat16")
+    assert "engine/attention.py" in on_cpu.attention.reason
+    assert "where unsloth finds" in plan("T4", "arc-mini").train.attention.reason
+
+    old, card = replace(CPU, host=replace(HOST, isa=("avx2",))), load_card("arc-mini")
+    in_float32 = size(old, [card], SizingRequest(usual_lengths(card), 1800)).train
+    assert in_float32.attention.reason == "torch's fused kernels"
 
 
 def test_vllm_is_not_planned_where_it_would_take_turns_with_training() -> None:

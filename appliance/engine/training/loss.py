@@ -1,5 +1,7 @@
 """The loss that all training shares: cross-entropy on the answer tokens of packed rows.
 
+It is the same for every trainer, unsloth's included: its own fused loss is not used.
+
 Imports torch.
 """
 
@@ -7,17 +9,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from appliance.engine.training.cross_entropy import cross_entropy
 from appliance.engine.training.packing import IGNORED, Rows
+from appliance.sizing.costs.setups import loss_chunk_rows
 
 if TYPE_CHECKING:
     import torch
 
 
 def answer_loss(model: Any, rows: Rows, *, device: torch.device) -> torch.Tensor:
-    """Mean negative log-likelihood in nats over the labelled positions, a scalar in float32.
+    """Mean negative log-likelihood in nats over the labelled positions, a scalar in float32; 0
+    without any.
 
-    The head is applied to those positions alone, so the logits take memory for targets x
-    vocabulary, not for all tokens x vocabulary.
+    The head is applied to those positions alone, chunk by chunk, so that logits take a bounded
+    amount of memory.
     """
     import torch
 
@@ -25,8 +30,12 @@ def answer_loss(model: Any, rows: Rows, *, device: torch.device) -> torch.Tensor
     hidden = hidden_states(model, rows, device=device)
     wanted = labels != IGNORED
 
-    logits = model.get_output_embeddings()(hidden[wanted])
-    return torch.nn.functional.cross_entropy(logits.float(), labels[wanted])
+    return cross_entropy(
+        model.get_output_embeddings(),
+        hidden[wanted],
+        labels[wanted],
+        chunk_rows=loss_chunk_rows(model.config.vocab_size),
+    )
 
 
 def hidden_states(model: Any, rows: Rows, *, device: torch.device) -> torch.Tensor:

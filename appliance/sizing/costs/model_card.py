@@ -37,7 +37,8 @@ class ModelCard(BaseModel):
     is_tied: bool
     max_positions: int = Field(gt=0)
     has_qkv_bias: bool = False
-    # False for a model whose code falls back to plain attention without FlashAttention 2.
+    # False for a model whose code, as published runs used it, fell back to plain attention without
+    # FlashAttention 2. Our engines load it with code that does not.
     has_fused_attention: bool = True
     weights_bytes: int | None = None  # size of the files on disk; None: only the shape is known
     stored_quantization: str = "none"  # of the files: none, int8, nf4 or another method's name

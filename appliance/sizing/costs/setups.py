@@ -7,6 +7,19 @@ from dataclasses import dataclass
 BYTES_OF = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Of one number of that type."""
 
+LOSS_CHUNK_BYTES = 128 * 2**20
+"""Of the logits in float32 that training makes at a time. With less, the head's weights are read
+more often than they are worth; more is not faster (`python -m bench.loss`)."""
+
+
+def loss_chunk_rows(vocab_size: int) -> int:
+    """Tokens whose logits training makes at a time.
+
+    >>> loss_chunk_rows(151_936)
+    220
+    """
+    return max(1, LOSS_CHUNK_BYTES // (4 * vocab_size))
+
 
 @dataclass(frozen=True)
 class TrainSetup:
@@ -19,7 +32,10 @@ class TrainSetup:
     # Tokens of a step, in as many sequences as they hold; 0: always micro_batch sequences.
     step_tokens: int = 0
     gradient_checkpointing: bool = True
-    fused_loss: bool = True  # logits are made and dropped chunk by chunk, never held as a whole
+    fused_loss: bool = True  # logits are made and dropped chunk by chunk, none are kept
+    # Tokens of a chunk; None: as Liger chooses, with as many logits as hidden states of all tokens.
+    loss_chunk_rows: int | None = None
+    fused_layers: bool = True  # Liger's kernels for the layers, too: they keep fewer activations
     full_finetune: bool = False
     lora_rank: int = 32
     all_linear: bool = False  # adapters on the MLP too, not only on q, k, v, o
@@ -32,7 +48,7 @@ class TrainSetup:
     # What quantised weights are unpacked to: float32 (default of bitsandbytes), or native: dtype.
     quantized_compute: str = "float32"
     is_packed: bool = False  # the rows of a batch are full, so that no mask is needed
-    target_share: float = 1.0  # part of the tokens whose logits are held, where no loss is fused
+    target_share: float = 1.0  # part of the tokens that logits are made of
     float32_weights: bool = False  # they are trained themselves, so small steps must not be lost
 
     def rows(self, tokens: float) -> int:

@@ -52,7 +52,7 @@ def train_step_s(
     if setup.trainer == "unsloth":
         launches_s = card.num_layers * k.launch_unsloth_s
     else:
-        launches_s = card.num_layers * k.launch_s + (k.fused_s if setup.fused_loss else 0.0)
+        launches_s = card.num_layers * k.launch_s + (k.fused_s if setup.fused_layers else 0.0)
     return _shared_s(launches_s, train_busy_s(card, setup, device, tokens=length, k=k), device)
 
 

@@ -180,7 +180,7 @@ def _moments(
     head_gradient = embedding_gradient if part.has_head else 0.0
     layer_gradients = gradients - embedding_gradient
     spare_copies = (1.0 if setup.fused_loss else 2.0) * head_gradient / (1 if card.is_tied else 2)
-    loss = _loss_bytes(card, setup, k, tokens, residual_size) if part.has_head else 0.0
+    loss = _loss_bytes(card, setup, device, k) if part.has_head else 0.0
 
     return {
         "loss": held + loss + (head_gradient if setup.fused_loss else 0.0),
@@ -192,7 +192,7 @@ def _moments(
 
 def _saved_widths(card: ModelCard, setup: TrainSetup, k: Coefficients) -> float:
     """Elements that one layer keeps per token for its backward pass."""
-    if setup.fused_loss:
+    if setup.fused_layers:
         mlp, hidden = k.saved_mlp_fused, k.saved_hidden_fused
     else:
         mlp, hidden = k.saved_mlp, k.saved_hidden
@@ -212,13 +212,28 @@ def _score_bytes(card: ModelCard, setup: TrainSetup, k: Coefficients) -> float:
     return 0.0
 
 
-def _loss_bytes(
-    card: ModelCard, setup: TrainSetup, k: Coefficients, tokens: int, residual_size: int
-) -> float:
+def _loss_bytes(card: ModelCard, setup: TrainSetup, device: Device, k: Coefficients) -> float:
     """Logits and their gradient: all at once, or chunk by chunk where the loss is fused."""
+    tokens, residual_size = setup.micro_batch * setup.max_seq_tokens, _residual_size(setup, device)
+    targets = tokens * setup.target_share
     if not setup.fused_loss:
-        return tokens * setup.target_share * card.vocab_size * k.logit_bytes
+        return targets * card.vocab_size * k.logit_bytes
 
-    # The fused kernel makes a chunk of logits as large as the hidden states of all tokens.
-    chunk = max(1, tokens * card.hidden_size // card.vocab_size)
-    return tokens * card.hidden_size * residual_size + chunk * card.vocab_size * 4.0
+    if setup.loss_chunk_rows is None:
+        # Liger makes a chunk of logits as large as the hidden states of all tokens.
+        chunk = max(1, tokens * card.hidden_size // card.vocab_size)
+        return tokens * card.hidden_size * residual_size + chunk * card.vocab_size * 4.0
+
+    # Ours, engine/training/cross_entropy.py, holds the hidden states of all tokens, those of the
+    # targets, and the gradient of these. Of a chunk there are the logits and, in 32 bits, their
+    # softmax; between 16 and 32 bits there is one copy more.
+    size = BYTES_OF[setup.dtype]
+    held = (tokens + 2 * targets) * card.hidden_size * residual_size
+    logit_bytes = 8.0 if size == 4 else size + 8.0
+    chunk_bytes = min(targets, setup.loss_chunk_rows) * card.vocab_size * logit_bytes
+
+    # The head's weights stand in the type of products, too, where that is not their own. If they
+    # are trained, a chunk has a gradient of them in both types beside the sum over chunks.
+    cast = size if residual_size != size else 0
+    head_sizes = cast + (cast + residual_size if setup.full_finetune else 0)
+    return held + chunk_bytes + float(card.embedding_params * head_sizes)
