@@ -173,7 +173,7 @@ def test_a_second_backward_pass_gives_the_same_again() -> None:
 # Heads that are no plain Linear.
 
 
-class Model(torch.nn.Module):
+class Model(torch.nn.Module):  # type: ignore[misc]
     """The smallest thing that peft puts adapters into."""
 
     def __init__(self) -> None:
@@ -292,10 +292,13 @@ def test_no_logits_outlive_their_chunk(
     hook = model.get_output_embeddings().register_forward_hook(
         lambda module, args, out: num_rows.append(len(out))
     )
-    kept: list[torch.Size] = []
-    with torch.autograd.graph.saved_tensors_hooks(
-        lambda tensor: kept.append(tensor.shape) or tensor, lambda tensor: tensor
-    ):
+    kept: list[tuple[int, ...]] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tuple(tensor.shape))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = answer_loss(model, rows, device=CPU)
     hook.remove()
 
