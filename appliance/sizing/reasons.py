@@ -78,13 +78,21 @@ def train_plan(
     )
 
 
+_WHAT_IFS_SAID = {
+    "fused_loss=True": "fused_loss=True (Liger's kernels, of loss and layers; ours fuse the loss)",
+    "fused_loss=False": "fused_loss=False (the logits of all tokens held)",
+}
+"""Pins whose name alone does not say what no engine does."""
+
+
 def what_if_note(request: SizingRequest) -> str | None:
     """Says that no run of ours is like this plan, where its pins describe another training."""
     what_ifs = request.pins.what_ifs()
     if not what_ifs:
         return None
+    said = (_WHAT_IFS_SAID.get(pin, pin) for pin in what_ifs)
     return (
-        f"a what-if: no engine here does {', '.join(what_ifs)}; whatever else is open is as in the "
+        f"a what-if: no engine here does {', '.join(said)}; whatever else is open is as in the "
         "published runs, and `submit` would do otherwise"
     )
 

@@ -143,6 +143,7 @@ def test_a_loss_scaler_and_several_passes_give_the_sum_of_gradients() -> None:
 
 
 def test_no_target_costs_nothing_and_teaches_nothing() -> None:
+    """One chunk and less goes torch's way, whose mean over nothing would be nan."""
     hidden, labels = drawn(0)
     leaf = hidden.requires_grad_()
     loss = cross_entropy(linear(), leaf, labels, chunk_rows=4)

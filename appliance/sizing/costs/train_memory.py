@@ -225,15 +225,14 @@ def _loss_bytes(card: ModelCard, setup: TrainSetup, device: Device, k: Coefficie
         return tokens * card.hidden_size * residual_size + chunk * card.vocab_size * 4.0
 
     # Ours, engine/training/cross_entropy.py, holds the hidden states of all tokens, those of the
-    # targets, and the gradient of these. Of a chunk there are the logits and, in 32 bits, their
-    # softmax; between 16 and 32 bits there is one copy more.
-    size = BYTES_OF[setup.dtype]
+    # targets, the gradient of these, and the logits of a chunk. (What is one chunk anyway is a
+    # whole loss; of several, each takes a little less.)
     held = (tokens + 2 * targets) * card.hidden_size * residual_size
-    logit_bytes = 8.0 if size == 4 else size + 8.0
-    chunk_bytes = min(targets, setup.loss_chunk_rows) * card.vocab_size * logit_bytes
+    held += min(targets, setup.loss_chunk_rows) * card.vocab_size * k.logit_bytes
 
     # The head's weights stand in the type of products, too, where that is not their own. If they
     # are trained, a chunk has a gradient of them in both types beside the sum over chunks.
+    size = BYTES_OF[setup.dtype]
     cast = size if residual_size != size else 0
     head_sizes = cast + (cast + residual_size if setup.full_finetune else 0)
-    return held + chunk_bytes + float(card.embedding_params * head_sizes)
+    return held + float(card.embedding_params * head_sizes)
