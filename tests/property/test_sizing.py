@@ -189,7 +189,7 @@ def test_a_loss_by_chunks_never_takes_more_than_a_whole_one(
     # Apart from hidden states, and the head in another type, which a whole loss does not count.
     num_hidden = 3 * setup.micro_batch * setup.max_seq_tokens * card.hidden_size
     apart_gib = (4 * num_hidden + 2 * card.embedding_params) / GIB
-    assert found <= train_memory(card, whole, device).memory_gib + apart_gib
+    assert found <= train_memory(card, whole, device).memory_gib + apart_gib + 1e-6
     assert found <= train_memory(card, longer, device).memory_gib
     assert train_step_s(card, ours, device) == train_step_s(card, whole, device)
 
