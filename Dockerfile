@@ -39,10 +39,15 @@ LABEL org.opencontainers.image.title="arc-appliance" \
       org.opencontainers.image.revision="${REVISION}" \
       arc-appliance.target="${TARGET}"
 # tini forwards signals and reaps processes, because the appliance starts and kills process groups.
-# Triton compiles its launchers with a C compiler.
+# On a GPU Triton compiles the launcher of each kernel when it is first used, with a C compiler and
+# Python.h, and torch.compile what stays on the host with a C++ compiler. Debian's own Python has
+# its headers in a package of their own; other images bring them along.
 RUN apt-get update -qq \
+    && headers="$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')" \
     && apt-get install -y -qq --no-install-recommends \
-        tini $(if [ "${TARGET}" = gpu ]; then echo gcc libc6-dev; fi) \
+        tini $(if [ "${TARGET}" = gpu ]; then \
+            echo g++ libc6-dev; test -e "$headers/Python.h" || echo python3-dev; fi) \
+    && if [ "${TARGET}" = gpu ]; then test -e "$headers/Python.h"; fi \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/log/apt /var/log/dpkg.log
 COPY --from=build /usr/local/appliance /usr/local/appliance
 # Every cache lies in /tmp, so the root may be read-only. USER is set because an arbitrary user id

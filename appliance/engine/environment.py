@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -37,6 +38,11 @@ VLLM = {
     "VLLM_DO_NOT_TRACK": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_PLUGINS": "",
+    # Both compile with nvcc on their first use, which neither our images nor most machines have;
+    # vLLM then does not start (vllm issue 49497). FlashInfer's sampler draws from the top p of all
+    # rows at once, and ours are greedy or have seeds of their own. DeepGEMM is for 8-bit weights.
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",
+    "VLLM_USE_DEEP_GEMM": "0",
 }
 
 CACHES = {
@@ -56,6 +62,16 @@ def prepare_process() -> None:
     """Set them for this process where the user has not; call before torch is imported."""
     for name, value in (QUIET_AND_OFFLINE | CPU | VLLM).items():
         os.environ.setdefault(name, value)
+
+
+def hide_flashinfer() -> None:
+    """Make Python say that the package FlashInfer is not there; call before vLLM is imported.
+
+    vLLM requires it, and takes its attention, its tuning and its top-k wherever it finds it. Each
+    compiles with nvcc on its first use (see VLLM above), on some cards while vLLM starts. Without
+    it vLLM takes kernels that it brings along, or Triton's. One that is already imported stays.
+    """
+    sys.modules.setdefault("flashinfer", None)  # type: ignore[arg-type]
 
 
 @contextmanager

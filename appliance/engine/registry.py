@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.engine.base import EngineSpec, Scorer, Served, Server, Trainer
+from appliance.engine.environment import hide_flashinfer
 from appliance.engine.tokens import Codec
 
 
@@ -33,7 +34,11 @@ def make_server(name: str, spec: EngineSpec, codec: Codec, trainer: Trainer) -> 
 
 
 def import_first(name: str, spec: EngineSpec) -> None:
-    """Import what changes transformers for this trainer, which must come before transformers."""
+    """Import what changes transformers for this trainer, which must come before transformers.
+
+    unsloth looks at vLLM, so what vLLM must not find is hidden before.
+    """
+    hide_flashinfer()
     if name == "unsloth":
         from appliance.engine.training.unsloth_trainer import import_unsloth
 

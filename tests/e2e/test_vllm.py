@@ -14,6 +14,7 @@ from appliance.arc.source import load_tasks
 from appliance.arc.task import Task
 from appliance.engine.adapters import read_adapter
 from appliance.engine.base import Completion, Request, Served
+from appliance.engine.environment import VLLM
 from appliance.engine.load_model import weights_sha
 from appliance.engine.sampling.vllm_engine import LoadedAdapter
 from appliance.engine.sampling.vllm_sampler import VllmSampler
@@ -67,6 +68,14 @@ def transformers_ids(
     transformers = replace(engines["transformers"], trainer=engine.trainer)
     with transformers.serving(folder) as served:
         return ids(served, requests)
+
+
+def test_vllm_knows_every_variable_that_it_is_given() -> None:
+    """One that a later version has renamed would be passed over without a word."""
+    from vllm import envs
+
+    assert set(VLLM) <= set(envs.environment_variables)
+    assert envs.environment_variables["VLLM_USE_FLASHINFER_SAMPLER"]() is False
 
 
 @pytest.mark.parametrize("fault", ["corrupt", "another base", "DoRA", "rank"])

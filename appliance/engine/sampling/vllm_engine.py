@@ -24,7 +24,7 @@ from typing import Any
 
 from appliance.engine.adapters import RANKS, AdapterCard
 from appliance.engine.base import EngineSpec, Request
-from appliance.engine.environment import VLLM, VLLM_CPU, unchanged
+from appliance.engine.environment import VLLM, VLLM_CPU, hide_flashinfer, unchanged
 from appliance.engine.load_model import is_out_of_memory
 from appliance.errors import EngineError, EngineLost, OutOfMemory, first_line
 
@@ -82,6 +82,7 @@ class VllmEngine:
         for name, value in (VLLM | (VLLM_CPU if is_cpu else {})).items():
             os.environ.setdefault(name, value)
         os.environ.setdefault("VLLM_CACHE_ROOT", str(spec.scratch_dir / "vllm"))
+        hide_flashinfer()
 
         try:
             from vllm import LLM
