@@ -37,7 +37,6 @@ VLLM = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_DO_NOT_TRACK": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
-    "VLLM_PLUGINS": "",
     # Both compile with nvcc on their first use, which neither our images nor most machines have;
     # vLLM then does not start (vllm issue 49497). FlashInfer's sampler draws from the top p of all
     # rows at once, and ours are greedy or have seeds of their own. DeepGEMM is for 8-bit weights.
@@ -56,6 +55,20 @@ VLLM_CPU = {
     # The first log-probability would compile C++ for 7 s; without a compiler the engine hangs.
     "TORCHDYNAMO_DISABLE": "1",
 }
+
+
+VLLM_NF4_PLUGIN = "bitsandbytes"
+"""The entry point of vllm-bnb-plugin, by which vLLM packs base weights to nf4 while it loads them.
+"""
+
+
+def vllm_variables(*, device: str, quantization: str) -> dict[str, str]:
+    """What vLLM reads of its environment. device: "cpu" or "cuda". quantization: of base weights.
+
+    No plug-in is loaded but the one that is needed: each that is installed may change the engine.
+    """
+    plugin = VLLM_NF4_PLUGIN if quantization == "nf4" else ""
+    return VLLM | {"VLLM_PLUGINS": plugin} | (VLLM_CPU if device == "cpu" else {})
 
 
 def prepare_process() -> None:

@@ -68,6 +68,7 @@ class Software:
     vllm_fault: str | None = None  # why vLLM cannot be used here
     has_unsloth: bool = True
     has_bitsandbytes: bool = True
+    has_vllm_nf4: bool = True  # vLLM's plug-in for base weights in nf4
 
 
 EVERYTHING = Software()
@@ -88,4 +89,5 @@ def find_software(*, has_gpu: bool) -> Software:
         vllm_fault=vllm_fault(has_gpu=has_gpu),
         has_unsloth=version_of("unsloth") is not None,
         has_bitsandbytes=version_of("bitsandbytes") is not None,
+        has_vllm_nf4=version_of("vllm_bnb_plugin") is not None,
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.engine.environment import CACHES, CPU, QUIET_AND_OFFLINE, VLLM, VLLM_CPU
+from appliance.engine.environment import CACHES, CPU, QUIET_AND_OFFLINE, vllm_variables
 from appliance.engine.sampling.vllm_engine import MOST_BATCHED_TOKENS
 from appliance.errors import PrerequisiteError
 from appliance.machine.gpu import GIB
@@ -81,7 +81,7 @@ def worker_plans(plan: Plan, *, model_dir: Path, folder: RunFolder) -> tuple[Wor
     )
 
     return tuple(
-        WorkerPlan(setup, _environment(plan.machine, index, plan.threads.value, folder))
+        WorkerPlan(setup, _environment(plan.machine, index, setup, folder))
         for index in range(plan.workers.value)
     )
 
@@ -131,16 +131,17 @@ def _vllm_setup(plan: Plan) -> dict[str, Any]:
 
 
 def _environment(
-    machine: Machine, index: int, num_threads: int, folder: RunFolder
+    machine: Machine, index: int, setup: Setup, folder: RunFolder
 ) -> dict[str, str]:
     """Offline, quiet, its own device, its share of the threads, caches in the run's scratch."""
     scratch = folder.scratch.resolve()
     caches = {name: str(scratch / cache) for name, cache in CACHES.items()}
-    threads = {"OMP_NUM_THREADS": str(num_threads)}
-    environment = QUIET_AND_OFFLINE | CPU | VLLM | caches | threads
+    threads = {"OMP_NUM_THREADS": str(setup.num_threads)}
+    vllm = vllm_variables(device=setup.device, quantization=setup.quantization)
+    environment = QUIET_AND_OFFLINE | CPU | vllm | caches | threads
 
     # By UUID: an index would count all cards, not only those that were left visible to us.
     if machine.gpus:
         return environment | {"CUDA_VISIBLE_DEVICES": machine.gpus[index].uuid}
     # Cards that cannot be used, or were lost, are hidden from libraries that would try them.
-    return environment | VLLM_CPU | {"CUDA_VISIBLE_DEVICES": ""}
+    return environment | {"CUDA_VISIBLE_DEVICES": ""}

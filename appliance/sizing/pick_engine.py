@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from appliance.config import Settings
 from appliance.errors import PrerequisiteError, UsageError
+from appliance.machine.catalogue import has_bfloat16
 from appliance.machine.software import Software
 from appliance.sizing.choice import Choice
 from appliance.sizing.costs.coefficients import FITTED, Coefficients
@@ -31,12 +32,22 @@ def check_engine(settings: Settings, software: Software) -> None:
         )
 
     needs_vllm = asked == "vllm" or grammar != "none"
-    if needs_vllm and software.vllm_fault:
-        wish = "--engine vllm" if asked == "vllm" else f"sample.grammar = {grammar}"
+    if not needs_vllm:
+        return
+    wish = "--engine vllm" if asked == "vllm" else f"sample.grammar = {grammar}"
+    if software.vllm_fault:
         raise PrerequisiteError(
             f"{wish}: {software.vllm_fault}",
             expected="vLLM for this machine",
             remedy="make engines (a GPU: make setup TARGET=gpu), or --engine auto",
+        )
+
+    fault = _quantized_fault(settings.model.quantization, software)
+    if fault:
+        raise PrerequisiteError(
+            f"{wish}: {fault}",
+            expected="vLLM for the base weights that are asked for",
+            remedy="make setup TARGET=gpu, --engine auto, or --set model.quantization=none",
         )
 
 
@@ -58,10 +69,35 @@ def choose_engine(
         return Choice("transformers", f"vLLM needs compute capability 7.0, the card has {found}")
     if "vllm" not in request.software.engines:
         return Choice("transformers", request.software.vllm_fault or "vLLM is not installed")
+    if fault := _quantized_fault(setup.quantization, request.software, device):
+        return Choice("transformers", fault)
     if device.is_gpu:
         return Choice("vllm", "8-19 times the rate of generate() where samples share a prompt")
 
     return _sooner_on_a_cpu(card, device, request, setup, k)
+
+
+def _quantized_fault(
+    quantization: str, software: Software, device: Device | None = None
+) -> str | None:
+    """Why vLLM cannot hold base weights that are stored so; None where it can.
+
+    Its own code for bitsandbytes left it with version 0.28 for a plug-in, which packs weights to
+    nf4 while they are loaded, and to nothing else.
+    """
+    if quantization in ("auto", "none"):
+        return None
+    if quantization != "nf4":
+        return f"vLLM does not pack base weights to {quantization}"
+    if not software.has_vllm_nf4:
+        return "vLLM holds base weights in nf4 only with vllm-bnb-plugin, which is not installed"
+    if device is not None and device.is_gpu and not has_bfloat16(device.capability):
+        found = f"{device.capability[0]}.{device.capability[1]}"
+        return (
+            "vLLM multiplies weights in nf4 in bfloat16, which the card does not have "
+            f"(compute capability {found})"
+        )
+    return None
 
 
 def _sooner_on_a_cpu(

@@ -12,8 +12,10 @@ from appliance.config import Layer, resolve
 from appliance.errors import PrerequisiteError, UsageError
 from appliance.machine import software
 from appliance.machine.host import Host
+from appliance.machine.imagined import imagined
+from appliance.machine.machine import find_machine
 from appliance.machine.software import Software, find_software, installed_engines, vllm_fault
-from appliance.sizing.costs.device import device_of_cpu
+from appliance.sizing.costs.device import device_of_cpu, devices_of
 from appliance.sizing.costs.model_card import load_card
 from appliance.sizing.costs.task_lengths import TaskLength, TaskLengths
 from appliance.sizing.pick_engine import check_engine, choose_engine
@@ -84,6 +86,42 @@ def test_in_a_short_run_what_gets_further_counts() -> None:
 def test_pinned_or_not_installed() -> None:
     assert chosen(1, 60, pins=Pins(engine="vllm")) == ("vllm", "pinned")
     assert chosen(400, 36000, ("transformers",)) == ("transformers", "vLLM is not installed")
+
+
+def on_a_card(gpu: str, quantization: str, found: Software) -> tuple[str, str]:
+    """What is chosen for base weights that are stored so."""
+    lengths = TaskLengths((TaskLength("0", 600, 100, 500, 1),), "test")
+    (device, *_) = devices_of(imagined(find_machine({}), gpu))
+    setup = replace(sample_setup(CARD, device, NO_PINS), quantization=quantization)
+    request = SizingRequest(lengths, 3600.0, NO_PINS, found)
+    choice = choose_engine(CARD, device, request, setup)
+    return choice.value, choice.reason
+
+
+def test_vllm_holds_packed_weights_only_with_its_plug_in_and_on_cards_with_bfloat16() -> None:
+    assert on_a_card("A6000", "nf4", Software())[0] == "vllm"
+    assert on_a_card("T4", "none", Software())[0] == "vllm"
+
+    without = Software(has_vllm_nf4=False)
+    for gpu, quantization, software_, why in (
+        ("A6000", "nf4", without, "vllm-bnb-plugin, which is not installed"),
+        ("T4", "nf4", Software(), "in bfloat16, which the card does not have"),
+        ("A6000", "int8", Software(), "vLLM does not pack base weights to int8"),
+    ):
+        engine, reason = on_a_card(gpu, quantization, software_)
+        assert engine == "transformers"
+        assert why in reason
+
+
+@pytest.mark.parametrize(
+    ("quantization", "why"), [("nf4", "vllm-bnb-plugin"), ("int8", "does not pack base weights")]
+)
+def test_asking_for_vllm_with_weights_that_it_cannot_hold_is_refused(
+    quantization: str, why: str
+) -> None:
+    values = {"model.engine": "vllm", "model.quantization": quantization}
+    with pytest.raises(PrerequisiteError, match=f"--engine vllm: .*{why}"):
+        check_engine(resolve([Layer("test", values)]), Software(has_vllm_nf4=False))
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, name: str | None, *, wants: str, torch: str) -> None:

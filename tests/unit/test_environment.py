@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from appliance.engine.environment import vllm_variables
+
 ROOT = Path(__file__).parents[2]
 LOOK_FOR_FLASHINFER = """
 import importlib.util, sys
@@ -34,6 +36,13 @@ def test_flashinfer_is_not_there_although_it_is_installed(tmp_path: Path) -> Non
         check=True,
     )
     assert found.stdout.strip() == "hidden"
+
+
+def test_vllm_loads_its_plug_in_for_nf4_alone() -> None:
+    plain = vllm_variables(device="cuda", quantization="none")
+    assert plain["VLLM_PLUGINS"] == ""
+    packed = vllm_variables(device="cuda", quantization="nf4")
+    assert packed == plain | {"VLLM_PLUGINS": "bitsandbytes"}
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "apptainer.def"])

@@ -24,7 +24,7 @@ from typing import Any
 
 from appliance.engine.adapters import RANKS, AdapterCard
 from appliance.engine.base import EngineSpec, Request
-from appliance.engine.environment import VLLM, VLLM_CPU, hide_flashinfer, unchanged
+from appliance.engine.environment import hide_flashinfer, unchanged, vllm_variables
 from appliance.engine.load_model import is_out_of_memory
 from appliance.errors import EngineError, EngineLost, OutOfMemory, first_line
 
@@ -78,8 +78,8 @@ class VllmEngine:
 
         Raises EngineError when vLLM does not start, OutOfMemory when it has no room.
         """
-        is_cpu = spec.device == "cpu"
-        for name, value in (VLLM | (VLLM_CPU if is_cpu else {})).items():
+        variables = vllm_variables(device=spec.device, quantization=spec.quantization)
+        for name, value in variables.items():
             os.environ.setdefault(name, value)
         os.environ.setdefault("VLLM_CACHE_ROOT", str(spec.scratch_dir / "vllm"))
         hide_flashinfer()
