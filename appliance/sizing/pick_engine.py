@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from appliance.config import Settings
 from appliance.errors import PrerequisiteError, UsageError
-from appliance.machine.catalogue import has_bfloat16
 from appliance.machine.software import Software
 from appliance.sizing.choice import Choice
 from appliance.sizing.costs.coefficients import FITTED, Coefficients
@@ -69,7 +68,7 @@ def choose_engine(
         return Choice("transformers", f"vLLM needs compute capability 7.0, the card has {found}")
     if "vllm" not in request.software.engines:
         return Choice("transformers", request.software.vllm_fault or "vLLM is not installed")
-    if fault := _quantized_fault(setup.quantization, request.software, device):
+    if fault := _quantized_fault(setup.quantization, request.software, dtype=setup.dtype):
         return Choice("transformers", fault)
     if device.is_gpu:
         return Choice("vllm", "8-19 times the rate of generate() where samples share a prompt")
@@ -78,12 +77,12 @@ def choose_engine(
 
 
 def _quantized_fault(
-    quantization: str, software: Software, device: Device | None = None
+    quantization: str, software: Software, *, dtype: str | None = None
 ) -> str | None:
     """Why vLLM cannot hold base weights that are stored so; None where it can.
 
     Its own code for bitsandbytes left it with version 0.28 for a plug-in, which packs weights to
-    nf4 while they are loaded, and to nothing else.
+    nf4 while they are loaded, and to nothing else. dtype: of products, if it is known.
     """
     if quantization in ("auto", "none"):
         return None
@@ -91,12 +90,8 @@ def _quantized_fault(
         return f"vLLM does not pack base weights to {quantization}"
     if not software.has_vllm_nf4:
         return "vLLM holds base weights in nf4 only with vllm-bnb-plugin, which is not installed"
-    if device is not None and device.is_gpu and not has_bfloat16(device.capability):
-        found = f"{device.capability[0]}.{device.capability[1]}"
-        return (
-            "vLLM multiplies weights in nf4 in bfloat16, which the card does not have "
-            f"(compute capability {found})"
-        )
+    if dtype not in (None, "bfloat16"):
+        return f"vLLM multiplies weights in nf4 in bfloat16, and training here in {dtype}"
     return None
 
 

@@ -98,14 +98,14 @@ def on_a_card(gpu: str, quantization: str, found: Software) -> tuple[str, str]:
     return choice.value, choice.reason
 
 
-def test_vllm_holds_packed_weights_only_with_its_plug_in_and_on_cards_with_bfloat16() -> None:
+def test_vllm_holds_packed_weights_only_with_its_plug_in_and_where_bfloat16_is_trained() -> None:
     assert on_a_card("A6000", "nf4", Software())[0] == "vllm"
     assert on_a_card("T4", "none", Software())[0] == "vllm"
 
     without = Software(has_vllm_nf4=False)
     for gpu, quantization, software_, why in (
         ("A6000", "nf4", without, "vllm-bnb-plugin, which is not installed"),
-        ("T4", "nf4", Software(), "in bfloat16, which the card does not have"),
+        ("T4", "nf4", Software(), "in bfloat16, and training here in float16"),
         ("A6000", "int8", Software(), "vLLM does not pack base weights to int8"),
     ):
         engine, reason = on_a_card(gpu, quantization, software_)
