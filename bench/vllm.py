@@ -196,7 +196,8 @@ def _adapters(count: int, dtype: str, scratch: Path) -> int:
     import psutil
 
     from appliance.clock import Deadline, SystemClock
-    from appliance.engine.base import Request, Server, Tuned, TuneSettings
+    from appliance.engine.adapter_canary import Canary
+    from appliance.engine.base import Request, Server, Serving, Tuned, TuneSettings
     from appliance.engine.registry import TransformersServer
     from appliance.engine.sampling.vllm_server import VllmServer
     from appliance.engine.training.packing import TokenSequence
@@ -209,15 +210,18 @@ def _adapters(count: int, dtype: str, scratch: Path) -> int:
         slots_rank=max(RANKS),
         max_rank=max(RANKS),
     )
-    base = {"base_sha": trainer.base_sha, "base_model": trainer.model, "stop_ids": codec.stop_ids}
     plain = TransformersServer(codec)
-    servers: dict[str, Server] = {
-        "transformers": plain,
-        "merged": VllmServer(replace(spec, serving="merged"), engine, otherwise=plain, **base),
-        "on-the-fly": VllmServer(
-            replace(spec, serving="on-the-fly"), engine, otherwise=plain, **base
-        ),
-    }
+    servers: dict[str, Server] = {"transformers": plain}
+    ways: tuple[Serving, ...] = ("merged", "on-the-fly")
+    for way in ways:
+        servers[way] = VllmServer(
+            replace(spec, serving=way),
+            engine,
+            canary=Canary(trainer.adapted(), dtype=dtype),
+            base_sha=trainer.base_sha,
+            stop_ids=codec.stop_ids,
+            otherwise=plain,
+        )
 
     clock = SystemClock()
     process = psutil.Process()

@@ -48,6 +48,7 @@ class EngineSpec:
     max_num_seqs: int = DEFAULT_MAX_NUM_SEQS  # sequences that it writes at once
     serving: Serving = "merged"
     max_rank: int = 64  # highest rank of an adapter served on the fly
+    sleeps: bool = False  # it leaves the GPU to training whenever it does not sample
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,25 @@ class Trainer(Protocol):
 
     def merged(self) -> AbstractContextManager[Any]:
         """The adapted model, its adapter folded into the weights, for the time of the `with`."""
+
+    def adapted(self) -> Any:
+        """The adapted model for a forward pass, with no time spent on folding.
+
+        Where training computes in a shorter type than it stores, a copy in that type.
+        """
+
+    def folded_weights(self) -> Iterator[tuple[str, Any]]:
+        """(name in the checkpoint, tensor) of every weight, the adapter folded in.
+
+        The model stays as it is. Raises EngineError for quantised weights.
+        """
+
+    def set_aside(self) -> AbstractContextManager[None]:
+        """The weights are on the host for the time of the `with`.
+
+        They can still be folded, and nothing else be asked of them. Raises EngineLost when they do
+        not come back.
+        """
 
 
 class Sampler(Protocol):

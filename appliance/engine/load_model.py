@@ -189,14 +189,18 @@ def poisons_process(fault: BaseException) -> bool:
 def release_memory(fault: BaseException) -> None:
     """Give back what a failed attempt still holds.
 
-    That is the local variables of the frames it came through, and torch's cache of the device.
+    That is the local variables of the frames that it, and what caused it, came through, and torch's
+    cache of the device.
     """
     import gc
     import traceback
 
     import torch
 
-    traceback.clear_frames(fault.__traceback__)
+    cause: BaseException | None = fault
+    while cause is not None:
+        traceback.clear_frames(cause.__traceback__)
+        cause = cause.__cause__ or cause.__context__
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from appliance.engine.base import EngineSpec, Scorer, Served, Server, Trainer
 from appliance.engine.environment import hide_flashinfer
 from appliance.engine.tokens import Codec
+from appliance.errors import EngineError
 
 
 def make_trainer(name: str, spec: EngineSpec, codec: Codec) -> Trainer:
@@ -28,7 +29,8 @@ def make_trainer(name: str, spec: EngineSpec, codec: Codec) -> Trainer:
 def make_server(name: str, spec: EngineSpec, codec: Codec, trainer: Trainer) -> Server:
     """The sampling engine of that name, started.
 
-    The trainer's model must be as it was loaded. Raises EngineError when the engine does not start.
+    The trainer's model must be as it was loaded. Raises EngineError when the engine does not start;
+    it has then given back its memory.
     """
     return SERVERS[name](spec, codec, trainer)
 
@@ -118,20 +120,32 @@ class TransformersServer:
 
 
 def _vllm(spec: EngineSpec, codec: Codec, trainer: Trainer) -> Server:
+    from appliance.engine.adapter_canary import Canary
+    from appliance.engine.load_model import release_memory
     from appliance.engine.sampling.vllm_engine import VllmEngine
     from appliance.engine.sampling.vllm_server import VllmServer
 
+    canary = Canary(trainer.adapted(), dtype=spec.autocast_dtype or spec.dtype)
     slots_rank = spec.max_rank if spec.serving == "on-the-fly" else None
-    engine = VllmEngine(spec, stop_ids=codec.stop_ids, slots_rank=slots_rank)
-    with trainer.merged() as model:  # on a CPU a copy in the type that vLLM computes in
-        return VllmServer(
-            spec,
-            engine,
-            base_sha=trainer.base_sha,
-            base_model=model,
-            stop_ids=codec.stop_ids,
-            otherwise=TransformersServer(codec),
-        )
+
+    engine = None
+    with trainer.set_aside() if spec.sleeps else nullcontext():
+        try:
+            engine = VllmEngine(spec, stop_ids=codec.stop_ids, slots_rank=slots_rank)
+            return VllmServer(
+                spec,
+                engine,
+                canary=canary,
+                base_sha=trainer.base_sha,
+                stop_ids=codec.stop_ids,
+                otherwise=TransformersServer(codec),
+            )
+        except EngineError as fault:
+            # The trainer comes back now, and Transformers will sample: both need the room.
+            if engine is not None:
+                engine.close()
+            release_memory(fault)
+            raise
 
 
 TRAINERS: Mapping[str, Callable[[EngineSpec, Codec], Trainer]] = {

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,8 +15,7 @@ from appliance.engine.adapters import read_adapter
 from appliance.engine.base import Completion, Request, Served
 from appliance.engine.environment import VLLM
 from appliance.engine.load_model import weights_sha
-from appliance.engine.sampling.vllm_engine import LoadedAdapter
-from appliance.engine.sampling.vllm_sampler import VllmSampler
+from appliance.engine.training import peft_trainer
 from appliance.errors import EngineError
 from appliance.solve.language import Language
 from tests.support.sampling_engines import EngineUnderTest
@@ -30,18 +28,13 @@ pytest.importorskip("vllm")
 NUM_IN_A_ROW = 12
 
 
-def completions(
-    served: Served | VllmSampler, requests: Sequence[Request], **more: object
-) -> dict[int, Completion]:
-    sampler: Any = served.sampler if isinstance(served, Served) else served
-    batches = sampler.sample(requests, deadline=in_seconds(120), **more)
+def completions(served: Served, requests: Sequence[Request]) -> dict[int, Completion]:
+    batches = served.sampler.sample(requests, deadline=in_seconds(120))
     return {c.request_index: c for batch in batches for c in batch}
 
 
-def ids(
-    served: Served | VllmSampler, requests: Sequence[Request], **more: object
-) -> list[tuple[int, ...]]:
-    found = completions(served, requests, **more)
+def ids(served: Served, requests: Sequence[Request]) -> list[tuple[int, ...]]:
+    found = completions(served, requests)
     return [found[i].ids for i in range(len(requests))]
 
 
@@ -70,10 +63,12 @@ def transformers_ids(
         return ids(served, requests)
 
 
-def test_vllm_knows_every_variable_that_it_is_given() -> None:
+def test_vllm_knows_every_variable_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that a later version has renamed would be passed over without a word."""
     from vllm import envs
 
+    for name, value in VLLM.items():
+        monkeypatch.setenv(name, value)
     assert set(VLLM) <= set(envs.environment_variables)
     assert envs.environment_variables["VLLM_USE_FLASHINFER_SAMPLER"]() is False
 
@@ -129,7 +124,7 @@ def test_a_canary_that_sings_wrong_leads_to_transformers(
     real = worn.vllm.next_logprobs
     monkeypatch.setattr(worn.vllm, "put_weights", lambda weights: None)
     monkeypatch.setattr(
-        worn.vllm, "next_logprobs", lambda prompt, adapter, **more: real(prompt, None, **more)
+        worn.vllm, "next_logprobs", lambda prompts, adapter, **more: real(prompts, None, **more)
     )
 
     with worn.serving(folder) as served:
@@ -156,7 +151,28 @@ def test_an_adapter_that_vllm_refuses_leaves_it_healthy(
         assert len(ids(served, requests_)) == len(requests_)
 
 
-def test_one_batch_may_carry_several_adapters_and_the_base(
+@pytest.mark.parametrize("way", ["vllm merged", "vllm on-the-fly"])
+def test_the_trainers_model_is_not_folded_to_serve_it(
+    way: str,
+    engines: dict[str, EngineUnderTest],
+    language: Language,
+    task: Task,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Folding copies all weights, which takes seconds for billions of them."""
+
+    def never(*_: object) -> None:
+        raise AssertionError("the whole model was folded")
+
+    engine = engines[way]
+    folder = engine.tune(language, task, tmp_path / "a").adapter_dir
+    monkeypatch.setattr(peft_trainer, "folded", never)
+    with engine.serving(folder) as served:
+        assert served.how == way
+
+
+def test_the_engine_holds_one_adapter_and_the_base_beside_it(
     engines: dict[str, EngineUnderTest],
     worn: EngineUnderTest,
     language: Language,
@@ -164,75 +180,19 @@ def test_one_batch_may_carry_several_adapters_and_the_base(
     requests_: list[Request],
     tmp_path: Path,
 ) -> None:
-    """Every slot is taken.
-
-    vLLM 0.32 on a CPU gives the base's rows the last adapter when they share a batch with it, so
-    they must not: see the next test.
-    """
-    adapters, expected = two_adapters(engines, worn, language, task, requests_, tmp_path)
-    sampler = VllmSampler(worn.vllm, stop_ids=(2,))
-    given = [adapters[i % 3] for i in range(len(requests_))]
-    assert ids(sampler, requests_, adapters=given) == [
-        expected[i % 3][i] for i in range(len(requests_))
-    ]
-    remove(worn, adapters)
-
-
-def test_base_rows_beside_adapters_would_be_wrong(
-    engines: dict[str, EngineUnderTest],
-    worn: EngineUnderTest,
-    language: Language,
-    task: Task,
-    requests_: list[Request],
-    tmp_path: Path,
-) -> None:
-    """Pins the fault that the sampler goes around: when this test fails, vLLM has mended it."""
-    adapters, expected = two_adapters(engines, worn, language, task, requests_, tmp_path)
-    engine, found = worn.vllm, {}
-    open_ = {i: engine.submit(r, i, adapters[i % 3]) for i, r in enumerate(requests_)}
-    while open_:
-        for answer in engine.step():
-            open_.pop(answer.key)
-            found[answer.key] = answer.tokens[:-1] if answer.is_stopped else answer.tokens
-    with_adapter = [i for i in found if i % 3 != 2]
-
-    assert [found[i] for i in with_adapter] == [expected[i % 3][i] for i in with_adapter]
-    assert any(found[i] != expected[2][i] for i in found if i % 3 == 2)
-    remove(worn, adapters)
-
-
-def two_adapters(
-    engines: dict[str, EngineUnderTest],
-    worn: EngineUnderTest,
-    language: Language,
-    task: Task,
-    requests: list[Request],
-    folder: Path,
-) -> tuple[list[LoadedAdapter | None], list[list[tuple[int, ...]]]]:
-    """Two adapters in the engine's two slots and None, and what Transformers answers with each."""
-    adapters: list[LoadedAdapter | None] = []
-    expected = []
-
-    with worn.serving_untrained():  # puts the base weights back
-        pass
+    """Its one slot is taken while the plain model samples and while it goes to the next adapter."""
+    settings = replace(SETTINGS, learning_rate=2e-2)
     for number in range(2):
-        outcome = worn.tune(
-            language, task, folder / str(number), replace(SETTINGS, learning_rate=2e-2), seed=number
-        )
-        expected.append(transformers_ids(engines, worn, outcome.adapter_dir, requests))
-        adapters.append(
-            worn.vllm.add(
-                read_adapter(outcome.adapter_dir, base_sha=weights_sha(worn.spec.model_dir))
-            )
-        )
-    worn.trainer.reset()
-    expected.append(transformers_ids(engines, worn, None, requests))
-    return [*adapters, None], expected
+        folder = worn.tune(language, task, tmp_path / str(number), settings, seed=number)
+        expected = transformers_ids(engines, worn, folder.adapter_dir, requests_)
+        with worn.serving(folder.adapter_dir) as served:
+            assert ids(served, requests_) == expected
+        assert len(worn.vllm.raw().llm_engine.list_loras()) == 1
 
-
-def remove(worn: EngineUnderTest, adapters: Sequence[LoadedAdapter | None]) -> None:
-    for adapter in filter(None, adapters):
-        worn.vllm.remove(adapter)
+        worn.trainer.reset()
+        expected = transformers_ids(engines, worn, None, requests_)
+        with worn.serving_untrained() as served:
+            assert ids(served, requests_) == expected
 
 
 @pytest.mark.parametrize("way", ["vllm merged", "vllm on-the-fly"])

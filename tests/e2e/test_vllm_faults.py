@@ -42,10 +42,10 @@ def faulty(self):
         os.kill(os.getpid(), signal.SIGKILL)
     yield from step(self)
 
-def wrong(self, prompt, adapter, *, num_tokens):
+def wrong(self, prompts, adapter, *, num_tokens):
     if task[0] == "copy3":
         raise EngineError("canary: injected")
-    return next_logprobs(self, prompt, adapter, num_tokens=num_tokens)
+    return next_logprobs(self, prompts, adapter, num_tokens=num_tokens)
 
 VllmServer.serve, VllmEngine.next_logprobs, VllmEngine.step = known, wrong, faulty
 """

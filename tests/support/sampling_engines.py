@@ -70,7 +70,7 @@ class EngineUnderTest:
 def start_engines(folder: Path, scratch: Path, *, has_vllm: bool) -> dict[str, EngineUnderTest]:
     """By name, all on the model of this folder.
 
-    One vLLM engine serves both ways: it has slots for adapters, and takes merged weights as well.
+    One vLLM engine serves both ways: it has a slot for adapters, and takes merged weights as well.
     """
     from appliance.engine.load_model import weights_sha
     from appliance.engine.registry import TransformersServer, make_server, make_trainer
@@ -93,10 +93,11 @@ def start_engines(folder: Path, scratch: Path, *, has_vllm: bool) -> dict[str, E
     if not has_vllm:
         return engines
 
+    from appliance.engine.adapter_canary import Canary
     from appliance.engine.sampling.vllm_engine import VllmEngine
     from appliance.engine.sampling.vllm_server import VllmServer
 
-    vllm = VllmEngine(spec, stop_ids=codec.stop_ids, slots_rank=spec.max_rank, num_slots=2)
+    vllm = VllmEngine(spec, stop_ids=codec.stop_ids, slots_rank=spec.max_rank)
     # When the process ends torch's groups may be gone before vLLM wants to close them, which prints
     # a traceback.
     vllm.raw().llm_engine.engine_core._finalizer.atexit = False
@@ -106,8 +107,8 @@ def start_engines(folder: Path, scratch: Path, *, has_vllm: bool) -> dict[str, E
         vllm_server = VllmServer(
             replace(spec, serving=serving, scratch_dir=scratch / serving),
             vllm,
+            canary=Canary(own.adapted(), dtype=spec.dtype),
             base_sha=weights_sha(folder),
-            base_model=own.model,
             stop_ids=codec.stop_ids,
             otherwise=TransformersServer(codec),
         )

@@ -6,8 +6,8 @@ as it is here:
   worker ends.
 - An adapter that it does not take must be refused by `add_lora`; the same refusal inside a step
   loses the engine.
-- On the CPU, rows without adapter come out wrong beside rows with one when all slots are taken. So
-  they never share a batch.
+- On the CPU, rows without adapter come out wrong beside rows with one when all slots are taken.
+  There is one slot, and what is sampled together has the same adapter, or none.
 - On the CPU, a seeded prompt that is read in pieces raises. So prompts are read whole.
 """
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,19 +62,15 @@ class FinishedSample:
 class VllmEngine:
     """vLLM with a model loaded.
 
-    `num_tokens` counts the tokens written since the start: the sign that the engine is alive.
+    `num_tokens` counts the tokens written since the start: the sign that the engine is alive. While
+    it sleeps (`is_asleep`) nothing may be asked of it.
     """
 
     def __init__(
-        self,
-        spec: EngineSpec,
-        *,
-        stop_ids: tuple[int, ...],
-        slots_rank: int | None,
-        num_slots: int = 4,
+        self, spec: EngineSpec, *, stop_ids: tuple[int, ...], slots_rank: int | None
     ) -> None:
         """slots_rank: highest rank of adapters served on the fly. None starts the engine without
-        slots for any, which is faster on a CPU.
+        a slot for one, which is faster on a CPU.
 
         Raises EngineError when vLLM does not start, OutOfMemory when it has no room.
         """
@@ -89,7 +85,7 @@ class VllmEngine:
 
             _register_model_class(spec)
             with _temporary_files_in(spec.scratch_dir), _nothing_preloaded():
-                self._llm = LLM(**_arguments(spec, slots_rank=slots_rank, num_slots=num_slots))
+                self._llm = LLM(**_arguments(spec, slots_rank=slots_rank))
         except Exception as fault:
             if is_out_of_memory(fault):
                 raise OutOfMemory(f"no room for vLLM: {first_line(fault)}") from fault
@@ -102,16 +98,55 @@ class VllmEngine:
         self._model_dir = spec.model_dir
         self.has_base_weights = True
         self.slots_rank = slots_rank
+        self.is_asleep = False
+        self._sleeps = spec.sleeps
         self.num_tokens = 0
         self._next_number = 1
         self._next_request = 0
         self._count_tokens()
+
+    def sleep(self) -> None:
+        """Leave the GPU to training, where the spec says so, until `wake_up`.
+
+        Weights and adapters go to the host, the cache is dropped; what CUDA and its graphs hold
+        stays. vLLM for the CPU goes through the same, but keeps its memory. Raises EngineLost when
+        it fails.
+        """
+        if self._sleeps and not self.is_asleep:
+            self.is_asleep = True
+            self._change_state(lambda: self._llm.sleep(level=1))
+
+    def wake_up(self) -> None:
+        """Come back with the same weights and adapters.
+
+        Raises EngineLost when it fails, for want of memory above all.
+        """
+        import torch
+
+        if self.is_asleep:
+            torch.cuda.empty_cache()  # what training has freed; nothing where there is no GPU
+            self._change_state(self._llm.wake_up)
+            self.is_asleep = False
+
+    def _change_state(self, change: Callable[[], object]) -> None:
+        try:
+            change()
+        except Exception as fault:
+            raise EngineLost(
+                f"vLLM does not share the GPU with training: {first_line(fault)}",
+                remedy="--engine transformers",
+            ) from fault
+
+    def _check_awake(self) -> None:
+        if self.is_asleep:
+            raise EngineLost("vLLM was asked while it sleeps", expected="wake_up before")
 
     def add(self, card: AdapterCard) -> LoadedAdapter:
         """Load an adapter.
 
         Raises EngineError when the engine refuses it; the engine then goes on as before.
         """
+        self._check_awake()
         adapter = LoadedAdapter(card, self._next_number)
         self._next_number += 1
 
@@ -125,16 +160,17 @@ class VllmEngine:
         return adapter
 
     def remove(self, adapter: LoadedAdapter) -> None:
+        self._check_awake()
         self._engine.remove_lora(adapter.number)
 
-    def put_weights(self, weights: Sequence[tuple[str, Any]]) -> None:
-        """Replace the weights by (name in the checkpoint, tensor) pairs.
+    def put_weights(self, weights: Iterable[tuple[str, Any]]) -> None:
+        """Replace the weights by (name in the checkpoint, tensor) pairs, which are read once.
 
         What was cached with the old ones is not used again. Raises EngineLost when it fails
         half-way.
         """
         self.has_base_weights = False
-        self._reload(weights_iterator=list(weights))
+        self._reload(weights_iterator=iter(weights))
 
     def put_base_weights(self) -> None:
         """Go back to the weights of the model folder. Raises EngineLost when it fails half-way."""
@@ -142,6 +178,7 @@ class VllmEngine:
         self.has_base_weights = True
 
     def _reload(self, **source: Any) -> None:
+        self._check_awake()
         try:
             self._llm.collective_rpc("reload_weights", kwargs=source)
             if not self._llm.reset_prefix_cache():
@@ -154,6 +191,7 @@ class VllmEngine:
 
         Raises EngineError for a request that the engine does not take.
         """
+        self._check_awake()
         lora = None if adapter is None else adapter.request()
         name = f"{key}:{self._next_request}"
         self._next_request += 1
@@ -204,26 +242,43 @@ class VllmEngine:
         self._engine.abort_request(list(names), internal=False)
 
     def next_logprobs(
-        self, prompt_ids: Sequence[int], adapter: LoadedAdapter | None, *, num_tokens: int
-    ) -> dict[int, float]:
-        """Log-probabilities of the likeliest next tokens. Raises EngineLost when the step fails."""
+        self,
+        prompts: Sequence[Sequence[int]],
+        adapter: LoadedAdapter | None,
+        *,
+        num_tokens: int,
+    ) -> list[dict[int, float]]:
+        """Log-probabilities of the likeliest next tokens after each prompt.
+
+        Raises EngineLost when the step fails.
+        """
         from vllm import SamplingParams
 
+        self._check_awake()
         lora = None if adapter is None else adapter.request()
         params = SamplingParams(
             temperature=0.0, max_tokens=1, logprobs=num_tokens, detokenize=False
         )
 
         try:
-            (output,) = self._llm.generate(
-                [{"prompt_token_ids": list(prompt_ids)}], params, lora_request=lora, use_tqdm=False
+            outputs = self._llm.generate(
+                [{"prompt_token_ids": list(ids)} for ids in prompts],
+                params,
+                lora_request=lora,
+                use_tqdm=False,
             )
         except Exception as fault:
             raise EngineLost(
                 f"a step of vLLM failed: {type(fault).__name__}: {first_line(fault)}"
             ) from fault
 
-        return {token: found.logprob for token, found in output.outputs[0].logprobs[0].items()}
+        found = [output.outputs[0].logprobs[0] for output in outputs]
+        return [{token: value.logprob for token, value in row.items()} for row in found]
+
+    def close(self) -> None:
+        """End the engine and give back its memory; nothing can be asked of it afterwards."""
+        self._engine.engine_core.shutdown()
+        del self._llm, self._engine
 
     def raw(self) -> Any:
         """vLLM's own LLM object, to measure against."""
@@ -258,7 +313,7 @@ def _register_model_class(spec: EngineSpec) -> None:
             ModelRegistry.register_model(name, ModelRegistry.models[name].load_model_cls())
 
 
-def _arguments(spec: EngineSpec, *, slots_rank: int | None, num_slots: int) -> dict[str, Any]:
+def _arguments(spec: EngineSpec, *, slots_rank: int | None) -> dict[str, Any]:
     """What vLLM is started with."""
     arguments: dict[str, Any] = {
         "model": str(spec.model_dir),
@@ -280,18 +335,20 @@ def _arguments(spec: EngineSpec, *, slots_rank: int | None, num_slots: int) -> d
         }
     else:
         arguments["gpu_memory_utilization"] = spec.memory_share
-        if spec.quantization == "nf4":
-            arguments["quantization"] = "bitsandbytes"
+        arguments["enable_sleep_mode"] = spec.sleeps
 
+    if spec.quantization == "nf4":
+        arguments["quantization"] = "bitsandbytes"
     if spec.kv_cache_bytes is not None:
         arguments["kv_cache_memory_bytes"] = spec.kv_cache_bytes
     if slots_rank is not None:
-        rank = next(r for r in RANKS if r >= slots_rank)
+        # One slot, because one task's adapter samples at a time. Each takes the memory of an
+        # adapter of the highest rank: at rank 256, half a gigabyte beside 4 billion parameters.
         arguments |= {
             "enable_lora": True,
-            "max_loras": num_slots,
-            "max_cpu_loras": 2 * num_slots,
-            "max_lora_rank": rank,
+            "max_loras": 1,
+            "max_cpu_loras": 1,
+            "max_lora_rank": next(r for r in RANKS if r >= slots_rank),
         }
 
     return arguments

@@ -40,31 +40,9 @@ class VllmSampler:
         self._most_rows = most_rows
 
     def sample(
-        self,
-        requests: Sequence[Request],
-        *,
-        deadline: Deadline,
-        adapters: Sequence[LoadedAdapter | None] | None = None,
+        self, requests: Sequence[Request], *, deadline: Deadline
     ) -> Iterator[list[Completion]]:
-        """As `Sampler.sample`. adapters: one for each request, where they differ.
-
-        Requests without adapter run after the others, never beside them (see vllm_engine.py).
-        """
-        if adapters is None:
-            adapters = [self._adapter] * len(requests)
-        adapted = [i for i, adapter in enumerate(adapters) if adapter is not None]
-        plain = [i for i, adapter in enumerate(adapters) if adapter is None]
-
-        for indices in (adapted, plain):
-            yield from self._run(requests, adapters, deque(indices), deadline)
-
-    def _run(
-        self,
-        requests: Sequence[Request],
-        adapters: Sequence[LoadedAdapter | None],
-        waiting: deque[int],
-        deadline: Deadline,
-    ) -> Iterator[list[Completion]]:
+        waiting = deque(range(len(requests)))
         names: dict[int, str] = {}  # of the requests at work, by their index
         beat_s, tokens_then = deadline.clock.now(), self._engine.num_tokens
 
@@ -72,7 +50,7 @@ class VllmSampler:
             while (waiting or names) and not deadline.is_past():
                 while waiting and self._has_room(requests, names):
                     i = waiting.popleft()
-                    names[i] = self._engine.submit(requests[i], i, adapters[i])
+                    names[i] = self._engine.submit(requests[i], i, self._adapter)
 
                 finished = list(self._engine.step())
                 for sample in finished:

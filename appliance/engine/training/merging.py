@@ -1,6 +1,8 @@
 """An adapted model with its adapter folded into the weights.
 
-It then samples at the speed of a plain one. Imports torch.
+It then samples at the speed of a plain one. The weights of the base are never computed back, which
+would leave rounding errors that add up from task to task: they are set aside and put back. Imports
+torch.
 """
 
 from __future__ import annotations
@@ -10,6 +12,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from appliance.engine.weights import plain_weights
+
+ASIDE_SHARE = 0.5
+"""Part of what is free on a GPU that base weights set aside may take; the rest is for sampling."""
 
 
 def is_peft(model: Any) -> bool:
@@ -30,8 +35,9 @@ def is_quantized(model: Any) -> bool:
 def folded(model: Any) -> Iterator[Any]:
     """The model itself, its adapter merged in place for the time of the `with`.
 
-    On leaving, the base weights are put back from a copy in host memory. To subtract the adapter
-    again would leave rounding errors, which add up from task to task.
+    The base weights stay where they are, and the model works on copies; on leaving it is given the
+    weights themselves again. Where a GPU has no room for copies, the base goes to the host and
+    back, which takes seconds for billions of weights.
     """
     import torch
 
@@ -40,15 +46,64 @@ def folded(model: Any) -> Iterator[Any]:
         yield model
         return
 
-    kept = [layer.get_base_layer().weight.detach().to("cpu", copy=True) for layer in layers]
+    weights = [p for layer in layers for p in layer.get_base_layer().parameters()]
+    stays = _have_room_for_copies(weights)
+    kept = []
+    for weight in weights:
+        kept.append(weight.data if stays else weight.data.to("cpu", copy=True))
+        if stays:
+            weight.data = weight.data.clone()
+
     model.merge_adapter()
     try:
         yield model
     finally:
         model.unmerge_adapter()
         with torch.no_grad():
-            for layer, weight in zip(layers, kept, strict=True):
-                layer.get_base_layer().weight.copy_(weight)
+            for weight, before in zip(weights, kept, strict=True):
+                if stays:
+                    weight.data = before
+                else:
+                    weight.copy_(before)
+
+
+def folded_weights(model: Any) -> Iterator[tuple[str, Any]]:
+    """(name, tensor) of every weight, under the names of `plain_weights`, the adapter folded in.
+
+    One layer at a time, so that hardly any memory is needed; the model stays as it is, and none of
+    these tensors is changed later.
+    """
+    plain = model.get_base_model() if is_peft(model) else model
+    names = {id(module): name for name, module in plain.named_modules()}
+    folded_in = {
+        f"{names[id(layer)]}.{part}": (layer, part)
+        for layer in lora_layers(model)
+        for part, _ in layer.get_base_layer().named_parameters()
+        if part == "weight" or any(layer.lora_bias.values())
+    }
+
+    for name, weight in plain_weights(model):
+        yield name, _fold(*folded_in[name]) if name in folded_in else weight
+
+
+def _fold(layer: Any, part: str) -> Any:
+    """A new tensor: this part of the layer's base (weight or bias) with the adapter folded in."""
+    weights = dict(layer.get_base_layer().named_parameters())
+    kept = {name: weight.data for name, weight in weights.items()}
+
+    try:
+        for name, weight in weights.items():
+            weight.data = kept[name].clone()
+        layer.merge()
+        result = weights[part].data
+        # PEFT subtracts the adapter again, from other copies.
+        for name, weight in weights.items():
+            weight.data = kept[name].clone()
+        layer.unmerge()
+    finally:
+        for name, weight in weights.items():
+            weight.data = kept[name]
+    return result
 
 
 class ShortCopy:
@@ -68,21 +123,15 @@ class ShortCopy:
         """
         import torch
 
-        plain = model.get_base_model() if is_peft(model) else model
         if self._copy is None:
+            plain = model.get_base_model() if is_peft(model) else model
             device = next(plain.parameters()).device
             self._copy = type(plain)(plain.config).to(device, getattr(torch, self._dtype)).eval()
 
-        base = dict(plain_weights(model))
-        names = {id(module): name for name, module in plain.named_modules()}
-        deltas = {
-            f"{names[id(layer)]}.weight": layer.get_delta_weight("default")
-            for layer in lora_layers(model)
-        }
-
+        copies = dict(self._copy.named_parameters())
         with torch.no_grad():
-            for name, weight in self._copy.named_parameters():
-                weight.copy_(base[name] + deltas[name] if name in deltas else base[name])
+            for name, weight in folded_weights(model):
+                copies[name].copy_(weight)
         return self._copy
 
 
@@ -90,3 +139,14 @@ def lora_layers(model: Any) -> list[Any]:
     from peft.tuners.lora import LoraLayer
 
     return [m for m in model.modules() if isinstance(m, LoraLayer)]
+
+
+def _have_room_for_copies(weights: list[Any]) -> bool:
+    """Whether the device can hold all of them twice. On a CPU they would be copied there anyway."""
+    import torch
+
+    if weights[0].device.type == "cpu":
+        return True
+    needed = sum(weight.numel() * weight.element_size() for weight in weights)
+    in_cache = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    return bool(needed <= ASIDE_SHARE * (torch.cuda.mem_get_info()[0] + in_cache))

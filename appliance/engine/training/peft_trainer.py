@@ -15,7 +15,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,8 +30,15 @@ from appliance.engine.load_model import (
     weights_sha,
 )
 from appliance.engine.model_folder import RECORD_FILE
+from appliance.engine.training.aside import HostPlace
 from appliance.engine.training.lora import sum_weights
-from appliance.engine.training.merging import ShortCopy, folded, is_peft, is_quantized
+from appliance.engine.training.merging import (
+    ShortCopy,
+    folded,
+    folded_weights,
+    is_peft,
+    is_quantized,
+)
 from appliance.engine.training.packing import TokenSequence
 from appliance.engine.training.tuning_loop import TuningLoop, TuningResult
 from appliance.errors import EngineError, OutOfMemory
@@ -136,6 +143,7 @@ class PeftTrainer:
         stores_longer = autocast_dtype is not None and model.dtype.itemsize > 2
         has_copy = stores_longer and not self._is_quantized
         self._copy = ShortCopy(str(autocast_dtype)) if has_copy else None
+        self._host_place = HostPlace()
 
         # Made by `_prepare` for the first task, and made anew only when the slots change.
         self._slots_key: tuple[object, ...] = ()
@@ -297,6 +305,19 @@ class PeftTrainer:
         else:
             with folded(self.model) as model:
                 yield model
+
+    def adapted(self) -> Any:
+        return self.model if self._copy is None else self._copy.of(self.model)
+
+    def folded_weights(self) -> Iterator[tuple[str, Any]]:
+        if self._is_quantized:
+            raise EngineError(
+                "the base weights are quantised, nothing can be folded into them without loss"
+            )
+        return folded_weights(self.model)
+
+    def set_aside(self) -> AbstractContextManager[None]:
+        return self._host_place.holding(self.model)
 
     def _prepare(self, settings: TuneSettings, *, seed: int) -> TuningLoop:
         """Slots and optimizer for these settings, every weight at its starting value.
