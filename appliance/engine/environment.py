@@ -7,6 +7,10 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from appliance.machine.host import is_writable
+from appliance.machine.software import version_of
 
 QUIET_AND_OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -49,7 +53,7 @@ CACHES = {
     "TORCHINDUCTOR_CACHE_DIR": "inductor",
     "TRITON_CACHE_DIR": "triton",
 }
-"""Folders within the run's scratch for what engines compile and keep."""
+"""For each variable the folder of what an engine compiles and keeps: see `compile_caches`."""
 
 VLLM_CPU = {
     # The first log-probability would compile C++ for 7 s; without a compiler the engine hangs.
@@ -69,6 +73,23 @@ def vllm_variables(*, device: str, quantization: str) -> dict[str, str]:
     """
     plugin = VLLM_NF4_PLUGIN if quantization == "nf4" else ""
     return VLLM | {"VLLM_PLUGINS": plugin} | (VLLM_CPU if device == "cpu" else {})
+
+
+def compile_caches(scratch: Path) -> dict[str, str]:
+    """Folders for what engines compile on a GPU, each by the variable that names it.
+
+    They outlive the run, because a cold start compiles for a minute or more. What is set in the
+    environment stays so; else it is the user's cache folder (XDG_CACHE_HOME, ~/.cache), one for
+    each version, and the run's `scratch` where that cannot be written. Workers may share them: all
+    three engines write a file under another name first (torch 2.13, Triton 3.7, vLLM 0.32).
+    """
+    home = Path(os.environ.get("HOME") or os.devnull)  # in which nothing can be made
+    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    versions = "-".join(f"{name}-{version_of(name)}" for name in ("torch", "vllm"))
+    folder = user_cache / "arc-appliance" / versions
+    if not is_writable(folder):
+        folder = scratch
+    return {name: os.environ.get(name) or str(folder / cache) for name, cache in CACHES.items()}
 
 
 def prepare_process() -> None:

@@ -18,7 +18,7 @@ from appliance.clock import Clock, SystemClock, format_instant
 from appliance.machine.cuda import TorchBuild, build_of, sort_out, torch_build
 from appliance.machine.finding import Check, caution, failed, passed
 from appliance.machine.gpu import GIB, Gpu
-from appliance.machine.host import disk_free_bytes
+from appliance.machine.host import disk_free_bytes, is_writable
 from appliance.machine.machine import Machine
 from appliance.machine.software import ENGINE_PACKAGES, version_of
 
@@ -186,7 +186,7 @@ def _host(machine: Machine) -> Iterable[Check]:
 def _disk(machine: Machine, out: Path) -> Iterable[Check]:
     free = disk_free_bytes(out) / GIB
     text = f"{free:.1f} GiB free for {out}"
-    if not _is_writable(out):
+    if not is_writable(out):
         yield failed(
             "disk", f"{out} cannot be written", "pass --out with a folder that you may write to"
         )
@@ -208,7 +208,7 @@ def _caches(env: Mapping[str, str]) -> Iterable[Check]:
     folders = {name: Path(env[name]) for name in _CACHE_VARIABLES if env.get(name)}
     folders.setdefault("XDG_CACHE_HOME", home_cache)
 
-    bad = {name: path for name, path in folders.items() if not _is_writable(path)}
+    bad = {name: path for name, path in folders.items() if not is_writable(path)}
     if bad:
         places = ", ".join(f"{name}={path}" for name, path in bad.items())
         yield failed(
@@ -254,7 +254,7 @@ def _mounts(machine: Machine) -> Iterable[Check]:
                 "add competition, code and model as inputs of the notebook, then start again",
             )
     elif place.site == "htcondor":
-        if place.scratch and _is_writable(place.scratch):
+        if place.scratch and is_writable(place.scratch):
             yield passed("mounts", f"scratch {place.scratch}")
         else:
             yield failed(
@@ -274,14 +274,6 @@ def _clock(clock: Clock) -> Iterable[Check]:
         )
     else:
         yield passed("clock", format_instant(now))
-
-
-def _is_writable(folder: Path) -> bool:
-    """Whether a file could be made there: asked of the folder, or the first above that exists."""
-    here = folder.absolute()
-    while not here.exists() and here != here.parent:
-        here = here.parent
-    return here.is_dir() and os.access(here, os.W_OK | os.X_OK)
 
 
 def _has_account() -> bool:

@@ -152,6 +152,14 @@ def instruction_sets(flags: str) -> tuple[str, ...]:
     return tuple(name for name, needed in known.items() if needed <= words)
 
 
+def is_writable(folder: Path) -> bool:
+    """Whether a file could be made there: asked of the folder, or the first above that exists."""
+    here = folder.absolute()
+    while not here.exists() and here != here.parent:
+        here = here.parent
+    return here.is_dir() and os.access(here, os.W_OK | os.X_OK)
+
+
 def disk_free_bytes(folder: Path) -> int:
     """Free space where the folder is, or would be made."""
     here = folder.resolve()

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.engine.environment import CACHES, CPU, QUIET_AND_OFFLINE, vllm_variables
+from appliance.engine.environment import (
+    CACHES,
+    CPU,
+    QUIET_AND_OFFLINE,
+    compile_caches,
+    vllm_variables,
+)
 from appliance.engine.sampling.vllm_engine import MOST_BATCHED_TOKENS
 from appliance.errors import PrerequisiteError
 from appliance.machine.gpu import GIB
@@ -112,7 +118,7 @@ def _vllm_setup(plan: Plan) -> dict[str, Any]:
     window_tokens = int(WINDOW_SLACK * longest) + WINDOW_EXTRA_TOKENS
 
     # The card's figure is of 16 bits; on a CPU the cache may hold float32.
-    window_bytes = 2 * costs.card.kv_bytes_per_token * window_tokens
+    window_bytes = costs.card.kv_bytes_per_token * window_tokens * (1 if has_gpu else 2)
     kv_cache_bytes = max(int(sample.memory.kv_gib * GIB), 2 * window_bytes)
 
     # The plan's card is already the part of one worker; vLLM wants its share of the whole card.
@@ -130,12 +136,16 @@ def _vllm_setup(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _environment(
-    machine: Machine, index: int, setup: Setup, folder: RunFolder
-) -> dict[str, str]:
-    """Offline, quiet, its own device, its share of the threads, caches in the run's scratch."""
+def _environment(machine: Machine, index: int, setup: Setup, folder: RunFolder) -> dict[str, str]:
+    """Offline, quiet, its own device, its share of the threads, and where compiled code is kept.
+
+    On a CPU nothing that is worth keeping is compiled.
+    """
     scratch = folder.scratch.resolve()
-    caches = {name: str(scratch / cache) for name, cache in CACHES.items()}
+    if machine.gpus:
+        caches = compile_caches(scratch)
+    else:
+        caches = {name: str(scratch / cache) for name, cache in CACHES.items()}
     threads = {"OMP_NUM_THREADS": str(setup.num_threads)}
     vllm = vllm_variables(device=setup.device, quantization=setup.quantization)
     environment = QUIET_AND_OFFLINE | CPU | vllm | caches | threads

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from appliance.config import Layer, Settings, given_keys, resolve
 from appliance.errors import PrerequisiteError, UsageError
+from appliance.machine.catalogue import AMPERE
 from appliance.machine.gpu import GIB
 from appliance.machine.machine import Machine, split_cards
 from appliance.sizing.choice import Choice
@@ -338,6 +339,11 @@ def _serving(draft: SampleDraft, request: SizingRequest, device: Device) -> Choi
     asked = request.settings.sample.serving
     if asked != "auto":
         return Choice(asked, "set by sample.serving")
+    if device.is_gpu and device.capability < AMPERE:
+        # Compiled by Triton 3.7 for 7.5 they hold no tensor-core instruction, for 8.0 16 to 32.
+        found = f"{device.capability[0]}.{device.capability[1]}"
+        why = f"vLLM's kernels for adapters need tensor cores of 8.0 or later, the card has {found}"
+        return Choice("merged", why)
     if device.is_gpu:
         return Choice("on-the-fly", "the engine loads an adapter beside its weights")
     return Choice("merged", "on a CPU merged weights answer faster")

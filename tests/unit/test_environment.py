@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.engine.environment import vllm_variables
+from appliance.engine import environment
+from appliance.engine.environment import CACHES, compile_caches, vllm_variables
 
 ROOT = Path(__file__).parents[2]
 LOOK_FOR_FLASHINFER = """
@@ -43,6 +44,45 @@ def test_vllm_loads_its_plug_in_for_nf4_alone() -> None:
     assert plain["VLLM_PLUGINS"] == ""
     packed = vllm_variables(device="cuda", quantization="nf4")
     assert packed == plain | {"VLLM_PLUGINS": "bitsandbytes"}
+
+
+def test_what_is_compiled_outlives_the_run_where_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in CACHES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    caches = compile_caches(tmp_path / "run" / "scratch")
+    assert list(caches) == list(CACHES)
+    assert all(Path(path).is_relative_to(tmp_path / "cache") for path in caches.values())
+    assert caches == compile_caches(tmp_path / "another")
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", "/mine")
+    assert compile_caches(tmp_path) == caches | {"TRITON_CACHE_DIR": "/mine"}
+
+
+def test_each_version_of_an_engine_keeps_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("VLLM_CACHE_ROOT", raising=False)
+    now = compile_caches(tmp_path)["VLLM_CACHE_ROOT"]
+    monkeypatch.setattr(environment, "version_of", lambda module: "99.0")
+    assert compile_caches(tmp_path)["VLLM_CACHE_ROOT"] != now
+
+
+@pytest.mark.parametrize("places", [{"XDG_CACHE_HOME": "{file}/x"}, {"HOME": "{file}"}, {}])
+def test_where_no_lasting_folder_can_be_written_the_scratch_of_the_run_is_taken(
+    places: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    for name in ("HOME", "XDG_CACHE_HOME", *CACHES):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in places.items():
+        monkeypatch.setenv(name, value.format(file=file))
+    found = compile_caches(tmp_path / "scratch")
+    assert found == {name: str(tmp_path / "scratch" / cache) for name, cache in CACHES.items()}
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "apptainer.def"])

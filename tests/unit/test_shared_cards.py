@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from appliance.config import Layer
 from appliance.engine.model_folder import model_dir
+from appliance.machine.gpu import GIB
 from appliance.machine.imagined import imagined
 from appliance.machine.machine import Machine, find_machine, split_cards
 from appliance.machine.software import EVERYTHING
@@ -23,10 +26,10 @@ def two_cards() -> Machine:
     return imagined(find_machine({}), "T4x2")
 
 
-def plan(workers_per_card: int) -> Plan:
+def plan(workers_per_card: int, engine: str = "transformers") -> Plan:
     values = {
         "run.workers_per_card": workers_per_card,
-        "model.engine": "transformers",
+        "model.engine": engine,
         "model.trainer": "peft",
     }
     layers = (Layer("test", values),)
@@ -59,3 +62,24 @@ def test_every_card_gets_its_workers_and_these_its_memory(tmp_path: Path) -> Non
     assert [setup.device for setup in setups] == ["cuda"] * 4
     types = {(setup.dtype, setup.autocast_dtype) for setup in setups}
     assert types == {("float16", "float16")}
+
+
+def vllm_setup(workers_per_card: int, folder: Path) -> tuple[Plan, Setup]:
+    """The plan with vLLM, and what each of its workers is told."""
+    planned = plan(workers_per_card, "vllm")
+    workers = worker_plans(planned, model_dir=model_dir("arc-mini"), folder=RunFolder(folder))
+    (setup,) = {w.setup.model_dump_json(): w.setup for w in workers}.values()
+    assert isinstance(setup, Setup)
+    return planned, setup
+
+
+def test_workers_that_share_a_card_are_told_the_size_of_their_cache(tmp_path: Path) -> None:
+    """Each would else take for its own what the others grow by while it starts."""
+    planned, setup = vllm_setup(2, tmp_path)
+    assert setup.kv_cache_bytes is not None
+    assert setup.kv_cache_bytes == pytest.approx(planned.sample.memory.kv_gib * GIB, abs=1)
+    assert 2 * setup.memory_share <= planned.sample.gpu_memory_utilization.value + 1e-9
+    assert 2 * (setup.kv_cache_bytes / GIB + planned.sample.memory.weights_gib) < 14.56
+
+    _, alone = vllm_setup(1, tmp_path)
+    assert alone.kv_cache_bytes is None
