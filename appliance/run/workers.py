@@ -132,6 +132,7 @@ def _vllm_setup(plan: Plan) -> dict[str, Any]:
         # Beside others vLLM must not size its cache by what it finds free: they start as well.
         "kv_cache_bytes": None if has_gpu and num_sharing == 1 else kv_cache_bytes,
         "max_num_seqs": sample.max_num_seqs.value,
+        "sleeps": sample.residency.value == "in turns",
         "stall_s": max(plan.settings.sample.stall_s, STALL_BATCHES * largest_batch_s),
     }
 

@@ -9,11 +9,13 @@ from appliance.sizing.choice import Choice
 from appliance.sizing.costs.device import Device
 from appliance.sizing.costs.model_card import ModelCard
 from appliance.sizing.costs.sample_memory import (
+    ASLEEP_GIB,
     SampleMemory,
     kv_bytes_per_token,
     sample_memory,
 )
 from appliance.sizing.costs.setups import SampleSetup
+from appliance.sizing.costs.speed import turn_s
 from appliance.sizing.fit_training import Fitted
 from appliance.sizing.memory_ladder import ROOM
 from appliance.sizing.pick_engine import choose_engine
@@ -42,6 +44,11 @@ DEEP_SEQUENCES = 64
 """Sequences of the mean length that the cache holds where memory is short: a deep pass of the most
 views and two test inputs."""
 
+HOST_SHARE = 0.5
+"""Largest part of a worker's host memory that the weights of engine and trainer may take.
+
+Pinned memory is given out in powers of two, so they may take twice their size."""
+
 FEWEST_SEQUENCES = 4
 """An engine whose cache holds fewer of the longest sequences beside training would crawl."""
 
@@ -56,13 +63,26 @@ class SampleDraft:
     residency: Choice[str]  # beside training: shared, together or in turns
     share: Choice[float]  # of the device's memory
     max_num_seqs: Choice[int]
-    is_second_best: bool = False  # vLLM would be taken, if training left it room
+    is_second_best: bool = False  # vLLM would work beside training, if that left it room
+
+    @property
+    def is_vllm(self) -> bool:
+        return self.engine.value == "vllm"
 
 
 def fit_sampling(
-    card: ModelCard, device: Device, request: SizingRequest, fitted: Fitted, *, room_gib: float
+    card: ModelCard,
+    device: Device,
+    request: SizingRequest,
+    fitted: Fitted,
+    *,
+    room_gib: float,
+    host_gib: float,
 ) -> SampleDraft:
-    """The sampling that goes with the fitted training. room_gib: what the device has free."""
+    """The sampling that goes with the fitted training.
+
+    room_gib: what the device has free. host_gib: free host memory of one worker.
+    """
     setup = replace(
         sample_setup(card, device, request.pins),
         dtype=fitted.setup.dtype,
@@ -73,12 +93,13 @@ def fit_sampling(
     engine = choose_engine(card, device, request, setup)
     draft = _draft(card, device, request, fitted, setup, engine, room_gib)
 
-    # Where vLLM and training do not fit side by side, only who asks for vLLM gets it.
+    # Where not even turns are possible, only who asks for vLLM gets it.
     is_asked_for = request.pins.engine is not None or request.settings.sample.grammar != "none"
     if draft.residency.value == "in turns" and not is_asked_for:
-        why = f"vLLM would have to take turns with training: {draft.residency.reason}"
-        engine = Choice("transformers", why)
-        draft = _draft(card, device, request, fitted, setup, engine, room_gib)
+        fault = _turns_fault(card, device, fitted, draft, room_gib=room_gib, host_gib=host_gib)
+        if fault:
+            engine = Choice("transformers", f"vLLM cannot take turns with training: {fault}")
+            draft = _draft(card, device, request, fitted, setup, engine, room_gib)
         return replace(draft, is_second_best=True)
     return draft
 
@@ -104,7 +125,7 @@ def _draft(
     """The plan of sampling with that engine."""
     setup = replace(setup, engine=engine.value)
     share, residency = _share(card, device, request, fitted, setup, room_gib)
-    setup = replace(setup, share=share.value)
+    setup = replace(setup, share=share.value, sleeps=residency.value == "in turns")
     memory = sample_memory(card, setup, device)
     sequences = _sequences(device, request, memory, setup)
     setup = replace(setup, batch=sequences.value)
@@ -139,8 +160,8 @@ def _share(
         kind = "together" if pinned <= beside else "in turns"
         return Choice(pinned, "pinned"), Choice(kind, takes)
 
-    need = FEWEST_SEQUENCES * setup.max_seq_tokens * kv_bytes_per_token(card, setup) / GIB
     kept = sample_memory(card, replace(setup, share=max(0.01, beside)), device).kv_gib
+    need = _least_cache_gib(card, setup)
     if kept >= need:
         together = Choice("together", f"{takes}; the rest holds weights and cache")
         share = min(ALONE_SHARE, beside)
@@ -151,11 +172,55 @@ def _share(
             return Choice(round(wished, 3), why), together
         return Choice(round(share, 3), "what training leaves"), together
 
+    held_gib = _held_gib(fitted)
+    share = max(0.01, round(min(alone, (room_gib - held_gib - MARGIN_GIB) / device.memory_gib), 3))
+    seconds = turn_s(card, replace(setup, sleeps=True))
     why = (
-        f"beside training ({train_gib:.1f} GiB of {room_gib:.1f}) "
-        "the cache would not hold four sequences"
+        f"beside training ({train_gib:.1f} GiB of {room_gib:.1f}) the cache would not hold four "
+        "sequences; whoever waits keeps its weights on the host, which takes "
+        f"{seconds:.1f} s a task"
     )
-    return Choice(alone, "the engine is alone while it samples"), Choice("in turns", why)
+    return Choice(share, "all that a waiting trainer leaves"), Choice("in turns", why)
+
+
+def _held_gib(fitted: Fitted) -> float:
+    """What the trainer holds on the card while its weights and adapter wait on the host."""
+    parts = fitted.memory.parts
+    return parts["optimizer"] + parts["fixed"] + fitted.memory.context_gib
+
+
+def _least_cache_gib(card: ModelCard, setup: SampleSetup) -> float:
+    return FEWEST_SEQUENCES * setup.max_seq_tokens * kv_bytes_per_token(card, setup) / GIB
+
+
+def _turns_fault(
+    card: ModelCard,
+    device: Device,
+    fitted: Fitted,
+    draft: SampleDraft,
+    *,
+    room_gib: float,
+    host_gib: float,
+) -> str | None:
+    """Why training and a sleeping engine, or a waiting trainer and the engine, do not fit."""
+    train_gib = fitted.memory.memory_gib + fitted.memory.context_gib
+    if train_gib + ASLEEP_GIB > room_gib:
+        return (
+            f"training takes {train_gib:.1f} GiB of {room_gib:.1f}, "
+            f"and vLLM keeps about {ASLEEP_GIB:.1f} while it sleeps"
+        )
+    if draft.memory.kv_gib < _least_cache_gib(card, draft.setup):
+        return (
+            f"beside what the trainer holds ({_held_gib(fitted):.1f} GiB of {room_gib:.1f}) "
+            "the cache would not hold four sequences"
+        )
+    waiting_gib = draft.memory.weights_gib + fitted.memory.parts["weights"]
+    if waiting_gib > HOST_SHARE * host_gib:
+        return (
+            f"the weights that wait on the host take {waiting_gib:.1f} GiB, "
+            f"where a worker has {host_gib:.1f}"
+        )
+    return None
 
 
 def _deep_share(

@@ -205,6 +205,7 @@ def size_one(machine: Machine, card: ModelCard, request: SizingRequest) -> Plan:
         request,
         trainer=trainer.value if device.is_gpu else "peft",
         room_gib=room_gib,
+        host_gib=_room_gib(machine, workers.value),
         num_devices=len(machine.gpus),
     )
     if fitted.setup.num_split > 1:
@@ -260,6 +261,7 @@ def _fit(
     *,
     trainer: str,
     room_gib: float,
+    host_gib: float,
     num_devices: int,
 ) -> tuple[Fitted, SampleDraft]:
     """Training and sampling that fit into the memory together."""
@@ -268,7 +270,8 @@ def _fit(
         fitted = fit_training(
             card, device, asked, trainer=trainer, room_gib=room_gib, num_devices=num_devices
         )
-        return fitted, fit_sampling(card, device, request, fitted, room_gib=room_gib)
+        draft = fit_sampling(card, device, request, fitted, room_gib=room_gib, host_gib=host_gib)
+        return fitted, draft
 
     fitted, draft = fit(request)
     is_fixed = request.is_described or request.pins.gradient_checkpointing is not None
@@ -277,7 +280,7 @@ def _fit(
 
     # vLLM is worth the checkpointing of the longest tasks, for the others go without all the same.
     leaner, beside = fit(request.with_wish("gradient_checkpointing", True))
-    is_better = leaner.fits and not beside.is_second_best
+    is_better = leaner.fits and (not beside.is_second_best or beside.is_vllm > draft.is_vllm)
     return (leaner, beside) if is_better else (fitted, draft)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from appliance.config import Settings
 from appliance.machine.machine import Machine
 from appliance.sizing.choice import Choice
-from appliance.sizing.costs.sample_memory import SampleMemory
+from appliance.sizing.costs.sample_memory import ASLEEP_GIB, SampleMemory
 from appliance.sizing.costs.task_costs import Costs
 from appliance.sizing.costs.train_memory import TrainMemory
 from appliance.sizing.precision import Precision
@@ -142,6 +142,8 @@ class Plan:
             if device.is_gpu:
                 return self.sample.gpu_memory_utilization.value * device.memory_gib
             return memory.weights_gib + memory.kv_gib
+        if self.sample.residency.value == "in turns":
+            return ASLEEP_GIB
 
         # Transformers samples weights that are stored in float32 from a copy in 16 bits.
         is_copied = self.precision.dtype.value == "float32" and self.precision.autocast.value

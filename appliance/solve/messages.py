@@ -36,9 +36,10 @@ class Setup(_Message):
     engine: str = "transformers"  # the sampling engine, a name in engine/registry.py
     serving: Serving = "merged"
     window_tokens: int = 1 << 20  # longest prompt with its answer that the engine must take
-    memory_share: float = DEFAULT_MEMORY_SHARE  # this and the next two: see EngineSpec
+    memory_share: float = DEFAULT_MEMORY_SHARE  # this and the next three: see EngineSpec
     kv_cache_bytes: int | None = None
     max_num_seqs: int = DEFAULT_MAX_NUM_SEQS
+    sleeps: bool = False
     stall_s: float = SampleSettings().stall_s  # an engine that writes nothing for so long is stuck
     quantization: str = "none"
 

@@ -398,6 +398,7 @@ def _spec(setup: Setup, window_tokens: int) -> EngineSpec:
         kv_cache_bytes=setup.kv_cache_bytes,
         max_num_seqs=setup.max_num_seqs,
         serving=setup.serving,
+        sleeps=setup.sleeps,
         max_rank=setup.settings.train.rank,
     )
 

@@ -125,10 +125,41 @@ def test_attention_is_planned_as_the_engines_ask_for_it() -> None:
     assert in_float32.attention.reason == "torch's fused kernels"
 
 
-def test_vllm_is_not_planned_where_it_would_take_turns_with_training() -> None:
+def test_where_vllm_and_training_do_not_fit_together_they_take_turns() -> None:
     sample = plan("L4x4", "Qwen3-4B").sample
+    assert (sample.engine.value, sample.residency.value) == ("vllm", "in turns")
+    assert "keeps its weights on the host, which takes 3.2 s a task" in sample.residency.reason
+    # Its share of the card is what a trainer leaves that keeps nothing but its optimizer there.
+    assert 19 < sample.gpu_memory_utilization.value * 22.03 < 22.03 - 1.5
+
+    asked = plan("L4x4", "Qwen3-4B", engine="transformers")
+    assert plan("L4x4", "Qwen3-4B").time.sample_s < asked.time.sample_s
+
+
+@pytest.mark.parametrize(
+    ("gpu", "model", "memory", "why"),
+    [
+        ("T4", "Qwen3-4B", 30 * GIB, "the cache would not hold four sequences"),
+        ("L4", "Qwen3-4B", 20 * GIB, "the weights that wait on the host take 15.0 GiB"),
+    ],
+)
+def test_where_not_even_turns_are_possible_transformers_samples(
+    gpu: str, model: str, memory: int, why: str
+) -> None:
+    card = load_card(model)
+    host = replace(imagined(CPU, gpu).host, memory_bytes=memory, memory_free_bytes=memory)
+    machine = replace(imagined(CPU, gpu), host=host)
+    sample = size(machine, [card], SizingRequest(usual_lengths(card), 36_000)).sample
     assert (sample.engine.value, sample.residency.value) == ("transformers", "shared")
-    assert "take turns" in sample.engine.reason
+    assert sample.engine.reason.startswith("vLLM cannot take turns with training: ")
+    assert why in sample.engine.reason
+
+
+def test_adapters_are_merged_where_the_kernels_for_them_have_no_tensor_cores() -> None:
+    turing, ampere = (plan(gpu, "Qwen2.5-0.5B").sample for gpu in ("T4", "A6000"))
+    assert (turing.engine.value, turing.serving.value) == ("vllm", "merged")
+    assert "the card has 7.5" in turing.serving.reason
+    assert (ampere.engine.value, ampere.serving.value) == ("vllm", "on-the-fly")
 
 
 def test_an_8b_model_trains_in_four_bits_on_a_t4_and_in_sixteen_on_an_h100() -> None:

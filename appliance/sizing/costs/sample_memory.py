@@ -17,6 +17,9 @@ PACKED_BYTES = {"nf4": 0.5 + 0.127 / 8, "int8": 1.0}
 """Of one weight. nf4: four bits, and the doubly quantised scale of its block of 64 weights (QLoRA,
 arXiv 2305.14314)."""
 
+ASLEEP_GIB = 1.0
+"""What a sleeping engine keeps on the card, CUDA graphs above all (a guess, not measured)."""
+
 
 @dataclass(frozen=True)
 class SampleMemory:

@@ -69,3 +69,4 @@ class SampleSetup:
     share: float = 0.9  # of the device's memory, for the engine (vLLM: gpu_memory_utilization)
     batch: int = 255  # sequences that are written at once
     samples_per_prompt: int = 1  # sequences that share one prompt in the cache
+    sleeps: bool = False  # the engine takes turns with training on the card

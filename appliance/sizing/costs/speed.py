@@ -24,6 +24,11 @@ CPU_THREAD_GAIN = 0.9
 CPU_SAMPLE_THREAD_GAIN = 0.1
 """The same in sampling: two threads wrote answers of tiny models hardly faster than one."""
 
+HOST_COPY_GB_S = 10.0
+"""What one card copies from and to pinned host memory, in 1e9 bytes a second.
+
+An L4 hangs on 8 lanes of PCIe 4, which promise 16; not measured."""
+
 
 SHARED_RATE = 0.85
 """What is left of a card's rate where several processes take turns on it: a guess, which no run of
@@ -159,6 +164,16 @@ def load_s(card: ModelCard, device: Device) -> float:
     Published: 14-20 s for 8B models on Kaggle, a few seconds for a tiny one.
     """
     return (12.0 if device.is_gpu else 6.0) + (card.weights_bytes or 2 * card.params) / 1e9
+
+
+def turn_s(card: ModelCard, setup: SampleSetup) -> float:
+    """The sampling engine's turn on the card.
+
+    Its weights come from the host and go back there, those of the trainer the other way.
+    """
+    if not setup.sleeps:
+        return 0.0
+    return 4 * weights_bytes(card, setup.quantization, setup.dtype) / (HOST_COPY_GB_S * 1e9)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from appliance.sizing.costs.speed import (
     prefill_s,
     train_busy_s,
     train_step_s,
+    turn_s,
 )
 from appliance.sizing.costs.task_lengths import TaskLength
 from appliance.sizing.costs.train_memory import TrainMemory, train_memory
@@ -106,13 +107,16 @@ class Costs:
         samples_per_view: int = 1,
         batch_tokens: int | None = None,
     ) -> float:
-        """Answers for every test input under that many views.
+        """Answers for every test input under that many views, by an engine that samples one task
+        at a time.
 
         batch_tokens: at most so many tokens at once, prompts and answers together.
         """
         prompt = min(task.prompt_tokens, self.sample.max_seq_tokens)
         answer = task.typical_answer_tokens
         num_prompts = num_views * task.num_tests
+        if not num_prompts:
+            return 0.0
 
         held = int(self.kv_tokens / max(1.0, prompt + samples_per_view * answer) * samples_per_view)
         if batch_tokens is not None:
@@ -121,7 +125,8 @@ class Costs:
 
         # The first token of an answer comes of reading its prompt.
         write_s = self.write_token_s(prompt + answer / 2, batch=batch) * (answer - 1) / batch
-        return num_prompts * (self.read_s(prompt) + samples_per_view * write_s)
+        answers_s = num_prompts * (self.read_s(prompt) + samples_per_view * write_s)
+        return turn_s(self.card, self.sample) + answers_s
 
     def memory(self, tokens: int) -> TrainMemory:
         """Of training on sequences of that length."""
