@@ -18,7 +18,7 @@ from appliance.engine.environment import (
     compile_caches,
     vllm_variables,
 )
-from appliance.engine.sampling.vllm_engine import MOST_BATCHED_TOKENS
+from appliance.engine.sampling.vllm_start import MOST_BATCHED_TOKENS
 from appliance.errors import PrerequisiteError
 from appliance.machine.gpu import GIB
 from appliance.machine.machine import Machine

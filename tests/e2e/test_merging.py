@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from appliance.engine.training import merging
 from appliance.engine.training.aside import HostPlace
 from appliance.engine.training.merging import ShortCopy, folded, folded_weights
 from appliance.engine.weights import plain_weights
-from appliance.errors import EngineLost
+from appliance.errors import EngineError, EngineLost
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.engine
@@ -107,6 +108,17 @@ def test_what_was_given_out_is_not_changed_by_what_follows(adapted: Adapted) -> 
     all_at_once = list(folded_weights(model))
     one_by_one = [(name, weight.clone()) for name, weight in folded_weights(model)]
     assert same(dict(all_at_once), dict(one_by_one))
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+@pytest.mark.filterwarnings("ignore::UserWarning:bitsandbytes")
+def test_nothing_is_folded_into_quantised_weights_and_that_is_said_before_the_first(
+    tiny_model: Path,
+) -> None:
+    """An engine that has begun to take weights could not go back."""
+    packed = load_causal_lm(tiny_model, dtype="float32", device="cpu", quantization="nf4")
+    with pytest.raises(EngineError, match="quantised, nothing can be folded"):
+        folded_weights(packed)
 
 
 def test_weights_set_aside_come_back_to_the_bit_and_can_be_folded_meanwhile(

@@ -13,26 +13,15 @@ as it is here:
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from appliance.engine.adapters import RANKS, AdapterCard
+from appliance.engine.adapters import AdapterCard
 from appliance.engine.base import EngineSpec, Request
-from appliance.engine.environment import hide_flashinfer, unchanged, vllm_variables
 from appliance.engine.load_model import is_out_of_memory
+from appliance.engine.sampling.vllm_start import start_llm
 from appliance.errors import EngineError, EngineLost, OutOfMemory, first_line
-
-BLOCK_TOKENS = 32
-"""Tokens of one block of the cache on a CPU."""
-
-MOST_BATCHED_TOKENS = 8192
-"""Prompt tokens that one step may read, where no single prompt is longer."""
 
 
 @dataclass(frozen=True)
@@ -74,25 +63,7 @@ class VllmEngine:
 
         Raises EngineError when vLLM does not start, OutOfMemory when it has no room.
         """
-        variables = vllm_variables(device=spec.device, quantization=spec.quantization)
-        for name, value in variables.items():
-            os.environ.setdefault(name, value)
-        os.environ.setdefault("VLLM_CACHE_ROOT", str(spec.scratch_dir / "vllm"))
-        hide_flashinfer()
-
-        try:
-            from vllm import LLM
-
-            _register_model_class(spec)
-            with _temporary_files_in(spec.scratch_dir), _nothing_preloaded():
-                self._llm = LLM(**_arguments(spec, slots_rank=slots_rank))
-        except Exception as fault:
-            if is_out_of_memory(fault):
-                raise OutOfMemory(f"no room for vLLM: {first_line(fault)}") from fault
-            raise EngineError(
-                f"vLLM does not start: {first_line(fault)}", remedy="--engine transformers"
-            ) from fault
-
+        self._llm = start_llm(spec, slots_rank=slots_rank)
         self._engine: Any = self._llm.llm_engine
         self._stop_ids = stop_ids
         self._model_dir = spec.model_dir
@@ -298,102 +269,6 @@ class VllmEngine:
             return outputs
 
         self._engine.engine_core.get_output = counted
-
-
-def _register_model_class(spec: EngineSpec) -> None:
-    """Register the model's class, so that vLLM asks it in this process what it can do.
-
-    Else vLLM starts a process of its own to ask, which imports everything once more and takes half
-    of the time to start.
-    """
-    from vllm.model_executor.models.registry import ModelRegistry
-
-    for name in json.loads((spec.model_dir / "config.json").read_text()).get("architectures") or ():
-        if name in ModelRegistry.models:
-            ModelRegistry.register_model(name, ModelRegistry.models[name].load_model_cls())
-
-
-def _arguments(spec: EngineSpec, *, slots_rank: int | None) -> dict[str, Any]:
-    """What vLLM is started with."""
-    arguments: dict[str, Any] = {
-        "model": str(spec.model_dir),
-        "dtype": spec.autocast_dtype or spec.dtype,
-        "seed": 0,
-        "max_model_len": spec.max_seq_tokens,
-        "max_num_seqs": spec.max_num_seqs,
-        "enable_prefix_caching": True,
-        "disable_log_stats": True,
-        "max_logprobs": 32,
-    }
-
-    if spec.device == "cpu":
-        arguments |= {
-            "enforce_eager": True,
-            "enable_chunked_prefill": False,  # see above: prompts are read whole
-            "max_num_batched_tokens": max(spec.max_seq_tokens, MOST_BATCHED_TOKENS),
-            "block_size": BLOCK_TOKENS,
-        }
-    else:
-        arguments["gpu_memory_utilization"] = spec.memory_share
-        arguments["enable_sleep_mode"] = spec.sleeps
-
-    if spec.quantization == "nf4":
-        arguments["quantization"] = "bitsandbytes"
-    if spec.kv_cache_bytes is not None:
-        arguments["kv_cache_memory_bytes"] = spec.kv_cache_bytes
-    if slots_rank is not None:
-        # One slot, because one task's adapter samples at a time. Each takes the memory of an
-        # adapter of the highest rank: at rank 256, half a gigabyte beside 4 billion parameters.
-        arguments |= {
-            "enable_lora": True,
-            "max_loras": 1,
-            "max_cpu_loras": 1,
-            "max_lora_rank": next(r for r in RANKS if r >= slots_rank),
-        }
-
-    return arguments
-
-
-@contextmanager
-def _nothing_preloaded() -> Iterator[None]:
-    """Keep vLLM from setting LD_PRELOAD while it starts.
-
-    On a CPU it does so for worker processes of its own, of which there are none here. What this
-    process starts would load the allocator and OpenMP for nothing: lscpu, the sandbox. And where
-    the path of the installation has a space or a colon, which LD_PRELOAD takes for the end of a
-    name, the loader would complain in each of them ("cannot be preloaded").
-    """
-    from vllm.platforms import current_platform
-
-    platform = type(current_platform)
-    inner = platform.__dict__.get("check_and_update_config")
-    if inner is None:
-        yield
-        return
-
-    def checked(cls: Any, *given: Any, **named: Any) -> Any:
-        with unchanged("LD_PRELOAD"):
-            return inner.__get__(None, cls)(*given, **named)
-
-    platform.check_and_update_config = classmethod(checked)
-    try:
-        yield
-    finally:
-        platform.check_and_update_config = inner
-
-
-@contextmanager
-def _temporary_files_in(folder: Path) -> Iterator[None]:
-    """Have Python make temporary files in this folder.
-
-    vLLM leaves one behind, by which its processes meet.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    before, tempfile.tempdir = tempfile.tempdir, str(folder)
-    try:
-        yield
-    finally:
-        tempfile.tempdir = before
 
 
 def _sampling(request: Request, stop_ids: tuple[int, ...]) -> Any:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from appliance.engine.weights import plain_weights
+from appliance.errors import EngineError
 
 ASIDE_SHARE = 0.5
 """Part of what is free on a GPU that base weights set aside may take; the rest is for sampling."""
@@ -71,8 +72,16 @@ def folded_weights(model: Any) -> Iterator[tuple[str, Any]]:
     """(name, tensor) of every weight, under the names of `plain_weights`, the adapter folded in.
 
     One layer at a time, so that hardly any memory is needed; the model stays as it is, and none of
-    these tensors is changed later.
+    these tensors is changed later. Raises EngineError for quantised weights.
     """
+    if is_quantized(model):
+        raise EngineError(
+            "the base weights are quantised, nothing can be folded into them without loss"
+        )
+    return _folded_one_by_one(model)
+
+
+def _folded_one_by_one(model: Any) -> Iterator[tuple[str, Any]]:
     plain = model.get_base_model() if is_peft(model) else model
     names = {id(module): name for name, module in plain.named_modules()}
     folded_in = {

@@ -310,10 +310,6 @@ class PeftTrainer:
         return self.model if self._copy is None else self._copy.of(self.model)
 
     def folded_weights(self) -> Iterator[tuple[str, Any]]:
-        if self._is_quantized:
-            raise EngineError(
-                "the base weights are quantised, nothing can be folded into them without loss"
-            )
         return folded_weights(self.model)
 
     def set_aside(self) -> AbstractContextManager[None]:
