@@ -102,8 +102,12 @@ def test_vllm_beside_another_is_told_the_size_of_its_cache(tmp_path: Path) -> No
     """Two that start at once would each take the other's growth for its own."""
 
     def cache_bytes(workers_per_card: int) -> set[int | None]:
-        values = {"run__workers_per_card": workers_per_card, "model__engine": "vllm"}
-        plan = plan_for("H100", "arc-mini", **values)
+        plan = plan_for(
+            "H100",
+            "arc-mini",
+            run__workers_per_card=workers_per_card,
+            model__engine="vllm",
+        )
         started = worker_plans(plan, model_dir=model_dir("arc-mini"), folder=RunFolder(tmp_path))
         setups = [w.setup for w in started if isinstance(w.setup, Setup)]
         assert len(setups) == workers_per_card

@@ -15,12 +15,12 @@ from appliance.machine.machine import Machine, find_machine
 from appliance.machine.software import Software
 from appliance.record.journal import Journal
 from appliance.run.rehearsal.fake_pool import FakePool, ImaginedCosts
-from appliance.run.schedule.planned_costs import MISSED, PROBE_SHARE, ROOM, PlannedCosts
+from appliance.run.schedule.planned_costs import MISSED, PROBE_SHARE, PlannedCosts
 from appliance.sizing.costs.model_card import load_card
 from appliance.sizing.costs.task_costs import Probe
 from appliance.sizing.costs.task_lengths import lengths_of
 from appliance.sizing.make_plan import size
-from appliance.sizing.memory_ladder import LAST_RUNG
+from appliance.sizing.memory_ladder import LAST_RUNG, ROOM
 from appliance.sizing.request import SizingRequest
 from appliance.solve.messages import Event, Failed, Job, Probed
 from tests.support.run_world import memory_journal, orchestrator, settings, tasks
