@@ -97,8 +97,10 @@ $(STAMP): requirements/torch-$(TARGET).txt requirements/$(TARGET).txt requiremen
 		uv=build/uv/bin/uv
 	fi
 
+	# Where $(VENV) is activated, its own python3 is about to go: it names the one that it came from.
+	python=$$($(PYTHON) -c 'import sys; print(sys._base_executable)')
 	rm -rf "$(VENV)"
-	"$$uv" venv --quiet --python "$$(command -v $(PYTHON))" "$(VENV)"
+	"$$uv" venv --quiet --python "$$python" "$(VENV)"
 	install() {
 		"$$uv" pip install --quiet --python "$(BIN)/python" --no-deps --compile-bytecode "$$@"
 	}
