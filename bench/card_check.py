@@ -14,12 +14,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +25,10 @@ import numpy as np
 
 from appliance.clock import Deadline, SystemClock
 from appliance.machine.software import version_of
-from bench import gpu_check
 from bench.arguments import bench_parser
-
-ROOT = Path(__file__).parents[1]
+from bench.gpu_check.job import NUM_TASKS
+from bench.gpu_check.suites import SUITES
+from bench.process import ROOT, run
 
 ALL_S = {"cuda": 160.0, "cpu": 900.0}
 """Seconds for everything; the last part, the main job, gets what is left."""
@@ -43,7 +41,7 @@ SMI_FIELDS = "name,driver_version,memory.total,memory.used,compute_mode,mig.mode
 VARIABLES = ("CUDA_", "NVIDIA_", "TORCH_", "PYTORCH_", "OMP_", "PYTHONPATH")
 """Beginnings of the variables that can change results; the report shows them."""
 
-SUITES = [f"tests/e2e/{name}" for name in gpu_check.SUITES] + ["tests/gpu"]
+SUITE_FILES = [f"tests/{suite.file}" for suite in SUITES if suite.trainer == "peft"]
 PROCESSES = {"cuda": 8, "cpu": 2}
 """That the suites are spread over."""
 LOG_BYTES = 4 << 20
@@ -51,23 +49,6 @@ LOG_BYTES = 4 << 20
 
 TASK_SIDE = {"cuda": 15, "cpu": 6}
 """Rows and columns of a grid of the main job's tasks: lessons of about 1,500 tokens."""
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a process went."""
-
-    exit_code: int | None  # None where it had to be stopped
-    seconds: float
-    text: str  # all that it printed
-
-    def outcome(self) -> str:
-        if self.exit_code is None:
-            return "no time"
-        return "ok" if self.exit_code == 0 else "FAILED"
-
-    def last_line(self) -> str:
-        return (self.text.strip().splitlines() or ["nothing printed"])[-1]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -139,7 +120,7 @@ def machine() -> dict[str, Any]:
 def probe(device: str, deadline: Deadline, _scratch: Path, _out: Path) -> dict[str, Any]:
     """Rates of the card, steps of LoRA, a batch of samples."""
     command = [sys.executable, "-m", "bench.card_probe", device]
-    ended = run(command, _seconds(PROBE_S[device], deadline), deadline, {})
+    ended = run(command, _seconds(PROBE_S[device], deadline), deadline.clock, {})
 
     findings: dict[str, Any] = {}
     for line in ended.text.splitlines():
@@ -152,7 +133,16 @@ def probe(device: str, deadline: Deadline, _scratch: Path, _out: Path) -> dict[s
 def suites(device: str, deadline: Deadline, scratch: Path, out: Path) -> dict[str, Any]:
     """The conformance suites; names and last lines of every test that failed."""
     lines = scratch / "results.jsonl"
-    command = [sys.executable, "-m", "pytest", *SUITES, "-W", "ignore", "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        *SUITE_FILES,
+        "-W",
+        "ignore",
+        "-p",
+        "no:cacheprovider",
+    ]
     command += ["-p", "bench.test_lines", "-n", str(PROCESSES[device])]
     command += ["--durations=8", "--tb=short"]
     variables = {
@@ -160,7 +150,7 @@ def suites(device: str, deadline: Deadline, scratch: Path, out: Path) -> dict[st
         "RESULT_LINES": str(lines),
         "OMP_NUM_THREADS": "1",  # each of the processes would start a thread for every core
     }
-    ended = run(command, _seconds(SUITES_S[device], deadline), deadline, variables)
+    ended = run(command, _seconds(SUITES_S[device], deadline), deadline.clock, variables)
 
     keep(out / "suites.txt", ended.text)
     row: dict[str, Any] = {"outcome": ended.outcome(), "seconds": ended.seconds}
@@ -189,7 +179,7 @@ def main_job(device: str, deadline: Deadline, scratch: Path, out: Path) -> dict[
     shape = "0.5B" if device == "cuda" else "small"
     command = [sys.executable, "-m", "bench.gpu_check", "--device", device]
     command += ["--only", f"Qwen3 {shape}, bfloat16", "--tasks", str(tasks), "--out", str(report)]
-    ended = run(command, _seconds(MAIN_JOB_S[device], deadline), deadline, {})
+    ended = run(command, _seconds(MAIN_JOB_S[device], deadline), deadline.clock, {})
 
     row: dict[str, Any] = {"outcome": ended.outcome(), "seconds": ended.seconds}
     written = report / "gpu-check.json"
@@ -226,37 +216,8 @@ def corner_tasks(side: int) -> dict[str, Any]:
             "train": [pair() for _ in range(5)],
             "test": [{"input": pair()["input"]}],
         }
-        for i in range(gpu_check.NUM_TASKS)
+        for i in range(NUM_TASKS)
     }
-
-
-def run(
-    command: list[str], limit_s: float, deadline: Deadline, variables: Mapping[str, str]
-) -> Ended:
-    """Run it in a session of its own, and stop it and what it started after so many seconds."""
-    environment = os.environ | variables
-    clock = deadline.clock
-    began_s = clock.now()
-
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            cwd=ROOT,
-            env=environment,
-            start_new_session=True,
-        )
-        exit_code: int | None = None
-        try:
-            exit_code = process.wait(max(1.0, limit_s))
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        log.seek(0)
-        text = log.read().decode(errors="replace")
-    return Ended(exit_code, round(clock.now() - began_s, 1), text)
 
 
 def _seconds(limit_s: float, deadline: Deadline) -> float:

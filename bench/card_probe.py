@@ -22,7 +22,7 @@ import numpy as np
 
 from appliance.clock import Deadline, SystemClock
 from appliance.engine.environment import prepare_process
-from bench.gpu_check import SHAPES
+from bench.gpu_check.model import SHAPES
 
 ARC_MINI = Path(__file__).parents[1] / "appliance" / "models" / "arc-mini"
 

@@ -206,6 +206,9 @@ class Orchestrator:
                 self._life.reap_late()
                 self._ledger.write_if_due()
                 self._move_end()
+
+            jobs = {str(worker): state.num_done for worker, state in self._workers.items()}
+            self._work.journal.put_fact("jobs", jobs)
             if self._life.fault is not None:
                 raise self._life.fault
         finally:
@@ -349,7 +352,8 @@ class Orchestrator:
         running = state.running
         match event:
             case Ready():
-                self._work.journal.put_fact(f"worker-{worker}", event.facts)
+                facts = {"seconds": round(event.seconds, 1), **event.facts}
+                self._work.journal.put_fact(f"worker-{worker}", facts)
                 self._life.ready(worker, event)
             case Probed():
                 if self._prober and running:
@@ -367,6 +371,7 @@ class Orchestrator:
                 if running:
                     self._results.finish(running, event)
                     state.state, state.running, state.num_falls = "idle", None, 0
+                    state.num_done += 1
             case _:
                 self._life.trouble(worker, event)
 

@@ -101,6 +101,7 @@ class WorkerState:
     num_starts: int = 0  # since it was last ready
     num_falls: int = 0  # deaths and hangs in a row, without those at the search of a task
     was_ready: bool = False  # at least once in this run
+    num_done: int = 0  # jobs that it finished, those before a restart included
     running: Running | None = None
 
     def take(self) -> Running | None:

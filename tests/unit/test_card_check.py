@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from appliance.arc.source import load_tasks
-from appliance.clock import Deadline, SystemClock
+from appliance.clock import SystemClock
 from bench import card_check
+from bench.process import run
 
 TESTS = """
 import pytest
@@ -35,11 +36,6 @@ def test_left_out():
 """
 
 
-def in_seconds(seconds: float) -> Deadline:
-    clock = SystemClock()
-    return Deadline(clock.now() + seconds, clock)
-
-
 @pytest.mark.parametrize("processes", ["0", "2"])
 def test_results_are_told_while_the_tests_run(processes: str, tmp_path: Path) -> None:
     if processes != "0":
@@ -48,28 +44,13 @@ def test_results_are_told_while_the_tests_run(processes: str, tmp_path: Path) ->
     command = [sys.executable, "-m", "pytest", "-p", "bench.test_lines", "-p", "no:cacheprovider"]
     command += ["-c", "/dev/null", str(tmp_path), *(["-n", processes] if processes != "0" else [])]
     lines = tmp_path / "lines.jsonl"
-    ended = card_check.run(command, 60, in_seconds(60), {"RESULT_LINES": str(lines)})
+    ended = run(command, 60, SystemClock(), {"RESULT_LINES": str(lines)})
     counts, failures = card_check.read_results(lines.read_text())
 
     assert ended.outcome() == "FAILED"
     assert counts == {"passed": 1, "failed": 2, "skipped": 1}
     assert sorted(failures) == ["test_some.py::test_falls", "test_some.py::test_without_a_start"]
     assert "RuntimeError: no kernel image" in failures["test_some.py::test_falls"]
-
-
-def test_a_process_beyond_its_time_is_stopped_and_its_output_kept() -> None:
-    script = "import time; print('begun', flush=True); time.sleep(60)"
-    ended = card_check.run([sys.executable, "-c", script], 8, in_seconds(60), {})
-    assert ended.outcome() == "no time"
-    assert ended.text.startswith("begun")
-    assert ended.seconds < 20
-
-
-def test_a_failed_process_says_so() -> None:
-    ended = card_check.run(
-        [sys.executable, "-c", "raise SystemExit('gone')"], 30, in_seconds(60), {}
-    )
-    assert (ended.outcome(), ended.last_line()) == ("FAILED", "gone")
 
 
 def test_the_main_jobs_tasks_are_tasks(tmp_path: Path) -> None:

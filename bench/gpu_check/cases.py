@@ -1,0 +1,149 @@
+"""The table of main jobs that the check runs, and which of them this machine cannot do."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from appliance.config import Layer, resolve
+from appliance.machine.gpu import Gpu
+from appliance.machine.machine import Machine
+from appliance.sizing.costs.model_card import SHIPPED
+from appliance.sizing.costs.task_lengths import usual_lengths
+from appliance.sizing.make_plan import size
+from appliance.sizing.request import SizingRequest
+from bench.gpu_check.model import CARD_OF
+
+ARC_MINI = "arc-mini"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A main job; "auto" is what the plan chooses."""
+
+    name: str
+    model: str  # arc-mini, or a shape of a random model (model.SHAPES)
+    usual_s: float  # that it takes
+    engine: str = "auto"
+    trainer: str = "auto"
+    dtype: str = "auto"
+    quantization: str = "auto"
+    is_shared: bool = False  # a worker on every card; two workers where there is only one card
+
+    def settings(self) -> dict[str, str]:
+        """Of `appliance submit`, those that differ from what the plan would choose."""
+        values = {
+            "model.engine": self.engine,
+            "model.trainer": self.trainer,
+            "model.dtype": self.dtype,
+            "model.quantization": self.quantization,
+        }
+        return {name: value for name, value in values.items() if value != "auto"}
+
+
+# In the order of their importance: where a card is slow, what falls off the end matters least. The
+# seconds are for a large card and a host of 16 cores. A run of the 0.5B took 75 s on an H200 with
+# Transformers (docs/results/gpu.md), of which its learning rate check is left out now; those with
+# vLLM are estimates.
+ON_CUDA = (
+    Case("arc-mini, vllm, cold", ARC_MINI, 55, engine="vllm", trainer="peft"),
+    Case("arc-mini, vllm, warm", ARC_MINI, 35, engine="vllm", trainer="peft"),
+    Case("Qwen3 0.5B, bfloat16", "0.5B", 50, dtype="bfloat16", quantization="none"),
+    Case("Qwen3 0.5B, float16", "0.5B", 40, dtype="float16", quantization="none"),
+    Case("Qwen3 0.5B, nf4, vllm", "0.5B", 50, engine="vllm", quantization="nf4"),
+    Case("Qwen3 0.5B, nf4, transformers", "0.5B", 40, engine="transformers", quantization="nf4"),
+    Case("several workers", ARC_MINI, 40, trainer="peft", is_shared=True),
+    Case("arc-mini, transformers", ARC_MINI, 20, engine="transformers", trainer="peft"),
+    Case("arc-mini, unsloth", ARC_MINI, 35, engine="transformers", trainer="unsloth"),
+    Case("Qwen3 4B, bfloat16", "4B", 50, dtype="bfloat16", quantization="none"),
+    Case("Qwen3 4B, nf4", "4B", 45, quantization="nf4"),
+)
+
+ON_CPU_S = 200.0
+"""Usual seconds of a case on two busy cores, with room: nothing is measured there."""
+
+ON_CPU = tuple(
+    replace(
+        case,
+        name=case.name.replace("0.5B", "small"),
+        model=case.model.replace("0.5B", "small"),
+        usual_s=ON_CPU_S,
+    )
+    for case in ON_CUDA
+    if case.model != "4B"
+)
+
+CASES = {"cuda": ON_CUDA, "cpu": ON_CPU}
+
+MODULE_NAMES = {"vllm_bnb_plugin": "vllm-bnb-plugin, which holds weights in nf4 in vLLM,"}
+"""How people are told of a module whose name says too little."""
+
+
+def why_skipped(case: Case, machine: Machine, installed: Collection[str]) -> str:
+    """Why this machine cannot do the case at all; "" where it should.
+
+    machine: with cards for the cases on CUDA, without one for those on a CPU. installed: names of
+    modules.
+    """
+    for module in needed(case):
+        if module not in installed:
+            return f"{MODULE_NAMES.get(module, module)} is not installed"
+
+    if not machine.gpus:
+        return ""
+    return _lack_of_card(case, machine.gpus[0]) or _lack_of_room(case, machine)
+
+
+def needed(case: Case) -> list[str]:
+    """Modules that the case is nothing without."""
+    is_nf4, is_vllm = case.quantization == "nf4", case.engine == "vllm"
+    modules = {
+        "vllm": is_vllm,
+        "unsloth": case.trainer == "unsloth",
+        "bitsandbytes": is_nf4,
+        "vllm_bnb_plugin": is_nf4 and is_vllm,
+    }
+    return [name for name, is_needed in modules.items() if is_needed]
+
+
+VLLM_FROM = (7, 0)
+"""Oldest compute capability that vLLM has kernels for (sizing/pick_engine.py)."""
+
+BFLOAT16_FROM = (8, 0)
+"""Oldest compute capability that multiplies in bfloat16. Source: NVIDIA, CUDA C Programming Guide,
+arithmetic instructions."""
+
+
+def _lack_of_card(case: Case, gpu: Gpu) -> str:
+    """What the card's architecture cannot do of the case."""
+    capability = gpu.capability or gpu.spec.capability
+    has = f"and {gpu.name} has {'.'.join(map(str, capability))}"
+    if case.engine == "vllm" and capability < VLLM_FROM:
+        return f"vLLM needs compute capability 7.0, {has}"
+    if capability >= BFLOAT16_FROM:
+        return ""
+    if case.dtype == "bfloat16":
+        return f"bfloat16 needs compute capability 8.0, {has}"
+    if case.quantization == "nf4" and case.engine == "vllm":
+        return f"vLLM multiplies weights in nf4 in bfloat16; it needs capability 8.0, {has}"
+    return ""
+
+
+PLANNED_S = 3600.0
+"""A budget for the plan that is asked for room, which does not depend on it."""
+
+
+def _lack_of_room(case: Case, machine: Machine) -> str:
+    """What the plan of the case has no room for."""
+    if case.model not in CARD_OF:
+        return ""
+    card = SHIPPED[CARD_OF[case.model]]
+    settings = resolve((Layer("gpu-check", dict(case.settings())),))
+    request = SizingRequest(usual_lengths(card), PLANNED_S, settings=settings)
+    plan = size(replace(machine, gpus=machine.gpus[:1]), [card], request)
+    if plan.train.fits:
+        return ""
+    return (
+        f"training needs {plan.train.memory.memory_gib:.1f} GiB by the plan, and "
+        f"{machine.gpus[0].name} has room for {plan.room_gib:.1f}"
+    )

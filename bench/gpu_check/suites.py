@@ -1,0 +1,72 @@
+"""The conformance suites on the device: do its engines do what every engine must?
+
+All of them at once, as far as there are cores: their models are tiny, and nothing is timed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from appliance.clock import Deadline
+from bench.process import ROOT, run
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A file of tests, with the trainer that is under test in it."""
+
+    file: str  # below tests/
+    trainer: str = "peft"
+
+    @property
+    def name(self) -> str:
+        return f"{self.file.split('/')[-1]}, {self.trainer}"
+
+
+SUITES = (
+    Suite("e2e/test_engine_conformance.py"),
+    Suite("e2e/test_engine_conformance.py", "unsloth"),
+    Suite("e2e/test_samplers.py"),
+    Suite("e2e/test_scorers.py"),
+    Suite("e2e/test_number_types.py"),
+    Suite("gpu"),
+)
+
+USUAL_S = {"cuda": 70.0, "cpu": 600.0}
+"""All of them together. On an H200 they took 33 s without vLLM, which two of them start."""
+
+CORES_PER_SUITE = 2
+"""One for the test, one for what it starts."""
+
+LOG_END = 8000
+"""Characters that the report keeps of what a suite printed that did not pass."""
+
+
+def run_suites(device: str, deadline: Deadline) -> list[dict[str, Any]]:
+    """A row for each; those that are not over at the deadline have the outcome "no time"."""
+    at_once = max(1, len(os.sched_getaffinity(0)) // CORES_PER_SUITE)
+    with ThreadPoolExecutor(at_once) as threads:
+        return list(threads.map(lambda suite: _run(suite, device, deadline), SUITES))
+
+
+def _run(suite: Suite, device: str, deadline: Deadline) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": suite.name}
+    for module in ("pytest", suite.trainer):
+        if find_spec(module) is None:
+            return row | {"outcome": "skipped", "told": f"{module} is not installed"}
+    left_s = deadline.remaining_s()
+    if left_s <= 0:
+        return row | {"outcome": "no time", "told": "not begun"}
+
+    command = [sys.executable, "-m", "pytest", str(ROOT / "tests" / suite.file)]
+    command += ["-q", "-W", "ignore", "-p", "no:cacheprovider"]
+    variables = {"CONFORMANCE_TRAINER": suite.trainer, "CONFORMANCE_DEVICE": device}
+    ended = run(command, left_s, deadline.clock, variables)
+
+    row |= {"outcome": ended.outcome(), "seconds": ended.seconds, "told": ended.last_line()}
+    return row if row["outcome"] == "ok" else row | {"log": ended.text[-LOG_END:]}
