@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from appliance.config import Layer, resolve
+from appliance.config import Layer
 from appliance.machine.gpu import Gpu
 from appliance.machine.machine import Machine
+from appliance.machine.software import EVERYTHING
 from appliance.sizing.costs.model_card import SHIPPED
-from appliance.sizing.costs.task_lengths import usual_lengths
-from appliance.sizing.make_plan import size
-from appliance.sizing.request import SizingRequest
+from appliance.sizing.make_plan import make_plan
+from appliance.sizing.request import PlanRequest
 from bench.gpu_check.model import CARD_OF
 
 ARC_MINI = "arc-mini"
@@ -137,10 +137,15 @@ def _lack_of_room(case: Case, machine: Machine) -> str:
     """What the plan of the case has no room for."""
     if case.model not in CARD_OF:
         return ""
-    card = SHIPPED[CARD_OF[case.model]]
-    settings = resolve((Layer("gpu-check", dict(case.settings())),))
-    request = SizingRequest(usual_lengths(card), PLANNED_S, settings=settings)
-    plan = size(replace(machine, gpus=machine.gpus[:1]), [card], request)
+    request = PlanRequest(
+        machine=replace(machine, gpus=machine.gpus[:1]),
+        models=(SHIPPED[CARD_OF[case.model]],),
+        software=EVERYTHING,
+        tasks=None,
+        layers=(Layer("gpu-check", case.settings()),),
+        budget_s=PLANNED_S,
+    )
+    plan = make_plan(request)
     if plan.train.fits:
         return ""
     return (

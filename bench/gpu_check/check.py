@@ -156,7 +156,8 @@ def parts(place: Place) -> Iterator[Part]:
     installed = {name for name in MODULES if find_spec(name) is not None}
 
     def conformance(seconds: float) -> list[dict[str, Any]]:
-        return suites.run_suites(device, Deadline(clock.now() + seconds, clock))
+        by = Deadline(clock.now() + seconds, clock)
+        return suites.run_suites(device, place.variables(), by)
 
     def learn(seconds: float) -> list[dict[str, Any]]:
         by = Deadline(clock.now() + seconds, clock)

@@ -188,7 +188,7 @@ def figures(out: Path) -> dict[str, Any]:
             measured[name] = {"measured": probe[name], "planned": probe[name] / ratio}
 
     about = ("tokens", "rows", "memory_fault")
-    told = ("ladder", "next try", "died", "killed", "in place of")
+    told = ("ladder", "next try", "died", "killed", "in place of", "no probe", "probe failed")
     return {
         "num_trained": len({s.task_id for s in stages if (s.stage, s.status) == ("train", "done")}),
         "num_sampled": len({s.task_id for s in stages if (s.stage, s.status) == ("deep", "done")}),

@@ -99,6 +99,8 @@ def _figures_line(row: Mapping[str, Any]) -> str:
     probe = row["probe"]
     parts = [_beside(probe.get(name)) for name in FIGURES]
     fault = probe.get("memory_fault")
+    if not any(name in probe for name in FIGURES):
+        parts = [note for note in row.get("notes", ()) if "probe" in note] or ["not probed"]
     return _line(f"{row['name']:30}", *parts, f"memory not measured: {fault}" if fault else "")
 
 

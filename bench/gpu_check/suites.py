@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -47,14 +48,22 @@ LOG_END = 8000
 """Characters that the report keeps of what a suite printed that did not pass."""
 
 
-def run_suites(device: str, deadline: Deadline) -> list[dict[str, Any]]:
-    """A row for each; those that are not over at the deadline have the outcome "no time"."""
+def run_suites(
+    device: str, variables: Mapping[str, str], deadline: Deadline
+) -> list[dict[str, Any]]:
+    """A row for each; those that are not over at the deadline have the outcome "no time".
+
+    variables: laid over the environment.
+    """
+    wanted = [suite for suite in SUITES if device == "cuda" or suite.file != "gpu"]
     at_once = max(1, len(os.sched_getaffinity(0)) // CORES_PER_SUITE)
     with ThreadPoolExecutor(at_once) as threads:
-        return list(threads.map(lambda suite: _run(suite, device, deadline), SUITES))
+        return list(threads.map(lambda s: _run(s, device, variables, deadline), wanted))
 
 
-def _run(suite: Suite, device: str, deadline: Deadline) -> dict[str, Any]:
+def _run(
+    suite: Suite, device: str, variables: Mapping[str, str], deadline: Deadline
+) -> dict[str, Any]:
     row: dict[str, Any] = {"name": suite.name}
     for module in ("pytest", suite.trainer):
         if find_spec(module) is None:
@@ -65,8 +74,8 @@ def _run(suite: Suite, device: str, deadline: Deadline) -> dict[str, Any]:
 
     command = [sys.executable, "-m", "pytest", str(ROOT / "tests" / suite.file)]
     command += ["-q", "-W", "ignore", "-p", "no:cacheprovider"]
-    variables = {"CONFORMANCE_TRAINER": suite.trainer, "CONFORMANCE_DEVICE": device}
-    ended = run(command, left_s, deadline.clock, variables)
+    own = {"CONFORMANCE_TRAINER": suite.trainer, "CONFORMANCE_DEVICE": device}
+    ended = run(command, left_s, deadline.clock, {**variables, **own})
 
     row |= {"outcome": ended.outcome(), "seconds": ended.seconds, "told": ended.last_line()}
     return row if row["outcome"] == "ok" else row | {"log": ended.text[-LOG_END:]}

@@ -26,7 +26,7 @@ H200_TOKENS_S = 2_810_000
 """Median of the training of arc-mini v4 on an H200 (docs/results/gpu.md)."""
 
 USUAL_S = {"cuda": 45.0, "cpu": 120.0}
-TRAINED_S = {"cuda": 25, "cpu": 5}
+TRAINED_S = {"cuda": 25, "cpu": 2}
 """Of these the first 12 on CUDA compile."""
 
 WARM_UP = 0.5

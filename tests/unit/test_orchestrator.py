@@ -27,6 +27,18 @@ def test_a_run_in_peace_trains_and_samples_every_task() -> None:
     assert done.failure is None
 
 
+def test_the_journal_tells_when_each_worker_was_ready_and_how_many_jobs_it_did(
+    tmp_path: Path,
+) -> None:
+    resumed(tmp_path / "journal.sqlite", stop=0.0, seed=0)
+    journal = Journal(tmp_path / "journal.sqlite")
+    jobs = journal.fact("jobs")
+    seconds = [journal.fact(f"worker-{worker}")["seconds"] for worker in jobs]
+    journal.close()
+    assert sorted(jobs) == ["0", "1"] and all(num_done > 0 for num_done in jobs.values())
+    assert all(ready_s > 0 for ready_s in seconds)
+
+
 def test_further_rounds_vote_with_the_first() -> None:
     done = run(tasks(6), budget_s=3000)
     assert done.coverage.again > 0

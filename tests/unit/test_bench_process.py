@@ -1,0 +1,56 @@
+"""Commands of a bench with a time limit: nothing that they start outlives them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from appliance.clock import SystemClock
+from bench.process import run
+
+PARENT = """
+import subprocess, sys, time
+child = subprocess.Popen(
+    [sys.executable, "-c", "import time; print('lives', flush=True); time.sleep(600)"],
+    stdout=subprocess.PIPE, start_new_session=True,
+)
+child.stdout.readline()
+print(child.pid, flush=True)
+{end}
+"""
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="processes are found in /proc")
+@pytest.mark.parametrize(
+    ("end", "limit_s", "outcome"),
+    [("time.sleep(600)", 3, "no time"), ("sys.exit(3)", 60, "FAILED"), ("", 60, "ok")],
+)
+def test_what_it_started_goes_with_it_also_from_a_group_of_its_own(
+    end: str, limit_s: float, outcome: str
+) -> None:
+    """As a worker of a run is: killing the group of the run alone would leave it behind."""
+    ended = run([sys.executable, "-c", PARENT.format(end=end)], limit_s, SystemClock(), {})
+    assert ended.outcome() == outcome
+    assert not is_alive(int(ended.text))
+
+
+def test_a_process_beyond_its_time_is_stopped_and_its_output_kept() -> None:
+    script = "import time; print('begun', flush=True); time.sleep(60)"
+    ended = run([sys.executable, "-c", script], 3, SystemClock(), {})
+    assert ended.outcome() == "no time"
+    assert ended.text.startswith("begun")
+    assert ended.seconds < 60
+
+
+def test_a_failed_process_says_so() -> None:
+    ended = run([sys.executable, "-c", "raise SystemExit('gone')"], 30, SystemClock(), {})
+    assert (ended.outcome(), ended.last_line()) == ("FAILED", "gone")
