@@ -16,8 +16,9 @@ from appliance.clock import Clock
 
 ROOT = Path(__file__).parents[1]
 
-MARK = "BENCH_PROCESS"
-"""Variable by which the processes of a command are found.
+MARK = "BENCH_COMMAND_{}"
+"""Variable by which the processes of a command are found: one for each, because a command may run
+others in this way.
 
 A worker of a run is a process group of its own, so to kill the group of `appliance submit` would
 leave workers behind, and what they hold of the card.
@@ -49,7 +50,7 @@ def run(
     variables: laid over the environment. At its end, or after limit_s seconds (one at least),
     nothing of what it started is left.
     """
-    mark = uuid.uuid4().hex
+    mark = MARK.format(uuid.uuid4().hex)
     began_s = clock.now()
 
     with tempfile.TemporaryFile() as log:
@@ -59,7 +60,7 @@ def run(
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             cwd=ROOT,
-            env=os.environ | variables | {MARK: mark},
+            env=os.environ | variables | {mark: "1"},
             start_new_session=True,
         )
         exit_code: int | None = None
@@ -87,8 +88,8 @@ def _kill_all(group: int, mark: str) -> None:
 
 
 def _marked(mark: str) -> Iterator[int]:
-    """Living processes with the mark in their environment; those that have ended show none."""
-    entry = f"{MARK}={mark}".encode()
+    """Living processes with that variable; those that have ended show none."""
+    entry = f"{mark}=1".encode()
     for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):  # it ended meanwhile, or is another user's
             if entry in path.read_bytes().split(b"\0"):

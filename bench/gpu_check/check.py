@@ -74,6 +74,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--only", default="", help="only parts whose name holds this text")
     parser.add_argument(
+        "--seconds",
+        type=float,
+        help=f"time for everything (default: {ALL_S['cuda']:.0f} on cuda)",
+    )
+    parser.add_argument(
         "--tasks",
         default=TASKS,
         help="where the tasks of a main job come from (default: %(default)s)",
@@ -88,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
 
     clock = SystemClock()
     began_s = clock.now()
-    deadline = Deadline(began_s + ALL_S[args.device], clock)
+    deadline = Deadline(began_s + (args.seconds or ALL_S[args.device]), clock)
     machine = find_machine()
     if args.device == "cpu":
         machine = replace(machine, gpus=())

@@ -54,9 +54,9 @@ def table(report: Mapping[str, Any]) -> str:
     lines += [_card_line(card) for card in report["cards"]]
 
     if report["suites"]:
-        lines += ["", f"{'suite':42} {'outcome':8} told"]
+        lines += ["", f"{'suite':46} {'outcome':8} told"]
     for row in report["suites"]:
-        lines.append(_line(f"{row['name']:42}", f"{row['outcome']:8}", _told(row)))
+        lines.append(_line(f"{row['name']:46}", f"{row['outcome']:8}", _told(row)))
 
     lines += ["", _line(f"{'main job':30}", *CASE_COLUMNS)]
     lines += [_case_line(row) for row in report["cases"]]

@@ -26,7 +26,7 @@ class Suite:
 
     @property
     def name(self) -> str:
-        return f"{self.file.split('/')[-1]}, {self.trainer}"
+        return f"tests/{self.file}, {self.trainer}"
 
 
 SUITES = (
@@ -73,7 +73,7 @@ def _run(
         return row | {"outcome": "no time", "told": "not begun"}
 
     command = [sys.executable, "-m", "pytest", str(ROOT / "tests" / suite.file)]
-    command += ["-q", "-W", "ignore", "-p", "no:cacheprovider"]
+    command += ["-W", "ignore", "-p", "no:cacheprovider"]
     own = {"CONFORMANCE_TRAINER": suite.trainer, "CONFORMANCE_DEVICE": device}
     ended = run(command, left_s, deadline.clock, {**variables, **own})
 

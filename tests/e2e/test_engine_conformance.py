@@ -1,8 +1,8 @@
 """What every Trainer must do, on the real engines with a real tiny model.
 
 On the CPU, with peft. Another trainer or device has a process of its own, and names itself by the
-variables CONFORMANCE_TRAINER and CONFORMANCE_DEVICE: see test_unsloth.py and bench/gpu_check.py.
-Samplers: test_samplers.py.
+variables CONFORMANCE_TRAINER and CONFORMANCE_DEVICE: see test_unsloth.py and
+bench/gpu_check/suites.py. Samplers: test_samplers.py.
 """
 
 from __future__ import annotations

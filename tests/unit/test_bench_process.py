@@ -43,6 +43,18 @@ def test_what_it_started_goes_with_it_also_from_a_group_of_its_own(
     assert not is_alive(int(ended.text))
 
 
+def test_a_command_that_runs_others_in_this_way_takes_them_along(tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    sleeper = f"import os, time; open({str(told)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    script = (
+        "import sys; from appliance.clock import SystemClock; from bench.process import run; "
+        f"run([sys.executable, '-c', {sleeper!r}], 600, SystemClock(), {{}})"
+    )
+    ended = run([sys.executable, "-c", script], 8, SystemClock(), {})
+    assert ended.outcome() == "no time"
+    assert not is_alive(int(told.read_text()))
+
+
 def test_a_process_beyond_its_time_is_stopped_and_its_output_kept() -> None:
     script = "import time; print('begun', flush=True); time.sleep(60)"
     ended = run([sys.executable, "-c", script], 3, SystemClock(), {})
