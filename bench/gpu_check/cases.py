@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import Any
 
+from appliance.arc.task import TaskSet
 from appliance.config import Layer
 from appliance.machine.gpu import Gpu
 from appliance.machine.machine import Machine
@@ -13,8 +15,20 @@ from appliance.sizing.costs.model_card import SHIPPED
 from appliance.sizing.make_plan import make_plan
 from appliance.sizing.request import PlanRequest
 from bench.gpu_check.model import CARD_OF
+from bench.gpu_check.seconds import SLACK
 
 ARC_MINI = "arc-mini"
+
+JOB: dict[str, Any] = {
+    "train.max_steps": 20,
+    "train.rank": 16,
+    "train.min_seconds": 5,
+    "train.check": "off",  # of learning rates; it trains no other way than a task does
+    "sample.views": 4,
+    "sample.quick_views": 1,
+    "run.rounds": 1,
+}
+"""Settings of every main job."""
 
 
 @dataclass(frozen=True)
@@ -28,35 +42,37 @@ class Case:
     trainer: str = "auto"
     dtype: str = "auto"
     quantization: str = "auto"
+    cells: int = 1200  # of its tasks, about: lessons of a good thousand tokens, as in a competition
     is_shared: bool = False  # a worker on every card; two workers where there is only one card
 
-    def settings(self) -> dict[str, str]:
-        """Of `appliance submit`, those that differ from what the plan would choose."""
+    def settings(self) -> dict[str, Any]:
+        """Of `appliance submit`, by their dotted names. What the plan chooses is left to it."""
         values = {
             "model.engine": self.engine,
             "model.trainer": self.trainer,
             "model.dtype": self.dtype,
             "model.quantization": self.quantization,
         }
-        return {name: value for name, value in values.items() if value != "auto"}
+        return JOB | {name: value for name, value in values.items() if value != "auto"}
 
 
 # In the order of their importance: where a card is slow, what falls off the end matters least. The
 # seconds are for a large card and a host of 16 cores. A run of the 0.5B took 75 s on an H200 with
 # Transformers (docs/results/gpu.md), of which its learning rate check is left out now; those with
-# vLLM are estimates.
+# vLLM are estimates. Tasks of the 4B are small, so that slow cards get to the end of them; their
+# lessons are packed into rows as long as before.
 ON_CUDA = (
     Case("arc-mini, vllm, cold", ARC_MINI, 55, engine="vllm", trainer="peft"),
     Case("arc-mini, vllm, warm", ARC_MINI, 35, engine="vllm", trainer="peft"),
     Case("Qwen3 0.5B, bfloat16", "0.5B", 50, dtype="bfloat16", quantization="none"),
-    Case("Qwen3 0.5B, float16", "0.5B", 40, dtype="float16", quantization="none"),
+    Case("Qwen3 0.5B, float16", "0.5B", 35, dtype="float16", quantization="none"),
     Case("Qwen3 0.5B, nf4, vllm", "0.5B", 50, engine="vllm", quantization="nf4"),
     Case("Qwen3 0.5B, nf4, transformers", "0.5B", 40, engine="transformers", quantization="nf4"),
     Case("several workers", ARC_MINI, 40, trainer="peft", is_shared=True),
     Case("arc-mini, transformers", ARC_MINI, 20, engine="transformers", trainer="peft"),
-    Case("arc-mini, unsloth", ARC_MINI, 35, engine="transformers", trainer="unsloth"),
-    Case("Qwen3 4B, bfloat16", "4B", 50, dtype="bfloat16", quantization="none"),
-    Case("Qwen3 4B, nf4", "4B", 45, quantization="nf4"),
+    Case("arc-mini, unsloth", ARC_MINI, 30, engine="transformers", trainer="unsloth"),
+    Case("Qwen3 4B, bfloat16", "4B", 50, dtype="bfloat16", quantization="none", cells=150),
+    Case("Qwen3 4B, nf4", "4B", 55, quantization="nf4", cells=150),
 )
 
 ON_CPU_S = 200.0
@@ -68,6 +84,7 @@ ON_CPU = tuple(
         name=case.name.replace("0.5B", "small"),
         model=case.model.replace("0.5B", "small"),
         usual_s=ON_CPU_S,
+        cells=100,
     )
     for case in ON_CUDA
     if case.model != "4B"
@@ -79,11 +96,18 @@ MODULE_NAMES = {"vllm_bnb_plugin": "vllm-bnb-plugin, which holds weights in nf4 
 """How people are told of a module whose name says too little."""
 
 
-def why_skipped(case: Case, machine: Machine, installed: Collection[str]) -> str:
+def tasks_of(case: Case, tasks: TaskSet, num_tasks: int) -> TaskSet:
+    """The tasks of the case: those next to its size. Fewer where the source has fewer."""
+    by_size = sorted(tasks, key=lambda t: (abs(t.num_cells() - case.cells), t.task_id))
+    ids = [t.task_id for t in by_size if len(t.train) > 2]
+    return tasks.select(tuple(ids[:num_tasks]))
+
+
+def why_skipped(case: Case, machine: Machine, installed: Collection[str], tasks: TaskSet) -> str:
     """Why this machine cannot do the case at all; "" where it should.
 
     machine: with cards for the cases on CUDA, without one for those on a CPU. installed: names of
-    modules.
+    modules. tasks: of the case.
     """
     for module in needed(case):
         if module not in installed:
@@ -91,7 +115,7 @@ def why_skipped(case: Case, machine: Machine, installed: Collection[str]) -> str
 
     if not machine.gpus:
         return ""
-    return _lack_of_card(case, machine.gpus[0]) or _lack_of_room(case, machine)
+    return _lack_of_card(case, machine.gpus[0]) or _lack_of_room(case, machine, tasks)
 
 
 def needed(case: Case) -> list[str]:
@@ -129,26 +153,26 @@ def _lack_of_card(case: Case, gpu: Gpu) -> str:
     return ""
 
 
-PLANNED_S = 3600.0
-"""A budget for the plan that is asked for room, which does not depend on it."""
-
-
-def _lack_of_room(case: Case, machine: Machine) -> str:
-    """What the plan of the case has no room for."""
+def _lack_of_room(case: Case, machine: Machine, tasks: TaskSet) -> str:
+    """What the plan of the case has no room or no time for."""
     if case.model not in CARD_OF:
         return ""
+    budget_s = SLACK * case.usual_s
     request = PlanRequest(
         machine=replace(machine, gpus=machine.gpus[:1]),
         models=(SHIPPED[CARD_OF[case.model]],),
         software=EVERYTHING,
-        tasks=None,
+        tasks=tasks,
         layers=(Layer("gpu-check", case.settings()),),
-        budget_s=PLANNED_S,
+        budget_s=budget_s,
     )
     plan = make_plan(request)
-    if plan.train.fits:
-        return ""
-    return (
-        f"training needs {plan.train.memory.memory_gib:.1f} GiB by the plan, and "
-        f"{machine.gpus[0].name} has room for {plan.room_gib:.1f}"
-    )
+    name = machine.gpus[0].name
+    if not plan.train.fits:
+        need_gib, room_gib = plan.train.memory.memory_gib, plan.room_gib
+        return (
+            f"by the plan it trains in {need_gib:.1f} GiB, and {name} has room for {room_gib:.1f}"
+        )
+    if not plan.train.steps_per_task.value:
+        return f"by the plan {name} has no time for a step of training in {budget_s:.0f} s"
+    return ""

@@ -25,6 +25,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from appliance.arc.source import load_tasks
 from appliance.atomic import write_atomic
 from appliance.clock import Clock, Deadline, SystemClock, format_instant
 from appliance.errors import EXIT_PREREQUISITE
@@ -118,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
 
     args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        place = Place(machine, args.tasks, Path(scratch), clock)
+        place = Place(machine, args.tasks, load_tasks(args.tasks), Path(scratch), clock)
         for part in parts(place):
             if args.only not in part.name:
                 continue
@@ -174,7 +175,7 @@ def parts(place: Place) -> Iterator[Part]:
         TRAINING_AFTER: Part(training.NAME, "training", training.USUAL_S[device], lack, learn),
     }
     for case in CASES[device]:
-        reason = why_skipped(case, place.machine, installed)
+        reason = why_skipped(case, place.machine, installed, place.tasks_of(case))
 
         def do(seconds: float, case: Case = case) -> list[dict[str, Any]]:
             return [run_case(case, place, seconds)]

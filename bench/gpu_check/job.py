@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.arc.source import load_tasks
+from appliance.arc.task import TaskSet
 from appliance.clock import Clock
 from appliance.engine.environment import CACHES
 from appliance.machine.machine import Machine
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
-from bench.gpu_check.cases import ARC_MINI, Case
+from bench.gpu_check.cases import ARC_MINI, Case, tasks_of
 from bench.gpu_check.seconds import GRACE_S
 from bench.job import submit_command
 from bench.process import Ended, run
@@ -24,20 +24,6 @@ from bench.process import Ended, run
 NUM_TASKS = 2
 TASKS_PER_WORKER = 3
 """Of a case with several workers: one that starts a little late still finds a task."""
-CELLS = {"cuda": 1200, "cpu": 100}
-"""The tasks are those next to this size: lessons of a good thousand tokens, as in a competition."""
-
-JOB = {
-    "train.max_steps": "20",
-    "train.rank": "16",
-    "train.min_seconds": "5",
-    # Of learning rates; it trains no other way than a task does. Quoted: YAML's off is no text.
-    "train.check": '"off"',
-    "sample.views": "4",
-    "sample.quick_views": "1",
-    "run.rounds": "1",
-}
-"""Settings of every main job."""
 
 CHOSEN = (
     "precision.dtype",
@@ -66,7 +52,8 @@ class Place:
     """Where the jobs of a check run."""
 
     machine: Machine  # without a card: on the CPU
-    tasks: str  # where they come from
+    source: str  # of the tasks, as --tasks takes it
+    tasks: TaskSet  # all of the source
     scratch: Path
     clock: Clock
 
@@ -84,10 +71,15 @@ class Place:
         """A worker on each card, or two where there is only one."""
         return max(2, len(self.machine.gpus)) if case.is_shared else 1
 
-    def worker_settings(self, case: Case) -> dict[str, str]:
+    def tasks_of(self, case: Case) -> TaskSet:
+        """The same on every machine with as many cards."""
+        each = TASKS_PER_WORKER if case.is_shared else NUM_TASKS
+        return tasks_of(case, self.tasks, each * self.num_workers(case))
+
+    def worker_settings(self, case: Case) -> dict[str, int]:
         if not (case.is_shared and self.machine.gpus):
-            return {"run.workers": str(self.num_workers(case))}
-        return {"run.workers_per_card": "2" if len(self.machine.gpus) == 1 else "1"}
+            return {"run.workers": self.num_workers(case)}
+        return {"run.workers_per_card": 2 if len(self.machine.gpus) == 1 else 1}
 
 
 def run_case(case: Case, place: Place, budget_s: float) -> dict[str, Any]:
@@ -103,15 +95,14 @@ def run_case(case: Case, place: Place, budget_s: float) -> dict[str, Any]:
         model = str(folder)
         budget_s -= clock.now() - began_s
 
-    num_workers = place.num_workers(case)
-    num_tasks = TASKS_PER_WORKER * num_workers if case.is_shared else NUM_TASKS
+    tasks, num_workers = place.tasks_of(case), place.num_workers(case)
     out = place.scratch / re.sub(r"\W+", "-", case.name)
-    flags = ["--only", ",".join(task_ids(place.tasks, CELLS[place.device], num_tasks))]
-    flags += ["--model", model, "--budget", f"{max(1.0, budget_s):.0f}s"]
-    values = JOB | place.worker_settings(case) | case.settings()
-    command = submit_command(
-        place.tasks, out, *flags, settings=[f"{key}={value}" for key, value in values.items()]
-    )
+    flags = ["--only", ",".join(tasks.ids()), "--model", model]
+    flags += ["--budget", f"{max(1.0, budget_s):.0f}s"]
+    values = case.settings() | place.worker_settings(case)
+    # As JSON, because YAML reads a bare off as "no".
+    settings = [f"{key}={json.dumps(value)}" for key, value in values.items()]
+    command = submit_command(place.source, out, *flags, settings=settings)
     variables = place.variables(all_cards=case.is_shared)
     ended = run(command, budget_s + GRACE_S, clock, variables)
 
@@ -121,7 +112,7 @@ def run_case(case: Case, place: Place, budget_s: float) -> dict[str, Any]:
         log = ended.text[-LOG_END:] + log_ends(out)
         return row | {"outcome": outcome, "told": ended.last_line(), "log": log}
 
-    row |= figures(out) | {"num_tasks": num_tasks}
+    row |= figures(out) | {"num_tasks": len(tasks)}
     faults = faults_of(row, ended.exit_code, num_workers)
     if not faults:
         return row | {"outcome": "ok"}
@@ -211,12 +202,6 @@ def choices(plan: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
                 yield prefix + name, part["value"]
             else:
                 yield from choices(part, f"{prefix}{name}.")
-
-
-def task_ids(source: str, num_cells: int, num_tasks: int = NUM_TASKS) -> list[str]:
-    """The same on every machine of a kind; fewer where the source has fewer."""
-    tasks = sorted(load_tasks(source), key=lambda t: (abs(t.num_cells() - num_cells), t.task_id))
-    return [t.task_id for t in tasks if len(t.train) > 2][:num_tasks]
 
 
 def random_model(shape: str, place: Place, limit_s: float) -> tuple[Path, Ended | None]:

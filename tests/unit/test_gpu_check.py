@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from appliance.arc.source import load_tasks
 from appliance.clock import Deadline, VirtualClock
 from appliance.errors import EXIT_PREREQUISITE
 from appliance.machine.gpu import find_gpus
 from appliance.machine.imagined import imagined, with_cards
 from appliance.machine.machine import Machine, find_machine
 from bench.gpu_check import check, seconds, training
-from bench.gpu_check.cases import CASES, ON_CUDA, Case, why_skipped
+from bench.gpu_check.cases import CASES, JOB, ON_CUDA, Case, why_skipped
 from bench.gpu_check.job import Place, engine_fault, faults_of
 from bench.gpu_check.report import cards, is_well, table
 from bench.gpu_check.suites import SUITES
@@ -23,6 +24,7 @@ from bench.process import ROOT
 from tests.support.nvml_machines import nvml_of
 
 EVERYTHING = set(check.MODULES)
+TASKS = load_tasks(check.TASKS)
 
 
 def recorded(name: str) -> Machine:
@@ -31,12 +33,13 @@ def recorded(name: str) -> Machine:
 
 
 def place(machine: Machine) -> Place:
-    return Place(machine, check.TASKS, Path("scratch"), VirtualClock())
+    return Place(machine, check.TASKS, TASKS, Path("scratch"), VirtualClock())
 
 
 def skipped(machine: Machine, installed: set[str] = EVERYTHING) -> dict[str, str]:
     """By name of the case, why the machine cannot do it."""
-    found = {case.name: why_skipped(case, machine, installed) for case in ON_CUDA}
+    at = place(machine)
+    found = {c.name: why_skipped(c, machine, installed, at.tasks_of(c)) for c in ON_CUDA}
     return {name: why for name, why in found.items() if why}
 
 
@@ -60,7 +63,14 @@ def test_a_model_that_the_plan_has_no_room_for_is_left_out() -> None:
     small = replace(card, total_bytes=card.total_bytes // 4, free_bytes=card.free_bytes // 4)
     found = skipped(replace(find_machine({}), gpus=(small,)))
     assert set(found) == {"Qwen3 4B, bfloat16"}
-    assert "GiB by the plan" in found["Qwen3 4B, bfloat16"]
+    assert "has room for 5.9" in found["Qwen3 4B, bfloat16"]
+
+
+def test_a_model_that_the_plan_has_no_time_to_train_is_left_out() -> None:
+    t4 = recorded("T4x2, driver 580")
+    (case,) = [replace(case, cells=1200) for case in ON_CUDA if case.name == "Qwen3 4B, nf4"]
+    why = why_skipped(case, t4, EVERYTHING, place(t4).tasks_of(case))
+    assert why == "by the plan Tesla T4 has no time for a step of training in 110 s"
 
 
 @pytest.mark.parametrize(
@@ -185,13 +195,13 @@ def test_several_workers_share_a_card_or_have_one_each() -> None:
     (case,) = [case for case in ON_CUDA if case.is_shared]
     several, one = place(recorded("L4x4, driver 580")), place(recorded("H100, driver 580"))
     assert several.num_workers(case) == 4
-    assert several.worker_settings(case) == {"run.workers_per_card": "1"}
+    assert several.worker_settings(case) == {"run.workers_per_card": 1}
     assert several.variables(all_cards=True)["CUDA_VISIBLE_DEVICES"].count(",") == 3
     assert several.variables()["CUDA_VISIBLE_DEVICES"] == several.machine.gpus[0].uuid
 
     assert one.num_workers(case) == 2
-    assert one.worker_settings(case) == {"run.workers_per_card": "2"}
-    assert place(imagined(find_machine({}), "none")).worker_settings(case) == {"run.workers": "2"}
+    assert one.worker_settings(case) == {"run.workers_per_card": 2}
+    assert place(imagined(find_machine({}), "none")).worker_settings(case) == {"run.workers": 2}
 
 
 def test_training_takes_the_recipes_passes_where_the_card_holds_them() -> None:
@@ -204,7 +214,7 @@ def test_every_suite_is_there_and_every_case_has_a_name_of_its_own() -> None:
     assert [s.file for s in SUITES if not (ROOT / "tests" / s.file).exists()] == []
     for cases in CASES.values():
         assert len({case.name for case in cases}) == len(cases)
-    assert set(Case("plain", "arc-mini", 1).settings()) == set()
+    assert Case("plain", "arc-mini", 1).settings() == JOB
 
 
 def report(**outcomes: str) -> dict[str, Any]:
