@@ -342,6 +342,9 @@ def _serving(draft: SampleDraft, request: SizingRequest, device: Device) -> Choi
     asked = request.settings.sample.serving
     if asked != "auto":
         return Choice(asked, "set by sample.serving")
+    if draft.setup.quantization != "none":
+        stored = draft.setup.quantization
+        return Choice("on-the-fly", f"nothing is folded into weights in {stored} without loss")
     if device.is_gpu and device.capability < AMPERE:
         # Compiled by Triton 3.7 for 7.5 they hold no tensor-core instruction, for 8.0 16 to 32.
         found = f"{device.capability[0]}.{device.capability[1]}"

@@ -165,6 +165,15 @@ def test_adapters_are_merged_where_the_kernels_for_them_have_no_tensor_cores() -
     assert (ampere.engine.value, ampere.serving.value) == ("vllm", "on-the-fly")
 
 
+def test_nothing_is_merged_into_weights_in_four_bits() -> None:
+    """vLLM would refuse every adapter, and Transformers sample all tasks in its place."""
+    card = load_card("Qwen2.5-0.5B")
+    for quantization, serving in (("none", "merged"), ("nf4", "on-the-fly")):
+        pins = Pins(quantization=quantization, engine="vllm")
+        sample = size(CPU, [card], SizingRequest(usual_lengths(card), 36_000, pins)).sample
+        assert (sample.engine.value, sample.serving.value) == ("vllm", serving)
+
+
 def test_an_8b_model_trains_in_four_bits_on_a_t4_and_in_sixteen_on_an_h100() -> None:
     assert plan("T4", "Llama-3.1-8B").train.quantization.value == "nf4"
     assert plan("H100", "Llama-3.1-8B").train.quantization.value == "none"
