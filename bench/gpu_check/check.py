@@ -28,7 +28,7 @@ from typing import Any
 from appliance.arc.source import load_tasks
 from appliance.atomic import write_atomic
 from appliance.clock import Clock, Deadline, SystemClock, format_instant
-from appliance.errors import EXIT_PREREQUISITE
+from appliance.errors import EXIT_PREREQUISITE, ApplianceError
 from appliance.machine.cuda import torch_build
 from appliance.machine.machine import Machine, find_machine
 from appliance.machine.software import ENGINE_PACKAGES, version_of
@@ -95,6 +95,12 @@ def main(argv: list[str] | None = None) -> int:
     clock = SystemClock()
     began_s = clock.now()
     deadline = Deadline(began_s + (args.seconds or ALL_S[args.device]), clock)
+    try:
+        tasks = load_tasks(args.tasks)
+    except ApplianceError as fault:
+        print(f"gpu-check: {fault}", file=sys.stderr)
+        return fault.exit_code
+
     machine = find_machine()
     if args.device == "cpu":
         machine = replace(machine, gpus=())
@@ -117,12 +123,13 @@ def main(argv: list[str] | None = None) -> int:
     if len(machine.gpus) == 1:
         report["notes"] = ["one card: several cards not checked"]
 
-    args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        place = Place(machine, args.tasks, load_tasks(args.tasks), Path(scratch), clock)
-        for part in parts(place):
-            if args.only not in part.name:
-                continue
+        every = list(parts(Place(machine, args.tasks, tasks, Path(scratch), clock)))
+        wanted = [part for part in every if args.only in part.name]
+        if not wanted:
+            parser.error(f"--only {args.only!r} names none of " + "; ".join(p.name for p in every))
+        args.out.mkdir(parents=True, exist_ok=True)
+        for part in wanted:
             print(f"gpu-check: {part.name} ...", file=sys.stderr, flush=True)
             report[part.group] += rows_of(part, deadline)
             report["seconds"] = round(clock.now() - began_s, 1)

@@ -11,7 +11,7 @@ import pytest
 
 from appliance.arc.source import load_tasks
 from appliance.clock import Deadline, VirtualClock
-from appliance.errors import EXIT_PREREQUISITE
+from appliance.errors import EXIT_INPUT, EXIT_PREREQUISITE, EXIT_USAGE
 from appliance.machine.gpu import find_gpus
 from appliance.machine.imagined import imagined, with_cards
 from appliance.machine.machine import Machine, find_machine
@@ -272,6 +272,25 @@ def test_a_machine_without_a_gpu_is_told_so_in_one_line(
     assert told.startswith("gpu-check: no NVIDIA GPU")
     assert told.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_tasks_that_are_not_there_are_told_in_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    given = ["--device", "cpu", "--out", str(tmp_path), "--tasks", str(tmp_path / "none.json")]
+    assert check.main(given) == EXIT_INPUT
+    told = capsys.readouterr().err
+    assert told.startswith("gpu-check: ") and "none.json" in told
+    assert told.count("\n") == 1
+
+
+def test_a_part_that_is_not_there_is_told_with_those_that_are(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        check.main(["--device", "cpu", "--only", "7B", "--out", str(tmp_path)])
+    assert left.value.code == EXIT_USAGE
+    assert "'7B' names none of arc-mini, vllm, cold; " in capsys.readouterr().err
 
 
 def test_a_card_under_an_old_driver_is_named_with_its_remedy() -> None:
