@@ -48,7 +48,7 @@ MODULES = (*ENGINE_PACKAGES, "vllm_bnb_plugin")
 SUITES_AFTER = "arc-mini, vllm, warm"
 """They start vLLM as well, so what is to start cold goes before."""
 
-TRAINING_AFTER = "several workers"
+TRAINING_AFTER = "arc-mini, transformers"
 
 IMPORT_S = 120.0
 """A torch that has not told after so long whether it can use the card never will."""

@@ -43,6 +43,10 @@ RATIOS = {
 }
 """What a probe measures, and the name of what it makes of the plan's figure."""
 
+LOSS_ROSE = re.compile(r"loss went from [\d.]+ to [\d.]+ ")
+"""A reason not to use what was trained that says nothing about the machine: arc-mini may know a
+task too well to gain. A loss that is no number does not match."""
+
 LOG_END = 4000
 """Characters of a worker's log that the report of a failed main job shows."""
 
@@ -125,9 +129,11 @@ def faults_of(row: Mapping[str, Any], exit_code: int, num_workers: int) -> list[
     faults = list(row["faults"])
     if exit_code:
         faults.append(f"exit code {exit_code}")
-    for what in ("trained", "sampled"):
-        if row[f"num_{what}"] < row["num_tasks"]:
-            faults.append(f"{what} {row[f'num_{what}']} of {row['num_tasks']} tasks")
+    if not row["num_trained"] or row["num_trained"] + row["num_rose"] < row["num_tasks"]:
+        why = "; ".join(row["untrained"]) or "no time"
+        faults.append(f"trained {row['num_trained']} of {row['num_tasks']} tasks: {why}")
+    if row["num_sampled"] < row["num_tasks"]:
+        faults.append(f"sampled {row['num_sampled']} of {row['num_tasks']} tasks")
     if served := engine_fault(row["chosen"]["sample.engine"], row["coverage"]):
         faults.append(served)
 
@@ -178,10 +184,14 @@ def figures(out: Path) -> dict[str, Any]:
         if probe.get(name) is not None and ratio:
             measured[name] = {"measured": probe[name], "planned": probe[name] / ratio}
 
+    trained = [s for s in stages if s.stage == "train"]
+    untrained = [str(s.detail.get("reason")) for s in trained if s.status != "done"]
     about = ("tokens", "rows", "memory_fault")
     told = ("ladder", "next try", "died", "killed", "in place of", "no probe", "probe failed")
     return {
-        "num_trained": len({s.task_id for s in stages if (s.stage, s.status) == ("train", "done")}),
+        "num_trained": sum(s.status == "done" for s in trained),
+        "num_rose": sum(LOSS_ROSE.match(reason) is not None for reason in untrained),
+        "untrained": untrained,
         "num_sampled": len({s.task_id for s in stages if (s.stage, s.status) == ("deep", "done")}),
         "faults": report["faults"],
         "coverage": {n: report["coverage"][n] for n in ("served", "refusals", "setbacks")},

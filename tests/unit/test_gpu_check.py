@@ -17,7 +17,7 @@ from appliance.machine.imagined import imagined, with_cards
 from appliance.machine.machine import Machine, find_machine
 from bench.gpu_check import check, seconds, training
 from bench.gpu_check.cases import CASES, JOB, ON_CUDA, Case, why_skipped
-from bench.gpu_check.job import Place, engine_fault, faults_of
+from bench.gpu_check.job import LOSS_ROSE, Place, engine_fault, faults_of
 from bench.gpu_check.report import cards, is_well, table
 from bench.gpu_check.suites import SUITES
 from bench.process import ROOT
@@ -162,6 +162,8 @@ def row(**values: Any) -> dict[str, Any]:
         "outcome": "ok",
         "seconds": 41.3,
         "num_trained": 2,
+        "num_rose": 0,
+        "untrained": [],
         "num_sampled": 2,
         "num_tasks": 2,
         "faults": [],
@@ -174,11 +176,21 @@ def row(**values: Any) -> dict[str, Any]:
     return found | values
 
 
+NO_ROOM = {"num_trained": 1, "untrained": ["out of memory on every rung of the ladder"]}
+
+
+def test_a_loss_that_rose_is_no_fault_of_the_machine_and_one_that_is_no_number_is() -> None:
+    assert LOSS_ROSE.match("loss went from 0.012 to 0.016 in 20 steps")
+    assert not LOSS_ROSE.match("loss went from 0.012 to nan in 20 steps")
+
+
 @pytest.mark.parametrize(
     ("values", "exit_code", "told"),
     [
         ({}, 0, []),
-        ({"num_trained": 1}, 0, ["trained 1 of 2 tasks"]),
+        (NO_ROOM, 0, ["trained 1 of 2 tasks: out of memory on every rung of the ladder"]),
+        ({"num_trained": 1, "num_rose": 1}, 0, []),
+        ({"num_trained": 0, "num_rose": 2}, 0, ["trained 0 of 2 tasks: no time"]),
         ({"num_sampled": 0}, 5, ["exit code 5", "sampled 0 of 2 tasks"]),
         ({"jobs": {"0": 5, "1": 0}}, 0, ["of 2 workers only 1 did a job"]),
         ({"jobs": {"0": 5, "1": 2}}, 0, []),
