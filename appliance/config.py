@@ -116,7 +116,7 @@ class TrainSettings(_Part):
     learning_rate: float = Field(
         1e-3, gt=0, description="peak learning rate; unless set, the plan decides, by the model"
     )
-    check: Literal["decide", "tell", "off"] = Field(
+    check: Literal["decide", "tell", "skip"] = Field(
         "decide",
         description="try the rate on a few tasks at the start: decide by what they say, only tell, "
         "or try nothing",

@@ -110,7 +110,7 @@ def test_too_few_tasks_with_three_demonstrations_are_no_check() -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"train__check": "off"}, {"train__enabled": False}, {"strategy": "search,induction"}],
+    [{"train__check": "skip"}, {"train__enabled": False}, {"strategy": "search,induction"}],
 )
 def test_nothing_is_checked_where_nothing_could_be_learnt_from_it(
     values: dict[str, Any],

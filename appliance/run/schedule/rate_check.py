@@ -98,7 +98,7 @@ class RateCheck:
 
         train = schedule.settings.train
         self._is_over = (
-            not schedule.settings.writes_grids or not train.enabled or train.check == "off"
+            not schedule.settings.writes_grids or not train.enabled or train.check == "skip"
         )
         if not self._is_over and (kept := journal.fact(FACT)):
             self._is_over = True
