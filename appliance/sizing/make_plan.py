@@ -1,5 +1,6 @@
-"""The one place where a plan is made, from machine, models, tasks, settings, pins and budget.
+"""The one place where a plan is made (long, for all of its decisions meet here).
 
+It is made from machine, models, tasks, settings, pins and budget.
 `appliance plan`, `submit`, `simulate` and `pack` all call `plan_run`; without a model it makes a
 plan of search alone. `size` is the pure core of the others: it decides what fits by the memory
 model, then how many steps and views each task gets by the time model. A plan never hides that it
@@ -14,7 +15,6 @@ from dataclasses import replace
 
 from appliance.config import Layer, Settings, given_keys, resolve
 from appliance.errors import PrerequisiteError, UsageError
-from appliance.machine.catalogue import AMPERE
 from appliance.machine.gpu import GIB
 from appliance.machine.machine import Machine, split_cards
 from appliance.sizing.choice import Choice
@@ -30,12 +30,12 @@ from appliance.sizing.costs.task_lengths import (
 )
 from appliance.sizing.fit_sampling import SampleDraft, fit_sampling, samples_per_view
 from appliance.sizing.fit_training import Fitted, fit_training
-from appliance.sizing.pick_engine import check_engine
+from appliance.sizing.pick_engine import check_engine, choose_serving
 from appliance.sizing.pins import pins_of_settings, settings_of_pins
-from appliance.sizing.plan import AnyPlan, Plan, SamplePlan, SearchOnlyPlan, SearchPlan, TimePlan
+from appliance.sizing.plan import AnyPlan, Plan, SamplePlan, SearchOnlyPlan, SearchPlan
 from appliance.sizing.plan_search import plan_search
 from appliance.sizing.precision import choose_precision, choose_trainer
-from appliance.sizing.reasons import gib, train_plan, what_if_note
+from appliance.sizing.reasons import notes_of, train_plan
 from appliance.sizing.recipe import choose_recipe
 from appliance.sizing.request import PlanRequest, SizingRequest
 from appliance.sizing.steps_and_views import pace
@@ -249,7 +249,7 @@ def size_one(machine: Machine, card: ModelCard, request: SizingRequest) -> Plan:
         device=device.name,
         room_gib=room_gib,
         costs=costs,
-        notes=_notes(machine, card, device, fitted, draft, time, request),
+        notes=notes_of(machine, card, device, fitted, draft, request),
         settings=request.settings,
     )
 
@@ -313,7 +313,7 @@ def _sample_plan(
     )
     return SamplePlan(
         engine=draft.engine,
-        serving=_serving(draft, request, costs.device),
+        serving=choose_serving(draft.engine.value, draft.setup, request, costs.device),
         residency=draft.residency,
         gpu_memory_utilization=draft.share,
         max_num_seqs=draft.max_num_seqs,
@@ -333,26 +333,6 @@ def _lengths(request: PlanRequest) -> TaskLengths:
     else:
         each = [lengths_of(request.tasks, card) for card in request.models]
     return max(each, key=TaskLengths.longest, default=TaskLengths((), "no model"))
-
-
-def _serving(draft: SampleDraft, request: SizingRequest, device: Device) -> Choice[str]:
-    """How the engine gets the adapter of a task."""
-    if draft.engine.value == "transformers":
-        return Choice("in place", "the trained model generates the answers itself")
-    asked = request.settings.sample.serving
-    if asked != "auto":
-        return Choice(asked, "set by sample.serving")
-    if draft.setup.quantization != "none":
-        stored = draft.setup.quantization
-        return Choice("on-the-fly", f"nothing is folded into weights in {stored} without loss")
-    if device.is_gpu and device.capability < AMPERE:
-        # Compiled by Triton 3.7 for 7.5 they hold no tensor-core instruction, for 8.0 16 to 32.
-        found = f"{device.capability[0]}.{device.capability[1]}"
-        why = f"vLLM's kernels for adapters need tensor cores of 8.0 or later, the card has {found}"
-        return Choice("merged", why)
-    if device.is_gpu:
-        return Choice("on-the-fly", "the engine loads an adapter beside its weights")
-    return Choice("merged", "on a CPU merged weights answer faster")
 
 
 def _room_gib(machine: Machine, num_workers: int) -> float:
@@ -440,68 +420,3 @@ def _verdict(plan: Plan) -> str:
 
     steps, views = plan.train.steps_per_task.value, plan.sample.views.value
     return f"fits and has time for {steps} steps and {views} views a task"
-
-
-def _notes(
-    machine: Machine,
-    card: ModelCard,
-    device: Device,
-    fitted: Fitted,
-    draft: SampleDraft,
-    time: TimePlan,
-    request: SizingRequest,
-) -> tuple[str, ...]:
-    """What a person should know of the plan beside its values."""
-    notes = []
-    if note := what_if_note(request):
-        notes.append(note)
-
-    # The machine.
-    for gpu in dict.fromkeys(machine.unusable):
-        count = machine.unusable.count(gpu)
-        notes.append(f"not used: {count} x {gpu}; do: {gpu.remedy}")
-    if not device.is_known:
-        notes.append(
-            f"{device.name} is not in the catalogue: planned with cautious figures; "
-            "the probe corrects them"
-        )
-    if len({d.name for d in devices_of(machine)}) > 1:
-        notes.append(
-            "the cards differ; planned for the one with least room "
-            f"({device.name}, {gib(device.free_gib)})"
-        )
-    busy = [g for g in machine.gpus if g.other_pids]
-    if busy:
-        notes.append(
-            f"{len(busy)} cards are in use by other processes; planned with the memory that is free"
-        )
-
-    # The lengths.
-    window, num_tasks = fitted.setup.max_seq_tokens, len(request.lengths)
-    cut = num_tasks - request.lengths.num_within(window)
-    if cut:
-        notes.append(
-            f"{cut} of {num_tasks} tasks are longer than {window} tokens; "
-            "they lose demonstrations until they fit"
-        )
-    if window > card.max_positions:
-        notes.append(
-            f"{window} tokens are more than the {card.max_positions} positions "
-            f"that {card.name} was trained on"
-        )
-
-    # Memory and time.
-    if not fitted.fits:
-        need = fitted.memory.memory_gib + fitted.memory.context_gib
-        notes.append(
-            f"training needs {gib(need)}; pin nf4, a smaller rank, checkpointing or fewer tokens, "
-            "or take a smaller model"
-        )
-    if not draft.memory.fits:
-        notes.append(
-            f"the cache holds {draft.memory.kv_tokens} tokens, fewer than one sequence; "
-            "raise gpu_memory_utilization or pin nf4"
-        )
-    if request.lengths.source.startswith("no task file"):
-        notes.append(request.lengths.source)
-    return tuple(notes)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from appliance.config import Settings
 from appliance.errors import PrerequisiteError, UsageError
+from appliance.machine.catalogue import AMPERE
 from appliance.machine.software import Software
 from appliance.sizing.choice import Choice
 from appliance.sizing.costs.coefficients import FITTED, Coefficients
@@ -74,6 +75,28 @@ def choose_engine(
         return Choice("vllm", "8-19 times the rate of generate() where samples share a prompt")
 
     return _sooner_on_a_cpu(card, device, request, setup, k)
+
+
+def choose_serving(
+    engine: str, setup: SampleSetup, request: SizingRequest, device: Device
+) -> Choice[str]:
+    """How the engine gets the adapter of a task."""
+    if engine == "transformers":
+        return Choice("in place", "the trained model generates the answers itself")
+    asked = request.settings.sample.serving
+    if asked != "auto":
+        return Choice(asked, "set by sample.serving")
+    if setup.quantization != "none":
+        stored = setup.quantization
+        return Choice("on-the-fly", f"nothing is folded into weights in {stored} without loss")
+    if device.is_gpu and device.capability < AMPERE:
+        # Compiled by Triton 3.7 for 7.5 they hold no tensor-core instruction, for 8.0 16 to 32.
+        found = f"{device.capability[0]}.{device.capability[1]}"
+        why = f"vLLM's kernels for adapters need tensor cores of 8.0 or later, the card has {found}"
+        return Choice("merged", why)
+    if device.is_gpu:
+        return Choice("on-the-fly", "the engine loads an adapter beside its weights")
+    return Choice("merged", "on a CPU merged weights answer faster")
 
 
 def _quantized_fault(

@@ -1,14 +1,16 @@
-"""The training part of a plan in words: each value of the fitted setup with its reason."""
+"""A plan in words: each value of the fitted training with its reason, and what else to know."""
 
 from __future__ import annotations
 
 from appliance.machine.catalogue import has_bfloat16
 from appliance.machine.gpu import GIB
+from appliance.machine.machine import Machine
 from appliance.sizing.choice import Choice
-from appliance.sizing.costs.device import Device
+from appliance.sizing.costs.device import Device, devices_of
 from appliance.sizing.costs.model_card import ModelCard
 from appliance.sizing.costs.setups import LOSS_CHUNK_BYTES, TrainSetup
 from appliance.sizing.costs.task_costs import Costs
+from appliance.sizing.fit_sampling import SampleDraft
 from appliance.sizing.fit_training import Fitted
 from appliance.sizing.plan import TrainPlan
 from appliance.sizing.recipe import Recipe
@@ -95,6 +97,70 @@ def what_if_note(request: SizingRequest) -> str | None:
         f"a what-if: no engine here does {', '.join(said)}; whatever else is open is as in the "
         "published runs, and `submit` would do otherwise"
     )
+
+
+def notes_of(
+    machine: Machine,
+    card: ModelCard,
+    device: Device,
+    fitted: Fitted,
+    draft: SampleDraft,
+    request: SizingRequest,
+) -> tuple[str, ...]:
+    """What a person should know of the plan beside its values."""
+    notes = []
+    if note := what_if_note(request):
+        notes.append(note)
+
+    # The machine.
+    for gpu in dict.fromkeys(machine.unusable):
+        count = machine.unusable.count(gpu)
+        notes.append(f"not used: {count} x {gpu}; do: {gpu.remedy}")
+    if not device.is_known:
+        notes.append(
+            f"{device.name} is not in the catalogue: planned with cautious figures; "
+            "the probe corrects them"
+        )
+    if len({d.name for d in devices_of(machine)}) > 1:
+        notes.append(
+            "the cards differ; planned for the one with least room "
+            f"({device.name}, {gib(device.free_gib)})"
+        )
+    busy = [g for g in machine.gpus if g.other_pids]
+    if busy:
+        notes.append(
+            f"{len(busy)} cards are in use by other processes; planned with the memory that is free"
+        )
+
+    # The lengths.
+    window, num_tasks = fitted.setup.max_seq_tokens, len(request.lengths)
+    cut = num_tasks - request.lengths.num_within(window)
+    if cut:
+        notes.append(
+            f"{cut} of {num_tasks} tasks are longer than {window} tokens; "
+            "they lose demonstrations until they fit"
+        )
+    if window > card.max_positions:
+        notes.append(
+            f"{window} tokens are more than the {card.max_positions} positions "
+            f"that {card.name} was trained on"
+        )
+
+    # Memory and time.
+    if not fitted.fits:
+        need = fitted.memory.memory_gib + fitted.memory.context_gib
+        notes.append(
+            f"training needs {gib(need)}; pin nf4, a smaller rank, checkpointing or fewer tokens, "
+            "or take a smaller model"
+        )
+    if not draft.memory.fits:
+        notes.append(
+            f"the cache holds {draft.memory.kv_tokens} tokens, fewer than one sequence; "
+            "raise gpu_memory_utilization or pin nf4"
+        )
+    if request.lengths.source.startswith("no task file"):
+        notes.append(request.lengths.source)
+    return tuple(notes)
 
 
 def _dtype_reason(dtype: str, device: Device) -> str:
