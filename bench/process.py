@@ -24,6 +24,12 @@ A worker of a run is a process group of its own, so to kill the group of `applia
 leave workers behind, and what they hold of the card.
 """
 
+PAUSE_S = 0.01
+"""Between two looks at processes that are about to end."""
+
+STUCK_S = 10.0
+"""After these seconds a process that was killed is left: it waits for a driver that hangs."""
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -69,22 +75,39 @@ def run(
         except subprocess.TimeoutExpired:
             pass
         finally:
-            _kill_all(process.pid, mark)
+            _kill_all(process.pid, mark, clock)
             process.wait()
         log.seek(0)
         text = log.read().decode(errors="replace")
     return Ended(exit_code, round(clock.now() - began_s, 1), text)
 
 
-def _kill_all(group: int, mark: str) -> None:
-    """Kill the process group, and then whoever bears the mark, until nobody does."""
+def _kill_all(group: int, mark: str, clock: Clock) -> None:
+    """Kill the process group and whoever bears the mark, and wait until all have ended."""
+    killed = set(_marked(mark))
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
 
-    while pids := list(_marked(mark)):
+    # One that is about to end shows no variables any more, but may hold its memory still.
+    until_s = clock.now() + STUCK_S
+    while (pids := set(_marked(mark))) or any(map(is_alive, killed)):
+        killed |= pids
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+        if clock.now() >= until_s:
+            return
+        clock.sleep(PAUSE_S)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process is there and has not ended; one that nobody has waited for has ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
 def _marked(mark: str) -> Iterator[int]:

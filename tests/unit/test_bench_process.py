@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from appliance.clock import SystemClock
-from bench.process import run
+from bench.process import is_alive, run
 
 PARENT = """
 import subprocess, sys, time
@@ -20,13 +20,6 @@ child.stdout.readline()
 print(child.pid, flush=True)
 {end}
 """
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="processes are found in /proc")
