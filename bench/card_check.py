@@ -25,7 +25,7 @@ import numpy as np
 
 from appliance.clock import Deadline, SystemClock
 from appliance.machine.software import version_of
-from bench.arguments import bench_parser
+from bench.arguments import card_parser
 from bench.gpu_check.job import NUM_TASKS
 from bench.gpu_check.suites import SUITES
 from bench.process import ROOT, run
@@ -55,26 +55,11 @@ TASK_SIDE = {"cuda": 15, "cpu": 6}
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = bench_parser("card_check", __doc__)
-    parser.add_argument(
-        "--device",
-        choices=("cuda", "cpu"),
-        default="cuda",
-        help="cpu: check the check, with small models (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--seconds", type=float, help=f"time for everything (default: {ALL_S['cuda']:.0f} on cuda)"
-    )
+    parser = card_parser("card_check", __doc__, all_s=ALL_S, out=ROOT / "out" / "card-check")
     parser.add_argument(
         "--parts",
         default=",".join(part.__name__ for part in PARTS),
         help="which of them, separated by commas (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=ROOT / "out" / "card-check",
-        help="folder of the report (default: %(default)s)",
     )
     args = parser.parse_args(argv)
 

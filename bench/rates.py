@@ -25,14 +25,20 @@ from appliance.arc.view import sampling_views
 from appliance.clock import Deadline, SystemClock
 from appliance.commands.arguments import model_cards
 from appliance.config import Layer
-from appliance.engine.base import EngineSpec
+from appliance.engine.base import EngineSpec, TuneSettings
 from appliance.engine.environment import prepare_process
 from appliance.engine.model_folder import model_dir, read_card
 from appliance.engine.registry import make_scorer, make_trainer
 from appliance.engine.tokens import Codec
 from appliance.machine.machine import find_machine
 from appliance.machine.software import software_of
-from appliance.run.schedule.rate_check import FACTORS, NUM_VIEWS, judge, lines_of
+from appliance.run.schedule.rate_check import (
+    FACTORS,
+    NUM_VIEWS,
+    judge,
+    lines_of,
+    untrained_nats,
+)
 from appliance.seeds import generator
 from appliance.sizing.make_plan import make_plan
 from appliance.sizing.plan import Plan
@@ -74,9 +80,9 @@ def main() -> None:
     print(f"  ({planned.reason})")
 
     found = [f for task in chosen if (f := bench.found(task, rates)).reason is None]
-    print(f"{'untrained':12} {fmean(_untrained(f) for f in found):.3f}")
+    print(f"{'untrained':12} {fmean(untrained_nats(f) for f in found):.3f}")
     for i, rate in enumerate(rates):
-        worse = sum(f.trained[i] > _untrained(f) for f in found)
+        worse = sum(f.trained[i] > untrained_nats(f) for f in found)
         mean = fmean(f.trained[i] for f in found)
         print(f"{rate:<12.2g} {mean:.3f}   worse on {worse} of {len(found)}")
 
@@ -84,11 +90,6 @@ def main() -> None:
     verdict = judge(rates[len(extra) :], tried)
     for line in lines_of(verdict, rates[len(extra) :], tried, args.steps):
         print(line)
-
-
-def _untrained(found: Checked) -> float:
-    assert found.untrained is not None
-    return found.untrained
 
 
 class Bench:
@@ -147,21 +148,20 @@ class Bench:
             num_steps=args.steps,
         )
 
-        def row_tokens(shown: Task) -> int:
-            return longest_lesson(shown, self._language, args.most_tokens)
+        def settings(shown: Task) -> TuneSettings | None:
+            row_tokens = longest_lesson(shown, self._language, args.most_tokens)
+            return tune_settings_of(train, row_tokens) if row_tokens else None
 
         return check_rates(
             job,
             self._trainer,
             self._language,
-            settings=lambda shown: (
-                tune_settings_of(train, row_tokens(shown)) if row_tokens(shown) else None
-            ),
-            lessons=lambda shown: lessons(
+            settings=settings,
+            lessons=lambda shown, row_tokens: lessons(
                 shown,
                 self._language,
                 generator(task.task_id, "lessons"),
-                max_tokens=row_tokens(shown),
+                max_tokens=row_tokens,
                 plan=LessonPlan(),
             ),
             make_scorer=lambda model: make_scorer(

@@ -31,7 +31,7 @@ from appliance.arc.task import Solutions, Task
 from appliance.arc.view import sampling_views
 from appliance.clock import Deadline, cpu_seconds
 from appliance.config import TrainSettings
-from appliance.engine.base import NotTuned, ScoreRequest
+from appliance.engine.base import NotTuned
 from appliance.engine.environment import prepare_process
 from appliance.engine.model_folder import model_dir, read_card
 from appliance.engine.tokens import Codec
@@ -39,6 +39,7 @@ from appliance.machine.host import find_host
 from appliance.seeds import generator, seed_of
 from appliance.solve.ladder import tune_settings_of
 from appliance.solve.language import Language
+from appliance.solve.scoring import score_request
 from appliance.solve.transduce import LessonPlan, lessons, longest_lesson
 from bench.arguments import bench_parser
 from bench.interval import bootstrap
@@ -203,21 +204,16 @@ class Bench:
         """Of each right answer under each view."""
         from appliance.engine.sampling.scorer import ModelScorer, read_prefix_once
 
-        rng = generator("tuning", task.task_id)
-        language, codec = self._language, self._language.codec
-        requests = []
-        for view in sampling_views(rng, NUM_VIEWS, len(task.train)):
-            seen = view.apply_task(task)
-            for test_index, answer in enumerate(self._solutions[task.task_id]):
-                text = language.encoder.encode(view.apply(answer))
-                ids = (*codec.ids(text), codec.stop_ids[0])
-                room = language.max_seq_tokens - len(ids)
-                fitted = language.fit_prompt(seen, test_index, max_tokens=room)
-                if fitted is not None:
-                    requests.append(ScoreRequest(language.prompt_ids(fitted, test_index), (ids,)))
+        views = sampling_views(generator("tuning", task.task_id), NUM_VIEWS, len(task.train))
+        asked = [
+            score_request(task, test_index, view, [answer], self._language)
+            for view in views
+            for test_index, answer in enumerate(self._solutions[task.task_id])
+        ]
+        requests = [request for request in asked if request is not None]
 
         with self._trainer.merged() as model:
-            scorer = ModelScorer(model, read_prefix_once, codec.pad_id, 1 << 15)
+            scorer = ModelScorer(model, read_prefix_once, self._language.codec.pad_id, 1 << 15)
             scores = scorer.score(requests, deadline=Deadline(math.inf, CpuClock()))
             return np.array([-logprob for (logprob,) in scores])
 

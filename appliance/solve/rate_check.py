@@ -30,15 +30,16 @@ def check_rates(
     language: Language,
     *,
     settings: Callable[[Task], TuneSettings | None],
-    lessons: Callable[[Task], Iterator[TokenSequence]],
+    lessons: Callable[[Task, int], Iterator[TokenSequence]],
     make_scorer: Callable[[Any], Scorer],
     adapter_dir: Path,
     deadline: Deadline,
 ) -> Checked:
     """Try the job's rates on its task, and leave the model as it was loaded.
 
-    settings, lessons: of training on a task, anew for each rate; no settings mean that no lesson
-    fits. adapter_dir: gets each adapter, and is removed. Raises OutOfMemory.
+    settings: of training on a task; None where no lesson fits. lessons: of a task, each of at most
+    so many tokens, from the first one on. adapter_dir: gets each adapter, and is removed. Raises
+    OutOfMemory.
     """
     shown, requests = _held_out(job, language)
     planned = settings(shown)
@@ -57,7 +58,7 @@ def check_rates(
     try:
         for rate in job.rates:
             outcome = trainer.tune(
-                lessons(shown),
+                lessons(shown, planned.row_tokens),
                 replace(planned, learning_rate=rate, max_steps=job.num_steps),
                 adapter_dir=adapter_dir,
                 deadline=deadline,

