@@ -7,13 +7,15 @@ longer than the noise is no measurement, and the plan's figure stands.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from appliance.clock import Deadline
-from appliance.engine.base import Request, Sampler, Trainer, TuneSettings
+from appliance.engine.base import Request, Sampler, Served, Trainer, TuneSettings
 from appliance.engine.memory_meter import TrainingMemory
 from appliance.engine.training.packing import TokenSequence
+from appliance.errors import OutOfMemory
 
 MOST_STEPS = 6
 """Training steps after which a probe ends, whether or not they agree."""
@@ -30,6 +32,12 @@ time of the tokens written."""
 
 WRITTEN_TOKENS = 16
 """Tokens written after it, over which the time of one is taken."""
+
+BATCH = 8
+"""Answers that two engines are compared on: as many as a task has views on a small card."""
+
+BATCH_ANSWER_TOKENS = 32
+"""Most tokens of each of them."""
 
 NOISE_S = 1e-3
 """A shorter time is mostly the noise of clock and scheduler."""
@@ -124,12 +132,69 @@ def probe_sampling(
     is_written = num_one and num_some > 1 and some_s - one_s > max(NOISE_S, NOISE_SHARE * one_s)
     write_token_s = (some_s - one_s) / (num_some - 1) if is_written else None
 
-    answer(_unlike(prompt_ids), 1)
-    read_s, num_read = answer(_unlike(_unlike(prompt_ids)), 1)
+    answer(_unlike(prompt_ids, 1), 1)
+    read_s, num_read = answer(_unlike(prompt_ids, 2), 1)
     is_read = num_read and read_s > NOISE_S
     return SamplingProbe(read_s if is_read else None, write_token_s, len(short))
 
 
-def _unlike(prompt_ids: tuple[int, ...]) -> tuple[int, ...]:
-    """As many of the same tokens, the last one put first: alike in cost, and in no beginning."""
-    return prompt_ids[-1:] + prompt_ids[:-1]
+def probe_engines(
+    engines: Mapping[str, Callable[[], AbstractContextManager[Served]]],
+    prompt_ids: tuple[int, ...],
+    *,
+    deadline: Deadline,
+) -> tuple[SamplingProbe, dict[str, float]]:
+    """What sampling takes by the fastest of these engines, each with how it is begun.
+
+    Also, where there are several, the seconds that each takes for the same batch of answers. Where
+    one was not timed they are empty, and the first engine is what was probed.
+    """
+    found: dict[str, SamplingProbe] = {}
+    batch_s: dict[str, float] = {}
+    for i, (name, serve) in enumerate(engines.items()):
+        until = deadline.within(deadline.remaining_s() / (len(engines) - i))
+        with serve() as served:
+            is_timed = len(engines) > 1
+            seconds = _batch_s(served.sampler, prompt_ids, deadline=until) if is_timed else None
+            if seconds is None and found:
+                break  # the other one has no room, or no time
+            found[name] = probe_sampling(served.sampler, prompt_ids, deadline=until)
+
+        if seconds is None:
+            break
+        batch_s[name] = seconds
+
+    if len(batch_s) < len(engines):
+        return next(iter(found.values())), {}
+    return found[min(batch_s, key=lambda name: batch_s[name])], batch_s
+
+
+def _batch_s(sampler: Sampler, prompt_ids: tuple[int, ...], *, deadline: Deadline) -> float | None:
+    """Seconds that a batch of answers takes, each to a prompt like this one.
+
+    A batch of the same kind comes before it and is not counted. None where the deadline came
+    first, or where the engine had no room for them.
+    """
+
+    def answer(first_shift: int) -> bool:
+        """Whether all were written. No prompt begins as an earlier one did."""
+        requests = [
+            Request(_unlike(prompt_ids, first_shift + i), max_new_tokens=BATCH_ANSWER_TOKENS)
+            for i in range(BATCH)
+        ]
+        batches = sampler.sample(requests, deadline=deadline)
+        return sum(len(batch) for batch in batches) == BATCH and not deadline.is_past()
+
+    try:
+        if not prompt_ids or not answer(3):  # `probe_sampling` reads the two before
+            return None
+        began_s = deadline.clock.now()
+        is_written = answer(3 + BATCH)
+    except OutOfMemory:
+        return None
+    return deadline.clock.now() - began_s if is_written else None
+
+
+def _unlike(prompt_ids: tuple[int, ...], shift: int) -> tuple[int, ...]:
+    """As many of the same tokens, the last ones put first: alike in cost, and in no beginning."""
+    return prompt_ids[-shift:] + prompt_ids[:-shift]

@@ -16,10 +16,11 @@ def job_of(
     job_id: int,
     now_s: float,
     known: list[KnownProgram],
+    plain_because: str = "",
 ) -> Job:
     """The message for a worker; the same assignment gives the same views and seed in every run.
 
-    known: programs that writing goes on from.
+    known: programs that writing goes on from. plain_because: see `Job`.
     """
     seed = settings.run.seed
     if assignment.stage == "search":
@@ -44,6 +45,7 @@ def job_of(
         train_until_s=train_from_s + assignment.train_s if assignment.train_s else 0.0,
         program_until_s=train_from_s if assignment.program_s else 0.0,
         known=known,
+        plain_because=plain_because,
         rung=assignment.rung,
         seed=seed if assignment.round == 1 else seed_of(seed, "round", assignment.round),
         adapter_sha=assignment.adapter_sha,

@@ -303,6 +303,7 @@ class Orchestrator:
             job_id=self._next_job_id,
             now_s=now_s,
             known=self._known(assignment),
+            plain_because=self._prober.plain_because if self._prober else "",
         )
         self._next_job_id += 1
         state.state, state.running = "busy", Running(assignment, job, now_s)

@@ -5,9 +5,10 @@ The other workers begin with the tasks meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
+from appliance.engine.probe import BATCH
 from appliance.record.journal import Journal
 from appliance.run.schedule.planned_costs import PlannedCosts, correction_lines
 from appliance.run.schedule.schedule import Schedule
@@ -48,6 +49,8 @@ class Prober:
         writes_grids = planned.settings.writes_grids
         self._to_probe = planned.to_probe(device_s) if writes_grids else None
         self._is_out = False  # a worker is at it
+        # Why Transformers samples in place of the planned engine, "" where it does not.
+        self.plain_because = ""
         self._begin_on_rungs()
         if self._to_probe is None and writes_grids:
             tell(
@@ -93,8 +96,11 @@ class Prober:
     def take(self, event: Probed, *, seconds: float) -> None:
         """Correct the plan's costs: with them, the time of every task and its first rung change."""
         self._is_out = False
+        if event.batch_s:
+            self._take_faster_engine(event.batch_s)
+
         before, measured = self._planned, event.model_dump(exclude={"event", "job_id"})
-        probe = Probe(**measured)
+        probe = Probe(**event.model_dump(exclude={"event", "job_id", "batch_s"}))
         self._planned = before.corrected_by(probe)
 
         self._journal.put_fact(
@@ -105,6 +111,16 @@ class Prober:
 
         self._schedule.forecast.replan(self._planned.task_costs())
         self._begin_on_rungs()
+
+    def _take_faster_engine(self, batch_s: Mapping[str, float]) -> None:
+        """batch_s: by engine, the seconds of the same answers."""
+        faster = min(batch_s, key=lambda engine: batch_s[engine])
+        found = ", ".join(f"{engine} {seconds:.2f} s" for engine, seconds in batch_s.items())
+        self._tell(f"the same {BATCH} answers: {found}; {faster} samples from now on")
+
+        if faster == "transformers":
+            self.plain_because = f"slower in the probe: {found}"
+            self._planned = self._planned.sampled_by(faster)
 
     def lose(self, assignment: Assignment, message: str, *, is_memory: bool) -> None:
         """Go on by the plan; if memory ran out, as if training needed more than there is."""

@@ -15,6 +15,9 @@ MAX_RESENDS = 2
 """Times that the rest of a job is sent again. The last time Transformers does it: an engine that
 was lost twice at the same prompts would be lost again."""
 
+LOST_TWICE = "vllm: lost twice under this task"
+"""Why it does, for the count at the end of a run."""
+
 
 def remaining_job(running: Running, *, samples_per_view: int, quick_programs: int) -> Job | None:
     """The same job without what is answered, with the adapter that was trained.
@@ -33,13 +36,15 @@ def remaining_job(running: Running, *, samples_per_view: int, quick_programs: in
 
     running.num_resends += 1
     running.stall_s = None
-    is_plain = running.num_resends == MAX_RESENDS
+    is_last = running.num_resends == MAX_RESENDS
+    plain_because = job.plain_because or (LOST_TWICE if is_last else "")
 
     # The writing of programs is not over.
     if job.program_until_s > 0 and not running.wrote:
         written = [p for p in running.programs if p.outcome == "ok"]
         known = {(k.view, k.answer): k for k in [*job.known, *map(KnownProgram.of, written)]}
-        return job.model_copy(update={"known": list(known.values()), "is_plain": is_plain})
+        rest = {"known": list(known.values()), "plain_because": plain_because}
+        return job.model_copy(update=rest)
 
     # Which tasks and views still lack answers.
     views_open = {
@@ -64,7 +69,7 @@ def remaining_job(running: Running, *, samples_per_view: int, quick_programs: in
         "views": views,
         "adapter_sha": trained.adapter_sha if trained else job.adapter_sha,
         "program_until_s": 0.0,
-        "is_plain": is_plain,
+        "plain_because": plain_because,
     }
     return job.model_copy(update=change)
 

@@ -83,6 +83,7 @@ def worker_plans(plan: Plan, *, model_dir: Path, folder: RunFolder) -> tuple[Wor
         trainer=plan.train.trainer.value,
         num_threads=plan.threads.value,
         engine=plan.sample.engine.value,
+        is_compared=plan.sample.is_compared,
         **(_vllm_setup(plan) if plan.sample.engine.value == "vllm" else {}),
     )
 

@@ -30,7 +30,7 @@ from appliance.sizing.costs.task_lengths import (
 )
 from appliance.sizing.fit_sampling import SampleDraft, fit_sampling, samples_per_view
 from appliance.sizing.fit_training import Fitted, fit_training
-from appliance.sizing.pick_engine import check_engine, choose_serving
+from appliance.sizing.pick_engine import check_engine, choose_serving, is_in_doubt
 from appliance.sizing.pins import pins_of_settings, settings_of_pins
 from appliance.sizing.plan import AnyPlan, Plan, SamplePlan, SearchOnlyPlan, SearchPlan
 from appliance.sizing.plan_search import plan_search
@@ -313,6 +313,7 @@ def _sample_plan(
     )
     return SamplePlan(
         engine=draft.engine,
+        is_compared=is_in_doubt(draft.engine.value, request, costs.device),
         serving=choose_serving(draft.engine.value, draft.setup, request, costs.device),
         residency=draft.residency,
         gpu_memory_utilization=draft.share,

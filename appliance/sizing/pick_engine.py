@@ -72,9 +72,24 @@ def choose_engine(
     if fault := _quantized_fault(setup.quantization, request.software, dtype=setup.dtype):
         return Choice("transformers", fault)
     if device.is_gpu:
-        return Choice("vllm", "8-19 times the rate of generate() where samples share a prompt")
+        why = "8-19 times the rate of generate() where samples share a prompt"
+        if is_in_doubt("vllm", request, device):
+            why += "; without tensor cores for its kernels it may be less, so the probe compares"
+        return Choice("vllm", why)
 
     return _sooner_on_a_cpu(card, device, request, setup, k)
+
+
+def is_in_doubt(engine: str, request: SizingRequest, device: Device) -> bool:
+    """Whether only a trial on the card tells if vLLM is worth it.
+
+    Below 8.0 its kernels run without tensor cores, and no published figure says what that costs.
+    Of programs it writes so many to one prompt that it is not in doubt.
+    """
+    settings = request.settings
+    is_free = not request.pins.engine and settings.sample.grammar == "none"
+    is_slow = device.is_gpu and device.capability < AMPERE
+    return engine == "vllm" and is_free and is_slow and not settings.writes_programs
 
 
 def choose_serving(

@@ -54,6 +54,7 @@ class SamplePlan:
     """Generating answers."""
 
     engine: Choice[str]  # vllm or transformers
+    is_compared: bool  # the probe tries the other one as well, and the faster one samples
     serving: Choice[str]  # how the engine gets an adapter
     residency: Choice[str]  # shared, together or in turns with training
     gpu_memory_utilization: Choice[float]

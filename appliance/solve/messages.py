@@ -34,6 +34,7 @@ class Setup(_Message):
     num_threads: int
     trainer: str = "peft"  # a name in engine/registry.py
     engine: str = "transformers"  # the sampling engine, a name in engine/registry.py
+    is_compared: bool = False  # a probe times the same answers by Transformers as well
     serving: Serving = "merged"
     window_tokens: int = 1 << 20  # longest prompt with its answer that the engine must take
     memory_share: float = DEFAULT_MEMORY_SHARE  # this and the next three: see EngineSpec
@@ -107,7 +108,7 @@ class Job(_Message):
     rung: int = 0  # how far down the memory ladder; 0 is the plan as made
     seed: int = 0
     adapter_sha: str = ""  # adapter that an earlier job saved: put it on instead of training
-    is_plain: bool = False  # sample with Transformers, because vLLM was lost under this job
+    plain_because: str = ""  # why Transformers samples and not the engine of the setup
     learning_rate: float | None = None  # of training for grids, None: that of the settings
     rates: list[float] = []  # this and the next: learning rates of a check, steps with each
     num_steps: int = 0
@@ -152,6 +153,9 @@ class Probed(_Message):
     read_s: float | None = None  # of the whole prompt, with the token that comes of it
     write_token_s: float | None = None  # of one more token
     short_tokens: int = 0  # of the prompt that it was written after
+    # By engine, where two were compared: seconds of the same batch of answers. The two times above
+    # are then those of the faster one.
+    batch_s: dict[str, float] = {}
 
 
 class Checked(_Message):

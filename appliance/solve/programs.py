@@ -143,7 +143,7 @@ class ProgramWork:
 
     def _writer(self, job: Job) -> Writer:
         self._job_id = job.job_id
-        return self._writers[job.is_plain]
+        return self._writers[bool(job.plain_because)]
 
     def _tell(self, served: Served | None) -> None:
         """Tell the orchestrator whether silence means from now on that the sampler is stuck."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,12 +21,16 @@ from appliance.arc.prompt import get_style
 from appliance.arc.task import Task
 from appliance.arc.view import View
 from appliance.clock import Deadline, SystemClock
-from appliance.engine.base import EngineSpec, NotTuned, Outcome, Served, TuneSettings
+from appliance.engine.base import EngineSpec, NotTuned, Outcome, Served, Server, TuneSettings
 from appliance.engine.environment import no_garbage_collection
 from appliance.engine.load_model import check_device, poisons_process, weights_sha
 from appliance.engine.memory_meter import TrainingMemory, meter_of
 from appliance.engine.model_folder import FolderCard, read_card
-from appliance.engine.probe import TRAINING_SHARE, probe_sampling, probe_training
+from appliance.engine.probe import (
+    TRAINING_SHARE,
+    probe_engines,
+    probe_training,
+)
 from appliance.engine.registry import import_first, make_scorer, make_server, make_trainer
 from appliance.engine.tokens import Codec
 from appliance.engine.training.packing import TokenSequence
@@ -157,8 +162,8 @@ class Worker:
         if not served:
             return {}
 
-        lost = ["vllm: lost twice under this task"] if job.is_plain else []
-        refused = [*self._engine_faults, *lost, *(r for s in served for r in s.refused)]
+        plain = [job.plain_because] if job.plain_because else []
+        refused = [*self._engine_faults, *plain, *(r for s in served for r in s.refused)]
         return {"how": served[-1].how, "refused": list(dict.fromkeys(refused))}
 
     def _do_grids(self, tasks: list[Task], job: Job, deadline: Deadline) -> list[str]:
@@ -177,7 +182,7 @@ class Worker:
         else:
             self._trainer.reset()
 
-        server = self._plain if job.is_plain else self._server
+        server = self._plain if job.plain_because else self._server
         adapter_dir = self._adapter_dir(tasks[0]) if adapter_sha else None
         with server.serve(
             self._trainer, adapter_dir=adapter_dir, batch_tokens=self._batch_tokens(job)
@@ -278,10 +283,7 @@ class Worker:
         prompt_ids = asked[0][1].prompt_ids if asked else ()
 
         self._trainer.reset()
-        with self._server.serve(
-            self._trainer, adapter_dir=None, batch_tokens=self._batch_tokens(job)
-        ) as served:
-            sampling = probe_sampling(served.sampler, prompt_ids, deadline=deadline)
+        sampling, batch_s = probe_engines(self._to_probe(job), prompt_ids, deadline=deadline)
 
         return Probed(
             job_id=job.job_id,
@@ -295,7 +297,21 @@ class Worker:
             read_s=sampling.read_s,
             write_token_s=sampling.write_token_s,
             short_tokens=sampling.short_tokens,
+            batch_s=batch_s,
         )
+
+    def _to_probe(self, job: Job) -> dict[str, Callable[[], AbstractContextManager[Served]]]:
+        """The engine of this worker, and Transformers beside it where they are compared."""
+        servers = {self._setup.engine: self._server}
+        if self._setup.is_compared:
+            servers["transformers"] = self._plain  # the same, where the other did not start
+
+        def serve(server: Server) -> AbstractContextManager[Served]:
+            return server.serve(
+                self._trainer, adapter_dir=None, batch_tokens=self._batch_tokens(job)
+            )
+
+        return {name: partial(serve, server) for name, server in servers.items()}
 
     def _check_rates(self, job: Job, deadline: Deadline) -> Checked:
         def settings(task: Task) -> TuneSettings | None:

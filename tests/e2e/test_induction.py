@@ -211,7 +211,7 @@ def test_silence_counts_while_programs_are_written_and_a_lost_engine_is_avoided(
             tasks=[TaskMessage.of(TASK)],
             views=[],
             deadline_s=math.inf,
-            is_plain=is_plain,
+            plain_because="lost" if is_plain else "",
         )
         written = work.quick([TASK], job, limits(tmp_path / "adapter", max_steps=2))
         assert written == [TASK.task_id] and len(asked.prompts) == 2

@@ -10,11 +10,12 @@ from appliance.arc.task import Task
 from appliance.clock import Deadline, SystemClock
 from appliance.engine.base import EngineSpec, Trainer
 from appliance.engine.memory_meter import HostMeter, TrainingMemory
-from appliance.engine.probe import MOST_STEPS, probe_sampling, probe_training
+from appliance.engine.probe import MOST_STEPS, probe_engines, probe_sampling, probe_training
 from appliance.engine.registry import make_server, make_trainer
 from appliance.engine.tokens import Codec
 from appliance.machine.gpu import GIB
 from appliance.solve.language import Language
+from tests.support.sampling_engines import EngineUnderTest
 from tests.support.tuning import SETTINGS, in_seconds, lessons_of
 
 pytest.importorskip("torch")
@@ -70,6 +71,18 @@ def test_steps_end_when_they_are_enough(trainer: Trainer, task: Task, language: 
 
     assert len(seconds(MOST_STEPS, 3)) == 3
     assert len(seconds(2, MOST_STEPS)) == 2
+
+
+def test_two_real_engines_write_the_same_batch(
+    engines: dict[str, EngineUnderTest], task: Task, language: Language
+) -> None:
+    if "vllm merged" not in engines:
+        pytest.skip("vLLM is not installed")
+    prompt = 4 * language.prompt_ids(task, 0)
+    compared = {name: engines[name].serving_untrained for name in ("vllm merged", "transformers")}
+    found, batch_s = probe_engines(compared, prompt, deadline=in_seconds(120))
+    assert set(batch_s) == set(compared) and min(batch_s.values()) > 0
+    assert found.read_s is not None and found.read_s > 0
 
 
 def test_a_real_sampler_is_timed(

@@ -18,9 +18,11 @@ from appliance.machine.software import Software, find_software, installed_engine
 from appliance.sizing.costs.device import device_of_cpu, devices_of
 from appliance.sizing.costs.model_card import load_card
 from appliance.sizing.costs.task_lengths import TaskLength, TaskLengths
+from appliance.sizing.make_plan import make_plan
 from appliance.sizing.pick_engine import check_engine, choose_engine
 from appliance.sizing.pins import NO_PINS, Pins, sample_setup
-from appliance.sizing.request import SizingRequest
+from appliance.sizing.plan import Plan
+from appliance.sizing.request import PlanRequest, SizingRequest
 
 GIB = 2**30
 CARD = load_card("arc-mini")
@@ -111,6 +113,31 @@ def test_vllm_holds_packed_weights_only_with_its_plug_in_and_where_bfloat16_is_t
         engine, reason = on_a_card(gpu, quantization, software_)
         assert engine == "transformers"
         assert why in reason
+
+
+@pytest.mark.parametrize(
+    ("gpu", "values", "expected"),
+    [
+        ("T4", {}, True),
+        ("V100 16GB", {}, True),
+        ("A6000", {}, False),
+        ("T4", {"model.engine": "vllm"}, False),
+        ("T4", {"model.engine": "transformers"}, False),
+        ("T4", {"sample.grammar": "shape"}, False),
+        ("T4", {"strategy": "transduction,induction"}, False),
+    ],
+)
+def test_where_no_figure_tells_which_engine_is_faster_the_probe_does(
+    gpu: str, values: dict[str, str], expected: bool
+) -> None:
+    layers = (Layer("test", {"strategy": "transduction"} | values),)
+    machine = imagined(find_machine({}), gpu)
+    plan = make_plan(
+        PlanRequest(machine, (load_card("Qwen2.5-0.5B"),), Software(), None, layers, 36_000.0)
+    )
+    assert isinstance(plan, Plan)
+    assert plan.sample.is_compared is expected
+    assert ("the probe compares" in plan.sample.engine.reason) is expected
 
 
 @pytest.mark.parametrize(

@@ -124,9 +124,11 @@ class ProbingPool(FakePool):
         self.clock = clock
         self.answer = answer
         self.probes: list[Job] = []
+        self.others: list[Job] = []
 
     def submit(self, worker: int, job: Job) -> None:
         if job.stage != "probe":
+            self.others.append(job)
             super().submit(worker, job)
             return
         self.probes.append(job)
@@ -173,6 +175,32 @@ def test_one_worker_probes_once_and_what_it_found_is_told_and_journaled() -> Non
     assert any("a training step: 5 s measured" in line for line in told)
     assert any("memory in training: 2 GiB measured" in line for line in told)
     assert sum((r.stage, r.round, r.status) == ("deep", 1, "done") for r in journal.stages()) == 8
+
+
+@pytest.mark.parametrize("faster", ["vllm", "transformers"])
+def test_the_engine_that_was_faster_in_the_probe_samples_all_tasks(faster: str) -> None:
+    other = {"vllm": "transformers", "transformers": "vllm"}[faster]
+    answer = Probed(
+        job_id=0,
+        tokens=500,
+        prompt_tokens=500,
+        rows=2,
+        read_s=0.5,
+        batch_s={faster: 1.25, other: 4.0},
+    )
+    pool, journal, told = probed_run(answer)
+    assert any(f"{faster} 1.25 s" in line and f"{faster} samples from" in line for line in told)
+    assert journal.fact("probe")["batch_s"] == {faster: 1.25, other: 4.0}
+
+    # The other worker began before the probe was over; the last job of the run knows.
+    expected = "slower in the probe: transformers 1.25 s, vllm 4.00 s"
+    assert pool.others[-1].plain_because == (expected if faster == "transformers" else "")
+
+
+def test_a_comparison_of_engines_makes_a_probe_longer_and_is_planned_so() -> None:
+    alone = planned_costs_of(tasks(8, most_side=20))
+    task_id = next(iter(alone.lengths))
+    assert replace(alone, is_compared=True).probe_s(task_id) > 2 * alone.probe_s(task_id) > 0
 
 
 def test_a_probe_that_found_no_room_moves_tasks_down_and_work_goes_on() -> None:

@@ -8,16 +8,24 @@ card. tests/e2e/test_probe_real.py has real ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from appliance.clock import Clock, Deadline, VirtualClock
-from appliance.engine.base import Completion, Request, TuneSettings
+from appliance.engine.base import Completion, Request, Served, TuneSettings
 from appliance.engine.memory_meter import HostMeter, TrainingMemory
-from appliance.engine.probe import MOST_STEPS, probe_sampling, probe_training, steady_s
+from appliance.engine.probe import (
+    MOST_STEPS,
+    probe_engines,
+    probe_sampling,
+    probe_training,
+    steady_s,
+)
 from appliance.engine.training.packing import TokenSequence
+from appliance.errors import OutOfMemory
 from appliance.machine.gpu import GIB
 from appliance.machine.host import Host
 from appliance.machine.imagined import imagined
@@ -209,6 +217,65 @@ def test_a_deadline_leaves_out_what_it_cut_off() -> None:
     found = probe_sampling(engine, PROMPT, deadline=Deadline(1.5, clock))
     assert found.write_token_s == pytest.approx(0.01) and found.read_s is None
     assert probe_sampling(engine, (), deadline=Deadline(1e9, clock)).read_s is None
+
+
+# Two engines.
+
+
+class BatchEngine:
+    """Takes so many seconds for a batch, the first time of all more; remembers what it has read."""
+
+    def __init__(self, clock: VirtualClock, batch_s: float, *, has_room: bool = True) -> None:
+        self.clock, self.batch_s, self.has_room = clock, batch_s, has_room
+        self.was_read: list[tuple[int, ...]] = []
+
+    def sample(
+        self, requests: Sequence[Request], *, deadline: Deadline
+    ) -> Iterator[list[Completion]]:
+        if not self.has_room and len(requests) > 1:
+            raise OutOfMemory("no room for a batch")
+        self.clock.sleep(self.batch_s if self.was_read else 10 * self.batch_s)
+        for i, request in enumerate(requests):
+            if len(requests) > 1:
+                assert all(_common(request.prompt_ids, p) == 0 for p in self.was_read), "remembered"
+                self.was_read.append(request.prompt_ids)
+            yield [Completion(i, (1,) * request.max_new_tokens, 0.0, request.max_new_tokens, False)]
+
+
+def compared(
+    *seconds: float, rooms: Sequence[bool] = (True, True), limit_s: float = 1e9
+) -> tuple[float | None, dict[str, float]]:
+    """Seconds for the prompt by the engine that was probed, and what the comparison says."""
+    clock = VirtualClock()
+    engines = {
+        name: BatchEngine(clock, batch_s, has_room=has_room)
+        for name, batch_s, has_room in zip(("vllm", "transformers"), seconds, rooms, strict=False)
+    }
+
+    def serving(engine: BatchEngine) -> Callable[[], AbstractContextManager[Served]]:
+        return lambda: nullcontext(Served(engine, "imagined"))
+
+    found, batch_s = probe_engines(
+        {name: serving(engine) for name, engine in engines.items()},
+        PROMPT,
+        deadline=Deadline(limit_s, clock),
+    )
+    return found.read_s, batch_s
+
+
+def test_the_faster_of_two_engines_is_what_was_probed() -> None:
+    assert compared(3.0, 1.0) == (1.0, {"vllm": 3.0, "transformers": 1.0})
+    assert compared(1.0, 3.0) == (1.0, {"vllm": 1.0, "transformers": 3.0})
+
+
+def test_one_engine_is_not_compared() -> None:
+    assert compared(3.0)[1] == {}
+
+
+def test_an_engine_without_room_or_time_for_the_batch_leaves_the_first_one() -> None:
+    assert compared(3.0, 1.0, rooms=(True, False)) == (3.0, {})
+    assert compared(3.0, 1.0, rooms=(False, True))[1] == {}
+    assert compared(3.0, 99.0, limit_s=200.0) == (3.0, {})
 
 
 # Memory.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from appliance.arc.vote import Candidate
-from appliance.run.resend import MAX_RESENDS, remaining_job
+from appliance.run.resend import LOST_TWICE, MAX_RESENDS, remaining_job
 from appliance.run.schedule.task_state import Assignment, Stage
 from appliance.run.worker_state import Running
 from appliance.solve.messages import Job, TaskMessage, Trained, Wrote
@@ -82,10 +82,10 @@ def test_the_last_time_transformers_samples_and_then_the_job_has_failed() -> Non
     for _ in range(MAX_RESENDS):
         job = remaining_job(lost, samples_per_view=1, quick_programs=0)
         assert job is not None
-        plain.append(job.is_plain)
+        plain.append(job.plain_because)
         lost.job, lost.stall_s = job, 60.0
 
-    assert plain == [False, True]
+    assert plain == ["", LOST_TWICE]
     assert remaining_job(lost, samples_per_view=1, quick_programs=0) is None
 
 

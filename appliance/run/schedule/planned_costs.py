@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from appliance.arc.task import TaskSet
 from appliance.clock import format_duration
 from appliance.config import Settings
+from appliance.engine.probe import BATCH, BATCH_ANSWER_TOKENS
 from appliance.run.schedule.measured_costs import TaskCost
 from appliance.sizing.costs.setups import TrainSetup
 from appliance.sizing.costs.task_costs import Costs, Probe
@@ -31,6 +32,9 @@ PROBE_READS = 2.5
 PROBE_TOKENS = 20
 """Tokens that a probe writes."""
 
+COMPARED_BATCHES = 4
+"""Batches of answers, where a probe compares two engines: each has one that is not counted."""
+
 LEAST_PROBE_S = 1.0
 """A probe that takes less than this by the plan is always worth it."""
 
@@ -47,6 +51,7 @@ class PlannedCosts:
     settings: Settings
     room_gib: float  # what a worker has for training, beside its engine
     steps_per_task: int = 0  # of training, that the plan expects
+    is_compared: bool = False  # the probe tries two engines
 
     @staticmethod
     def of(plan: Plan, tasks: TaskSet, *, at_once: int | None = None) -> PlannedCosts:
@@ -59,7 +64,14 @@ class PlannedCosts:
         # The plan turns checkpointing on for its longest task; here each task's rung does.
         costs = replace(costs, train=replace(costs.train, gradient_checkpointing=False))
         steps = plan.train.steps_per_task.value
-        return PlannedCosts(costs, lengths, plan.settings, plan.train_room_gib, steps)
+        return PlannedCosts(
+            costs,
+            lengths,
+            plan.settings,
+            plan.train_room_gib,
+            steps_per_task=steps,
+            is_compared=plan.sample.is_compared,
+        )
 
     def task_costs(self) -> dict[str, TaskCost]:
         """Seconds of one step and of one view."""
@@ -129,10 +141,21 @@ class PlannedCosts:
 
     def probe_s(self, task_id: str) -> float:
         """What a probe of that task will take, on a device that is warm."""
-        length = self.lengths[task_id]
+        length, costs = self.lengths[task_id], self.costs
+        prompt = length.prompt_tokens
         train_s = PROBE_STEPS * self.step_s(length) if self.settings.train.enabled else 0.0
-        read_s = PROBE_READS * self.costs.read_s(length.prompt_tokens)
-        return train_s + read_s + PROBE_TOKENS * self.costs.write_token_s(length.prompt_tokens)
+        sample_s = PROBE_READS * costs.read_s(prompt) + PROBE_TOKENS * costs.write_token_s(prompt)
+        if not self.is_compared:
+            return train_s + sample_s
+
+        write_s = BATCH_ANSWER_TOKENS * costs.write_token_s(prompt, batch=BATCH)
+        batch_s = BATCH * costs.read_s(prompt) + write_s
+        return train_s + 2 * sample_s + COMPARED_BATCHES * batch_s
+
+    def sampled_by(self, engine: str) -> PlannedCosts:
+        """With the costs of another sampling engine."""
+        sample = replace(self.costs.sample, engine=engine, sleeps=False)
+        return replace(self, costs=replace(self.costs, sample=sample))
 
     def corrected_by(self, probe: Probe) -> PlannedCosts:
         return replace(self, costs=self.costs.corrected_by(probe))
