@@ -19,6 +19,7 @@ from appliance.commands.arguments import (
     add_tasks_argument,
     add_what_if_arguments,
     foreseen_request,
+    on_cpu,
 )
 from appliance.errors import EXIT_DONE, UsageError
 from appliance.run.rehearsal import imagined_pool, simulation
@@ -80,11 +81,16 @@ def run(args: argparse.Namespace) -> int:
     request, faults = foreseen_request(args), parse_faults(args.inject)
     if args.shards:
         pool = imagined_pool.simulate_shards(
-            request, args.shards, SystemClock(), faults=faults, at_once=args.at_once
+            request,
+            args.shards,
+            SystemClock(),
+            faults=faults,
+            at_once=args.at_once,
+            on_cpu=on_cpu,
         )
         value, shown = imagined_pool.as_json(pool), imagined_pool.lines(pool)
     else:
-        imagined = ImaginedRun.of(request, faults=faults, at_once=args.at_once)
+        imagined = ImaginedRun.of(request, faults=faults, at_once=args.at_once, on_cpu=on_cpu)
         done = simulation.simulate(imagined, args.seeds or SEEDS, SystemClock())
         value, shown = simulation.as_json(done), simulation.lines(done)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from appliance.errors import DeviceLost
 from appliance.record.journal import Journal
 
 _SETBACKS = "setbacks"
@@ -28,6 +29,15 @@ def note_setback(journal: Journal, text: str) -> None:
 def note_without_gpu(journal: Journal) -> None:
     """There were cards, none of them can be used any more, and the CPU does the work."""
     journal.put_fact(_NO_GPU, True)
+
+
+def go_on_with_cpu(journal: Journal, fault: DeviceLost, *, now_s: float) -> str:
+    """All cards are lost: count it, and keep the line that says so, which is returned."""
+    note_setback(journal, fault.found)
+    note_without_gpu(journal)
+    text = f"no GPU is left ({fault.found}); the run goes on with the CPU, resuming what is done"
+    journal.put_event(now_s, text)
+    return text
 
 
 def setbacks_of(journal: Journal) -> dict[str, int]:

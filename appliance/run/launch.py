@@ -26,7 +26,7 @@ from appliance.errors import (
 from appliance.record.coverage import coverage_of
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
-from appliance.record.setbacks import note_setback, note_without_gpu, open_account
+from appliance.record.setbacks import go_on_with_cpu, note_without_gpu, open_account
 from appliance.run.console import Display
 from appliance.run.orchestrator import Orchestrator, RunTime, RunWork
 from appliance.run.pool import SubprocessPool
@@ -155,11 +155,7 @@ def _without_gpus(start: Launch, fault: DeviceLost) -> Launch | None:
         tell(f"the run cannot go on with the CPU: {refusal}")
         return None
 
-    note_setback(start.journal, fault.found)
-    note_without_gpu(start.journal)
-    text = f"no GPU is left ({fault.found}); the run goes on with the CPU, resuming what is done"
-    start.journal.put_event(now_s, text)
-    tell(text)
+    tell(go_on_with_cpu(start.journal, fault, now_s=now_s))
     other = replace(start, planned=planned, start_s=now_s)
     _take_up(other)
     return other

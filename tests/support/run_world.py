@@ -20,7 +20,7 @@ from appliance.run.orchestrator import Orchestrator, RunTime, RunWork
 from appliance.run.pool import Pool
 from appliance.run.rehearsal.fake_pool import ImaginedCosts
 from appliance.run.rehearsal.faults import Faults
-from appliance.run.rehearsal.rehearsal import Rehearsal, rehearse
+from appliance.run.rehearsal.rehearsal import Crew, Rehearsal, rehearse
 from appliance.run.schedule.measured_costs import TaskCost
 from appliance.run.schedule.planned_costs import PlannedCosts
 from appliance.run.schedule.search_queue import SearchShare
@@ -77,16 +77,13 @@ def run(
 ) -> Rehearsal:
     chosen = settings(budget_s, **values)
     true = costs(task_set, step_s=step_s, view_s=view_s)
-    return rehearse(
-        task_set,
+    crew = Crew(
         chosen,
         ImaginedCosts(true, chosen, load_s=load_s),
         num_workers=num_workers,
-        budget_s=budget_s,
-        faults=Faults(faults or {}),
-        seed=seed,
         costs=true if is_planned else None,
     )
+    return rehearse(task_set, crew, budget_s=budget_s, faults=Faults(faults or {}), seed=seed)
 
 
 class ToldTo(NoDisplay):

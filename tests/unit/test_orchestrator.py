@@ -13,7 +13,7 @@ from appliance.record.journal import Journal
 from appliance.run.pool import Arrival
 from appliance.run.rehearsal.fake_pool import FakePool, ImaginedCosts
 from appliance.run.rehearsal.faults import NO_FAULTS, Faults, parse_faults
-from appliance.run.rehearsal.rehearsal import Rehearsal, rehearse
+from appliance.run.rehearsal.rehearsal import Crew, Rehearsal, rehearse
 from appliance.run.worker_life import GRACE_S, START_LIMIT_S
 from appliance.solve.messages import Failed, Job
 from tests.support.run_world import costs, orchestrator, run, settings, tasks
@@ -141,9 +141,7 @@ def test_a_signal_in_the_middle_keeps_the_candidates_of_jobs_that_were_cut_off(
         path.unlink(missing_ok=True)
         rehearse(
             task_set,
-            chosen,
-            true_costs,
-            num_workers=2,
+            Crew(chosen, true_costs, num_workers=2),
             budget_s=600,
             faults=Faults({"sigterm": share}),
             journal_path=path,
@@ -159,9 +157,7 @@ def resumed(path: Path, *, stop: float, seed: int) -> Rehearsal:
     true_costs = ImaginedCosts(costs(task_set, step_s=0.05, view_s=0.2), chosen, load_s=2.0)
     return rehearse(
         task_set,
-        chosen,
-        true_costs,
-        num_workers=2,
+        Crew(chosen, true_costs, num_workers=2),
         budget_s=900,
         faults=Faults({"sigterm": stop}) if stop else NO_FAULTS,
         seed=seed,

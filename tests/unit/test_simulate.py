@@ -19,7 +19,7 @@ from appliance.machine.machine import find_machine
 from appliance.run.rehearsal.fake_pool import ImaginedCosts
 from appliance.run.rehearsal.faults import NO_FAULTS, parse_faults
 from appliance.run.rehearsal.imagined_run import ImaginedRun
-from appliance.run.rehearsal.rehearsal import rehearse, spread, timeline
+from appliance.run.rehearsal.rehearsal import Crew, rehearse, spread, timeline
 from appliance.run.schedule.planned_costs import PlannedCosts
 from appliance.sizing.costs.model_card import load_card
 from appliance.sizing.costs.task_lengths import lengths_of
@@ -178,12 +178,9 @@ def test_the_published_run_of_the_winner_is_told_within_fifteen_percent() -> Non
     true_costs = ImaginedCosts(costs, settings, load_s=plan.costs.load_s())
     told = rehearse(
         task_set,
-        settings,
-        true_costs,
-        num_workers=4,
+        Crew(settings, true_costs, num_workers=4, costs=costs),
         budget_s=budget_s,
         faults=NO_FAULTS,
-        costs=costs,
     )
     taken = list(told.seconds_by_task("deep").values())
 
@@ -249,3 +246,30 @@ def test_shards_that_only_search_are_played(
     assert (told["late"], told["faulty"]) == (0, 0)
     simulate.run(arguments(*given, "--shards", "3"))
     assert "search workers" in capsys.readouterr().out
+
+
+def test_the_loss_of_the_only_card_moves_the_run_to_the_cpu(
+    challenges: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--gpu", "T4", "--model", "Qwen2.5-0.5B", "--tasks", challenges, "--budget", "30m"]
+    given += ["--strategy", "transduction", "--seeds", "1", "--json"]
+    assert simulate.run(arguments(*given, "--inject", "device-death:0.3")) == 0
+
+    (told,) = json.loads(capsys.readouterr().out)["runs"]
+    assert told["failure"] is None and told["submission_faults"] == []
+    assert len(told["idle_shares"]) > 1, "those on the CPU have rows of their own"
+    (line,) = [m for m in told["messages"] if "the run goes on with the CPU" in m["text"]]
+    assert line["at_s"] == pytest.approx(0.3 * 1800, abs=30)
+    assert told["coverage"]["without_gpu"] == 1
+    assert told["passes"]["third"]["tasks"] == 6
+
+
+def test_training_that_harms_is_found_by_the_check_of_the_learning_rate(
+    challenges: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--gpu", "T4", "--tasks", challenges, "--budget", "2h", "--seeds", "1", "--json"]
+    assert simulate.run(arguments(*given, "--inject", "harm")) == 0
+
+    (told,) = json.loads(capsys.readouterr().out)["runs"]
+    assert any("TRAINING AT TEST TIME HARMS" in m["text"] for m in told["messages"])
+    assert told["coverage"]["trained"] < 6

@@ -99,15 +99,18 @@ class FakePool:
         faults: Faults = NO_FAULTS,
         seed: int = 0,
         dies_at_s: float = math.inf,
+        workers_per_device: int = 1,
     ) -> None:
         """num_workers: with a device. num_searching: without one; they are numbered after the
-        others. dies_at_s: instant from which the last device is gone for good.
+        others. dies_at_s: instant from which the last device is gone for good, with all workers
+        that share it.
         """
         self._true_costs = true_costs
         self._clock = clock
         self._faults = faults
         self._seed = seed
         self._dies_at_s = dies_at_s
+        self._dying = range(num_workers - workers_per_device, num_workers)
         self._answers = FakeAnswers(seed)
         self._num_devices = num_workers
         self._workers = [_Worker() for _ in range(num_workers + num_searching)]
@@ -218,7 +221,7 @@ class FakePool:
             self.kill(worker)
 
     def _death_s(self, worker: int) -> float:
-        return self._dies_at_s if worker == self._num_devices - 1 else math.inf
+        return self._dies_at_s if worker in self._dying else math.inf
 
     def put(self, worker: int, at_s: float, event: Event | Died) -> None:
         """Let an event of this worker arrive at that instant, unless it is killed before."""

@@ -7,7 +7,7 @@ The tasks are divided as `appliance pack condor` does. No slot waits for another
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from appliance.arc.task import TaskSet
 from appliance.clock import Clock, format_duration
 from appliance.record.coverage import Coverage, covered_by_all
 from appliance.run.rehearsal.faults import Faults
-from appliance.run.rehearsal.imagined_run import ImaginedRun, crew, of_tasks
+from appliance.run.rehearsal.imagined_run import ImaginedRun, crew_text, of_tasks
 from appliance.run.rehearsal.rehearsal import Rehearsal
 from appliance.sizing.balance import balance, predicted_costs
 from appliance.sizing.make_plan import plan_run
@@ -62,7 +62,13 @@ class ImaginedPool:
 
 
 def simulate_shards(
-    request: PlanRequest, num_shards: int, clock: Clock, *, faults: Faults, at_once: int | None
+    request: PlanRequest,
+    num_shards: int,
+    clock: Clock,
+    *,
+    faults: Faults,
+    at_once: int | None,
+    on_cpu: Callable[[PlanRequest], PlanRequest] | None = None,
 ) -> ImaginedPool:
     """Divide the tasks as `pack condor` does and rehearse each slot.
 
@@ -76,7 +82,7 @@ def simulate_shards(
 
     shards = []
     for seed, ids in enumerate(balance(costs, num_shards)):
-        run = ImaginedRun.of(of_tasks(request, ids), faults=faults, at_once=at_once)
+        run = ImaginedRun.of(of_tasks(request, ids), faults=faults, at_once=at_once, on_cpu=on_cpu)
         load_s = sum(costs[task_id] for task_id in ids)
         shards.append(Shard(run.tasks, run.plan, load_s, run.rehearse(seed, polls=POLLS)))
 
@@ -96,7 +102,7 @@ def lines(pool: ImaginedPool) -> list[str]:
 
     return [
         f"{len(pool.tasks)} tasks of {pool.tasks.name} on {len(shards)} slots, each "
-        f"{crew(plan)}, {format_duration(pool.budget_s)}",
+        f"{crew_text(plan)}, {format_duration(pool.budget_s)}",
         "divided as appliance pack condor does; in each slot the real orchestrator and schedule, "
         "and imagined workers",
         "",

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from appliance.arc.task import TaskSet
 from appliance.run.rehearsal.fake_pool import ImaginedCosts
 from appliance.run.rehearsal.faults import NO_FAULTS, Faults
-from appliance.run.rehearsal.rehearsal import POLLS, Baseline, Rehearsal, rehearse, static_baseline
-from appliance.run.schedule.measured_costs import TaskCost
+from appliance.run.rehearsal.rehearsal import (
+    POLLS,
+    Baseline,
+    Crew,
+    Rehearsal,
+    rehearse,
+    static_baseline,
+)
 from appliance.run.schedule.planned_costs import PlannedCosts
 from appliance.run.workers import search_share
 from appliance.sizing.make_plan import plan_run
@@ -25,63 +31,87 @@ class ImaginedRun:
 
     tasks: TaskSet
     plan: AnyPlan
-    costs: Mapping[str, TaskCost]  # of each task, as the orchestrator expects them; of the model
-    true_costs: ImaginedCosts  # what the work takes in the rehearsal
+    crew: Crew
+    on_cpu: Callable[[float], Crew] | None  # once all devices are lost: see `rehearse`
     budget_s: float
     faults: Faults
 
     @staticmethod
     def of(
-        request: PlanRequest, *, faults: Faults = NO_FAULTS, at_once: int | None = None
+        request: PlanRequest,
+        *,
+        faults: Faults = NO_FAULTS,
+        at_once: int | None = None,
+        on_cpu: Callable[[PlanRequest], PlanRequest] | None = None,
     ) -> ImaginedRun:
-        """at_once: answers that are written at once, by default as many as the plan says."""
-        assert request.tasks is not None  # the verb requires them
+        """at_once: answers that are written at once, by default as many as the plan says.
 
+        on_cpu: what a run that has lost its cards asks for instead.
+        """
+        tasks = request.tasks
+        assert tasks is not None  # the verb requires them
         plan = plan_run(request)
-        costs: Mapping[str, TaskCost] = {}
-        load_s = 0.0
-        if isinstance(plan, Plan):
-            costs = PlannedCosts.of(plan, request.tasks, at_once=at_once).task_costs()
-            load_s = plan.costs.load_s()
 
-        searches = search_costs(request.tasks, math.inf)
-        true_costs = ImaginedCosts(costs, plan.settings, load_s=load_s, search=searches)
-        return ImaginedRun(request.tasks, plan, costs, true_costs, request.budget_s, faults)
+        def others(seconds: float) -> Crew:
+            assert on_cpu is not None
+            return crew_of(plan_run(on_cpu(replace(request, budget_s=seconds))), tasks, at_once)
+
+        has_cards = isinstance(plan, Plan) and bool(plan.machine.gpus)
+        return ImaginedRun(
+            tasks,
+            plan,
+            crew_of(plan, tasks, at_once),
+            others if on_cpu and has_cards else None,
+            request.budget_s,
+            faults,
+        )
 
     def rehearse(self, seed: int, *, polls: int = POLLS) -> Rehearsal:
         return rehearse(
             self.tasks,
-            self.plan.settings,
-            self.true_costs,
-            num_workers=self.num_workers,
+            self.crew,
             budget_s=self.budget_s,
             faults=self.faults,
             seed=seed,
-            costs=self.costs if self.num_workers else None,
-            search=search_share(self.plan),
             polls=polls,
+            on_cpu=self.on_cpu,
         )
-
-    @property
-    def num_workers(self) -> int:
-        """Workers of the model; 0 where there is none."""
-        return self.plan.workers.value if isinstance(self.plan, Plan) else 0
 
     def baseline(self) -> Baseline | None:
         """None without a model."""
-        if not self.num_workers:
+        if not self.crew.num_workers:
             return None
         return static_baseline(
             self.tasks,
             self.plan.settings,
-            self.true_costs,
-            num_workers=self.num_workers,
+            self.crew.true_costs,
+            num_workers=self.crew.num_workers,
             budget_s=self.budget_s,
             seed=0,
         )
 
 
-def crew(plan: AnyPlan) -> str:
+def crew_of(plan: AnyPlan, tasks: TaskSet, at_once: int | None) -> Crew:
+    """Workers that take as long as the plan says. at_once: see `ImaginedRun.of`."""
+    searches = search_costs(tasks, math.inf)
+    if not isinstance(plan, Plan):
+        true_costs = ImaginedCosts({}, plan.settings, load_s=0.0, search=searches)
+        return Crew(plan.settings, true_costs, num_workers=0, search=search_share(plan))
+
+    planned = PlannedCosts.of(plan, tasks, at_once=at_once)
+    load_s = plan.costs.load_s()
+    return Crew(
+        plan.settings,
+        ImaginedCosts(planned.task_costs(), plan.settings, load_s=load_s, search=searches),
+        num_workers=plan.workers.value,
+        workers_per_device=plan.settings.run.workers_per_card,
+        planned=planned,
+        is_rate_given="train.learning_rate" in plan.given_keys,
+        search=search_share(plan),
+    )
+
+
+def crew_text(plan: AnyPlan) -> str:
     """Who works, for people."""
     parts = []
     if isinstance(plan, Plan):

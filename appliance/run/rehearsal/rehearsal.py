@@ -5,25 +5,29 @@ Only the workers are imagined: they take time and may fail, and do nothing else.
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from appliance.arc.submission import build, validate
 from appliance.arc.task import TaskSet
 from appliance.clock import VirtualClock
 from appliance.config import Settings
-from appliance.errors import EngineError
+from appliance.errors import DeviceLost, EngineError
 from appliance.record.coverage import Coverage, coverage_of
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
+from appliance.record.setbacks import go_on_with_cpu
 from appliance.run.console import NoDisplay
 from appliance.run.ledger import Attempts
 from appliance.run.orchestrator import POLL_S, Orchestrator, RunTime, RunWork
 from appliance.run.rehearsal.fake_pool import FakePool, ImaginedCosts, Span
 from appliance.run.rehearsal.faults import Faults
 from appliance.run.schedule.measured_costs import TaskCost
+from appliance.run.schedule.planned_costs import PlannedCosts
+from appliance.run.schedule.rate_check import FACT as CHECKED_RATE
 from appliance.run.schedule.schedule import DRAIN_S
 from appliance.run.schedule.search_queue import SearchShare
 
@@ -113,59 +117,66 @@ class _ImaginedFile:
         self.num_writes, self.attempts = self.num_writes + 1, dict(attempts)
 
 
+@dataclass(frozen=True)
+class Crew:
+    """The workers of a rehearsal, and what the orchestrator believes of them beforehand."""
+
+    settings: Settings
+    true_costs: ImaginedCosts  # what the work really takes
+    num_workers: int  # with a device
+    workers_per_device: int = 1
+    # What the plan expects of each task: with it, the run begins as a real one does, with a probe
+    # and a check of the learning rate.
+    planned: PlannedCosts | None = None
+    is_rate_given: bool = False  # the user set the learning rate
+    costs: Mapping[str, TaskCost] | None = None  # the same without a probe, None: to be found out
+    search: SearchShare | None = None  # what a search without a model may use
+
+    @property
+    def model(self) -> str | None:
+        return self.planned.costs.card.name if self.planned else None
+
+    @property
+    def num_searching(self) -> int:
+        return self.search.num_workers if self.search else 0
+
+
 def rehearse(
     tasks: TaskSet,
-    settings: Settings,
-    true_costs: ImaginedCosts,
+    crew: Crew,
     *,
-    num_workers: int,
     budget_s: float,
     faults: Faults,
     seed: int = 0,
-    costs: Mapping[str, TaskCost] | None = None,
-    search: SearchShare | None = None,
     journal_path: Path = IN_MEMORY,
     polls: int = POLLS,
+    on_cpu: Callable[[float], Crew] | None = None,
 ) -> Rehearsal:
     """One run on a virtual clock.
 
-    true_costs: what the work really takes. costs: what the orchestrator believes beforehand, None
-    when it has to find out. search: what a search without a model may use.
+    on_cpu: who goes on for so many seconds once all devices are lost; None: nobody.
     """
-    num_searching = search.num_workers if search else 0
     clock = VirtualClock()
-    death, stop = faults.rate("device-death"), faults.rate("sigterm")
-    pool = FakePool(
-        true_costs,
-        clock,
-        num_workers=num_workers,
-        num_searching=num_searching,
-        faults=faults,
-        seed=seed,
-        dies_at_s=death * budget_s if death else float("inf"),
-    )
-
     file = _ImaginedFile(clock, write_s=faults.rate("slow-disk"))
     journal = Journal(journal_path)
     journal.put_tasks(tasks)
-    journal.put_fact("strategy", list(settings.strategy))
-    failure = None
+    journal.put_fact("strategy", list(crew.settings.strategy))
+    scene = _Scene(tasks, budget_s, faults, seed, polls, clock, journal, file)
+
+    death = faults.rate("device-death")
+    dies_at_s = death * budget_s if death else math.inf
+    num_workers, num_searching = crew.num_workers, crew.num_searching
     try:
-        orchestrator = Orchestrator(
-            RunWork(tasks, settings, RunFolder(Path()), journal),
-            pool,
-            RunTime(clock, 0.0, budget_s),
-            NoDisplay(),
-            is_stopped=lambda: 0 < stop * budget_s <= clock.now(),
-            costs=costs,
-            search=search,
-            write=file.write,
-            poll_s=max(POLL_S, budget_s / polls),
-        )
-        try:
-            orchestrator.run()
-        except EngineError as fault:
-            failure = str(fault)
+        spans, fault = scene.play(crew, dies_at_s=dies_at_s, can_replan=on_cpu is not None)
+        if isinstance(fault, DeviceLost) and on_cpu is not None:
+            others = on_cpu(budget_s - clock.now())
+            go_on_with_cpu(journal, fault, now_s=clock.now())
+            if others.model != crew.model:
+                journal.put_fact(CHECKED_RATE, None)  # of another model it says nothing
+            more, fault = scene.play(others)
+            spans = _beside(spans, num_workers, more, others)
+            num_workers += others.num_workers
+            num_searching = max(num_searching, others.num_searching)
         coverage = coverage_of(journal)
         messages = tuple(journal.events())
     finally:
@@ -176,13 +187,81 @@ def rehearse(
         seconds=clock.now(),
         num_workers=num_workers,
         num_searching=num_searching,
-        spans=tuple(pool.spans),
+        spans=tuple(spans),
         coverage=coverage,
-        failure=failure,
+        failure=str(fault) if fault else None,
         messages=messages,
         submission_faults=tuple(validate(build(tasks, file.attempts), tasks)),
         num_writes=file.num_writes,
     )
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What the crews of one rehearsal share."""
+
+    tasks: TaskSet
+    budget_s: float
+    faults: Faults
+    seed: int
+    polls: int
+    clock: VirtualClock
+    journal: Journal
+    file: _ImaginedFile
+
+    def play(
+        self, crew: Crew, *, dies_at_s: float = math.inf, can_replan: bool = False
+    ) -> tuple[list[Span], EngineError | None]:
+        """From now until the work is done or given up. What the crew did, and why it gave up.
+
+        dies_at_s, can_replan: see `FakePool` and `Orchestrator`.
+        """
+        stop = self.faults.rate("sigterm")
+        pool = FakePool(
+            crew.true_costs,
+            self.clock,
+            num_workers=crew.num_workers,
+            num_searching=crew.num_searching,
+            faults=self.faults,
+            seed=self.seed,
+            dies_at_s=dies_at_s,
+            workers_per_device=crew.workers_per_device,
+        )
+        orchestrator = Orchestrator(
+            RunWork(self.tasks, crew.settings, RunFolder(Path()), self.journal),
+            pool,
+            RunTime(self.clock, self.clock.now(), self.budget_s),
+            NoDisplay(),
+            is_stopped=lambda: 0 < stop * self.budget_s <= self.clock.now(),
+            planned=crew.planned,
+            is_rate_given=crew.is_rate_given,
+            costs=crew.costs,
+            search=crew.search,
+            can_replan=can_replan,
+            write=self.file.write,
+            poll_s=max(POLL_S, self.budget_s / self.polls),
+        )
+        try:
+            orchestrator.run()
+        except EngineError as fault:
+            return pool.spans, fault
+        return pool.spans, None
+
+
+def _beside(
+    spans: Sequence[Span], num_devices: int, more: Sequence[Span], others: Crew
+) -> list[Span]:
+    """All spans with workers numbered anew: devices, those that went on, and the search workers.
+
+    num_devices: of the first crew. Search workers of both share their numbers.
+    """
+    more_devices = others.num_workers
+
+    def moved(span: Span, by: int) -> Span:
+        return replace(span, worker=span.worker + by)
+
+    first = [moved(s, more_devices if s.worker >= num_devices else 0) for s in spans]
+    return first + [moved(s, num_devices) for s in more]
 
 
 @dataclass(frozen=True)

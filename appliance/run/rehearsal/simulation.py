@@ -10,7 +10,7 @@ from typing import Any
 
 from appliance.arc.task import TaskSet
 from appliance.clock import Clock, format_duration
-from appliance.run.rehearsal.imagined_run import ImaginedRun, crew
+from appliance.run.rehearsal.imagined_run import ImaginedRun, crew_text
 from appliance.run.rehearsal.rehearsal import PASSES, Baseline, Rehearsal, spread, timeline
 from appliance.sizing.plan import AnyPlan, Plan
 
@@ -50,7 +50,7 @@ def lines(simulation: Simulation) -> list[str]:
     who = "devices" if first.num_workers else "search workers"
 
     return [
-        f"{num_tasks} tasks of {simulation.tasks.name}, {crew(plan)}, "
+        f"{num_tasks} tasks of {simulation.tasks.name}, {crew_text(plan)}, "
         f"{format_duration(first.budget_s)}",
         "real orchestrator, schedule and journal; "
         "imagined workers that take as long as the plan predicts",
