@@ -33,9 +33,12 @@ INNER = f"/home/{USER}/work"
 """Where the pool's user sees the work folder: DAGMan refuses to keep its logs below /tmp."""
 # Steps bind the work, not time: the same seed gives the same answers wherever a task is worked on,
 # and however often it was interrupted. Further rounds would last as long as there is time, and
-# train anew where a slot was taken: they are for scores, not for comparing.
+# train anew where a slot was taken: they are for scores, not for comparing. A search without a
+# model has CPU seconds for its limit. The steps are so many that a shard lasts until it is
+# disturbed.
 SETTINGS = (
-    "train.max_steps=1",
+    "strategy=transduction",
+    "train.max_steps=12",
     "train.tokens_per_step=1024",
     "sample.views=4",
     "run.quick_share=0",
