@@ -34,13 +34,15 @@ INNER = f"/home/{USER}/work"
 # Steps bind the work, not time: the same seed gives the same answers wherever a task is worked on,
 # and however often it was interrupted. Further rounds would last as long as there is time, and
 # train anew where a slot was taken: they are for scores, not for comparing. A search without a
-# model has CPU seconds for its limit. The steps are so many that a shard lasts until it is
-# disturbed.
+# model has CPU seconds for its limit, the learning rate of later steps follows the time that is
+# left, and the check of it the tasks of a shard. The views are so many that a shard lasts until it
+# is disturbed.
 SETTINGS = (
     "strategy=transduction",
-    "train.max_steps=12",
+    "train.max_steps=1",
+    "train.check=skip",
     "train.tokens_per_step=1024",
-    "sample.views=4",
+    "sample.views=128",
     "run.quick_share=0",
     "train.max_share=1",
     "run.rounds=1",
@@ -102,9 +104,9 @@ def disturbed(pool: Pool, work: Path) -> Disturbed:
     folder = pack(work / "disturbed", NUM_SHARDS)
     sizes = {path.stem: len(json.loads(path.read_text())) for path in (folder / "tasks").iterdir()}
     vacated, removed, starved, _ = sorted(sizes, key=lambda name: (-sizes[name], name))
-    # Its memory limit is 500 MiB at the first start and twice that at the second. What it asks for
-    # stays as it is, because the appliance itself refuses a slot below its profile.
-    limit = "JobStatus == 2 && MemoryUsage > 500 * MemoryProvisioned / 4096"
+    # At the first start its memory limit is 200 MiB. What it asks for stays as it is, because the
+    # appliance itself refuses a slot below its profile.
+    limit = "JobStatus == 2 && MemoryProvisioned <= 4096 && MemoryUsage > 200"
     dag = folder / "appliance.dag"
     dag.write_text(dag.read_text() + f'VARS {starved} APPEND periodic_hold="{limit}"\n')
     here = f"{INNER}/{folder.name}"
