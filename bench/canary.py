@@ -159,23 +159,14 @@ def _adapters(trainer: Any, rates: Any, seed: int, scratch: Path) -> Iterator[Pa
     """Folders of saved adapters, each on the trainer while it is looked at."""
     import numpy as np
 
-    from appliance.arc.encode import get_encoder
-    from appliance.arc.prompt import get_style
     from appliance.arc.source import load_tasks
     from appliance.clock import Deadline, SystemClock
     from appliance.engine.base import Tuned, TuneSettings
-    from appliance.engine.model_folder import model_dir, read_card
-    from appliance.engine.tokens import Codec
+    from appliance.engine.model_folder import model_dir
     from appliance.solve.language import Language
     from appliance.solve.transduce import LessonPlan, lessons, longest_lesson
 
-    card = read_card(model_dir("arc-mini"))
-    language = Language(
-        get_style(card.style),
-        get_encoder(card.encoder),
-        Codec.load(model_dir("arc-mini")),
-        card.max_positions,
-    )
+    language = Language.of(model_dir("arc-mini"))
     clock = SystemClock()
     settings = TuneSettings(rank=RANK, alpha=RANK, row_tokens=MAX_TOKENS, rows_per_step=1)
     number = 0

@@ -85,12 +85,9 @@ def _sampled(
     """For each task and grammar: the candidates, and the tokens written per CPU second."""
     import torch
 
-    from appliance.arc.encode import get_encoder
-    from appliance.arc.prompt import get_style
     from appliance.engine.base import EngineSpec, TuneSettings
-    from appliance.engine.model_folder import model_dir, read_card
+    from appliance.engine.model_folder import model_dir
     from appliance.engine.registry import make_server, make_trainer
-    from appliance.engine.tokens import Codec
     from appliance.solve.language import Language
     from appliance.solve.transduce import (
         LessonPlan,
@@ -102,16 +99,15 @@ def _sampled(
 
     torch.set_num_threads(1)
     folder = model_dir("arc-mini")
-    card = read_card(folder)
-    codec = Codec.load(folder)
-    spec = EngineSpec(folder, scratch, max_seq_tokens=card.max_positions, kv_cache_bytes=512 << 20)
+    language = Language.of(folder)
+    codec, max_tokens = language.codec, language.max_seq_tokens
+    spec = EngineSpec(folder, scratch, max_seq_tokens=max_tokens, kv_cache_bytes=512 << 20)
     trainer = make_trainer("peft", spec, codec)
     server = make_server("vllm", spec, codec, trainer)
-    language = Language(get_style(card.style), get_encoder(card.encoder), codec, card.max_positions)
 
     clock = SystemClock()
     for task in tasks:
-        row_tokens = longest_lesson(task, language, card.max_positions)
+        row_tokens = longest_lesson(task, language, max_tokens)
         rng = generator(0, task.task_id)
         views = sampling_views(rng, num_views, len(task.train), keep_colours=False)
         trainer.tune(

@@ -33,13 +33,12 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 
-from appliance.arc.encode import get_encoder
 from appliance.arc.grid import Grid
 from appliance.arc.metrics import Figures, ProgramRun, program_task_figures, score_program
 from appliance.arc.prompt import get_style
@@ -50,7 +49,6 @@ from appliance.engine.base import EngineSpec, Tuned, TuneSettings
 from appliance.engine.environment import prepare_process
 from appliance.engine.model_folder import model_dir, read_card
 from appliance.engine.registry import make_server, make_trainer
-from appliance.engine.tokens import Codec
 from appliance.learn.synth.catalogue import families_of
 from appliance.learn.synth.compose import compose
 from appliance.learn.synth.family import make_task, rng_for
@@ -239,8 +237,9 @@ class Arms:
 
     def __init__(self, args: argparse.Namespace) -> None:
         folder = model_dir(args.model)
-        card = read_card(folder)
-        codec = Codec.load(folder)
+        program_style = get_style(read_card(folder).program_style)
+        self._language = language = replace(Language.of(folder), style=program_style)
+        codec = language.codec
         self._scratch = tempfile.TemporaryDirectory()
         spec = EngineSpec(model_dir=folder, scratch_dir=Path(self._scratch.name))
         self._sandbox = Sandbox(workers=1)
@@ -248,9 +247,6 @@ class Arms:
         self._args = args
         self._settings = ProgramSettings(
             learning_rate=args.learning_rate, temperature=args.temperature
-        )
-        self._language = language = Language(
-            get_style(card.program_style), get_encoder(card.encoder), codec, card.max_positions
         )
 
         trainer = make_trainer("peft", spec, codec)

@@ -17,8 +17,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from appliance.arc.encode import get_encoder
-from appliance.arc.prompt import get_style
 from appliance.arc.source import load_tasks
 from appliance.arc.task import Task
 from appliance.arc.view import sampling_views
@@ -27,9 +25,8 @@ from appliance.commands.arguments import model_cards
 from appliance.config import Layer
 from appliance.engine.base import EngineSpec, TuneSettings
 from appliance.engine.environment import prepare_process
-from appliance.engine.model_folder import model_dir, read_card
+from appliance.engine.model_folder import model_dir
 from appliance.engine.registry import make_scorer, make_trainer
-from appliance.engine.tokens import Codec
 from appliance.machine.machine import find_machine
 from appliance.machine.software import software_of
 from appliance.run.schedule.rate_check import (
@@ -114,10 +111,8 @@ class Bench:
         )
         self.plan: Plan = made
 
-        card, self._codec = read_card(folder), Codec.load(folder)
-        self._language = Language(
-            get_style(card.style), get_encoder(card.encoder), self._codec, card.max_positions
-        )
+        self._language = Language.of(folder)
+        self._codec = self._language.codec
         precision = made.precision
         self._scratch = Path(tempfile.mkdtemp())
         spec = EngineSpec(

@@ -15,17 +15,14 @@ import statistics
 import time
 from collections.abc import Sequence
 
-from appliance.arc.encode import get_encoder
-from appliance.arc.prompt import get_style
 from appliance.arc.task import Task
 from appliance.arc.view import sampling_views
 from appliance.clock import Deadline, SystemClock
 from appliance.engine.base import Request
 from appliance.engine.environment import prepare_process
 from appliance.engine.load_model import load_causal_lm
-from appliance.engine.model_folder import model_dir, read_card
+from appliance.engine.model_folder import model_dir
 from appliance.engine.sampling.transformers_sampler import TransformersSampler
-from appliance.engine.tokens import Codec
 from appliance.learn.synth.catalogue import families_of
 from appliance.learn.synth.family import make_task
 from appliance.seeds import generator
@@ -51,8 +48,8 @@ def main() -> None:
     prepare_process()
 
     folder = model_dir(args.model)
-    card, codec = read_card(folder), Codec.load(folder)
-    language = Language(get_style(card.style), get_encoder(card.encoder), codec, card.max_positions)
+    language = Language.of(folder)
+    codec = language.codec
     model = load_causal_lm(folder, dtype="float32", device="cpu", quantization="none").eval()
 
     tasks = [make_task(family, 0, 5)[0] for family in families_of("train")]

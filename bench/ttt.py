@@ -40,15 +40,13 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from appliance.arc.encode import get_encoder
 from appliance.arc.metrics import task_figures, vote_k
-from appliance.arc.prompt import get_style
 from appliance.arc.source import load_solutions, load_tasks
 from appliance.arc.task import Solutions, TaskSet
 from appliance.arc.vote import DEFAULT_SELECTOR, Candidate, group_by_output
 from appliance.clock import SystemClock
 from appliance.engine.environment import prepare_process
-from appliance.engine.model_folder import model_dir, read_card
+from appliance.engine.model_folder import model_dir
 from appliance.record.attempts import attempts_of
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
@@ -203,15 +201,11 @@ def sampled(
 ) -> TaskFigures:
     """Figures without test-time training: every task under the same number of views."""
     from appliance.engine.load_model import load_causal_lm
-    from appliance.engine.tokens import Codec
     from appliance.learn.examine import Examiner
     from appliance.solve.language import Language
 
     folder = model_dir(args.model)
-    card = read_card(folder)
-    language = Language(
-        get_style(card.style), get_encoder(card.encoder), Codec.load(folder), card.max_positions
-    )
+    language = Language.of(folder)
     model = load_causal_lm(folder, dtype="float32", device="cpu")
     examiner = Examiner(tasks.tasks, solutions, row.views, 0.0, seed)
 

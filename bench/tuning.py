@@ -24,8 +24,6 @@ from typing import Any
 
 import numpy as np
 
-from appliance.arc.encode import get_encoder
-from appliance.arc.prompt import get_style
 from appliance.arc.source import load_tasks
 from appliance.arc.task import Solutions, Task
 from appliance.arc.view import sampling_views
@@ -33,8 +31,7 @@ from appliance.clock import Deadline, cpu_seconds
 from appliance.config import TrainSettings
 from appliance.engine.base import NotTuned
 from appliance.engine.environment import prepare_process
-from appliance.engine.model_folder import model_dir, read_card
-from appliance.engine.tokens import Codec
+from appliance.engine.model_folder import model_dir
 from appliance.machine.host import find_host
 from appliance.seeds import generator, seed_of
 from appliance.solve.ladder import tune_settings_of
@@ -148,10 +145,8 @@ class Bench:
 
         self._args, self._solutions = args, solutions
         folder = model_dir(args.model)
-        card, codec = read_card(folder), Codec.load(folder)
-        self._language = Language(
-            get_style(card.style), get_encoder(card.encoder), codec, card.max_positions
-        )
+        self._language = Language.of(folder)
+        codec = self._language.codec
 
         dtype = "bfloat16" if find_host().can_bf16 else None
         model = load_causal_lm(folder, dtype="float32", device="cpu")

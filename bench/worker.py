@@ -25,14 +25,11 @@ def main() -> None:
     prepare_process()
     import torch
 
-    from appliance.arc.encode import get_encoder
-    from appliance.arc.prompt import get_style
     from appliance.arc.source import load_tasks
     from appliance.clock import Deadline, SystemClock
     from appliance.engine.base import TuneSettings
     from appliance.engine.load_model import load_causal_lm, weights_sha
-    from appliance.engine.model_folder import model_dir, read_card
-    from appliance.engine.tokens import Codec
+    from appliance.engine.model_folder import model_dir
     from appliance.engine.training.packing import TokenSequence
     from appliance.engine.training.peft_trainer import NUM_CHECK_LESSONS, PeftTrainer
     from appliance.seeds import generator
@@ -41,8 +38,8 @@ def main() -> None:
 
     torch.set_num_threads(1)
     folder = model_dir("arc-mini")
-    card, codec = read_card(folder), Codec.load(folder)
-    language = Language(get_style(card.style), get_encoder(card.encoder), codec, card.max_positions)
+    language = Language.of(folder)
+    codec = language.codec
     model = load_causal_lm(folder, dtype="float32", device="cpu")
     trainer = PeftTrainer(
         model, pad_id=codec.pad_id, base_sha=weights_sha(folder), autocast_dtype="bfloat16"
@@ -64,7 +61,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for task in tasks:
             begun_s = time.perf_counter()
-            row_tokens = longest_lesson(task, language, card.max_positions)
+            row_tokens = longest_lesson(task, language, language.max_seq_tokens)
             settings = TuneSettings(
                 row_tokens=row_tokens,
                 rows_per_step=max(NUM_CHECK_LESSONS + 1, 2048 // row_tokens),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from appliance.arc.encode import GridEncoder
+from appliance.arc.encode import GridEncoder, get_encoder
 from appliance.arc.grid import Grid
-from appliance.arc.prompt import PromptStyle, fit_demonstrations
+from appliance.arc.prompt import PromptStyle, fit_demonstrations, get_style
 from appliance.arc.task import Task
+from appliance.engine.model_folder import read_card
 from appliance.engine.tokens import Codec
 from appliance.engine.training.packing import TokenSequence
 
@@ -23,6 +25,13 @@ class Language:
     encoder: GridEncoder
     codec: Codec
     max_seq_tokens: int  # longest sequence that the model takes, prompt and answer together
+
+    @staticmethod
+    def of(folder: Path) -> Language:
+        """In which the model of this folder is asked for grids. Raises as `read_card` does."""
+        card = read_card(folder)
+        codec = Codec.load(folder)
+        return Language(get_style(card.style), get_encoder(card.encoder), codec, card.max_positions)
 
     def prompt_ids(self, task: Task, test_index: int) -> tuple[int, ...]:
         """Ids of the prompt that asks for the answer to this test input."""

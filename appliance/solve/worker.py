@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from appliance.arc.encode import get_encoder
 from appliance.arc.prompt import get_style
 from appliance.arc.task import Task
 from appliance.arc.view import View
@@ -32,7 +31,6 @@ from appliance.engine.probe import (
     probe_training,
 )
 from appliance.engine.registry import import_first, make_scorer, make_server, make_trainer
-from appliance.engine.tokens import Codec
 from appliance.engine.training.packing import TokenSequence
 from appliance.errors import ApplianceError, EngineError, EngineLost, InputError
 from appliance.seeds import generator, seed_of
@@ -80,10 +78,8 @@ class Worker:
         window_tokens = min(card.max_positions, setup.window_tokens)
         spec = _spec(setup, window_tokens)
         import_first(setup.trainer, spec)
-        codec = Codec.load(model_dir)
-        self._language = Language(
-            get_style(card.style), get_encoder(card.encoder), codec, window_tokens
-        )
+        self._language = replace(Language.of(model_dir), max_seq_tokens=window_tokens)
+        codec = self._language.codec
         self._max_lesson_tokens = min(setup.settings.train.max_seq_tokens, card.max_positions)
 
         self._trainer = make_trainer(setup.trainer, spec, codec)
