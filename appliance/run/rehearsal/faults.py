@@ -16,7 +16,11 @@ KINDS: Mapping[str, tuple[float, str]] = {
     "hang": (0.02, "share of jobs that never come back"),
     "slow-start": (1.0, "share of worker starts that take ten times as long"),
     "no-start": (0.2, "share of worker starts that never get ready"),
-    "device-death": (0.5, "one device dies for good when this share of the time is over"),
+    "device-death": (
+        0.5,
+        "one device dies for good when this share of the time is over; after the last card the run "
+        "goes on with the CPU",
+    ),
     "sigterm": (0.5, "the run is asked to end when this share of the time is over"),
     "harm": (1.0, "share of tasks that training makes worse"),
     "slow-disk": (5.0, "seconds that every write of the submission takes"),
