@@ -115,9 +115,12 @@ def crew_text(plan: AnyPlan) -> str:
     """Who works, for people."""
     parts = []
     if isinstance(plan, Plan):
-        parts.append(f"{plan.model.value}, {plan.workers.value} workers on {plan.device}")
+        count = plan.workers.value
+        workers = "one worker" if count == 1 else f"{count} workers"
+        parts.append(f"{plan.model.value}, {workers} on {plan.device}")
     if plan.search:
-        parts.append(f"{plan.search.workers.value} search workers")
+        count = plan.search.workers.value
+        parts.append("one search worker" if count == 1 else f"{count} search workers")
     return " and ".join(parts)
 
 
