@@ -245,7 +245,7 @@ def test_shards_that_only_search_are_played(
     )
     assert (told["late"], told["faulty"]) == (0, 0)
     simulate.run(arguments(*given, "--shards", "3"))
-    assert "search workers" in capsys.readouterr().out
+    assert "search worker" in capsys.readouterr().out
 
 
 def test_the_loss_of_the_only_card_moves_the_run_to_the_cpu(
