@@ -218,7 +218,7 @@ def _turns_fault(
     if waiting_gib > HOST_SHARE * host_gib:
         return (
             f"the weights that wait on the host take {waiting_gib:.1f} GiB, "
-            f"where a worker has {host_gib:.1f}"
+            f"more than {HOST_SHARE:.0%} of the {host_gib:.1f} that a worker has"
         )
     return None
 
