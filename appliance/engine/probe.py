@@ -149,12 +149,12 @@ def probe_engines(
     Also, where there are several, the seconds that each takes for the same batch of answers. Where
     one was not timed they are empty, and the first engine is what was probed.
     """
+    is_timed = len(engines) > 1
     found: dict[str, SamplingProbe] = {}
     batch_s: dict[str, float] = {}
     for i, (name, serve) in enumerate(engines.items()):
         until = deadline.within(deadline.remaining_s() / (len(engines) - i))
         with serve() as served:
-            is_timed = len(engines) > 1
             seconds = _batch_s(served.sampler, prompt_ids, deadline=until) if is_timed else None
             if seconds is None and found:
                 break  # the other one has no room, or no time

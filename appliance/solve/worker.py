@@ -25,11 +25,7 @@ from appliance.engine.environment import no_garbage_collection
 from appliance.engine.load_model import check_device, poisons_process, weights_sha
 from appliance.engine.memory_meter import TrainingMemory, meter_of
 from appliance.engine.model_folder import FolderCard, read_card
-from appliance.engine.probe import (
-    TRAINING_SHARE,
-    probe_engines,
-    probe_training,
-)
+from appliance.engine.probe import TRAINING_SHARE, probe_engines, probe_training
 from appliance.engine.registry import import_first, make_scorer, make_server, make_trainer
 from appliance.engine.training.packing import TokenSequence
 from appliance.errors import ApplianceError, EngineError, EngineLost, InputError
@@ -297,10 +293,13 @@ class Worker:
         )
 
     def _to_probe(self, job: Job) -> dict[str, Callable[[], AbstractContextManager[Served]]]:
-        """The engine of this worker, and Transformers beside it where they are compared."""
+        """The engine of this worker, and Transformers beside it where they are compared.
+
+        An engine that did not start is Transformers already.
+        """
         servers = {self._setup.engine: self._server}
-        if self._setup.is_compared:
-            servers["transformers"] = self._plain  # the same, where the other did not start
+        if self._setup.is_compared and self._server is not self._plain:
+            servers["transformers"] = self._plain
 
         def serve(server: Server) -> AbstractContextManager[Served]:
             return server.serve(

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from appliance.arc.task import Task
+from appliance.arc.view import IDENTITY
 from appliance.clock import Deadline, SystemClock
-from appliance.engine.base import EngineSpec, Trainer
+from appliance.config import Settings
+from appliance.engine.base import EngineSpec, Server, Trainer
 from appliance.engine.memory_meter import HostMeter, TrainingMemory
 from appliance.engine.probe import MOST_STEPS, probe_engines, probe_sampling, probe_training
 from appliance.engine.registry import make_server, make_trainer
 from appliance.engine.tokens import Codec
+from appliance.errors import EngineError
 from appliance.machine.gpu import GIB
+from appliance.solve import worker
 from appliance.solve.language import Language
+from appliance.solve.messages import Event, Job, Probed, Setup, TaskMessage
 from tests.support.sampling_engines import EngineUnderTest
 from tests.support.tuning import SETTINGS, in_seconds, lessons_of
 
@@ -96,3 +102,40 @@ def test_a_real_sampler_is_timed(
     assert found.read_s is not None and found.read_s > 0
     assert found.short_tokens == min(256, len(prompt))
     assert (late.read_s, late.write_token_s) == (None, None)
+
+
+def test_an_engine_that_did_not_start_is_not_compared_with_itself(
+    tiny_model: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_vllm(name: str, *given: Any) -> Server:
+        if name == "vllm":
+            raise EngineError("it does not start")
+        return make_server(name, *given)
+
+    monkeypatch.setattr(worker, "make_server", no_vllm)
+    setup = Setup(
+        settings=Settings(),
+        model_dir=str(tiny_model),
+        adapters_dir=str(tmp_path / "adapters"),
+        scratch_dir=str(tmp_path / "scratch"),
+        device="cpu",
+        dtype="float32",
+        autocast_dtype=None,
+        num_threads=1,
+        engine="vllm",
+        is_compared=True,
+        window_tokens=2048,
+    )
+    job = Job(
+        job_id=1,
+        stage="probe",
+        tasks=[TaskMessage.of(task)],
+        views=[IDENTITY.name],
+        deadline_s=SystemClock().now() + 120,
+    )
+    events: list[Event] = []
+    worker.Worker(setup, events.append).do(job)
+
+    probed = events[-1]
+    assert isinstance(probed, Probed)
+    assert probed.batch_s == {} and probed.prompt_tokens > 0
