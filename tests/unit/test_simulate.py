@@ -17,7 +17,7 @@ from appliance.errors import UsageError
 from appliance.machine.imagined import imagined
 from appliance.machine.machine import find_machine
 from appliance.run.rehearsal.fake_pool import ImaginedCosts
-from appliance.run.rehearsal.faults import NO_FAULTS, parse_faults
+from appliance.run.rehearsal.faults import NO_FAULTS, Faults, parse_faults
 from appliance.run.rehearsal.imagined_run import ImaginedRun
 from appliance.run.rehearsal.rehearsal import Crew, rehearse, spread, timeline
 from appliance.run.schedule.planned_costs import PlannedCosts
@@ -25,7 +25,7 @@ from appliance.sizing.costs.model_card import load_card
 from appliance.sizing.costs.task_lengths import lengths_of
 from appliance.sizing.make_plan import size
 from appliance.sizing.pins import Pins
-from appliance.sizing.request import SizingRequest
+from appliance.sizing.request import PlanRequest, SizingRequest
 from tests.support.run_world import run, tasks
 
 NVARC_HOURS, NVARC_MEDIAN_S = 11.88, 76.0
@@ -273,3 +273,17 @@ def test_training_that_harms_is_found_by_the_check_of_the_learning_rate(
     (told,) = json.loads(capsys.readouterr().out)["runs"]
     assert any("TRAINING AT TEST TIME HARMS" in m["text"] for m in told["messages"])
     assert told["coverage"]["trained"] < 6
+
+
+def test_where_no_plan_for_the_cpu_can_be_made_the_loss_of_the_card_is_told(
+    challenges: str,
+) -> None:
+    def refuse(request: PlanRequest) -> PlanRequest:
+        raise UsageError("no time for a plan", expected="more", remedy="none")
+
+    given = ["--gpu", "T4", "--model", "Qwen2.5-0.5B", "--tasks", challenges, "--budget", "30m"]
+    request = foreseen_request(arguments(*given, "--strategy", "transduction"))
+    faults = Faults({"device-death": 0.3})
+    told = ImaginedRun.of(request, faults=faults, on_cpu=refuse).rehearse(0)
+    assert told.failure is not None and "no device was found" in told.failure
+    assert not told.submission_faults

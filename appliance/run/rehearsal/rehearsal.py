@@ -5,6 +5,7 @@ Only the workers are imagined: they take time and may fail, and do nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from appliance.arc.submission import build, validate
 from appliance.arc.task import TaskSet
 from appliance.clock import VirtualClock
 from appliance.config import Settings
-from appliance.errors import DeviceLost, EngineError
+from appliance.errors import ApplianceError, DeviceLost, EngineError
 from appliance.record.coverage import Coverage, coverage_of
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
@@ -168,8 +169,11 @@ def rehearse(
     num_workers, num_searching = crew.num_workers, crew.num_searching
     try:
         spans, fault = scene.play(crew, dies_at_s=dies_at_s, can_replan=on_cpu is not None)
+        others = None
         if isinstance(fault, DeviceLost) and on_cpu is not None:
-            others = on_cpu(budget_s - clock.now())
+            with contextlib.suppress(ApplianceError):  # no other plan: the loss stands
+                others = on_cpu(budget_s - clock.now())
+        if others is not None and isinstance(fault, DeviceLost):
             go_on_with_cpu(journal, fault, now_s=clock.now())
             if others.model != crew.model:
                 journal.put_fact(CHECKED_RATE, None)  # of another model it says nothing
