@@ -5,7 +5,7 @@
 
 What one measures: python -m bench.NAME --help. Others take much longer or need files with tasks,
 and run only by their own names: budgets, calibrate, canary, grammar, gpu_check, induction,
-loss, search, search_costs, ttt.
+kills, loss, search, search_costs, ttt.
 """
 
 from __future__ import annotations
