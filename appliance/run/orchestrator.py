@@ -220,17 +220,19 @@ class Orchestrator:
             self._ledger.write()
 
     def _resume(self) -> None:
-        """Stages that are done in the journal stay done.
+        """Stages that are done in the journal stay done, and what others gave stays too.
 
         Adapters do not travel from one batch slot to the next: a task whose adapter is gone trains
         anew in its next round.
         """
         schedule, adapters = self._schedule, self._work.folder.adapters
-        rows = [
-            row
-            for row in self._work.journal.stages()
-            if row.status == "done" and row.task_id in schedule.states
-        ]
+        known = [row for row in self._work.journal.stages() if row.task_id in schedule.states]
+        for row in known:
+            if (row.stage, row.status) == ("deep", "partial"):
+                schedule.mark_cut(row.task_id, row.round)
+
+        # The adapter of the last training is the one that lies in the folder.
+        rows = sorted((row for row in known if row.status == "done"), key=lambda row: row.round)
         for row in rows:
             if row.stage == "quick":
                 schedule.mark_done(row.task_id, "quick")

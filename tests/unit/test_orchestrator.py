@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,26 @@ def test_a_run_that_is_stopped_again_and_again_redoes_nothing_and_ends_whole(
     whole = resumed(path, stop=0.0, seed=99)
     assert whole.coverage.deep == whole.coverage.quick == 8
     assert whole.submission_faults == ()
+
+
+def test_what_a_round_gave_before_it_was_cut_off_stays(tmp_path: Path) -> None:
+    def cut_rounds(path: Path) -> dict[tuple[str, int], list[tuple[object, ...]]]:
+        db = sqlite3.connect(path)
+        cut = "SELECT task_id, round FROM stages WHERE stage = 'deep' AND status = 'partial'"
+        answers = "SELECT * FROM candidates WHERE task_id = ? AND stage = 'deep' AND round = ?"
+        found = {key: db.execute(answers, key).fetchall() for key in db.execute(cut).fetchall()}
+        db.close()
+        return found
+
+    was_cut = False
+    for share in (0.2, 0.3, 0.4):
+        path = tmp_path / f"journal-{share}.sqlite"
+        resumed(path, stop=share, seed=0)
+        before = cut_rounds(path)
+        resumed(path, stop=0.0, seed=1)
+        assert before.items() <= cut_rounds(path).items()
+        was_cut |= bool(before)
+    assert was_cut
 
 
 def test_a_finished_run_started_again_does_no_work(tmp_path: Path) -> None:

@@ -189,6 +189,15 @@ class Schedule:
             state.rounds = max(state.rounds, number)
             state.first_s = seconds if number == 1 else state.first_s
 
+    def mark_cut(self, task_id: str, number: int) -> None:
+        """On resume: its deep round of that number was cut off.
+
+        What it gave stays and votes. The next round goes on from it, with the adapter if one was
+        trained; to do this one again would replace its answers.
+        """
+        state = self.states[task_id]
+        state.rounds = max(state.rounds, number)
+
     def set_certainty(self, task_id: str, certainty: Certainty) -> None:
         self.states[task_id].certainty = certainty
 
