@@ -8,6 +8,9 @@
     ├── OutputError       4   a file that cannot be written: no permission, no folder, no room
     │                         (also an OSError)
     └── EngineError           a model engine failed; the run journals it and goes on
+        ├── SameFault     5   the same fault at task after task: the run ends, for more time would
+        │   │                 not help
+        │   └── SameInputFault 4  the same, and what was given to the run is at fault
         ├── OutOfMemory       the device had no room: the task goes one rung down its ladder
         ├── EngineLost        the engine cannot go on in this process: the worker is restarted
         │                     with what remains
@@ -20,7 +23,9 @@ neither is an exception that leaves its module.
 
 from __future__ import annotations
 
+import re
 import signal
+from collections.abc import Iterable
 
 EXIT_DONE = 0
 EXIT_USAGE = 2
@@ -31,6 +36,13 @@ EXIT_INPUT = 4
 EXIT_COVERAGE = 5
 EXIT_CHECKPOINTED = 85  # start it again; the code that HTCondor's manual uses for this
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+
+
+_PATH = re.compile(r"(?:[\w.~+-]*/)+[\w.~+-]*")
+_NUMBER = re.compile(
+    r"\b(?=[0-9a-f]*\d)[0-9a-f]{6,}\b"  # a hash or an address
+    r"|[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
+)
 
 
 class ApplianceError(Exception):
@@ -83,6 +95,18 @@ class EngineError(ApplianceError, RuntimeError):
     exit_code = 1
 
 
+class SameFault(EngineError):
+    """Task after task met the same fault, which the next one would meet as well."""
+
+    exit_code = EXIT_COVERAGE
+
+
+class SameInputFault(SameFault):
+    """The same, where the model, its adapter or its tokenizer is at fault."""
+
+    exit_code = EXIT_INPUT
+
+
 class OutOfMemory(EngineError):
     """The device had no room for what was asked."""
 
@@ -116,3 +140,17 @@ def first_line(fault: BaseException) -> str:
     The name of the exception's type where it says nothing.
     """
     return (str(fault) or type(fault).__name__).splitlines()[0][:300]
+
+
+def without_details(message: str, task_ids: Iterable[str] = ()) -> str:
+    """The message without what differs from task to task.
+
+    >>> without_details("IndexError: index 513 is out of bounds for axis 0 with size 512")
+    'IndexError: index * is out of bounds for axis * with size *'
+    >>> without_details("OSError: cannot write /scratch/adapters/007bbfb7/x.json", ["007bbfb7"])
+    'OSError: cannot write *'
+    """
+    message = _PATH.sub("*", message)
+    for task_id in sorted(task_ids, key=len, reverse=True):
+        message = re.sub(rf"(?<!\w){re.escape(task_id)}(?!\w)", "*", message)
+    return _NUMBER.sub("*", message)

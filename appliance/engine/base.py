@@ -79,11 +79,28 @@ class Tuned:
     adapter_dir: Path  # where they were saved
 
 
+Cause = Literal["time", "length", "memory", "harm", "result", "fault"]
+"""Why a task has no adapter of its own.
+
+    time     no time was left, not even for a step
+    length   no lesson fits the sequence length, or there are too few demonstrations for one
+    memory   no rung of the memory ladder has room
+    harm     the check at the start of the run found that training makes answers worse
+    result   it was trained, and the model was no better for it
+    fault    something failed: an exception, or numbers that are not finite
+"""
+
+Blame = Literal["input", "engine"]
+"""Of a fault: what was given to the run (model, adapter, tokenizer), or what works with it."""
+
+
 @dataclass(frozen=True)
 class NotTuned:
     """The model was not adapted and is as it was loaded."""
 
     reason: str
+    cause: Cause
+    blame: Blame = "engine"  # of a fault
 
 
 Outcome = Tuned | NotTuned

@@ -12,9 +12,13 @@ from typing import Any
 
 from appliance.arc.vote import FIRST, Candidate, least_weight
 from appliance.config import RunSettings
+from appliance.errors import without_details
 from appliance.record.attempts import attempts_of
 from appliance.record.journal import Journal
 from appliance.record.setbacks import is_without_gpu, setbacks_of
+
+NAMES_TOLD = 4
+"""Tasks that a message names."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class Coverage:
     settled: int  # not trained: two such programs agreed, or a search was sure of its answer
 
     untrained_reasons: dict[str, int]  # why training gave no adapter: tasks by reason
+    untrained_causes: dict[str, int] = field(default_factory=dict)  # the same by `base.Cause`
+    given_up: dict[str, list[str]] = field(default_factory=dict)  # tasks by "stage: fault"
     served: dict[str, int] = field(default_factory=dict)  # deep jobs by the way they were sampled
     refusals: dict[str, int] = field(default_factory=dict)  # why another way was not taken: jobs
 
@@ -92,6 +98,9 @@ class Coverage:
                 f"tasks with a program that fits all demonstrations: {self.programs_fit} "
                 f"({self.programs_valid} of {self.programs_written} programs gave grids)"
             )
+        for fault, task_ids in sorted(self.given_up.items()):
+            stage, _, why = fault.partition(": ")
+            lines.append(f"given up at {stage}: {names_of(task_ids)}: {why}")
         lines += [
             f"set back: {f'{count} x ' if count > 1 else ''}{text}"
             for text, count in self.setbacks.items()
@@ -110,15 +119,26 @@ class Coverage:
         # What a search is sure of comes last, and needs no sample.
         if self.sampled + self.search_alone < floors.min_sampled_share * n:
             faults.append(f"sampled {self.sampled}/{n}, floor {floors.min_sampled_share:.0%}")
+        elif self.given_up and not self.sampled:
+            faults.append(f"sampled 0/{n}, because of faults")
 
         # A settled task needs no training, so it counts as if it had been trained.
         least_trained = floors.min_trained_share * n
         if train_enabled and self.trained + self.settled < least_trained:
             faults.append(f"trained {self.trained}/{n}, floor {floors.min_trained_share:.0%}")
+        elif train_enabled and not self.trained and set(self.untrained_causes) - {"time"}:
+            reason = max(self.untrained_reasons, key=lambda text: self.untrained_reasons[text])
+            faults.append(f"trained 0/{n}, and time is not the reason: {reason}")
 
         if self.without_gpu:
             faults.append("no GPU could be used, floor one; the CPU did the work")
         return faults
+
+
+def names_of(task_ids: Sequence[str]) -> str:
+    """A few of them, and how many more there are."""
+    more = len(task_ids) - NAMES_TOLD
+    return ", ".join(task_ids[:NAMES_TOLD]) + (f" and {more} more" if more > 0 else "")
 
 
 def covered_by_all(parts: Sequence[Coverage]) -> Coverage:
@@ -126,6 +146,9 @@ def covered_by_all(parts: Sequence[Coverage]) -> Coverage:
 
     def total(name: str) -> Any:
         values = [getattr(part, name) for part in parts]
+        if name == "given_up":
+            faults = sorted({fault for value in values for fault in value})
+            return {f: [t for value in values for t in value.get(f, ())] for f in faults}
         if isinstance(values[0], dict):
             return dict(sum((Counter(v) for v in values), Counter()))
         return sum(values)
@@ -148,9 +171,18 @@ def coverage_of(journal: Journal) -> Coverage:
 
     trained = {r.task_id for r in rows if r.stage == "train" and r.status == "done"}
     first_trainings = [r for r in rows if (r.stage, r.round) == ("train", 1)]
-    reasons = Counter(
-        str(r.detail.get("reason", "unknown")) for r in first_trainings if r.task_id not in trained
-    )
+    untrained = [r for r in first_trainings if r.task_id not in trained]
+    reasons = Counter(str(r.detail.get("reason", "unknown")) for r in untrained)
+    # Journals of version 0.2 name no cause.
+    causes = Counter(str(r.detail.get("cause") or "fault") for r in untrained)
+
+    given_up: dict[str, list[str]] = {}
+    for row in rows:
+        is_made_good = row.stage == "quick" and row.task_id in deep_once
+        is_fault = row.status != "done" and row.detail.get("cause") == "fault"
+        if is_fault and row.round == 1 and not is_made_good:
+            fault = without_details(row.detail["reason"], [row.task_id])
+            given_up.setdefault(f"{row.stage}: {fault}", []).append(row.task_id)
 
     candidates = journal.candidates()
     searches = [r for r in rows if r.stage == "search"]
@@ -183,6 +215,8 @@ def coverage_of(journal: Journal) -> Coverage:
         programs_fit=len({p.task_id for p in programs if p.fits}),
         settled=len(settled),
         untrained_reasons=dict(reasons),
+        untrained_causes=dict(causes),
+        given_up=given_up,
         served=dict(Counter(r.detail["how"] for r in deep if r.detail.get("how"))),
         refusals=dict(Counter(refusal for r in deep for refusal in r.detail.get("refused", ()))),
         setbacks=setbacks_of(journal),

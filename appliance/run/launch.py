@@ -22,6 +22,7 @@ from appliance.errors import (
     ApplianceError,
     DeviceLost,
     EngineError,
+    SameFault,
 )
 from appliance.record.coverage import coverage_of
 from appliance.record.journal import Journal
@@ -183,6 +184,8 @@ def _orchestrator(start: Launch, stopped: list[int]) -> Orchestrator:
         is_rate_given=is_rate_given,
         search=search_share(plan),
         can_replan=start.can_replan,
+        # Nobody can start a scored rerun again, and some answers are better than none.
+        goes_on=plan.machine.platform.phase == "rerun",
     )
 
 
@@ -195,6 +198,7 @@ def _conclude(start: Launch, stopped: list[int], failure: EngineError | None) ->
     faults = validate(submission, start.tasks)
     report: dict[str, Any] = {
         "seconds": round(seconds, 1),
+        "failure": str(failure) if failure else None,
         "coverage": coverage.as_json(),
         "faults": faults,
     }
@@ -216,6 +220,8 @@ def _conclude(start: Launch, stopped: list[int], failure: EngineError | None) ->
     shortfalls = coverage.shortfalls(settings.run, train_enabled=settings.train.enabled)
     for shortfall in shortfalls:
         print(f"appliance: below its floor: {shortfall}", file=sys.stderr)
+    if isinstance(failure, SameFault):
+        return failure.exit_code
     return EXIT_COVERAGE if shortfalls or failure is not None else EXIT_DONE
 
 

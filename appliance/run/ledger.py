@@ -10,6 +10,7 @@ from appliance.arc.grid import Grid
 from appliance.arc.task import Task, TaskSet
 from appliance.arc.vote import Candidate, Output
 from appliance.clock import Clock
+from appliance.engine.base import Cause
 from appliance.record.attempts import attempts_of
 from appliance.record.journal import Journal, StageRow
 from appliance.run.schedule.certainty import Certainty, certainty_of, is_found
@@ -37,7 +38,8 @@ class Outcome:
     wrote: Wrote | None = None
     searched: Searched | None = None
     seconds: float = 0.0
-    reason: str | None = None  # why there is nothing, or not everything
+    reason: str | None = None  # why there is nothing, or not everything; this and the next
+    cause: Cause | None = None
     how: str = ""  # the way in which the grids were sampled, such as "vllm merged"
     refused: Sequence[str] = ()  # other ways that were tried before, each with its fault
 
@@ -92,6 +94,7 @@ class Ledger:
 
         told = {
             "reason": outcome.reason,
+            "cause": outcome.cause,
             "how": outcome.how,
             "refused": list(outcome.refused),
         }

@@ -36,6 +36,7 @@ from appliance.solve.messages import (
     Checked,
     Finished,
     KnownProgram,
+    LeftOut,
     Probed,
     Ready,
     Sampled,
@@ -103,6 +104,7 @@ class Orchestrator:
         costs: Mapping[str, TaskCost] | None = None,
         search: SearchShare | None = None,
         can_replan: bool = False,
+        goes_on: bool = False,
         write: Callable[[Attempts], None] | None = None,
         poll_s: float = POLL_S,
     ) -> None:
@@ -119,6 +121,9 @@ class Orchestrator:
 
         can_replan: whoever runs this has another plan for the case that no device is left, so the
         search is not waited for then.
+
+        goes_on: nobody can start this run again, so a part of the work that always fails is left
+        out; else it ends the run.
 
         write: puts a submission in place; by default it is submission.json in the folder.
         """
@@ -180,6 +185,7 @@ class Orchestrator:
             self._tell,
             self._set_back,
             can_replan=can_replan,
+            goes_on=goes_on,
         )
 
     def run(self) -> None:
@@ -188,7 +194,8 @@ class Orchestrator:
         The submission is written in any case.
 
         Raises InputError for a model that no worker can load, EngineError when no worker of a kind
-        is left (DeviceLost for those with a device), and PrerequisiteError when the disk is full.
+        is left (DeviceLost for those with a device) or every task meets the same fault (SameFault),
+        and OutputError when the disk is full.
         """
         try:
             search = self._schedule.search
@@ -223,16 +230,24 @@ class Orchestrator:
         """Stages that are done in the journal stay done, and what others gave stays too.
 
         Adapters do not travel from one batch slot to the next: a task whose adapter is gone trains
-        anew in its next round.
+        anew in its next round. A fault may be mended by now: a task that was answered untrained
+        because of one is trained and answered anew.
         """
         schedule, adapters = self._schedule, self._work.folder.adapters
         known = [row for row in self._work.journal.stages() if row.task_id in schedule.states]
+        faulty = {
+            row.task_id
+            for row in known
+            if row.stage == "train" and row.round == 1 and row.detail.get("cause") == "fault"
+        }
         for row in known:
-            if (row.stage, row.status) == ("deep", "partial"):
+            if (row.stage, row.status) == ("deep", "partial") and row.task_id not in faulty:
                 schedule.mark_cut(row.task_id, row.round)
 
         # The adapter of the last training is the one that lies in the folder.
-        rows = sorted((row for row in known if row.status == "done"), key=lambda row: row.round)
+        whole = (row for row in known if row.status == "done")
+        stay = (row for row in whole if row.stage != "deep" or row.task_id not in faulty)
+        rows = sorted(stay, key=lambda row: row.round)
         for row in rows:
             if row.stage == "quick":
                 schedule.mark_done(row.task_id, "quick")
@@ -362,16 +377,23 @@ class Orchestrator:
                 if self._prober and running:
                     seconds = self._clock.now() - running.started_s
                     self._prober.take(event, seconds=seconds)
+                    self._life.went_well(running)
                 state.state, state.running = "idle", None
             case Checked():
                 if self._rate_check and running:
                     self._rate_check.take(event)
+                    self._life.went_well(running)
                 state.state, state.running = "idle", None
-            case Trained() | Sampled() | Scored() | Wrote() | Searched():
+            case Sampled() | Searched():
                 if running:
                     running.take(event, now_s=self._clock.now())
+            case Trained() | LeftOut() | Scored() | Wrote():
+                if running:
+                    running.take(event, now_s=self._clock.now())
+                    self._life.went_on(running, event)
             case Finished():
                 if running:
+                    self._life.went_well(running)
                     self._results.finish(running, event)
                     state.state, state.running, state.num_falls = "idle", None, 0
                     state.num_done += 1

@@ -38,10 +38,21 @@ class Died:
     log_tail: str  # last lines of its standard error
 
     @property
+    def is_killed(self) -> bool:
+        """By somebody else, or by the system, most likely because memory ran out."""
+        return -self.exit_code in (signal.SIGKILL, signal.SIGTERM)
+
+    @property
+    def fault(self) -> str:
+        """The same in words for all that ended alike: after a signal, what was logged last is
+        chance."""
+        return how_it_ended(self.exit_code) if self.exit_code < 0 else self.how
+
+    @property
     def how(self) -> str:
         """In words. What was logged last explains an end of its own, not one from outside."""
         how = how_it_ended(self.exit_code)
-        if -self.exit_code in (signal.SIGKILL, signal.SIGTERM):
+        if self.is_killed:
             return how
         last_line = (self.log_tail.splitlines() or ["its log is empty"])[-1]
         return f"{how} ({last_line})"

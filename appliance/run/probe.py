@@ -11,6 +11,7 @@ from dataclasses import asdict
 from appliance.engine.probe import BATCH
 from appliance.record.journal import Journal
 from appliance.run.schedule.planned_costs import PlannedCosts, correction_lines
+from appliance.run.schedule.repeated_faults import IN_A_ROW
 from appliance.run.schedule.schedule import Schedule
 from appliance.run.schedule.task_state import Assignment
 from appliance.sizing.costs.task_costs import Probe
@@ -47,7 +48,9 @@ class Prober:
 
         # Programs alone learn from lessons of another length, which a probe would not tell about.
         writes_grids = planned.settings.writes_grids
+        self._device_s = device_s
         self._to_probe = planned.to_probe(device_s) if writes_grids else None
+        self._probed: list[str] = []  # tasks, the last one last
         self._is_out = False  # a worker is at it
         # Why Transformers samples in place of the planned engine, "" where it does not.
         self.plain_because = ""
@@ -74,6 +77,7 @@ class Prober:
             return None
 
         task_id, self._to_probe, self._is_out = self._to_probe, None, True
+        self._probed.append(task_id)
         planned, settings = self._planned, self._planned.settings
         expected_s = planned.probe_s(task_id)
         return Assignment(
@@ -122,10 +126,16 @@ class Prober:
             self.plain_because = f"slower in the probe: {found}"
             self._planned = self._planned.sampled_by(faster)
 
-    def lose(self, assignment: Assignment, message: str, *, is_memory: bool) -> None:
-        """Go on by the plan; if memory ran out, as if training needed more than there is."""
+    def lose(self, assignment: Assignment, message: str, *, is_memory: bool, is_told: bool) -> None:
+        """Go on by the plan; if memory ran out, as if training needed more than there is.
+
+        is_told: the worker lives and told the fault. Then another task is probed: whether it meets
+        the same one is better known now than after the quick pass.
+        """
         self._is_out = False
-        self._tell(f"the probe failed: {message}")
+        self._tell(f"the probe failed at {assignment.tasks[0].task_id}: {message}")
+        if is_told and len(self._probed) < IN_A_ROW:
+            self._to_probe = self._planned.to_probe(self._device_s, without=self._probed)
         if is_memory:
             self._planned = self._planned.after_running_out(assignment.tasks[0].task_id)
             self._begin_on_rungs()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from appliance.arc.task import Task
 from appliance.clock import Clock
 from appliance.config import Settings
+from appliance.engine.base import Cause
 from appliance.run.ledger import Ledger, Outcome
 from appliance.run.resend import remaining_job
 from appliance.run.schedule.schedule import Schedule
@@ -51,7 +52,7 @@ class Results:
                 self._note(running, task, "partial", finished=event)
             else:
                 reason = "no answer in its time"
-                self._note(running, task, "failed", reason=reason, finished=event)
+                self._note(running, task, "failed", reason=reason, cause="time", finished=event)
 
     def keep_partial(self, running: Running | None) -> None:
         """The job was cut off; its candidates vote all the same."""
@@ -59,11 +60,11 @@ class Results:
             if running and running.found(task):
                 self._note(running, task, "partial")
 
-    def give_up(self, running: Running, task_id: str, reason: str) -> None:
+    def give_up(self, running: Running, task_id: str, reason: str, cause: Cause) -> None:
         """The task is not tried again at this stage. What it has stays."""
         task = self._schedule.states[task_id].task
-        if not running.found(task):
-            self._note(running, task, "failed", reason=reason)
+        status = "partial" if running.found(task) else "failed"
+        self._note(running, task, status, reason=reason, cause=cause)
 
     def remaining(self, running: Running | None) -> Job | None:
         """What is left of a job whose worker was lost, None if it cannot be resumed."""
@@ -96,6 +97,7 @@ class Results:
         status: str,
         *,
         reason: str | None = None,
+        cause: Cause | None = None,
         finished: Finished | None = None,
     ) -> None:
         """Write down what a job gave for one of its tasks, and take it into the vote."""
@@ -115,6 +117,7 @@ class Results:
             searched=running.searched,
             seconds=seconds,
             reason=reason,
+            cause=cause,
             how=finished.how if finished else "",
             refused=finished.refused if finished else (),
         )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from appliance.clock import Clock, format_duration
+from appliance.engine.base import Blame, Cause
 from appliance.errors import DeviceLost, EngineError, InputError
-from appliance.run.pool import Died, Pool
+from appliance.run.fault_watch import PARTS, FaultWatch
+from appliance.run.pool import PLAIN, Died, Pool
 from appliance.run.probe import Prober
 from appliance.run.results import Results
 from appliance.run.schedule.rate_check import RateCheck
@@ -14,7 +16,7 @@ from appliance.run.schedule.schedule import Schedule
 from appliance.run.schedule.task_state import Assignment
 from appliance.run.worker_state import Kind, Running, WorkerState
 from appliance.sizing.memory_ladder import RUNGS
-from appliance.solve.messages import Failed, Job, Ready
+from appliance.solve.messages import Failed, Job, LeftOut, Ready, Scored, Trained, Wrote
 
 GRACE_S = 10.0
 """A worker is killed this long after its job's deadline and the time of its last step."""
@@ -35,9 +37,8 @@ MAX_FALLS = 5
 """Consecutive losses before a worker is given up, while other workers live. A search worker that is
 lost at a task does not count: the task is given up after two tries, and the next may go well."""
 
-NAMES_TOLD = 4
-"""Tasks of a job that a message names."""
-
+PLAIN_PARTS = {"training": ("trainer",), "quick": ("engine",), "deep": ("engine",), "search": ()}
+"""What a plainer one may stand in for where this part always fails; elsewhere for all."""
 
 Rule = Callable[[Assignment], list[str]]
 """Of the schedule: what becomes of the tasks of a failed job. Returns those given up."""
@@ -59,8 +60,11 @@ class WorkerLife:
         set_back: Callable[[str], None],
         *,
         can_replan: bool = False,
+        goes_on: bool = False,
     ) -> None:
-        """set_back: counts what was meant to be used and is not. can_replan: see Orchestrator."""
+        """set_back: counts what was meant to be used and is not. can_replan, goes_on: see
+        Orchestrator.
+        """
         self._workers = workers
         self._pool = pool
         self._schedule = schedule
@@ -71,8 +75,11 @@ class WorkerLife:
         self._tell = tell
         self._set_back = set_back
         self._can_replan = can_replan
-        # No worker of one kind is left. It is raised at the end, for the other kind goes on.
-        self.fault: EngineError | None = None
+        self._goes_on = goes_on
+        self._watch = FaultWatch(
+            schedule, tell, set_back, make_plain=self._make_all_plain, goes_on=goes_on
+        )
+        self._lost: EngineError | None = None  # no worker of one kind is left
 
     def start(self, worker: int, *, why: str = "") -> None:
         """(Re)start a worker, unless it has failed too often.
@@ -117,11 +124,12 @@ class WorkerLife:
     def trouble(self, worker: int, event: object) -> None:
         """A worker failed at its start, failed at a job, or died.
 
-        Raises InputError for a model or adapter that no worker can load.
+        Raises InputError for a model or adapter that no worker can load, SameFault where every task
+        meets the same fault.
         """
         state = self._workers[worker]
         match event:
-            case Failed(job_id=-1, kind="input"):
+            case Failed(job_id=-1, kind="input") if not self._goes_on:
                 raise InputError(
                     f"{self._name(worker)} cannot start: {event.message}",
                     remedy="see the run's worker log",
@@ -132,11 +140,26 @@ class WorkerLife:
             case Failed(kind="memory"):
                 self._fall(state, self._schedule.out_of_memory, event.message)
             case Failed():
-                self._fall(state, self._schedule.crashed, event.message)
+                told: Blame = "input" if event.kind == "input" else "engine"
+                self._fall(state, self._schedule.crashed, event.message, blame=told)
             case Died() if state.state == "starting":
                 self._lost_at_start(worker, event.how)
             case Died():
-                self._lose(worker, f"{self._name(worker)} died: it {event.how}", event.how)
+                message = f"{self._name(worker)} died: it {event.how}"
+                self._lose(worker, message, event.how, died=event)
+
+    @property
+    def fault(self) -> EngineError | None:
+        """What is raised at the end of a run that went on with what was left."""
+        return self._lost or self._watch.fault
+
+    def went_on(self, running: Running, event: Trained | LeftOut | Scored | Wrote) -> None:
+        """A part of a job went well, or was left out. Raises SameFault as `trouble`."""
+        self._watch.went_on(running, event)
+
+    def went_well(self, running: Running) -> None:
+        """A job came to its end."""
+        self._watch.went_well(running)
 
     def limits_s(self) -> list[float]:
         """Instants at which a worker that is still busy counts as hung."""
@@ -164,6 +187,11 @@ class WorkerLife:
         state = self._workers[worker]
         # A card that worked may be busy for a moment after the end of its last process.
         if event.kind == "device" and state.num_starts > int(state.was_ready):
+            self._give_up(worker, event.message, self._schedule.put_back)
+            return
+
+        # The folder of the model stays as it is, whichever engine reads it.
+        if event.kind == "input":
             self._give_up(worker, event.message, self._schedule.put_back)
             return
 
@@ -212,7 +240,7 @@ class WorkerLife:
         self._pool.kill(worker)
         self._lose(worker, message, message)
 
-    def _lose(self, worker: int, message: str, why: str) -> None:
+    def _lose(self, worker: int, message: str, why: str, *, died: Died | None = None) -> None:
         """The worker is gone: the next one gets what remains of its job, or the job has failed."""
         if self._is_device_gone(worker):
             return
@@ -225,47 +253,88 @@ class WorkerLife:
             label = state.running.assignment.label
             self._tell(f"{label}: {message}; {_what_remains(job)} are asked again")
         else:
-            self._fall(state, self._schedule.crashed, message)
+            # A kill from outside, and a worker of ours that hung, say nothing of other tasks.
+            is_own = died is not None and not died.is_killed
+            is_killed = died is not None and died.is_killed
+            self._fall(
+                state,
+                self._schedule.killed if is_killed else self._schedule.crashed,
+                message,
+                blame="engine" if is_own else None,
+                fault=died.fault if died else "",
+            )
 
         if not was_searching:
             state.num_falls += 1
-        self.start(worker, why=why)
+        if state.state != "starting":  # else all were started anew with plainer engines
+            self.start(worker, why=why)
 
-    def _fall(self, state: WorkerState, rule: Rule, message: str) -> None:
-        """A job failed: keep what it gave, put its tasks back one rung down, or give them up."""
+    def _fall(
+        self,
+        state: WorkerState,
+        rule: Rule,
+        message: str,
+        *,
+        blame: Blame | None = None,
+        fault: str = "",
+    ) -> None:
+        """A job failed: keep what it gave, put its tasks back, or give them up.
+
+        blame: for a fault that other tasks may meet as well. fault: what they have in common, by
+        default the message.
+        """
         running = state.take()
         if running is None:
             return
 
         assignment = running.assignment
         state.state = "idle"
+        is_memory = rule == self._schedule.out_of_memory
         if assignment.stage == "probe" and self._prober:
-            is_memory = rule == self._schedule.out_of_memory
-            self._prober.lose(assignment, message, is_memory=is_memory)
-            return
-
-        if assignment.stage == "check" and self._rate_check:
+            is_told = blame is not None and not fault
+            self._prober.lose(assignment, message, is_memory=is_memory, is_told=is_told)
+        elif assignment.stage == "check" and self._rate_check:
             self._rate_check.lose(assignment, message)
-            return
+        else:
+            self._results.keep_partial(running)
+            lost = rule(assignment)
+            self._tell(f"{running.name}: {message}; {self._follows(assignment, rule, lost)}")
+            for task_id in lost:
+                cause: Cause = "memory" if is_memory else "fault"
+                self._results.give_up(running, task_id, message, cause)
 
-        self._results.keep_partial(running)
-        lost = rule(assignment)
-        follows = self._what_follows(assignment, lost)
-        if rule == self._schedule.put_back:
-            follows = "left to another device"
-        self._tell(f"{_job_name(assignment)}: {message}; {follows}")
-        for task_id in lost:
-            self._results.give_up(running, task_id, message)
+        if blame is not None:
+            self._watch.failed(running, assignment.stage, fault or message, blame)
 
-    def _what_follows(self, assignment: Assignment, lost: list[str]) -> str:
+    def _follows(self, assignment: Assignment, rule: Rule, lost: list[str]) -> str:
         if lost:
             return "given up"
+        if rule == self._schedule.put_back:
+            return "left to another device"
         if len(assignment.tasks) > 1:
             return "each task is tried alone"
         if assignment.stage == "search":
             return "searched once more"
+        if rule == self._schedule.crashed:
+            return "tried once more, after the others"
         progress = self._schedule.states[assignment.tasks[0].task_id].of(assignment.stage)
         return f"next try: {RUNGS[progress.rung].name}"
+
+    def _make_all_plain(self, part: str, why: str) -> bool:
+        """Whether all workers with a device start anew with plainer engines for this part."""
+        parts = PLAIN_PARTS.get(part, tuple(PLAIN))
+        devices = [w for w, s in self._workers.items() if s.kind == "device" and s.state != "gone"]
+        changes = [c for w in devices if parts and (c := self._pool.make_plain(w, *parts))]
+        if not changes:
+            return False
+
+        self._tell(f"{PARTS[part]} tasks fail again and again: {why}; all go on with {changes[0]}")
+        self._set_back(f"{changes[0]}, because tasks failed {PARTS[part]}")
+        for worker in devices:
+            self._pool.kill(worker)
+            self._fall(self._workers[worker], self._schedule.put_back, "its engine is replaced")
+            self.start(worker)
+        return True
 
     def _give_up(self, worker: int, why: str, rule: Rule | None = None) -> None:
         """rule: what becomes of the tasks that it has; by default that of a crash."""
@@ -291,10 +360,10 @@ class WorkerLife:
         if self._can_replan and isinstance(fault, DeviceLost):
             raise fault
         if not any(s.state != "gone" for s in self._workers.values()):
-            raise self.fault or fault
+            raise self._lost or fault
 
         self._tell(f"{fault}; the rest of the run goes on without it")
-        self.fault = self.fault or fault
+        self._lost = self._lost or fault
 
     def _alive(self, kind: Kind) -> list[WorkerState]:
         return [s for s in self._workers.values() if s.kind == kind and s.state != "gone"]
@@ -302,12 +371,6 @@ class WorkerLife:
     def _name(self, worker: int) -> str:
         kind = "search worker" if self._workers[worker].kind == "search" else "worker"
         return f"{kind} {worker}"
-
-
-def _job_name(assignment: Assignment) -> str:
-    names = ", ".join(task.task_id for task in assignment.tasks[:NAMES_TOLD])
-    more = ", ..." if len(assignment.tasks) > NAMES_TOLD else ""
-    return f"{assignment.label} {names}{more}"
 
 
 def _what_remains(job: Job) -> str:

@@ -8,11 +8,26 @@ from typing import Literal
 
 from appliance.arc.task import Task
 from appliance.arc.vote import Candidate
+from appliance.engine.base import NotTuned
+from appliance.record.coverage import names_of
 from appliance.run.schedule.task_state import Assignment
-from appliance.solve.messages import Job, ProgramMessage, Sampled, Scored, Searched, Trained, Wrote
+from appliance.sizing.memory_ladder import LAST_RUNG
+from appliance.solve.messages import (
+    Job,
+    LeftOut,
+    ProgramMessage,
+    Sampled,
+    Scored,
+    Searched,
+    Trained,
+    Wrote,
+)
 
 Kind = Literal["device", "search"]
 """What a worker has: a device with a model, or only a core."""
+
+Progress = Trained | LeftOut | Sampled | Scored | Wrote | Searched
+"""What a worker says of a job on its way."""
 
 State = Literal["down", "starting", "idle", "busy", "gone"]
 """Of a worker; "gone": not started again in this run."""
@@ -37,7 +52,7 @@ class Running:
     stall_s: float | None = None
     heard_s: float = 0.0  # instant of its last answers
 
-    def take(self, event: Trained | Sampled | Scored | Wrote | Searched, *, now_s: float) -> None:
+    def take(self, event: Progress, *, now_s: float) -> None:
         """What the worker says of the job on its way."""
         match event:
             case Trained():
@@ -54,6 +69,12 @@ class Running:
             case Searched():
                 self.searched = event
 
+    @property
+    def name(self) -> str:
+        """For people: what is done, and for which tasks."""
+        assignment = self.assignment
+        return f"{assignment.label} {names_of([task.task_id for task in assignment.tasks])}"
+
     def is_stuck(self, now_s: float) -> bool:
         return self.stall_s is not None and now_s >= self.heard_s + self.stall_s
 
@@ -69,13 +90,17 @@ class Running:
         if not is_wanted or not is_first or self.job.train_until_s:
             return self.trained.get(task_id)
 
-        if self.assignment.is_harmful:
-            reason = "training harms this model"
-        elif self.assignment.is_late:
-            reason = "no time was left to train"
-        else:
-            reason = "no room to train on any rung of the ladder"
-        return Trained(job_id=self.job.job_id, task_id=task_id, seconds=0.0, reason=reason)
+        why = self.assignment.untrained or NotTuned("no time was left to train", "time")
+        if self.assignment.rung >= LAST_RUNG:
+            why = NotTuned("no room to train on any rung of the ladder", "memory")
+        return Trained(
+            job_id=self.job.job_id,
+            task_id=task_id,
+            seconds=0.0,
+            reason=why.reason,
+            cause=why.cause,
+            blame=why.blame,
+        )
 
 
 @dataclass(frozen=True)

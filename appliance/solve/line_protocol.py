@@ -13,10 +13,16 @@ import threading
 from collections.abc import Callable
 from typing import Literal
 
-from appliance.errors import ApplianceError, DeviceLost, InputError, OutOfMemory
+from appliance.engine.base import Blame
+from appliance.engine.load_model import is_out_of_memory
+from appliance.errors import ApplianceError, DeviceLost, InputError, OutOfMemory, first_line
 from appliance.solve.messages import Event, Failed
 
 Emit = Callable[[Event], None]
+
+READERS = ("jinja2", "tokenizers", "safetensors")
+"""Packages that only read what was given to the run: chat template, tokenizer, weights. What they
+raise is the fault of a folder."""
 
 
 def open_lines() -> tuple[queue.Queue[str], Emit]:
@@ -45,15 +51,24 @@ def _read(lines: queue.Queue[str]) -> None:
 
 def failed(job_id: int, fault: Exception) -> Failed:
     """What to tell of a fault. job_id: -1 at the start of the worker."""
-    kind: Literal["memory", "input", "engine", "device"] = "engine"
-    if isinstance(fault, OutOfMemory | MemoryError):
-        kind = "memory"
-    elif isinstance(fault, InputError):
-        kind = "input"
-    elif isinstance(fault, DeviceLost):
+    kind: Literal["memory", "input", "engine", "device"] = blame_of(fault)
+    if isinstance(fault, DeviceLost):
         kind = "device"
+    elif isinstance(fault, OutOfMemory) or is_out_of_memory(fault):
+        kind = "memory"
 
+    code = fault.exit_code if isinstance(fault, ApplianceError) else 1
+    return Failed(job_id=job_id, kind=kind, message=message_of(fault), exit_code=code)
+
+
+def message_of(fault: Exception) -> str:
+    """One line. Of ours it says all; of another package's the type comes first."""
     if isinstance(fault, ApplianceError):
-        return Failed(job_id=job_id, kind=kind, message=str(fault), exit_code=fault.exit_code)
-    message = f"{type(fault).__name__}: {fault}"
-    return Failed(job_id=job_id, kind=kind, message=message, exit_code=1)
+        return str(fault)
+    return f"{type(fault).__name__}: {first_line(fault)}"
+
+
+def blame_of(fault: Exception) -> Blame:
+    """Whether the folders of model and adapter are at fault, as far as the exception tells."""
+    is_read = type(fault).__module__.partition(".")[0] in READERS
+    return "input" if is_read or isinstance(fault, InputError) else "engine"

@@ -14,7 +14,13 @@ from appliance.arc.grid import freeze, grid_key, to_lists
 from appliance.arc.task import Pair, Task
 from appliance.arc.vote import Candidate
 from appliance.config import SampleSettings, Settings
-from appliance.engine.base import DEFAULT_MAX_NUM_SEQS, DEFAULT_MEMORY_SHARE, Serving
+from appliance.engine.base import (
+    DEFAULT_MAX_NUM_SEQS,
+    DEFAULT_MEMORY_SHARE,
+    Blame,
+    Cause,
+    Serving,
+)
 
 
 class _Message(BaseModel):
@@ -135,7 +141,19 @@ class Trained(_Message):
     loss_after: float | None = None
     num_steps: int = 0
     adapter_sha: str = ""
-    reason: str | None = None  # why the model was not adapted; None when it was
+    reason: str | None = None  # why the model was not adapted; this and the next: None when it was
+    cause: Cause | None = None
+    blame: Blame = "engine"  # where the cause is a fault
+
+
+class LeftOut(_Message):
+    """A part of the job failed, and the job goes on without it."""
+
+    event: Literal["left out"] = "left out"
+    job_id: int
+    part: Literal["programs", "scores"]  # nothing else can be left out and be told of so
+    message: str
+    blame: Blame
 
 
 class Probed(_Message):
@@ -334,7 +352,7 @@ class Finished(_Message):
 
 
 class Failed(_Message):
-    """The job, or the start of the worker (job_id -1), did not work out."""
+    """The job, or the start of the worker (job_id -1), did not work out. The worker lives on."""
 
     event: Literal["failed"] = "failed"
     job_id: int
@@ -345,7 +363,19 @@ class Failed(_Message):
     exit_code: int = 1
 
 
-Event = Ready | Probed | Checked | Trained | Sampled | Scored | Wrote | Searched | Finished | Failed
+Event = (
+    Ready
+    | Probed
+    | Checked
+    | Trained
+    | LeftOut
+    | Sampled
+    | Scored
+    | Wrote
+    | Searched
+    | Finished
+    | Failed
+)
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 

@@ -16,7 +16,6 @@ from appliance.arc.grid import grid_key
 from appliance.arc.task import Task
 from appliance.arc.vote import Candidate
 from appliance.clock import Deadline, SystemClock
-from appliance.errors import ApplianceError
 from appliance.program.sandbox import Sandbox
 from appliance.search.answers import Answer, Limits
 from appliance.search.solve import search_task
@@ -39,13 +38,6 @@ NICENESS = 5
 CHECK_SHARE = 0.1
 """Part of the time left that the search leaves to the check of its programs, where time is
 short."""
-
-
-FAULTS = (
-    ApplianceError, ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError,
-    TypeError, ValueError,
-)  # fmt: skip
-"""What a search may stumble over. It costs the task one try, as the death of this process does."""
 
 
 class SearchWorker:
@@ -134,7 +126,7 @@ def main() -> None:
     setup = SearchSetup.model_validate_json(lines.get())
     try:
         worker = SearchWorker(setup, emit)
-    except (ApplianceError, OSError) as fault:
+    except Exception as fault:  # noqa: BLE001 - whatever it is, it is told
         traceback.print_exc()
         emit(failed(-1, fault))
         return
@@ -143,7 +135,7 @@ def main() -> None:
         job = Job.model_validate_json(lines.get())
         try:
             worker.do(job)
-        except FAULTS as fault:
+        except Exception as fault:  # noqa: BLE001 - it costs the task one try
             traceback.print_exc()
             sys.stderr.flush()
             emit(failed(job.job_id, fault))

@@ -22,23 +22,29 @@ from appliance.arc.view import View
 from appliance.clock import Deadline, SystemClock
 from appliance.engine.base import EngineSpec, NotTuned, Outcome, Served, Server, TuneSettings
 from appliance.engine.environment import no_garbage_collection
-from appliance.engine.load_model import check_device, poisons_process, weights_sha
+from appliance.engine.load_model import (
+    check_device,
+    is_out_of_memory,
+    poisons_process,
+    weights_sha,
+)
 from appliance.engine.memory_meter import TrainingMemory, meter_of
 from appliance.engine.model_folder import FolderCard, read_card
 from appliance.engine.probe import TRAINING_SHARE, probe_engines, probe_training
 from appliance.engine.registry import import_first, make_scorer, make_server, make_trainer
 from appliance.engine.training.packing import TokenSequence
-from appliance.errors import ApplianceError, EngineError, EngineLost, InputError
+from appliance.errors import DeviceLost, EngineError, EngineLost, InputError, OutOfMemory
 from appliance.seeds import generator, seed_of
 from appliance.sizing.memory_ladder import RUNGS
 from appliance.solve.grids import GridWork
 from appliance.solve.ladder import batch_tokens_at, tune_settings_at, tune_settings_of
 from appliance.solve.language import Language
-from appliance.solve.line_protocol import Emit, failed, open_lines
+from appliance.solve.line_protocol import Emit, blame_of, failed, message_of, open_lines
 from appliance.solve.messages import (
     Checked,
     Finished,
     Job,
+    LeftOut,
     Probed,
     Ready,
     Setup,
@@ -168,7 +174,7 @@ class Worker:
             self._put_on(tasks[0], job)
         elif job.stage == "deep" and job.train_until_s > 0:
             began_s = self._clock.now()
-            outcome = self._tune(tasks[0], job)
+            outcome = self._tune_or_not(tasks[0], job)
             self._emit(_trained(job, tasks[0].task_id, outcome, self._clock.now() - began_s))
             adapter_sha = "" if isinstance(outcome, NotTuned) else outcome.adapter_sha
         else:
@@ -186,15 +192,20 @@ class Worker:
             )
 
         if self._grids.has_scores(job):
-            with self._trainer.merged() as model:  # it still has the task's adapter on
-                self._grids.score(
-                    tasks,
-                    job,
-                    answers,
-                    model,
-                    batch_tokens=self._batch_tokens(job),
-                    deadline=deadline,
-                )
+            try:
+                with self._trainer.merged() as model:  # it still has the task's adapter on
+                    self._grids.score(
+                        tasks,
+                        job,
+                        answers,
+                        model,
+                        batch_tokens=self._batch_tokens(job),
+                        deadline=deadline,
+                    )
+            except Exception as fault:
+                if _ends_job(fault):
+                    raise
+                self._leave_out("scores", job, fault)
 
         return complete
 
@@ -208,7 +219,19 @@ class Worker:
 
         deadline = Deadline(min(job.program_until_s, job.deadline_s), self._clock)
         limits = self._limits(job, f"{task.task_id}-programs", deadline)
-        return self._programs.deep(task, job, limits)
+        try:
+            return self._programs.deep(task, job, limits)
+        except Exception as fault:
+            if _ends_job(fault) or not self._setup.settings.writes_grids:
+                raise
+            self._leave_out("programs", job, fault)
+            return False
+
+    def _leave_out(self, part: Literal["programs", "scores"], job: Job, fault: Exception) -> None:
+        """Go on without what failed, and tell. To be called where it was caught."""
+        traceback.print_exc()
+        message, blame = message_of(fault), blame_of(fault)
+        self._emit(LeftOut(job_id=job.job_id, part=part, message=message, blame=blame))
 
     def _limits(self, job: Job, adapter_name: str, deadline: Deadline) -> WriteLimits:
         """What writing programs may use on the job's rung of the memory ladder."""
@@ -354,6 +377,17 @@ class Worker:
 
         self._trainer.load(folder, settings)
 
+    def _tune_or_not(self, task: Task, job: Job) -> Outcome:
+        """Train on the task. After a fault it is answered by the model as it was loaded."""
+        try:
+            return self._tune(task, job)
+        except Exception as fault:
+            if _ends_job(fault):
+                raise
+            traceback.print_exc()
+            self._trainer.reset()
+            return NotTuned(message_of(fault), "fault", blame_of(fault))
+
     def _tune(self, task: Task, job: Job) -> Outcome:
         """Test-time training on the task's own demonstrations."""
         max_tokens = self._lesson_tokens(job)
@@ -362,13 +396,14 @@ class Worker:
             self._trainer.reset()
             return NotTuned(
                 f"no lesson of at most {max_tokens} tokens can be made "
-                f"from {len(task.train)} demonstrations"
+                f"from {len(task.train)} demonstrations",
+                "length",
             )
 
         settings = self._tune_settings(row_tokens, job.rung)
         if settings is None:
             self._trainer.reset()
-            return NotTuned("out of memory on every rung of the ladder")
+            return NotTuned("out of memory on every rung of the ladder", "memory")
         if job.learning_rate is not None:
             settings = replace(settings, learning_rate=job.learning_rate)
 
@@ -411,7 +446,14 @@ def _spec(setup: Setup, window_tokens: int) -> EngineSpec:
 
 def _trained(job: Job, task_id: str, outcome: Outcome, seconds: float) -> Trained:
     if isinstance(outcome, NotTuned):
-        return Trained(job_id=job.job_id, task_id=task_id, seconds=seconds, reason=outcome.reason)
+        return Trained(
+            job_id=job.job_id,
+            task_id=task_id,
+            seconds=seconds,
+            reason=outcome.reason,
+            cause=outcome.cause,
+            blame=outcome.blame,
+        )
 
     return Trained(
         job_id=job.job_id,
@@ -424,13 +466,23 @@ def _trained(job: Job, task_id: str, outcome: Outcome, seconds: float) -> Traine
     )
 
 
+def _ends_job(fault: Exception) -> bool:
+    """Whether the job cannot go on without the part that failed.
+
+    For want of memory it is tried on another rung of the ladder, and a process that cannot be
+    trusted any more, or has no device, does nothing more.
+    """
+    lost = isinstance(fault, EngineLost | DeviceLost) or poisons_process(fault)
+    return lost or is_out_of_memory(fault) or isinstance(fault, OutOfMemory)
+
+
 def main() -> None:
     lines, emit = open_lines()
     setup = Setup.model_validate_json(lines.get())
     try:
         with no_garbage_collection():
             worker = Worker(setup, emit)
-    except (ApplianceError, RuntimeError, OSError, ImportError) as fault:
+    except Exception as fault:  # noqa: BLE001 - whatever it is, it is told
         traceback.print_exc()
         told = failed(-1, fault)
         # unsloth that the plan chose, not the person, may be replaced by the trainer "peft".
@@ -444,7 +496,7 @@ def main() -> None:
         job = Job.model_validate_json(lines.get())
         try:
             worker.do(job)
-        except (ApplianceError, RuntimeError, ValueError, MemoryError) as fault:
+        except Exception as fault:  # noqa: BLE001 - it ends the job and not the worker
             traceback.print_exc()
             if isinstance(fault, EngineLost) or poisons_process(fault):
                 # Every later call would fail or hang, those of a tidy end as well. The

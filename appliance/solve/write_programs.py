@@ -224,7 +224,7 @@ class Writer:
         settings = limits.tune_settings(row_tokens) if row_tokens else None
         if settings is None or not self._settings.learn:
             self._trainer.reset()
-            return NotTuned(self._why_not(solved, row_tokens))
+            return self._why_not(solved, row_tokens)
 
         step_tokens = row_tokens * settings.rows_per_step
         num_steps = -(-self._settings.passes * sum(lengths) // step_tokens)
@@ -239,15 +239,15 @@ class Writer:
             seed=seed_of(seed, "adapter"),
         )
 
-    def _why_not(self, solved: Sequence[Relabelled], row_tokens: int) -> str:
+    def _why_not(self, solved: Sequence[Relabelled], row_tokens: int) -> NotTuned:
         """Why nothing was learnt."""
         if not self._settings.learn:
-            return "learning is switched off"
+            return NotTuned("learning is switched off", "result")
         if not solved:
-            return "no valid program yet"
+            return NotTuned("no valid program yet", "result")
         if not row_tokens:
-            return "no lesson fits the sequence length"
-        return "out of memory on every rung of the ladder"
+            return NotTuned("no lesson fits the sequence length", "length")
+        return NotTuned("out of memory on every rung of the ladder", "memory")
 
 
 def _unsettled(tasks: Sequence[Task], trials: Mapping[str, Sequence[Trial]]) -> list[Task]:

@@ -172,10 +172,21 @@ def test_a_task_that_crashes_twice_is_given_up_and_no_other() -> None:
     past_quick(schedule)
     first = take(schedule)
     assert schedule.crashed(first) == []
+    other = take(schedule)
+    assert other.tasks != first.tasks, "the others come first"
     again = take(schedule)
-    assert again.tasks == first.tasks
+    assert (again.tasks, again.rung) == (first.tasks, 0), "nothing says that memory was short"
     assert schedule.crashed(again) == [first.tasks[0].task_id]
-    assert take(schedule).tasks != first.tasks
+
+
+def test_a_worker_that_the_system_killed_may_have_lacked_memory() -> None:
+    schedule = schedule_of(tasks(1), end_s=1000)
+    past_quick(schedule)
+    first = take(schedule)
+    assert schedule.killed(first) == []
+    again = take(schedule)
+    assert again.rung == 1
+    assert schedule.killed(again) == [first.tasks[0].task_id]
 
 
 def test_a_crash_in_a_further_round_leaves_the_earlier_answers_standing() -> None:

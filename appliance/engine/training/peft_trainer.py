@@ -22,7 +22,7 @@ from typing import Any
 from appliance.atomic import whole_folder
 from appliance.clock import Clock, Deadline
 from appliance.engine.adapters import check_base
-from appliance.engine.base import NotTuned, Outcome, Tuned, TuneSettings
+from appliance.engine.base import Cause, NotTuned, Outcome, Tuned, TuneSettings
 from appliance.engine.load_model import is_out_of_memory, release_memory, weights_sha
 from appliance.engine.model_folder import RECORD_FILE
 from appliance.engine.training.aside import HostPlace
@@ -97,7 +97,7 @@ class PeftTrainer:
             loop = self._prepare(settings, seed=seed)
             check = list(itertools.islice(lessons, NUM_CHECK_LESSONS))
             if not check:
-                return NotTuned("no lesson fits the sequence length")
+                return NotTuned("no lesson fits the sequence length", "length")
             check_rows = loop.pack(iter(check), settings)
             loss_before = loop.loss(check_rows)
 
@@ -111,7 +111,7 @@ class PeftTrainer:
             trouble = result.trouble or self._doubt(result, loss_before, loss_after)
             if trouble is not None:
                 self.reset()
-                return NotTuned(trouble)
+                return trouble
             self._save(adapter_dir, settings)
 
         return Tuned(
@@ -123,15 +123,20 @@ class PeftTrainer:
             adapter_dir=adapter_dir,
         )
 
-    def _doubt(self, result: TuningResult, loss_before: float, loss_after: float) -> str | None:
+    def _doubt(
+        self, result: TuningResult, loss_before: float, loss_after: float
+    ) -> NotTuned | None:
         """Why a training that ran to its end taught nothing all the same; None when it did."""
         import torch
 
         in_steps = f"in {result.num_steps} steps"
         if not math.isfinite(loss_after) or loss_after >= loss_before:
-            return f"loss went from {loss_before:.3f} to {loss_after:.3f} {in_steps}"
+            cause: Cause = "result" if math.isfinite(loss_after) else "fault"
+            return NotTuned(
+                f"loss went from {loss_before:.3f} to {loss_after:.3f} {in_steps}", cause
+            )
         if all(torch.equal(w, s) for w, s in zip(self._weights, self._start, strict=True)):
-            return f"the weights did not change {in_steps}"
+            return NotTuned(f"the weights did not change {in_steps}", "result")
         return None
 
     def time_steps(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from appliance.clock import Deadline
-from appliance.engine.base import TuneSettings
+from appliance.engine.base import NotTuned, TuneSettings
 from appliance.engine.training.loss import answer_loss
 from appliance.engine.training.packing import Rows, TokenSequence, fill_rows, plan_rows
 
@@ -41,7 +41,7 @@ class TuningResult:
     """How a training went."""
 
     num_steps: int
-    trouble: str | None = None  # why its result must not be used, None where all is well
+    trouble: NotTuned | None = None  # why its result must not be used, None where all is well
 
 
 class TuningLoop:
@@ -117,21 +117,23 @@ class TuningLoop:
             loss, is_taken = self.step(rows, rate)
 
             if not math.isfinite(loss):
-                return TuningResult(num_steps, f"loss became {loss} at step {num_tried}")
+                broken = NotTuned(f"loss became {loss} at step {num_tried}", "fault")
+                return TuningResult(num_steps, broken)
             num_tried += 1
             num_steps += is_taken
             num_skipped = 0 if is_taken else num_skipped + 1
             if num_skipped >= MAX_SKIPPED:
-                return TuningResult(
-                    num_steps, f"the gradient was not finite in {num_skipped} steps in a row"
+                broken = NotTuned(
+                    f"the gradient was not finite in {num_skipped} steps in a row", "fault"
                 )
+                return TuningResult(num_steps, broken)
 
         if 2 * num_steps < num_tried:
-            return TuningResult(
-                num_steps,
-                f"the gradient was not finite in {num_tried - num_steps} of {num_tried} steps",
-            )
-        return TuningResult(num_steps, None if num_steps else "no time for a single step")
+            skipped = f"{num_tried - num_steps} of {num_tried} steps"
+            broken = NotTuned(f"the gradient was not finite in {skipped}", "fault")
+            return TuningResult(num_steps, broken)
+        is_late = NotTuned("no time for a single step", "time")
+        return TuningResult(num_steps, None if num_steps else is_late)
 
     def step(self, rows: Rows, rate: float) -> tuple[float, bool]:
         """One optimizer step: its loss in nats, and whether the step was taken.

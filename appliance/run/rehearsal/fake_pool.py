@@ -18,7 +18,13 @@ from appliance.config import Settings
 from appliance.run.pool import Arrival, Died
 from appliance.run.rehearsal.fake_answers import FakeAnswers
 from appliance.run.rehearsal.faults import NO_FAULTS, Faults
-from appliance.run.rehearsal.measuring_script import check_item, probe_item
+from appliance.run.rehearsal.measuring_script import (
+    FAULT,
+    check_item,
+    fault_item,
+    is_faulty,
+    probe_item,
+)
 from appliance.run.rehearsal.search_script import search_items
 from appliance.run.rehearsal.work_item import WorkItem, log_normal
 from appliance.run.schedule.measured_costs import TaskCost
@@ -183,6 +189,9 @@ class FakePool:
         if job.stage == "search":
             mean_s = self._true_costs.search[job.tasks[0].task_id]
             return search_items(job, now_s, mean_s, self._answers, seed=self._seed)
+        is_training = job.stage == "check" or (job.stage == "probe" and job.train_until_s > 0)
+        if is_training and is_faulty(job.tasks[0].task_id, self._faults, self._seed):
+            return iter([fault_item(job)])
         if job.stage == "probe":
             return iter([probe_item(job, self._true_costs.costs)])
         if job.stage == "check":
@@ -294,6 +303,9 @@ class _JobScript:
 
         left_s = max(0.0, min(job.train_until_s, job.deadline_s) - self._at_s)
         num_steps = min(costs.settings.train.max_steps, math.ceil(left_s / step_s))
+        reason, cause = (None, None) if num_steps else ("no time for a single step", "time")
+        if is_faulty(task.task_id, self._faults, self._seed):
+            num_steps, reason, cause = 0, FAULT, "fault"
         seconds = num_steps * step_s
 
         event = Trained(
@@ -303,8 +315,9 @@ class _JobScript:
             loss_before=0.5,
             loss_after=0.5 * math.exp(-num_steps / 100),
             num_steps=num_steps,
-            adapter_sha=f"imagined-{job.job_id}",
-            reason=None if num_steps else "no time for a single step",
+            adapter_sha=f"imagined-{job.job_id}" if num_steps else "",
+            reason=reason,
+            cause=cause,
         )
         return self._item("train", task.task_id, seconds, event, num=num_steps)
 

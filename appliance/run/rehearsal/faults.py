@@ -22,6 +22,7 @@ KINDS: Mapping[str, tuple[float, str]] = {
         "goes on with the CPU",
     ),
     "sigterm": (0.5, "the run is asked to end when this share of the time is over"),
+    "fault": (1.0, "share of tasks whose training always fails with one and the same error"),
     "harm": (1.0, "share of tasks that training makes worse"),
     "slow-disk": (5.0, "seconds that every write of the submission takes"),
 }

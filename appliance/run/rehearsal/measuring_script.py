@@ -1,4 +1,5 @@
-"""The jobs of an imagined worker that solve nothing: a probe, and a check of the learning rate."""
+"""The jobs of an imagined worker that solve nothing: a probe, a check of the learning rate; and the
+fault that ends them."""
 
 from __future__ import annotations
 
@@ -8,13 +9,28 @@ from appliance.run.rehearsal.faults import Faults
 from appliance.run.rehearsal.work_item import WorkItem
 from appliance.run.schedule.measured_costs import TaskCost
 from appliance.seeds import generator
-from appliance.solve.messages import Checked, Job, Probed
+from appliance.solve.messages import Checked, Failed, Job, Probed
 
 PROBE_STEPS = 2
 """Training steps that a probe takes."""
 
 UNTRAINED, HELPED, HARMED = 0.5, 0.4, 0.9
 """Nats a token of an answer that was held back: before training, and after it went well or not."""
+
+
+FAULT = "EngineError: imagined in a rehearsal"
+"""What training says on tasks that the fault "fault" strikes."""
+
+
+def is_faulty(task_id: str, faults: Faults, seed: int) -> bool:
+    """Whether training on the task always fails."""
+    return generator(seed, task_id, "fault").random() < faults.rate("fault")
+
+
+def fault_item(job: Job) -> WorkItem:
+    """It fails at the first step, and the worker lives on."""
+    failed = Failed(job_id=job.job_id, kind="engine", message=FAULT)
+    return WorkItem("lost", job.tasks[0].task_id, 0.1, failed)
 
 
 def probe_item(job: Job, costs: Mapping[str, TaskCost]) -> WorkItem:

@@ -5,7 +5,7 @@ A probe on the real device corrects it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from appliance.arc.task import TaskSet
@@ -130,13 +130,14 @@ class PlannedCosts:
             target_share=length.target_share,
         )
 
-    def to_probe(self, device_s: float) -> str | None:
+    def to_probe(self, device_s: float, *, without: Sequence[str] = ()) -> str | None:
         """The longest task that a probe may measure, None where even the shortest takes too long.
 
-        device_s: seconds that all devices have together.
+        device_s: seconds that all devices have together. without: tasks that were probed.
         """
         most_s = max(LEAST_PROBE_S, PROBE_SHARE * device_s)
-        by_length = sorted(self.lengths.values(), key=lambda t: (-t.lesson_tokens, t.task_id))
+        left = [t for t in self.lengths.values() if t.task_id not in without]
+        by_length = sorted(left, key=lambda t: (-t.lesson_tokens, t.task_id))
         return next((t.task_id for t in by_length if self.probe_s(t.task_id) <= most_s), None)
 
     def probe_s(self, task_id: str) -> float:

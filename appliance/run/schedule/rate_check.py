@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 
 from appliance.arc.task import Task
+from appliance.engine.base import NotTuned
 from appliance.record.journal import Journal
 from appliance.run.schedule.planned_costs import PlannedCosts
 from appliance.run.schedule.schedule import Schedule
@@ -214,7 +215,7 @@ class RateCheck:
         if verdict.is_harmful and self._schedule.settings.train.check == "tell":
             self._tell("train.check = tell, so the tasks are trained all the same")
         elif verdict.is_harmful:
-            self._schedule.stop_training()
+            self._schedule.stop_training(NotTuned("training harms this model", "harm"))
             self._tell("the tasks are answered untrained; --set train.check=tell trains them")
 
 

@@ -22,10 +22,12 @@ from collections.abc import Iterable, Mapping
 
 from appliance.arc.task import Task
 from appliance.config import Settings
+from appliance.engine.base import NotTuned
 from appliance.run.schedule.certainty import Certainty
 from appliance.run.schedule.measured_costs import Forecast, TaskCost
+from appliance.run.schedule.repeated_faults import MAX_TRIES
 from appliance.run.schedule.search_queue import SearchQueue, SearchShare
-from appliance.run.schedule.task_state import Assignment, Progress, Stage, TaskState
+from appliance.run.schedule.task_state import Assignment, Stage, TaskState
 from appliance.run.schedule.time_shares import Shares
 from appliance.sizing.memory_ladder import LAST_RUNG
 
@@ -59,9 +61,6 @@ was trained much less would spoil the vote."""
 
 ROUNDS_IN_VAIN = 2
 """A task without any candidate after this many rounds gets no further one."""
-
-MAX_CRASHES = 2
-"""Jobs of a task that may crash before it is given up at that stage."""
 
 
 class Schedule:
@@ -161,14 +160,21 @@ class Schedule:
 
     def out_of_memory(self, assignment: Assignment) -> list[str]:
         """One rung down for its task. Returns tasks without a rung left: given up at this stage."""
-        return self._fell(assignment, is_crash=False)
+        return self._fell(assignment, is_try=False, is_memory=True)
 
     def crashed(self, assignment: Assignment) -> list[str]:
-        """The worker died, hung or failed at these tasks: once more, one rung down.
+        """The worker failed, died or hung at these tasks: once more, on the rung where they are.
 
         Returns the tasks that are given up at this stage.
         """
-        return self._fell(assignment, is_crash=True)
+        return self._fell(assignment, is_try=True, is_memory=False)
+
+    def killed(self, assignment: Assignment) -> list[str]:
+        """The system killed the worker, most likely for want of memory: once more, one rung down.
+
+        Returns the tasks that are given up at this stage.
+        """
+        return self._fell(assignment, is_try=True, is_memory=True)
 
     def put_back(self, assignment: Assignment) -> list[str]:
         """The device under it was lost: nothing is held against its tasks, none is given up."""
@@ -218,9 +224,9 @@ class Schedule:
     def set_adapter(self, task_id: str, sha: str) -> None:
         self.states[task_id].adapter_sha = sha
 
-    def stop_training(self) -> None:
-        """From now on tasks are answered by the model as it is: training makes it worse."""
-        self._shares.is_harmful = True
+    def stop_training(self, why: NotTuned) -> None:
+        """From now on tasks are answered by the model as it is."""
+        self._shares.untrained = why
 
     def begin_on(self, rungs: Mapping[str, int]) -> None:
         """Sets the rung of the memory ladder for the tasks that have not begun."""
@@ -239,7 +245,9 @@ class Schedule:
             return None
 
         # Tasks that made trouble come last, each in a job of its own.
-        waiting.sort(key=lambda s: (s.quick.is_alone, s.quick.num_cut, s.is_found))
+        waiting.sort(
+            key=lambda s: (s.quick.num_tries, s.quick.is_alone, s.quick.num_cut, s.is_found)
+        )
         if waiting[0].quick.is_alone:
             chosen = waiting[:1]
         else:
@@ -310,7 +318,8 @@ class Schedule:
             rationed_s = least[state.task.task_id] + per_weight_s * state.weight
             return self._shares.ample_s(state) if is_ample else rationed_s
 
-        # Which task.
+        # Which task: one that failed comes after all others.
+        states = [s for s in states if not s.deep.num_tries] or states
         first, dearest = states[0], max(states, key=lambda s: least[s.task.task_id])
         dearest_s = least[dearest.task.task_id]
         if is_ample and self.num_workers > 1:
@@ -404,7 +413,7 @@ class Schedule:
             round=state.rounds + 1,
             adapter_sha=state.kept_adapter,
             is_late=state.is_late,
-            is_harmful=self._shares.is_harmful,
+            untrained=self._shares.untrained,
             learning_rate=self.learning_rate,
         )
 
@@ -442,7 +451,7 @@ class Schedule:
     def _size(self, task_ids: Iterable[str]) -> float:
         return sum(self.forecast.size(t) for t in task_ids)
 
-    def _fell(self, assignment: Assignment, *, is_crash: bool) -> list[str]:
+    def _fell(self, assignment: Assignment, *, is_try: bool, is_memory: bool) -> list[str]:
         if assignment.stage == "search" and self.search:
             return self.search.failed(assignment)
 
@@ -457,7 +466,12 @@ class Schedule:
                 progress.status, progress.is_alone = "waiting", True
                 continue
 
-            can_try = self._step_down(progress, is_crash=is_crash)
+            can_try = progress.rung < LAST_RUNG
+            if is_try:
+                progress.num_tries, progress.is_alone = progress.num_tries + 1, True
+                can_try = progress.num_tries < MAX_TRIES
+            progress.rung = min(LAST_RUNG, progress.rung + is_memory)
+
             if assignment.round > 1:
                 # Answers of earlier rounds stand.
                 progress.status = "done"
@@ -469,16 +483,6 @@ class Schedule:
                 lost.append(task.task_id)
 
         return lost
-
-    @staticmethod
-    def _step_down(progress: Progress, *, is_crash: bool) -> bool:
-        """Whether it may be tried once more, one rung further down."""
-        can_try = progress.rung < LAST_RUNG
-        if is_crash:
-            progress.num_crashes += 1
-            can_try = progress.num_crashes < MAX_CRASHES
-        progress.rung = min(LAST_RUNG, progress.rung + 1)
-        return can_try
 
 
 def _is_open(state: TaskState) -> bool:

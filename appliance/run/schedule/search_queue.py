@@ -9,10 +9,8 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from appliance.run.schedule.repeated_faults import MAX_TRIES
 from appliance.run.schedule.task_state import Assignment, TaskState
-
-MAX_TRIES = 2
-"""A task at which so many workers died or failed is not searched again."""
 
 WALL_SLACK = 4.0
 """A search may take this many times its CPU seconds: beside device workers it gets what they leave
@@ -58,9 +56,7 @@ class SearchQueue:
             return None
 
         # A task that cost a worker comes after all others.
-        state = min(
-            waiting, key=lambda s: (s.search.num_crashes, s.task.num_cells(), s.task.task_id)
-        )
+        state = min(waiting, key=lambda s: (s.search.num_tries, s.task.num_cells(), s.task.task_id))
         state.search.status = "running"
         wall_s = WALL_SLACK * self.share.cpu_s + CHECK_S
         return Assignment(
@@ -86,8 +82,8 @@ class SearchQueue:
     def failed(self, assignment: Assignment) -> list[str]:
         """Its worker died, hung or failed. Returns the task if it is given up."""
         progress = self._state(assignment).search
-        progress.num_crashes += 1
-        is_lost = progress.num_crashes >= MAX_TRIES
+        progress.num_tries += 1
+        is_lost = progress.num_tries >= MAX_TRIES
         progress.status = "failed" if is_lost else "waiting"
         return [assignment.tasks[0].task_id] if is_lost else []
 

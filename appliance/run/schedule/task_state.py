@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from appliance.arc.task import Task
+from appliance.engine.base import NotTuned
 from appliance.run.schedule.certainty import Certainty
 
 Stage = Literal["search", "probe", "check", "quick", "deep"]
@@ -19,7 +20,7 @@ class Progress:
     status: str = "waiting"  # waiting, running, done or failed
     rung: int = 0  # of the memory ladder
     first_rung: int = 0  # the one that it began on
-    num_crashes: int = 0
+    num_tries: int = 0  # that failed for another reason than memory
     num_cut: int = 0  # times that it ran out of time without an answer
     is_alone: bool = False  # asked by itself, because a job of several with it in failed
 
@@ -78,7 +79,7 @@ class Assignment:
     round: int = 1  # more when a task is gone through again
     adapter_sha: str = ""  # of the saved adapter that answers, where nothing is trained
     is_late: bool = False  # there was no time to train
-    is_harmful: bool = False  # nothing is trained, for it makes answers worse
+    untrained: NotTuned | None = None  # why the run trains no more: it harms, or always fails
     learning_rate: float | None = None  # None: that of the settings
     rates: tuple[float, ...] = ()  # this and the next: of a check, see `Job`
     num_steps: int = 0

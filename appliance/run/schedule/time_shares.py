@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from appliance.config import Settings
+from appliance.engine.base import NotTuned
 from appliance.run.schedule.measured_costs import Forecast
 from appliance.run.schedule.task_state import TaskState
 from appliance.sizing.memory_ladder import LAST_RUNG
@@ -29,7 +30,7 @@ class Shares:
     def __init__(self, settings: Settings, forecast: Forecast) -> None:
         self._settings = settings
         self._forecast = forecast
-        self.is_harmful = False  # training makes answers worse, so nothing is trained
+        self.untrained: NotTuned | None = None  # why the run trains no more
 
     @property
     def program_share(self) -> float:
@@ -119,5 +120,5 @@ class Shares:
     def _trains(self, state: TaskState) -> bool:
         train = self._settings.train
         is_wanted = self._settings.writes_grids and train.enabled and train.max_share > 0
-        can_fit = state.deep.rung < LAST_RUNG and not self.is_harmful
+        can_fit = state.deep.rung < LAST_RUNG and self.untrained is None
         return is_wanted and can_fit and not state.is_late and not state.kept_adapter
