@@ -21,13 +21,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from appliance.clock import parse_duration, parse_instant
 from appliance.errors import UsageError
+from appliance.guard import DEBUG_VARIABLE
 from appliance.names import did_you_mean, unknown
 
 ENVIRONMENT_PREFIX = "APPLIANCE_"
-"""Environment variables with this prefix are settings, but for the next one."""
+"""Environment variables with this prefix are settings, but for NOT_SETTINGS."""
 
 CPU_BF16_VARIABLE = "APPLIANCE_CPU_BF16"
 """Not a setting of a run but a fact about the machine: machine/host.py reads it."""
+
+NOT_SETTINGS = (CPU_BF16_VARIABLE, DEBUG_VARIABLE)
 
 
 def _seconds(value: Any) -> Any:

@@ -29,6 +29,7 @@ EXIT_INPUT = 4
 # A stage is under its floor, or no GPU could be used of those that are there. The submission is
 # written and valid all the same.
 EXIT_COVERAGE = 5
+EXIT_DEFECT = 70  # something that nobody foresaw: a defect of ours; EX_SOFTWARE of sysexits.h
 EXIT_CHECKPOINTED = 85  # start it again; the code that HTCondor's manual uses for this
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 

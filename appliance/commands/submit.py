@@ -34,7 +34,8 @@ from appliance.machine.profile_check import check_expectation, profile_expectati
 from appliance.machine.software import software_of
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder, open_run
-from appliance.run.console import make_display
+from appliance.record.setbacks import note_defect
+from appliance.run.console import Shielded, make_display
 from appliance.run.launch import Launch, Planned, launch
 from appliance.run.workers import check_engine_installed
 from appliance.sizing.make_plan import plan_run
@@ -114,13 +115,14 @@ def run(args: argparse.Namespace) -> int:
         journal.put_tasks(tasks)
         _ensure_valid(folder, tasks, is_fresh=args.fresh)
 
-        display = make_display(
+        shown = make_display(
             args.display,
             clock=clock,
             deadline_s=deadline_s,
             num_tasks=len(tasks),
             solutions=tasks.solutions,
         )
+        display = Shielded(shown, lambda text: journal.put_event(clock.now(), text))
         try:
             return launch(
                 Launch(
@@ -138,6 +140,10 @@ def run(args: argparse.Namespace) -> int:
             )
         finally:
             display.close()
+    except Exception as fault:
+        if not isinstance(fault, ApplianceError):
+            note_defect(journal, fault, now_s=clock.now())
+        raise
     finally:
         journal.close()
         lock.close()

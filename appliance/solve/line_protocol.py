@@ -15,6 +15,7 @@ from typing import Literal
 
 from appliance.errors import ApplianceError, DeviceLost, InputError, OutOfMemory
 from appliance.solve.messages import Event, Failed
+from appliance.streams import secure
 
 Emit = Callable[[Event], None]
 
@@ -23,6 +24,7 @@ def open_lines() -> tuple[queue.Queue[str], Emit]:
     """What comes in, and how to send. To be called once, before anything prints."""
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    secure()  # a log that cannot be written, on a full disk, must not end the worker
 
     def emit(event: Event) -> None:
         events.write(event.model_dump_json() + "\n")
