@@ -12,7 +12,7 @@ from pathlib import Path
 from appliance.arc.source import load_tasks, select_tasks
 from appliance.arc.submission import build, read_submission, validate, write_submission
 from appliance.arc.task import TaskSet
-from appliance.clock import SystemClock, format_instant, parse_instant
+from appliance.clock import LONGEST_S, SystemClock, format_instant, parse_instant
 from appliance.commands.arguments import (
     add_budget_argument,
     add_display_argument,
@@ -191,11 +191,12 @@ def _deadline(settings: Settings, start_s: float) -> float:
         ends.append(parse_instant(settings.run.deadline))
 
     deadline_s = min(ends)
-    if deadline_s <= start_s:
+    if not start_s < deadline_s <= start_s + LONGEST_S:
+        what = "past" if deadline_s <= start_s else "more than a year away"
         raise UsageError(
-            f"the deadline {format_instant(deadline_s)} is past",
-            expected=f"an instant after {format_instant(start_s)}",
-            remedy="pass a later --deadline",
+            f"the deadline {settings.run.deadline} is {what}",
+            expected=f"an instant in the year after {format_instant(start_s)}",
+            remedy="pass another --deadline",
         )
     return deadline_s
 
