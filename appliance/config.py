@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -16,18 +17,33 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from appliance.clock import parse_duration, parse_instant
-from appliance.errors import UsageError
+from appliance.clock import LONGEST_S, parse_duration, parse_instant
+from appliance.errors import UsageError, shorten
+from appliance.guard import DEBUG_VARIABLE
 from appliance.names import did_you_mean, unknown
+from appliance.yaml_text import parse_yaml, read_yaml
 
 ENVIRONMENT_PREFIX = "APPLIANCE_"
-"""Environment variables with this prefix are settings, but for the next one."""
+"""Environment variables with this prefix are settings, but for NOT_SETTINGS."""
 
 CPU_BF16_VARIABLE = "APPLIANCE_CPU_BF16"
 """Not a setting of a run but a fact about the machine: machine/host.py reads it."""
+
+MOST_TOLD = 20
+"""Unknown keys of one source that a message names; a file of another kind has thousands."""
+
+NOT_SETTINGS = (CPU_BF16_VARIABLE, DEBUG_VARIABLE)
 
 
 def _seconds(value: Any) -> Any:
@@ -62,12 +78,34 @@ def _strategies(value: Any) -> tuple[str, ...]:
     return tuple(one for one in STRATEGIES if one in wanted)
 
 
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+MOST_STEPS = 1_000_000
+"""Upper ends of ranges are far beyond what a run of any length could use. They are there because a
+slip of the keyboard should be told, and not fill the memory."""
+
+MOST_TOKENS = 1_000_000
+MOST_CHARS = 4096  # of a path, on Linux
+MOST_SAMPLES = 10_000
+
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=LONGEST_S)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain(cls, value: Any, info: ValidationInfo) -> Any:
+        """`true` is not taken for 1, and a text is one line, as a path may be."""
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and kind is not bool:
+            raise ValueError("expected another kind of value than true or false")
+        if isinstance(value, str) and kind in (str, str | None, Path | None):
+            if not value.strip() or re.search(r"[\x00-\x1f]", value):
+                raise ValueError("expected a text that is not empty, in one line")
+            if len(value) > MOST_CHARS:
+                raise ValueError(f"expected at most {MOST_CHARS} characters")
+        return value
 
 
 class ModelSettings(_Part):
@@ -109,12 +147,16 @@ class TrainSettings(_Part):
     alpha: float = Field(
         64.0,
         gt=0,
+        le=100_000,
         description="LoRA scale: the adapter is multiplied by alpha / rank (see rslora); unless "
         "set, the plan decides, by the model",
     )
     rslora: bool = Field(True, description="multiply by alpha / sqrt(rank) instead")
     learning_rate: float = Field(
-        1e-3, gt=0, description="peak learning rate; unless set, the plan decides, by the model"
+        1e-3,
+        gt=0,
+        le=1,
+        description="peak learning rate; unless set, the plan decides, by the model",
     )
     check: Literal["decide", "tell", "skip"] = Field(
         "decide",
@@ -122,16 +164,23 @@ class TrainSettings(_Part):
         "or try nothing",
     )
     max_steps: int = Field(
-        400, ge=1, description="most training steps per task; unless set, the plan decides"
+        400,
+        ge=1,
+        le=MOST_STEPS,
+        description="most training steps per task; unless set, the plan decides",
     )
     tokens_per_step: int = Field(
         1024,
         ge=256,
+        le=MOST_TOKENS,
         description="tokens of a training step, in one or more sequences; unless set, the plan "
         "raises it where a GPU would wait for kernels most of a step",
     )
     max_seq_tokens: int = Field(
-        8192, ge=128, description="longest training sequence; the plan may choose a shorter one"
+        8192,
+        ge=128,
+        le=MOST_TOKENS,
+        description="longest training sequence; the plan may choose a shorter one",
     )
     keep_colours: bool = Field(False, description="true: training examples keep their colours")
     leave_two_out: Share = Field(
@@ -140,7 +189,10 @@ class TrainSettings(_Part):
     )
     max_share: Share = Field(0.65, description="most of a task's time that training may use")
     min_seconds: float = Field(
-        2.0, ge=0, description="a task with less time than this for training is not trained"
+        2.0,
+        ge=0,
+        le=LONGEST_S,
+        description="a task with less time than this for training is not trained",
     )
 
 
@@ -151,46 +203,70 @@ class ProgramSettings(_Part):
         0.4,
         description="share of a task's time that goes to programs if the model writes grids too",
     )
-    quick_samples: int = Field(8, ge=1, description="programs per task in the quick pass")
+    quick_samples: int = Field(
+        8, ge=1, le=MOST_SAMPLES, description="programs per task in the quick pass"
+    )
     quick_epochs: int = Field(
         0,
         ge=0,
+        le=MOST_SAMPLES,
         description="rounds in the quick pass that train one adapter on the programs of all tasks",
     )
     samples_per_epoch: int = Field(
-        32, ge=1, description="programs written per task between two trainings"
+        32, ge=1, le=MOST_SAMPLES, description="programs written per task between two trainings"
     )
     samples_per_view: int = Field(
-        8, ge=1, description="programs written per view (augmented copy) of a task"
+        8, ge=1, le=MOST_SAMPLES, description="programs written per view (augmented copy) of a task"
     )
-    epochs: int = Field(16, ge=1, description="most rounds of writing and learning in one job")
+    epochs: int = Field(
+        16, ge=1, le=MOST_SAMPLES, description="most rounds of writing and learning in one job"
+    )
     learn: bool = Field(
         True, description="false: never train on the programs, only sample from the model as it is"
     )
-    picked: int = Field(4, ge=1, description="different programs per task that an epoch trains on")
+    picked: int = Field(
+        4, ge=1, le=MOST_SAMPLES, description="different programs per task that an epoch trains on"
+    )
     is_diverse: bool = Field(
         True, description="prefer programs whose outputs no other selected program gives"
     )
     learning_rate: float = Field(
-        2e-4, gt=0, description="peak learning rate; unless set, the plan decides, by the model"
+        2e-4,
+        gt=0,
+        le=1,
+        description="peak learning rate; unless set, the plan decides, by the model",
     )
     max_steps: int = Field(
-        16, ge=1, description="most training steps per epoch, for each task that is trained on"
+        16,
+        ge=1,
+        le=MOST_STEPS,
+        description="most training steps per epoch, for each task that is trained on",
     )
     passes: int = Field(
-        1, ge=1, description="maximum passes over the selected programs in one epoch"
+        1,
+        ge=1,
+        le=MOST_SAMPLES,
+        description="maximum passes over the selected programs in one epoch",
     )
     temperature: float = Field(0.8, gt=0, le=2, description="sampling temperature of programs")
     top_p: float = Field(
         0.95, gt=0, le=1, description="sample among the likeliest tokens that hold this probability"
     )
     max_new_tokens: int | None = Field(
-        None, ge=8, description="longest program, in tokens; None: as the model card says"
+        None,
+        ge=8,
+        le=MOST_TOKENS,
+        description="longest program, in tokens; None: as the model card says",
     )
     cpu_s: float = Field(
-        0.5, gt=0, description="CPU seconds that one program may take for all its inputs together"
+        0.5,
+        ge=0.01,
+        le=3600,
+        description="CPU seconds that one program may take for all its inputs together",
     )
-    memory_mb: int = Field(256, ge=16, description="memory that one program may take, in MiB")
+    memory_mb: int = Field(
+        256, ge=16, le=1 << 20, description="memory that one program may take, in MiB"
+    )
     accept_level: Literal["no-seccomp"] | None = Field(
         None, description="no-seccomp: run programs even where system calls cannot be filtered"
     )
@@ -206,10 +282,16 @@ class SearchSettings(_Part):
         description="processes that search; None: the plan decides, by the cores",
     )
     seconds_per_task: float | None = Field(
-        None, gt=0, description="most CPU seconds a task; None: the plan decides, by the budget"
+        None,
+        gt=0,
+        le=LONGEST_S,
+        description="most CPU seconds a task; None: the plan decides, by the budget",
     )
     expansions: int = Field(
-        250, ge=1, description="most grids and objects of a task that all functions are tried on"
+        250,
+        ge=1,
+        le=MOST_STEPS,
+        description="most grids and objects of a task that all functions are tried on",
     )
 
 
@@ -238,6 +320,7 @@ class SampleSettings(_Part):
     batch_tokens: int = Field(
         16384,
         ge=1024,
+        le=16 * MOST_TOKENS,
         description="most tokens of one batch of Transformers: sequences x (prompt + answer)",
     )
     serving: Literal["auto", "on-the-fly", "merged"] = Field(
@@ -250,7 +333,10 @@ class SampleSettings(_Part):
         description="restrict answers to rectangular grids, or to the predicted size; needs vLLM",
     )
     stall_s: float = Field(
-        120.0, gt=0, description="seconds without a new answer before the engine is restarted"
+        120.0,
+        gt=0,
+        le=LONGEST_S,
+        description="seconds without a new answer before the engine is restarted",
     )
     score_views: int = Field(
         8,
@@ -282,7 +368,7 @@ class RunSettings(_Part):
     deadline: str | None = Field(
         None, description="ISO 8601 date and time; the earlier of deadline and budget counts"
     )
-    seed: int = Field(0, ge=0, description="seed of views, training and sampling")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of views, training and sampling")
     workers: int = Field(
         1,
         ge=1,
@@ -302,7 +388,7 @@ class RunSettings(_Part):
     )
     quick_share: Share = Field(0.25, description="share of the time that the quick pass may use")
     reserve_s: float = Field(
-        3.0, ge=0, description="seconds kept free at the end to write the submission"
+        3.0, ge=0, le=LONGEST_S, description="seconds kept free at the end to write the submission"
     )
     min_sampled_share: Share = Field(
         0.9, description="exit with code 5 if a smaller share of the tasks was sampled"
@@ -384,7 +470,10 @@ def resolve(layers: Iterable[Layer]) -> Settings:
     for layer in layers:
         for key, value in layer.values.items():
             if key not in known:
-                faults.append(f"{layer.name}: no setting {key}{did_you_mean(key, known)}")
+                faults.append(f"{layer.name}: no setting {shorten(key)}{did_you_mean(key, known)}")
+                if len(faults) >= MOST_TOLD:
+                    faults.append("and more")
+                    break
                 continue
             origin[key] = layer.name
             _put(merged, key, value)
@@ -395,7 +484,8 @@ def resolve(layers: Iterable[Layer]) -> Settings:
         for error in fault.errors():
             key = ".".join(str(part) for part in error["loc"])
             what = error["msg"].removeprefix("Value error, ")
-            faults.append(f"{key} = {error['input']!r} ({origin.get(key, 'settings')}): {what}")
+            given = shorten(repr(error["input"]))
+            faults.append(f"{key} = {given} ({origin.get(key, 'settings')}): {what}")
     except UsageError as fault:  # raised by parse_duration and parse_instant
         faults.append(str(fault))
 
@@ -415,14 +505,8 @@ def given_keys(layers: Iterable[Layer]) -> frozenset[str]:
 
 def file_layer(path: Path) -> Layer:
     """The settings in a YAML file, nested or dotted. Raises UsageError when it cannot be read."""
-    try:
-        # An empty file is one without settings.
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as fault:
-        raise UsageError(
-            f"settings file {path}: {fault}", expected="a YAML file of settings"
-        ) from fault
-
+    values = read_yaml(path, kind="settings file")
+    values = {} if values is None else values  # an empty file is one without settings
     if not isinstance(values, dict):
         raise UsageError(
             f"settings file {path} holds a {type(values).__name__}", expected="keys and values"
@@ -446,7 +530,7 @@ def read_profile(name: str) -> dict[str, Any]:
         raise unknown("profile", name, names)
 
     text = (_profile_folder() / f"{name}.yaml").read_text(encoding="utf-8")
-    values: dict[str, Any] = yaml.safe_load(text) or {}
+    values: dict[str, Any] = parse_yaml(text, place=f"profile {name}")
     return values
 
 
@@ -464,9 +548,11 @@ def _profile_folder() -> Traversable:
 def environment_layer(environment: Mapping[str, str]) -> Layer:
     """Settings in APPLIANCE_* variables; values are read as YAML scalars."""
     values = {
-        name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", "."): yaml.safe_load(value)
+        name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", "."): parse_yaml(
+            value, place=name
+        )
         for name, value in environment.items()
-        if name.startswith(ENVIRONMENT_PREFIX) and name != CPU_BF16_VARIABLE
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in NOT_SETTINGS
     }
     return Layer("environment", values)
 
@@ -478,11 +564,11 @@ def assignments_layer(assignments: Iterable[str]) -> Layer:
         key, sign, value = text.partition("=")
         if not sign:
             raise UsageError(
-                f"--set {text!r} has no '='",
+                f"--set {shorten(text)!r} has no '='",
                 expected="--set key=value",
                 remedy="such as train.rank=32",
             )
-        values[key.strip()] = yaml.safe_load(value)
+        values[key.strip()] = parse_yaml(value, place=f"--set {shorten(text)}")
 
     return Layer("--set", values)
 

@@ -34,6 +34,7 @@ EXIT_INPUT = 4
 # A stage is under its floor, or no GPU could be used of those that are there. The submission is
 # written and valid all the same.
 EXIT_COVERAGE = 5
+EXIT_DEFECT = 70  # something that nobody foresaw: a defect of ours; EX_SOFTWARE of sysexits.h
 EXIT_CHECKPOINTED = 85  # start it again; the code that HTCondor's manual uses for this
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 
@@ -132,6 +133,11 @@ def how_it_ended(exit_code: int) -> str:
         name = f"signal {-exit_code}"
     likely = ", most likely by the system because memory ran out" if name == "SIGKILL" else ""
     return f"was killed by {name}{likely}"
+
+
+def shorten(text: str, most_chars: int = 100) -> str:
+    """What a message quotes of a text that may be of any length."""
+    return text if len(text) <= most_chars else text[: most_chars - 3] + "..."
 
 
 def first_line(fault: BaseException) -> str:

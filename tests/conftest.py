@@ -1,4 +1,5 @@
-"""For every test: no deadline for Hypothesis (machines differ), and no settings from the shell."""
+"""For every test: no deadline for Hypothesis (machines differ), no settings from the shell, and a
+foreign exception is seen as it is."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from appliance.config import CPU_BF16_VARIABLE
+from appliance.guard import DEBUG_VARIABLE
 
 # Helpers assert, too; pytest shows the values of a failed assertion only where it was told to.
 pytest.register_assert_rewrite("tests.support")
@@ -22,3 +24,4 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("APPLIANCE_") and name != CPU_BF16_VARIABLE:
             monkeypatch.delenv(name)
+    monkeypatch.setenv(DEBUG_VARIABLE, "1")

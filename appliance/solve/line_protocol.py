@@ -17,6 +17,7 @@ from appliance.engine.base import Blame
 from appliance.engine.load_model import is_out_of_memory
 from appliance.errors import ApplianceError, DeviceLost, InputError, OutOfMemory, first_line
 from appliance.solve.messages import Event, Failed
+from appliance.streams import secure
 
 Emit = Callable[[Event], None]
 
@@ -29,6 +30,7 @@ def open_lines() -> tuple[queue.Queue[str], Emit]:
     """What comes in, and how to send. To be called once, before anything prints."""
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    secure()  # a log that cannot be written, on a full disk, must not end the worker
 
     def emit(event: Event) -> None:
         events.write(event.model_dump_json() + "\n")

@@ -34,8 +34,8 @@ LEVELS = (
     ("models",),
     ("arc",),
     ("config",),
-    ("names", "atomic"),
-    ("clock", "seeds"),
+    ("names", "atomic", "guard", "yaml_text"),
+    ("clock", "seeds", "stopping", "streams"),
     ("errors",),
 )
 """From the roof to the ground. A part imports lower levels only, so siblings never meet."""
