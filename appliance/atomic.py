@@ -63,6 +63,18 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     part.rename(folder)
 
 
+def make_folder(folder: Path) -> None:
+    """With its parents, if it is not there. Raises OutputError where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise OutputError(
+            f"folder {folder} cannot be made: {fault.strerror or fault}",
+            expected="a path where folders may be made, and no file in its way",
+            remedy="choose another path",
+        ) from fault
+
+
 def _sync_folder(folder: Path) -> None:
     """Make the rename last through a power cut."""
     # Some network file systems cannot sync a folder; the rename stands all the same.

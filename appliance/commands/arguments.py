@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from appliance.config import (
     resolve,
 )
 from appliance.engine.model_folder import EMBEDDED, model_dir
-from appliance.errors import UsageError
+from appliance.errors import UsageError, shorten
 from appliance.machine.imagined import imagined
 from appliance.machine.machine import Machine, find_machine
 from appliance.machine.software import find_software, software_of
@@ -36,6 +37,20 @@ DISPLAYS = ("rich", "plain", "json", "none")
 
 # argparse takes an exclusive group as it takes a parser, but has no public type for "either".
 Arguments = argparse.ArgumentParser | argparse._ArgumentGroup
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """The type of a flag that takes a whole number in this range."""
+
+    def parse(text: str) -> int:
+        number = int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else None
+        if number is None or not least <= number <= most:
+            raise argparse.ArgumentTypeError(
+                f"{shorten(text)!r}, expected a whole number from {least:,} to {most:,}"
+            )
+        return number
+
+    return parse
 
 
 def add_tasks_argument(to: Arguments, help: str, *, required: bool = False) -> None:

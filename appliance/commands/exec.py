@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from appliance.commands.arguments import whole
 from appliance.errors import EXIT_DONE
 from appliance.program.program_file import FORM, read_programs, write_results
 from appliance.program.sandbox import SEVERITY, Limits, Sandbox
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--workers",
-        type=int,
+        type=whole(1, 1024),
         metavar="N",
         help="programs that run at the same time (default: one per core)",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from appliance.arc.source import load_tasks, select_tasks
@@ -12,6 +13,7 @@ from appliance.commands.arguments import (
     add_set_argument,
     add_strategy_argument,
     add_tasks_argument,
+    whole,
 )
 from appliance.config import profile_layer
 from appliance.engine.model_folder import EMBEDDED
@@ -48,7 +50,11 @@ def _add_condor_arguments(parser: argparse.ArgumentParser) -> None:
     add_tasks_argument(parser, "tasks to solve", required=True)
     add_selection_arguments(parser)
     parser.add_argument(
-        "--shards", required=True, type=int, metavar="N", help="number of jobs that share the tasks"
+        "--shards",
+        required=True,
+        type=whole(1, 100_000),
+        metavar="N",
+        help="number of jobs that share the tasks",
     )
     parser.add_argument(
         "--image",
@@ -85,7 +91,11 @@ def _add_condor_arguments(parser: argparse.ArgumentParser) -> None:
         "--site", metavar="NAME", help="chtc, ospool or none (default: by the profile's name)"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="random seed of every shard (default 0)"
+        "--seed",
+        type=whole(0, 10**18 - 1),
+        default=0,
+        metavar="N",
+        help="random seed of every shard (default 0)",
     )
     add_set_argument(parser, "one setting of the run; may be repeated")
     parser.add_argument(
@@ -147,6 +157,7 @@ def _told(args: argparse.Namespace, packed: Packed, budget_s: float, every_s: fl
     if slot.num_gpus.value:
         asks.append(f"{slot.num_gpus.value} GPU of at least {slot.gpu_memory_mib.value} MiB")
 
+    here = shlex.quote(str(args.out))
     return [
         f"{args.out}: {sum(sizes)} tasks in {len(sizes)} shards "
         f"of {min(sizes)} to {max(sizes)} tasks",
@@ -154,7 +165,7 @@ def _told(args: argparse.Namespace, packed: Packed, budget_s: float, every_s: fl
         f"{format_duration(max(loads))} on {device}, "
         f"budget {format_duration(budget_s)}, saved every {format_duration(every_s)}",
         f"  each asks for {', '.join(asks)}",
-        f"  next: cd {args.out} && condor_submit_dag {DAG}   (make condor-submit DAG={args.out})",
+        f"  next: cd {here} && condor_submit_dag {DAG}   (make condor-submit DAG={here})",
     ]
 
 

@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from appliance.commands.arguments import add_json_argument
+from appliance.commands.arguments import add_json_argument, whole
 from appliance.engine.environment import prepare_process
 from appliance.engine.model_folder import EMBEDDED, model_dir
 from appliance.errors import EXIT_COVERAGE, EXIT_DONE
@@ -26,11 +26,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="train all weights or a LoRA adapter (default: full for arc-mini, else lora)",
     )
     parser.add_argument(
-        "--tasks", type=int, default=6, metavar="N", help="tasks to learn by heart (default 6)"
+        "--tasks",
+        type=whole(1, 400),
+        default=6,
+        metavar="N",
+        help="tasks to learn by heart (default 6)",
     )
     parser.add_argument(
         "--max-steps",
-        type=int,
+        type=whole(1, 1_000_000),
         metavar="N",
         help="training steps (default: 150 for arc-mini, else 300)",
     )

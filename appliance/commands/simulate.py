@@ -20,6 +20,7 @@ from appliance.commands.arguments import (
     add_what_if_arguments,
     foreseen_request,
     on_cpu,
+    whole,
 )
 from appliance.errors import EXIT_DONE, UsageError
 from appliance.run.rehearsal import imagined_pool, simulation
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument(
         "--at-once",
-        type=int,
+        type=whole(1, 10_000),
         metavar="N",
         help="answers written at once (default: as planned; 1: a search, one after another)",
     )
@@ -52,11 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"let things go wrong; may be repeated. {kinds}",
     )
     parser.add_argument(
-        "--seeds", type=int, metavar="N", help=f"rehearsals to average over (default {SEEDS})"
+        "--seeds",
+        type=whole(1, 10_000),
+        metavar="N",
+        help=f"rehearsals to average over (default {SEEDS})",
     )
     parser.add_argument(
         "--shards",
-        type=int,
+        type=whole(1, 100_000),
         metavar="N",
         help="share the tasks over N such machines as pack condor does, --budget for each",
     )
@@ -66,11 +70,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    for flag in ("seeds", "at_once", "shards"):
-        count = getattr(args, flag)
-        if count is not None and count < 1:
-            name = f"--{flag.replace('_', '-')}"
-            raise UsageError(f"{name} {count}", expected="1 or more", remedy=f"pass {name} 1")
     if args.shards and args.seeds:
         raise UsageError(
             "--seeds with --shards",

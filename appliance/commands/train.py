@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from appliance.commands.arguments import TASKS, add_display_argument, add_set_argument
+from appliance.commands.arguments import TASKS, add_display_argument, add_set_argument, whole
 from appliance.engine.environment import prepare_process
 from appliance.errors import EXIT_DONE, UsageError, shorten
 from appliance.learn.data.corpus import (
@@ -32,6 +32,12 @@ a LoRA adapter of any model on plain tasks, nothing packed:
   appliance train --recipe recipes/qwen-lora.yaml --model DIR --out out/adapter
 several GPUs or processes:
   accelerate launch --num_processes 4 -m appliance train --recipe ... --out ..."""
+
+MOST_DRAWN = 100_000_000
+"""Tasks, programs or rules of one corpus; a hundred times what we ever packed."""
+
+MOST_STEPS = 100_000_000
+"""Training steps: a year at three a second."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,28 +67,28 @@ def _add_pack_arguments(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--families",
-        type=int,
+        type=whole(0, MOST_DRAWN),
         default=0,
         metavar="N",
         help="add N tasks of each training family of docs/families.md, with their programs",
     )
     group.add_argument(
         "--compositions",
-        type=int,
+        type=whole(0, MOST_DRAWN),
         default=0,
         metavar="N",
         help="add N random programs, with pairs that show what they do",
     )
     group.add_argument(
         "--rules",
-        type=int,
+        type=whole(0, MOST_DRAWN),
         default=0,
         metavar="N",
         help="add N random rules about things, lines and panels, with pairs that show them",
     )
     group.add_argument(
         "--processes",
-        type=int,
+        type=whole(1, 1024),
         default=1,
         metavar="N",
         help="processes that draw --rules; the corpus is the same for any number (default: 1)",
@@ -114,7 +120,7 @@ def _add_train_arguments(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--max-steps",
-        type=int,
+        type=whole(1, MOST_STEPS),
         metavar="N",
         help="training steps; overrides optimization.max_steps",
     )

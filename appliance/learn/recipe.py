@@ -14,7 +14,7 @@ from appliance.yaml_text import read_yaml
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Architecture(_Part):
@@ -28,17 +28,21 @@ class Architecture(_Part):
         "grid-tokens-v1",
         description="the vocabulary: v1 says the colour of a cell; v2 also its column and row",
     )
-    hidden_size: int = Field(192, ge=64, multiple_of=64)
+    hidden_size: int = Field(192, ge=64, le=16384, multiple_of=64)
     num_layers: int = Field(6, ge=1, le=64)
-    intermediate_size: int = Field(512, ge=64, description="width of the MLP's hidden layer")
-    max_positions: int = Field(8192, ge=128, description="longest sequence, in tokens")
+    intermediate_size: int = Field(
+        512, ge=64, le=131072, description="width of the MLP's hidden layer"
+    )
+    max_positions: int = Field(
+        8192, ge=128, le=1_000_000, description="longest sequence, in tokens"
+    )
 
 
 class Adaptation(_Part):
     """What of the model is trained: all of it, or a LoRA adapter beside it."""
 
     method: Literal["full", "lora"] = "full"
-    rank: int = Field(32, ge=1)
+    rank: int = Field(32, ge=1, le=4096)
     alpha: float = Field(
         64.0,
         gt=0,
@@ -106,11 +110,11 @@ class Data(_Part):
     That is the effective batch over all processes.
     """
 
-    row_tokens: int = Field(512, ge=64)
+    row_tokens: int = Field(512, ge=64, le=1_000_000)
     max_seq_tokens: int | None = Field(
         None, ge=64, description="longest document; default row_tokens"
     )
-    rows_per_step: int = Field(16, ge=1)
+    rows_per_step: int = Field(16, ge=1, le=100_000)
     rows_per_pass: int = Field(
         0, ge=0, description="rows that go through the model at once, to save memory; 0: all"
     )
@@ -143,7 +147,7 @@ class Optimization(_Part):
         description="learning rate after warm-up: constant; linear or cosine to zero; or wsd, "
         "constant and then linear to zero over the last decay_fraction of the steps",
     )
-    learning_rate: float = Field(1e-4, gt=0)
+    learning_rate: float = Field(1e-4, gt=0, le=1)
     weight_decay: float = Field(0.01, ge=0)
     betas: tuple[float, float] = (0.9, 0.98)
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
@@ -183,7 +187,7 @@ class Recipe(_Part):
     and max_seconds with their decay.
     """
 
-    seed: int = 0
+    seed: int = Field(0, ge=0, le=2**63 - 1)
     loop: Literal["stock", "fast"] = Field(
         "stock",
         description="stock: any model, by the layers of Transformers; fast: all weights of a model "
@@ -277,7 +281,7 @@ def load_recipe(path: Path, overrides: dict[str, Any]) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as fault:
-        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in fault.errors()]
+        lines = [f"{shorten('.'.join(map(str, e['loc'])))}: {e['msg']}" for e in fault.errors()]
         raise UsageError(
             f"recipe {path}: " + "; ".join(lines),
             expected="the keys of recipes/arc-mini.yaml",

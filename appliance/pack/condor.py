@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.arc.task import TaskSet
-from appliance.atomic import write_atomic
+from appliance.atomic import make_folder, write_atomic
 from appliance.clock import parse_duration
 from appliance.config import Layer, assignments_layer, profile_layer, resolve
 from appliance.engine.model_folder import EMBEDDED, read_card
@@ -63,6 +64,7 @@ def pack_condor(tasks: TaskSet, request: CondorRequest, out: Path) -> Packed:
     Raises InputError when image or model are not there, UsageError when the folder holds a DAG
     already or the model fits no card that the profile allows.
     """
+    _check(request)
     image, image_bytes = _image(request.image)
     profile = request.profile
     layers = (profile_layer(profile), assignments_layer(request.settings))
@@ -77,8 +79,8 @@ def pack_condor(tasks: TaskSet, request: CondorRequest, out: Path) -> Packed:
         image=image,
         model=model,
         profile=profile,
-        budget=request.budget,
-        every=request.every,
+        budget=_compact(request.budget),
+        every=_compact(request.every),
         shards=shards,
         submit=("--seed", str(request.seed), *_set_flags(request.settings)),
         lines=request.lines,
@@ -86,6 +88,33 @@ def pack_condor(tasks: TaskSet, request: CondorRequest, out: Path) -> Packed:
     )
     _write(out, render_condor(tasks, job, slot))
     return Packed(shards, costs, slot, plan)
+
+
+def _check(request: CondorRequest) -> None:
+    """Raises UsageError for what a submit file cannot hold, or what the jobs would refuse."""
+    parse_duration(request.every)
+    for line in request.lines:
+        if not re.fullmatch(r"\+?[A-Za-z_][\w.]*\s*=[^\x00-\x1f]*", line):
+            raise UsageError(
+                f"--line {line!r}", expected="one submit command: NAME = VALUE, in one line"
+            )
+
+
+def _compact(duration: str) -> str:
+    """As parse_duration reads it, in one word."""
+    return duration.strip().replace(" ", "")
+
+
+def _plain_path(path: str, what: str) -> str:
+    """Raises UsageError unless it can stand in a submit file: lists there are split at commas and
+    blanks, and $( begins a macro."""
+    if not re.fullmatch(r"[\w./:@%+=~-]+", path):
+        raise UsageError(
+            f"{what} {path!r}: a submit file cannot hold this path",
+            expected="letters, digits and . / : @ % + = ~ _ -",
+            remedy="copy or rename it, without blanks, commas and quotes",
+        )
+    return path
 
 
 def _planned(
@@ -124,7 +153,7 @@ def _model(name: str) -> str:
     if name == EMBEDDED:
         return name
     read_card(Path(name))
-    return str(Path(name).resolve())
+    return _plain_path(str(Path(name).resolve()), "model")
 
 
 def _set_flags(settings: tuple[str, ...]) -> list[str]:
@@ -134,14 +163,14 @@ def _set_flags(settings: tuple[str, ...]) -> list[str]:
 def _image(image: str) -> tuple[str, int]:
     """The image as the submit description names it, and its size in bytes."""
     if "://" in image:
-        return image, URL_IMAGE_BYTES
+        return _plain_path(image, "image"), URL_IMAGE_BYTES
 
     path = Path(image).resolve()
-    if not path.exists():
+    if not path.is_file():
         raise InputError(
             f"image {image}: not there", expected="a .sif file or a URL", remedy="make sif"
         )
-    return str(path), path.stat().st_size
+    return _plain_path(str(path), "image"), path.stat().st_size
 
 
 def _site_of(profile: str) -> str:
@@ -159,7 +188,7 @@ def _write(out: Path, files: Mapping[str, str]) -> None:
     # shard.sub lists the shard's folder among its inputs, so it must exist before the first leg.
     shard_folders = (Path(name).stem for name in files if name.startswith("tasks/"))
     for folder in ("logs", "tasks", *shard_folders):
-        (out / folder).mkdir(parents=True, exist_ok=True)
+        make_folder(out / folder)
 
     for name, text in files.items():
         write_atomic(out / name, text.encode())

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from appliance.atomic import write_atomic
+from appliance.arc.read import read_json
+from appliance.atomic import make_folder, write_atomic
 from appliance.clock import format_duration, parse_duration
 from appliance.config import Layer, assignments_layer, profile_layer, resolve
-from appliance.engine.model_folder import EMBEDDED, model_dir, read_card
-from appliance.errors import InputError, UsageError
+from appliance.engine.model_folder import EMBEDDED, check_safetensors, model_dir, read_card
+from appliance.errors import InputError, OutputError, UsageError, first_line
 from appliance.machine.profile_check import profile_expectation
 from appliance.pack.closure import check_closure, names_of
 from appliance.pack.kaggle_rules import dataset_faults, kernel_faults, slug_of
@@ -58,17 +59,20 @@ class KaggleRequest:
 def pack_kaggle(request: KaggleRequest, out: Path) -> None:
     """Write out/dataset and out/notebook. Needs a package index for the wheels.
 
-    Raises UsageError outside a checkout or for settings that would fail on Kaggle, InputError for a
-    folder that is no model, PrerequisiteError for wheels that cannot be had.
+    Everything that can be known is checked before the wheels, which take up to half an hour. Raises
+    UsageError outside a checkout, for names and settings that would fail on Kaggle, InputError for
+    a folder that is no model, OutputError where `out` cannot be written, PrerequisiteError for
+    wheels that cannot be had.
     """
     lists = _requirement_lists(request.target)
     config = notebook_config(request)
-    for python in request.pythons:
-        if not re.fullmatch(r"3\.\d{1,2}", python):
-            raise UsageError(f"--python {python}", expected="such as 3.12")
+    _check_names(request, config)
+    if resolve(_layers(request)).needs_model:
+        _check_model(request, out)
 
     dataset = out / "dataset"
     wheels = dataset / "wheels"
+    make_folder(out / "notebook")
     _remove_earlier(dataset, wheels)
     print(
         f"wheels for Python {', '.join(request.pythons)} from requirements/{request.target}.txt",
@@ -89,6 +93,42 @@ def pack_kaggle(request: KaggleRequest, out: Path) -> None:
     write_notebook(out / "notebook", request.owner, request.title, config)
 
 
+def _check_names(request: KaggleRequest, config: Mapping[str, Any]) -> None:
+    """Raises UsageError for what Kaggle would refuse at the upload."""
+    for python in request.pythons:
+        if not re.fullmatch(r"3\.[0-9]{1,2}", python):
+            raise UsageError(f"--python {python}", expected="such as 3.12")
+
+    faults = (
+        *dataset_faults(dataset_metadata(request.owner, request.title)),
+        *kernel_faults(kernel_metadata(request.owner, request.title, config), None),
+    )
+    if faults:
+        raise UsageError(
+            "; ".join(dict.fromkeys(faults)),
+            expected="names that Kaggle takes",
+            remedy="correct --owner, --title or --competition",
+        )
+
+
+def _check_model(request: KaggleRequest, out: Path) -> None:
+    """Raises InputError for a model or adapter that is none, UsageError for one that lies where
+    this package will be."""
+    read_card(model_dir(request.model))
+    if request.adapter:
+        read_json(request.adapter / "adapter_config.json")
+        check_safetensors(request.adapter / "adapter_model.safetensors")
+
+    dataset = (out / "dataset").resolve()
+    for folder in (model_dir(request.model), request.adapter):
+        if folder and folder.resolve().is_relative_to(dataset):
+            raise UsageError(
+                f"{folder} lies in {dataset}, which is made anew",
+                expected="a model and an adapter from elsewhere",
+                remedy="copy it to another place",
+            )
+
+
 def _requirement_lists(target: str) -> list[Path]:
     lists = [REPOSITORY / "requirements" / f"{name}.txt" for name in (f"torch-{target}", target)]
     for path in lists:
@@ -103,7 +143,7 @@ def _remove_earlier(dataset: Path, wheels: Path) -> None:
     """Remove what an earlier packing left, but not the downloaded wheels: they take minutes."""
     for name in ("model", "adapter"):
         shutil.rmtree(dataset / name, ignore_errors=True)
-    dataset.mkdir(parents=True, exist_ok=True)
+    make_folder(dataset)
 
     for old in wheels.glob("arc_appliance-*.whl"):
         old.unlink()
@@ -191,25 +231,28 @@ def notebook(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_notebook(folder: Path, owner: str, title: str, config: Mapping[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     _write_json(folder / NOTEBOOK, notebook(config))
     _write_json(folder / "kernel-metadata.json", kernel_metadata(owner, title, config))
 
 
 def manifest_of(dataset: Path, pythons: tuple[str, ...], appliance: str) -> dict[str, Any]:
     """Size and SHA-256 of every file that the notebook reads."""
-    skipped = {MANIFEST, "dataset-metadata.json"}
-    paths = sorted(p for p in dataset.rglob("*") if p.is_file() and p.name not in skipped)
-
     return {
         "pythons": list(pythons),
         "appliance": f"arc-appliance=={appliance.split('-')[1]}",
         "has_model": (dataset / "model").is_dir(),
         "has_adapter": (dataset / "adapter").is_dir(),
-        "files": {
-            str(p.relative_to(dataset)): {"bytes": p.stat().st_size, "sha256": file_sha256(p)}
-            for p in paths
-        },
+        "files": _files_of(dataset),
+    }
+
+
+def _files_of(dataset: Path) -> dict[str, Any]:
+    skipped = {MANIFEST, "dataset-metadata.json"}
+    paths = sorted(p for p in dataset.rglob("*") if p.is_file() and p.name not in skipped)
+    return {
+        str(p.relative_to(dataset)): {"bytes": p.stat().st_size, "sha256": file_sha256(p)}
+        for p in paths
     }
 
 
@@ -220,13 +263,23 @@ def check_folder(out: Path) -> list[str]:
         manifest = json.loads((dataset / MANIFEST).read_text(encoding="utf-8"))
         kernel_meta = json.loads((kernel / "kernel-metadata.json").read_text(encoding="utf-8"))
         dataset_meta = json.loads((dataset / "dataset-metadata.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
+    except (OSError, ValueError, RecursionError) as fault:
         raise InputError(
-            f"{out}: {fault}", expected="dataset/ and notebook/", remedy="appliance pack kaggle"
+            f"{out}: {first_line(fault)}",
+            expected="dataset/ and notebook/",
+            remedy="appliance pack kaggle",
         ) from None
 
-    appliance = manifest["appliance"].replace("==", "-")
-    now = manifest_of(dataset, tuple(manifest["pythons"]), appliance)["files"]
+    form = {"appliance": str, "pythons": list, "files": dict}
+    if not isinstance(manifest, dict) or not all(
+        isinstance(manifest.get(key), kind) for key, kind in form.items()
+    ):
+        raise InputError(
+            f"{dataset / MANIFEST}: not the manifest of a package",
+            expected=f"an object with {', '.join(form)}",
+            remedy="pack it anew",
+        )
+    now = _files_of(dataset)
     then = manifest["files"]
 
     faults = [f"{name}: missing" for name in then if name not in now]
@@ -249,19 +302,19 @@ def _layers(request: KaggleRequest) -> list[Layer]:
 
 
 def _pack_model(request: KaggleRequest, dataset: Path) -> None:
-    """Model and adapter beside the wheels."""
-    if request.model == EMBEDDED:
-        read_card(model_dir(EMBEDDED))  # the wheel holds it; a checkout without its weights fails
-    else:
-        _copy_model(Path(request.model), dataset / "model")
-    if request.adapter:
-        shutil.copytree(request.adapter, dataset / "adapter")
-
-
-def _copy_model(source: Path, target: Path) -> None:
-    read_card(source)
+    """Model and adapter beside the wheels; the wheel of the appliance holds the embedded one."""
     unneeded = shutil.ignore_patterns("*.tmp", "optimizer*", "__pycache__")
-    shutil.copytree(source, target, ignore=unneeded)
+    try:
+        if request.model != EMBEDDED:
+            shutil.copytree(request.model, dataset / "model", ignore=unneeded)
+        if request.adapter:
+            shutil.copytree(request.adapter, dataset / "adapter")
+    except (OSError, shutil.Error) as fault:
+        raise OutputError(
+            f"{dataset}: the model cannot be copied: {first_line(fault)}",
+            expected="a readable model, and room for it",
+            remedy="free space, or pass another --out",
+        ) from fault
 
 
 def _code_cell(name: str, source: str) -> dict[str, Any]:

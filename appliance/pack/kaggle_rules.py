@@ -7,7 +7,7 @@ once (kaggle-cli #689).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,33 +18,61 @@ SUBTITLE = range(20, 81)
 """Characters of a dataset's subtitle."""
 
 
+OWNER = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+"""A user's or an organisation's name, as it stands in addresses."""
+
+Faults = Iterator[str]
+"""Each one line: what was found, what was expected."""
+
+
 def slug_of(title: str) -> str:
     """The slug that Kaggle makes of a title."""
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
-def dataset_faults(metadata: Mapping[str, Any]) -> Iterator[str]:
+def dataset_faults(metadata: Any) -> Faults:
     """Faults of dataset-metadata.json."""
-    owner, _, slug = str(metadata.get("id", "")).partition("/")
+    if not isinstance(metadata, dict):
+        yield f"dataset metadata: a {type(metadata).__name__}, expected an object"
+        return
 
-    if not owner or "INSERT" in owner or slug != slug_of(slug) or len(slug) not in TITLE:
+    owner, slug = _id_parts(metadata)
+    yield from owner_faults(owner)
+    if slug != slug_of(slug) or len(slug) not in TITLE:
         yield (
             f"dataset id {metadata.get('id')!r}: expected owner/slug, "
             "the slug of 6 to 50 characters a-z, 0-9 and -"
         )
-    if len(str(metadata.get("title", ""))) not in TITLE:
-        yield f"dataset title {metadata.get('title')!r}: expected 6 to 50 characters"
-    if "subtitle" in metadata and len(metadata["subtitle"]) not in SUBTITLE:
-        yield f"dataset subtitle of {len(metadata['subtitle'])} characters: expected 20 to 80"
-    if len(metadata.get("licenses", ())) != 1:
+
+    title, subtitle = metadata.get("title"), metadata.get("subtitle", " " * SUBTITLE[0])
+    if not isinstance(title, str) or len(title) not in TITLE or not title.isprintable():
+        yield f"dataset title {title!r}: expected 6 to 50 characters"
+    if not isinstance(subtitle, str) or len(subtitle) not in SUBTITLE:
+        yield f"dataset subtitle {subtitle!r}: expected 20 to 80 characters"
+    if len(_list(metadata, "licenses")) != 1:
         yield "dataset licenses: expected exactly one"
 
 
-def kernel_faults(metadata: Mapping[str, Any], folder: Path) -> Iterator[str]:
-    """Faults of kernel-metadata.json, which lies in `folder` with its notebook."""
-    owner, _, slug = str(metadata.get("id", "")).partition("/")
+def owner_faults(owner: str) -> Faults:
+    if not OWNER.fullmatch(owner):
+        yield (
+            f"owner {owner!r}: expected the user name as it stands in the address of the profile, "
+            "of a-z, 0-9 and -"
+        )
 
-    if not owner or len(slug) < 5:
+
+def kernel_faults(metadata: Any, folder: Path | None) -> Faults:
+    """Faults of kernel-metadata.json, which lies in `folder` with its notebook.
+
+    folder: None where neither has been written yet.
+    """
+    if not isinstance(metadata, dict):
+        yield f"kernel metadata: a {type(metadata).__name__}, expected an object"
+        return
+
+    owner, slug = _id_parts(metadata)
+    yield from owner_faults(owner)
+    if len(slug) < 5:
         yield (
             f"kernel id {metadata.get('id')!r}: expected owner/slug, "
             "the slug of 5 characters or more"
@@ -55,10 +83,28 @@ def kernel_faults(metadata: Mapping[str, Any], folder: Path) -> Iterator[str]:
         yield "kernel_type and language: expected notebook and python"
     if metadata.get("enable_internet") is not False:
         yield "enable_internet: expected false, the competition allows no internet"
-    if not (folder / str(metadata.get("code_file", ""))).is_file():
-        yield f"code_file {metadata.get('code_file')!r}: not there"
+
+    name = metadata.get("code_file")
+    is_name = isinstance(name, str) and name.isprintable() and Path(name).name == name
+    if folder is not None and not (is_name and (folder / str(name)).is_file()):
+        yield f"code_file {name!r}: not there"
 
     for key in ("dataset_sources", "kernel_sources", "model_sources"):
-        for source in metadata.get(key, ()):
-            if "/" not in source:
+        for source in _list(metadata, key):
+            if not isinstance(source, str) or "/" not in source:
                 yield f"{key}: {source!r} has no owner"
+    for source in _list(metadata, "competition_sources"):
+        if not isinstance(source, str) or not OWNER.fullmatch(source):
+            yield f"competition_sources: {source!r}: expected a slug of a-z, 0-9 and -"
+
+
+def _id_parts(metadata: Mapping[str, Any]) -> tuple[str, str]:
+    """Owner and slug."""
+    owner, _, slug = str(metadata.get("id", "")).partition("/")
+    return owner, slug
+
+
+def _list(metadata: Mapping[str, Any], key: str) -> Sequence[Any]:
+    """A value that is no list counts as one wrong entry."""
+    value = metadata.get(key, [])
+    return value if isinstance(value, list) else [value]

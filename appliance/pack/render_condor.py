@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from appliance.arc.source import challenges_json
 from appliance.arc.task import TaskSet
 from appliance.clock import parse_duration
 from appliance.engine.model_folder import EMBEDDED
+from appliance.errors import UsageError
 from appliance.pack.site import NO_SITE, site_lines
 from appliance.pack.slot import Slot
 from appliance.pack.templates import read_template, render, template_path
@@ -113,11 +115,19 @@ def _dag(names: Sequence[str], num_tasks: int, retries: int) -> str:
 def condor_arguments(arguments: Sequence[str]) -> str:
     """For `arguments = "..."`: parts with blanks or quotes in single quotes, quotes doubled.
 
+    Raises UsageError for text that no quotes protect.
+
     >>> condor_arguments(["a", "b c", "it's"])
     "a 'b c' 'it''s'"
     """
     quoted = []
     for text in arguments:
+        if re.search(r"[\x00-\x1f]|\$\(", text.replace("$(shard)", "")):
+            raise UsageError(
+                f"{text!r}: a submit file cannot hold this argument",
+                expected="one line, without $(, which begins a macro of HTCondor",
+                remedy="leave it away",
+            )
         doubled = text.replace('"', '""').replace("'", "''")
         needs_quotes = not text or any(c in text for c in " \t'\"")
         quoted.append(f"'{doubled}'" if needs_quotes else doubled)

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from appliance.clock import LONGEST_S
 from appliance.config import Settings
-from appliance.errors import UsageError
+from appliance.errors import UsageError, shorten
 from appliance.machine.catalogue import AMPERE, has_bfloat16
 from appliance.names import did_you_mean
 from appliance.sizing.costs.device import Device
@@ -46,7 +47,7 @@ class Pins(BaseModel):
     does them, a plan that holds one says so, and `submit` has no setting for them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     # How weights are stored and multiplied.
     quantization: Literal["none", "nf4", "int8"] | None = None
@@ -56,7 +57,7 @@ class Pins(BaseModel):
     # One training step.
     max_seq_tokens: int | None = Field(None, ge=16, le=1_000_000)
     micro_batch: int | None = Field(None, ge=1, le=1024)  # sequences of one pass
-    tokens_per_step: int | None = Field(None, ge=256)  # of all sequences of a step
+    tokens_per_step: int | None = Field(None, ge=256, le=1_000_000)  # of all sequences of a step
     gradient_checkpointing: bool | None = None
     # A what-if. True: Liger's kernels, for the loss and the layers. False: the logits of all tokens
     # are held. What our trainers do is neither: engine/training/cross_entropy.py.
@@ -81,7 +82,7 @@ class Pins(BaseModel):
 
     # Search.
     search_workers: int | None = Field(None, ge=1, le=256)
-    search_seconds: float | None = Field(None, gt=0)  # CPU seconds a task
+    search_seconds: float | None = Field(None, gt=0, le=LONGEST_S)  # CPU seconds a task
 
     def what_ifs(self) -> tuple[str, ...]:
         """The pins that no engine performs, as `name=value`."""
@@ -107,7 +108,7 @@ class Pins(BaseModel):
         faults = []
         for key in values:
             if key not in known:
-                faults.append(f"no pin {key!r}{did_you_mean(key, known)}")
+                faults.append(f"no pin {shorten(key)!r}{did_you_mean(key, known)}")
 
         tidy = {
             k: _SPELLINGS.get(k, {}).get(str(v).lower(), v) for k, v in values.items() if k in known
@@ -115,7 +116,9 @@ class Pins(BaseModel):
         try:
             pins = Pins.model_validate(tidy)
         except ValidationError as fault:
-            faults += [f"{e['loc'][0]}={e['input']!r}: {e['msg']}" for e in fault.errors()]
+            faults += [
+                f"{e['loc'][0]}={shorten(str(e['input']))!r}: {e['msg']}" for e in fault.errors()
+            ]
 
         if faults:
             raise UsageError(
@@ -131,7 +134,7 @@ class Pins(BaseModel):
             key, sign, value = text.partition("=")
             if not sign:
                 raise UsageError(
-                    f"--pin {text!r} has no '='",
+                    f"--pin {shorten(text)!r} has no '='",
                     expected="--pin key=value",
                     remedy="such as micro_batch=2",
                 )
