@@ -17,7 +17,7 @@ from typing import Any, Literal
 from appliance.atomic import write_atomic
 from appliance.clock import format_duration, parse_duration
 from appliance.config import Layer, assignments_layer, profile_layer, resolve
-from appliance.engine.model_folder import EMBEDDED, model_dir, read_card
+from appliance.engine.folder.card import EMBEDDED, model_dir, read_card
 from appliance.errors import InputError, UsageError
 from appliance.machine.profile_check import profile_expectation
 from appliance.pack.closure import check_closure, names_of

@@ -9,7 +9,7 @@ from pathlib import Path
 from appliance.arc.source import challenges_json
 from appliance.arc.task import TaskSet
 from appliance.clock import parse_duration
-from appliance.engine.model_folder import EMBEDDED
+from appliance.engine.folder.card import EMBEDDED
 from appliance.pack.site import NO_SITE, site_lines
 from appliance.pack.slot import Slot
 from appliance.pack.templates import read_template, render, template_path
