@@ -74,7 +74,7 @@ def _measure(num_adapters: int, autocast: str | None, seed: int, scratch: Path) 
     )
     from appliance.engine.adapters import read_adapter
     from appliance.engine.base import EngineSpec
-    from appliance.engine.model_folder import model_dir
+    from appliance.engine.folder.card import model_dir
     from appliance.engine.registry import make_trainer
     from appliance.engine.sampling.vllm_engine import VllmEngine
     from appliance.engine.tokens import Codec
@@ -162,7 +162,7 @@ def _adapters(trainer: Any, rates: Any, seed: int, scratch: Path) -> Iterator[Pa
     from appliance.arc.source import load_tasks
     from appliance.clock import Deadline, SystemClock
     from appliance.engine.base import Tuned, TuneSettings
-    from appliance.engine.model_folder import model_dir
+    from appliance.engine.folder.card import model_dir
     from appliance.solve.language import Language
     from appliance.solve.transduce import LessonPlan, lessons, longest_lesson
 

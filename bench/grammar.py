@@ -86,7 +86,7 @@ def _sampled(
     import torch
 
     from appliance.engine.base import EngineSpec, TuneSettings
-    from appliance.engine.model_folder import model_dir
+    from appliance.engine.folder.card import model_dir
     from appliance.engine.registry import make_server, make_trainer
     from appliance.solve.language import Language
     from appliance.solve.transduce import (

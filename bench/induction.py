@@ -47,7 +47,7 @@ from appliance.clock import Deadline, SystemClock, format_duration
 from appliance.config import ProgramSettings
 from appliance.engine.base import EngineSpec, Tuned, TuneSettings
 from appliance.engine.environment import prepare_process
-from appliance.engine.model_folder import model_dir, read_card
+from appliance.engine.folder.card import model_dir, read_card
 from appliance.engine.registry import make_server, make_trainer
 from appliance.learn.synth.catalogue import families_of
 from appliance.learn.synth.compose import compose

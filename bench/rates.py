@@ -25,7 +25,7 @@ from appliance.commands.arguments import model_cards
 from appliance.config import Layer
 from appliance.engine.base import EngineSpec, TuneSettings
 from appliance.engine.environment import prepare_process
-from appliance.engine.model_folder import model_dir
+from appliance.engine.folder.card import model_dir
 from appliance.engine.registry import make_scorer, make_trainer
 from appliance.machine.machine import find_machine
 from appliance.machine.software import software_of

@@ -30,7 +30,7 @@ from appliance.arc.encode import get_encoder
 from appliance.arc.prompt import get_style
 from appliance.clock import SystemClock
 from appliance.engine.environment import prepare_process
-from appliance.engine.model_folder import model_dir, read_card
+from appliance.engine.folder.card import model_dir, read_card
 from appliance.engine.tokens import Codec
 from appliance.engine.training.packing import TokenSequence
 from appliance.learn.data.corpus import assemble

@@ -46,7 +46,7 @@ from appliance.arc.task import Solutions, TaskSet
 from appliance.arc.vote import DEFAULT_SELECTOR, Candidate, group_by_output
 from appliance.clock import SystemClock
 from appliance.engine.environment import prepare_process
-from appliance.engine.model_folder import model_dir
+from appliance.engine.folder.card import model_dir
 from appliance.record.attempts import attempts_of
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder

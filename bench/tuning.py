@@ -31,7 +31,7 @@ from appliance.clock import Deadline, cpu_seconds
 from appliance.config import TrainSettings
 from appliance.engine.base import NotTuned
 from appliance.engine.environment import prepare_process
-from appliance.engine.model_folder import model_dir
+from appliance.engine.folder.card import model_dir
 from appliance.machine.host import find_host
 from appliance.seeds import generator, seed_of
 from appliance.solve.ladder import tune_settings_of

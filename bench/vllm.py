@@ -84,7 +84,7 @@ def _engines(dtype: str, scratch: Path, **changes: Any) -> tuple[Any, Any, Any, 
     import torch
 
     from appliance.engine.base import EngineSpec
-    from appliance.engine.model_folder import model_dir
+    from appliance.engine.folder.card import model_dir
     from appliance.engine.registry import make_trainer
     from appliance.engine.sampling.vllm_engine import VllmEngine
     from appliance.engine.tokens import Codec

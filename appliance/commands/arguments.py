@@ -20,7 +20,7 @@ from appliance.config import (
     profile_layer,
     resolve,
 )
-from appliance.engine.model_folder import EMBEDDED, model_dir
+from appliance.engine.folder.card import EMBEDDED, model_dir
 from appliance.errors import UsageError, shorten
 from appliance.machine.imagined import imagined
 from appliance.machine.machine import Machine, find_machine

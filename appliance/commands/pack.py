@@ -16,7 +16,7 @@ from appliance.commands.arguments import (
     whole,
 )
 from appliance.config import profile_layer
-from appliance.engine.model_folder import EMBEDDED
+from appliance.engine.folder.card import EMBEDDED
 from appliance.errors import EXIT_DONE, InputError, UsageError
 from appliance.pack.condor import CondorRequest, Packed, pack_condor
 from appliance.pack.kaggle import PYTHONS, KaggleRequest, check_folder, pack_kaggle

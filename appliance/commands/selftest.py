@@ -10,7 +10,7 @@ from pathlib import Path
 
 from appliance.commands.arguments import add_json_argument, whole
 from appliance.engine.environment import prepare_process
-from appliance.engine.model_folder import EMBEDDED, model_dir
+from appliance.engine.folder.card import EMBEDDED, model_dir
 from appliance.errors import EXIT_COVERAGE, EXIT_DONE
 from appliance.learn.selftest import all_stages, recipe_for
 

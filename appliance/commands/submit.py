@@ -26,7 +26,7 @@ from appliance.commands.arguments import (
     on_cpu,
 )
 from appliance.config import Layer, Settings, given_keys, resolve
-from appliance.engine.model_folder import FolderCard, model_dir, read_card
+from appliance.engine.folder.card import FolderCard, model_dir, read_card
 from appliance.errors import ApplianceError, PrerequisiteError, UsageError
 from appliance.machine.finding import Status
 from appliance.machine.machine import Machine, find_machine

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.engine.model_folder import check_safetensors, read_record
+from appliance.engine.folder.card import read_record
+from appliance.engine.folder.tensor_file import read_tensors
 from appliance.errors import InputError
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -46,7 +47,7 @@ def read_adapter(folder: Path, *, base_sha: str) -> AdapterCard:
     """
     check_base(folder, base_sha=base_sha)
     config = _config(folder)
-    check_safetensors(folder / "adapter_model.safetensors")
+    read_tensors(folder / "adapter_model.safetensors")
 
     reason = _unservable(config)
     if reason:

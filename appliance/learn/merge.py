@@ -16,8 +16,8 @@ from typing import Any
 
 from appliance.atomic import whole_folder
 from appliance.engine.adapters import check_base
+from appliance.engine.folder.card import RECORD_FILE, read_card, read_record
 from appliance.engine.load_model import load_causal_lm, open_adapter, weights_sha
-from appliance.engine.model_folder import RECORD_FILE, read_card, read_record
 from appliance.errors import EngineError, InputError, UsageError
 
 MAX_LOGIT_ERROR = 1e-3

@@ -8,7 +8,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from appliance.engine.model_folder import RECORD_FILE
+from appliance.engine.folder.card import RECORD_FILE
 from appliance.engine.tokens import Codec
 from appliance.learn.recipe import Architecture
 from appliance.models import tiny

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from appliance.engine.model_folder import model_dir
+from appliance.engine.folder.card import model_dir
 from appliance.errors import UsageError, shorten
 from appliance.yaml_text import read_yaml
 

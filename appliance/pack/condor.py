@@ -12,7 +12,7 @@ from appliance.arc.task import TaskSet
 from appliance.atomic import make_folder, write_atomic
 from appliance.clock import parse_duration
 from appliance.config import Layer, assignments_layer, profile_layer, resolve
-from appliance.engine.model_folder import EMBEDDED, read_card
+from appliance.engine.folder.card import EMBEDDED, read_card
 from appliance.errors import InputError, UsageError
 from appliance.machine.profile_check import profile_expectation
 from appliance.pack.render_condor import DAG, CondorJob, render_condor

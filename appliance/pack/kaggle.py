@@ -18,7 +18,8 @@ from appliance.arc.read import read_json
 from appliance.atomic import make_folder, write_atomic
 from appliance.clock import format_duration, parse_duration
 from appliance.config import Layer, assignments_layer, profile_layer, resolve
-from appliance.engine.model_folder import EMBEDDED, check_safetensors, model_dir, read_card
+from appliance.engine.folder.card import EMBEDDED, model_dir, read_card
+from appliance.engine.folder.tensor_file import read_tensors
 from appliance.errors import InputError, OutputError, UsageError, first_line
 from appliance.machine.profile_check import profile_expectation
 from appliance.pack.closure import check_closure, names_of
@@ -117,7 +118,7 @@ def _check_model(request: KaggleRequest, out: Path) -> None:
     read_card(model_dir(request.model))
     if request.adapter:
         read_json(request.adapter / "adapter_config.json")
-        check_safetensors(request.adapter / "adapter_model.safetensors")
+        read_tensors(request.adapter / "adapter_model.safetensors")
 
     dataset = (out / "dataset").resolve()
     for folder in (model_dir(request.model), request.adapter):

@@ -10,7 +10,7 @@ from pathlib import Path
 from appliance.arc.source import challenges_json
 from appliance.arc.task import TaskSet
 from appliance.clock import parse_duration
-from appliance.engine.model_folder import EMBEDDED
+from appliance.engine.folder.card import EMBEDDED
 from appliance.errors import UsageError
 from appliance.pack.site import NO_SITE, site_lines
 from appliance.pack.slot import Slot

@@ -9,7 +9,7 @@ from appliance.arc.encode import GridEncoder, get_encoder
 from appliance.arc.grid import Grid
 from appliance.arc.prompt import PromptStyle, fit_demonstrations, get_style
 from appliance.arc.task import Task
-from appliance.engine.model_folder import read_card
+from appliance.engine.folder.card import read_card
 from appliance.engine.tokens import Codec
 from appliance.engine.training.packing import TokenSequence
 

@@ -20,7 +20,7 @@ from appliance.arc.grid import freeze
 from appliance.arc.prompt import get_style
 from appliance.arc.task import Task
 from appliance.engine.base import Request
-from appliance.engine.model_folder import read_card, read_record
+from appliance.engine.folder.card import read_card, read_record
 from appliance.engine.tokens import Codec
 from appliance.models import placed
 from appliance.models.vocabularies import GRID_TOKENS_V2

@@ -19,7 +19,7 @@ from appliance.arc.encode import ParseError, get_encoder
 from appliance.arc.view import View
 from appliance.arc.vote import vote
 from appliance.clock import VirtualClock
-from appliance.engine.model_folder import model_dir, read_card
+from appliance.engine.folder.card import model_dir, read_card
 from appliance.engine.sampling.transformers_sampler import TransformersSampler
 from appliance.learn import selftest
 from appliance.learn.recipe import Recipe

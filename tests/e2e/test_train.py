@@ -159,7 +159,7 @@ def test_the_finished_model_is_one_that_submit_takes(
     recipe: Path, corpus: Path, tmp_path: Path
 ) -> None:
     from appliance.engine.load_model import load_causal_lm
-    from appliance.engine.model_folder import read_card
+    from appliance.engine.folder.card import read_card
     from appliance.engine.tokens import Codec
 
     assert cli.main(arguments(recipe, corpus, tmp_path / "out", "--max-steps", "5")) == 0

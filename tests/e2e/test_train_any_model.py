@@ -11,7 +11,7 @@ import pytest
 
 from appliance import cli
 from appliance.engine.load_model import load_causal_lm, weights_sha
-from appliance.engine.model_folder import read_card
+from appliance.engine.folder.card import read_card
 from appliance.errors import InputError
 from appliance.learn.recipe import Recipe
 from appliance.learn.start import make_start
@@ -130,7 +130,7 @@ def test_an_adapter_folder_holds_the_adapter_and_the_tokenizer_alone(run: Any, b
 def test_a_trained_adapter_is_merged_and_the_result_is_spoken_to_as_it_was_trained(
     run: Any, base: Path, tmp_path: Path
 ) -> None:
-    from appliance.engine.model_folder import read_card
+    from appliance.engine.folder.card import read_card
 
     adapter = run("out", adaptation=LORA | {"quantization": "nf4"}) / "adapter"
     assert cli.main(["merge-adapter", str(base), str(adapter), str(tmp_path / "merged")]) == 0

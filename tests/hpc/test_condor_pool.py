@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from appliance import cli
-from appliance.engine.model_folder import model_dir
+from appliance.engine.folder.card import model_dir
 from tests.support.hpc.images import MODEL, REPOSITORY, appliance_sif, model_arguments
 from tests.support.hpc.pool import Pool
 from tests.support.hpc.rootfs import BUILD, USER, missing_tools, pool_machine, run_in

@@ -14,7 +14,7 @@ import pytest
 
 from appliance.arc.source import load_tasks
 from appliance.arc.submission import read_submission, validate
-from appliance.engine.model_folder import EMBEDDED
+from appliance.engine.folder.card import EMBEDDED
 from tests.support.hpc.images import (
     MODEL,
     REPOSITORY,

@@ -18,7 +18,7 @@ import pytest
 from appliance import cli
 from appliance.arc.source import challenges_json, load_tasks
 from appliance.arc.submission import read_submission, validate
-from appliance.engine.model_folder import EMBEDDED, model_dir
+from appliance.engine.folder.card import EMBEDDED, model_dir
 from appliance.pack import kaggle
 from tests.support.hpc.images import model_arguments
 from tests.support.hpc.kaggle_machine import COMPETITION, OWNER, Ran, lay_out, run_notebook

@@ -11,7 +11,7 @@ import pytest
 
 from appliance.clock import parse_duration
 from appliance.config import Layer
-from appliance.engine.model_folder import model_dir
+from appliance.engine.folder.card import model_dir
 from appliance.machine.gpu import GIB
 from appliance.machine.host import Host
 from appliance.machine.imagined import imagined

@@ -9,7 +9,7 @@ import pytest
 from appliance.arc.source import load_tasks
 from appliance.arc.task import Task
 from appliance.arc.view import D8
-from appliance.engine.model_folder import model_dir
+from appliance.engine.folder.card import model_dir
 
 MANIFEST = model_dir("arc-mini") / "manifest.json"
 TWINS = {"070dd51e": "40853293", "50a16a69": "caa06a1f"}

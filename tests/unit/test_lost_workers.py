@@ -19,7 +19,7 @@ from appliance.arc.task import TaskSet
 from appliance.clock import VirtualClock
 from appliance.commands.arguments import model_cards
 from appliance.config import Layer
-from appliance.engine.model_folder import EMBEDDED, model_dir
+from appliance.engine.folder.card import EMBEDDED, model_dir
 from appliance.errors import EXIT_COVERAGE
 from appliance.machine.imagined import imagined
 from appliance.machine.machine import find_machine

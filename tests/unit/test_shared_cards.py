@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from appliance.config import Layer
-from appliance.engine.model_folder import model_dir
+from appliance.engine.folder.card import model_dir
 from appliance.machine.gpu import GIB
 from appliance.machine.imagined import imagined
 from appliance.machine.machine import Machine, find_machine, split_cards

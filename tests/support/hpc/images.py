@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.engine.model_folder import EMBEDDED, model_dir
+from appliance.engine.folder.card import EMBEDDED, model_dir
 from tests.support.hpc.registry import image_of_tar, serving
 from tests.support.hpc.rootfs import BUILD, base_image, pool_machine, run_in
 
