@@ -22,6 +22,7 @@ from appliance.errors import (
     ApplianceError,
     shorten,
 )
+from appliance.foreign_text import as_shown
 from appliance.names import unknown
 
 VERBS = {
@@ -123,7 +124,7 @@ def _guarded(arguments: list[str]) -> int:
         run = _parse(arguments, args)
         return run(args)
     except ApplianceError as fault:
-        _say(str(fault))
+        _say(as_shown(str(fault)))
         return fault.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.arc.task import TaskSet
-from appliance.atomic import write_atomic
+from appliance.atomic import make_folder, write_atomic
 from appliance.clock import parse_duration
 from appliance.config import Layer, assignments_layer, profile_layer, resolve
 from appliance.engine.model_folder import EMBEDDED, read_card
@@ -156,10 +157,16 @@ def _write(out: Path, files: Mapping[str, str]) -> None:
             remedy="pass another --out, or remove it",
         )
 
+    foreign = next((name for name in files if os.path.lexists(out / name)), None)
+    if foreign is not None:
+        raise UsageError(
+            f"{out} holds {foreign} already", expected="a new folder", remedy="pass another --out"
+        )
+
     # shard.sub lists the shard's folder among its inputs, so it must exist before the first leg.
     shard_folders = (Path(name).stem for name in files if name.startswith("tasks/"))
     for folder in ("logs", "tasks", *shard_folders):
-        (out / folder).mkdir(parents=True, exist_ok=True)
+        make_folder(out / folder)
 
     for name, text in files.items():
         write_atomic(out / name, text.encode())

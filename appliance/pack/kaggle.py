@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from appliance.atomic import write_atomic
+from appliance.atomic import make_folder, write_atomic
 from appliance.clock import format_duration, parse_duration
 from appliance.config import Layer, assignments_layer, profile_layer, resolve
 from appliance.engine.model_folder import EMBEDDED, model_dir, read_card
@@ -69,6 +70,7 @@ def pack_kaggle(request: KaggleRequest, out: Path) -> None:
 
     dataset = out / "dataset"
     wheels = dataset / "wheels"
+    _check_ours(out)
     _remove_earlier(dataset, wheels)
     print(
         f"wheels for Python {', '.join(request.pythons)} from requirements/{request.target}.txt",
@@ -99,11 +101,28 @@ def _requirement_lists(target: str) -> list[Path]:
     return lists
 
 
+def _check_ours(out: Path) -> None:
+    """Raises UsageError where files that packing replaces are there and were not packed by us."""
+    dataset, kernel = out / "dataset", out / "notebook"
+    if (dataset / MANIFEST).is_file():
+        return
+
+    replaced = [dataset / "model", dataset / "adapter", dataset / "dataset-metadata.json"]
+    replaced += [kernel / "kernel-metadata.json", kernel / NOTEBOOK]
+    for path in replaced:
+        if os.path.lexists(path):
+            raise UsageError(
+                f"{path} is there, and no {dataset / MANIFEST}",
+                expected="a folder that `appliance pack kaggle` made, or a new one",
+                remedy="pass another --out, or remove what a stopped packing left",
+            )
+
+
 def _remove_earlier(dataset: Path, wheels: Path) -> None:
     """Remove what an earlier packing left, but not the downloaded wheels: they take minutes."""
     for name in ("model", "adapter"):
         shutil.rmtree(dataset / name, ignore_errors=True)
-    dataset.mkdir(parents=True, exist_ok=True)
+    make_folder(dataset)
 
     for old in wheels.glob("arc_appliance-*.whl"):
         old.unlink()
@@ -191,7 +210,7 @@ def notebook(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_notebook(folder: Path, owner: str, title: str, config: Mapping[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     _write_json(folder / NOTEBOOK, notebook(config))
     _write_json(folder / "kernel-metadata.json", kernel_metadata(owner, title, config))
 
