@@ -124,7 +124,7 @@ def _guarded(arguments: list[str]) -> int:
         run = _parse(arguments, args)
         return run(args)
     except ApplianceError as fault:
-        _say(as_shown(str(fault)))
+        _say(str(fault))
         return fault.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -139,8 +139,7 @@ def _guarded(arguments: list[str]) -> int:
 def _say(text: str) -> None:
     """One line on stderr, without what would steer a terminal: it may quote names from files."""
     line = re.sub(r"\s*\n\s*", " ", text.strip())
-    line = re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", lambda m: ascii(m[0])[1:-1], line)
-    print(f"appliance: {line}", file=sys.stderr)
+    print(f"appliance: {as_shown(line)}", file=sys.stderr)
 
 
 def _logs(args: argparse.Namespace) -> Path | None:
