@@ -22,6 +22,7 @@ from appliance.errors import (
     ApplianceError,
     shorten,
 )
+from appliance.foreign_text import as_shown
 from appliance.names import unknown
 
 VERBS = {
@@ -138,8 +139,7 @@ def _guarded(arguments: list[str]) -> int:
 def _say(text: str) -> None:
     """One line on stderr, without what would steer a terminal: it may quote names from files."""
     line = re.sub(r"\s*\n\s*", " ", text.strip())
-    line = re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", lambda m: ascii(m[0])[1:-1], line)
-    print(f"appliance: {line}", file=sys.stderr)
+    print(f"appliance: {as_shown(line)}", file=sys.stderr)
 
 
 def _logs(args: argparse.Namespace) -> Path | None:

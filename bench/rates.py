@@ -27,6 +27,7 @@ from appliance.engine.base import EngineSpec, TuneSettings
 from appliance.engine.environment import prepare_process
 from appliance.engine.folder.card import model_dir
 from appliance.engine.registry import make_scorer, make_trainer
+from appliance.foreign_text import as_file_name
 from appliance.machine.machine import find_machine
 from appliance.machine.software import software_of
 from appliance.run.schedule.rate_check import (
@@ -127,7 +128,7 @@ class Bench:
         """Of one task, from --out or measured now."""
         args = self._args
         facts = [args.model, args.steps, rates, args.most_tokens]
-        path = args.out / f"{Path(args.model).name}-{task.task_id}.json"
+        path = args.out / f"{Path(args.model).name}-{as_file_name(task.task_id)}.json"
         return Checked(**kept(path, facts, lambda: self._measure(task, rates).model_dump()))
 
     def _measure(self, task: Task, rates: list[float]) -> Checked:

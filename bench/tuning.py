@@ -32,6 +32,7 @@ from appliance.config import TrainSettings
 from appliance.engine.base import NotTuned
 from appliance.engine.environment import prepare_process
 from appliance.engine.folder.card import model_dir
+from appliance.foreign_text import as_file_name
 from appliance.machine.host import find_host
 from appliance.seeds import generator, seed_of
 from appliance.solve.ladder import tune_settings_of
@@ -157,7 +158,7 @@ class Bench:
     def found(self, task: Task, name: str, values: str) -> Found:
         """What the setting makes of the task, from --out or measured now."""
         facts = [values, self._args.cpu_seconds, self._args.model, self._args.seed]
-        path = self._args.out / f"{task.task_id}-{name.replace(' ', '-').replace('/', 'by')}.json"
+        path = self._args.out / f"{as_file_name(task.task_id)}.{as_file_name(name)}.json"
         return Found(**kept(path, facts, lambda: vars(self._measure(task, values))))
 
     def _measure(self, task: Task, values: str) -> Found:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.engine.environment import prepare_process
+from appliance.foreign_text import as_file_name
 from bench.arguments import bench_parser
 
 NUM_TASKS = 20
@@ -73,7 +74,7 @@ def main() -> None:
             trainer.tune(
                 marked(stream, begun_s),
                 settings,
-                adapter_dir=Path(scratch) / task.task_id,
+                adapter_dir=Path(scratch) / as_file_name(task.task_id),
                 deadline=Deadline(clock.now() + 60, clock),
                 seed=0,
             )

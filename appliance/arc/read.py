@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +90,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     # Plain json.loads keeps the last of two equal keys, and so would lose a task in silence.
     value = dict(pairs)
     if len(value) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(
-            f"key {next(k for k in keys if keys.count(k) > 1)!r} stands twice in one object"
-        )
+        counts = Counter(key for key, _ in pairs)
+        key = next(key for key, count in counts.items() if count > 1)
+        raise ValueError(f"key {key!r} stands twice in one object")
     return value

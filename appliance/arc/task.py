@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from appliance.arc.grid import Grid, as_grid, grid_key
 from appliance.errors import InputError
+from appliance.foreign_text import as_shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,22 +88,24 @@ class TaskSet:
         return iter(self.tasks)
 
     def __getitem__(self, task_id: str) -> Task:
-        for task in self.tasks:
-            if task.task_id == task_id:
-                return task
-        raise KeyError(task_id)
+        return self._by_id[task_id]
+
+    @cached_property
+    def _by_id(self) -> Mapping[str, Task]:
+        return {task.task_id: task for task in self.tasks}
 
     def ids(self) -> tuple[str, ...]:
         return tuple(t.task_id for t in self.tasks)
 
     def select(self, task_ids: tuple[str, ...]) -> TaskSet:
         """Only these tasks, in the given order. Raises InputError naming ids that are not there."""
-        by_id = {t.task_id: t for t in self.tasks}
+        by_id = self._by_id
         missing = [i for i in task_ids if i not in by_id]
         if missing:
+            some = ", ".join(self.ids()[:3])
             raise InputError(
-                f"{self.name}: no task {', '.join(missing)}",
-                expected=f"ids of its {len(self)} tasks, such as {', '.join(self.ids()[:3])}",
+                as_shown(f"{self.name}: no task {', '.join(missing)}"),
+                expected=as_shown(f"ids of its {len(self)} tasks, such as {some}"),
                 remedy="correct --only",
             )
 
@@ -122,7 +126,7 @@ def task_from_json(task_id: str, value: Any, *, place: str) -> tuple[Task, tuple
 
     Raises InputError naming file, task and pair.
     """
-    where = f"{place}, task {task_id}"
+    where = f"{place}, task {as_shown(task_id)}"
     train_json = _entries(value, "train", where)
     test_json = _entries(value, "test", where)
 

@@ -18,6 +18,7 @@ from appliance.commands.arguments import (
     add_tasks_argument,
 )
 from appliance.errors import EXIT_DONE, InputError
+from appliance.foreign_text import as_shown
 from appliance.record.figures import run_figures
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
@@ -61,7 +62,8 @@ def _solutions(args: argparse.Namespace, submission: Any, journal: Journal | Non
         faults = validate(submission, tasks)
         if faults:
             print(
-                f"appliance: note: the submission has {len(faults)} faults, the first: {faults[0]}",
+                f"appliance: note: the submission has {len(faults)} faults, "
+                f"the first: {as_shown(faults[0])}",
                 file=sys.stderr,
             )
         return load_solutions(args.solutions, tasks)

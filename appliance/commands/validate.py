@@ -15,6 +15,7 @@ from appliance.commands.arguments import (
     add_tasks_argument,
 )
 from appliance.errors import EXIT_DONE, EXIT_INPUT
+from appliance.foreign_text import as_shown
 from appliance.record.run_folder import RunFolder
 
 
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({"valid": not faults, "faults": faults}, indent=1))
     elif faults:
         for fault in faults:
-            print(fault, file=sys.stderr)
+            print(as_shown(fault), file=sys.stderr)
         print(
             f"appliance: {path} has {len(faults)} faults; "
             f"expected a valid submission for {len(tasks)} tasks",

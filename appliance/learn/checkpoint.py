@@ -18,6 +18,12 @@ from typing import Any
 from appliance.atomic import whole_folder
 from appliance.errors import InputError, UsageError, first_line
 
+IDENTITY = "identity.json"
+"""File of a checkpoint that says which run it belongs to."""
+
+RESULTS = {"lora": "adapter", "full": "model"}
+"""Folder of the result in --out, by what was trained."""
+
 KEPT_CHECKPOINTS = 2
 """The newest ones; one more than needed, in case the newest cannot be read."""
 
@@ -39,6 +45,23 @@ def checkpoint_folder(out: Path, step: int) -> Path:
     return out / "checkpoints" / f"step_{step:08d}"
 
 
+def _checkpoints(out: Path) -> list[Path]:
+    """Those that this program wrote, in order; what else lies there is not ours to remove."""
+    found = (out / "checkpoints").glob("step_" + 8 * "[0-9]")
+    return sorted(p for p in found if not p.is_symlink() and (p / IDENTITY).is_file())
+
+
+def _check_no_result(out: Path) -> None:
+    """The result takes the place of what bears its name, so that may only come from this run."""
+    for name in RESULTS.values():
+        if (out / name).exists():
+            raise UsageError(
+                f"{out} holds {name}/ but no checkpoint of this training",
+                expected="a new folder, or that of a training to go on with",
+                remedy="pass another --out",
+            )
+
+
 def save_checkpoint(out: Path, identity: dict[str, str], state: State) -> Path:
     """Write the checkpoint of this step and remove those that are no longer kept; its folder.
 
@@ -50,7 +73,7 @@ def save_checkpoint(out: Path, identity: dict[str, str], state: State) -> Path:
     if final.exists():
         return final
 
-    with whole_folder(final) as part:
+    with whole_folder(final, mark=IDENTITY) as part:
         with (part / "state.pt").open("wb") as file:
             torch.save(
                 {
@@ -66,9 +89,9 @@ def save_checkpoint(out: Path, identity: dict[str, str], state: State) -> Path:
             )
             file.flush()
             os.fsync(file.fileno())
-        (part / "identity.json").write_text(json.dumps(identity, indent=1) + "\n")
+        (part / IDENTITY).write_text(json.dumps(identity, indent=1) + "\n")
 
-    for old in sorted(final.parent.glob("step_*"))[:-KEPT_CHECKPOINTS]:
+    for old in _checkpoints(out)[:-KEPT_CHECKPOINTS]:
         shutil.rmtree(old)
     return final
 
@@ -80,11 +103,12 @@ def restore_checkpoint(out: Path, identity: dict[str, str], state: State) -> Non
     """
     import torch
 
-    newest = max((out / "checkpoints").glob("step_*"), default=None)
+    newest = max(_checkpoints(out), default=None)
     if newest is None:
+        _check_no_result(out)
         return
 
-    was = {"loop": "stock"} | json.loads((newest / "identity.json").read_text())
+    was = {"loop": "stock"} | json.loads((newest / IDENTITY).read_text())
     changed = [key for key in identity if was.get(key) != identity[key]]
     if changed:
         raise UsageError(

@@ -58,7 +58,7 @@ def merge_adapter(
     not fit, EngineError when the merged logits are not those of base plus adapter. Nothing is left
     at `out` then.
     """
-    if out.exists():
+    if out.exists() or out.is_symlink():
         raise UsageError(
             f"{out} exists", expected="a folder to make", remedy="choose another OUT or remove it"
         )
@@ -90,7 +90,7 @@ def merge_adapter(
         "strategies": list(card.strategies),
         "merged_from": record.get("base_sha", ""),
     }
-    with whole_folder(out) as part:
+    with whole_folder(out, mark=RECORD_FILE) as part:
         _store(merged.model, part, dtype=stored)
         _copy_surroundings(base, adapter, part)
         from_disk = load_causal_lm(part, dtype=stored, device="cpu")

@@ -155,7 +155,7 @@ def save_result(start: Start, folder: Path, recipe: Recipe) -> None:
         card |= {"base_sha": start.base_sha, "method": recipe.adaptation.method}
         card |= {"quantization": recipe.adaptation.quantization}
 
-    with whole_folder(folder) as part:
+    with whole_folder(folder, mark=RECORD_FILE) as part:
         if recipe.adaptation.method == "lora":
             start.model.save_pretrained(str(part), save_embedding_layers=False)
             start.codec.save(part)

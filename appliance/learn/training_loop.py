@@ -25,7 +25,13 @@ from appliance.engine.training.loss import answer_loss
 from appliance.engine.training.packing import TokenSequence
 from appliance.engine.training.tuning_loop import FIRST_SCALE, MAX_SKIPPED
 from appliance.errors import InputError
-from appliance.learn.checkpoint import State, checkpoint_folder, restore_checkpoint, save_checkpoint
+from appliance.learn.checkpoint import (
+    RESULTS,
+    State,
+    checkpoint_folder,
+    restore_checkpoint,
+    save_checkpoint,
+)
 from appliance.learn.data.documents import Mixture, batch_of, passes_of
 from appliance.learn.optimize import Watch, learning_rate_at, make_optimizers
 from appliance.learn.processes import Processes
@@ -124,7 +130,7 @@ def train(
     if stepper.state.step < plan.max_steps:
         return checkpoint_folder(out, stepper.state.step)
 
-    folder = out / ("adapter" if recipe.adaptation.method == "lora" else "model")
+    folder = out / RESULTS[recipe.adaptation.method]
     if hooks.processes.is_first:
         save_result(start, folder, recipe)
     hooks.processes.wait()

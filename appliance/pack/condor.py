@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -183,6 +184,12 @@ def _write(out: Path, files: Mapping[str, str]) -> None:
             f"{out} holds a DAG already",
             expected="a new folder",
             remedy="pass another --out, or remove it",
+        )
+
+    foreign = next((name for name in files if os.path.lexists(out / name)), None)
+    if foreign is not None:
+        raise UsageError(
+            f"{out} holds {foreign} already", expected="a new folder", remedy="pass another --out"
         )
 
     # shard.sub lists the shard's folder among its inputs, so it must exist before the first leg.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -73,6 +74,7 @@ def pack_kaggle(request: KaggleRequest, out: Path) -> None:
 
     dataset = out / "dataset"
     wheels = dataset / "wheels"
+    _check_ours(out)
     make_folder(out / "notebook")
     _remove_earlier(dataset, wheels)
     print(
@@ -138,6 +140,23 @@ def _requirement_lists(target: str) -> list[Path]:
                 f"no {path}", expected="a checkout", remedy="run pack kaggle from the checkout"
             )
     return lists
+
+
+def _check_ours(out: Path) -> None:
+    """Raises UsageError where files that packing replaces are there and were not packed by us."""
+    dataset, kernel = out / "dataset", out / "notebook"
+    if (dataset / MANIFEST).is_file():
+        return
+
+    replaced = [dataset / "model", dataset / "adapter", dataset / "dataset-metadata.json"]
+    replaced += [kernel / "kernel-metadata.json", kernel / NOTEBOOK]
+    for path in replaced:
+        if os.path.lexists(path):
+            raise UsageError(
+                f"{path} is there, and no {dataset / MANIFEST}",
+                expected="a folder that `appliance pack kaggle` made, or a new one",
+                remedy="pass another --out, or remove what a stopped packing left",
+            )
 
 
 def _remove_earlier(dataset: Path, wheels: Path) -> None:

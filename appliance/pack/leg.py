@@ -98,7 +98,8 @@ def run_leg(
         signal.signal(signal.SIGTERM, former)
 
     write_atomic(notes, json.dumps([*legs, round(clock.now() - start_s, 1)]).encode())
-    shutil.rmtree(folder.adapters, ignore_errors=True)
+    if folder.journal.is_file():  # else the run was refused, and what is there is not ours
+        shutil.rmtree(folder.adapters, ignore_errors=True)
 
     if code == -signal.SIGTERM:  # stopped before it could listen: nothing is lost, nothing was done
         return EXIT_CHECKPOINTED

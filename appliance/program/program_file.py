@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, InstanceOf, ValidationError
 
 from appliance.arc.grid import as_grid, to_lists
+from appliance.atomic import make_folder, open_atomic
 from appliance.errors import InputError
 from appliance.program.sandbox import Program, Result, Sandbox
 
@@ -53,20 +53,17 @@ def write_results(
 ) -> Counter[str]:
     """Run the programs, write a line for each, and count how they ended.
 
-    The file bears its name only when it is whole.
+    The file bears its name only when it is whole. Raises OutputError when it cannot be written,
+    before anything runs where that can be known.
     """
     outcomes: Counter[str] = Counter()
-    partial = path.with_name(path.name + ".partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
 
-    with partial.open("w", encoding="utf-8") as out:
+    with open_atomic(path) as write:
         for program_id, result in zip(ids, sandbox.run(programs), strict=True):
-            out.write(json.dumps(_as_json(program_id, result)) + "\n")
+            write((json.dumps(_as_json(program_id, result)) + "\n").encode())
             outcomes[result.outcome] += 1
-        out.flush()
-        os.fsync(out.fileno())
 
-    partial.replace(path)
     return outcomes
 
 

@@ -1,7 +1,8 @@
 """The folder of a run: DIR/submission.json, and DIR/run/ with everything else.
 
 One run at a time works in it. A run that was interrupted is resumed, one with other settings is
-refused.
+refused, and so is a folder run/ that no run has made. Links are followed to run/ and to
+submission.json only, so what a run writes and removes lies where these two do.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from appliance.atomic import write_atomic
 from appliance.errors import ApplianceError, InputError, OutputError, PrerequisiteError, UsageError
+from appliance.foreign_text import as_file_name
 from appliance.record.journal import Journal
 
 
@@ -68,6 +71,10 @@ class RunFolder:
         """One folder per task that was trained."""
         return self.run / "adapters"
 
+    def has_adapter(self, task_id: str) -> bool:
+        """Whether the adapter of this task lies in its folder."""
+        return any((self.adapters / as_file_name(task_id)).glob("*.safetensors"))
+
     @property
     def logs(self) -> Path:
         """What the workers print."""
@@ -105,7 +112,11 @@ def open_run(out: Path, *, identity: str, is_fresh: bool) -> tuple[RunFolder, Jo
     folder = RunFolder(out)
     try:
         folder.run.mkdir(parents=True, exist_ok=True)
-        lock = folder.lock.open("wb")
+        _check_kinds(folder)
+        _check_ours(folder)
+        lock = folder.lock.open("ab")
+    except OutputError:
+        raise
     except OSError as fault:
         raise OutputError(
             f"{out} cannot be written: {fault.strerror}",
@@ -151,8 +162,77 @@ def _open_journal(folder: RunFolder, identity: str) -> Journal:
     return journal
 
 
+def _check_kinds(folder: RunFolder) -> None:
+    """Raises OutputError where a link, a pipe or a folder stands in the place of a file, and so on.
+
+    A pipe would be waited for without end, and what is behind a link is not ours.
+    """
+    files = [folder.lock, folder.journal, folder.config, folder.plan, folder.report, folder.legs]
+    if not folder.logs.is_symlink() and folder.logs.is_dir():
+        files += folder.logs.glob("*.log")
+    found = [(path, "file", stat.S_ISREG, path.lstat) for path in files]
+    found += [
+        (path, "folder", stat.S_ISDIR, path.lstat)
+        for path in (folder.adapters, folder.logs, folder.scratch)
+    ]
+    found.append((folder.submission, "file", stat.S_ISREG, folder.submission.stat))
+
+    for path, kind, is_right, status in found:
+        try:
+            mode = status().st_mode
+        except FileNotFoundError:
+            continue
+        if not is_right(mode):
+            raise OutputError(
+                f"{path} is no {kind} but {_kind(mode)}",
+                expected=f"a {kind} that a run has made, or nothing",
+                remedy="pass another --out, or move it away",
+            )
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat.S_ISREG: "a file",
+        stat.S_ISDIR: "a folder",
+        stat.S_ISLNK: "a link",
+        stat.S_ISFIFO: "a pipe",
+    }
+    return next((name for is_kind, name in kinds.items() if is_kind(mode)), "a device")
+
+
+def _check_ours(folder: RunFolder) -> None:
+    """Raises OutputError where run/ holds files and no run has made them.
+
+    What its first start leaves when it fails is known too.
+    """
+    left = {folder.lock.name, folder.legs.name}
+    foreign = sorted(path.name for path in folder.run.iterdir() if path.name not in left)
+    if foreign and not folder.journal.is_file():
+        raise OutputError(
+            f"{folder.run} holds {foreign[0]!r} and no {folder.journal.name}",
+            expected="the folder of a run, or an empty one",
+            remedy="pass another --out, or remove that folder",
+        )
+
+
 def _empty(folder: RunFolder) -> None:
-    """Remove what an earlier run left, but not the lock that is held."""
-    for path in folder.run.iterdir():
-        if path != folder.lock:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    """Remove what an earlier run left, but neither the lock that is held nor what others put there.
+
+    Raises OutputError when the file system refuses.
+    """
+    try:
+        for path in (folder.adapters, folder.logs, folder.scratch):
+            if path.is_dir():
+                shutil.rmtree(path)
+        half_written = folder.journal.with_name(folder.journal.name + "-journal")  # by SQLite
+        for path in (
+            *(folder.journal, half_written, folder.config),
+            *(folder.plan, folder.report, folder.legs),
+        ):
+            path.unlink(missing_ok=True)
+    except OSError as fault:
+        raise OutputError(
+            f"{folder.run} cannot be emptied: {fault}",
+            expected="permission to remove what the earlier run left",
+            remedy="pass another --out",
+        ) from fault

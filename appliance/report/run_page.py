@@ -19,6 +19,7 @@ from appliance.arc.grid_svg import caption, document, grid_group, row_of_grids
 from appliance.arc.submission import ATTEMPTS, read_submission, score
 from appliance.arc.task import Solutions, Task, TaskSet
 from appliance.arc.vote import Candidate, by_weight
+from appliance.foreign_text import as_shown
 from appliance.program.source import DSL_HEADER
 from appliance.record.attempts import program_of
 from appliance.record.coverage import coverage_of
@@ -132,7 +133,8 @@ class TaskSection:
             verdict = ' <span class="bad">not solved</span>'
 
         facts = "; ".join(_stage_line(row) for row in self.stages) or "not begun"
-        parts = [f'<article id="{escape(self.task_id)}"><h3>{escape(self.task_id)}{verdict}</h3>']
+        task_id = escape(as_shown(self.task_id))
+        parts = [f'<article id="{task_id}"><h3>{task_id}{verdict}</h3>']
         parts.append(f'<div class="quiet">{escape(facts)}</div>')
         parts += [self._output(index) for index in range(len(self.entries))]
 

@@ -15,6 +15,7 @@ from appliance import guard
 from appliance.arc.grid import to_lists
 from appliance.arc.task import Solutions
 from appliance.clock import Clock, format_duration
+from appliance.foreign_text import as_shown
 from appliance.program.source import DSL_HEADER
 from appliance.run.pictures import grids_and_program, side_by_side
 from appliance.run.task_text import first_attempts, is_worth_showing, task_facts, task_line
@@ -136,7 +137,7 @@ class PlainDisplay(NoDisplay):
         self._done: dict[str, set[str]] = {}  # stage: ids of tasks that were shown
 
     def tell(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+        print(as_shown(text), file=self._stream, flush=True)
 
     def show(self, report: TaskReport) -> None:
         done = self._done.setdefault(report.stage, set())
@@ -186,7 +187,7 @@ class RichDisplay(NoDisplay):
         self._progress.start()
 
     def tell(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, style="dim")
+        self._console.print(as_shown(text), highlight=False, markup=False, style="dim")
         self._tick()
 
     def show(self, report: TaskReport) -> None:

@@ -233,7 +233,7 @@ class Orchestrator:
         anew in its next round. A fault may be mended by now: a task that was answered untrained
         because of one is trained and answered anew.
         """
-        schedule, adapters = self._schedule, self._work.folder.adapters
+        schedule, folder = self._schedule, self._work.folder
         known = [row for row in self._work.journal.stages() if row.task_id in schedule.states]
         faulty = {
             row.task_id
@@ -255,7 +255,7 @@ class Orchestrator:
                 schedule.mark_done(row.task_id, "deep", number=row.round, seconds=row.seconds)
             elif row.stage == "search" and schedule.search:
                 schedule.search.mark_done([row.task_id])
-            elif row.stage == "train" and any((adapters / row.task_id).glob("*.safetensors")):
+            elif row.stage == "train" and folder.has_adapter(row.task_id):
                 schedule.set_adapter(row.task_id, row.detail["adapter_sha"])
 
         for task_id, certainty in self._ledger.certainties.items():

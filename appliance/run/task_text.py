@@ -10,6 +10,7 @@ from appliance.arc.task import Solutions
 from appliance.arc.tuning_tasks import remark
 from appliance.arc.vote import DEFAULT_SELECTOR, FIRST, is_proven, least_weight
 from appliance.clock import format_duration
+from appliance.foreign_text import as_shown
 from appliance.record.attempts import attempts_of, program_of
 from appliance.run.worker_state import TaskReport
 
@@ -79,7 +80,7 @@ def best_program(report: TaskReport) -> str:
 def task_line(report: TaskReport, solutions: Solutions) -> str:
     """The report in one line, for people."""
     facts = task_facts(report, solutions)
-    parts = [facts["task_id"]]
+    parts = [as_shown(facts["task_id"])]
     if report.round > 1:
         parts[0] += f" (round {report.round})"
 

@@ -34,6 +34,7 @@ from appliance.engine.probe import TRAINING_SHARE, probe_engines, probe_training
 from appliance.engine.registry import import_first, make_scorer, make_server, make_trainer
 from appliance.engine.training.packing import TokenSequence
 from appliance.errors import DeviceLost, EngineError, EngineLost, InputError, OutOfMemory
+from appliance.foreign_text import as_file_name
 from appliance.seeds import generator, seed_of
 from appliance.sizing.memory_ladder import RUNGS
 from appliance.solve.grids import GridWork
@@ -143,7 +144,7 @@ class Worker:
 
         if self._programs and job.stage == "quick":
             self._trainer.reset()
-            limits = self._limits(job, f"quick-{job.job_id}-programs", deadline)
+            limits = self._limits(job, f"quick-{job.job_id}", deadline)
             written = self._programs.quick(tasks, job, limits)
             complete = [task_id for task_id in complete if task_id in written]
 
@@ -218,7 +219,7 @@ class Worker:
             return False
 
         deadline = Deadline(min(job.program_until_s, job.deadline_s), self._clock)
-        limits = self._limits(job, f"{task.task_id}-programs", deadline)
+        limits = self._limits(job, as_file_name(task.task_id), deadline)
         try:
             return self._programs.deep(task, job, limits)
         except Exception as fault:
@@ -239,7 +240,8 @@ class Worker:
             max_lesson_tokens=self._lesson_tokens(job),
             tune_settings=partial(self._program_tune_settings, rung=job.rung),
             batch_tokens=self._batch_tokens(job),
-            adapter_dir=Path(self._setup.adapters_dir) / adapter_name,
+            # as_file_name gives no dot, so no task has this folder for its grids.
+            adapter_dir=Path(self._setup.adapters_dir) / f"{adapter_name}.programs",
             deadline=deadline,
         )
 
@@ -359,7 +361,7 @@ class Worker:
         return lessons(task, self._language, rng, max_tokens=row_tokens, plan=plan)
 
     def _adapter_dir(self, task: Task) -> Path:
-        return Path(self._setup.adapters_dir) / task.task_id
+        return Path(self._setup.adapters_dir) / as_file_name(task.task_id)
 
     def _put_on(self, task: Task, job: Job) -> None:
         """Put on the adapter that an earlier round saved.

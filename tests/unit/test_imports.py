@@ -35,7 +35,7 @@ LEVELS = (
     ("arc",),
     ("config",),
     ("names", "atomic", "guard", "yaml_text"),
-    ("clock", "seeds", "stopping", "streams"),
+    ("clock", "seeds", "stopping", "streams", "foreign_text"),
     ("errors",),
 )
 """From the roof to the ground. A part imports lower levels only, so siblings never meet."""

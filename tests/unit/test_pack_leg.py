@@ -81,4 +81,8 @@ def test_a_run_that_is_stopped_before_it_listens_is_started_again(tmp_path: Path
 def test_adapters_do_not_travel(tmp_path: Path) -> None:
     (tmp_path / "run/adapters/6150a2bd").mkdir(parents=True)
     leg(tmp_path, "pass")
+    assert (tmp_path / "run/adapters").exists(), "no run has made it"
+
+    (tmp_path / "run/journal.sqlite").touch()
+    leg(tmp_path, "pass")
     assert not (tmp_path / "run/adapters").exists()

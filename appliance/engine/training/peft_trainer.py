@@ -333,7 +333,7 @@ class PeftTrainer:
 
     def _save(self, adapter_dir: Path, settings: TuneSettings) -> None:
         """Save what was trained, with the identity of its base."""
-        with whole_folder(adapter_dir) as part:
+        with whole_folder(adapter_dir, mark=RECORD_FILE) as part:
             self.model.save_pretrained(str(part))
             record = {"base_sha": self.base_sha, "method": settings.method}
             (part / RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n")

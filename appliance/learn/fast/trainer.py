@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from appliance.clock import Clock
 from appliance.errors import InputError, UsageError
-from appliance.learn.checkpoint import State, checkpoint_folder, restore_checkpoint, save_checkpoint
+from appliance.learn.checkpoint import (
+    RESULTS,
+    State,
+    checkpoint_folder,
+    restore_checkpoint,
+    save_checkpoint,
+)
 from appliance.learn.fast.batches import HostPass, Sampler, Stream, passes_from
 from appliance.learn.fast.decoder import (
     Decoder,
@@ -107,7 +113,7 @@ def train_fast(
         return checkpoint_folder(out, state.step)
 
     to_stock(stepper.decoder.weights, stepper.decoder.parts, start.model)
-    folder = out / "model"
+    folder = out / RESULTS["full"]
     save_result(start, folder, recipe)
     return folder
 
