@@ -26,8 +26,8 @@ from appliance.arc.source import challenges_json, solutions_json
 from appliance.arc.task import Solutions, Task
 from appliance.arc.vote import Candidate
 from appliance.clock import Clock, SystemClock
-from appliance.engine.load_model import load_causal_lm, open_adapter, weights_sha
 from appliance.engine.folder.card import read_card
+from appliance.engine.load_model import load_causal_lm, open_adapter, weights_sha
 from appliance.engine.tokens import Codec
 from appliance.errors import EXIT_COVERAGE, EXIT_DONE
 from appliance.learn.examine import Examiner, score

@@ -11,8 +11,8 @@ from typing import Any
 from appliance.arc.prompt import get_style
 from appliance.atomic import whole_folder
 from appliance.engine.attention import use_cpu_attention
-from appliance.engine.load_model import load_causal_lm, open_adapter, weights_sha
 from appliance.engine.folder.card import RECORD_FILE, read_card, read_record
+from appliance.engine.load_model import load_causal_lm, open_adapter, weights_sha
 from appliance.engine.tokens import Codec
 from appliance.errors import InputError, first_line
 from appliance.learn.new_model import fresh_model, save_model, tokenizer

@@ -17,7 +17,8 @@ from typing import Any, Literal
 from appliance.atomic import write_atomic
 from appliance.clock import format_duration, parse_duration
 from appliance.config import Layer, assignments_layer, profile_layer, resolve
-from appliance.engine.folder.card import EMBEDDED, model_dir, read_card
+from appliance.engine.folder.card import EMBEDDED, model_dir
+from appliance.engine.folder.examine import examine
 from appliance.errors import InputError, UsageError
 from appliance.machine.profile_check import profile_expectation
 from appliance.pack.closure import check_closure, names_of
@@ -250,16 +251,14 @@ def _layers(request: KaggleRequest) -> list[Layer]:
 
 def _pack_model(request: KaggleRequest, dataset: Path) -> None:
     """Model and adapter beside the wheels."""
-    if request.model == EMBEDDED:
-        read_card(model_dir(EMBEDDED))  # the wheel holds it; a checkout without its weights fails
-    else:
-        _copy_model(Path(request.model), dataset / "model")
+    found = examine(model_dir(request.model), request.adapter)
+    if request.model != EMBEDDED:  # which the wheel holds
+        _copy_model(found.folder, dataset / "model")
     if request.adapter:
         shutil.copytree(request.adapter, dataset / "adapter")
 
 
 def _copy_model(source: Path, target: Path) -> None:
-    read_card(source)
     unneeded = shutil.ignore_patterns("*.tmp", "optimizer*", "__pycache__")
     shutil.copytree(source, target, ignore=unneeded)
 

@@ -23,8 +23,8 @@ from appliance.atomic import whole_folder
 from appliance.clock import Clock, Deadline
 from appliance.engine.adapters import check_base
 from appliance.engine.base import Cause, NotTuned, Outcome, Tuned, TuneSettings
-from appliance.engine.load_model import is_out_of_memory, release_memory, weights_sha
 from appliance.engine.folder.card import RECORD_FILE
+from appliance.engine.load_model import is_out_of_memory, release_memory, weights_sha
 from appliance.engine.training.aside import HostPlace
 from appliance.engine.training.library import LoraLibrary, PeftLibrary
 from appliance.engine.training.merging import (
