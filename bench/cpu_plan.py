@@ -45,8 +45,8 @@ NEW_TOKENS = 128
 
 
 def arc_mini() -> Any:
-    from appliance.engine.load_model import load_causal_lm
     from appliance.engine.folder.card import model_dir
+    from appliance.engine.load_model import load_causal_lm
 
     return load_causal_lm(model_dir("arc-mini"), dtype="float32", device="cpu")
 

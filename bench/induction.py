@@ -47,7 +47,8 @@ from appliance.clock import Deadline, SystemClock, format_duration
 from appliance.config import ProgramSettings
 from appliance.engine.base import EngineSpec, Tuned, TuneSettings
 from appliance.engine.environment import prepare_process
-from appliance.engine.folder.card import model_dir, read_card
+from appliance.engine.folder.card import model_dir
+from appliance.engine.folder.examine import examine
 from appliance.engine.registry import make_server, make_trainer
 from appliance.learn.synth.catalogue import families_of
 from appliance.learn.synth.compose import compose
@@ -236,8 +237,8 @@ class Arms:
     """The model, the engines and the sandbox, and how the arms use them."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        folder = model_dir(args.model)
-        program_style = get_style(read_card(folder).program_style)
+        examined = examine(model_dir(args.model))
+        folder, program_style = examined.folder, get_style(examined.card.program_style)
         self._language = language = replace(Language.of(folder), style=program_style)
         codec = language.codec
         self._scratch = tempfile.TemporaryDirectory()

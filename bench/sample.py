@@ -20,8 +20,8 @@ from appliance.arc.view import sampling_views
 from appliance.clock import Deadline, SystemClock
 from appliance.engine.base import Request
 from appliance.engine.environment import prepare_process
-from appliance.engine.load_model import load_causal_lm
 from appliance.engine.folder.card import model_dir
+from appliance.engine.load_model import load_causal_lm
 from appliance.engine.sampling.transformers_sampler import TransformersSampler
 from appliance.learn.synth.catalogue import families_of
 from appliance.learn.synth.family import make_task

@@ -30,7 +30,8 @@ from appliance.arc.encode import get_encoder
 from appliance.arc.prompt import get_style
 from appliance.clock import SystemClock
 from appliance.engine.environment import prepare_process
-from appliance.engine.folder.card import model_dir, read_card
+from appliance.engine.folder.card import model_dir
+from appliance.engine.folder.examine import examine
 from appliance.engine.tokens import Codec
 from appliance.engine.training.packing import TokenSequence
 from appliance.learn.data.corpus import assemble
@@ -124,7 +125,7 @@ def report(method: str, found: dict[str, list[tuple[float, float]]]) -> None:
 
 def documents_of(folder: Path) -> DocumentSampler:
     """Documents of our own families in the model's own style, as its training reads them."""
-    card = read_card(folder)
+    card = examine(folder).card
     writer = make_writer(get_style(card.style), get_encoder(card.encoder), Codec.load(folder))
     return DocumentSampler(
         assemble(family_tasks(1)), writer, max_tokens=ROW_TOKENS, min_pairs=3, max_pairs=6

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from appliance.config import (
     resolve,
 )
 from appliance.engine.folder.card import EMBEDDED, model_dir
+from appliance.engine.folder.examine import Examined, examine
 from appliance.errors import UsageError, shorten
 from appliance.machine.imagined import imagined
 from appliance.machine.machine import Machine, find_machine
@@ -196,16 +198,40 @@ def default_budget(machine: Machine) -> str:
 
 
 def model_names(settings: Settings) -> list[str]:
-    """The models on offer, as the user wrote them."""
-    return [name.strip() for name in settings.model.path.split(",") if name.strip()]
+    """The models on offer, as the user wrote them. Raises UsageError for names that none can have.
 
-
-def model_cards(names: Mapping[str, Path] | list[str]) -> tuple[ModelCard, ...]:
-    """Their shapes, each under the name that the user wrote; the folder counts where one is known.
-
-    Raises InputError for a folder that is no model, UsageError for a name that is not known.
+    An empty name counts, because it is most often a shell variable that is not set.
     """
-    folders = names if isinstance(names, Mapping) else {name: Path(name) for name in names}
+    names = [name.strip() for name in settings.model.path.split(",")]
+    for name in names:
+        model_dir(name)
+    return names
+
+
+def folder_argument(text: str) -> Path:
+    """The model folder that an argument names; argparse prints what is wrong with the text.
+
+    An empty text would be this folder otherwise.
+    """
+    try:
+        return model_dir(text)
+    except UsageError as fault:
+        raise argparse.ArgumentTypeError(str(fault)) from fault
+
+
+def examine_model(name: str, adapter: str | Path | None = None) -> Examined:
+    """Look at the folder of a model, and at an adapter for it; what was adapted goes to stderr."""
+    found = examine(model_dir(name), Path(adapter) if adapter is not None else None)
+    for note in found.notes:
+        print(f"appliance: {note}", file=sys.stderr)
+    return found
+
+
+def model_cards(folders: Mapping[str, Path]) -> tuple[ModelCard, ...]:
+    """Their shapes, each under the name that the user wrote.
+
+    folders: by name; that of a model which is only known by name is the name itself.
+    """
     return tuple(
         load_card(str(folder)).model_copy(update={"name": name}) for name, folder in folders.items()
     )
@@ -224,7 +250,7 @@ def foreseen_request(args: argparse.Namespace) -> PlanRequest:
     request = PlanRequest(
         machine=machine,
         software=software_of(machine),
-        models=model_cards(model_names(asked)) if asked.needs_model else (),
+        models=model_cards(_foreseen_folders(asked)) if asked.needs_model else (),
         tasks=tasks_of(args),
         layers=tuple(layers),
         budget_s=budget_s,
@@ -232,6 +258,16 @@ def foreseen_request(args: argparse.Namespace) -> PlanRequest:
     )
     is_without_gpu = bool(request.models and machine.unusable and not machine.gpus)
     return on_cpu(request) if is_without_gpu else request
+
+
+def _foreseen_folders(settings: Settings) -> dict[str, Path]:
+    """The models to plan for: those that are here are examined, others are known by their name."""
+    return {
+        name: examine_model(name, settings.model.adapter).folder
+        if name != EMBEDDED and Path(name).is_dir()
+        else Path(name)
+        for name in model_names(settings)
+    }
 
 
 def on_cpu(request: PlanRequest, *, can_search: bool = True) -> PlanRequest:

@@ -10,9 +10,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from appliance.commands.arguments import add_json_argument
+from appliance.commands.arguments import add_json_argument, examine_model
+from appliance.engine.folder.card import EMBEDDED
 from appliance.engine.import_checks import deep_checks
-from appliance.errors import EXIT_DONE, EXIT_PREREQUISITE, ApplianceError
+from appliance.errors import EXIT_DONE, EXIT_PREREQUISITE, ApplianceError, InputError
 from appliance.machine.doctor import examine
 from appliance.machine.finding import Check, Status, caution, failed, passed, worst
 from appliance.machine.machine import Machine, find_machine
@@ -36,6 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder that a run would write to (default: this one)",
     )
     parser.add_argument(
+        "--model", metavar="DIR", help="also look at this model folder, as a run would"
+    )
+    parser.add_argument(
+        "--adapter", metavar="DIR", help="also look at this adapter, for --model or arc-mini"
+    )
+    parser.add_argument(
         "--deep", action="store_true", help="also import every engine (takes a minute)"
     )
     add_json_argument(parser, "print the checks as JSON")
@@ -47,11 +54,23 @@ def run(args: argparse.Namespace) -> int:
 
     if args.profile:
         checks += check_expectation(machine, profile_expectation(args.profile))
+    if args.model is not None or args.adapter is not None:
+        checks.append(model_check(EMBEDDED if args.model is None else args.model, args.adapter))
     if args.deep:
         checks += deep_checks(machine)
 
     print_checks(machine, checks, as_json=args.json)
     return EXIT_PREREQUISITE if worst(checks) is Status.FAIL else EXIT_DONE
+
+
+def model_check(name: str, adapter: str | None) -> Check:
+    """Whether a run could use this model, with this adapter if any."""
+    try:
+        found = examine_model(name, adapter)
+    except InputError as fault:
+        return failed("model", f"{fault.found} (expected: {fault.expected})", fault.remedy)
+    with_adapter = f" with {adapter}" if adapter else ""
+    return passed("model", f"{found.folder}{with_adapter}: whole, asked in {found.card.style}")
 
 
 def sandbox_checks() -> list[Check]:

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from appliance.commands.arguments import add_json_argument
+from appliance.commands.arguments import add_json_argument, folder_argument
 from appliance.engine.environment import prepare_process
 from appliance.errors import EXIT_DONE
 from appliance.learn.merge import merge_adapter
@@ -20,7 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "weights instead;\nits answers then differ a little from those it was trained to give."
     )
     parser.add_argument(
-        "base", type=Path, metavar="BASE", help="model folder that the adapter was trained on"
+        "base",
+        type=folder_argument,
+        metavar="BASE",
+        help="model folder that the adapter was trained on",
     )
     parser.add_argument(
         "adapter",

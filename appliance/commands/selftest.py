@@ -8,9 +8,9 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from appliance.commands.arguments import add_json_argument, whole
+from appliance.commands.arguments import add_json_argument, examine_model, whole
 from appliance.engine.environment import prepare_process
-from appliance.engine.folder.card import EMBEDDED, model_dir
+from appliance.engine.folder.card import EMBEDDED
 from appliance.errors import EXIT_COVERAGE, EXIT_DONE
 from appliance.learn.selftest import all_stages, recipe_for
 
@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     prepare_process()
+    folder = examine_model(args.model).folder
     method = args.method or ("full" if args.model == EMBEDDED else "lora")
     stages = []
 
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
     with tempfile.TemporaryDirectory(prefix="selftest-") as scratch:
         out = args.out or Path(scratch)
-        recipe = recipe_for(model_dir(args.model), out, method=method, max_steps=args.max_steps)
+        recipe = recipe_for(folder, out, method=method, max_steps=args.max_steps)
         for stage in all_stages(recipe, out, num_tasks=args.tasks, tell=tell):
             stages.append(stage)
             if not args.json:

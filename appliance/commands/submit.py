@@ -20,13 +20,14 @@ from appliance.commands.arguments import (
     add_selection_arguments,
     add_settings_arguments,
     add_tasks_argument,
+    examine_model,
     layers_of,
     model_cards,
     model_names,
     on_cpu,
 )
 from appliance.config import Layer, Settings, given_keys, resolve
-from appliance.engine.folder.card import FolderCard, model_dir, read_card
+from appliance.engine.folder.card import FolderCard, model_dir
 from appliance.errors import ApplianceError, PrerequisiteError, UsageError
 from appliance.machine.finding import Status
 from appliance.machine.machine import Machine, find_machine
@@ -258,9 +259,12 @@ def _models_on_offer(settings: Settings, journal: Journal) -> Mapping[str, Path]
     _check_adapter(settings)
 
     begun = journal.fact("model")
-    folders = {name: model_dir(name) for name in model_names(settings) if begun in (None, name)}
-    for name, directory in folders.items():
-        _check_strategy(settings, name, read_card(directory))
+    folders = {}
+    for name in model_names(settings):
+        if begun in (None, name):
+            found = examine_model(name, settings.model.adapter)
+            _check_strategy(settings, name, found.card)
+            folders[name] = found.folder
     return folders
 
 

@@ -8,7 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from appliance.commands.arguments import TASKS, add_display_argument, add_set_argument, whole
+from appliance.commands.arguments import (
+    TASKS,
+    add_display_argument,
+    add_set_argument,
+    examine_model,
+    folder_argument,
+    whole,
+)
 from appliance.engine.environment import prepare_process
 from appliance.errors import EXIT_DONE, UsageError, shorten
 from appliance.learn.data.corpus import (
@@ -108,7 +115,7 @@ def _add_train_arguments(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--model",
-        type=Path,
+        type=folder_argument,
         metavar="DIR|arc-mini",
         help="model to train; overrides start_from of the recipe",
     )
@@ -143,6 +150,9 @@ def _train(args: argparse.Namespace) -> int:
 
     prepare_process()
     recipe = load_recipe(args.recipe, _overrides(args))
+    if recipe.start_from is not None:
+        found = examine_model(str(recipe.start_from), recipe.adaptation.adapter)
+        recipe = recipe.model_copy(update={"start_from": found.folder})
 
     with noted() as stopped:
         try:

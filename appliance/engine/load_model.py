@@ -14,8 +14,16 @@ from typing import Any
 
 from appliance.engine.adapters import check_base
 from appliance.engine.attention import use_cpu_attention
+from appliance.engine.load_report import refuse_incomplete
 from appliance.engine.quantize import keep_trainable, loading_arguments
-from appliance.errors import DeviceLost, EngineError, InputError, OutOfMemory, first_line
+from appliance.errors import (
+    DeviceLost,
+    EngineError,
+    InputError,
+    OutOfMemory,
+    PrerequisiteError,
+    first_line,
+)
 
 NUM_PROBE_TOKENS = 32
 """Ids, spread over the whole vocabulary, whose logits are checked after loading."""
@@ -58,9 +66,10 @@ def load_causal_lm(folder: Path, *, dtype: str, device: str, quantization: str =
     dtype: of the weights, "float32", "bfloat16" or "float16". quantization: "nf4" or "int8" store
     the linear layers so and compute in `dtype`.
 
-    Raises InputError for a folder that is not a model, EngineError when its logits are not finite
-    (a bfloat16 model in float16 may do that), OutOfMemory, and PrerequisiteError when quantization
-    needs a package that is not there.
+    Raises InputError for a folder that is not a model, or whose weights are not exactly those that
+    its config.json describes. Raises EngineError when its logits are not finite
+    (a bfloat16 model in float16 may do that), OutOfMemory, and PrerequisiteError when a package is
+    missing that the quantization needs, asked for or stored.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -68,16 +77,25 @@ def load_causal_lm(folder: Path, *, dtype: str, device: str, quantization: str =
     arguments = loading_arguments(quantization, compute_dtype=dtype, device=device)
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, report = AutoModelForCausalLM.from_pretrained(
             str(folder),
             dtype=getattr(torch, dtype),
             local_files_only=True,
+            trust_remote_code=False,  # None would ask on the terminal, or on the job's pipe
             attn_implementation="sdpa",
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in the report, and refused with their names
             **arguments,
         )
         if quantization == "none":  # else bitsandbytes has put it there already
             model.to(device)
-    except (OSError, ValueError, KeyError, RuntimeError) as fault:
+    except ImportError as fault:  # weights stored by bitsandbytes, and no bitsandbytes
+        raise PrerequisiteError(
+            f"model folder {folder}: {first_line(fault)}",
+            expected="the package that its weights need",
+            remedy="install it, or use the unquantised weights of this model",
+        ) from fault
+    except Exception as fault:  # whatever the family's own code says of config.json and weights
         if is_out_of_memory(fault):
             raise OutOfMemory(
                 f"no room for the weights of {folder} in {dtype} on {device}"
@@ -90,6 +108,7 @@ def load_causal_lm(folder: Path, *, dtype: str, device: str, quantization: str =
             remedy="pass --model with a complete model folder",
         ) from fault
 
+    refuse_incomplete(report, folder)
     keep_trainable(model)
     use_cpu_attention(model)
     stored = dtype if quantization == "none" else f"{dtype}, {quantization}"
@@ -142,10 +161,13 @@ def check_logits(model: Any, name: str) -> None:
     with torch.inference_mode():
         logits = model(input_ids=probe, use_cache=False).logits
         if not bool(torch.isfinite(logits).all()):
+            in_float32 = model.dtype == torch.float32
             raise EngineError(
                 f"{name} gives logits that are not finite",
                 expected="finite logits",
-                remedy="choose another dtype: --set model.dtype=float32",
+                remedy="download the model again, or take another release of it"
+                if in_float32
+                else "choose another dtype: --set model.dtype=float32",
             )
 
 

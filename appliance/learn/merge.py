@@ -16,7 +16,10 @@ from typing import Any
 
 from appliance.atomic import whole_folder
 from appliance.engine.adapters import check_base
-from appliance.engine.folder.card import RECORD_FILE, read_card, read_record
+from appliance.engine.folder.card import RECORD_FILE, read_record
+from appliance.engine.folder.config import stored_bits
+from appliance.engine.folder.examine import Examined, examine
+from appliance.engine.folder.json_file import read_object
 from appliance.engine.load_model import load_causal_lm, open_adapter, weights_sha
 from appliance.errors import EngineError, InputError, UsageError
 
@@ -63,8 +66,9 @@ def merge_adapter(
             f"{out} exists", expected="a folder to make", remedy="choose another OUT or remove it"
         )
 
-    card = read_card(base)
     record = _record(adapter)
+    examined = _examined(base, adapter)
+    base, card = examined.folder, examined.card
     base_sha = weights_sha(base)
     check_base(adapter, base_sha=base_sha)
     stored = dtype or _stored_dtype(base)
@@ -151,9 +155,32 @@ def _record(adapter: Path) -> dict[str, Any]:
     return read_record(adapter)
 
 
+def _examined(base: Path, adapter: Path) -> Examined:
+    """The base, looked at with the adapter before torch is imported.
+
+    Raises InputError also for a base in 4 or 8 bits: what is merged into it would be rounded once
+    more, and it could not be stored in 16 bits as what it was.
+    """
+    is_full = not (adapter / "adapter_config.json").is_file()
+    examined = examine(base, None if is_full else adapter)
+    if is_full:
+        examine(adapter)
+
+    bits = stored_bits(read_object(examined.folder / "config.json"))
+    if bits:
+        raise InputError(
+            f"model folder {base}: weights stored in {bits} bits by bitsandbytes",
+            expected="weights in 16 or 32 bits to merge into",
+            remedy="pass the unquantised model as BASE; an adapter that `appliance train` trained "
+            "over nf4 is then merged into what the 4-bit weights stand for",
+        )
+    return examined
+
+
 def _stored_dtype(base: Path) -> str:
-    config = json.loads((base / "config.json").read_text())
-    return str(config.get("dtype") or config.get("torch_dtype") or "float32")
+    config = read_object(base / "config.json")
+    name = str(config.get("dtype") or config.get("torch_dtype") or "float32")
+    return "float32" if name == "auto" else name.removeprefix("torch.")
 
 
 def _kind(adapter: Path) -> str:

@@ -13,7 +13,8 @@ from appliance.arc.task import TaskSet
 from appliance.atomic import make_folder, write_atomic
 from appliance.clock import parse_duration
 from appliance.config import Layer, assignments_layer, profile_layer, resolve
-from appliance.engine.folder.card import EMBEDDED, read_card
+from appliance.engine.folder.card import EMBEDDED, model_dir
+from appliance.engine.folder.examine import examine
 from appliance.errors import InputError, UsageError
 from appliance.machine.profile_check import profile_expectation
 from appliance.pack.render_condor import DAG, CondorJob, render_condor
@@ -153,8 +154,7 @@ def _model(name: str) -> str:
     """The model as the shards name it. Raises InputError for a folder that is none."""
     if name == EMBEDDED:
         return name
-    read_card(Path(name))
-    return _plain_path(str(Path(name).resolve()), "model")
+    return _plain_path(str(examine(model_dir(name)).folder.resolve()), "model")
 
 
 def _set_flags(settings: tuple[str, ...]) -> list[str]:

@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from appliance.arc.read import read_json
 from appliance.atomic import make_folder, write_atomic
 from appliance.clock import format_duration, parse_duration
 from appliance.config import Layer, assignments_layer, profile_layer, resolve
-from appliance.engine.folder.card import EMBEDDED, model_dir, read_card
-from appliance.engine.folder.tensor_file import read_tensors
+from appliance.engine.folder.card import EMBEDDED, model_dir
+from appliance.engine.folder.examine import examine
 from appliance.errors import InputError, OutputError, UsageError, first_line
 from appliance.machine.profile_check import profile_expectation
 from appliance.pack.closure import check_closure, names_of
@@ -69,8 +68,7 @@ def pack_kaggle(request: KaggleRequest, out: Path) -> None:
     lists = _requirement_lists(request.target)
     config = notebook_config(request)
     _check_names(request, config)
-    if resolve(_layers(request)).needs_model:
-        _check_model(request, out)
+    model = _check_model(request, out) if resolve(_layers(request)).needs_model else None
 
     dataset = out / "dataset"
     wheels = dataset / "wheels"
@@ -87,8 +85,8 @@ def pack_kaggle(request: KaggleRequest, out: Path) -> None:
     left_out = names_of(REPOSITORY / "requirements" / "overrides-gpu.txt")
     check_closure(dataset / "requirements.txt", request.pythons, wheels, left_out=left_out)
 
-    if resolve(_layers(request)).needs_model:
-        _pack_model(request, dataset)
+    if model is not None:
+        _pack_model(request, model, dataset)
 
     metadata = dataset_metadata(request.owner, request.title)
     _write_json(dataset / "dataset-metadata.json", metadata)
@@ -114,22 +112,19 @@ def _check_names(request: KaggleRequest, config: Mapping[str, Any]) -> None:
         )
 
 
-def _check_model(request: KaggleRequest, out: Path) -> None:
-    """Raises InputError for a model or adapter that is none, UsageError for one that lies where
-    this package will be."""
-    read_card(model_dir(request.model))
-    if request.adapter:
-        read_json(request.adapter / "adapter_config.json")
-        read_tensors(request.adapter / "adapter_model.safetensors")
-
+def _check_model(request: KaggleRequest, out: Path) -> Path:
+    """The real folder of the model. Raises InputError for a model or adapter that is none,
+    UsageError for one that lies where this package will be."""
+    model = examine(model_dir(request.model), request.adapter).folder
     dataset = (out / "dataset").resolve()
-    for folder in (model_dir(request.model), request.adapter):
+    for folder in (model, request.adapter):
         if folder and folder.resolve().is_relative_to(dataset):
             raise UsageError(
                 f"{folder} lies in {dataset}, which is made anew",
                 expected="a model and an adapter from elsewhere",
                 remedy="copy it to another place",
             )
+    return model
 
 
 def _requirement_lists(target: str) -> list[Path]:
@@ -321,12 +316,12 @@ def _layers(request: KaggleRequest) -> list[Layer]:
     return [profile_layer(request.profile), assignments_layer(request.settings)]
 
 
-def _pack_model(request: KaggleRequest, dataset: Path) -> None:
+def _pack_model(request: KaggleRequest, model: Path, dataset: Path) -> None:
     """Model and adapter beside the wheels; the wheel of the appliance holds the embedded one."""
     unneeded = shutil.ignore_patterns("*.tmp", "optimizer*", "__pycache__")
     try:
         if request.model != EMBEDDED:
-            shutil.copytree(request.model, dataset / "model", ignore=unneeded)
+            shutil.copytree(model, dataset / "model", ignore=unneeded)
         if request.adapter:
             shutil.copytree(request.adapter, dataset / "adapter")
     except (OSError, shutil.Error) as fault:

@@ -14,8 +14,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from appliance.engine import attention
 from appliance.engine.attention import causal_attention, next_token_attention
-from appliance.engine.load_model import load_causal_lm
 from appliance.engine.folder.card import model_dir, read_card
+from appliance.engine.load_model import load_causal_lm
 from appliance.engine.sampling.kv_cache import growing_layer
 from appliance.learn.data.corpus import assemble
 from appliance.learn.data.documents import DocumentSampler

@@ -15,8 +15,8 @@ import pytest
 
 from appliance import cli
 from appliance.clock import VirtualClock
-from appliance.engine.load_model import load_causal_lm
 from appliance.engine.folder.card import read_card
+from appliance.engine.load_model import load_causal_lm
 from appliance.engine.tokens import Codec
 from appliance.errors import InputError, UsageError
 from appliance.learn.fast.datasets import open_samplers

@@ -158,8 +158,8 @@ def test_another_recipe_on_the_same_folder_is_refused(
 def test_the_finished_model_is_one_that_submit_takes(
     recipe: Path, corpus: Path, tmp_path: Path
 ) -> None:
-    from appliance.engine.load_model import load_causal_lm
     from appliance.engine.folder.card import read_card
+    from appliance.engine.load_model import load_causal_lm
     from appliance.engine.tokens import Codec
 
     assert cli.main(arguments(recipe, corpus, tmp_path / "out", "--max-steps", "5")) == 0

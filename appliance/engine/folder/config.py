@@ -199,8 +199,7 @@ def _check_others(config: Mapping[str, Any], folder: Path) -> None:
         "bos_token_id": not _are_ids(config.get("bos_token_id")),
         "dtype": any(d is not None and not _is_dtype(d) for d in dtypes),
         "rms_norm_eps": not _is_positive(config.get("rms_norm_eps", 1e-6)),
-        "layer_types": kinds is not None
-        and not (isinstance(kinds, list) and len(kinds) == layers),
+        "layer_types": kinds is not None and not (isinstance(kinds, list) and len(kinds) == layers),
     }
     for key, is_wrong in wrong.items():
         if is_wrong:

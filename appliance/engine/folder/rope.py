@@ -17,7 +17,7 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
     "proportional": (),
 }
-"""The kinds that Transformers 5.17 knows (modeling_rope_utils.py), and what each cannot do without."""
+"""The kinds that Transformers 5.17 knows (modeling_rope_utils.py), and what each must give."""
 
 _RENAMED = {"su": "longrope"}
 """Kinds under an old name. Transformers reads it for Phi-3, whose first release had it."""

@@ -78,7 +78,9 @@ def _tensor(path: Path, name: str, entry: Any, *, begin: int) -> Tensor:
     """begin: of the data. Raises ValueError for an entry that is not as the format says."""
     if not isinstance(entry, dict):
         raise ValueError(f"{shown(name)} is described by a {type(entry).__name__}")
-    dtype, shape, offsets = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
+    dtype: Any = entry.get("dtype")
+    shape: Any = entry.get("shape")
+    offsets: Any = entry.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in BYTES_OF:
         raise ValueError(f"{shown(name)} has the unknown type {shown(dtype)}")
     if not _are_counts(shape):
@@ -101,7 +103,9 @@ def _are_counts(values: Any) -> bool:
 def _check_places(tensors: dict[str, Tensor], *, begin: int, file_bytes: int) -> None:
     """Raises ValueError unless the tensors fill the file, one behind the other."""
     end = begin
-    for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].num_bytes)):
+    for name, tensor in sorted(
+        tensors.items(), key=lambda item: (item[1].begin, item[1].num_bytes)
+    ):
         if tensor.begin != end:
             kind = "over another tensor" if tensor.begin < end else "behind a gap"
             raise ValueError(f"{shown(name)} lies {kind}")

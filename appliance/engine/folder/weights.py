@@ -24,7 +24,7 @@ INDEX_FILE = "model.safetensors.index.json"
 WRAPPERS: Mapping[str, str] = {
     "_orig_mod.": "torch.compile put it there: save the model inside, model._orig_mod",
     "_fsdp_wrapped_module.": "FSDP put it there: gather the plain model before saving it",
-    "base_model.model.": "PEFT put it there: save merge_and_unload(), or give the adapter to --adapter",
+    "base_model.model.": "PEFT put it there: save merge_and_unload(), or pass --adapter",
     "language_model.": "a multimodal model put it there: take its text-only release",
     "module.": "DataParallel or DeepSpeed put it there: save the model inside it, model.module",
 }
@@ -133,7 +133,7 @@ def _read_shards(folder: Path, shards: Mapping[str, str]) -> dict[str, Tensor]:
     absent = [file for file in files if not (folder / file).is_file()]
     if absent:
         raise InputError(
-            f"{folder}: {_some(absent)} of {len(files)} weight files not there",
+            f"{folder}: {len(absent)} of {len(files)} weight files not there ({_some(absent)})",
             expected=f"every file that {INDEX_FILE} names",
             remedy="download the missing files",
         )
@@ -225,14 +225,14 @@ def _check_wrapper(names: Iterable[str], folder: Path) -> None:
             expected="the weights of a plain model",
             remedy="save merge_and_unload() of it",
         )
-    if names and not any(name.startswith("model.") for name in names):
-        if any(name.startswith("layers.") for name in names):
-            raise InputError(
-                f"model folder {folder}: weights of the bare model, without model. in their names",
-                expected=f"names such as {EMBEDDINGS}",
-                remedy="save it as a causal LM: AutoModelForCausalLM.from_pretrained(DIR)"
-                ".save_pretrained(NEW)",
-            )
+    is_bare = any(name.startswith("layers.") for name in names)
+    if is_bare and not any(name.startswith("model.") for name in names):
+        raise InputError(
+            f"model folder {folder}: weights of the bare model, without model. in their names",
+            expected=f"names such as {EMBEDDINGS}",
+            remedy="save it as a causal LM: AutoModelForCausalLM.from_pretrained(DIR)"
+            ".save_pretrained(NEW)",
+        )
 
 
 def _check_layers(names: Iterable[str], num_layers: Any, folder: Path) -> None:

@@ -68,6 +68,7 @@ def _arguments(spec: EngineSpec, *, slots_rank: int | None) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "model": str(spec.model_dir),
         "dtype": spec.autocast_dtype or spec.dtype,
+        "trust_remote_code": False,
         "seed": 0,
         "max_model_len": spec.max_seq_tokens,
         "max_num_seqs": spec.max_num_seqs,

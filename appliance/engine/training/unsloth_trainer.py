@@ -21,6 +21,7 @@ from appliance.engine.load_model import (
     is_out_of_memory,
     poisons_process,
 )
+from appliance.engine.load_report import refuse_incomplete, reports_of_loading
 from appliance.engine.quantize import keep_trainable
 from appliance.engine.training.loss import answer_loss
 from appliance.engine.training.packing import TokenSequence, fill_rows
@@ -92,14 +93,16 @@ def load_with_unsloth(
     import torch
 
     try:
-        model, _ = unsloth.FastLanguageModel.from_pretrained(
-            str(folder),
-            max_seq_length=max_seq_tokens,
-            dtype=getattr(torch, dtype),
-            load_in_4bit=quantization == "nf4",
-            load_in_8bit=quantization == "int8",
-            local_files_only=True,
-        )
+        with reports_of_loading() as reports:
+            model, _ = unsloth.FastLanguageModel.from_pretrained(
+                str(folder),
+                max_seq_length=max_seq_tokens,
+                dtype=getattr(torch, dtype),
+                load_in_4bit=quantization == "nf4",
+                load_in_8bit=quantization == "int8",
+                local_files_only=True,
+                trust_remote_code=False,
+            )
     except RuntimeError as fault:
         if is_out_of_memory(fault):
             raise OutOfMemory(
@@ -113,6 +116,8 @@ def load_with_unsloth(
             remedy="--trainer peft",
         ) from fault
 
+    for report in reports:
+        refuse_incomplete(report, folder)
     keep_trainable(model)
     check_logits(model.eval(), f"{folder} in {dtype} with unsloth")
     check_packing(model)
