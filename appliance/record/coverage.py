@@ -6,7 +6,7 @@ Counted from the journal alone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -63,7 +63,7 @@ class Coverage:
         """For people, one stage a line."""
         n = self.num_tasks
         answered = self.num_outputs - self.outputs_fallback
-        untrained = sorted(self.untrained_reasons.items())
+        untrained = sorted(_alike(self.untrained_reasons).items())
         lines = []
 
         if self.searched or self.search_lost:
@@ -135,6 +135,17 @@ class Coverage:
         return faults
 
 
+def _alike(reasons: Mapping[str, int]) -> dict[str, int]:
+    """Those that differ in numbers only are one, without the numbers."""
+    by_kind: dict[str, dict[str, int]] = {}
+    for reason, count in reasons.items():
+        by_kind.setdefault(without_details(reason), {})[reason] = count
+    return {
+        next(iter(same)) if len(same) == 1 else kind: sum(same.values())
+        for kind, same in by_kind.items()
+    }
+
+
 def names_of(task_ids: Sequence[str]) -> str:
     """A few of them, and how many more there are."""
     more = len(task_ids) - NAMES_TOLD
@@ -177,12 +188,15 @@ def coverage_of(journal: Journal) -> Coverage:
     causes = Counter(str(r.detail.get("cause") or "fault") for r in untrained)
 
     given_up: dict[str, list[str]] = {}
+    faults: dict[tuple[str, str], str] = {}
     for row in rows:
         is_made_good = row.stage == "quick" and row.task_id in deep_once
         is_fault = row.status != "done" and row.detail.get("cause") == "fault"
         if is_fault and row.round == 1 and not is_made_good:
-            fault = without_details(row.detail["reason"], [row.task_id])
-            given_up.setdefault(f"{row.stage}: {fault}", []).append(row.task_id)
+            reason = row.detail["reason"]
+            kind = row.stage, without_details(reason, [row.task_id])
+            fault = faults.setdefault(kind, f"{row.stage}: {reason}")  # as the first task had it
+            given_up.setdefault(fault, []).append(row.task_id)
 
     candidates = journal.candidates()
     searches = [r for r in rows if r.stage == "search"]

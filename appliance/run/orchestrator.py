@@ -382,7 +382,8 @@ class Orchestrator:
             case Checked():
                 if self._rate_check and running:
                     self._rate_check.take(event)
-                    self._life.went_well(running)
+                    if event.reason is None:
+                        self._life.went_well(running)
                 state.state, state.running = "idle", None
             case Sampled() | Searched():
                 if running:
@@ -393,7 +394,8 @@ class Orchestrator:
                     self._life.went_on(running, event)
             case Finished():
                 if running:
-                    self._life.went_well(running)
+                    if running.candidates or event.complete:  # else its time was too short
+                        self._life.went_well(running)
                     self._results.finish(running, event)
                     state.state, state.running, state.num_falls = "idle", None, 0
                     state.num_done += 1

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.errors import EXIT_COVERAGE
 from appliance.sizing.memory_ladder import LAST_RUNG
 from bench.job import submit_command
 from tests.support.fault_injection import faulty_environment
@@ -103,7 +104,7 @@ def test_an_error_that_poisons_the_process_costs_the_worker_and_not_the_task(
     out, printed = finished
     assert "worker 0 died" in printed
     assert printed.count("worker 0 ready") == 2
-    assert trainings(out)["copy2"] == ("done", 1, None)
+    assert trainings(out)["copy2"] == ("done", 0, None)
 
 
 def test_its_neighbours_notice_nothing(finished: tuple[Path, str], challenges: Path) -> None:
@@ -111,6 +112,38 @@ def test_its_neighbours_notice_nothing(finished: tuple[Path, str], challenges: P
     assert trainings(out)["copy3"] == ("done", 0, None)
     assert submission_faults(out, challenges, TASKS) == []
     assert "sampled 4/4" in printed
+
+
+TRAINING_FAILS = """
+import itertools
+from appliance.engine.training import tuning_loop
+
+count = itertools.count()
+
+def broken(self, rows, rate):
+    raise TypeError(f"step {next(count)} got an unexpected argument")
+
+tuning_loop.TuningLoop.step = broken
+"""
+
+
+def test_a_fault_of_every_task_ends_the_run_at_once_and_is_mended_by_the_same_command(
+    tmp_path: Path, challenges: Path, tiny_model: Path
+) -> None:
+    environment = faulty_environment(tmp_path, worker=TRAINING_FAILS)
+    flags = ["--model", str(tiny_model), "--budget", "20m"]
+    few = ("train.max_steps=4", "train.rank=4", "run.rounds=1", "sample.views=2", "run.workers=1")
+    command = submit_command(challenges, tmp_path / "out", *flags, settings=few)
+
+    broken = finish(command, environment=environment, codes=[EXIT_COVERAGE])
+    assert "3 tasks in a row (copy0, copy1, copy2): TypeError: step" in broken.stderr
+    assert "Traceback" not in broken.stdout + broken.stderr
+    assert broken.stdout.count("worker 0 ready") == 1, "the worker lives on"
+    assert submission_faults(tmp_path / "out", challenges) == []
+
+    (tmp_path / "fault_of_worker.py").write_text("")
+    finish(command, environment=environment)
+    assert {row.status for row in stage_rows(tmp_path / "out", "train").values()} == {"done"}
 
 
 UNSLOTH_FAILS = """

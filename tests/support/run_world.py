@@ -105,6 +105,7 @@ def orchestrator(
     journal: Journal | None = None,
     planned: PlannedCosts | None = None,
     search: SearchShare | None = None,
+    goes_on: bool = False,
     tell: Callable[[str], None] = lambda text: None,
     is_stopped: Callable[[], bool] = lambda: False,
     write: Callable[[Attempts], None] = lambda attempts: None,
@@ -127,6 +128,7 @@ def orchestrator(
         is_stopped=is_stopped,
         planned=planned,
         search=search,
+        goes_on=goes_on,
         write=write,
     )
 

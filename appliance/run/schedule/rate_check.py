@@ -142,7 +142,8 @@ class RateCheck:
 
     def lose(self, assignment: Assignment, message: str) -> None:
         """The worker failed at one task of the check: the others decide."""
-        self._tell(f"the check of the learning rate failed at {assignment.tasks[0]}: {message}")
+        task_id = assignment.tasks[0].task_id
+        self._tell(f"the check of the learning rate failed at {task_id}: {message}")
         self._come_back()
 
     @property
