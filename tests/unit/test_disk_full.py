@@ -71,3 +71,18 @@ def test_vote_on_a_full_disk_leaves_the_old_file(
             small_disk / "submission.json", {"a": [{"attempt_1": GRID, "attempt_2": GRID}]}
         )
     assert (small_disk / "submission.json").read_text() == '{"old": 1}'
+
+
+def test_exec_on_a_full_disk_leaves_nothing(
+    small_disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    programs = tmp_path / "programs.jsonl"
+    line = {"id": "x" * 2000, "source": "def transform(grid): return grid", "inputs": [GRID]}
+    programs.write_text((json.dumps(line) + "\n") * 20)
+    fill(small_disk)
+    (small_disk / "results.jsonl").symlink_to("link to nothing")
+
+    for name in ("results.jsonl", "x" * 255):
+        assert cli.main(["exec", "--programs", str(programs), "--out", str(small_disk / name)]) == 4
+        assert "do:" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert sorted(p.name for p in small_disk.iterdir()) == ["filler", "results.jsonl"]

@@ -14,6 +14,7 @@ from appliance.arc.source import (
     challenges_json,
     load_solutions,
     load_tasks,
+    select_tasks,
     solutions_json,
 )
 from appliance.arc.task import Task, TaskSet
@@ -297,3 +298,35 @@ def test_solutions_of_a_source_without_answers_are_missing(tmp_path: Path) -> No
     tasks = load_tasks(write(tmp_path / "tasks.json", {"a": OPEN}))
     with pytest.raises(InputError, match="no solution for a"):
         load_solutions(str(tmp_path / "tasks.json"), tasks)
+
+
+TASK = {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[1]]}]}
+
+
+@pytest.mark.parametrize("bad", ["\ud800", "a\udfff", "\udcff.x"])
+def test_an_id_that_no_file_can_hold_is_refused(tmp_path: Path, bad: str) -> None:
+    path = tmp_path / "tasks.json"
+    path.write_text(json.dumps({"good": TASK, bad: TASK}))
+    with pytest.raises(InputError, match="half of a surrogate pair") as told:
+        load_tasks(str(path))
+    assert str(told.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("only", "ids"),
+    [
+        ("a", ["a"]),
+        (" a , b,a,", ["a", "b"]),
+        ("c,d", ["c,d"]),
+        ("a,b", ["a", "b"]),
+        (" e", [" e"]),
+        ("a, e", ["a", " e"]),
+    ],
+)
+def test_only_names_ids_with_commas_and_spaces_too(
+    tmp_path: Path, only: str, ids: list[str]
+) -> None:
+    path = tmp_path / "tasks.json"
+    path.write_text(json.dumps(dict.fromkeys(["a", "b", "c,d", "a,b", " e"], TASK)))
+    chosen = select_tasks(load_tasks(str(path)), only=only, limit=None, shard=None)
+    assert list(chosen.ids()) == ids
