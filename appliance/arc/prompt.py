@@ -38,7 +38,7 @@ class Conversation:
     """What a model is shown, to sample from or to train on."""
 
     turns: tuple[Turn, ...]
-    answer_prefix: str = ""  # when sampling, the model continues right after it
+    answer_prefix: str = ""  # the prompt holds it, and the model continues right after it
 
 
 Answer = Literal["grid", "program", "body"]
@@ -96,7 +96,8 @@ class PairwiseChat:
     ) -> Conversation:
         answered = Turn("assistant", encoder.encode(_grid(answer)), is_target=True)
         demonstrations = self._demonstrations(task, encoder, are_targets=True)
-        return Conversation((*demonstrations, self._question(task, test_index, encoder), answered))
+        question = self._question(task, test_index, encoder)
+        return Conversation((*demonstrations, question, answered), encoder.opening)
 
     def parse(self, text: str, encoder: GridEncoder) -> Grid:
         return encoder.decode(encoder.opening + text)
@@ -185,8 +186,9 @@ class OneQuestion:
         else:
             raise TypeError(f"{self.name} answers with a program, not with a grid")
 
-        turns = self.prompt(task, test_index, encoder).turns
-        return Conversation((*turns, Turn("assistant", self.head + body, is_target=True)))
+        asked = self.prompt(task, test_index, encoder)
+        answered = Turn("assistant", self.head + body, is_target=True)
+        return Conversation((*asked.turns, answered), asked.answer_prefix)
 
     def parse(self, text: str, encoder: GridEncoder) -> Grid | str:
         whole = self._fence(encoder) + text

@@ -107,7 +107,7 @@ def test_a_prompt_has_no_target_and_a_lesson_ends_in_one(name: str) -> None:
     assert not any(t.is_target for t in style.prompt(TASK, 0, ROWS).turns)
     lesson = style.lesson(TASK, 0, answer_of(name), ROWS)
     assert lesson.turns[-1].is_target and lesson.turns[-1].role == "assistant"
-    assert lesson.answer_prefix == ""
+    assert lesson.answer_prefix == style.prompt(TASK, 0, ROWS).answer_prefix
 
 
 @pytest.mark.parametrize("name", STYLES)
