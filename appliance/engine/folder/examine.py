@@ -1,7 +1,8 @@
 """A model folder looked at before anything is spent on it: the one place where that is done.
 
-Everything that the files tell is checked here, in milliseconds and without torch. What is found
-wrong raises InputError with its cause and a remedy; what can be adapted is adapted and told.
+Everything that the files tell is checked here in milliseconds, without torch; tokenizer and chat
+template are then tried, in a process of their own. What is found wrong raises InputError with its
+cause and a remedy; what can be adapted is adapted and told.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.engine.folder.card import FolderCard, read_card
+from appliance.engine.folder.card import EMBEDDED, FolderCard, model_dir, read_card
 from appliance.engine.folder.config import check_config
 from appliance.engine.folder.finite import check_finite
 from appliance.engine.folder.json_file import read_object, refuse_pointer
 from appliance.engine.folder.place import real_folder
+from appliance.engine.folder.speech import examine_speech
 from appliance.engine.folder.weights import check_names_and_shapes, read_weights
 from appliance.errors import InputError
 
@@ -41,12 +43,12 @@ class Examined:
     notes: tuple[str, ...]  # what was adapted, one sentence each
 
 
-def examine(model_dir: Path, adapter_dir: Path | None = None) -> Examined:
+def examine(model: Path, adapter: Path | None = None) -> Examined:
     """Look at a model folder, and at an adapter for it.
 
     Raises InputError naming what was found, what was expected and what to do.
     """
-    folder, notes = real_folder(model_dir)
+    folder, notes = real_folder(model)
     config = read_object(folder / "config.json")
     notes += check_config(config, folder)
     card = read_card(folder)
@@ -55,6 +57,9 @@ def examine(model_dir: Path, adapter_dir: Path | None = None) -> Examined:
     tensors = read_weights(folder)
     check_names_and_shapes(tensors, config, folder)
     check_finite(tensors)
+
+    if folder != model_dir(EMBEDDED):  # whose speech our tests try on whole sets of tasks
+        notes += examine_speech(folder, card)
     return Examined(folder, card, notes)
 
 

@@ -24,9 +24,9 @@ from appliance.arc.encode import GridEncoder, get_encoder
 from appliance.arc.grid import Grid
 from appliance.arc.prompt import PromptStyle, get_style
 from appliance.engine.environment import QUIET_AND_OFFLINE
+from appliance.engine.folder.card import FolderCard
 from appliance.engine.folder.samples import PROGRAMS, TASKS
 from appliance.engine.folder.tokenizer import load_tokenizer
-from appliance.engine.model_folder import FolderCard
 from appliance.engine.template import FIXED_DATE
 from appliance.engine.tokens import Codec
 from appliance.errors import InputError, UsageError, how_it_ended
