@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from appliance import cli
-from appliance.engine.load_model import load_causal_lm, weights_sha
+from appliance.engine.folder.identity import weights_sha
+from appliance.engine.load_model import load_causal_lm
 from appliance.engine.folder.card import read_card
 from appliance.errors import InputError
 from appliance.learn.recipe import Recipe

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.engine.adapters import read_adapter
+from appliance.engine.adapter.serving import read_adapter
 from appliance.errors import InputError
 
 BASE = "a" * 64

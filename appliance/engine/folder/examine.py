@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from appliance.engine.adapter.examine import examine_adapter
 from appliance.engine.folder.card import FolderCard, read_card
 from appliance.engine.folder.config import check_config
 from appliance.engine.folder.finite import check_finite
@@ -55,6 +56,8 @@ def examine(model_dir: Path, adapter_dir: Path | None = None) -> Examined:
     tensors = read_weights(folder)
     check_names_and_shapes(tensors, config, folder)
     check_finite(tensors)
+    if adapter_dir is not None:
+        notes += examine_adapter(adapter_dir, folder)
     return Examined(folder, card, notes)
 
 
