@@ -194,7 +194,8 @@ def _is_off(key: str, raw: Mapping[str, Any]) -> bool:
     if value is None or value is False or value in ([], {}, ""):
         return True
     is_detail = isinstance(value, int | float | str) and value is not True
-    return is_detail and raw.get(f"use_{key.partition('_')[0]}", 0) in (False, None)
+    switch = f"use_{key.partition('_')[0]}"
+    return is_detail and switch in raw and raw[switch] in (False, None)
 
 
 def _pattern_of(patterns: Mapping[str, Any], module: str) -> str:

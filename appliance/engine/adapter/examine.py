@@ -212,7 +212,8 @@ def _notes_on_base(
 
     layers = {int(n[1]) for p in parts if (n := re.search(r"\.layers\.(\d+)\.", p.module))}
     is_first = bool(layers) and layers == set(range(len(layers)))
-    if is_first and len(layers) < num_layers and raw.get("layers_to_transform") is None:
+    is_meant = raw.get("layers_to_transform") is not None or raw.get("exclude_modules")
+    if is_first and len(layers) < num_layers and not is_meant:
         notes.append(
             f"adapter {adapter} adapts the first {len(layers)} of {num_layers} layers: right only "
             "if it was trained so, and not on a shallower model"

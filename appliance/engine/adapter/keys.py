@@ -24,6 +24,9 @@ PREFIX = "base_model.model."
 EMBEDDINGS = ("embed_tokens", "wte", "embed_in")
 """Last parts of the names of modules that turn ids into vectors; a tied head has their weights."""
 
+STEMS = ("model", "transformer", "gpt_neox")
+"""First parts of the names of modules, which a checkpoint without the head lacks."""
+
 NUM_SHOWN = 3
 """Names that a message repeats."""
 
@@ -54,7 +57,7 @@ class Base:
             return module
         # A checkpoint of the model without its head lacks the first part of every name.
         first, _, rest = module.partition(".")
-        is_bare = not any(name.startswith(f"{first}.") for name in self.shapes)
+        is_bare = first in STEMS and not any(name.startswith(f"{first}.") for name in self.shapes)
         return rest if is_bare and rest in self.shapes else None
 
     def shape_of(self, module: str) -> tuple[int, ...] | None:
