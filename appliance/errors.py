@@ -12,6 +12,8 @@
         │   │                 not help
         │   └── SameInputFault 4  the same, and what was given to the run is at fault
         ├── OutOfMemory       the device had no room: the task goes one rung down its ladder
+        ├── AdapterLost       an adapter that the run saved is gone or damaged: its task is trained
+        │                     anew
         ├── EngineLost        the engine cannot go on in this process: the worker is restarted
         │                     with what remains
         └── DeviceLost        the device cannot be used: its worker is given up; without any the
@@ -110,6 +112,10 @@ class SameInputFault(SameFault):
 
 class OutOfMemory(EngineError):
     """The device had no room for what was asked."""
+
+
+class AdapterLost(EngineError):
+    """An adapter that the run saved for a task is not there as it was saved."""
 
 
 class EngineLost(EngineError):

@@ -141,7 +141,8 @@ class Bench:
     """The model, loaded once, and what it does for a setting."""
 
     def __init__(self, args: Any, solutions: Solutions) -> None:
-        from appliance.engine.load_model import load_causal_lm, weights_sha
+        from appliance.engine.folder.identity import weights_sha
+        from appliance.engine.load_model import load_causal_lm
         from appliance.engine.training.peft_trainer import PeftTrainer
 
         self._args, self._solutions = args, solutions

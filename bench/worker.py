@@ -30,7 +30,8 @@ def main() -> None:
     from appliance.clock import Deadline, SystemClock
     from appliance.engine.base import TuneSettings
     from appliance.engine.folder.card import model_dir
-    from appliance.engine.load_model import load_causal_lm, weights_sha
+    from appliance.engine.folder.identity import weights_sha
+    from appliance.engine.load_model import load_causal_lm
     from appliance.engine.training.packing import TokenSequence
     from appliance.engine.training.peft_trainer import NUM_CHECK_LESSONS, PeftTrainer
     from appliance.seeds import generator

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -49,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     prepare_process()
     done = merge_adapter(args.base, args.adapter, args.out, onto=args.onto, dtype=args.dtype)
+
+    for note in done.notes:
+        print(f"appliance: {note}", file=sys.stderr)
 
     if args.json:
         print(json.dumps(asdict(done)))

@@ -6,13 +6,13 @@ identity (a hash). Imports torch, transformers and peft inside its functions.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from appliance.engine.adapters import check_base
+from appliance.engine.adapter.loaded import check_effect, put_on
+from appliance.engine.adapter.record import check_record
 from appliance.engine.attention import use_cpu_attention
 from appliance.engine.load_report import refuse_incomplete
 from appliance.engine.quantize import keep_trainable, loading_arguments
@@ -122,26 +122,29 @@ def open_adapter(
     """The model with the PEFT adapter of the folder on, as a PeftModel.
 
     base_sha: hash of the weights that the model was loaded from. remedy: what a person does about
-    an adapter that does not fit. Raises InputError when it was trained on another base model,
-    cannot be read, or does not fit.
+    an adapter that does not fit. Raises InputError when it was trained on another base model, is
+    not as its record says, cannot be read, does not fit in every part, or changes nothing.
     """
     from peft import PeftModel
 
     with adapter_faults(folder, base_sha=base_sha, remedy=remedy):
-        return PeftModel.from_pretrained(model, str(folder), is_trainable=is_trainable)
+        adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=is_trainable)
+        put_on(adapted, folder)
+        check_effect(adapted, folder)
+        return adapted
 
 
 @contextmanager
 def adapter_faults(folder: Path, *, base_sha: str, remedy: str) -> Iterator[None]:
-    """Check the adapter's base, then turn whatever opening it inside raises into InputError.
+    """Check the adapter's record, then turn whatever is raised inside into InputError.
 
-    Out of memory stays what it is, because it says nothing about the adapter.
+    Out of memory and a lost GPU stay what they are, because they say nothing about the adapter.
     """
-    check_base(folder, base_sha=base_sha)
+    check_record(folder, base_sha=base_sha)
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError) as fault:
-        if is_out_of_memory(fault):
+    except Exception as fault:  # whatever PEFT says of the values in its files
+        if isinstance(fault, InputError) or is_out_of_memory(fault) or poisons_process(fault):
             raise
         raise InputError(
             f"adapter {folder}: {first_line(fault)}",
@@ -169,28 +172,6 @@ def check_logits(model: Any, name: str) -> None:
                 if in_float32
                 else "choose another dtype: --set model.dtype=float32",
             )
-
-
-def weights_sha(folder: Path) -> str:
-    """SHA-256 over the names and bytes of the folder's weight files.
-
-    It is the identity of a base model or an adapter. Raises InputError when there are no weights.
-    """
-    files = sorted(p for p in folder.glob("*.safetensors"))
-    if not files:
-        raise InputError(
-            f"{folder}: no *.safetensors",
-            expected="the weights of a model or an adapter",
-            remedy="complete the folder",
-        )
-
-    sha = hashlib.sha256()
-    for path in files:
-        sha.update(path.name.encode())
-        with path.open("rb") as stream:
-            for block in iter(lambda: stream.read(1 << 20), b""):
-                sha.update(block)
-    return sha.hexdigest()
 
 
 def is_out_of_memory(fault: BaseException) -> bool:

@@ -57,7 +57,8 @@ def make_scorer(name: str, model: Any, *, pad_id: int, batch_tokens: int) -> Sco
 
 
 def _peft(spec: EngineSpec, codec: Codec) -> Trainer:
-    from appliance.engine.load_model import load_causal_lm, weights_sha
+    from appliance.engine.folder.identity import weights_sha
+    from appliance.engine.load_model import load_causal_lm
     from appliance.engine.training.peft_trainer import PeftTrainer
 
     model = load_causal_lm(
@@ -73,7 +74,7 @@ def _peft(spec: EngineSpec, codec: Codec) -> Trainer:
 
 
 def _unsloth(spec: EngineSpec, codec: Codec) -> Trainer:
-    from appliance.engine.load_model import weights_sha
+    from appliance.engine.folder.identity import weights_sha
     from appliance.engine.training.peft_trainer import PeftTrainer
     from appliance.engine.training.unsloth_trainer import UnslothLibrary, load_with_unsloth
 

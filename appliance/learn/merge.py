@@ -9,19 +9,24 @@ over nf4). Torch is imported inside functions.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from appliance.atomic import whole_folder
-from appliance.engine.adapters import check_base
+from appliance.engine.adapter.examine import adapts_embeddings, is_whole_model
+from appliance.engine.adapter.record import check_record
 from appliance.engine.folder.card import RECORD_FILE, read_record
 from appliance.engine.folder.config import stored_bits
-from appliance.engine.folder.examine import Examined, examine
+from appliance.engine.folder.examine import examine
+from appliance.engine.folder.finite import check_finite
+from appliance.engine.folder.identity import weights_sha
 from appliance.engine.folder.json_file import read_object
-from appliance.engine.load_model import load_causal_lm, open_adapter, weights_sha
-from appliance.errors import EngineError, InputError, UsageError
+from appliance.engine.folder.weights import read_weights
+from appliance.engine.load_model import adapter_faults, load_causal_lm, open_adapter
+from appliance.errors import EngineError, InputError, OutputError, UsageError
 
 MAX_LOGIT_ERROR = 1e-3
 """Largest accepted gap between merged and adapted logits, as a share of the largest logit.
@@ -40,6 +45,7 @@ class Merged:
     effect: float  # largest change of a logit by the adapter
     logit_error: float  # largest gap between merged model and base plus adapter, both in float32
     storage_error: float  # what storing in `dtype` adds to that gap: a limit of the type, no fault
+    notes: tuple[str, ...]  # what was told of base and adapter, one sentence each
 
 
 @dataclass(frozen=True)
@@ -57,26 +63,34 @@ def merge_adapter(
 ) -> Merged:
     """Write the merged model to `out` and say how exact it is.
 
-    Raises UsageError when `out` exists, InputError when the adapter belongs to another base or does
-    not fit, EngineError when the merged logits are not those of base plus adapter. Nothing is left
-    at `out` then.
+    Raises UsageError when `out` exists, OutputError when it cannot be made, InputError when the
+    adapter belongs to another base, does not fit or changes nothing, EngineError when the merged
+    logits are not those of base plus adapter. Nothing is left at `out` then.
     """
-    if out.exists() or out.is_symlink():
-        raise UsageError(
-            f"{out} exists", expected="a folder to make", remedy="choose another OUT or remove it"
-        )
+    _check_out(out, base, adapter)
+    is_full = is_whole_model(adapter)
+    found = examine(base, None if is_full else adapter)
+    base, card = found.folder, found.card
+    _refuse_stored_quantized(base)
+    if is_full:
+        _check_full(base, adapter)
 
-    record = _record(adapter)
-    examined = _examined(base, adapter)
-    base, card = examined.folder, examined.card
+    record = read_record(adapter)
     base_sha = weights_sha(base)
-    check_base(adapter, base_sha=base_sha)
+    check_record(adapter, base_sha=base_sha)
     stored = dtype or _stored_dtype(base)
     is_nf4 = record.get("quantization") == "nf4" and onto == "trained"
 
     merged = _merge(base, adapter, base_sha=base_sha, is_nf4=is_nf4)
     after = _logits(merged.model)
     error = _largest_gap(after, merged.adapted)
+    effect = _largest_gap(merged.adapted, merged.before)
+    if effect == 0:
+        raise InputError(
+            f"{adapter} changes nothing: base and result answer alike",
+            expected="an adapter or a model that was trained",
+            remedy="pass the one that the training saved at its end",
+        )
     scale = float(merged.adapted.abs().max())
     if not error <= MAX_LOGIT_ERROR * scale:  # "not" catches NaN too
         raise EngineError(
@@ -106,17 +120,19 @@ def merge_adapter(
         kind=merged.kind,
         quantization="nf4" if is_nf4 else "none",
         dtype=stored,
-        effect=_largest_gap(merged.adapted, merged.before),
+        effect=effect,
         logit_error=error,
         storage_error=storage_error,
+        notes=found.notes,
     )
 
 
 def _merge(base: Path, adapter: Path, *, base_sha: str, is_nf4: bool) -> _InMemory:
     plain = load_causal_lm(base, dtype="float32", device="cpu")
     before = _logits(plain)
-    is_full = not (adapter / "adapter_config.json").is_file()
-    if is_full:
+    if not is_whole_model(adapter) and adapts_embeddings(adapter):
+        _untie(plain)
+    if is_whole_model(adapter):
         adapted = _logits(load_causal_lm(adapter, dtype="float32", device="cpu"))
         return _InMemory("full", _with_full_weights(plain, adapter), before, adapted)
 
@@ -126,7 +142,24 @@ def _merge(base: Path, adapter: Path, *, base_sha: str, is_nf4: bool) -> _InMemo
     else:
         with_adapter = _open_adapter(plain, adapter, base_sha=base_sha)
         adapted = _logits(with_adapter)
-    return _InMemory(_kind(adapter), with_adapter.merge_and_unload(), before, adapted)
+
+    # PEFT refuses some variants of LoRA only now.
+    with adapter_faults(adapter, base_sha=base_sha, remedy="sample with it unmerged"):
+        merged = with_adapter.merge_and_unload()
+    return _InMemory(_kind(adapter), merged, before, adapted)
+
+
+def _untie(model: Any) -> None:
+    """Give the head weights of its own: an adapter on one of two tied matrices changes only that.
+
+    Merged into shared weights it would change both.
+    """
+    import torch
+
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is not None and head.weight is embedding.weight:
+        head.weight = torch.nn.Parameter(head.weight.detach().clone())
+        model.config.tie_word_embeddings = False
 
 
 def _store(model: Any, folder: Path, *, dtype: str) -> None:
@@ -142,39 +175,62 @@ def _largest_gap(a: Any, b: Any) -> float:
     return float((a - b).abs().max())
 
 
-def _record(adapter: Path) -> dict[str, Any]:
-    """What the adapter says of itself; empty for one of other make. Raises InputError when it is no
-    adapter at all."""
-    if not adapter.is_dir() or not list(adapter.glob("*.safetensors")):
-        raise InputError(
-            f"{adapter}: no adapter there",
-            expected="adapter_model.safetensors with adapter_config.json, "
-            "or the weights of a full fine-tuning",
-            remedy="pass the folder that `appliance train` wrote",
+def _check_out(out: Path, base: Path, adapter: Path) -> None:
+    """Raises UsageError or OutputError for a folder that cannot be made."""
+    where = out.absolute()
+    try:
+        if out.exists() or out.is_symlink():
+            raise UsageError(
+                f"{out} exists",
+                expected="a folder to make",
+                remedy="choose another OUT or remove it",
+            )
+        for folder in (base, adapter):
+            if folder.resolve() in where.resolve().parents:
+                raise UsageError(
+                    f"{out} is inside {folder}",
+                    expected="a folder of its own",
+                    remedy="choose another OUT",
+                )
+        parent = next(p for p in where.parents if p.exists())
+        is_writable = parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)
+    except OSError as fault:  # a name that is too long, or a folder that cannot be looked into
+        raise OutputError(
+            f"{str(out)[:200]}: {fault.strerror}",
+            expected="a folder that can be made",
+            remedy="choose another OUT",
+        ) from fault
+    if not is_writable:
+        raise OutputError(
+            f"{out} cannot be made: {parent} "
+            + ("cannot be written to" if parent.is_dir() else "is a file"),
+            expected="a folder to write in",
+            remedy="choose another OUT",
         )
-    return read_record(adapter)
 
 
-def _examined(base: Path, adapter: Path) -> Examined:
-    """The base, looked at with the adapter before torch is imported.
-
-    Raises InputError also for a base in 4 or 8 bits: what is merged into it would be rounded once
-    more, and it could not be stored in 16 bits as what it was.
-    """
-    is_full = not (adapter / "adapter_config.json").is_file()
-    examined = examine(base, None if is_full else adapter)
-    if is_full:
-        examine(adapter)
-
-    bits = stored_bits(read_object(examined.folder / "config.json"))
+def _refuse_stored_quantized(base: Path) -> None:
+    bits = stored_bits(read_object(base / "config.json"))
     if bits:
         raise InputError(
-            f"model folder {base}: weights stored in {bits} bits by bitsandbytes",
-            expected="weights in 16 or 32 bits to merge into",
-            remedy="pass the unquantised model as BASE; an adapter that `appliance train` trained "
-            "over nf4 is then merged into what the 4-bit weights stand for",
+            f"{base}: its weights are stored in {bits} bits",
+            expected="the unquantised weights of this model",
+            remedy="pass them as BASE; an adapter trained over nf4 is merged into its nf4 form",
         )
-    return examined
+
+
+def _check_full(base: Path, trained: Path) -> None:
+    """Raises InputError unless the fully trained folder has finite weights of the base's shapes."""
+    theirs, ours = read_weights(trained), read_weights(base)
+    differ = [n for n in theirs if n not in ours or theirs[n].shape != ours[n].shape]
+    if differ and not (differ == ["lm_head.weight"] and differ[0] not in ours):
+        raise InputError(
+            f"{trained}: {len(differ)} of {len(theirs)} weights are not those of the base or have "
+            f"another shape: {', '.join(differ[:3])}",
+            expected="the weights of the same model, fully trained",
+            remedy="pass the BASE it was trained on",
+        )
+    check_finite(theirs)
 
 
 def _stored_dtype(base: Path) -> str:

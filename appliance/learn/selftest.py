@@ -27,7 +27,8 @@ from appliance.arc.task import Solutions, Task
 from appliance.arc.vote import Candidate
 from appliance.clock import Clock, SystemClock
 from appliance.engine.folder.card import read_card
-from appliance.engine.load_model import load_causal_lm, open_adapter, weights_sha
+from appliance.engine.folder.identity import weights_sha
+from appliance.engine.load_model import load_causal_lm, open_adapter
 from appliance.engine.tokens import Codec
 from appliance.errors import EXIT_COVERAGE, EXIT_DONE
 from appliance.learn.examine import Examiner, score

@@ -3,16 +3,17 @@ torch."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from appliance.arc.prompt import get_style
 from appliance.atomic import whole_folder
+from appliance.engine.adapter.record import write_record
 from appliance.engine.attention import use_cpu_attention
 from appliance.engine.folder.card import RECORD_FILE, read_card, read_record
-from appliance.engine.load_model import load_causal_lm, open_adapter, weights_sha
+from appliance.engine.folder.identity import weights_sha
+from appliance.engine.load_model import load_causal_lm, open_adapter
 from appliance.engine.tokens import Codec
 from appliance.errors import InputError, first_line
 from appliance.learn.new_model import fresh_model, save_model, tokenizer
@@ -159,7 +160,7 @@ def save_result(start: Start, folder: Path, recipe: Recipe) -> None:
         if recipe.adaptation.method == "lora":
             start.model.save_pretrained(str(part), save_embedding_layers=False)
             start.codec.save(part)
-            (part / RECORD_FILE).write_text(json.dumps(card, indent=1) + "\n")
+            write_record(part, card)
         else:
             save_model(start.model, part, card=card, codec=start.codec)
 

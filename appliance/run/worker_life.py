@@ -139,6 +139,8 @@ class WorkerLife:
                 self._failed_at_start(worker, event)
             case Failed(kind="memory"):
                 self._fall(state, self._schedule.out_of_memory, event.message)
+            case Failed(kind="adapter"):
+                self._fall(state, self._schedule.adapter_lost, event.message)
             case Failed():
                 told: Blame = "input" if event.kind == "input" else "engine"
                 self._fall(state, self._schedule.crashed, event.message, blame=told)
@@ -311,6 +313,8 @@ class WorkerLife:
             return "given up"
         if rule == self._schedule.put_back:
             return "left to another device"
+        if rule == self._schedule.adapter_lost:
+            return "it is trained anew"
         if len(assignment.tasks) > 1:
             return "each task is tried alone"
         if assignment.stage == "search":

@@ -15,7 +15,14 @@ from typing import Literal
 
 from appliance.engine.base import Blame
 from appliance.engine.load_model import is_out_of_memory
-from appliance.errors import ApplianceError, DeviceLost, InputError, OutOfMemory, first_line
+from appliance.errors import (
+    AdapterLost,
+    ApplianceError,
+    DeviceLost,
+    InputError,
+    OutOfMemory,
+    first_line,
+)
 from appliance.solve.messages import Event, Failed
 from appliance.streams import secure
 
@@ -53,9 +60,11 @@ def _read(lines: queue.Queue[str]) -> None:
 
 def failed(job_id: int, fault: Exception) -> Failed:
     """What to tell of a fault. job_id: -1 at the start of the worker."""
-    kind: Literal["memory", "input", "engine", "device"] = blame_of(fault)
+    kind: Literal["memory", "input", "engine", "device", "adapter"] = blame_of(fault)
     if isinstance(fault, DeviceLost):
         kind = "device"
+    elif isinstance(fault, AdapterLost):
+        kind = "adapter"
     elif isinstance(fault, OutOfMemory) or is_out_of_memory(fault):
         kind = "memory"
 

@@ -357,8 +357,9 @@ class Failed(_Message):
     event: Literal["failed"] = "failed"
     job_id: int
     # What went wrong, and so what to do next. "trainer": start again with the trainer "peft".
-    # "device": nobody can use it, so the worker is given up.
-    kind: Literal["memory", "input", "engine", "trainer", "device"]
+    # "device": nobody can use it, so the worker is given up. "adapter": the one that the run saved
+    # for the task is lost, so the task is trained anew.
+    kind: Literal["memory", "input", "engine", "trainer", "device", "adapter"]
     message: str
     exit_code: int = 1
 

@@ -23,17 +23,20 @@ from appliance.clock import Deadline, SystemClock
 from appliance.engine.base import EngineSpec, NotTuned, Outcome, Served, Server, TuneSettings
 from appliance.engine.environment import no_garbage_collection
 from appliance.engine.folder.card import FolderCard, read_card
-from appliance.engine.load_model import (
-    check_device,
-    is_out_of_memory,
-    poisons_process,
-    weights_sha,
-)
+from appliance.engine.folder.identity import weights_sha
+from appliance.engine.load_model import check_device, is_out_of_memory, poisons_process
 from appliance.engine.memory_meter import TrainingMemory, meter_of
 from appliance.engine.probe import TRAINING_SHARE, probe_engines, probe_training
 from appliance.engine.registry import import_first, make_scorer, make_server, make_trainer
 from appliance.engine.training.packing import TokenSequence
-from appliance.errors import DeviceLost, EngineError, EngineLost, InputError, OutOfMemory
+from appliance.errors import (
+    AdapterLost,
+    DeviceLost,
+    EngineError,
+    EngineLost,
+    InputError,
+    OutOfMemory,
+)
 from appliance.foreign_text import as_file_name
 from appliance.seeds import generator, seed_of
 from appliance.sizing.memory_ladder import RUNGS
@@ -366,18 +369,21 @@ class Worker:
     def _put_on(self, task: Task, job: Job) -> None:
         """Put on the adapter that an earlier round saved.
 
-        Raises InputError when the folder holds another one by now.
+        Raises AdapterLost when the folder does not hold it any more.
         """
         folder, settings = self._adapter_dir(task), self._tune_settings(1, job.rung)
-        found = weights_sha(folder)
-        if settings is None or found != job.adapter_sha:
-            raise InputError(
-                f"the adapter of {task.task_id} is {found[:12]}",
-                expected=f"{job.adapter_sha[:12]}, which the journal names",
-                remedy="nothing to do: answers of earlier rounds stand",
-            )
-
-        self._trainer.load(folder, settings)
+        if settings is None:
+            raise AdapterLost(f"no adapter of {task.task_id} fits the memory any more")
+        try:
+            found = weights_sha(folder)
+            if found != job.adapter_sha:
+                raise AdapterLost(
+                    f"the adapter of {task.task_id} is {found[:12]}",
+                    expected=f"{job.adapter_sha[:12]}, which the journal names",
+                )
+            self._trainer.load(folder, settings)
+        except InputError as fault:  # no weights, or a record that does not fit them
+            raise AdapterLost(f"the adapter of {task.task_id}: {fault.found}") from fault
 
     def _tune_or_not(self, task: Task, job: Job) -> Outcome:
         """Train on the task. After a fault it is answered by the model as it was loaded."""

@@ -23,7 +23,8 @@ from appliance.arc.task import Task
 from appliance.clock import SystemClock
 from appliance.engine.base import EngineSpec, NotTuned, Trainer, Tuned, TuneSettings
 from appliance.engine.folder.card import RECORD_FILE
-from appliance.engine.load_model import load_causal_lm, weights_sha
+from appliance.engine.folder.identity import weights_sha
+from appliance.engine.load_model import load_causal_lm
 from appliance.engine.registry import make_trainer
 from appliance.engine.tokens import Codec
 from appliance.engine.training.loss import answer_loss

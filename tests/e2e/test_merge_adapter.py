@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from appliance import cli
-from appliance.engine.load_model import load_causal_lm, weights_sha
+from appliance.engine.folder.identity import weights_sha
+from appliance.engine.load_model import load_causal_lm
 from tests.support.small_lm import save_chat_model
 
 pytestmark = pytest.mark.engine

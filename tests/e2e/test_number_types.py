@@ -13,7 +13,8 @@ import pytest
 from appliance.arc.task import Task
 from appliance.clock import SystemClock
 from appliance.engine.base import NotTuned, Outcome, Tuned, TuneSettings
-from appliance.engine.load_model import check_logits, load_causal_lm, weights_sha
+from appliance.engine.folder.identity import weights_sha
+from appliance.engine.load_model import check_logits, load_causal_lm
 from appliance.engine.training.peft_trainer import PeftTrainer
 from appliance.engine.training.tuning_loop import FIRST_SCALE, TuningLoop
 from appliance.errors import EngineError, UsageError

@@ -17,7 +17,8 @@ from appliance.arc.view import IDENTITY, View
 from appliance.arc.vote import Candidate
 from appliance.clock import Deadline
 from appliance.engine.base import ScoreRequest, Tuned
-from appliance.engine.load_model import load_causal_lm, weights_sha
+from appliance.engine.folder.identity import weights_sha
+from appliance.engine.load_model import load_causal_lm
 from appliance.engine.registry import TRAINERS, make_scorer
 from appliance.engine.training.peft_trainer import PeftTrainer
 from appliance.errors import OutOfMemory

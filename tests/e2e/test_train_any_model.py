@@ -11,7 +11,8 @@ import pytest
 
 from appliance import cli
 from appliance.engine.folder.card import read_card
-from appliance.engine.load_model import load_causal_lm, weights_sha
+from appliance.engine.folder.identity import weights_sha
+from appliance.engine.load_model import load_causal_lm
 from appliance.errors import InputError
 from appliance.learn.recipe import Recipe
 from appliance.learn.start import make_start

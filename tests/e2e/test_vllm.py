@@ -11,10 +11,10 @@ import pytest
 
 from appliance.arc.source import load_tasks
 from appliance.arc.task import Task
-from appliance.engine.adapters import read_adapter
+from appliance.engine.adapter.serving import read_adapter
 from appliance.engine.base import Completion, Request, Served
 from appliance.engine.environment import VLLM
-from appliance.engine.load_model import weights_sha
+from appliance.engine.folder.identity import weights_sha
 from appliance.engine.training import peft_trainer
 from appliance.errors import EngineError
 from appliance.solve.language import Language

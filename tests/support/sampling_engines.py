@@ -72,7 +72,7 @@ def start_engines(folder: Path, scratch: Path, *, has_vllm: bool) -> dict[str, E
 
     One vLLM engine serves both ways: it has a slot for adapters, and takes merged weights as well.
     """
-    from appliance.engine.load_model import weights_sha
+    from appliance.engine.folder.identity import weights_sha
     from appliance.engine.registry import TransformersServer, make_server, make_trainer
     from appliance.engine.tokens import Codec
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.engine.adapters import read_adapter
+from appliance.engine.adapter.serving import read_adapter
 from appliance.errors import InputError
 
 BASE = "a" * 64
@@ -46,7 +46,7 @@ def test_plain_lora_is_taken(tmp_path: Path) -> None:
         ({"bias": "all"}, "biases"),
         ({"lora_bias": True}, "biases"),
         ({"init_lora_weights": "pissa"}, "pissa"),
-        ({"peft_type": "LOHA"}, "LOHA"),
+        ({"trainable_token_indices": [1]}, "trainable_token_indices"),
     ],
 )
 def test_what_must_be_merged_says_so(change: dict[str, object], named: str, tmp_path: Path) -> None:
@@ -65,14 +65,23 @@ def test_a_file_cut_off_is_damaged(tmp_path: Path) -> None:
         read_adapter(adapter(tmp_path / "a", PLAIN, cut=3), base_sha=BASE)
 
 
-@pytest.mark.parametrize("config", [[1, 2], {"peft_type": "LORA"}])
-def test_a_configuration_of_something_else_is_refused(config: object, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="names no rank"):
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ([1, 2], "is a list"),
+        ({"peft_type": "LORA"}, "names no rank"),
+        (PLAIN | {"peft_type": "LOHA"}, "LOHA"),
+    ],
+)
+def test_a_configuration_of_something_else_is_refused(
+    config: object, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=said):
         read_adapter(adapter(tmp_path / "a", config), base_sha=BASE)
 
 
 def test_no_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="not there"):
         read_adapter(tmp_path / "nothing", base_sha=BASE)
 
 

@@ -273,6 +273,23 @@ def test_every_second_round_asks_the_saved_adapter_and_trains_nothing() -> None:
     assert kinds == [(True, ""), (False, "sha-0"), (True, ""), (False, "sha-2")]
 
 
+def test_an_adapter_that_was_lost_is_trained_anew_in_the_same_round() -> None:
+    task_set = tasks(1, most_side=1)
+    only = task_set.ids()[0]
+    schedule = schedule_of(task_set, end_s=1000, planned=costs(task_set, step_s=0.05, view_s=0.2))
+    past_quick(schedule)
+    schedule.finished(take(schedule), [only], seconds=10.0)
+    schedule.set_adapter(only, "sha")
+    schedule.set_certainty(only, Certainty(0.1, 0.0))
+    asked = take(schedule, 10.0)
+    assert (asked.round, asked.adapter_sha) == (2, "sha")
+
+    assert schedule.adapter_lost(asked) == []
+    again = take(schedule, 20.0)
+    assert (again.round, again.adapter_sha, again.rung) == (2, "", asked.rung)
+    assert again.train_s > 0
+
+
 def test_where_training_does_not_fit_any_more_the_plain_model_is_asked() -> None:
     task_set = tasks(3, most_side=1)
     schedule = schedule_of(

@@ -51,6 +51,11 @@ class FolderCard:
     program_tokens: int  # tokens of the longest program
 
 
+def is_embedded(folder: Path) -> bool:
+    """Whether it is the folder of the model inside the package."""
+    return folder.resolve() == model_dir(EMBEDDED).resolve()
+
+
 def model_dir(name: str) -> Path:
     """The folder of a model given by path, or by the name of the one inside the package.
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.engine.folder.card import EMBEDDED, FolderCard, model_dir, read_card
+from appliance.engine.adapter.examine import examine_adapter
+from appliance.engine.folder.card import FolderCard, is_embedded, read_card
 from appliance.engine.folder.config import check_config
 from appliance.engine.folder.finite import check_finite
 from appliance.engine.folder.json_file import read_object, refuse_pointer
@@ -43,12 +44,12 @@ class Examined:
     notes: tuple[str, ...]  # what was adapted, one sentence each
 
 
-def examine(model: Path, adapter: Path | None = None) -> Examined:
+def examine(model_dir: Path, adapter_dir: Path | None = None) -> Examined:
     """Look at a model folder, and at an adapter for it.
 
     Raises InputError naming what was found, what was expected and what to do.
     """
-    folder, notes = real_folder(model)
+    folder, notes = real_folder(model_dir)
     config = read_object(folder / "config.json")
     notes += check_config(config, folder)
     card = read_card(folder)
@@ -57,8 +58,10 @@ def examine(model: Path, adapter: Path | None = None) -> Examined:
     tensors = read_weights(folder)
     check_names_and_shapes(tensors, config, folder)
     check_finite(tensors)
+    if adapter_dir is not None:
+        notes += examine_adapter(adapter_dir, folder)
 
-    if folder != model_dir(EMBEDDED):  # whose speech our tests try on whole sets of tasks
+    if not is_embedded(folder):  # whose speech our tests try on whole sets of tasks
         notes += examine_speech(folder, card)
     return Examined(folder, card, notes)
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from appliance.engine.adapters import AdapterCard
+from appliance.engine.adapter.serving import AdapterCard
 from appliance.engine.base import EngineSpec, Request
 from appliance.engine.load_model import is_out_of_memory
 from appliance.engine.sampling.vllm_start import start_llm

@@ -11,11 +11,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from appliance.engine.adapter.serving import read_adapter
 from appliance.engine.adapter_canary import NUM_COMPARED, Canary
-from appliance.engine.adapters import read_adapter
 from appliance.engine.base import EngineSpec, Served, Server, Trainer
 from appliance.engine.sampling.vllm_engine import LoadedAdapter, VllmEngine
 from appliance.engine.sampling.vllm_sampler import VllmSampler
@@ -126,7 +127,7 @@ class VllmServer:
         if card.rank > self._spec.max_rank:
             raise EngineError(f"rank {card.rank}, and there is room for {self._spec.max_rank}")
         self._drop_adapter()
-        own_card = read_adapter(self._own_copy(card.folder), base_sha=self._base_sha)
+        own_card = replace(card, folder=self._own_copy(card.folder))
         self._adapter = self._engine.add(own_card)
 
         self._check(said, self._adapter)

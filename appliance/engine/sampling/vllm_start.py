@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from appliance.engine.adapters import RANKS
+from appliance.engine.adapter.serving import RANKS
 from appliance.engine.base import EngineSpec
 from appliance.engine.environment import hide_flashinfer, unchanged, vllm_variables
 from appliance.engine.load_model import is_out_of_memory

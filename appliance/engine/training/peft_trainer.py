@@ -12,7 +12,6 @@ reason.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -21,10 +20,12 @@ from typing import Any
 
 from appliance.atomic import whole_folder
 from appliance.clock import Clock, Deadline
-from appliance.engine.adapters import check_base
+from appliance.engine.adapter.loaded import put_on
+from appliance.engine.adapter.record import check_record, write_record
 from appliance.engine.base import Cause, NotTuned, Outcome, Tuned, TuneSettings
 from appliance.engine.folder.card import RECORD_FILE
-from appliance.engine.load_model import is_out_of_memory, release_memory, weights_sha
+from appliance.engine.folder.identity import weights_sha
+from appliance.engine.load_model import is_out_of_memory, release_memory
 from appliance.engine.training.aside import HostPlace
 from appliance.engine.training.library import LoraLibrary, PeftLibrary
 from appliance.engine.training.merging import (
@@ -211,17 +212,16 @@ class PeftTrainer:
     def load(self, adapter_dir: Path, settings: TuneSettings) -> None:
         """Put saved weights of an earlier `tune` with the same settings back into the model.
 
-        Raises InputError when the folder was trained on another base model.
+        Raises InputError when the folder was trained on another base model, or holds other weights
+        than were saved.
         """
-        from peft import set_peft_model_state_dict
         from safetensors.torch import load_file
 
-        check_base(adapter_dir, base_sha=self.base_sha)
+        check_record(adapter_dir, base_sha=self.base_sha)
         self._prepare(settings, seed=0)
 
         if settings.method == "lora":
-            weights = load_file(adapter_dir / "adapter_model.safetensors")
-            set_peft_model_state_dict(self.model, weights)
+            put_on(self.model, adapter_dir)
         else:
             weights = load_file(adapter_dir / "model.safetensors")
             self.model.load_state_dict(weights, strict=False)
@@ -332,8 +332,7 @@ class PeftTrainer:
         return [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
 
     def _save(self, adapter_dir: Path, settings: TuneSettings) -> None:
-        """Save what was trained, with the identity of its base."""
+        """Save what was trained, with the identity of its base and its own."""
         with whole_folder(adapter_dir, mark=RECORD_FILE) as part:
             self.model.save_pretrained(str(part))
-            record = {"base_sha": self.base_sha, "method": settings.method}
-            (part / RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n")
+            write_record(part, {"base_sha": self.base_sha, "method": settings.method})

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from appliance.engine.adapter.loaded import put_on
 from appliance.engine.base import TuneSettings
 from appliance.engine.load_model import (
     adapter_faults,
@@ -179,7 +180,7 @@ class UnslothLibrary:
         """New slots of unsloth's, filled with the saved weights: PEFT's own way to open an adapter
         would make slots that its kernels do not know.
         """
-        from peft import PeftConfig, set_peft_model_state_dict
+        from peft import PeftConfig
         from safetensors.torch import load_file
 
         config = PeftConfig.from_pretrained(str(adapter_dir))
@@ -195,11 +196,7 @@ class UnslothLibrary:
         model = self._slots(
             model, rank=config.r, alpha=config.lora_alpha, rslora=config.use_rslora, targets=targets
         )
-        unknown = set_peft_model_state_dict(model, weights).unexpected_keys
-        if unknown:
-            raise ValueError(
-                f"{len(unknown)} weights have no place in the model, such as {unknown[0]}"
-            )
+        put_on(model, adapter_dir)
         return model
 
     def _slots(

@@ -185,6 +185,12 @@ class Schedule:
             progress.status = "done" if assignment.round > 1 else "waiting"
         return []
 
+    def adapter_lost(self, assignment: Assignment) -> list[str]:
+        """The saved adapter of its task is gone or damaged: the round trains one of its own."""
+        for task in assignment.tasks:
+            self.states[task.task_id].adapter_sha = ""
+        return self.put_back(assignment)
+
     def mark_done(
         self, task_id: str, stage: Stage, *, number: int = 1, seconds: float = 0.0
     ) -> None:

@@ -1,4 +1,4 @@
-"""What an adapter folder holds, told from its files before an engine sees it. No torch.
+"""Which adapters vLLM serves as they are, told from their files before it sees them. No torch.
 
 vLLM refuses some adapters cleanly, and some only while it works, which ends it. Some it serves
 wrongly in silence: LoRA on tied embeddings gives other logits than PEFT. All of them are refused
@@ -7,14 +7,14 @@ here, by name and with what to do instead.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.engine.folder.card import read_record
-from appliance.engine.folder.tensor_file import read_tensors
+from appliance.engine.adapter.config import read_config
+from appliance.engine.adapter.examine import read_weights
+from appliance.engine.adapter.record import check_record
 from appliance.errors import InputError
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -28,6 +28,17 @@ PLAIN_STARTS = ("gaussian", "eva", "orthogonal")
 
 Others (PiSSA, OLoRA, LoftQ, CorDA) change them.
 """
+
+VARIANTS = (
+    "trainable_token_indices",
+    "layer_replication",
+    "target_parameters",
+    "alora_invocation_tokens",
+    "use_qalora",
+    "use_bdlora",
+    "velora_config",
+)
+"""Keys that, when set, ask for more than A and B on linear layers."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +56,11 @@ def read_adapter(folder: Path, *, base_sha: str) -> AdapterCard:
     Raises InputError for one that is missing, damaged, of another base, or of a kind that is only
     right when it is merged.
     """
-    check_base(folder, base_sha=base_sha)
-    config = _config(folder)
-    read_tensors(folder / "adapter_model.safetensors")
+    read_weights(folder)
+    config = read_config(folder)
+    check_record(folder, base_sha=base_sha)
 
-    reason = _unservable(config)
+    reason = _unservable(config.raw)
     if reason:
         raise InputError(
             f"adapter {folder.name}: {reason}",
@@ -57,41 +68,10 @@ def read_adapter(folder: Path, *, base_sha: str) -> AdapterCard:
             remedy="sample with sample.serving=merged",
         )
 
-    rank = max([int(config["r"]), *(int(r) for r in (config.get("rank_pattern") or {}).values())])
-    if not 1 <= rank <= RANKS[-1]:
+    rank = max([config.rank, *config.rank_pattern.values()])
+    if rank > RANKS[-1]:
         raise InputError(f"adapter {folder.name}: rank {rank}", expected=f"1 to {RANKS[-1]}")
-    return AdapterCard(folder, rank, tuple(_targets(config)))
-
-
-def check_base(folder: Path, *, base_sha: str) -> None:
-    """Raises InputError when the adapter was trained on another base model.
-
-    One that another program made names no base and passes.
-    """
-    found = read_record(folder).get("base_sha", base_sha)
-    if found != base_sha:
-        raise InputError(
-            f"adapter {folder} was trained on base {found[:12]}",
-            expected=f"this model, {base_sha[:12]}",
-            remedy="give the base that it was trained on",
-        )
-
-
-def _config(folder: Path) -> Mapping[str, Any]:
-    path = folder / "adapter_config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
-        raise InputError(
-            f"adapter {folder}: adapter_config.json cannot be read ({fault})",
-            expected="a PEFT adapter folder",
-            remedy="train it again, or sample with sample.serving=merged",
-        ) from fault
-    if not isinstance(config, dict) or "r" not in config:
-        raise InputError(
-            f"adapter {folder}: adapter_config.json names no rank", expected="a LoRA configuration"
-        )
-    return config
+    return AdapterCard(folder, rank, tuple(_targets(config.raw)))
 
 
 def _unservable(config: Mapping[str, Any]) -> str | None:
@@ -109,9 +89,8 @@ def _unservable(config: Mapping[str, Any]) -> str | None:
         return "trains biases"
     if isinstance(start, str) and start.lower() not in PLAIN_STARTS:
         return f"begun with {start}, which changes the base weights"
-    if config.get("peft_type", "LORA") != "LORA":
-        return f"type {config['peft_type']}"
-    return None
+    variant = next((key for key in VARIANTS if config.get(key)), None)
+    return f"a variant of LoRA ({variant})" if variant else None
 
 
 def _targets(config: Mapping[str, Any]) -> list[str]:
