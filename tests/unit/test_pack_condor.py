@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import re
-import struct
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from appliance.errors import InputError, UsageError
 from appliance.pack.render_condor import condor_arguments
 from appliance.pack.site import site_lines
 from tests.support.cases import GOLDEN_FILES
+from tests.support.model_folder import write_model_folder
 
 GOLDEN = GOLDEN_FILES / "condor"
 IMAGE = "docker://example.org/arc-appliance:0.1.0"
@@ -41,24 +41,6 @@ def pack(out: Path, *more: str) -> Path:
     ]
     assert verb.run(parser.parse_args([*defaults, *more])) == 0
     return out
-
-
-def tiny_model(folder: Path) -> Path:
-    """A folder that a model's checks take for whole: configuration, tokenizer, one weight."""
-    folder.mkdir()
-    shape = {
-        "model_type": "llama",
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-    }
-    heads = {"num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 64, "vocab_size": 32}
-    config = shape | heads | {"tie_word_embeddings": True, "max_position_embeddings": 2048}
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "tokenizer.json").write_text("{}")
-    header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
-    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
-    return folder
 
 
 @pytest.mark.parametrize("profile", ["chtc-short", "ospool-medium", "condor-cpu"])
@@ -104,14 +86,14 @@ def test_nothing_is_tied_to_the_submitter_or_to_a_device(tmp_path: Path) -> None
 
 
 def test_a_model_folder_goes_along_with_each_shard(tmp_path: Path) -> None:
-    model = tiny_model(tmp_path / "tiny")
+    model = write_model_folder(tmp_path / "tiny")
     text = (pack(tmp_path / "job", "--model", str(model)) / "shard.sub").read_text()
     assert f"transfer_input_files    = $(shard), tasks/$(shard).json, {model}\n" in text
     assert "--model tiny " in text
 
 
 def test_shards_that_only_search_ask_for_no_gpu_and_no_model(tmp_path: Path) -> None:
-    model = tiny_model(tmp_path / "tiny")
+    model = write_model_folder(tmp_path / "tiny")
     asked = ("--profile", "ospool-medium", "--strategy", "search", "--model", str(model))
     text = (pack(tmp_path / "job", *asked) / "shard.sub").read_text()
     assert "request_gpus" not in text and "tiny" not in text

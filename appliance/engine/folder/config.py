@@ -36,7 +36,7 @@ _OPTIONAL = ("num_key_value_heads", "head_dim")
 _DTYPES = ("float32", "bfloat16", "float16", "float64", "auto")
 """Types of weights that a config.json may name, with or without "torch." before it."""
 
-_ORIGINAL = "the unquantised weights of this model"
+_RELEASE = "take config.json from the model's release"
 
 
 def check_config(config: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
@@ -75,10 +75,9 @@ def _check_kind(config: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
             folder,
             f"model_type is {shown(kind)}" if kind is not None else "no model_type",
             "the name of a model family, such as qwen2",
-            "take config.json from the model's release",
         )
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise _refused(folder, f"architectures is {shown(classes)}", "a list of class names", "")
+        raise _refused(folder, f"architectures is {shown(classes)}", "a list of class names")
 
     decoder = "a decoder-only language model, such as Llama, Qwen or Phi-3"
     if config.get("is_encoder_decoder") is True or kind in ("t5", "mt5", "umt5", "bart", "mbart"):
@@ -134,7 +133,6 @@ def _check_class(classes: list[str], kind: str, native: str | None, folder: Path
             folder,
             f"model_type {kind} with architectures {shown(classes)}",
             f"{native} for that type",
-            "take config.json from the model's release",
         )
 
 
@@ -143,14 +141,14 @@ def _check_quantization(config: Mapping[str, Any], folder: Path) -> None:
     if stored is None:
         return
     if not isinstance(stored, dict):
-        raise _refused(folder, f"quantization_config is {shown(stored)}", "an object", "")
+        raise _refused(folder, f"quantization_config is {shown(stored)}", "an object")
     method = _method(stored)
     if method != "bitsandbytes":
         raise _refused(
             folder,
             f"weights quantised with {method[:50]}, which cannot be trained here",
             "weights in 16 or 32 bits",
-            f"use {_ORIGINAL}; --set model.quantization=nf4 stores them in 4 bits",
+            "use the unquantised weights of this model; --set model.quantization=nf4 stores them in 4 bits",
         )
 
 
@@ -162,23 +160,25 @@ def _check_numbers(config: Mapping[str, Any], folder: Path) -> None:
             continue
         if value is None and config["model_type"] not in FAMILIES and key not in config:
             continue  # families have names of their own; sizing tells those that it cannot read
-        is_count = isinstance(value, int) and not isinstance(value, bool) and 0 < value <= most
-        if not is_count:
+        if not (_is_int(value) and 0 < value <= most):
             found = f"{key} is {shown(value)}" if key in config else f"no {key}"
             raise _refused(
                 folder,
                 found,
                 f"a whole number from 1 to {most}",
-                "take config.json from the model's release",
             )
 
+    hidden, family = config.get("hidden_size"), FAMILIES.get(config["model_type"])
     heads, kv_heads = config.get("num_attention_heads"), config.get("num_key_value_heads")
+    if family and not family.head_size and not config.get("head_dim") and hidden % heads:
+        raise _refused(
+            folder, f"hidden_size {hidden} for {heads} attention heads", "a multiple, or a head_dim"
+        )
     if heads and kv_heads and heads % kv_heads:
         raise _refused(
             folder,
             f"{heads} attention heads for {kv_heads} key-value heads",
             "a multiple",
-            "take config.json from the model's release",
         )
 
 
@@ -211,7 +211,6 @@ def _check_others(config: Mapping[str, Any], folder: Path) -> None:
                 folder,
                 found,
                 f"what Transformers writes for {config['model_type']}",
-                "take config.json from the model's release",
             )
 
 
@@ -233,5 +232,7 @@ def _is_positive(value: Any) -> bool:
     return is_number and 0 < value < math.inf
 
 
-def _refused(folder: Path, found: str, expected: str, remedy: str) -> InputError:
+def _refused(
+    folder: Path, found: str, expected: str, remedy: str = _RELEASE
+) -> InputError:
     return InputError(f"model folder {folder}: {found}", expected=expected, remedy=remedy)
