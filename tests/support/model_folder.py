@@ -85,6 +85,23 @@ def write_hollow_weights(path: Path, config: Mapping[str, Any], dtype: str = "BF
         stream.truncate(path.stat().st_size + end)
 
 
+def write_adapter(folder: Path, config: Mapping[str, Any]) -> Path:
+    """A LoRA adapter of rank 1 on the queries of every layer, and its folder."""
+    folder.mkdir()
+    said = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 1, "lora_alpha": 1}
+    (folder / "adapter_config.json").write_text(json.dumps(said | {"target_modules": ["q_proj"]}))
+
+    width = int(config["hidden_size"])
+    ones = np.ones(width, dtype="<f4").tobytes()
+    weights: Weights = {}
+    for i in range(config["num_hidden_layers"]):
+        place = f"base_model.model.model.layers.{i}.self_attn.q_proj"
+        weights[f"{place}.lora_A.weight"] = ("F32", (1, width), ones)
+        weights[f"{place}.lora_B.weight"] = ("F32", (width, 1), ones)
+    write_weights(folder / "adapter_model.safetensors", weights)
+    return folder
+
+
 def write_tokenizer(folder: Path) -> None:
     """tokenizer.json, tokenizer_config.json and chat_template.jinja."""
     marks = [

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from appliance.engine.folder.config import stored_bits
-from appliance.engine.folder.examine import examine
+from appliance.engine.folder.examine import examine_files
 from appliance.errors import InputError
 from tests.support.model_folder import CONFIG, write_model_folder
 
@@ -74,7 +74,7 @@ BAD_CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
 
 def refusal(folder: Path) -> str:
     with pytest.raises(InputError) as caught:
-        examine(folder)
+        examine_files(folder)
     assert caught.value.expected and caught.value.remedy
     assert len(str(caught.value)) < 2000 and "\n" not in str(caught.value)
     return str(caught.value)
@@ -97,7 +97,7 @@ def test_max_positions_null_is_not_the_same_as_left_out(tmp_path: Path) -> None:
 
     del config["max_position_embeddings"]
     (folder / "config.json").write_text(json.dumps(config))
-    assert examine(folder).card.max_positions == 4096
+    assert examine_files(folder).card.max_positions == 4096
 
 
 @pytest.mark.parametrize(
@@ -167,15 +167,15 @@ def test_an_end_mark_that_is_no_id_is_refused(value: Any, tmp_path: Path) -> Non
 
 
 def test_what_models_of_the_hub_say_passes(tmp_path: Path) -> None:
-    """Code for an older Transformers, an old name of Phi-3's positions, ids in a list, -1 as pad."""
+    """Code for an older Transformers, an old name of Phi-3's positions, lists of ids, -1 as pad."""
     said = {"auto_map": {"AutoConfig": "c.C"}, "eos_token_id": [258, 256], "pad_token_id": -1}
     folder = write_model_folder(tmp_path / "model", **said, torch_dtype="torch.bfloat16")
-    (note,) = examine(folder).notes
+    (note,) = examine_files(folder).notes
     assert "is not run" in note
 
     phi = {"model_type": "phi3", "architectures": ["Phi3ForCausalLM"], "rope_scaling": SU}
-    assert not examine(write_model_folder(tmp_path / "phi", **phi)).notes
-    assert not examine(write_model_folder(tmp_path / "old", architectures=None)).notes
+    assert not examine_files(write_model_folder(tmp_path / "phi", **phi)).notes
+    assert not examine_files(write_model_folder(tmp_path / "old", architectures=None)).notes
 
 
 def test_only_bitsandbytes_counts_as_bits() -> None:
@@ -191,8 +191,9 @@ def test_only_bitsandbytes_counts_as_bits() -> None:
 def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
     folder = write_model_folder(tmp_path / "model")
     code = (
-        "import sys; from pathlib import Path; from appliance.engine.folder.examine import examine;"
-        f"examine(Path({str(folder)!r}));"
+        "import sys; from pathlib import Path;"
+        "from appliance.engine.folder.examine import examine_files;"
+        f"examine_files(Path({str(folder)!r}));"
         "print([m for m in ('torch', 'transformers', 'tokenizers') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Which folder is meant, and that every verb says what is wrong with it before anything is spent."""
+"""Which folder is meant, and that every verb refuses a bad one before anything is spent."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 
 from appliance import cli
 from appliance.engine.folder.card import model_dir
-from appliance.engine.folder.examine import examine
+from appliance.engine.folder.examine import examine_files
 from appliance.errors import EXIT_INPUT, EXIT_PREREQUISITE, EXIT_USAGE, InputError, UsageError
 from tests.support.model_folder import write_model_folder
 
 
 def refusal(folder: Path) -> str:
     with pytest.raises(InputError) as caught:
-        examine(folder)
+        examine_files(folder)
     return str(caught.value)
 
 
@@ -42,17 +42,17 @@ def hub_cache(root: Path, *snapshots: str, main: str | None = None) -> Path:
 def test_the_snapshot_inside_a_cache_of_the_hub_is_found(tmp_path: Path) -> None:
     cache = hub_cache(tmp_path / "hub", "0123", "4567", main="4567\n")
     for outer in (cache, cache.parent):
-        found = examine(outer)
+        found = examine_files(outer)
         assert found.folder == cache / "snapshots" / "4567"
         assert "4567" in found.notes[0]
-    assert examine(cache / "snapshots" / "0123").notes == ()
+    assert examine_files(cache / "snapshots" / "0123").notes == ()
 
 
 def test_a_cache_that_does_not_say_which_snapshot_is_refused(tmp_path: Path) -> None:
     two = hub_cache(tmp_path / "two", "0123", "4567")
     assert "0123" in refusal(two) and "4567" in refusal(two)
     outside = hub_cache(tmp_path / "outside", "0123", main="../../../../etc")
-    assert examine(outside).folder.name == "0123"
+    assert examine_files(outside).folder.name == "0123"
     empty = hub_cache(tmp_path / "empty", main="0123")
     (empty / "snapshots").mkdir()
     assert "0 snapshots" in refusal(empty)

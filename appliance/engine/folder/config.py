@@ -148,7 +148,8 @@ def _check_quantization(config: Mapping[str, Any], folder: Path) -> None:
             folder,
             f"weights quantised with {method[:50]}, which cannot be trained here",
             "weights in 16 or 32 bits",
-            "use the unquantised weights of this model; --set model.quantization=nf4 stores them in 4 bits",
+            "use the unquantised weights of this model; "
+            "--set model.quantization=nf4 stores them in 4 bits",
         )
 
 
@@ -168,11 +169,14 @@ def _check_numbers(config: Mapping[str, Any], folder: Path) -> None:
                 f"a whole number from 1 to {most}",
             )
 
-    hidden, family = config.get("hidden_size"), FAMILIES.get(config["model_type"])
+    family = FAMILIES.get(config["model_type"])
     heads, kv_heads = config.get("num_attention_heads"), config.get("num_key_value_heads")
-    if family and not family.head_size and not config.get("head_dim") and hidden % heads:
+    has_own_size = family is None or family.head_size or config.get("head_dim")
+    if not has_own_size and config["hidden_size"] % config["num_attention_heads"]:
         raise _refused(
-            folder, f"hidden_size {hidden} for {heads} attention heads", "a multiple, or a head_dim"
+            folder,
+            f"hidden_size {config['hidden_size']} for {heads} attention heads",
+            "a multiple, or a head_dim",
         )
     if heads and kv_heads and heads % kv_heads:
         raise _refused(
@@ -232,7 +236,5 @@ def _is_positive(value: Any) -> bool:
     return is_number and 0 < value < math.inf
 
 
-def _refused(
-    folder: Path, found: str, expected: str, remedy: str = _RELEASE
-) -> InputError:
+def _refused(folder: Path, found: str, expected: str, remedy: str = _RELEASE) -> InputError:
     return InputError(f"model folder {folder}: {found}", expected=expected, remedy=remedy)
