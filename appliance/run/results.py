@@ -27,6 +27,8 @@ class Results:
         show: Callable[[TaskReport], None],
     ) -> None:
         self._settings = settings
+        # Learning from programs is a part of writing them.
+        self._trains = settings.train.enabled and settings.writes_grids
         self._schedule = schedule
         self._ledger = ledger
         self._clock = clock
@@ -102,7 +104,7 @@ class Results:
     ) -> None:
         """Write down what a job gave for one of its tasks, and take it into the vote."""
         assignment, found = running.assignment, running.found(task)
-        trained = running.training(task.task_id, is_wanted=self._settings.train.enabled)
+        trained = running.training(task.task_id, is_wanted=self._trains)
         if trained and trained.adapter_sha:
             self._schedule.set_adapter(task.task_id, trained.adapter_sha)
 

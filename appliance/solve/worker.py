@@ -146,9 +146,7 @@ class Worker:
             complete = self._do_grids(tasks, job, deadline)
 
         if self._programs and job.stage == "quick":
-            self._trainer.reset()
-            limits = self._limits(job, f"quick-{job.job_id}", deadline)
-            written = self._programs.quick(tasks, job, limits)
+            written = self._write_first_programs(tasks, job, deadline)
             complete = [task_id for task_id in complete if task_id in written]
 
         seconds = self._clock.now() - began_s
@@ -212,6 +210,19 @@ class Worker:
                 self._leave_out("scores", job, fault)
 
         return complete
+
+    def _write_first_programs(self, tasks: list[Task], job: Job, deadline: Deadline) -> list[str]:
+        """Returns the tasks that got all of theirs; all tasks where grids have to do instead."""
+        assert self._programs is not None
+        try:
+            self._trainer.reset()
+            limits = self._limits(job, f"quick-{job.job_id}-programs", deadline)
+            return self._programs.quick(tasks, job, limits)
+        except Exception as fault:
+            if _ends_job(fault) or not self._setup.settings.writes_grids:
+                raise
+            self._leave_out("programs", job, fault)
+            return [task.task_id for task in tasks]
 
     def _write_programs(self, task: Task, job: Job) -> bool:
         """Write programs as long as the job says.
