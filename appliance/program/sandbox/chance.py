@@ -101,7 +101,9 @@ _RISKY_OPS = frozenset(
 # Between the views of a dictionary, & | ^ and - make a set.
 _BINARY_OP = dis.opmap["BINARY_OP"]
 _SET_OPS = frozenset(
-    number for number, (_, sign) in enumerate(dis._nb_ops) if sign.rstrip("=") in ("&", "|", "^", "-")  # type: ignore[attr-defined]
+    number
+    for number, (_, sign) in enumerate(dis._nb_ops)
+    if sign.rstrip("=") in ("&", "|", "^", "-")  # type: ignore[attr-defined]
 )
 _VIEWS = frozenset(("keys", "items"))
 

@@ -65,9 +65,7 @@ def run(
         _exit(1)
 
 
-def _run_program(
-    source: str, inputs: list[np.ndarray[Any, Any]], risky: frozenset[str]
-) -> None:
+def _run_program(source: str, inputs: list[np.ndarray[Any, Any]], risky: frozenset[str]) -> None:
     """Runs the program on each input.
 
     Whatever is raised on the way, by the parser too, is the program's failure and so its result.

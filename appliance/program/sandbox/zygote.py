@@ -92,9 +92,7 @@ def _serve(
     timer = linux.CpuTimer()
     # Private: what a child writes into its view of it, through the frames below it, is seen by
     # nobody else. A mapping, because pages that were never touched cost a fork nothing.
-    buffer = mmap.mmap(
-        -1, frames.MAX_ANSWER_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    )
+    buffer = mmap.mmap(-1, frames.MAX_ANSWER_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     jobs = select.poll()
     jobs.register(control, select.POLLIN | select.POLLRDHUP)
 
