@@ -100,11 +100,7 @@ _RISKY_OPS = frozenset(
 )  # fmt: skip
 # Between the views of a dictionary, & | ^ and - make a set.
 _BINARY_OP = dis.opmap["BINARY_OP"]
-_SET_OPS = frozenset(
-    number
-    for number, (_, sign) in enumerate(dis._nb_ops)
-    if sign.rstrip("=") in ("&", "|", "^", "-")  # type: ignore[attr-defined]
-)
+_SET_OPS = frozenset((1, 7, 10, 12, 14, 20, 23, 25))  # NB_* of <opcode.h>, with &= |= -= ^=
 _VIEWS = frozenset(("keys", "items"))
 
 # Texts with a meaning: a format, arguments of numpy that leave memory as it was found, and types
@@ -139,48 +135,47 @@ def risky_names() -> frozenset[str]:
 
 
 def may_vary(code: types.CodeType, source: str, risky: frozenset[str]) -> bool:
-    """Whether something besides its inputs may decide what the program answers."""
-    names: set[str] = set()
-    operations: set[int] = set()
-    has_set_operation = False
-    left = [code]
+    """Whether something besides its inputs may decide what the program answers.
 
+    source: its text. risky: what `risky_names` gives.
+    """
+    names: set[str] = set()
+    parts, left = [], [code]
     while left:
         part = left.pop()
+        parts.append(part.co_code)
         names.update(part.co_names)
-        instructions = part.co_code
-        operations.update(instructions[::2])
-        has_set_operation = has_set_operation or any(
-            operation == _BINARY_OP and argument in _SET_OPS
-            for operation, argument in zip(instructions[::2], instructions[1::2], strict=True)
-        )
-
-        constants = list(part.co_consts)
-        while constants:
-            constant = constants.pop()
-            if isinstance(constant, types.CodeType):
-                left.append(constant)
-            elif isinstance(constant, tuple):
-                constants.extend(constant)
-            elif isinstance(constant, frozenset):
-                if not all(type(item) is int for item in constant):
-                    return True
-            elif isinstance(constant, bytes) or (
-                isinstance(constant, str) and _RISKY_TEXT.search(constant)
-            ):
-                return True
+        left += [constant for constant in part.co_consts if type(constant) is types.CodeType]
+        if any(map(_is_risky, part.co_consts)):
+            return True
 
     if "ndarray" in names:
         names.discard("ndarray")
         if len(_NDARRAY.findall(source)) != len(_NDARRAY_AS_TYPE.findall(source)):
             return True
 
-    return bool(
-        operations & _RISKY_OPS
-        or (has_set_operation and names & _VIEWS)
-        or names & risky
-        or any(name.startswith("__") and name not in _HARMLESS for name in names)
+    if not names.isdisjoint(risky) or any(n[:2] == "__" and n not in _HARMLESS for n in names):
+        return True
+
+    instructions = b"".join(parts)  # operation, argument, operation, argument, ...
+    return not _RISKY_OPS.isdisjoint(instructions[::2]) or (
+        not _VIEWS.isdisjoint(names)
+        and any(
+            operation == _BINARY_OP and argument in _SET_OPS
+            for operation, argument in zip(instructions[::2], instructions[1::2], strict=True)
+        )
     )
+
+
+def _is_risky(constant: object) -> bool:
+    kind = type(constant)
+    if kind is str:
+        return _RISKY_TEXT.search(constant) is not None  # type: ignore[call-overload]
+    if kind is tuple:
+        return any(map(_is_risky, constant))  # type: ignore[call-overload]
+    if kind is frozenset:
+        return not all(type(item) is int for item in constant)  # type: ignore[attr-defined]
+    return kind is bytes
 
 
 FOUL_BYTE = 0x40

@@ -16,7 +16,6 @@ from appliance.program.sandbox.layers import IsolationLayer
 from appliance.program.sandbox.result_cache import ResultCache, conditions_key
 from appliance.program.sandbox.workers import SandboxWorkers
 
-
 MAX_WORKERS = 1024
 """Far above the cores of any machine; a slip of the keyboard is not to start a million processes.
 """
