@@ -189,9 +189,8 @@ def transform(g):
     draws = [random.random(), random.Random().random()]
     draws += [np.random.rand(), np.random.default_rng().random()]
     draws += [time.time() % 1, uuid.uuid4().int % 97 / 97, os.urandom(1)[0] / 256]
-    draws += [id(g) % 10 / 10, hash("colour") % 10 / 10]
-    row = [int(10 * d) for d in draws] + [ord(c) % 10 for c in {"a", "b", "c"}]
-    return [row + np.empty(7).astype(int).tolist()]
+    draws += [id(g) % 10 / 10]
+    return [[int(10 * d) for d in draws] + np.empty(7).astype(int).tolist()]
 """
 
 

@@ -16,13 +16,15 @@ Covered, with seccomp alone, as an unprivileged user; the other layers are secon
   host       nothing of its memory, environment or descriptors exists in the zygote; the bytes of
              the child are never unpickled
   others     a program cannot change what the next one sees: each starts from the same untouched
-             process
-  chance     seeded generators, fixed string hashes, counted clocks, one thread; the chance that is
-             left shows in a second run
+             process, and shares no memory and no pipe with another
+  chance     seeded generators, counted clocks, one thread; what else may decide, such as addresses,
+             string hashes and memory that nobody filled, shows in a second run in another
+             interpreter
+  workers    one that is killed, stopped or stuck costs its program a second try, nothing else
 
 Not covered:
-  faults of the kernel in the three dozen calls that remain; timing side channels; the real clock,
-  read by ctypes
+  faults of the kernel in the three dozen calls that remain; timing side channels
+  the order of a set of built-in types: the same in every run of one interpreter, not on another
   programs that need a module which is not preloaded (`preload=`); GPUs
   level no-seccomp (refused unless accepted by name): signals to the same user's processes, sockets
   where namespaces are refused too, clocks and limits that a program can disarm (the wall limit

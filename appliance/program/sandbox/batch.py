@@ -4,34 +4,33 @@ from __future__ import annotations
 
 import re
 import select
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 
-from appliance.program.sandbox.frames import Result
+from appliance.clock import SystemClock
+from appliance.program.sandbox.frames import BEAT_S, Result
 from appliance.program.sandbox.result_cache import ResultCache
-from appliance.program.sandbox.workers import SandboxWorkers
-from appliance.program.sandbox.zygote_client import ProgramJob, ZygoteClient, ZygoteDied
+from appliance.program.sandbox.workers import Group, SandboxWorkers
+from appliance.program.sandbox.zygote_client import (
+    SILENCE_S,
+    ProgramJob,
+    ZygoteClient,
+    ZygoteDied,
+)
 
 MAX_SOURCE_BYTES = 1 << 18
 RETRY_FACTOR = 2.0  # CPU time of the second try, as a multiple of the limit
 _MAX_WAITING = 64  # programs taken from the caller before there is a worker for them
 _MAX_AHEAD = 20_000  # results kept while an earlier program still runs
-# Silence, in wall limits, after which a worker counts as dead. The zygote itself ends a program
-# that stands still after one.
-_PATIENCE = 100
 
 _LIBRARY = re.compile(rb"\b(scipy|common)\b")
-# Words of programs whose answer can depend on addresses or the real clock, which no seed governs.
-# They are run a second time.
-_SUSPECT = re.compile(
-    rb"\b(class|hash|repr|ctypes|datetime|strftime|ctime|localtime|gmtime)\b|\bobject\(\)"
-)
 
 
 class BatchRun:
     """One run over a batch; `results` gives one result per program, in the order of the programs.
 
     programs: (source, encoded inputs, number of inputs), taken from the iterable as there is room.
+    runs_twice: whether a program that may depend on chance runs again elsewhere.
     """
 
     def __init__(
@@ -41,15 +40,18 @@ class BatchRun:
         *,
         cpu_s: float,
         cache: ResultCache | None,
+        runs_twice: bool,
     ) -> None:
         self._programs = iter(programs)
         self._workers = workers
         self._cpu_s = cpu_s
+        self._clock = SystemClock()
         self._cache = cache
+        self._runs_twice = runs_twice
         self._num_taken = self._num_given = 0
         self._is_exhausted = False
-        # One queue for programs that need libraries (True) and one for all others.
-        self._waiting: dict[bool, deque[ProgramJob]] = {False: deque(), True: deque()}
+        self._waiting: defaultdict[Group, deque[ProgramJob]] = defaultdict(deque)
+        self._waiting[Group(needs_libraries=False)]  # the queue that takes from the caller
         self._done: dict[int, Result] = {}  # by index, until those before it are done
 
     def results(self) -> Iterator[Result]:
@@ -68,13 +70,13 @@ class BatchRun:
 
     def _fill(self) -> None:
         """Gives work to every worker that has room, the least busy first."""
-        for needs_libraries, waiting in self._waiting.items():
-            while not waiting and self._take():
+        for kind, waiting in tuple(self._waiting.items()):
+            while not waiting and not kind.is_second and self._take():
                 pass
             if not waiting:
                 continue
 
-            group = self._workers.group(needs_libraries=needs_libraries)
+            group = self._workers.group(kind)
             for worker in sorted(group, key=lambda w: len(w.jobs)):
                 while (waiting or self._take()) and waiting and worker.has_room(waiting[0]):
                     try:
@@ -108,29 +110,36 @@ class BatchRun:
             reason = f"a source of {len(source)} bytes, the most is {MAX_SOURCE_BYTES}"
             self._done[index] = Result("error", (None,) * num_inputs, reason)
         else:
-            self._waiting[_names_library(source)].append(
-                ProgramJob(index, source, inputs, num_inputs, self._cpu_s)
-            )
+            job = ProgramJob(index, source, inputs, num_inputs, self._cpu_s)
+            self._waiting[_group_of(job)].append(job)
 
         return True
 
     def _collect(self, busy: list[ZygoteClient]) -> None:
-        """Waits for the first answers. Workers that are all silent for too long count as dead."""
+        """Waits for the first answers. A worker that is silent for too long counts as dead."""
         poll = select.poll()
         by_fd = {worker.socket.fileno(): worker for worker in busy}
         for fd in by_fd:
             poll.register(fd, select.POLLIN)
 
-        events = poll.poll(self._workers.wall_s * _PATIENCE * 1000)
+        # In short waits, so that a host that was itself stopped does not count it as their silence.
+        started_s = self._clock.now()
+        events = poll.poll(1000 * BEAT_S)
+        waited_s = min(self._clock.now() - started_s, 2 * BEAT_S)
+        for worker in busy:
+            worker.silent_s += waited_s
+
         for fd, _ in events:
             try:
+                by_fd[fd].silent_s = 0.0
                 for job, result in by_fd[fd].receive():
                     self._finish(job, result)
             except ZygoteDied:
                 self._replace_dead(by_fd[fd])
 
-        for worker in busy if not events else ():
-            self._replace_dead(worker)
+        for worker in busy:
+            if worker.silent_s > SILENCE_S and worker.jobs:
+                self._replace_dead(worker)
 
     def _replace_dead(self, worker: ZygoteClient) -> None:
         """Replaces a dead worker; its jobs go back to the head of the queue.
@@ -163,8 +172,9 @@ class BatchRun:
 
         if job.first:
             result = job.first.confirmed_by(result)
-        elif result.outcome == "ok" and _SUSPECT.search(job.source):
+        elif self._runs_twice and result.outcome == "ok" and (result.may_vary or is_filling):
             job.first = result
+            job.cpu_s = self._cpu_s * RETRY_FACTOR  # what ran once is not to fail by a hair
             return self._requeue(job)
 
         self._done[job.index] = result
@@ -173,8 +183,9 @@ class BatchRun:
         return None
 
     def _requeue(self, job: ProgramJob) -> None:
-        self._waiting[_names_library(job.source)].appendleft(job)
+        self._waiting[_group_of(job)].appendleft(job)
 
 
-def _names_library(source: bytes) -> bool:
-    return _LIBRARY.search(source) is not None
+def _group_of(job: ProgramJob) -> Group:
+    """The workers that this program needs now."""
+    return Group(_LIBRARY.search(job.source) is not None, is_second=job.first is not None)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from appliance.arc.grid import MAX_SIDE
-from appliance.program.sandbox import frames, linux
+from appliance.program.sandbox import chance, frames, linux
 from appliance.program.sandbox.policy import RESULT_FD
 
 ENTRY = "transform"
@@ -24,9 +24,16 @@ _ndarray, _asarray, _int64, _uint8 = np.ndarray, np.asarray, np.int64, np.uint8
 
 
 def run(
-    control_fd: int, result_fd: int, *, timer: linux.CpuTimer, filter_: linux.Filter | None
+    control_fd: int,
+    result_fd: int,
+    *,
+    timer: linux.CpuTimer,
+    filter_: linux.Filter | None,
+    risky: frozenset[str],
 ) -> None:
     """Reads the job, locks itself in, runs the program, writes one frame per input; never returns.
+
+    risky: names that make a program run a second time, see chance.py.
 
     The order matters: the job is read before descriptors are closed, and the filter comes last,
     because it refuses the calls that set the limits.
@@ -52,13 +59,13 @@ def run(
         if filter_:
             filter_.load()
         _answer(frames.READY)
-        _run_program(source, inputs)
+        _run_program(source, inputs, risky)
         _exit(0)
     finally:
         _exit(1)
 
 
-def _run_program(source: str, inputs: list[np.ndarray[Any, Any]]) -> None:
+def _run_program(source: str, inputs: list[np.ndarray[Any, Any]], risky: frozenset[str]) -> None:
     """Runs the program on each input.
 
     Whatever is raised on the way, by the parser too, is the program's failure and so its result.
@@ -70,10 +77,11 @@ def _run_program(source: str, inputs: list[np.ndarray[Any, Any]]) -> None:
 
     try:
         code = compile(source, "<program>", "exec", dont_inherit=True)
+        must_run_again = chance.may_vary(code, source, risky)
     except BaseException as error:  # noqa: BLE001
         return _answer(frames.ERROR, _message(error))
 
-    _answer(frames.COMPILED)
+    _answer(frames.COMPILED, b"\1" if must_run_again else b"\0")
     try:
         exec(code, space)
         if ENTRY not in space:

@@ -5,6 +5,7 @@ No pickle: reading these bytes can build grids and short texts, nothing else.
 host -> child     job:    cpu_ns u64, source length u32, inputs length u32, source, inputs
 child -> zygote   frames: kind u8, length u16, body; at most one per input besides READY and
                   COMPILED
+zygote -> host    beat:   an answer of length 0, each second while a program runs
 zygote -> host    answer: wait status i32, out of wall time u8, cpu_s f64, wall_s f64, peak memory
                   in KiB u32, length u32, the frames as they came
 grids             count u16, then per grid rows u8, columns u8, cells u8; 0 rows and columns stand
@@ -29,7 +30,8 @@ FRAME = struct.Struct("<BH")
 ANSWER = struct.Struct("<iBddII")
 _COUNT = struct.Struct("<H")
 
-# Kinds of frames. READY: the job is read and the walls are up. COMPILED: the source has compiled.
+# Kinds of frames. READY: the job is read and the walls are up. COMPILED: the source has compiled;
+# its body is 1 where the program must run a second time (chance.py), else 0.
 # The others answer one input each, or stand for all that are left.
 READY, COMPILED = 1, 2
 GRID, BAD_OUTPUT, ERROR, MEMORY, EXIT, VIOLATION = 10, 11, 12, 13, 14, 15
@@ -56,6 +58,7 @@ SEVERITY = (
 
 MAX_ANSWER_BYTES = 1 << 20  # the capacity asked for a result pipe; the kernel may grant only 64 KiB
 MAX_INPUTS = 1000
+BEAT_S = 1.0  # how often a zygote whose program runs says that it lives
 
 
 class BrokenFrames(ValueError):
@@ -73,6 +76,7 @@ class Result:
     cpu_s: float = 0.0
     wall_s: float = 0.0
     peak_kib: int = 0  # peak memory, with the interpreter's
+    may_vary: bool = False  # more than its inputs may decide; it must run a second time
 
     def confirmed_by(self, again: Result) -> Result:
         """This result; or `nondeterministic`, without outputs, if a second run gave others."""
@@ -127,15 +131,19 @@ def judge(status: int, data: bytes, num_inputs: int, *, out_of_wall_time: bool =
     The program may have forged the frames: that can only change what is said about itself.
     """
     try:
-        kinds, results = _read_frames(data)
+        frames = _read_frames(data)
+        results = [(kind, body) for kind, body in frames if kind in _OUTCOMES]
         if len(results) > num_inputs:
             raise BrokenFrames("more answers than inputs")
         outputs = [_only_grid(body) if kind == GRID else None for kind, body in results]
         said = [(_OUTCOMES[kind], _text(body) if kind != GRID else None) for kind, body in results]
     except BrokenFrames as fault:
-        kinds, outputs, said = [COMPILED], [], [("bad_output", f"broken answer: {fault}")]
+        frames, outputs = [(COMPILED, b"")], []
+        said = [("bad_output", f"broken answer: {fault}")]
 
-    end = _how_it_ended(status, out_of_wall_time, COMPILED in kinds)
+    # The first such frame is ours, sent before the program began; others are forged.
+    compiled = next((body for kind, body in frames if kind == COMPILED), None)
+    end = _how_it_ended(status, out_of_wall_time, compiled is not None)
     if end:
         said.append(end)
     elif len(outputs) < num_inputs and all(outcome == "ok" for outcome, _ in said):
@@ -143,7 +151,13 @@ def judge(status: int, data: bytes, num_inputs: int, *, out_of_wall_time: bool =
 
     outcome, reason = max(said, key=lambda s: SEVERITY.index(s[0]), default=("ok", None))
     missing = (None,) * (num_inputs - len(outputs))
-    return Result(outcome, tuple(outputs) + missing, reason, num_answered=len(outputs))
+    return Result(
+        outcome,
+        tuple(outputs) + missing,
+        reason,
+        num_answered=len(outputs),
+        may_vary=compiled != b"\0",
+    )
 
 
 def _how_it_ended(status: int, out_of_wall_time: bool, compiled: bool) -> tuple[str, str] | None:
@@ -166,9 +180,9 @@ def _how_it_ended(status: int, out_of_wall_time: bool, compiled: bool) -> tuple[
     return ("crash", name) if compiled else ("error", f"the compiler crashed ({name})")
 
 
-def _read_frames(data: bytes) -> tuple[list[int], list[tuple[int, bytes]]]:
-    """The kinds of all frames, and kind and body of those that answer an input."""
-    kinds, results, at = [], [], 0
+def _read_frames(data: bytes) -> list[tuple[int, bytes]]:
+    """Kind and body of all frames."""
+    frames, at = [], 0
     while at < len(data):
         if at + FRAME.size > len(data):
             raise BrokenFrames("cut short")
@@ -178,11 +192,9 @@ def _read_frames(data: bytes) -> tuple[list[int], list[tuple[int, bytes]]]:
         if len(body) != length or kind not in (READY, COMPILED, *_OUTCOMES):
             raise BrokenFrames(f"a frame of kind {kind}, {len(body)} of {length} bytes")
 
-        kinds.append(kind)
-        if kind in _OUTCOMES:
-            results.append((kind, body))
+        frames.append((kind, body))
 
-    return kinds, results
+    return frames
 
 
 def _text(body: bytes) -> str:

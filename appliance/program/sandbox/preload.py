@@ -6,12 +6,15 @@ accident.
 
 from __future__ import annotations
 
+import _thread
 import importlib
+import importlib.util
 import itertools
 import json
 import os
 import random
 import sys
+import threading
 import time
 import traceback
 import types
@@ -44,7 +47,7 @@ def preload(modules: tuple[str, ...]) -> list[str]:
     for name in STANDARD + tuple(m for m in modules if m not in ALIASES):
         try:
             importlib.import_module(name)
-        except ImportError:
+        except Exception:  # noqa: BLE001 - whatever a module raises, it cannot be imported
             missing.append(name)
 
     for alias in ("dsl", *(m for m in modules if m in ALIASES)):
@@ -53,8 +56,30 @@ def preload(modules: tuple[str, ...]) -> list[str]:
         for loaded in [m for m in sys.modules if m == name or m.startswith(name + ".")]:
             sys.modules[alias + loaded.removeprefix(name)] = sys.modules[loaded]
 
+    _complete_for_star_imports()
     _touch()
     return missing
+
+
+def _complete_for_star_imports() -> None:
+    """Makes `from numpy import *` and its like work for everything that is imported.
+
+    Packages list submodules in `__all__` that they import at first use, which is too late here. An
+    empty module stands for each; to import one by its own name still fails.
+    """
+    for name, package in tuple(sys.modules.items()):
+        for part in getattr(package, "__all__", ()) if hasattr(package, "__path__") else ():
+            if part not in vars(package):
+                loaded = sys.modules.get(f"{name}.{part}")
+                setattr(package, part, loaded or _lazy(package, part))
+
+
+def _lazy(package: types.ModuleType, part: str) -> Any:
+    """What the package gives under that name without importing more; else an empty module."""
+    full_name = f"{package.__name__}.{part}"
+    if importlib.util.find_spec(full_name) is None and hasattr(package, part):
+        return getattr(package, part)
+    return types.ModuleType(full_name)
 
 
 def _touch() -> None:
@@ -97,6 +122,8 @@ def remove_chance(seed: int) -> None:
     sys.modules["time"] = _counted_time()
     _replace(os, "getpid", lambda: 2)
     _replace(os, "getppid", lambda: 1)
+    for place in (threading, _thread):
+        _replace(place, "get_native_id", lambda: 2)
 
 
 def _replace(place: Any, name: str, value: Any) -> None:

@@ -16,7 +16,7 @@ from appliance.program.sandbox import frames
 from appliance.program.sandbox.preload import ALIASES
 
 # Raise it when the same program can get another answer because code of the sandbox changed.
-_EXECUTOR_VERSION = 1
+_EXECUTOR_VERSION = 2
 _COMMIT_EVERY = 500
 
 

@@ -16,6 +16,10 @@ from appliance.program.sandbox.layers import IsolationLayer
 from appliance.program.sandbox.result_cache import ResultCache, conditions_key
 from appliance.program.sandbox.workers import SandboxWorkers
 
+MAX_WORKERS = 1024
+"""Far above the cores of any machine; a slip of the keyboard is not to start a million processes.
+"""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -66,13 +70,15 @@ class Program:
 class Sandbox:
     """Runs programs, each in a process of its own behind every wall that this machine grants.
 
-    workers: programs at the same time; by default one per core that this process may use.
+    workers: programs at the same time, 1-1024; by default one per core that this process may use.
+        As many again stand ready for second runs, from the first program on that needs one.
     preload: further modules that programs may import.
     cache: folder for results.
     accept_level: "no-seccomp" to go on where seccomp is refused.
     seed: of the random generators and of string hashes inside.
 
-    Raises PrerequisiteError when the sandbox cannot stand, or stands only at a level that was not
+    Raises UsageError for another number of workers, PrerequisiteError when the sandbox cannot
+    stand, or stands only at a level that was not
     accepted.
 
     >>> with Sandbox(Limits(cpu_s=1)) as sandbox:                            # doctest: +SKIP
@@ -89,6 +95,13 @@ class Sandbox:
         accept_level: str | None = None,
         seed: int = 0,
     ) -> None:
+        if workers is not None and not 1 <= workers <= MAX_WORKERS:
+            raise UsageError(
+                f"a sandbox of {workers} workers",
+                expected=f"1 to {MAX_WORKERS} workers",
+                remedy="correct --workers, or leave it out for one per core",
+            )
+
         self.limits = limits or Limits()
         self._second: Sandbox | None = None
         self._cache: ResultCache | None = None
@@ -127,10 +140,14 @@ class Sandbox:
         Programs are taken from the iterable as there is room for them. Some run twice:
         - One that had answered half of its inputs, or filled half of its memory, when its CPU time
           ended is near its limit. It runs once more with twice the time.
-        - One whose answer may depend on addresses or the real clock. It is `nondeterministic` when
-          the two answers differ.
-        - One that a worker had not answered when it died. The worker is replaced.
+        - One whose answer may depend on more than its inputs, see chance.py. It runs again in
+          another interpreter, with other addresses, other string hashes and the same random
+          numbers, and is `nondeterministic` when the two answers differ.
+        - One that a worker had not answered when it died or fell silent. The worker is replaced.
         """
+        return self._results(programs, runs_twice=True)
+
+    def _results(self, programs: Iterable[Program], *, runs_twice: bool) -> Generator[Result]:
         if any(worker.jobs for worker in self._workers.all()):
             raise RuntimeError(
                 "one batch at a time: the results of an earlier run() are still being read"
@@ -144,6 +161,7 @@ class Sandbox:
             self._workers,
             cpu_s=self.limits.cpu_s,
             cache=self._cache,
+            runs_twice=runs_twice,
         )
 
         try:
@@ -169,7 +187,8 @@ class Sandbox:
                 seed=workers.seed + 1,
             )
 
-        (again,) = self._second.run([replace(program, inputs=program.inputs[::-1])])
+        turned = replace(program, inputs=program.inputs[::-1])
+        (again,) = self._second._results([turned], runs_twice=False)
         return result.confirmed_by(replace(again, outputs=again.outputs[::-1]))
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from appliance.errors import PrerequisiteError
 from appliance.program.sandbox import linux
@@ -21,10 +21,25 @@ from appliance.program.sandbox.zygote_client import (
 NO_SECCOMP = "no-seccomp"
 
 
-class SandboxWorkers:
-    """Two groups of workers, with and without scipy and `common`.
+_MAX_STARTS = 3  # of a worker that is killed or stopped, not by its own fault, before it stands
+_SECOND_SHARE = 2
+"""What a second run may use, as a multiple of the memory of the first; its allocator wastes more.
+"""
 
-    Those libraries double the cost of a fork, so only programs that name one of them pay it.
+
+@dataclass(frozen=True)
+class Group:
+    """Workers of one kind."""
+
+    needs_libraries: bool  # scipy and `common`, which double the cost of a fork
+    is_second: bool = False  # for second runs, in another interpreter than the first
+
+
+class SandboxWorkers:
+    """Up to four groups of workers: with and without libraries, for first and for second runs.
+
+    Only programs that name scipy or `common` pay for them. A group is started when the first
+    program needs it.
 
     Raises PrerequisiteError when the workers cannot stand, or stand at a level that was not
     accepted.
@@ -53,41 +68,49 @@ class SandboxWorkers:
         self.wall_s = wall_s
         self.accept_level = accept_level
         self._num_workers = num_workers
-        self._groups: dict[bool, list[ZygoteClient]] = {}
+        self._groups: dict[Group, list[ZygoteClient]] = {}
         self.report: tuple[IsolationLayer, ...] = ()
 
         try:
-            self.group(needs_libraries=False)
+            self.group(Group(needs_libraries=False))
             self.level = _level(self.report)
             _refuse_weak(self.report, self.level, accept_level)
         except BaseException:
             self.close()
             raise
 
-    def group(self, *, needs_libraries: bool) -> list[ZygoteClient]:
-        """The workers for such programs, started at the first call."""
-        if needs_libraries not in self._groups:
-            modules = self.preload + (LIBRARIES if needs_libraries else ())
-            options = ZygoteOptions(modules, self.seed, self.memory_bytes, self.wall_s)
-            self._groups[needs_libraries] = [
-                ZygoteClient(options) for _ in range(self._num_workers)
-            ]
-            for worker in self._groups[needs_libraries]:
+    def group(self, group: Group) -> list[ZygoteClient]:
+        """The workers of that kind, started at the first call."""
+        if group not in self._groups:
+            options = ZygoteOptions(
+                modules=self.preload + (LIBRARIES if group.needs_libraries else ()),
+                seed=self.seed,  # of the generators, which give the same in both runs
+                memory_bytes=self.memory_bytes * (_SECOND_SHARE if group.is_second else 1),
+                wall_s=self.wall_s,
+                hash_seed=self.seed + group.is_second,
+                is_second=group.is_second,
+            )
+            workers = [ZygoteClient(options) for _ in range(self._num_workers)]
+            self._groups[group] = workers
+            for worker in tuple(workers):
                 self._admit(worker)
 
-        return self._groups[needs_libraries]
+        return self._groups[group]
 
     def all(self) -> list[ZygoteClient]:
         return [worker for group in self._groups.values() for worker in group]
 
     def replace(self, worker: ZygoteClient) -> None:
         """A fresh worker in the place of that one, whose jobs are lost."""
+        self._admit(self._fresh(worker))
+
+    def _fresh(self, worker: ZygoteClient) -> ZygoteClient:
+        """A worker that is starting, in the place of that one."""
         worker.close()
         fresh = ZygoteClient(worker.options)
         for group in self._groups.values():
             group[:] = [fresh if w is worker else w for w in group]
-
-        self._admit(fresh)
+        return fresh
 
     def drop_jobs(self) -> None:
         """Replaces every worker that has work, because a job that was sent cannot be taken back."""
@@ -101,11 +124,26 @@ class SandboxWorkers:
         self._groups.clear()
 
     def _admit(self, worker: ZygoteClient) -> None:
-        """Waits until the worker stands; the first is tested, others must report the same walls."""
-        layers = tuple(worker.layers())
-        if not self.report:
-            self.report = layers + tuple(_self_test(worker))
-        elif layers != self.report[: len(layers)]:
+        """Waits until the worker stands; the first is tested, others must report the same walls.
+
+        One that is killed or stopped on the way is started anew.
+        """
+        for _ in range(_MAX_STARTS):
+            try:
+                layers = tuple(worker.layers())
+                if not self.report:
+                    self.report = layers + tuple(_self_test(worker))
+                break
+            except ZygoteDied:
+                worker = self._fresh(worker)
+        else:
+            raise PrerequisiteError(
+                f"sandbox: a worker ended at its start, {_MAX_STARTS} times, without a word",
+                expected="processes that nobody kills or stops, and memory for them",
+                remedy="run `appliance doctor`; give the job more memory, or fewer --workers",
+            )
+
+        if layers != self.report[: len(layers)]:
             others = [asdict(layer) for layer in set(layers) - set(self.report)]
             raise PrerequisiteError(
                 f"sandbox: one worker reports {others}, unlike the first",
@@ -115,22 +153,18 @@ class SandboxWorkers:
 
 
 def _self_test(worker: ZygoteClient) -> list[IsolationLayer]:
-    """What the canaries found, by layer: in force if each of its canaries ended as it must."""
+    """What the canaries found, by layer: in force if each of its canaries ended as it must.
+
+    Raises ZygoteDied when the worker is gone.
+    """
     faults: dict[str, list[str]] = {}
     one_cell = b"\1\0\1\1\4"  # one grid, [[4]], as `encode_grids` writes it
 
     for canary in CANARIES:
-        try:
-            worker.send(ProgramJob(0, canary.source.encode(), one_cell, 1, CANARY_CPU_S))
+        worker.send(ProgramJob(0, canary.source.encode(), one_cell, 1, CANARY_CPU_S))
+        answers = worker.receive()
+        while not answers:
             answers = worker.receive()
-            while not answers:
-                answers = worker.receive()
-        except ZygoteDied:
-            raise PrerequisiteError(
-                f"sandbox: the canary «{canary.what}» took its worker down",
-                expected="a worker that outlives every program",
-                remedy="run `appliance doctor`",
-            ) from None
 
         result = answers[0][1]
         found = faults.setdefault(canary.layer, [])

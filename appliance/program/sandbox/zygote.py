@@ -2,7 +2,8 @@
 
 `zygote_client` starts it with a clean environment, and it ends when the host goes away. It holds no
 program, no grid and no answer: the child reads its own job from the control socket, and what the
-child wrote is passed on from a buffer that is then wiped.
+child wrote is passed on from a private mapping whose pages are then given back. Nothing that a
+child can write is seen by the next: each has a pipe of its own, and no memory is shared.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 
 from appliance.clock import SystemClock
 from appliance.program.sandbox import child, frames, linux
+from appliance.program.sandbox.chance import foul_memory, risky_names
 from appliance.program.sandbox.layers import IsolationLayer, isolate, limit_memory
 from appliance.program.sandbox.policy import program_policy
 from appliance.program.sandbox.preload import preload, remove_chance
@@ -34,7 +36,7 @@ _SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ, <linux/fcntl.h>
 def main() -> None:
     """Stands up and serves until the host hangs up.
 
-    argv: descriptor of the control socket, options as JSON (modules, seed, memory_bytes, wall_s,
+    argv: descriptor of the control socket, options as JSON (those of `ZygoteOptions`, and
     empty_folder).
     """
     # Ctrl-C is for the host; a zygote ends when the host hangs up.
@@ -53,6 +55,9 @@ def main() -> None:
     limit_memory(options["memory_bytes"], baseline_bytes)
     os.dup2(0, 2)  # from here on nobody reads complaints; 0 and 1 are /dev/null since the start
     remove_chance(options["seed"])  # after the forks above, which seed `random` anew
+    risky = risky_names()
+    if options["is_second"]:
+        foul_memory()
     filter_ = linux.Filter(program_policy(linux.MACHINE))
     layers.append(_try_filter(filter_))
 
@@ -61,7 +66,7 @@ def main() -> None:
 
     gc.collect()
     gc.freeze()  # the collector of a child leaves the shared pages alone
-    _serve(control, options["wall_s"], filter_ if layers[-1].in_force else None)
+    _serve(control, options["wall_s"], filter_ if layers[-1].in_force else None, risky)
 
 
 def _try_filter(filter_: linux.Filter) -> IsolationLayer:
@@ -80,56 +85,91 @@ def _try_filter(filter_: linux.Filter) -> IsolationLayer:
     )
 
 
-def _serve(control: socket.socket, wall_s: float, filter_: linux.Filter | None) -> None:
+def _serve(
+    control: socket.socket, wall_s: float, filter_: linux.Filter | None, risky: frozenset[str]
+) -> None:
     """A fork per job, one at a time, until the host closes its end; what still runs is killed."""
-    clock, timer = SystemClock(), linux.CpuTimer()
-    # A mapping, because pages that were never touched cost a fork nothing.
-    buffer = mmap.mmap(-1, frames.MAX_ANSWER_BYTES)
-    jobs, watch = select.poll(), select.poll()
+    timer = linux.CpuTimer()
+    # Private: what a child writes into its view of it, through the frames below it, is seen by
+    # nobody else. A mapping, because pages that were never touched cost a fork nothing.
+    buffer = mmap.mmap(-1, frames.MAX_ANSWER_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    jobs = select.poll()
     jobs.register(control, select.POLLIN | select.POLLRDHUP)
-    watch.register(control, select.POLLRDHUP)
 
     while not jobs.poll()[0][1] & (select.POLLRDHUP | select.POLLHUP):
-        # Not blocking: a full pipe drops answers, so that no program can hold up the zygote.
-        read_end, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        _widen(read_end)
-        started_s = clock.now()
-        pid = linux.fork()
-        if pid == 0:
-            child.run(control.fileno(), write_end, timer=timer, filter_=filter_)  # never returns
-
-        os.close(write_end)
-        watch.register(read_end, 0)  # reports only the hang-up: the last writer, the child, is gone
-        events = _wait(watch, pid, wall_s)
-        os.kill(pid, signal.SIGKILL)  # no effect on one that has ended
-        if any(fd == control.fileno() for fd, _ in events):
+        if not _run_one(control, buffer, wall_s, timer=timer, filter_=filter_, risky=risky):
             return
 
-        _, status, usage = os.wait4(pid, 0)
-        length = os.readv(read_end, [buffer])
-        watch.unregister(read_end)
-        os.close(read_end)
-        if not length or buffer[0] != frames.READY:
-            # The child left its job half read: what follows in the socket may be no job.
-            return
 
-        cpu_s = usage.ru_utime + usage.ru_stime
-        head = frames.ANSWER.pack(
-            status, not events, cpu_s, clock.now() - started_s, usage.ru_maxrss, length
-        )
-        control.sendall(head + buffer[:length])
-        buffer[:length] = bytes(length)
+def _run_one(
+    control: socket.socket,
+    buffer: mmap.mmap,
+    wall_s: float,
+    *,
+    timer: linux.CpuTimer,
+    filter_: linux.Filter | None,
+    risky: frozenset[str],
+) -> bool:
+    """One program, from the job in the socket to its answer; False when the zygote must end.
+
+    A function of its own, so that the next child finds nothing of this program in the frames from
+    which it was forked.
+    """
+    # Not blocking: a full pipe drops answers, so that no program can hold up the zygote.
+    read_end, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    _widen(read_end)
+    clock = SystemClock()
+    started_s = clock.now()
+    pid = linux.fork()
+    if pid == 0:
+        # Never returns.
+        child.run(control.fileno(), write_end, timer=timer, filter_=filter_, risky=risky)
+
+    os.close(write_end)
+    watch = select.poll()
+    watch.register(control, select.POLLRDHUP)
+    watch.register(read_end, 0)  # reports only the hang-up: the last writer, the child, is gone
+    events = _wait(watch, pid, wall_s, control)
+    os.kill(pid, signal.SIGKILL)  # no effect on one that has ended
+    if any(fd == control.fileno() for fd, _ in events):
+        return False
+
+    _, status, usage = os.wait4(pid, 0)
+    length = os.readv(read_end, [buffer])
+    os.close(read_end)
+    if not length or buffer[0] != frames.READY:
+        # The child left its job half read: what follows in the socket may be no job.
+        return False
+
+    cpu_s = usage.ru_utime + usage.ru_stime
+    head = frames.ANSWER.pack(
+        status, not events, cpu_s, clock.now() - started_s, usage.ru_maxrss, length
+    )
+    # From the mapping to the socket, not by way of the heap, where the next child would find it.
+    with memoryview(buffer) as view, view[:length] as answer:
+        num_sent = control.sendmsg([head, answer])  # at once, so that the host wakes up once
+        control.sendall(head[num_sent:])
+        control.sendall(answer[max(num_sent - len(head), 0) :])
+    buffer.madvise(mmap.MADV_DONTNEED)  # the pages are gone, and read as zeros
+    return True
 
 
-def _wait(watch: select.poll, pid: int, wall_s: float) -> list[tuple[int, int]]:
+def _wait(
+    watch: select.poll, pid: int, wall_s: float, control: socket.socket
+) -> list[tuple[int, int]]:
     """What happened first; nothing when the wall time passed and the child hardly ran in it.
 
     A child that does run, if slowly because the machine is busy, gets more wall time: its CPU limit
-    will end it.
+    will end it. The host hears each second that the zygote lives.
     """
-    used_s = 0.0
-    while not (events := watch.poll(wall_s * 1000)):
-        before_s, used_s = used_s, linux.cpu_time_s(pid)
+    used_s, waited_s = 0.0, 0.0
+    while not (events := watch.poll(1000 * min(wall_s, frames.BEAT_S))):
+        control.sendall(frames.ANSWER.pack(0, 0, 0.0, 0.0, 0, 0))
+        waited_s += min(wall_s, frames.BEAT_S)
+        if waited_s < wall_s:
+            continue
+
+        before_s, used_s, waited_s = used_s, linux.cpu_time_s(pid), 0.0
         if used_s - before_s < wall_s * _LEAST_SHARE:
             break
     return events

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -15,12 +16,20 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import psutil
+
+from appliance.clock import Deadline, SystemClock
 from appliance.errors import PrerequisiteError
 from appliance.program.sandbox import frames
+from appliance.program.sandbox.chance import SECOND_ENVIRONMENT
 from appliance.program.sandbox.layers import IsolationLayer
 
 _MAX_JOBS = 2  # one that runs and one that waits in the socket
 _MAX_QUEUED_BYTES = 1 << 15
+SILENCE_S = 10 * frames.BEAT_S
+"""Seconds without a word, after which a zygote with work counts as dead: stopped, or stuck."""
+_START_S = 300.0  # the longest start: imports from a cold network file system
+_STOPPED_S = 5.0  # a zygote that somebody stopped at its start is given up after so long
 _KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH", "PYTHONHOME")  # some interpreters do not start without
 
 
@@ -55,6 +64,8 @@ class ZygoteOptions:
     seed: int
     memory_bytes: int  # per program, above the bare interpreter
     wall_s: float  # per program, after which one that stands still is ended
+    hash_seed: int
+    is_second: bool = False  # for second runs: other addresses, and memory that is not zeroed
 
 
 @dataclass(eq=False)
@@ -63,6 +74,7 @@ class ZygoteClient:
 
     options: ZygoteOptions
     jobs: deque[ProgramJob] = field(default_factory=deque)
+    silent_s: float = 0.0  # since it was last heard, while it has jobs
 
     def __post_init__(self) -> None:
         self._unread = bytearray()
@@ -70,6 +82,7 @@ class ZygoteClient:
         os.chmod(self._folder.name, 0o555)  # noqa: PTH101
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
         self.socket, theirs = socket.socketpair()
+        self.socket.settimeout(SILENCE_S)  # no call to one that is stuck waits for ever
         command = [
             sys.executable,
             "-s",
@@ -84,7 +97,7 @@ class ZygoteClient:
             self._process = subprocess.Popen(
                 [*command, json.dumps(vars(self.options) | {"empty_folder": self._folder.name})],
                 pass_fds=[theirs.fileno()],
-                env=_environment(self.options.seed),
+                env=_environment(self.options),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -94,10 +107,11 @@ class ZygoteClient:
     def layers(self) -> list[IsolationLayer]:
         """What the zygote says of its walls, when it is ready.
 
-        Raises PrerequisiteError when it does not stand.
+        Raises PrerequisiteError when it does not stand, ZygoteDied when it was killed or stopped.
         """
         line = bytearray()
         while not line.endswith(b"\n"):
+            self._await_start()
             part = self.socket.recv(1 << 16)
             if not part:
                 raise self._startup_error()
@@ -118,16 +132,39 @@ class ZygoteClient:
 
         return [IsolationLayer(**layer) for layer in report["layers"]]
 
-    def _startup_error(self) -> PrerequisiteError:
-        self._process.wait()
+    def _await_start(self) -> None:
+        """Waits for the first bytes. Raises ZygoteDied when none can be expected any more."""
+        clock = SystemClock()
+        started, stopped = Deadline(clock.now() + _START_S, clock), 0.0
+        while not select.select([self.socket], [], [], frames.BEAT_S)[0]:
+            stopped = stopped + frames.BEAT_S if self._is_stopped() else 0.0
+            if started.is_past() or stopped >= _STOPPED_S:
+                raise ZygoteDied
+
+    def _is_stopped(self) -> bool:
+        """Whether a signal has stopped it, or the process in its namespaces."""
+        try:
+            process = psutil.Process(self._process.pid)
+            family = (process, *process.children())
+            return any(p.status() == psutil.STATUS_STOPPED for p in family)
+        except psutil.Error:
+            return False
+
+    def _startup_error(self) -> Exception:
+        """Why it ended before it stood: its own last words, or nothing when it was killed."""
+        try:
+            self._process.wait(SILENCE_S)
+        except subprocess.TimeoutExpired:
+            return ZygoteDied()
         self._complaints.seek(0)
         lines = self._complaints.read().decode("utf-8", "replace").strip().splitlines()
-        message = lines[-1] if lines else "no message"
         self.close()
+        if not lines:
+            return ZygoteDied()
 
         return PrerequisiteError(
             f"sandbox: its interpreter ended with code {self._process.returncode} "
-            f"at the start: {message}",
+            f"at the start: {lines[-1]}",
             expected=f"{sys.executable} to import numpy and the appliance",
             remedy="run `appliance doctor`",
         )
@@ -172,6 +209,8 @@ class ZygoteClient:
 
             data = bytes(self._unread[frames.ANSWER.size : end])
             del self._unread[:end]
+            if not data:
+                continue  # it only says that it lives
             job = self.jobs.popleft()
             result = frames.judge(
                 status, data, job.num_inputs, out_of_wall_time=bool(out_of_wall_time)
@@ -193,13 +232,14 @@ class ZygoteClient:
         self._folder.cleanup()
 
 
-def _environment(seed: int) -> dict[str, str]:
+def _environment(options: ZygoteOptions) -> dict[str, str]:
     """All that the zygote sees of ours: where modules are, a fixed hash seed, one thread."""
     kept = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
     threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
     folders = [os.path.abspath(p) for p in (_package_root(), *sys.path) if p]  # noqa: PTH100
     path = os.pathsep.join(folders)
-    return kept | threads | {"PYTHONPATH": path, "PYTHONHASHSEED": str(seed), "LC_ALL": "C.UTF-8"}
+    fixed = {"PYTHONPATH": path, "PYTHONHASHSEED": str(options.hash_seed), "LC_ALL": "C.UTF-8"}
+    return kept | threads | fixed | (SECOND_ENVIRONMENT if options.is_second else {})
 
 
 def _package_root() -> str:
