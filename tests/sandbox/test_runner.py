@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,8 @@ from appliance.arc.grid import as_grid
 from appliance.clock import Deadline, SystemClock
 from appliance.errors import InputError, PrerequisiteError, UsageError
 from appliance.program.sandbox import Limits, Program, Result, Sandbox, sandbox_report
+from appliance.program.sandbox.frames import encode_grids
+from appliance.program.sandbox.result_cache import ResultCache
 from tests.support.cases import REPOSITORY
 from tests.support.sandbox_host import INPUTS, SECRET, num_processes, spoken
 
@@ -261,9 +265,7 @@ def damaged_schema(path: Path) -> None:
         other.execute("CREATE TABLE answers (other TEXT)")
 
 
-@pytest.mark.parametrize(
-    "damage", [damaged_text, damaged_pages, damaged_folder, damaged_schema]
-)
+@pytest.mark.parametrize("damage", [damaged_text, damaged_pages, damaged_folder, damaged_schema])
 def test_a_damaged_cache_is_put_aside_with_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], None]
 ) -> None:
