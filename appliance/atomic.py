@@ -17,6 +17,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import os
 import shutil
 import stat
@@ -286,3 +287,22 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def put_aside(path: Path) -> Path:
+    """Rename a damaged file (or folder) to NAME.damaged-1, or the next number that is free.
+
+    Returns the new path. Raises OutputError when the file system refuses.
+    """
+    numbers = itertools.count(1)
+    free = (path.with_name(f"{path.name}.damaged-{n}") for n in numbers)
+    aside = next(p for p in free if not os.path.lexists(p))
+    try:
+        path.rename(aside)
+    except OSError as fault:
+        raise OutputError(
+            f"{path} is damaged and cannot be put aside: {fault.strerror or fault}",
+            expected="a folder that may be written",
+            remedy="delete it, or choose another folder",
+        ) from fault
+    return aside

@@ -68,6 +68,16 @@ def grid_fault(value: Any) -> str | None:
     return None
 
 
+def is_legal(grid: Grid) -> bool:
+    """The same of an array, in a hundredth of the time: for what was checked before."""
+    return (
+        grid.ndim == 2
+        and grid.dtype.kind in "iu"
+        and all(1 <= side <= MAX_SIDE for side in grid.shape)
+        and 0 <= int(grid.min()) <= int(grid.max()) < NUM_COLOURS
+    )
+
+
 def freeze(array: NDArray[Any]) -> Grid:
     """The array as a read-only, contiguous grid. The caller vouches for its legality."""
     grid = np.ascontiguousarray(array, dtype=np.int8)

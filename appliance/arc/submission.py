@@ -14,7 +14,16 @@ from typing import Any
 import numpy as np
 
 from appliance.arc.fallback import fallback_attempts
-from appliance.arc.grid import MAX_SIDE, NUM_COLOURS, Grid, freeze, grid_fault, same_grid, to_lists
+from appliance.arc.grid import (
+    MAX_SIDE,
+    NUM_COLOURS,
+    Grid,
+    freeze,
+    grid_fault,
+    is_legal,
+    same_grid,
+    to_lists,
+)
 from appliance.arc.metrics import Figures, submission_scores
 from appliance.arc.read import read_json
 from appliance.arc.task import Solutions, Task, TaskSet
@@ -28,7 +37,10 @@ Attempts = Mapping[Output, Sequence[Grid]]
 
 
 def build(tasks: TaskSet, attempts: Attempts) -> Submission:
-    """Two attempts for every test input of every task: voted ones first, then other fallbacks."""
+    """Two attempts for every test input of every task: voted ones first, then other fallbacks.
+
+    Always valid: a voted grid that breaks the rules is passed over.
+    """
     return {
         task.task_id: [
             _entry(task, i, attempts.get((task.task_id, i), ())) for i in range(len(task.test))
@@ -42,7 +54,7 @@ def _entry(task: Task, test_index: int, voted: Sequence[Grid]) -> dict[str, list
     fallbacks = fallback_attempts(task, test_index, num_attempts=len(ATTEMPTS) + 1)
     grids: list[Grid] = []
     for grid in (*voted, *fallbacks):
-        if not any(same_grid(grid, g) for g in grids):
+        if is_legal(grid) and not any(same_grid(grid, g) for g in grids):
             grids.append(grid)
 
     return {name: to_lists(grid) for name, grid in zip(ATTEMPTS, grids, strict=False)}
@@ -58,6 +70,29 @@ def validate(submission: Any, tasks: TaskSet) -> list[str]:
     return list(_faults(submission, tasks))
 
 
+def form_faults(submission: Any) -> list[str]:
+    """As `validate`, where the tasks are not known: only the form of each grid and entry."""
+    if not isinstance(submission, dict):
+        return [f"$: {_named(submission)} is not an object of tasks"]
+    return [f for task_id, entries in submission.items() for f in task_faults(task_id, entries)]
+
+
+def task_faults(task_id: str, entries: Any, num_tests: int | None = None) -> Iterator[str]:
+    """Faults of one task of a submission. num_tests: its test inputs, None where not known."""
+    place = f"$.{task_id}"
+    if not isinstance(entries, list):
+        yield f"{place}: {_named(entries)} is not a list of test outputs"
+        return
+
+    if num_tests is None and not entries:
+        yield f"{place}: no entries"
+    if num_tests is not None and len(entries) != num_tests:
+        yield f"{place}: {len(entries)} entries for {num_tests} test inputs"
+
+    for i, entry in enumerate(entries):
+        yield from _entry_faults(entry, f"{place}[{i}]")
+
+
 def _faults(submission: Any, tasks: TaskSet) -> Iterator[str]:
     if not isinstance(submission, dict):
         yield f"$: {_named(submission)} is not an object of tasks"
@@ -69,21 +104,10 @@ def _faults(submission: Any, tasks: TaskSet) -> Iterator[str]:
             yield f"$.{key}: no task of {tasks.name} has this id"
 
     for task in tasks:
-        place = f"$.{task.task_id}"
-        if task.task_id not in submission:
-            yield f"{place}: missing"
-            continue
-
-        entries = submission[task.task_id]
-        if not isinstance(entries, list):
-            yield f"{place}: {_named(entries)} is not a list of test outputs"
-            continue
-
-        if len(entries) != len(task.test):
-            yield f"{place}: {len(entries)} entries for {len(task.test)} test inputs"
-
-        for i, entry in enumerate(entries):
-            yield from _entry_faults(entry, f"{place}[{i}]")
+        if task.task_id in submission:
+            yield from task_faults(task.task_id, submission[task.task_id], len(task.test))
+        else:
+            yield f"$.{task.task_id}: missing"
 
 
 def _entry_faults(entry: Any, place: str) -> Iterator[str]:
@@ -137,20 +161,23 @@ def _named(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def score(submission: Submission, solutions: Solutions) -> Figures:
+def score(submission: Any, solutions: Solutions) -> Figures:
     """`by_output` (Kaggle's) and `by_task`, over all tasks of the solutions.
 
-    A grid that is not legal counts as wrong.
+    submission: as it was read. What is not legal in it counts as wrong.
     """
+    held = submission if isinstance(submission, dict) else {}
     attempts = {
-        task_id: [[_legal(entry.get(name)) for name in ATTEMPTS] for entry in entries]
-        for task_id, entries in submission.items()
+        task_id: [_tried(entry) for entry in entries]
+        for task_id, entries in held.items()
+        if isinstance(entries, list)
     }
     return submission_scores(attempts, solutions)
 
 
-def _legal(value: Any) -> Grid | None:
-    return None if grid_fault(value) else freeze(np.array(value))
+def _tried(entry: Any) -> list[Grid | None]:
+    values = [entry.get(name) for name in ATTEMPTS] if isinstance(entry, dict) else []
+    return [None if grid_fault(value) else freeze(np.array(value)) for value in values]
 
 
 def write_submission(path: Path, submission: Submission) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from appliance.arc.source import load_solutions, load_tasks
+from appliance.arc.submission import form_faults, read_submission, task_faults
 from appliance.arc.task import TaskSet
 from appliance.atomic import write_atomic
 from appliance.commands.arguments import add_solutions_argument, add_tasks_argument
-from appliance.errors import EXIT_DONE, ApplianceError
+from appliance.errors import EXIT_DONE, ApplianceError, InputError
+from appliance.foreign_text import as_shown
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
 from appliance.report.run_page import render
@@ -29,14 +32,36 @@ def run(args: argparse.Namespace) -> int:
     journal = Journal(folder.existing_journal())
     try:
         tasks, note = _tasks(args.tasks, journal)
+        _check(folder, tasks)
         solutions = load_solutions(args.solutions, tasks) if args.solutions and tasks else {}
         page = render(folder, journal, tasks, solutions, note=note)
     finally:
         journal.close()
 
-    write_atomic(args.out, page.encode())
+    for found in journal.notes():
+        print(f"appliance: note: {as_shown(found)}", file=sys.stderr)
+    write_atomic(args.out, page.encode("utf-8", "replace"))
     print(f"{args.out}: {len(page) / 1024:.0f} KiB")
     return EXIT_DONE
+
+
+def _check(folder: RunFolder, tasks: TaskSet | None) -> None:
+    """Raises InputError for a submission that is not valid, or of other versions of the tasks."""
+    submission = read_submission(folder.submission)
+    faults = form_faults(submission)
+    if not faults:
+        faults = [
+            fault
+            for task in tasks or ()
+            if task.task_id in submission
+            for fault in task_faults(task.task_id, submission[task.task_id], len(task.test))
+        ]
+    if faults:
+        raise InputError(
+            f"{folder.submission}: {faults[0]}",
+            expected="the submission of the run, as it wrote it",
+            remedy="start the run again: it writes a valid one at once",
+        )
 
 
 def _tasks(source: str | None, journal: Journal) -> tuple[TaskSet | None, str]:
@@ -48,7 +73,7 @@ def _tasks(source: str | None, journal: Journal) -> tuple[TaskSet | None, str]:
         return load_tasks(source), ""
 
     advice = "pass --tasks to see what the attempts answer."
-    source = journal.fact("tasks")
+    source = journal.fact("tasks", str | None)
     if source is None:
         return None, f"The run does not say where its tasks are: {advice}"
     try:

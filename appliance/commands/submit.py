@@ -258,7 +258,7 @@ def _models_on_offer(settings: Settings, journal: Journal) -> Mapping[str, Path]
     check_engine_installed()
     _check_adapter(settings)
 
-    begun = journal.fact("model")
+    begun = journal.fact("model", str | None)
     folders = {}
     for name in model_names(settings):
         if begun in (None, name):

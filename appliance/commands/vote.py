@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from appliance.arc.source import load_tasks
@@ -10,6 +11,7 @@ from appliance.arc.submission import write_submission
 from appliance.arc.vote import DEFAULT_SELECTOR, SELECTORS
 from appliance.commands.arguments import add_tasks_argument
 from appliance.errors import EXIT_DONE
+from appliance.foreign_text import as_shown
 from appliance.record.revote import vote_again
 
 
@@ -37,12 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     tasks = load_tasks(args.tasks) if args.tasks else None
-    submission, num_voted = vote_again(args.runs, selector=args.selector, tasks=tasks)
-    write_submission(args.out, submission)
+    voted = vote_again(args.runs, selector=args.selector, tasks=tasks)
+    for note in voted.notes:
+        print(f"appliance: note: {as_shown(note)}", file=sys.stderr)
+    write_submission(args.out, voted.submission)
 
-    num_outputs = sum(len(entries) for entries in submission.values())
+    num_outputs = sum(len(entries) for entries in voted.submission.values())
     print(
-        f"{args.out}: {len(submission)} tasks, {num_outputs} test outputs, "
-        f"of which {num_voted} were voted on"
+        f"{args.out}: {len(voted.submission)} tasks, {num_outputs} test outputs, "
+        f"of which {voted.num_voted} were voted on"
     )
     return EXIT_DONE

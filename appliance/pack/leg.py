@@ -20,9 +20,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from appliance.arc.read import read_json
 from appliance.atomic import write_atomic
-from appliance.clock import Clock, SystemClock, parse_duration
-from appliance.errors import EXIT_CHECKPOINTED, EXIT_COVERAGE, EXIT_DONE
+from appliance.clock import LONGEST_S, Clock, SystemClock, parse_duration
+from appliance.errors import EXIT_CHECKPOINTED, EXIT_COVERAGE, EXIT_DONE, InputError
 from appliance.record.run_folder import RunFolder
 
 LEAST_S = 20.0
@@ -73,7 +74,7 @@ def run_leg(
     folder = RunFolder(out)
     notes = folder.legs
     notes.parent.mkdir(parents=True, exist_ok=True)
-    legs: list[float] = json.loads(notes.read_text()) if notes.exists() else []
+    legs = read_legs(notes)
     left_s = max(LEAST_S, budget_s - sum(legs))
 
     start_s = clock.now()
@@ -104,6 +105,24 @@ def run_leg(
     if code == -signal.SIGTERM:  # stopped before it could listen: nothing is lost, nothing was done
         return EXIT_CHECKPOINTED
     return EXIT_DONE if code == EXIT_COVERAGE else code
+
+
+def read_legs(notes: Path) -> list[float]:
+    """Seconds of the legs so far. A damaged note counts for nothing: the job goes on with the whole
+    budget rather than not at all."""
+    if not notes.exists():
+        return []
+    try:
+        value = read_json(notes)
+    except InputError as fault:
+        print(f"legs are counted anew: {fault}", file=sys.stderr, flush=True)
+        return []
+
+    seconds: list[float] = value if isinstance(value, list) else [-1.0]
+    if all(type(s) in (int, float) and 0 <= s <= LONGEST_S for s in seconds):
+        return seconds
+    print(f"legs are counted anew: {notes} holds no list of seconds", file=sys.stderr, flush=True)
+    return []
 
 
 if __name__ == "__main__":

@@ -202,7 +202,8 @@ def coverage_of(journal: Journal) -> Coverage:
     searches = [r for r in rows if r.stage == "search"]
     found: dict[str, list[Candidate]] = {}
     for candidate in candidates.get("search", ()):
-        found.setdefault(candidate.task_id, []).append(candidate)
+        if candidate.task_id in num_tests:
+            found.setdefault(candidate.task_id, []).append(candidate)
     sure = {t for t, answers in found.items() if least_weight(num_tests[t], answers) > FIRST}
 
     wrote = [r for r in rows if r.stage == "programs"]

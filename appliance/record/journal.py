@@ -15,18 +15,26 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
+from pydantic import TypeAdapter
 
-from appliance.arc.grid import freeze, to_lists
 from appliance.arc.task import Task
 from appliance.arc.vote import Candidate
-from appliance.errors import InputError, OutputError
+from appliance.errors import ApplianceError, InputError, OutputError, PrerequisiteError
+from appliance.record import rows as checked
+from appliance.record.rows import StageRow, TaskRow
 from appliance.solve.messages import ProgramMessage
+
+__all__ = ["DamagedJournal", "Journal", "StageRow"]
+
+_VERSION = 1
+"""Of the form below, kept in the file. Journals before 0.3 have 0."""
+
+BUSY_S = 30.0
+"""So long a journal that another program has locked is waited for; copies of a file take less."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -62,38 +70,99 @@ _CANDIDATE_COLUMNS = (
 )
 """In the order of the fields of Candidate."""
 
+COLUMNS = {
+    "facts": ("key", "value"),
+    "tasks": ("task_id", "num_tests", "num_demonstrations", "cost", "digest", "position"),
+    "stages": ("task_id", "stage", "round", "status", "seconds", "detail"),
+    "candidates": ("stage", "round", *_CANDIDATE_COLUMNS.split(", ")),
+    "programs": ("task_id", "stage", "message", "round"),
+    "events": ("at_s", "text"),
+}
+"""Of each table, without the numbers of rows."""
 
-@dataclass(frozen=True)
-class StageRow:
-    """The latest outcome of one stage of one task."""
+_OLDEST_COLUMNS = {
+    "facts": {"key", "value"},
+    "tasks": {"task_id", "num_tests", "digest", "position"},
+    "stages": {"task_id", "stage", "status", "seconds", "detail"},
+    "candidates": {"task_id", "test_index", "stage", "view", "grid", "logprob", "num_tokens"},
+    "programs": {"task_id", "stage", "message"},
+    "events": {"at_s", "text"},
+}
+"""What journals of all versions have: tables of these names with other columns are another's."""
 
-    task_id: str
-    stage: str  # search, quick, programs, train or deep
-    status: str  # done, partial or failed
-    seconds: float
-    detail: Mapping[str, Any]
-    round: int = 1  # more where the task was gone through again
+Value = TypeVar("Value")
+
+
+class DamagedJournal(InputError):
+    """It was a journal, and parts of the file cannot be read any more."""
 
 
 class Journal:
     """Open (or make) the journal at `path`.
 
-    Raises OutputError when it cannot be written, InputError when the file is not a journal.
+    Rows that no run writes are left out wherever they are read, and `notes` says how many.
+
+    Raises InputError when the file is not a journal or one of a newer version (DamagedJournal when
+    its pages are damaged), OutputError when it cannot be written, PrerequisiteError when another
+    program has locked it. Reading and writing raise the last three as well.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.told: list[str] = []  # what people must know about how it was opened
+        self._left_out: dict[str, set[int]] = {}  # rows that no run writes, by table
 
+        if path.exists() and not path.is_file():
+            raise _no_journal(path, "not a file")
         try:
-            self._db = sqlite3.connect(path, isolation_level=None)
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
+        except sqlite3.Error as fault:
+            raise _as_ours(path, fault) from fault
+
+        # A byte that is no UTF-8 must not keep the other rows from being read.
+        self._db.text_factory = lambda data: data.decode("utf-8", "replace")
+        try:
+            self._check_origin()
             # Not WAL: it needs shared memory, which network file systems do not give.
             self._db.execute("PRAGMA journal_mode=DELETE")
             self._db.execute("PRAGMA synchronous=FULL")
             self._upgrade()
             self._db.executescript(_SCHEMA)
-        except sqlite3.DatabaseError as fault:
+            self._db.execute(f"PRAGMA user_version={_VERSION}")
+        except sqlite3.Error as fault:
             self._db.close()
             raise _as_ours(path, fault) from fault
+        except ApplianceError:
+            self._db.close()
+            raise
+
+    def _check_origin(self) -> None:
+        """Only a journal is changed: a file of another program stays as it is."""
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        names = self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        tables = {str(name) for (name,) in names}
+        ours = tables & set(_OLDEST_COLUMNS)
+
+        if version > _VERSION and (ours or not tables):
+            raise InputError(
+                f"{self.path}: a journal of form {version}, made by a newer version",
+                expected=f"form {_VERSION} or older",
+                remedy="use the version that made it, or pass another --out, or --fresh",
+            )
+        if (tables and not ours) or any(_OLDEST_COLUMNS[t] - self._columns(t) for t in ours):
+            raise _no_journal(self.path, f"a database with the tables {', '.join(sorted(tables))}")
+
+    def check_pages(self) -> None:
+        """Read the whole file. Raises DamagedJournal when a page of it is damaged."""
+        (verdict,) = self._read("PRAGMA quick_check(1)")[0]
+        if verdict != "ok":
+            raise _damaged(self.path, str(verdict).splitlines()[-1][:120])
+
+    def notes(self) -> list[str]:
+        """What people must know about it: each a sentence, as far as it has been read."""
+        counts = [f"{len(rows)} of {table}" for table, rows in sorted(self._left_out.items())]
+        left_out = f"{self.path}: rows that no run writes are left out: {', '.join(counts)}"
+        return [*self.told, *([left_out] if counts else [])]
 
     def _upgrade(self) -> None:
         """Bring a journal of an earlier version up to date, so that its run can be resumed."""
@@ -137,10 +206,18 @@ class Journal:
     def put_fact(self, key: str, value: Any) -> None:
         self._write([("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, json.dumps(value)))])
 
-    def fact(self, key: str) -> Any:
-        """The value, or None when there is no such fact."""
-        row = self._db.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
-        return None if row is None else json.loads(row[0])
+    def fact(self, key: str, kind: Any = Any) -> Any:
+        """The value, or None when there is no such fact.
+
+        kind: the type of what a run writes there, also of the form list[str]; anything else is left
+        out.
+        """
+        adapter = TypeAdapter[Any](kind)
+        found = self._read("SELECT rowid, value FROM facts WHERE key = ?", (key,))
+        values = list(
+            self._checked("facts", found, lambda row: adapter.validate_json(row[0], strict=True))
+        )
+        return values[0] if values else None
 
     def put_tasks(self, tasks: Iterable[Task]) -> None:
         rows = [
@@ -152,10 +229,14 @@ class Journal:
             [("INSERT OR REPLACE INTO tasks VALUES (?, ?, ?, ?, ?, ?)", row) for row in rows]
         )
 
-    def num_tests(self) -> dict[str, int]:
-        """Test inputs of every task, in the order of the tasks file."""
-        rows = self._db.execute("SELECT task_id, num_tests FROM tasks ORDER BY position")
-        return {str(task_id): int(count) for task_id, count in rows}
+    def tasks(self, task_id: str | None = None) -> list[TaskRow]:
+        """Every task of the run, in the order of the tasks file, or this one."""
+        rows = self._select("task_id, num_tests, digest", "tasks", task_id, order="position")
+        return list(self._checked("tasks", rows, checked.task_of))
+
+    def num_tests(self, task_id: str | None = None) -> dict[str, int]:
+        """Test inputs of every task, in the order of the tasks file, or of this one."""
+        return {row.task_id: row.num_tests for row in self.tasks(task_id)}
 
     def put_stage(
         self,
@@ -168,7 +249,7 @@ class Journal:
         Those of an earlier try at the same stage and round go, if there are new ones.
         """
         key = (row.task_id, row.stage, row.round)
-        rows = [(*key, *_candidate_values(c)) for c in candidates]
+        rows = [(*key, *checked.stored(c)) for c in candidates]
         messages = [(*key, p.model_dump_json()) for p in programs]
 
         detail = json.dumps(dict(row.detail))
@@ -195,42 +276,89 @@ class Journal:
 
     def programs(self, task_id: str | None = None) -> dict[str, list[ProgramMessage]]:
         """Programs by stage, all rounds together, of one task or of all."""
+        num_tests = self.num_tests(task_id)
+        rows = self._select("stage, task_id, message", "programs", task_id)
         found: dict[str, list[ProgramMessage]] = {}
-        for stage, message in self._select("stage, message", "programs", task_id):
-            found.setdefault(stage, []).append(ProgramMessage.model_validate_json(message))
+        for stage, program in self._checked(
+            "programs", rows, lambda row: checked.program_of(row[0], row[1], row[2], num_tests)
+        ):
+            found.setdefault(stage, []).append(program)
         return found
 
     def stages(self) -> list[StageRow]:
-        rows = self._db.execute("SELECT task_id, stage, status, seconds, detail, round FROM stages")
-        return [
-            StageRow(task_id, stage, status, seconds, json.loads(detail), number)
-            for task_id, stage, status, seconds, detail, number in rows
-        ]
+        rows = self._select("task_id, stage, status, seconds, detail, round", "stages", None)
+        return list(self._checked("stages", rows, checked.stage_of))
 
     def candidates(self, task_id: str | None = None) -> dict[str, list[Candidate]]:
         """Candidates by stage, all rounds together, of one task or of all."""
+        num_tests = self.num_tests(task_id)
+        rows = self._select(f"stage, {_CANDIDATE_COLUMNS}", "candidates", task_id)
         found: dict[str, list[Candidate]] = {}
-        for stage, *values in self._select(f"stage, {_CANDIDATE_COLUMNS}", "candidates", task_id):
-            grid = values[2]
-            if grid is not None:
-                values[2] = freeze(np.array(json.loads(grid), dtype=np.int8))
-
-            values[-2] = tuple(json.loads(values[-2]))
-            found.setdefault(stage, []).append(Candidate(*values))
+        for stage, candidate in self._checked(
+            "candidates", rows, lambda row: checked.candidate_of(row[0], row[1:], num_tests)
+        ):
+            found.setdefault(stage, []).append(candidate)
         return found
 
     def put_event(self, at_s: float, text: str) -> None:
         self._write([("INSERT INTO events VALUES (?, ?)", (at_s, text))])
 
-    def events(self) -> list[tuple[float, str]]:
-        return [
-            (float(at_s), str(text))
-            for at_s, text in self._db.execute("SELECT at_s, text FROM events")
-        ]
+    def take_over(self, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> int:
+        """Add rows of another journal as they stand; returns how many."""
+        marks = ", ".join("?" * len(columns))
+        sql = f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({marks})"
+        statements = [(sql, values) for values in rows]
+        self._write(statements)
+        return len(statements)
 
-    def _select(self, columns: str, table: str, task_id: str | None) -> sqlite3.Cursor:
+    def forget_unanswered(self) -> None:
+        """Stages whose candidates were lost are not done any more: they come again."""
+        same = " AND ".join(f"c.{key} = s.{key}" for key in ("task_id", "stage", "round"))
+        self._write(
+            [
+                (
+                    "DELETE FROM stages AS s WHERE stage IN ('search', 'quick', 'deep')"
+                    f" AND NOT EXISTS (SELECT 1 FROM candidates AS c WHERE {same})",
+                    (),
+                )
+            ]
+        )
+
+    def events(self) -> list[tuple[float, str]]:
+        rows = self._read("SELECT rowid, at_s, text FROM events")
+        return list(self._checked("events", rows, lambda row: (float(row[0]), str(row[1]))))
+
+    def _select(
+        self, columns: str, table: str, task_id: str | None, *, order: str = "rowid"
+    ) -> list[Sequence[Any]]:
+        """Rows of one task or of all, each with its number first."""
         where, values = ("WHERE task_id = ?", (task_id,)) if task_id is not None else ("", ())
-        return self._db.execute(f"SELECT {columns} FROM {table} {where} ORDER BY id", values)
+        sql = f"SELECT rowid, {columns} FROM {table} {where} ORDER BY {order}"
+        return self._read(sql, values)
+
+    def _read(self, sql: str, values: tuple[Any, ...] = ()) -> list[Sequence[Any]]:
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.Error as fault:
+            raise _as_ours(self.path, fault) from fault
+
+    def _checked(
+        self,
+        table: str,
+        rows: Iterable[Sequence[Any]],
+        value_of: Callable[[Sequence[Any]], Value],
+    ) -> Iterable[Value]:
+        """The values of those rows that a run may have written; the others are counted.
+
+        rows: with their number first.
+        """
+        for number, *values in rows:
+            try:
+                value = value_of(values)
+            except (ValueError, TypeError):
+                self._left_out.setdefault(table, set()).add(number)
+            else:
+                yield value
 
     def _write(self, statements: Iterable[tuple[str, tuple[Any, ...]]]) -> None:
         try:
@@ -238,30 +366,44 @@ class Journal:
             for sql, values in statements:
                 self._db.execute(sql, values)
             self._db.execute("COMMIT")
-        except sqlite3.DatabaseError as fault:
+        except sqlite3.Error as fault:
             # A full disk ends the transaction by itself, most other faults do not.
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise _as_ours(self.path, fault) from fault
 
 
-def _as_ours(path: Path, fault: sqlite3.DatabaseError) -> OutputError | InputError:
-    if isinstance(fault, sqlite3.OperationalError):
-        return OutputError(
-            f"{path}: {fault}",
-            expected="a folder that can be written and has room",
-            remedy="free disk space or pass another --out; what is written so far stays valid",
+def _as_ours(path: Path, fault: sqlite3.Error) -> ApplianceError:
+    # The low byte is the kind; the others say what exactly happened.
+    exact = getattr(fault, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    kind = exact & 0xFF
+
+    if kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return PrerequisiteError(
+            f"{path}: in use by another program ({fault})",
+            expected="a journal that nobody has locked",
+            remedy="wait for that program, or end it",
         )
-    return InputError(
-        f"{path}: {fault}", expected="the journal of a run", remedy="pass another --out, or --fresh"
+    if kind == sqlite3.SQLITE_CORRUPT or exact == sqlite3.SQLITE_IOERR_SHORT_READ:
+        return _damaged(path, str(fault))
+    if kind in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH):
+        return _no_journal(path, str(fault))
+    return OutputError(
+        f"{path}: {fault}",
+        expected="a folder that can be written and has room",
+        remedy="free disk space or pass another --out; what is written so far stays valid",
     )
 
 
-def _candidate_values(candidate: Candidate) -> tuple[Any, ...]:
-    """From test_index on, in the order of the columns that put_stage names."""
-    c = candidate
-    grid = None if c.grid is None else json.dumps(to_lists(c.grid))
-    return (
-        c.test_index, grid, c.logprob, c.num_tokens, c.view, c.method, c.adapter, c.program,
-        c.demo_score, json.dumps(c.view_scores), c.weight,
-    )  # fmt: skip
+def _no_journal(path: Path, found: str) -> InputError:
+    return InputError(
+        f"{path}: {found}", expected="the journal of a run", remedy="pass another --out, or --fresh"
+    )
+
+
+def _damaged(path: Path, found: str) -> DamagedJournal:
+    return DamagedJournal(
+        f"{path}: damaged ({found})",
+        expected="a whole journal",
+        remedy="start `appliance submit` on this folder again: it goes on with what can be read",
+    )

@@ -19,6 +19,7 @@ from appliance.atomic import write_atomic
 from appliance.errors import ApplianceError, InputError, OutputError, PrerequisiteError, UsageError
 from appliance.foreign_text import as_file_name
 from appliance.record.journal import Journal
+from appliance.record.salvage import open_whole
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,12 @@ class RunFolder:
         return self.run / "journal.sqlite"
 
     def existing_journal(self) -> Path:
-        """The journal of a run that was. Raises InputError when there is none."""
-        if not self.journal.is_file():
+        """The journal of a run that was. Raises InputError when there is none, or an empty one."""
+        is_there = self.journal.is_file()
+        if not is_there or not self.journal.stat().st_size:
+            name = self.journal.relative_to(self.out)
             raise InputError(
-                f"{self.out}: no {self.journal.relative_to(self.out)}",
+                f"{self.out}: {name} is empty" if is_there else f"{self.out}: no {name}",
                 expected="the --out folder of a run",
                 remedy="pass its folder, not a file in it",
             )
@@ -142,13 +145,24 @@ def open_run(out: Path, *, identity: str, is_fresh: bool) -> tuple[RunFolder, Jo
         lock.close()
         raise
 
-    folder.adapters.mkdir(exist_ok=True)
-    folder.logs.mkdir(exist_ok=True)
+    try:
+        folder.adapters.mkdir(exist_ok=True)
+        folder.logs.mkdir(exist_ok=True)
+    except OSError as fault:
+        journal.close()
+        lock.close()
+        raise OutputError(
+            f"{fault.filename} cannot be made: {fault.strerror}",
+            expected="a folder, or a place for one",
+            remedy="remove what stands there, or pass --fresh",
+        ) from fault
     return folder, journal, lock
 
 
 def _open_journal(folder: RunFolder, identity: str) -> Journal:
-    journal = Journal(folder.journal)
+    """The journal of the folder, or a new one. A damaged one is put aside, so that whoever starts
+    the run again, often a batch system at night, need not do anything."""
+    journal = open_whole(folder.journal)
     was = journal.fact("identity")
 
     if was not in (None, identity):
@@ -220,16 +234,18 @@ def _empty(folder: RunFolder) -> None:
 
     Raises OutputError when the file system refuses.
     """
+    half_written = folder.journal.with_name(folder.journal.name + "-journal")  # by SQLite
     try:
-        for path in (folder.adapters, folder.logs, folder.scratch):
-            if path.is_dir():
-                shutil.rmtree(path)
-        half_written = folder.journal.with_name(folder.journal.name + "-journal")  # by SQLite
         for path in (
+            *(folder.adapters, folder.logs, folder.scratch),
             *(folder.journal, half_written, folder.config),
             *(folder.plan, folder.report, folder.legs),
         ):
-            path.unlink(missing_ok=True)
+            # A journal, too, may be a folder where somebody meddled.
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
     except OSError as fault:
         raise OutputError(
             f"{folder.run} cannot be emptied: {fault}",

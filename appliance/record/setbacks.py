@@ -25,7 +25,7 @@ def open_account(journal: Journal, setbacks: Iterable[str] = ()) -> None:
 
 def note_setback(journal: Journal, text: str) -> None:
     """text: what was not used and why, worded so that equal ones can be counted."""
-    journal.put_fact(_SETBACKS, [*(journal.fact(_SETBACKS) or ()), text])
+    journal.put_fact(_SETBACKS, [*(journal.fact(_SETBACKS, list[str] | None) or ()), text])
 
 
 def note_without_gpu(journal: Journal) -> None:
@@ -52,7 +52,7 @@ def note_defect(journal: Journal, fault: Exception, *, now_s: float) -> None:
 
 def setbacks_of(journal: Journal) -> dict[str, int]:
     """How often each came."""
-    return dict(Counter(journal.fact(_SETBACKS) or ()))
+    return dict(Counter(journal.fact(_SETBACKS, list[str] | None) or ()))
 
 
 def is_without_gpu(journal: Journal) -> bool:

@@ -7,18 +7,20 @@ answer.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from appliance.arc.grid import Grid, as_grid, grid_key, same_grid
 from appliance.arc.grid_svg import caption, document, grid_group, row_of_grids
+from appliance.arc.read import read_json
 from appliance.arc.submission import ATTEMPTS, read_submission, score
 from appliance.arc.task import Solutions, Task, TaskSet
 from appliance.arc.vote import Candidate, by_weight
+from appliance.errors import InputError
 from appliance.foreign_text import as_shown
 from appliance.program.source import DSL_HEADER
 from appliance.record.attempts import program_of
@@ -95,7 +97,7 @@ def render(
     body = [f"<h1>{title}</h1>", _summary(journal, submission, solutions, sections)]
     if note:
         body.append(f'<p class="quiet">{escape(note)}</p>')
-    body += [_plan(folder), "<h2>Tasks</h2>", *(section.html() for section in sections)]
+    body += [plan_table(folder.plan), "<h2>Tasks</h2>", *(section.html() for section in sections)]
 
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -222,22 +224,29 @@ def _summary(
     return "<p>" + "<br>".join(map(escape, lines)) + "</p>"
 
 
-def _plan(folder: RunFolder) -> str:
+def plan_table(path: Path) -> str:
     """What was decided before the run began, each value with its reason; nothing without a plan."""
-    try:
-        plan = json.loads(folder.plan.read_text())
-    except (OSError, ValueError):
+    if not path.exists():
         return ""
+    try:
+        plan = read_json(path)
+    except InputError as fault:
+        return f'<h2>Plan</h2><p class="quiet">{escape(str(fault))}</p>'
+
+    plan = plan if isinstance(plan, dict) else {}
     parts = {"": plan} | {
         name: plan.get(name) for name in ("precision", "search", "train", "sample")
     }
     rows = "".join(
         f"<tr><td>{escape(f'{part} {name}'.strip())}</td><td>{escape(str(choice['value']))}</td>"
-        f'<td class="quiet">{escape(choice["reason"])}</td></tr>'
+        f'<td class="quiet">{escape(str(choice["reason"]))}</td></tr>'
         for part, choices in parts.items()
-        for name, choice in (choices or {}).items()
+        if isinstance(choices, dict)
+        for name, choice in choices.items()
         if isinstance(choice, dict) and {"value", "reason"} <= set(choice)
     )
+    if not rows:
+        return f'<h2>Plan</h2><p class="quiet">{escape(f"{path} holds no plan")}</p>'
     return f"<h2>Plan</h2><table>{rows}</table>"
 
 
@@ -246,13 +255,13 @@ def _stage_line(row: StageRow) -> str:
     stage = row.stage if row.round == 1 else f"{row.stage} again ({row.round})"
     facts = [stage, row.status, f"{row.seconds:.1f} s"]
     detail = row.detail
-    if "loss_before" in detail and detail.get("loss_after") is not None:
+    if detail.get("loss_before") is not None and detail.get("loss_after") is not None:
         facts.append(
             f"{detail.get('num_steps')} steps, "
             f"loss {detail['loss_before']:.3f} to {detail['loss_after']:.3f}"
         )
     if "num_answers" in detail:
-        facts.append(f"{detail['num_answers']} answers from {detail['expansions']} values")
+        facts.append(f"{detail['num_answers']} answers from {detail.get('expansions')} values")
     if detail.get("reason"):
         facts.append(str(detail["reason"]))
     return " ".join(facts[:2]) + ", " + ", ".join(facts[2:])

@@ -9,18 +9,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from appliance.arc.submission import read_submission, score, validate
+from appliance.arc.submission import build, read_submission, score, validate, write_submission
 from appliance.arc.task import TaskSet
 from appliance.arc.tuning_tasks import how_new, tuning_part
 from appliance.clock import Clock, format_duration, format_instant
 from appliance.errors import (
     EXIT_COVERAGE,
     EXIT_DONE,
+    EXIT_INPUT,
     ApplianceError,
     DeviceLost,
     EngineError,
     SameFault,
 )
+from appliance.record.attempts import attempts_of
 from appliance.record.coverage import coverage_of
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
@@ -89,6 +91,9 @@ def launch(start: Launch) -> int:
     )
     for setback in dict.fromkeys(start.planned.setbacks):
         tell(f"set back: {setback}")
+    for note in start.journal.notes():
+        tell(f"note: {note}")
+        start.journal.put_event(start.clock.now(), note)
     _take_up(start)
     if _is_seen_family(start):
         tell(
@@ -190,8 +195,7 @@ def _conclude(start: Launch, stopped: list[int], failure: EngineError | None) ->
     folder, tell = start.folder, start.display.tell
     seconds = start.clock.now() - start.start_s
     coverage = coverage_of(start.journal)
-    submission = read_submission(folder.submission)
-    faults = validate(submission, start.tasks)
+    submission, faults = _submission(start)
     report: dict[str, Any] = {
         "seconds": round(seconds, 1),
         "failure": str(failure) if failure else None,
@@ -200,8 +204,10 @@ def _conclude(start: Launch, stopped: list[int], failure: EngineError | None) ->
     }
     for line in coverage.lines():
         tell(line)
+    for note in start.journal.notes():
+        tell(f"note: {note}")
 
-    if len(start.tasks.solutions) == len(start.tasks):
+    if len(start.tasks.solutions) == len(start.tasks) and not faults:
         report |= _scores(start, submission)
     verdict = "valid" if not faults else "NOT valid"
     tell(f"{folder.submission} is {verdict} after {format_duration(seconds)}")
@@ -209,6 +215,10 @@ def _conclude(start: Launch, stopped: list[int], failure: EngineError | None) ->
 
     if failure is not None:
         print(f"appliance: {failure}", file=sys.stderr)
+    if faults:
+        # Whatever else happened: a file that would score nothing is never passed off as done.
+        print(f"appliance: {folder.submission} is not valid: {faults[0]}", file=sys.stderr)
+        return EXIT_INPUT
     if stopped:
         return exit_code(stopped[0], is_resumable=True)
 
@@ -219,6 +229,30 @@ def _conclude(start: Launch, stopped: list[int], failure: EngineError | None) ->
     if isinstance(failure, SameFault):
         return failure.exit_code
     return EXIT_COVERAGE if shortfalls or failure is not None else EXIT_DONE
+
+
+def _submission(start: Launch) -> tuple[Any, list[str]]:
+    """What the file holds at the end, and its faults.
+
+    A file that something else has damaged is written anew from the journal.
+    """
+    path, tasks, journal = start.folder.submission, start.tasks, start.journal
+    submission, faults = _read(path, tasks)
+    if not faults:
+        return submission, faults
+
+    start.display.tell(f"note: {path} was damaged by something else and is written anew")
+    selector = start.plan.settings.sample.selector
+    write_submission(path, build(tasks, attempts_of(journal.candidates(), selector)))
+    return _read(path, tasks)
+
+
+def _read(path: Path, tasks: TaskSet) -> tuple[Any, list[str]]:
+    try:
+        submission = read_submission(path)
+    except ApplianceError as fault:
+        return None, [str(fault)]
+    return submission, validate(submission, tasks)
 
 
 def _scores(start: Launch, submission: Any) -> dict[str, Any]:

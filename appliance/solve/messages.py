@@ -24,7 +24,8 @@ from appliance.engine.base import (
 
 
 class _Message(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A probability of 0 has the logarithm -Infinity, which pydantic would write as null.
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
 
 class Setup(_Message):

@@ -90,9 +90,9 @@ def test_every_answer_is_a_program_that_ran_in_the_sandbox_or_is_called_cells(wh
 
 
 def test_a_vote_over_its_journal_gives_the_same_submission(whole: Path) -> None:
-    submission, num_voted = vote_again([whole], selector=DEFAULT_SELECTOR)
-    assert num_voted == 4
-    assert submission == read_submission(RunFolder(whole).submission)
+    voted = vote_again([whole], selector=DEFAULT_SELECTOR)
+    assert voted.num_voted == 4
+    assert voted.submission == read_submission(RunFolder(whole).submission)
 
 
 def lines_of(process: subprocess.Popen[str]) -> Iterator[str]:

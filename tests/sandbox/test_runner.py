@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,8 @@ from appliance.arc.grid import as_grid
 from appliance.clock import Deadline, SystemClock
 from appliance.errors import InputError, PrerequisiteError, UsageError
 from appliance.program.sandbox import Limits, Program, Result, Sandbox, sandbox_report
+from appliance.program.sandbox.frames import encode_grids
+from appliance.program.sandbox.result_cache import ResultCache
 from tests.support.cases import REPOSITORY
 from tests.support.sandbox_host import INPUTS, SECRET, num_processes, spoken
 
@@ -240,12 +244,70 @@ def test_the_cache_answers_under_the_same_conditions_only(tmp_path: Path) -> Non
     assert other != first, "other limits, so they ran again"
 
 
-def test_a_cache_that_is_none_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "programs.sqlite").write_text(
-        "no database, but long enough to look like a file of its own" * 20
-    )
-    with pytest.raises(InputError, match="delete the file"):
-        Sandbox(workers=1, cache=tmp_path)
+def damaged_text(path: Path) -> None:
+    path.write_text("no database, but long enough to look like a file of its own" * 20)
+
+
+def damaged_pages(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[:100] + bytes([0xAA]) * (len(data) - 100))
+
+
+def damaged_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def damaged_schema(path: Path) -> None:
+    path.unlink()
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE answers (other TEXT)")
+
+
+@pytest.mark.parametrize("damage", [damaged_text, damaged_pages, damaged_folder, damaged_schema])
+def test_a_damaged_cache_is_put_aside_with_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], None]
+) -> None:
+    path, cached = tmp_path / "programs.sqlite", Result("ok", INPUTS, None, len(INPUTS))
+    cache = ResultCache(tmp_path, b"c")
+    cache.put(b"source", b"inputs", cached)
+    cache.close()
+    damage(path)
+
+    again = ResultCache(tmp_path, b"c")
+    assert again.get(b"source", b"inputs", len(INPUTS)) is None
+    again.put(b"source", b"inputs", cached)
+    again.close()
+
+    assert (tmp_path / "programs.sqlite.damaged-1").exists()
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert ResultCache(tmp_path, b"c").get(b"source", b"inputs", len(INPUTS)) is not None
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        b'["pwned", null, 0, 0.1, 0.1]\n',
+        b'["ok", null, 1, 0.1, 0.1]\n' + encode_grids([]),
+        b'["ok", null, 1, 0.1, 0.1]\n' + encode_grids([None]),
+        b'["ok", null, 7, 0.1, 0.1]\n' + encode_grids(INPUTS[:1]),
+        b'["ok", null, 1, NaN, 0.1]\n' + encode_grids(INPUTS[:1]),
+        b'["ok", null, 1, 0.1, 0.1]\n' + b"\x01\x00\x01\x01\x0b",
+        b"[" * 9000,
+        None,
+        7,
+    ],
+)
+def test_an_answer_that_no_sandbox_gives_is_not_believed(tmp_path: Path, row: object) -> None:
+    cache = ResultCache(tmp_path, b"c")
+    cache.put(b"source", b"inputs", Result("ok", INPUTS[:1], None, 1))
+    cache.close()
+    with closing(sqlite3.connect(tmp_path / "programs.sqlite")) as other:
+        other.execute("UPDATE answers SET answer = ?", (row,))
+        other.commit()
+    cache = ResultCache(tmp_path, b"c")
+    assert cache.get(b"source", b"inputs", 1) is None
+    cache.close()
 
 
 def test_a_module_that_is_not_there_is_named() -> None:

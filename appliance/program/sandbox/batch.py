@@ -103,7 +103,7 @@ class BatchRun:
         source, inputs, num_inputs = program
         index, self._num_taken = self._num_taken, self._num_taken + 1
 
-        known = self._cache.get(source, inputs) if self._cache else None
+        known = self._cache.get(source, inputs, num_inputs) if self._cache else None
         if known:
             self._done[index] = known
         elif len(source) > MAX_SOURCE_BYTES:

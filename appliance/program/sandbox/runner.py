@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from appliance.arc.grid import Grid
-from appliance.errors import InputError, UsageError
+from appliance.errors import InputError, OutputError, UsageError
 from appliance.program.sandbox.batch import BatchRun
 from appliance.program.sandbox.frames import MAX_INPUTS, Result, encode_grids
 from appliance.program.sandbox.layers import IsolationLayer
@@ -120,7 +120,7 @@ class Sandbox:
             )
             try:
                 self._cache = ResultCache(cache, conditions)
-            except InputError:
+            except OutputError:
                 self._workers.close()
                 raise
 

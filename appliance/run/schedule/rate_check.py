@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
+from typing import Annotated
+
+from pydantic import Field
 
 from appliance.arc.task import Task
 from appliance.engine.base import NotTuned
@@ -58,7 +61,7 @@ FACT = "rate check"
 class Verdict:
     """What a check decided."""
 
-    learning_rate: float
+    learning_rate: Annotated[float, Field(gt=0, le=1)]  # checked where it is read back
     is_harmful: bool  # training makes right answers less likely, at the best rate that was tried
 
 
@@ -101,9 +104,9 @@ class RateCheck:
         self._is_over = (
             not schedule.settings.writes_grids or not train.enabled or train.check == "skip"
         )
-        if not self._is_over and (kept := journal.fact(FACT)):
+        if not self._is_over and (kept := journal.fact(FACT, Verdict | None)):
             self._is_over = True
-            self._adopt(Verdict(**kept))
+            self._adopt(kept)
 
     def next(self, planned: PlannedCosts, now_s: float) -> Assignment | None:
         """A job of the check; None when all of them are given out, or where there is no check.

@@ -1,0 +1,199 @@
+"""Rows of a journal, checked: a file that was damaged or meddled with may hold anything.
+
+Each function gives the value of one row, and raises ValueError where the row is not one that a run
+writes. Whoever reads leaves such rows out and counts them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from appliance.arc.grid import MAX_SIDE, Grid, as_grid, grid_fault
+from appliance.arc.vote import Candidate
+from appliance.solve.messages import ProgramMessage
+
+StageName = Literal["search", "quick", "programs", "train", "deep"]
+Status = Literal["done", "partial", "failed"]
+
+MAX_TESTS = 10_000
+"""Test inputs of a task; ARC's have at most four."""
+
+MAX_ROUND = 10_000
+"""A run goes through a task a few times."""
+
+MAX_GRID_CHARS = 8 * MAX_SIDE * MAX_SIDE
+"""Longer is no text of a grid, and is not parsed: a cell takes three characters."""
+
+LEAST_LOGPROB, MOST_LOGPROB = -1e12, 1.0
+"""Of a whole answer. Above 0 there is only rounding, and sums of what lies far below overflow."""
+
+MAX_WEIGHT = 1e6
+"""Weights of a search are shares of 1, so no sum of them comes near."""
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """The latest outcome of one stage of one task."""
+
+    task_id: str
+    stage: str  # search, quick, programs, train or deep
+    status: str  # done, partial or failed
+    seconds: float
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    round: int = 1  # more where the task was gone through again
+
+
+@dataclass(frozen=True)
+class TaskRow:
+    """A task of the run."""
+
+    task_id: str
+    num_tests: int
+    digest: str  # of its contents, see Task.digest
+
+
+class _Detail(BaseModel):
+    """Those details of a stage that somebody reads; others are free."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    reason: str | None = None
+    cause: str | None = None
+    how: str | None = None
+    refused: list[str] = []
+    adapter_sha: str = ""
+    is_agreed: bool = False
+    num_steps: int = 0
+    num_answers: int = 0
+    expansions: int = 0
+    loss_before: Annotated[float, Field(strict=False)] | None = None
+    loss_after: Annotated[float, Field(strict=False)] | None = None
+
+
+def stage_of(values: Sequence[Any]) -> StageRow:
+    """values: task_id, stage, status, seconds, detail, round."""
+    task_id, stage, status, seconds, detail, number = values
+    _check(type(task_id) is str, "a task id")
+    _check(stage in get_args(StageName), "a stage")
+    _check(status in get_args(Status), "a status")
+    _check(_is_number(seconds) and seconds >= 0, "seconds")
+    _check(type(number) is int and 1 <= number <= MAX_ROUND, "a round")
+    told = parsed(detail)
+    _check(isinstance(told, dict), "details")
+    known = _Detail.model_validate(told)
+    _check(known.cause is None or known.reason is not None, "a cause with its reason")
+    # What each stage always tells, so that readers need not ask whether it is there.
+    told = {"programs": {"is_agreed": False}, "train": {"adapter_sha": ""}}.get(stage, {}) | told
+    return StageRow(task_id, stage, status, float(seconds), told, number)
+
+
+def task_of(values: Sequence[Any]) -> TaskRow:
+    """values: task_id, num_tests, digest."""
+    task_id, num_tests, digest = values
+    _check(type(task_id) is str and type(digest) is str, "texts")
+    _check(type(num_tests) is int and 1 <= num_tests <= MAX_TESTS, "a number of test inputs")
+    return TaskRow(task_id, num_tests, digest)
+
+
+def candidate_of(
+    stage: object, values: Sequence[Any], num_tests: Mapping[str, int]
+) -> tuple[str, Candidate]:
+    """The stage and the candidate. values: the columns of `stored`, with the task id before them.
+
+    num_tests: test inputs of the tasks that are known.
+    """
+    (task_id, test_index, grid, logprob, num_tokens, *texts, demo_score, view_scores, weight) = (
+        values
+    )
+    _check(stage in get_args(StageName), "a stage")
+    _check(all(type(text) is str for text in (task_id, *texts)), "texts")
+    most = num_tests.get(task_id, MAX_TESTS)
+    _check(type(test_index) is int and 0 <= test_index < most, "a test index")
+    _check(_is_logprob(logprob), "a log-probability")
+    _check(type(num_tokens) is int and num_tokens >= 0, "a number of tokens")
+    _check(demo_score is None or _is_between(demo_score, 0, 1), "a share of demonstrations")
+    _check(weight is None or _is_between(weight, 0, MAX_WEIGHT), "a weight")
+
+    scores = parsed(view_scores)
+    _check(isinstance(scores, list) and all(map(_is_logprob, scores)), "scores of views")
+    view, method, adapter, program = texts
+    return str(stage), Candidate(
+        task_id, test_index, _grid_of(grid), logprob, num_tokens, view, method, adapter, program,
+        demo_score, tuple(scores), weight,
+    )  # fmt: skip
+
+
+def stored(candidate: Candidate) -> tuple[Any, ...]:
+    """From test_index on, in the order of the columns.
+
+    A log-probability that is not a number (half precision overflowed) counts as the least.
+    """
+    c = candidate
+    grid = None if c.grid is None else json.dumps(c.grid.tolist())
+    return (
+        c.test_index, grid, _ordered(c.logprob), c.num_tokens, c.view, c.method, c.adapter,
+        c.program, c.demo_score, json.dumps([_ordered(s) for s in c.view_scores]), c.weight,
+    )  # fmt: skip
+
+
+def program_of(
+    stage: object, task_id: object, message: object, num_tests: Mapping[str, int]
+) -> tuple[str, ProgramMessage]:
+    """The stage and the program."""
+    _check(stage in get_args(StageName), "a stage")
+    _check(type(message) is str, "a text")
+    program = ProgramMessage.model_validate_json(str(message))
+
+    _check(program.task_id == task_id, "a program of this task")
+    _check(len(program.test) == num_tests.get(program.task_id, len(program.test)), "all answers")
+    _check(not any(grid_fault(g) for g in program.test if g is not None), "legal grids")
+    _check(_is_between(program.demo_score, 0, 1), "a share of demonstrations")
+    _check(_is_between(program.similarity, 0, 1), "a similarity")
+    _check(math.isnan(program.logprob) or _is_logprob(program.logprob), "a log-probability")
+    _check(program.num_tokens >= 0, "a number of tokens")
+    return str(stage), program
+
+
+def parsed(text: object) -> Any:
+    """The value of a JSON text. Raises ValueError for anything else, however deep."""
+    _check(type(text) is str, "a text")
+    try:
+        return json.loads(str(text))
+    except RecursionError:
+        raise ValueError("not a text that a run writes") from None
+
+
+def _grid_of(text: object) -> Grid | None:
+    if text is None:
+        return None
+    _check(type(text) is str and len(str(text)) <= MAX_GRID_CHARS, "a grid")
+    return as_grid(parsed(text))
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _is_between(value: Any, least: float, most: float) -> bool:
+    return _is_number(value) and least <= value <= most
+
+
+def _is_logprob(value: Any) -> bool:
+    return value == -math.inf or _is_between(value, LEAST_LOGPROB, MOST_LOGPROB)
+
+
+def _ordered(logprob: float) -> float:
+    if math.isnan(logprob) or logprob < LEAST_LOGPROB:
+        return -math.inf
+    return min(logprob, MOST_LOGPROB)
+
+
+def _check(is_so: bool, what: str) -> None:
+    if not is_so:
+        raise ValueError(f"not {what}")
