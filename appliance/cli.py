@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from appliance import guard, stopping, streams
 from appliance.errors import (
@@ -86,6 +87,13 @@ RESUMABLE = ("submit", "train")
 for a reader who reads nothing."""
 
 
+MOST_PATH_BYTES, MOST_NAME_BYTES = 4096, 255
+"""Of Linux: of a path with the zero at its end, and of each name in it."""
+
+MOST_CHARS = 2000
+"""Of a message; one that quotes what it was given may be of any length."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code; a user's fault is one line on stderr, no traceback.
 
@@ -139,6 +147,8 @@ def _guarded(arguments: list[str]) -> int:
 def _say(text: str) -> None:
     """One line on stderr, without what would steer a terminal: it may quote names from files."""
     line = re.sub(r"\s*\n\s*", " ", text.strip())
+    if len(line) > MOST_CHARS:
+        line = f"{line[: MOST_CHARS - 500]} ... {line[-490:]}"
     print(f"appliance: {as_shown(line)}", file=sys.stderr)
 
 
@@ -188,6 +198,9 @@ class Parser(argparse.ArgumentParser):
         self.register("type", float, _number)
         self.register("type", Path, _path)
 
+    def error(self, message: str) -> NoReturn:
+        super().error(shorten(message, MOST_CHARS))
+
 
 def _whole(text: str) -> int:
     """int() would also take digits of other scripts, blanks, and 4,000 digits."""
@@ -204,9 +217,12 @@ def _number(text: str) -> float:
 
 
 def _path(text: str) -> Path:
-    """Path("") would be the working folder."""
+    """Path("") would be the working folder; one that is too long makes each look at it a fault."""
     if not text.strip():
         raise argparse.ArgumentTypeError("an empty path")
+    names = os.fsencode(text).split(b"/")
+    if len(text) >= MOST_PATH_BYTES or max(map(len, names)) > MOST_NAME_BYTES:
+        raise argparse.ArgumentTypeError(f"a path that is too long: {shorten(text)!r}")
     return Path(text)
 
 

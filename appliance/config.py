@@ -83,7 +83,8 @@ MOST_STEPS = 1_000_000
 slip of the keyboard should be told, and not fill the memory."""
 
 MOST_TOKENS = 1_000_000
-MOST_CHARS = 4096  # of a path, on Linux
+MOST_CHARS = 4095  # of a path, on Linux
+MOST_NAME_CHARS = 255  # of a name in it
 MOST_SAMPLES = 10_000
 
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=LONGEST_S)]
@@ -105,6 +106,8 @@ class _Part(BaseModel):
                 raise ValueError("expected a text that is not empty, in one line")
             if len(value) > MOST_CHARS:
                 raise ValueError(f"expected at most {MOST_CHARS} characters")
+            if max(map(len, re.split("[/,]", value))) > MOST_NAME_CHARS:
+                raise ValueError(f"expected names of at most {MOST_NAME_CHARS} characters")
         return value
 
 

