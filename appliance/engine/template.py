@@ -64,17 +64,22 @@ class Template:
     def __init__(self, tokenizer: Any) -> None:
         """Finds the manner in which the template takes a system, a user and an assistant turn.
 
+        `late_opening` is what it writes before an answer that is there, beyond what it asks for one
+        with: a blank, an empty thought, or the whole opening where it knows no way to ask.
+
         Raises InputError, with what the template says, where there is none.
         """
         self._tokenizer = tokenizer
         self._pieces: dict[tuple[Shape, bool], Pieces] = {}
         self.manner = Manner()
         self.trimmed_roles: frozenset[str] = frozenset()
+        self.late_opening = ""
 
         reasons = []
         for are_parts, lists_tools, folds in product((False, True), repeat=3):
             self.manner = Manner(folds, are_parts, lists_tools)
             self._pieces.clear()
+            self.late_opening = ""
             try:
                 self._try_out()
                 return
@@ -86,7 +91,11 @@ class Template:
 
     def _try_out(self) -> None:
         """Raises InputError unless one question can be asked and its answer be taught."""
+        self._check_steady()
         turns = self.taken((Turn("system", ""), Turn("user", ""), Turn("assistant", "")))
+        asked, whole = self.pieces(turns[:-1], opens_answer=True), self.pieces(turns)
+        if whole[-2].startswith(asked[-1]):
+            self.late_opening = whole[-2].removeprefix(asked[-1])
         self.answered(turns)
 
         # Which texts are stripped shows when blanks stand around them.
@@ -110,6 +119,11 @@ class Template:
             for turn in turns
         )
 
+    def asked(self, turns: Sequence[Turn]) -> Pieces:
+        """The pieces of a conversation that asks for an answer. turns: as `taken` gives them."""
+        *pieces, opening = self.pieces(turns, opens_answer=True)
+        return (*pieces, opening + self.late_opening)
+
     def answered(self, turns: Sequence[Turn]) -> Pieces:
         """The pieces of a conversation in which each answer is opened as it is asked for.
 
@@ -120,7 +134,7 @@ class Template:
         for i, turn in enumerate(turns):
             if turn.role != "assistant":
                 continue
-            asked = self.pieces(turns[:i], opens_answer=True)
+            asked = self.asked(turns[:i])
             if asked == whole[: i + 1]:
                 continue
 
@@ -151,31 +165,42 @@ class Template:
         turns: as `taken` gives them.
         """
         texts = ["" if is_literal(turn) else turn.text for turn in turns]
-        ours = "".join(
-            piece + text for piece, text in zip(self.pieces(turns), [*texts, ""], strict=True)
-        )
+        before, *pieces = self.pieces(turns)
         its = self.render([(turn.role, turn.text) for turn in turns], opens_answer=False)
-        if its == ours:
-            return "nothing"
-        return "blanks" if its.split() == ours.split() else "words"
+        if not its.startswith(before):
+            return "words"
+
+        at, change = len(before), False
+        for text, piece in zip(texts, pieces, strict=True):
+            for kept in (text, text.lstrip("\n"), text.lstrip(), text.rstrip(), text.strip()):
+                if its.startswith(kept + piece, at):
+                    at += len(kept + piece)
+                    change = change or kept != text
+                    break
+            else:
+                return "words"
+        return "blanks" if change else "nothing"
 
     def knows(self, word: str) -> bool:
         """Whether the word stands in the template."""
-        return word in str(self._tokenizer.get_chat_template())
+        return word in str(self._tokenizer.get_chat_template(tools=self._tools()))
 
-    def is_steady(self) -> bool:
-        """Whether the template writes the same each time."""
+    def _check_steady(self) -> None:
+        """Raises InputError where the template does not write the same each time."""
         shown = [("user", _mark(0)), ("assistant", _mark(1))]
-        first, *others = (self.render(shown, opens_answer=False) for _ in range(NUM_RENDERED))
-        return all(other == first for other in others)
+        if len({self.render(shown, opens_answer=False) for _ in range(NUM_RENDERED)}) > 1:
+            raise InputError(
+                "the chat template writes another text each time",
+                expected="the same prompt for the same task",
+                remedy="take the lots out of chat_template",
+            )
 
     def render(self, messages: Sequence[tuple[str, str]], *, opens_answer: bool) -> str:
         """What the template itself makes of roles and texts, in this manner. Raises InputError."""
-        tools: list[Any] | None = [] if self.manner.lists_tools else None
         try:
             text: str = self._tokenizer.apply_chat_template(
                 [{"role": role, "content": self._content(given)} for role, given in messages],
-                tools=tools,
+                tools=self._tools(),
                 tokenize=False,
                 add_generation_prompt=opens_answer,
                 **_SETTINGS,
@@ -196,6 +221,9 @@ class Template:
                 remedy=_REMEDY,
             )
         return text
+
+    def _tools(self) -> list[Any] | None:
+        return [] if self.manner.lists_tools else None
 
     def _content(self, text: str) -> Any:
         return [{"type": "text", "text": text}] if self.manner.are_parts else text

@@ -24,6 +24,10 @@ from appliance.errors import InputError
 # What templates put at the end of a turn, where it is not an ordinary word.
 _LOOKS_LIKE_A_MARK = re.compile(r"<[^<>\s]+>")
 
+# What may stand before a text that goes on, in this order: with some tokenizers a line end makes
+# one token with another.
+_LEADS = ("\n", "a", ".")
+
 # Tokens that may serve as padding, those that are meant for it or for nothing first.
 _PAD_NAMES = ("pad", "unused", "reserved", "endoftext", "unk")
 
@@ -100,7 +104,7 @@ class Codec:
     def prompt_ids(self, conversation: Conversation) -> tuple[int, ...]:
         """Ids up to the place where the model writes its answer."""
         turns = self.template.taken(conversation.turns)
-        pieces = self.template.pieces(turns, opens_answer=True)
+        pieces = self.template.asked(turns)
         stretches = self._stretches(turns, pieces, conversation.answer_prefix)
         texts = [text for text, _ in stretches] + [conversation.answer_prefix]
 
@@ -173,7 +177,11 @@ class Codec:
         """Ids of a text that goes on where another ends."""
         if not self._lead:
             return self.ids(text)
-        return self.ids(self._lead + text)[len(self.ids(self._lead)) :]
+        for lead in _LEADS:
+            ahead, amid = self.ids(lead), self.ids(lead + text)
+            if amid[: len(ahead)] == ahead:  # no token reaches over the cut
+                return amid[len(ahead) :]
+        return self.ids(text)
 
     def _stretches(
         self, turns: Sequence[Turn], pieces: Sequence[str], prefix: str
@@ -203,7 +211,7 @@ class Codec:
 
         Tokenizers of the SentencePiece kind put a blank before whatever text they are given.
         """
-        lead = "\n"
+        lead = _LEADS[0]
         ahead = self.ids(lead)
         for text in ("1", "d"):
             amid = self.ids(lead + text)

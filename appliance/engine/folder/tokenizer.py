@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from appliance.engine.folder.json_file import refuse_pointer
 from appliance.errors import InputError, first_line
 
 
@@ -14,6 +15,7 @@ def load_tokenizer(folder: Path) -> Any:
 
     Code that the folder brings along is never run, and nobody is asked whether it may.
     """
+    refuse_pointer(folder / "tokenizer.json")
     own_code = read_settings(folder / "tokenizer_config.json").get("auto_map")
     if own_code:
         raise InputError(
