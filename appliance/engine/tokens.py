@@ -38,6 +38,7 @@ class Codec:
     eos_id: the mark that ends an answer, by which training teaches to stop. It is what the template
     puts after an answer, which need not be the tokenizer's own end of text.
     stop_ids: that mark and all others at which sampling stops.
+    num_end_tokens: what an answer takes besides its text, that mark included.
     pad_id: fills rows up; never the mark that ends an answer.
     template: what is written around the texts.
     adapted: sentences on what is done otherwise than the folder says.
@@ -65,6 +66,7 @@ class Codec:
         self.template = Template(tokenizer)
         self._lead = self._find_lead()
 
+        self.num_end_tokens = 1
         self.eos_id, self._end = self._find_end()
         if not self._has_row(self.eos_id, num_rows):
             raise InputError(
@@ -233,6 +235,7 @@ class Codec:
                 end = self.token(token)
                 if end != own:
                     self.adapted += (f"an answer ends with {end!r}, not with the end mark {own!r}",)
+                self.num_end_tokens = self.num_tokens(after[: after.index(end)] + end)
                 return token, end
 
         spelled = _LOOKS_LIKE_A_MARK.search(after)

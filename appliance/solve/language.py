@@ -43,7 +43,7 @@ class Language:
 
     def num_answer_tokens(self, grid: Grid) -> int:
         """Tokens that this grid takes as an answer, end mark included."""
-        return self.codec.num_tokens(self.encoder.encode(grid)) + 1
+        return self.codec.num_tokens(self.encoder.encode(grid)) + self.codec.num_end_tokens
 
     def fit_prompt(self, task: Task, test_index: int, *, max_tokens: int) -> Task | None:
         """The task with as many demonstrations as its prompt has room for.

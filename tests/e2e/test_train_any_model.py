@@ -227,20 +227,6 @@ def test_evaluation_writes_the_figures_of_the_notebooks(run: Any, challenges: Pa
     assert losses(out) == losses(run("without", adaptation=LORA))
 
 
-def test_a_tokenizer_whose_padding_is_its_end_is_refused(
-    run: Any, base: Path, tmp_path: Path, capsys: Any
-) -> None:
-    import shutil
-
-    folder = tmp_path / "same"
-    shutil.copytree(base, folder)
-    config = json.loads((folder / "tokenizer_config.json").read_text())
-    config["pad_token"] = config["eos_token"]
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    run("out", "--model", str(folder), code=4, adaptation=LORA)
-    assert "both as end and as padding" in capsys.readouterr().err
-
-
 def test_a_tracker_that_is_not_installed_is_named(
     run: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
