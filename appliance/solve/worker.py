@@ -216,7 +216,7 @@ class Worker:
         assert self._programs is not None
         try:
             self._trainer.reset()
-            limits = self._limits(job, f"quick-{job.job_id}-programs", deadline)
+            limits = self._limits(job, f"quick-{job.job_id}", deadline)
             return self._programs.quick(tasks, job, limits)
         except Exception as fault:
             if _ends_job(fault) or not self._setup.settings.writes_grids:
