@@ -3,7 +3,7 @@
     python -m bench.limits --out out/limits
 
 Prints a row a verb: seconds, CPU seconds of it and its children, peak memory of its largest
-process. A submission searches only, with a budget of 30 s.
+process. A submission searches only.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from typing import Any
 
 from appliance.clock import SystemClock
 from appliance.seeds import generator
-
-BUDGET = "30s"
 
 
 @dataclass(frozen=True)
@@ -72,10 +70,10 @@ def write(extreme: Extreme, folder: Path) -> tuple[Path, Path]:
     return tasks, solutions
 
 
-def commands(tasks: Path, solutions: Path, out: Path) -> Iterator[list[str]]:
+def commands(tasks: Path, solutions: Path, out: Path, *, budget: str) -> Iterator[list[str]]:
     run = str(out / "run of search")
     submit = ["submit", "--tasks", str(tasks), "--out", run, "--strategy", "search"]
-    submit += ["--budget", BUDGET, "--display", "none"]
+    submit += ["--budget", budget, "--display", "none"]
     yield submit
     yield submit
     yield ["validate", run, "--tasks", str(tasks)]
@@ -127,6 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="How large a set of tasks may be.")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--only", metavar="TEXT", default="", help="files whose name holds this")
+    parser.add_argument("--budget", default="2m", help="of each submission (default 2m)")
     parser.add_argument("--most-s", type=float, default=900.0, help="seconds of a verb at most")
     args = parser.parse_args()
 
@@ -136,7 +135,7 @@ def main() -> None:
         folder = args.out / extreme.name.replace(" ", "-")
         tasks, solutions = write(extreme, folder)
         print(f"{extreme.name}: {tasks.stat().st_size / 1e6:.1f} MB", flush=True)
-        for command in commands(tasks, solutions, folder):
+        for command in commands(tasks, solutions, folder, budget=args.budget):
             print("  " + in_process_of_its_own(command, most_s=args.most_s), flush=True)
 
 
