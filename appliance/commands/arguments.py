@@ -163,9 +163,9 @@ def layers_of(args: argparse.Namespace, machine: Machine | None = None) -> list[
     imagined; by default the one found here. Raises UsageError for a source that cannot be read.
     """
     layers: list[Layer] = []
-    if args.profile:
+    if args.profile is not None:
         layers.append(profile_layer(args.profile))
-    if args.config:
+    if args.config is not None:
         layers.append(file_layer(args.config))
     layers.append(environment_layer(os.environ))
     layers.append(assignments_layer(args.set))

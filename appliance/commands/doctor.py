@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     machine = find_machine()
     checks = [*examine(machine, out=args.out), *sandbox_checks()]
 
-    if args.profile:
+    if args.profile is not None:
         checks += check_expectation(machine, profile_expectation(args.profile))
     if args.model is not None or args.adapter is not None:
         checks.append(model_check(EMBEDDED if args.model is None else args.model, args.adapter))

@@ -78,7 +78,6 @@ def test_the_page_for_people_has_a_line_a_device_and_the_baseline(
     [
         ["--inject", "meteor"],
         ["--inject", "crash:2"],
-        ["--seeds", "0"],
         ["--shards", "7"],
         ["--gpu", "Z80"],
     ],
