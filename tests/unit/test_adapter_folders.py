@@ -61,6 +61,10 @@ def refusal(adapter: Path, base: Path) -> str:
     return str(fault.value)
 
 
+LEGAL_EMBEDDING: Tensors = {
+    f"{EMBEDDING}.lora_embedding_A": values(2, ROWS),
+    f"{EMBEDDING}.lora_embedding_B": values(HIDDEN, 2),
+}
 LEGAL: dict[str, tuple[Tensors, dict[str, object]]] = {
     "plain": (weights(), {}),
     "rslora": (weights(), {"use_rslora": True}),
@@ -88,6 +92,10 @@ LEGAL: dict[str, tuple[Tensors, dict[str, object]]] = {
     "head of tied weights": (
         attention() | lora("lm_head", (ROWS, HIDDEN)),
         {"target_modules": ["q_proj", "lm_head"]},
+    ),
+    "tied to the embedding": (
+        LEGAL_EMBEDDING | lora("lm_head", (ROWS, HIDDEN)),
+        {"target_modules": ["embed_tokens"], "ensure_weight_tying": True},
     ),
     "saved head": (
         attention() | {f"{HEAD}.weight": values(ROWS, HIDDEN)},
@@ -221,6 +229,8 @@ def test_a_value_of_a_wrong_type_is_named(key: str, value: object, tmp_path: Pat
         ({"peft_type": ["LORA"]}, "LORA"),
         ({"task_type": "SEQ_CLS"}, "another task"),
         ({"megatron_config": {"a": 1}}, "Megatron"),
+        ({"layer_replication": [[0, 2], [0, 2]]}, "copies layers"),
+        ({"alora_invocation_tokens": [1]}, "invocation tokens"),
         ({"use_swirl": True}, "use_swirl"),
         ({"use_swirl": True, "swirl_size": 4}, "use_swirl"),
         ({"swirl_config": {"size": 4}}, "swirl_config"),

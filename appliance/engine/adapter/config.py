@@ -39,6 +39,13 @@ KNOWN_KEYS = {
 OTHER_TASKS = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS", "SEQ_2_SEQ_LM")
 """Task types of models that do not continue a text."""
 
+UNUSABLE = {
+    "megatron_config": "an adapter for layers of Megatron",
+    "layer_replication": "an adapter that copies layers, which the models here cannot run",
+    "alora_invocation_tokens": "an adapter that is off until its invocation tokens are read",
+}
+"""Keys that, when set, ask for what no engine here does."""
+
 PROMPT_KINDS = ("PROMPT", "P_TUNING", "PREFIX", "CPT", "CARTRIDGE", "ADAPTION")
 """Parts of the names of the kinds that put vectors before the text and change no weight."""
 
@@ -158,11 +165,12 @@ def _check_kind(raw: Mapping[str, Any], where: str) -> None:
             expected="CAUSAL_LM",
             remedy="pass an adapter that was trained to continue text",
         )
-    if raw.get("megatron_config"):
+    unusable = next((key for key in UNUSABLE if raw.get(key)), None)
+    if unusable:
         raise InputError(
-            f"{where}: an adapter for layers of Megatron",
-            expected="layers of Transformers",
-            remedy="convert it with the program that trained it",
+            f"{where}: {UNUSABLE[unusable]} ({unusable})",
+            expected="LoRA on the layers that the base has, for every token",
+            remedy="train a plain LoRA adapter",
         )
 
 

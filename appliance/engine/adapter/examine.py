@@ -2,8 +2,8 @@
 rank, finite values, base, checksum, and whether it changes anything at all. No torch.
 
 Covered: all that the headers, the configuration and the values say. Not covered: what only the
-loaded model tells, such as modules that "all-linear" means or variants of LoRA that move or copy
-layers; PEFT's own report on loading is read for these (engine/load_model.py).
+loaded model tells, such as modules that "all-linear" means or LoRA on single parameters; PEFT's own
+report on loading is read for these (loaded.py).
 """
 
 from __future__ import annotations
@@ -64,8 +64,7 @@ def examine_adapter(adapter: Path, model: Path) -> tuple[str, ...]:
     base = read_base(model)
     parts = parts_of(tensors)
 
-    has_own_layers = config.raw.get("layer_replication") or config.raw.get("target_parameters")
-    if not has_own_layers:
+    if not config.raw.get("target_parameters"):  # whose names only the loaded model tells
         check_keys(adapter, parts, config, base)
     check_finite(tensors)
     check_changes(adapter, tensors, parts, config)

@@ -131,7 +131,10 @@ def _check_names(folder: Path, parts: list[Part], config: AdapterConfig, base: B
             "again with PEFT's save_pretrained",
         )
 
-    unnamed = [p for p in parts if "lora_" in p.part and not config.is_target(p.module)]
+    # A head that is tied to an adapted embedding gets the embedding's A and B.
+    also = {"lm_head"} if config.raw.get("ensure_weight_tying") else set()
+    adapted = [p for p in parts if "lora_" in p.part and p.module not in also]
+    unnamed = [p for p in adapted if not config.is_target(p.module)]
     if unnamed and not config.is_on_every_layer:
         raise InputError(
             f"adapter {folder}: {len(unnamed)} of {len(parts)} adapter weights are of modules that "

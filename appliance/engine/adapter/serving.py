@@ -31,9 +31,7 @@ Others (PiSSA, OLoRA, LoftQ, CorDA) change them.
 
 VARIANTS = (
     "trainable_token_indices",
-    "layer_replication",
     "target_parameters",
-    "alora_invocation_tokens",
     "use_qalora",
     "use_bdlora",
     "velora_config",

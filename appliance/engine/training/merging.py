@@ -7,6 +7,7 @@ torch.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -30,6 +31,22 @@ def is_quantized(model: Any) -> bool:
     Nothing can be folded into these without loss.
     """
     return any(not p.is_floating_point() for p in model.parameters())
+
+
+def is_foldable(model: Any) -> bool:
+    """Whether the plain model with the adapter folded into its weights answers as both do.
+
+    Not beside modules that were trained whole or tokens that were, and not where the adapter
+    changes one of two modules that share their weights, as head and embedding do.
+    """
+    from peft.utils.other import AuxiliaryTrainingWrapper
+
+    owners = Counter(id(p) for m in model.modules() for p in m.parameters(recurse=False))
+    adapted = (p for layer in lora_layers(model) for p in layer.get_base_layer().parameters())
+    is_shared = any(owners[id(weight)] > 1 for weight in adapted)
+    return not is_shared and not any(
+        isinstance(m, AuxiliaryTrainingWrapper) for m in model.modules()
+    )
 
 
 @contextmanager
@@ -72,8 +89,11 @@ def folded_weights(model: Any) -> Iterator[tuple[str, Any]]:
     """(name, tensor) of every weight, under the names of `plain_weights`, the adapter folded in.
 
     One layer at a time, so that hardly any memory is needed; the model stays as it is, and none of
-    these tensors is changed later. Raises EngineError for quantised weights.
+    these tensors is changed later. Raises EngineError for quantised weights, and for an adapter
+    that no plain weights stand for.
     """
+    if not is_foldable(model):
+        raise EngineError("the adapter changes tied weights, or more than linear layers")
     if is_quantized(model):
         raise EngineError(
             "the base weights are quantised, nothing can be folded into them without loss"

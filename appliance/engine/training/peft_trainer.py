@@ -32,6 +32,7 @@ from appliance.engine.training.merging import (
     ShortCopy,
     folded,
     folded_weights,
+    is_foldable,
     is_peft,
     is_quantized,
 )
@@ -232,9 +233,9 @@ class PeftTrainer:
         """The adapted model with its adapter folded into the weights, for the time of the `with`.
 
         It is a copy in the shorter type where training computes in one, else the model itself.
-        Beside quantised weights the adapter stays an adapter.
+        Beside quantised weights, and where no plain weights stand for it, the adapter stays one.
         """
-        if self._is_quantized:
+        if self._is_quantized or not is_foldable(self.model):
             yield self.model
         elif self._copy is not None:
             yield self._copy.of(self.model)
@@ -243,7 +244,9 @@ class PeftTrainer:
                 yield model
 
     def adapted(self) -> Any:
-        return self.model if self._copy is None else self._copy.of(self.model)
+        if self._copy is None or not is_foldable(self.model):
+            return self.model
+        return self._copy.of(self.model)
 
     def folded_weights(self) -> Iterator[tuple[str, Any]]:
         return folded_weights(self.model)
