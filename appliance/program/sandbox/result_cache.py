@@ -191,6 +191,9 @@ def _encode(result: frames.Result) -> bytes:
 
 def _decode(data: bytes, num_inputs: int) -> frames.Result:
     """Raises ValueError or TypeError for what `_encode` does not write."""
+    if not isinstance(data, bytes):  # SQLite keeps any type in any column
+        raise TypeError("an answer that is no bytes")
+
     head, _, grids = data.partition(b"\n")
     outcome, error, num_answered, cpu_s, wall_s = json.loads(head)
     outputs = frames.decode_grids(grids)

@@ -16,8 +16,6 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import psutil
-
 from appliance.clock import Deadline, SystemClock
 from appliance.errors import PrerequisiteError
 from appliance.program.sandbox import frames
@@ -144,11 +142,12 @@ class ZygoteClient:
     def _is_stopped(self) -> bool:
         """Whether a signal has stopped it, or the process in its namespaces."""
         try:
-            process = psutil.Process(self._process.pid)
-            family = (process, *process.children())
-            return any(p.status() == psutil.STATUS_STOPPED for p in family)
-        except psutil.Error:
+            own = Path(f"/proc/{self._process.pid}")
+            family = [own.name, *(own / "task" / own.name / "children").read_text().split()]
+            states = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2] for pid in family]
+        except OSError:  # it has just ended, or the kernel does not tell
             return False
+        return any(state.split()[0] == "T" for state in states)
 
     def _startup_error(self) -> Exception:
         """Why it ended before it stood: its own last words, or nothing when it was killed."""
