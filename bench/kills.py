@@ -10,6 +10,7 @@ again. The last start is left in peace. An episode is right when
 - after every end there is a valid submission, unless none was there yet;
 - what the journal called done before a start is there unchanged after it;
 - no process of the run outlives it by more than a few seconds;
+- every start ends with a documented exit code (a signal that comes before Python listens ends it);
 - the start that is left in peace ends by itself, in time, with 0 or 5.
 
 Exit code 1, and the journal, the logs and the story of each wrong episode, if there is any.
@@ -68,6 +69,10 @@ PATIENCE_S = BUDGET_S + 60.0
 """A start that takes longer hangs."""
 
 RIGHT_ENDS = (0, 5)
+DISTURBED_ENDS = (*RIGHT_ENDS, 85, 130, -signal.SIGKILL)
+BEFORE_PYTHON_S = 0.3
+"""Python starts within this time, and until then a signal ends the process."""
+
 PR_SET_CHILD_SUBREAPER = 36
 """prctl(2): orphans of this process's children become its own children."""
 
@@ -171,10 +176,12 @@ def _start(
         process.kill()
         process.wait()
     episode.codes.append(code)
-    episode.story.append(f"ended with {code} after {clock.now() - began_s:.1f} s")
+    seconds = clock.now() - began_s
+    episode.story.append(f"ended with {code} after {seconds:.1f} s")
 
-    if in_peace and code not in RIGHT_ENDS:
-        episode.faults.append(f"left in peace, it ended with {code}")
+    is_early = code is not None and code < 0 and seconds < BEFORE_PYTHON_S
+    if code not in (RIGHT_ENDS if in_peace else DISTURBED_ENDS) and not is_early:
+        episode.faults.append(f"{'left in peace, ' if in_peace else ''}it ended with {code}")
     _check_strays(episode, clock)
     _check_file(episode, folder, must_exist=had_file or in_peace)
     _check_done(episode, before, _done_rows(folder))
