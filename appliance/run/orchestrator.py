@@ -240,8 +240,14 @@ class Orchestrator:
             for row in known
             if row.stage == "train" and row.round == 1 and row.detail.get("cause") == "fault"
         }
+        trained = {
+            (row.task_id, row.round)
+            for row in known
+            if (row.stage, row.status) == ("train", "done")
+        }
         for row in known:
-            if (row.stage, row.status) == ("deep", "partial") and row.task_id not in faulty:
+            is_cut = row.status == "partial" or (row.task_id, row.round) in trained
+            if row.stage == "deep" and is_cut and row.task_id not in faulty:
                 schedule.mark_cut(row.task_id, row.round)
 
         # The adapter of the last training is the one that lies in the folder.
