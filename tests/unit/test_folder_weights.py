@@ -13,6 +13,7 @@ import pytest
 
 from appliance.engine.folder.examine import examine_files
 from appliance.engine.folder.finite import READ_WHOLE_BYTES
+from appliance.engine.folder.weights import has_own_head
 from appliance.errors import InputError
 from tests.support.model_folder import (
     CONFIG,
@@ -155,6 +156,19 @@ def test_a_head_may_be_left_out_only_where_it_is_tied(tmp_path: Path) -> None:
     examine_files(untied)
     write_weights(untied / "model.safetensors", weights_of(CONFIG))
     assert "tie_word_embeddings" in refusal(untied)
+
+
+def test_a_tied_model_with_a_head_of_its_own_is_known(folder: Path) -> None:
+    assert not has_own_head(folder)
+    weights = weights_of(CONFIG)
+    head = weights[EMBEDDINGS]
+    write_weights(folder / "model.safetensors", weights | {"lm_head.weight": head})
+    assert not has_own_head(folder)
+
+    other = (head[0], head[1], head[2][:-4] + bytes(4))
+    write_weights(folder / "model.safetensors", weights | {"lm_head.weight": other})
+    assert has_own_head(folder)
+    examine_files(folder)
 
 
 def test_rows_of_the_embeddings_and_vocab_size_must_agree(folder: Path) -> None:

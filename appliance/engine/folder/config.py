@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from appliance.engine.folder.families import FAMILIES
 from appliance.engine.folder.json_file import shown
@@ -218,7 +218,7 @@ def _check_others(config: Mapping[str, Any], folder: Path) -> None:
             )
 
 
-def _is_int(value: Any) -> bool:
+def _is_int(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 

@@ -47,6 +47,9 @@ _LAYER = re.compile(r"^(?P<stack>(?:.*\.)?(?:layers|h|blocks|block))\.(?P<number
 _MOST_NAMED = 3
 """Names that a message lists before "and N more"."""
 
+_COMPARED_BYTES = 1 << 20
+"""Bytes of head and embeddings that are compared at once."""
+
 _FLOATS = ("F32", "F16", "BF16", "F64")
 
 
@@ -105,6 +108,28 @@ def check_names_and_shapes(
                 if name not in (EMBEDDINGS, HEAD) or tensor.shape[1:] != shape[1:]
                 else f"correct vocab_size in config.json: the weights have {tensor.shape[0]} rows",
             )
+
+
+def has_own_head(folder: Path) -> bool:
+    """Whether the files hold an output head that differs from the embeddings.
+
+    Transformers then uses it even where config.json says that the two are one; vLLM goes by
+    config.json. The whole of both is compared, as Transformers does.
+    """
+    tensors = read_weights(folder)
+    if HEAD not in tensors or EMBEDDINGS not in tensors:
+        return False
+    head, embeddings = tensors[HEAD], tensors[EMBEDDINGS]
+    if (head.dtype, head.shape) != (embeddings.dtype, embeddings.shape):
+        return True
+    with head.file.open("rb") as one, embeddings.file.open("rb") as other:
+        one.seek(head.begin)
+        other.seek(embeddings.begin)
+        for begin in range(0, head.num_bytes, _COMPARED_BYTES):
+            num_bytes = min(_COMPARED_BYTES, head.num_bytes - begin)
+            if one.read(num_bytes) != other.read(num_bytes):
+                return True
+    return False
 
 
 def _shards(index: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import Any
 from appliance.engine.adapter.serving import RANKS
 from appliance.engine.base import EngineSpec
 from appliance.engine.environment import hide_flashinfer, unchanged, vllm_variables
+from appliance.engine.folder.weights import has_own_head
 from appliance.engine.load_model import is_out_of_memory
 from appliance.errors import EngineError, OutOfMemory, first_line
 
@@ -88,6 +89,9 @@ def _arguments(spec: EngineSpec, *, slots_rank: int | None) -> dict[str, Any]:
         arguments["gpu_memory_utilization"] = spec.memory_share
         arguments["enable_sleep_mode"] = spec.sleeps
 
+    if has_own_head(spec.model_dir):
+        # As Transformers does, with which the adapters are trained.
+        arguments["hf_overrides"] = {"tie_word_embeddings": False}
     if spec.quantization == "nf4":
         arguments["quantization"] = "bitsandbytes"
     if spec.kv_cache_bytes is not None:

@@ -302,11 +302,13 @@ def _stored_quantization(config: dict[str, Any]) -> str:
     stored = config.get("quantization_config")
     if not isinstance(stored, dict):
         return "none"
-    if stored.get("load_in_4bit") or stored.get("bits") == 4:
-        return "nf4"
-    if stored.get("load_in_8bit") or stored.get("bits") == 8:
+    # AWQ and GPTQ also have 4 or 8 "bits", and are another thing.
+    method = stored.get("quant_method")
+    if method not in (None, "bitsandbytes"):
+        return str(method)
+    if stored.get("load_in_8bit"):
         return "int8"
-    return str(stored.get("quant_method", "none"))
+    return "nf4" if stored.get("load_in_4bit") else str(method or "none")
 
 
 _ARC_MINI_SHAPE = _row(
