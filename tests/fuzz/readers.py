@@ -268,6 +268,6 @@ def try_one(reader: Reader, data: bytes, folder: Path) -> Exception | None:
         reader.read(path)
     except (ApplianceError, *reader.allowed):
         return None
-    except Exception as fault:
+    except Exception as fault:  # noqa: BLE001  that is what is looked for
         return fault
     return None
