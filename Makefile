@@ -149,7 +149,7 @@ bench: $(STAMP) $(ENGINES) ## Measure speed and memory on this machine
 INPUTS ?= 1000000
 .PHONY: fuzz
 fuzz: $(STAMP) ## Read a million damaged files: no exception but our own may come out [INPUTS]
-	"$(BIN)/python" -m tests.fuzz --inputs "$(INPUTS)"
+	"$(BIN)/python" -m tests.fuzz.run --inputs "$(INPUTS)"
 
 .PHONY: lock
 lock: ## Recompile requirements/*.txt from pyproject.toml (needs uv)
