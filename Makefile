@@ -146,6 +146,11 @@ check: $(STAMP) ## Check format, lint and types
 bench: $(STAMP) $(ENGINES) ## Measure speed and memory on this machine
 	"$(BIN)/python" -m bench
 
+INPUTS ?= 1000000
+.PHONY: fuzz
+fuzz: $(STAMP) ## Read a million damaged files: no exception but our own may come out [INPUTS]
+	"$(BIN)/python" -m tests.fuzz.run --inputs "$(INPUTS)"
+
 .PHONY: lock
 lock: ## Recompile requirements/*.txt from pyproject.toml (needs uv)
 	pins() {
