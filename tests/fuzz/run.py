@@ -1,7 +1,8 @@
 """`make fuzz`: damaged inputs by the million over every reader of readers.py.
 
 Prints a table, and saves under out/fuzz/ each input that brought a foreign exception to light.
-Exit code 1 where there was one. `python -m tests.fuzz.run --again FILE` reads a saved input once more.
+Exit code 1 where there was one. `python -m tests.fuzz.run --again FILE` reads a saved input once
+more.
 """
 
 from __future__ import annotations

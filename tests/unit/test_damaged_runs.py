@@ -227,7 +227,8 @@ def test_a_journal_that_is_locked_is_a_missing_prerequisite(
 SUBMISSIONS = [
     "null", "[]", "5", '"x"', '{"x": 5}', f'{{"{FIRST}": {{}}}}', f'{{"{FIRST}": null}}',
     f'{{"{FIRST}": [null]}}', f'{{"{FIRST}": [[[1]]]}}', f'{{"{FIRST}": [{{"attempt_1": [[1]]}}]}}',
-    f'{{"{FIRST}": [{{"attempt_1": "x", "attempt_2": [[NaN]]}}]}}', f'{{"{FIRST}": 1, "{FIRST}": 2}}',
+    f'{{"{FIRST}": [{{"attempt_1": "x", "attempt_2": [[NaN]]}}]}}',
+    f'{{"{FIRST}": 1, "{FIRST}": 2}}',
     "[" * 99999, "\ufeffnull", "{", "", f'{{"{FIRST}": []}}',
     f'{{"{FIRST}": [{{"attempt_1": [[1]], "attempt_2": [[1]], "attempt_3": [[1]]}}]}}',
 ]  # fmt: skip
