@@ -116,7 +116,7 @@ def _process(arguments: list[str]) -> int:
     except stopping.Stopped as stop:
         code = stopping.exit_code(stop.number, is_resumable=is_resumable)
 
-    stopping.conclude(code)
+    stopping.conclude()
     fault = streams.lost_output()
     # A reader that is gone (`| head`) has what it wanted.
     is_product = verb in PRINTING or bool({"-h", "--help", "--version"} & set(arguments))

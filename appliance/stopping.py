@@ -79,10 +79,14 @@ def noted() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def conclude(code: int) -> None:
-    """The work is done, and only the interpreter is left to end: a signal then changes nothing."""
+def conclude() -> None:
+    """The work is done, and only the interpreter is left to end: a signal then changes nothing.
+
+    Ignored, and not handled: an interpreter that ends puts the default, which is death by the
+    signal, in the place of every handler.
+    """
     for number in _asks():
-        signal.signal(number, lambda _number, _frame: os._exit(code))
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _asks() -> list[signal.Signals]:

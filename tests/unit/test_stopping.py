@@ -78,11 +78,17 @@ def test_within_noted_the_first_waits_and_a_second_interrupt_does_not() -> None:
 
 
 def test_after_the_work_a_signal_changes_no_exit_code() -> None:
+    # Once as the last instruction, once while the interpreter takes its modules apart.
     code = f"""{BEGUN}
 from appliance import stopping
+class AtTheEnd:
+    def __del__(self, kill=os.kill, pid=os.getpid()):
+        kill(pid, {int(signal.SIGTERM)})
+sys.last_thing = AtTheEnd()
 stopping.listen(is_resumable=False)
-stopping.conclude(5)
+stopping.conclude()
 os.kill(os.getpid(), signal.SIGTERM)
+sys.exit(5)
 """
     words = [sys.executable, "-c", code, os.pathsep.join(p for p in sys.path if p)]
     assert subprocess.run(words).returncode == 5
