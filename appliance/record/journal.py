@@ -116,7 +116,7 @@ class Journal:
             raise _no_journal(path, "not a file")
         try:
             self._db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
-        except sqlite3.Error as fault:
+        except (sqlite3.Error, UnicodeDecodeError) as fault:
             raise _as_ours(path, fault) from fault
 
         # A byte that is no UTF-8 must not keep the other rows from being read.
@@ -129,7 +129,7 @@ class Journal:
             self._upgrade()
             self._db.executescript(_SCHEMA)
             self._db.execute(f"PRAGMA user_version={_VERSION}")
-        except sqlite3.Error as fault:
+        except (sqlite3.Error, UnicodeDecodeError) as fault:
             self._db.close()
             raise _as_ours(path, fault) from fault
         except ApplianceError:
@@ -339,7 +339,7 @@ class Journal:
     def _read(self, sql: str, values: tuple[Any, ...] = ()) -> list[Sequence[Any]]:
         try:
             return self._db.execute(sql, values).fetchall()
-        except sqlite3.Error as fault:
+        except (sqlite3.Error, UnicodeDecodeError) as fault:
             raise _as_ours(self.path, fault) from fault
 
     def _checked(
@@ -366,14 +366,17 @@ class Journal:
             for sql, values in statements:
                 self._db.execute(sql, values)
             self._db.execute("COMMIT")
-        except sqlite3.Error as fault:
+        except (sqlite3.Error, UnicodeDecodeError) as fault:
             # A full disk ends the transaction by itself, most other faults do not.
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise _as_ours(self.path, fault) from fault
 
 
-def _as_ours(path: Path, fault: sqlite3.Error) -> ApplianceError:
+def _as_ours(path: Path, fault: sqlite3.Error | UnicodeDecodeError) -> ApplianceError:
+    # Of a damaged schema even SQLite's message is no text.
+    if isinstance(fault, UnicodeDecodeError):
+        return _damaged(path, "a schema that is no text")
     # The low byte is the kind; the others say what exactly happened.
     exact = getattr(fault, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     kind = exact & 0xFF

@@ -76,6 +76,6 @@ def _until_damage(
     old: sqlite3.Connection, table: str, columns: tuple[str, ...], order: str
 ) -> Iterator[tuple[int, tuple[Any, ...]]]:
     select = f"SELECT rowid, {', '.join(columns)} FROM {table} NOT INDEXED ORDER BY rowid {order}"
-    with contextlib.suppress(sqlite3.Error):
+    with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
         for number, *values in old.execute(select):
             yield number, tuple(values)

@@ -97,7 +97,7 @@ class ResultCache:
             )
             self._db.execute("SELECT key, answer FROM answers LIMIT 1").fetchall()
             self._file = self._path.stat()
-        except (sqlite3.Error, OSError) as fault:
+        except (sqlite3.Error, UnicodeDecodeError, OSError) as fault:
             self._fail(fault, can_renew=not is_again)
 
     def _execute(self, sql: str, values: tuple[bytes, ...] = ()) -> list[tuple[Any, ...]]:
@@ -106,7 +106,7 @@ class ResultCache:
             return []
         try:
             return self._db.execute(sql, values).fetchall()
-        except (sqlite3.Error, OverflowError) as fault:
+        except (sqlite3.Error, UnicodeDecodeError) as fault:
             self._fail(fault, can_renew=True)
             return []
 
