@@ -128,7 +128,8 @@ class Journal:
             self._db.execute("PRAGMA synchronous=FULL")
             self._upgrade()
             self._db.executescript(_SCHEMA)
-            self._db.execute(f"PRAGMA user_version={_VERSION}")
+            if self._version() != _VERSION:  # to read a journal is not to write it
+                self._db.execute(f"PRAGMA user_version={_VERSION}")
         except (sqlite3.Error, UnicodeDecodeError) as fault:
             self._db.close()
             raise _as_ours(path, fault) from fault
@@ -138,7 +139,7 @@ class Journal:
 
     def _check_origin(self) -> None:
         """Only a journal is changed: a file of another program stays as it is."""
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        version = self._version()
         names = self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         tables = {str(name) for (name,) in names}
         ours = tables & set(_OLDEST_COLUMNS)
@@ -151,6 +152,10 @@ class Journal:
             )
         if (tables and not ours) or any(_OLDEST_COLUMNS[t] - self._columns(t) for t in ours):
             raise _no_journal(self.path, f"a database with the tables {', '.join(sorted(tables))}")
+
+    def _version(self) -> int:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        return int(version)
 
     def check_pages(self) -> None:
         """Read the whole file. Raises DamagedJournal when a page of it is damaged."""

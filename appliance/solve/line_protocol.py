@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from appliance.engine.base import Blame
-from appliance.engine.load_model import is_out_of_memory
+from appliance.engine.device_faults import is_out_of_memory
 from appliance.errors import (
     AdapterLost,
     ApplianceError,

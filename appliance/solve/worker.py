@@ -21,10 +21,10 @@ from appliance.arc.task import Task
 from appliance.arc.view import View
 from appliance.clock import Deadline, SystemClock
 from appliance.engine.base import EngineSpec, NotTuned, Outcome, Served, Server, TuneSettings
+from appliance.engine.device_faults import check_device, is_out_of_memory, poisons_process
 from appliance.engine.environment import no_garbage_collection
 from appliance.engine.folder.card import FolderCard, read_card
 from appliance.engine.folder.identity import weights_sha
-from appliance.engine.load_model import check_device, is_out_of_memory, poisons_process
 from appliance.engine.memory_meter import TrainingMemory, meter_of
 from appliance.engine.probe import TRAINING_SHARE, probe_engines, probe_training
 from appliance.engine.registry import import_first, make_scorer, make_server, make_trainer

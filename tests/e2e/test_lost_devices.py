@@ -42,7 +42,7 @@ machine.torch_build = lambda: TorchBuild("2.13.0+cu130", (13, 0))
 ONE_CARD_VANISHES = """
 import os
 from pathlib import Path
-from appliance.engine import load_model
+from appliance.engine import device_faults
 from appliance.engine.training import peft_trainer
 from appliance.errors import DeviceLost
 from appliance.solve import messages
@@ -68,7 +68,7 @@ def vanishing(self, *given, **more):
     os._exit(1)
 
 messages.Setup.model_validate_json = on_the_cpu
-load_model.check_device = check
+device_faults.check_device = check
 peft_trainer.PeftTrainer.tune = vanishing
 """
 """Workers compute on the CPU as if it were a card. The first card that trains a task vanishes."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from appliance.clock import Deadline
 from appliance.engine.base import ScoreRequest
-from appliance.engine.load_model import is_out_of_memory, release_memory
+from appliance.engine.device_faults import is_out_of_memory, release_memory
 from appliance.engine.training.loss import hidden_states
 from appliance.engine.training.packing import TokenSequence, fill_rows
 from appliance.errors import OutOfMemory

@@ -12,7 +12,7 @@ from typing import Any
 
 from appliance.clock import Deadline
 from appliance.engine.base import Completion, Request
-from appliance.engine.load_model import is_out_of_memory
+from appliance.engine.device_faults import is_out_of_memory
 from appliance.errors import OutOfMemory
 
 STRETCH = 16

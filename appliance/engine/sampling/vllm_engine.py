@@ -19,7 +19,7 @@ from typing import Any
 
 from appliance.engine.adapter.serving import AdapterCard
 from appliance.engine.base import EngineSpec, Request
-from appliance.engine.load_model import is_out_of_memory
+from appliance.engine.device_faults import is_out_of_memory
 from appliance.engine.sampling.vllm_start import start_llm
 from appliance.errors import EngineError, EngineLost, OutOfMemory, first_line
 

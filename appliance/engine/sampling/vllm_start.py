@@ -12,9 +12,9 @@ from typing import Any
 
 from appliance.engine.adapter.serving import RANKS
 from appliance.engine.base import EngineSpec
+from appliance.engine.device_faults import is_out_of_memory
 from appliance.engine.environment import hide_flashinfer, unchanged, vllm_variables
 from appliance.engine.folder.weights import has_own_head
-from appliance.engine.load_model import is_out_of_memory
 from appliance.errors import EngineError, OutOfMemory, first_line
 
 BLOCK_TOKENS = 32

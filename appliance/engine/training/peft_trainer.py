@@ -23,9 +23,9 @@ from appliance.clock import Clock, Deadline
 from appliance.engine.adapter.loaded import put_on
 from appliance.engine.adapter.record import check_record, write_record
 from appliance.engine.base import Cause, NotTuned, Outcome, Tuned, TuneSettings
+from appliance.engine.device_faults import is_out_of_memory, release_memory
 from appliance.engine.folder.card import RECORD_FILE
 from appliance.engine.folder.identity import weights_sha
-from appliance.engine.load_model import is_out_of_memory, release_memory
 from appliance.engine.training.aside import HostPlace
 from appliance.engine.training.library import LoraLibrary, PeftLibrary
 from appliance.engine.training.merging import (

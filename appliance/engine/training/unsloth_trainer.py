@@ -16,12 +16,8 @@ import numpy as np
 
 from appliance.engine.adapter.loaded import put_on
 from appliance.engine.base import TuneSettings
-from appliance.engine.load_model import (
-    adapter_faults,
-    check_logits,
-    is_out_of_memory,
-    poisons_process,
-)
+from appliance.engine.device_faults import is_out_of_memory, poisons_process
+from appliance.engine.load_model import adapter_faults, check_logits
 from appliance.engine.load_report import refuse_incomplete, reports_of_loading
 from appliance.engine.quantize import keep_trainable
 from appliance.engine.training.loss import answer_loss
