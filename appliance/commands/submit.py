@@ -27,8 +27,8 @@ from appliance.commands.arguments import (
     on_cpu,
 )
 from appliance.config import Layer, Settings, given_keys, resolve
-from appliance.engine.folder.card import FolderCard, model_dir
-from appliance.errors import ApplianceError, PrerequisiteError, UsageError
+from appliance.engine.folder.card import EMBEDDED, FolderCard, model_dir
+from appliance.errors import ApplianceError, InputError, PrerequisiteError, UsageError
 from appliance.machine.finding import Status
 from appliance.machine.machine import Machine, find_machine
 from appliance.machine.profile_check import check_expectation, profile_expectation
@@ -95,7 +95,18 @@ def run(args: argparse.Namespace) -> int:
 
         # A machine on which the sandbox cannot stand is told so now, not in an hour.
         layers = _layers_for_sandbox(asked, layers)
-        folders = _models_on_offer(asked, journal) if asked.needs_model else {}
+        folders: Mapping[str, Path] = {}
+        refusal = None
+        if asked.needs_model:
+            try:
+                folders = _models_on_offer(asked, journal)
+            except InputError as fault:
+                # Nobody can start a scored rerun again, and some answers are better than none.
+                if machine.platform.phase != "rerun":
+                    raise
+                refusal = fault
+                layers = [*layers, _with_the_model_inside(resolve(layers))]
+                folders = _models_on_offer(resolve(layers), journal)
 
         only_budget = asked.run.deadline is None and asked.run.budget_s
         request = PlanRequest(
@@ -107,6 +118,8 @@ def run(args: argparse.Namespace) -> int:
             budget_s=only_budget or deadline_s - start_s,
         )
         planned = _plan(request, folders, profile=args.profile)
+        if refusal is not None:
+            planned = replace(planned, setbacks=(*planned.setbacks, str(refusal)))
         plan = planned.plan
 
         journal.put_fact("identity", identity)
@@ -266,6 +279,17 @@ def _models_on_offer(settings: Settings, journal: Journal) -> Mapping[str, Path]
             _check_strategy(settings, name, found.card)
             folders[name] = found.folder
     return folders
+
+
+def _with_the_model_inside(settings: Settings) -> Layer:
+    """For a run whose own model is refused: arc-mini, and the search, which needs no model."""
+    values = {
+        "model.path": EMBEDDED,
+        "model.adapter": None,
+        "train.start": "auto",
+        "strategy": [*settings.strategy, "search"],
+    }
+    return Layer("a refused model", values)
 
 
 def _check_strategy(settings: Settings, name: str, card: FolderCard) -> None:
