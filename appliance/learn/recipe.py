@@ -147,7 +147,8 @@ class Optimization(_Part):
         description="learning rate after warm-up: constant; linear or cosine to zero; or wsd, "
         "constant and then linear to zero over the last decay_fraction of the steps",
     )
-    learning_rate: float = Field(1e-4, gt=0, le=1)
+    # No upper end: a training that diverges is stopped at once, with its last good checkpoint.
+    learning_rate: float = Field(1e-4, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     betas: tuple[float, float] = (0.9, 0.98)
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")

@@ -258,13 +258,11 @@ def test_numbers_that_are_none_end_the_run_before_they_are_saved(
     recipe = recipe_of(
         tasks,
         optimization__optimizer="adamw",
+        optimization__learning_rate=1e30,
         optimization__warmup_steps=0,
         log_every_steps=100,
         save_every_steps=3,
     )
-    # Beyond what a recipe may say, so that it cannot go well.
-    wild = recipe.optimization.model_copy(update={"learning_rate": 1e30})
-    recipe = recipe.model_copy(update={"optimization": wild})
     with pytest.raises(InputError, match=r"step 3: loss nan.*finite"):
         train(recipe, tmp_path / "out")
     assert not (tmp_path / "out" / "checkpoints").exists()

@@ -13,7 +13,6 @@ from appliance import cli
 from appliance.engine.folder.card import read_card
 from appliance.engine.folder.identity import weights_sha
 from appliance.engine.load_model import load_causal_lm
-from appliance.errors import InputError
 from appliance.learn.recipe import Recipe
 from appliance.learn.start import make_start
 from appliance.models.vocabularies import VOCABULARIES
@@ -238,9 +237,11 @@ def test_a_tracker_that_is_not_installed_is_named(
         assert "trackio is not installed" in capsys.readouterr().err
 
 
-def test_the_embedded_model_is_found_by_name_and_a_missing_one_named() -> None:
+def test_the_embedded_model_is_found_by_name_and_a_missing_one_named(
+    run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     recipe = Recipe.model_validate(RECIPE | {"start_from": "arc-mini"})
     assert recipe.start_from is not None
     assert read_card(recipe.start_from).style in VOCABULARIES
-    with pytest.raises(InputError, match="nowhere: not there"):
-        make_start(Recipe.model_validate(RECIPE | {"start_from": "nowhere"}), device="cpu")
+    run("out", "--model", "nowhere", code=4)
+    assert "nowhere: not there" in capsys.readouterr().err
