@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from appliance import guard, stopping, streams
 from appliance.errors import (
     EXIT_DONE,
     EXIT_INPUT,
@@ -25,6 +24,7 @@ from appliance.errors import (
 )
 from appliance.foreign_text import as_shown
 from appliance.names import unknown
+from appliance.process import guard, stopping, streams
 
 VERBS = {
     "submit": (

@@ -30,8 +30,8 @@ from pydantic import (
 
 from appliance.clock import LONGEST_S, parse_duration, parse_instant
 from appliance.errors import UsageError, shorten
-from appliance.guard import DEBUG_VARIABLE
 from appliance.names import did_you_mean, unknown
+from appliance.process.guard import DEBUG_VARIABLE
 from appliance.yaml_text import parse_yaml, read_yaml
 
 ENVIRONMENT_PREFIX = "APPLIANCE_"

@@ -64,8 +64,7 @@ def _measure(num_adapters: int, autocast: str | None, seed: int, scratch: Path) 
     import numpy as np
     import torch
 
-    from appliance.engine.adapter.serving import read_adapter
-    from appliance.engine.adapter_canary import (
+    from appliance.engine.adapter.canary import (
         LEAST_NOISE,
         NOISE_FACTOR,
         NUM_COMPARED,
@@ -73,6 +72,7 @@ def _measure(num_adapters: int, autocast: str | None, seed: int, scratch: Path) 
         Heard,
         judge,
     )
+    from appliance.engine.adapter.serving import read_adapter
     from appliance.engine.base import EngineSpec
     from appliance.engine.folder.card import model_dir
     from appliance.engine.registry import make_trainer

@@ -196,7 +196,7 @@ def _adapters(count: int, dtype: str, scratch: Path) -> int:
     import psutil
 
     from appliance.clock import Deadline, SystemClock
-    from appliance.engine.adapter_canary import Canary
+    from appliance.engine.adapter.canary import Canary
     from appliance.engine.base import Request, Server, Serving, Tuned, TuneSettings
     from appliance.engine.registry import TransformersServer
     from appliance.engine.sampling.vllm_server import VllmServer

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from appliance.config import CPU_BF16_VARIABLE
-from appliance.guard import DEBUG_VARIABLE
+from appliance.process.guard import DEBUG_VARIABLE
 
 # Helpers assert, too; pytest shows the values of a failed assertion only where it was told to.
 pytest.register_assert_rewrite("tests.support")

@@ -29,7 +29,7 @@ from appliance.learn.data.generated import compositions, family_tasks, rules
 from appliance.learn.processes import leave_processes
 from appliance.learn.recipe import load_recipe
 from appliance.learn.train import train_recipe
-from appliance.stopping import exit_code, noted
+from appliance.process.stopping import exit_code, noted
 from appliance.yaml_text import parse_yaml
 
 EPILOG = """two steps, the first once:

@@ -121,7 +121,7 @@ class TransformersServer:
 
 
 def _vllm(spec: EngineSpec, codec: Codec, trainer: Trainer) -> Server:
-    from appliance.engine.adapter_canary import Canary
+    from appliance.engine.adapter.canary import Canary
     from appliance.engine.device_faults import release_memory
     from appliance.engine.sampling.vllm_engine import VllmEngine
     from appliance.engine.sampling.vllm_server import VllmServer

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from appliance.errors import DeviceLost
-from appliance.guard import name_of
+from appliance.process.guard import name_of
 from appliance.record.journal import Journal
 
 _SETBACKS = "setbacks"

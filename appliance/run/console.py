@@ -11,16 +11,16 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TextIO
 
-from appliance import guard
 from appliance.arc.grid import to_lists
 from appliance.arc.task import Solutions
 from appliance.clock import Clock, format_duration
 from appliance.foreign_text import as_shown
+from appliance.process import guard
+from appliance.process.streams import lost_output
 from appliance.program.source import DSL_HEADER
 from appliance.run.pictures import grids_and_program, side_by_side
 from appliance.run.task_text import first_attempts, is_worth_showing, task_facts, task_line
 from appliance.run.worker_state import TaskReport
-from appliance.streams import lost_output
 
 
 class Display(Protocol):

@@ -22,6 +22,7 @@ from appliance.errors import (
     EngineError,
     SameFault,
 )
+from appliance.process.stopping import exit_code, noted
 from appliance.record.attempts import attempts_of
 from appliance.record.coverage import coverage_of
 from appliance.record.journal import Journal
@@ -35,7 +36,6 @@ from appliance.run.schedule.rate_check import FACT as CHECKED_RATE
 from appliance.run.workers import search_plans, search_share, worker_plans
 from appliance.sizing.plan import AnyPlan, Plan
 from appliance.sizing.view import plan_lines
-from appliance.stopping import exit_code, noted
 
 
 @dataclass(frozen=True)

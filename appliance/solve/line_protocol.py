@@ -23,8 +23,8 @@ from appliance.errors import (
     OutOfMemory,
     first_line,
 )
+from appliance.process.streams import secure
 from appliance.solve.messages import Event, Failed
-from appliance.streams import secure
 
 Emit = Callable[[Event], None]
 

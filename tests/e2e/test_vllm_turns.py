@@ -19,7 +19,7 @@ import pytest
 
 from appliance.arc.source import load_tasks
 from appliance.arc.task import Task
-from appliance.engine.adapter_canary import Canary
+from appliance.engine.adapter.canary import Canary
 from appliance.engine.base import Request
 from appliance.engine.sampling.vllm_server import VllmServer
 from appliance.engine.tokens import Codec

@@ -93,7 +93,7 @@ def start_engines(folder: Path, scratch: Path, *, has_vllm: bool) -> dict[str, E
     if not has_vllm:
         return engines
 
-    from appliance.engine.adapter_canary import Canary
+    from appliance.engine.adapter.canary import Canary
     from appliance.engine.sampling.vllm_engine import VllmEngine
     from appliance.engine.sampling.vllm_server import VllmServer
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from appliance.engine.adapter_canary import (
+from appliance.engine.adapter.canary import (
     NUM_PROMPTS,
     Heard,
     Verdict,

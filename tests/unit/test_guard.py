@@ -12,7 +12,7 @@ import pytest
 from appliance import cli
 from appliance.commands import plan, submit
 from appliance.errors import EXIT_DEFECT, EXIT_INPUT, EXIT_PREREQUISITE
-from appliance.guard import DEBUG_VARIABLE
+from appliance.process.guard import DEBUG_VARIABLE
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
 from appliance.record.setbacks import setbacks_of

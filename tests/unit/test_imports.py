@@ -34,8 +34,8 @@ LEVELS = (
     ("models",),
     ("arc",),
     ("config",),
-    ("names", "atomic", "guard", "yaml_text"),
-    ("clock", "seeds", "stopping", "streams", "foreign_text"),
+    ("names", "atomic", "process", "yaml_text"),
+    ("clock", "seeds", "foreign_text"),
     ("errors",),
 )
 """From the roof to the ground. A part imports lower levels only, so siblings never meet."""

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance import stopping
 from appliance.errors import EXIT_CHECKPOINTED, EXIT_INTERRUPTED
+from appliance.process import stopping
 
 BEGUN = "import os, signal, sys\nsys.path[:0] = sys.argv.pop(1).split(os.pathsep)\n"
 
@@ -57,7 +57,7 @@ def test_other_verbs_end_as_shells_say_it() -> None:
 def test_nohup_is_respected() -> None:
     code = f"""{BEGUN}
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
-from appliance import stopping
+from appliance.process import stopping
 stopping.listen(is_resumable=True)
 with stopping.noted() as received:
     os.kill(os.getpid(), signal.SIGHUP)
@@ -81,7 +81,7 @@ def test_within_noted_the_first_waits_and_a_second_interrupt_does_not() -> None:
 def test_after_the_work_a_signal_changes_no_exit_code() -> None:
     # It comes while the interpreter takes its modules apart.
     code = f"""{BEGUN}
-from appliance import stopping
+from appliance.process import stopping
 class AtTheEnd:
     def __del__(self, kill=os.kill, pid=os.getpid()):
         kill(pid, {int(signal.SIGTERM)})

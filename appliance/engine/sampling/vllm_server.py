@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from appliance.engine.adapter.canary import NUM_COMPARED, Canary
 from appliance.engine.adapter.serving import read_adapter
-from appliance.engine.adapter_canary import NUM_COMPARED, Canary
 from appliance.engine.base import EngineSpec, Served, Server, Trainer
 from appliance.engine.sampling.vllm_engine import LoadedAdapter, VllmEngine
 from appliance.engine.sampling.vllm_sampler import VllmSampler
