@@ -1,7 +1,8 @@
 """Every reader of what is given to the appliance: what a good input is, and how it is read.
 
-To add one: a function that takes a file and reads it, and a line in READERS. Only ApplianceError
-may come out, or what the line names as `allowed`.
+To add one: a function that takes a file and reads it, and a line in READERS (of a folder: in
+folders.py; of something typed: in texts.py). Only ApplianceError may come out, or what the line
+names as `allowed`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,6 @@ import io
 import json
 import sqlite3
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -28,8 +26,6 @@ from appliance.arc.submission import build, form_faults, read_submission, score,
 from appliance.arc.task import Pair, Task, TaskSet
 from appliance.arc.view import View
 from appliance.arc.vote import Candidate
-from appliance.clock import parse_duration, parse_instant
-from appliance.errors import ApplianceError
 from appliance.pack.leg import read_legs
 from appliance.program.program_file import read_programs
 from appliance.program.sandbox.frames import (
@@ -52,7 +48,10 @@ from appliance.record.journal import Journal, StageRow
 from appliance.record.salvage import open_whole
 from appliance.report.run_page import plan_table
 from appliance.solve.messages import CandidateMessage, ProgramMessage, Sampled, parse_event
+from tests.fuzz.folders import FOLDER_READERS
 from tests.fuzz.mutate import damaged, damaged_pages
+from tests.fuzz.reader import Reader, quietly, text_of
+from tests.fuzz.texts import TEXT_READERS
 
 SMALL, OTHER = as_grid([[1, 2], [3, 4]]), as_grid([[0, 9, 9]])
 TASKS = TaskSet(
@@ -63,32 +62,6 @@ TASKS = TaskSet(
     ),
 )
 SOLUTIONS = {"a": (OTHER,), "b": (SMALL, OTHER)}
-
-
-@dataclass(frozen=True)
-class Reader:
-    """One reader. Its input is a file."""
-
-    name: str
-    good: Callable[[], bytes]  # an input that is right
-    read: Callable[[Path], object]
-    allowed: tuple[type[Exception], ...] = ()  # besides ApplianceError
-    damage: Callable[[Random, bytes], bytes] = damaged
-    share: float = 1.0  # of the inputs of a text: a database takes a hundred times as long
-
-
-def text_of(path: Path) -> str:
-    return path.read_bytes().decode("utf-8", "surrogateescape")
-
-
-def quietly(read: Callable[[Path], object]) -> Callable[[Path], None]:
-    """Without the lines that it prints."""
-
-    def read_in_silence(path: Path) -> None:
-        with contextlib.redirect_stderr(io.StringIO()):
-            read(path)
-
-    return read_in_silence
 
 
 def read_submission_file(path: Path) -> None:
@@ -262,22 +235,6 @@ READERS = (
     Reader("plan", lambda: json.dumps(PLAN).encode(), plan_table),
     Reader("legs", lambda: b"[12.5, 30]", quietly(read_legs)),
     Reader("JSON", lambda: json.dumps(PLAN).encode(), read_json),
-    Reader("durations", lambda: b"11h30m", lambda p: parse_duration(text_of(p))),
-    Reader("instants", lambda: b"2026-11-28T05:30:00Z", lambda p: parse_instant(text_of(p))),
+    *TEXT_READERS,
+    *FOLDER_READERS,
 )  # fmt: skip
-
-
-@cache
-def good_input(reader: Reader) -> bytes:
-    return reader.good()
-
-
-def try_one(reader: Reader, data: bytes, folder: Path) -> Exception | None:
-    """Let it read these bytes. Returns an exception that it should not have raised."""
-    path = folder / "input"
-    path.write_bytes(data)
-    try:
-        reader.read(path)
-    except Exception as fault:  # noqa: BLE001  that is what is looked for
-        return None if isinstance(fault, (ApplianceError, *reader.allowed)) else fault
-    return None

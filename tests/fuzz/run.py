@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from tests.fuzz.readers import READERS, Reader, good_input, try_one
+from tests.fuzz.reader import Reader, good_input, try_one
+from tests.fuzz.readers import READERS
 
 OUT = Path("out/fuzz")
 CHUNK = 2000

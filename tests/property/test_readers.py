@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.readers import READERS, Reader, good_input, try_one
+from tests.fuzz.reader import Reader, good_input, try_one
+from tests.fuzz.readers import READERS
 
 QUICK = settings(
     max_examples=60,
