@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from pydantic import (
 
 from appliance.clock import LONGEST_S, parse_duration, parse_instant
 from appliance.errors import UsageError, shorten
+from appliance.foreign_text import MOST_NAME_BYTES
 from appliance.names import did_you_mean, unknown
 from appliance.process.guard import DEBUG_VARIABLE
 from appliance.yaml_text import parse_yaml, read_yaml
@@ -83,8 +85,7 @@ MOST_STEPS = 1_000_000
 slip of the keyboard should be told, and not fill the memory."""
 
 MOST_TOKENS = 1_000_000
-MOST_CHARS = 4095  # of a path, on Linux
-MOST_NAME_CHARS = 255  # of a name in it
+MOST_BYTES = 4095  # of a path, on Linux
 MOST_SAMPLES = 10_000
 
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=LONGEST_S)]
@@ -104,10 +105,14 @@ class _Part(BaseModel):
         if isinstance(value, str) and kind in (str, str | None, Path | None):
             if not value.strip() or re.search(r"[\x00-\x1f]", value):
                 raise ValueError("expected a text that is not empty, in one line")
-            if len(value) > MOST_CHARS:
-                raise ValueError(f"expected at most {MOST_CHARS} characters")
-            if max(map(len, re.split("[/,]", value))) > MOST_NAME_CHARS:
-                raise ValueError(f"expected names of at most {MOST_NAME_CHARS} characters")
+            try:
+                data = os.fsencode(value)
+            except UnicodeEncodeError:
+                raise ValueError("expected a text that a path can be") from None
+            if len(data) > MOST_BYTES:
+                raise ValueError(f"expected at most {MOST_BYTES} bytes")
+            if max(map(len, re.split(b"[/,]", data))) > MOST_NAME_BYTES:
+                raise ValueError(f"expected names of at most {MOST_NAME_BYTES} bytes")
         return value
 
 

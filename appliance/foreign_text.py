@@ -11,6 +11,9 @@ letters. No dot: names with a meaning of their own begin or end with one."""
 MOST_BYTES = 128
 """Of a file name. File systems allow 255 (eCryptfs 143), and callers add endings of their own."""
 
+MOST_NAME_BYTES = 255
+"""Limit of Linux (NAME_MAX): to look for a longer name is an OSError."""
+
 _CUT = "%-"
 """Between the beginning of a text that was too long and its SHA-256; stands in no other name."""
 
@@ -34,6 +37,16 @@ def as_file_name(text: str) -> str:
         end = _CUT + hashlib.sha256(data).hexdigest()
         name = name[: MOST_BYTES - len(end)] + end
     return name or "%"
+
+
+def is_file_name(text: str) -> bool:
+    """Whether a text out of a file can be the name of a file, as it is and in the same folder.
+
+    >>> is_file_name("model.safetensors"), is_file_name("../x"), is_file_name("\\ud800")
+    (True, False, False)
+    """
+    is_plain = text.isprintable() and "/" not in text and text not in ("", ".", "..")
+    return is_plain and len(text.encode()) <= MOST_NAME_BYTES
 
 
 def as_shown(text: str) -> str:

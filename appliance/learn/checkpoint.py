@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.atomic import whole_folder
+from appliance.engine.folder.json_file import read_object
 from appliance.errors import InputError, UsageError, first_line
 
 IDENTITY = "identity.json"
@@ -108,7 +109,7 @@ def restore_checkpoint(out: Path, identity: dict[str, str], state: State) -> Non
         _check_no_result(out)
         return
 
-    was = {"loop": "stock"} | json.loads((newest / IDENTITY).read_text())
+    was = {"loop": "stock"} | read_object(newest / IDENTITY)
     changed = [key for key in identity if was.get(key) != identity[key]]
     if changed:
         raise UsageError(

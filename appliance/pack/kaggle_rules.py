@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from appliance.foreign_text import is_file_name
+
 TITLE = range(6, 51)
 """Characters of a dataset's title and slug."""
 
@@ -85,7 +87,7 @@ def kernel_faults(metadata: Any, folder: Path | None) -> Faults:
         yield "enable_internet: expected false, the competition allows no internet"
 
     name = metadata.get("code_file")
-    is_name = isinstance(name, str) and name.isprintable() and Path(name).name == name
+    is_name = isinstance(name, str) and is_file_name(name)
     if folder is not None and not (is_name and (folder / str(name)).is_file()):
         yield f"code_file {name!r}: not there"
 

@@ -139,6 +139,7 @@ class SubprocessPool:
             stderr=log,
             text=True,
             encoding="utf-8",
+            errors="replace",  # a kill may cut a line inside a character
             env=environment,
             start_new_session=True,
         )

@@ -196,5 +196,5 @@ def _shipped(settings: Settings) -> _Shipped | None:
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         return _Shipped(int(config["r"]), float(config["lora_alpha"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return None

@@ -47,7 +47,15 @@ from appliance.record.figures import run_figures
 from appliance.record.journal import Journal, StageRow
 from appliance.record.salvage import open_whole
 from appliance.report.run_page import plan_table
-from appliance.solve.messages import CandidateMessage, ProgramMessage, Sampled, parse_event
+from appliance.solve.messages import (
+    CandidateMessage,
+    Failed,
+    Finished,
+    ProgramMessage,
+    Sampled,
+    Scored,
+    parse_event,
+)
 from tests.fuzz.folders import FOLDER_READERS
 from tests.fuzz.mutate import damaged, damaged_pages
 from tests.fuzz.reader import Reader, quietly, text_of
@@ -101,6 +109,12 @@ def read_cache(path: Path) -> None:
     finally:
         for aside in folder.iterdir():
             aside.unlink()
+
+
+def read_event(path: Path) -> None:
+    """What came through a worker's pipe, which a kill may have cut anywhere."""
+    with contextlib.suppress(ValidationError):
+        parse_event(path.read_bytes().decode("utf-8", "replace"))
 
 
 def read_frames(path: Path) -> None:
@@ -192,10 +206,15 @@ PROGRAM = ProgramMessage(
     task_id="a", view="v", adapter="", answer="x", source="x", outcome="ok", error=None,
     demo_score=1.0, similarity=1.0, outputs="k", test=[[[1]]], logprob=-1.0, num_tokens=3,
 )  # fmt: skip
-EVENT = Sampled(
-    job_id=1,
-    candidates=[CandidateMessage.of(Candidate("a", 0, SMALL, -1.0, 5))],
-    programs=[PROGRAM],
+EVENTS = (
+    Sampled(
+        job_id=1,
+        candidates=[CandidateMessage.of(Candidate("a", 0, SMALL, -1.0, 5))],
+        programs=[PROGRAM],
+    ),
+    Scored(job_id=1, task_id="a", test_index=0, grid=[[1]], logprobs=[-1.0, float("-inf")]),
+    Finished(job_id=1, complete=["a"], seconds=1.0, how="vllm", refused=["é"]),
+    Failed(job_id=-1, kind="memory", message="no room"),
 )
 FRAMES = FRAME.pack(READY, 0) + FRAME.pack(COMPILED, 0)
 FRAMES += FRAME.pack(GRID, 8) + encode_grids([SMALL])
@@ -230,8 +249,8 @@ READERS = (
            (ValueError,)),
     Reader("program texts", lambda: b"import dsl\n\ndef transform(grid):\n    return dsl.f(grid)\n",
            read_program_text, share=0.3),
-    Reader("events", lambda: EVENT.model_dump_json().encode(),
-           lambda p: parse_event(text_of(p)), (ValidationError, UnicodeError)),
+    *(Reader(f"event: {event.event}", event.model_dump_json().encode, read_event, share=0.3)
+      for event in EVENTS),
     Reader("plan", lambda: json.dumps(PLAN).encode(), plan_table),
     Reader("legs", lambda: b"[12.5, 30]", quietly(read_legs)),
     Reader("JSON", lambda: json.dumps(PLAN).encode(), read_json),

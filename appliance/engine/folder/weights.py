@@ -16,6 +16,7 @@ from appliance.engine.folder.families import EMBEDDINGS, HEAD, expected_weights,
 from appliance.engine.folder.json_file import read_object, refuse_pointer, shown
 from appliance.engine.folder.tensor_file import Tensor, read_tensors
 from appliance.errors import InputError
+from appliance.foreign_text import is_file_name
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -142,7 +143,7 @@ def _shards(index: Path) -> dict[str, str]:
             remedy="copy the file again",
         )
     for name, file in said.items():
-        if not isinstance(file, str) or file != Path(file).name or "\0" in file or len(file) > 255:
+        if not isinstance(file, str) or not is_file_name(file):
             raise InputError(
                 f"{index}: {shown(name)} is in {shown(file)}",
                 expected="the name of a file in the same folder",

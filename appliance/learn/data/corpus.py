@@ -11,9 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
+import tokenize
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,19 +171,58 @@ def save_corpus(corpus: Corpus, folder: Path, *, sources: list[str]) -> None:
 def load_corpus(folder: Path) -> Corpus:
     """The corpus of a folder, cells memory-mapped. Raises InputError when it is not one."""
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        shapes = np.load(folder / "shapes.npy")
-        cells = np.load(folder / "cells.npy", mmap_mode="r")
-        first_pair = np.load(folder / "first_pair.npy")
-        programs = json.loads((folder / "programs.json").read_text())
-    except (OSError, ValueError) as fault:
+        # NumPy warns of a header that it mends, and reads on.
+        with warnings.catch_warnings(action="error"):
+            cells = np.load(folder / "cells.npy", mmap_mode="r")
+            shapes = np.load(folder / "shapes.npy")
+            first_pair = np.load(folder / "first_pair.npy")
+        names = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["families"]
+        programs = json.loads((folder / "programs.json").read_text(encoding="utf-8"))
+        _check_fit(names, programs, cells, shapes, first_pair)
+    # Beside what reading raises: a manifest of another form, arrays larger than any memory.
+    except (
+        *(OSError, ValueError, RecursionError),
+        *(LookupError, TypeError, EOFError, MemoryError, OverflowError, SyntaxError),
+        *(Warning, tokenize.TokenError),  # of a header, which NumPy reads as Python
+    ) as fault:
         raise InputError(
-            f"{folder}: not a packed corpus ({fault})",
+            f"{folder}: not a packed corpus ({first_line(fault)})",
             expected="cells.npy, shapes.npy, first_pair.npy, programs.json, manifest.json",
             remedy="run: appliance train --pack OUT --re-arc FILE",
         ) from fault
 
-    return _corpus(manifest["families"], programs, cells, shapes, first_pair)
+    return _corpus(names, programs, cells, shapes, first_pair)
+
+
+def _check_fit(names: Any, programs: Any, cells: Any, shapes: Any, first_pair: Any) -> None:
+    """Raises ValueError unless the parts of a corpus are of their kind and fit each other.
+
+    The cells themselves are not looked at: they may be larger than the memory.
+    """
+    for what, texts in (("families", names), ("programs", programs)):
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"{what} are not a list of texts")
+    if len(names) != len(programs):
+        raise ValueError(f"{len(programs)} programs of {len(names)} families")
+
+    for what, array, dtype, num_axes in (
+        ("cells", cells, np.uint8, 1),
+        ("shapes", shapes, np.int64, 2),
+        ("first_pair", first_pair, np.int64, 1),
+    ):
+        if array.dtype != dtype or array.ndim != num_axes:
+            raise ValueError(f"{what} are {array.dtype} in {array.ndim} axes")
+    if shapes.shape[1] != 4 or shapes.min(initial=1) < 1 or shapes.max(initial=1) > MAX_SIDE:
+        raise ValueError("shapes that no pair of grids has")
+
+    num_cells = int((shapes[:, 0] * shapes[:, 1] + shapes[:, 2] * shapes[:, 3]).sum())
+    if len(cells) != num_cells:
+        raise ValueError(f"{len(cells)} cells, where the shapes make {num_cells}")
+    ends = [0, *first_pair, len(shapes)]
+    if len(first_pair) != len(names) + 1 or ends != sorted(ends) or first_pair[0] != 0:
+        raise ValueError("first_pair does not part the pairs into the families")
+    if first_pair[-1] != len(shapes):
+        raise ValueError(f"{first_pair[-1]} pairs in families, {len(shapes)} in all")
 
 
 def open_source(source: str, corpus_dir: Path | None) -> Corpus:

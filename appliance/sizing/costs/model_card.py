@@ -263,7 +263,7 @@ def card_of_folder(folder: Path) -> ModelCard:
             num_layers=config.get("num_hidden_layers"),
             num_heads=heads,
             num_kv_heads=config.get("num_key_value_heads") or heads,
-            head_dim=config.get("head_dim") or (hidden // heads if hidden and heads else None),
+            head_dim=config.get("head_dim") or _head_dim(hidden, heads),
             vocab_size=config.get("vocab_size"),
             is_tied=config.get("tie_word_embeddings", True),
             max_positions=config.get("max_position_embeddings", 2048),
@@ -282,10 +282,16 @@ def card_of_folder(folder: Path) -> ModelCard:
         ) from fault
 
 
+def _head_dim(hidden: Any, heads: Any) -> int | None:
+    """None where either is no number that a model can have, which the card then refuses."""
+    are_counts = all(isinstance(n, int) and n > 0 for n in (hidden, heads))
+    return hidden // heads if are_counts else None
+
+
 def _json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
+    except (OSError, ValueError, RecursionError) as fault:
         raise InputError(
             f"{path}: {fault}", expected="a JSON object", remedy="copy the model again"
         ) from fault
