@@ -200,12 +200,13 @@ class SubprocessPool:
     def _listen(self, worker: int, child: _Child) -> None:
         """In a thread of its own for each child: everything it says, then how it ended."""
         assert child.process.stdout is not None
-        for line in child.process.stdout:
-            try:
-                event = parse_event(line)
-            except ValidationError:
-                break  # cut off by a kill
-            self._arrivals.put((child, worker, event))
+        with child.process.stdout as lines:
+            for line in lines:
+                try:
+                    event = parse_event(line)
+                except ValidationError:
+                    break  # cut off by a kill
+                self._arrivals.put((child, worker, event))
 
         code = child.process.wait()
         self._arrivals.put((child, worker, Died(code, _tail(child.log_path))))

@@ -111,7 +111,8 @@ def make_tasks(folder: Path) -> None:
 def make_package(folder: Path) -> None:
     """As `appliance pack kaggle` leaves it, without wheels."""
     dataset, kernel = folder / "dataset", folder / "notebook"
-    dataset.mkdir(), kernel.mkdir()
+    dataset.mkdir()
+    kernel.mkdir()
     (dataset / "requirements.txt").write_text("numpy==2.0\n")
     config = {"machine": {"num_gpus": 1}, "dataset": "someone/arc-solver", "competition": "arc"}
     written = {
