@@ -1,9 +1,10 @@
 """The warmed interpreter: it imports once, walls itself in once, then forks one child per job.
 
-`zygote_client` starts it with a clean environment, and it ends when the host goes away. It holds no
-program, no grid and no answer: the child reads its own job from the control socket, and what the
-child wrote is passed on from a private mapping whose pages are then given back. Nothing that a
-child can write is seen by the next: each has a pipe of its own, and no memory is shared.
+`zygote_client` starts it with a clean environment, by way of `start`, and it ends when the host
+goes away. It holds no program, no grid and no answer: the child reads its own job from the control
+socket, and what the child wrote is passed on from a private mapping whose pages are then given
+back. Nothing that a child can write is seen by the next: each has a pipe of its own, and no memory
+is shared.
 """
 
 from __future__ import annotations
@@ -180,7 +181,3 @@ def _widen(pipe: int) -> None:
         fcntl.fcntl(pipe, _SET_PIPE_SIZE, frames.MAX_ANSWER_BYTES)
     except PermissionError:
         return  # over the user's share of pipe memory; 64 KiB hold the answers to 70 inputs
-
-
-if __name__ == "__main__":
-    main()
