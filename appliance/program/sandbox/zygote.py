@@ -24,7 +24,7 @@ from pathlib import Path
 
 from appliance.clock import SystemClock
 from appliance.program.sandbox import child, frames, linux
-from appliance.program.sandbox.chance import foul_memory, risky_names
+from appliance.program.sandbox.chance import foul_memory, move_clocks, risky_names
 from appliance.program.sandbox.layers import IsolationLayer, isolate, limit_memory
 from appliance.program.sandbox.policy import program_policy
 from appliance.program.sandbox.preload import preload, remove_chance
@@ -59,6 +59,7 @@ def main() -> None:
     risky = risky_names()
     if options["is_second"]:
         foul_memory()
+        move_clocks()
     filter_ = linux.Filter(program_policy(linux.MACHINE))
     layers.append(_try_filter(filter_))
 
