@@ -120,8 +120,6 @@ def read_event(path: Path) -> None:
 def read_frames(path: Path) -> None:
     data = path.read_bytes()
     assert len(judge(0, data, 2).outputs) == 2
-    with contextlib.suppress(BrokenFrames):
-        decode_grids(data)
 
 
 def read_grid_texts(path: Path) -> None:
@@ -241,6 +239,8 @@ READERS = (
     Reader("cache", good_cache, read_cache, damage=damaged_cache, share=0.05),
     Reader("exec lines", lambda: EXEC_LINE.encode(), read_programs),
     Reader("frames", lambda: FRAMES, read_frames),
+    Reader("grids", lambda: encode_grids([SMALL, None]), lambda p: decode_grids(p.read_bytes()),
+           (BrokenFrames,)),
     Reader("grid texts", lambda: get_encoder("grid-tokens").encode(SMALL).encode(), read_grid_texts,
            share=0.3),
     Reader("encoder names", lambda: get_encoder("arc25-shape-row-number").name.encode(),

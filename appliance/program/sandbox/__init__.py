@@ -25,6 +25,8 @@ Covered, with seccomp alone, as an unprivileged user; the other layers are secon
 Not covered:
   faults of the kernel in the three dozen calls that remain; timing side channels
   the order of a set of built-in types: the same in every run of one interpreter, not on another
+  chance with few answers to choose from (the order of two objects, the second of a clock): both
+  runs may give the same one
   programs that need a module which is not preloaded (`preload=`); GPUs
   level no-seccomp (refused unless accepted by name): signals to the same user's processes, sockets
   where namespaces are refused too, clocks and limits that a program can disarm (the wall limit

@@ -18,7 +18,9 @@ import collections
 import dis
 import functools
 import itertools
+import os
 import re
+import resource
 import sys
 import types
 
@@ -200,3 +202,26 @@ def foul_memory() -> None:
     for size in range(1, _NUMPY_BELOW_BYTES):
         blocks = [np.full(size, FOUL_BYTE, np.uint8) for _ in range(_NUMPY_KEEPS)]
         del blocks
+
+
+_LATER_S = 345.678912
+"""So much later are clocks of the process, where programs run a second time.
+
+Their ticks are as long as a short program runs, and a first run may read the same zero as a second.
+"""
+
+
+def move_clocks() -> None:
+    """Lets `os.times` and `resource.getrusage` show later times, in their own precision."""
+    times, usage = os.times, resource.getrusage
+
+    def later_times() -> os.times_result:
+        return os.times_result(round(t + _LATER_S, 2) for t in times())
+
+    def later_usage(who: int, /) -> resource.struct_rusage:
+        user_s, system_s, *others = usage(who)
+        spent_s = (round(t + _LATER_S, 6) for t in (user_s, system_s))
+        return resource.struct_rusage((*spent_s, *others))
+
+    setattr(os, "times", later_times)  # noqa: B010 - not for the type checker to know
+    setattr(resource, "getrusage", later_usage)  # noqa: B010

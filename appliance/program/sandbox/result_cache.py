@@ -20,7 +20,7 @@ from appliance.program.sandbox import frames
 from appliance.program.sandbox.preload import ALIASES
 
 # Raise it when the same program can get another answer because code of the sandbox changed.
-_EXECUTOR_VERSION = 2
+_EXECUTOR_VERSION = 3
 _COMMIT_EVERY = 500
 _BUSY_S = 60  # so long another process may be writing
 

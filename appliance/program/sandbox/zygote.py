@@ -1,9 +1,10 @@
 """The warmed interpreter: it imports once, walls itself in once, then forks one child per job.
 
-`zygote_client` starts it with a clean environment, and it ends when the host goes away. It holds no
-program, no grid and no answer: the child reads its own job from the control socket, and what the
-child wrote is passed on from a private mapping whose pages are then given back. Nothing that a
-child can write is seen by the next: each has a pipe of its own, and no memory is shared.
+`zygote_client` starts it with a clean environment, by way of `start`, and it ends when the host
+goes away. It holds no program, no grid and no answer: the child reads its own job from the control
+socket, and what the child wrote is passed on from a private mapping whose pages are then given
+back. Nothing that a child can write is seen by the next: each has a pipe of its own, and no memory
+is shared.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 
 from appliance.clock import SystemClock
 from appliance.program.sandbox import child, frames, linux
-from appliance.program.sandbox.chance import foul_memory, risky_names
+from appliance.program.sandbox.chance import foul_memory, move_clocks, risky_names
 from appliance.program.sandbox.layers import IsolationLayer, isolate, limit_memory
 from appliance.program.sandbox.policy import program_policy
 from appliance.program.sandbox.preload import preload, remove_chance
@@ -58,6 +59,7 @@ def main() -> None:
     risky = risky_names()
     if options["is_second"]:
         foul_memory()
+        move_clocks()
     filter_ = linux.Filter(program_policy(linux.MACHINE))
     layers.append(_try_filter(filter_))
 
@@ -180,7 +182,3 @@ def _widen(pipe: int) -> None:
         fcntl.fcntl(pipe, _SET_PIPE_SIZE, frames.MAX_ANSWER_BYTES)
     except PermissionError:
         return  # over the user's share of pipe memory; 64 KiB hold the answers to 70 inputs
-
-
-if __name__ == "__main__":
-    main()

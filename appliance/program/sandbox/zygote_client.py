@@ -86,8 +86,7 @@ class ZygoteClient:
             "-s",
             "-P",
             "-B",
-            "-m",
-            "appliance.program.sandbox.zygote",
+            str(Path(__file__).with_name("start.py")),
             str(theirs.fileno()),
         ]
 
