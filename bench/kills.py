@@ -166,8 +166,7 @@ def _start(
         )
 
     began_s = clock.now()
-    if not in_peace:
-        _disturb(episode, process, chance, clock)
+    stopped_s = 0.0 if in_peace else _disturb(episode, process, chance, clock)
     try:
         code: int | None = process.wait(max(1.0, began_s + PATIENCE_S - clock.now()))
     except subprocess.TimeoutExpired:
@@ -179,7 +178,7 @@ def _start(
     seconds = clock.now() - began_s
     episode.story.append(f"ended with {code} after {seconds:.1f} s")
 
-    is_early = code is not None and code < 0 and seconds < BEFORE_PYTHON_S
+    is_early = code is not None and code < 0 and seconds - stopped_s < BEFORE_PYTHON_S
     if code not in (RIGHT_ENDS if in_peace else DISTURBED_ENDS) and not is_early:
         episode.faults.append(f"{'left in peace, ' if in_peace else ''}it ended with {code}")
     _check_strays(episode, clock)
@@ -189,20 +188,23 @@ def _start(
 
 def _disturb(
     episode: Episode, process: subprocess.Popen[bytes], chance: random.Random, clock: Clock
-) -> None:
-    """Send signals until the run has ended or has had all of them."""
-    began_s = clock.now()
+) -> float:
+    """Send signals until the run has ended or has had all of them.
+
+    Returns the seconds for which it was stopped.
+    """
+    began_s, stopped_s = clock.now(), 0.0
     while len(episode.sent) < SIGNALS_PER_EPISODE:
         # Early instants are as likely as late ones, and the very first ones have their share.
         until_s = clock.now() + chance.choice((0.3, 3.0, 12.0)) * chance.random()
         while clock.now() < until_s:
             if process.poll() is not None:
-                return
+                return stopped_s
             clock.sleep(0.02)
 
         found = _processes(process.pid)
         if not found:
-            return
+            return stopped_s
         role = chance.choice(sorted(found))
         target, name = chance.choice(found[role]), chance.choice(SIGNALS)
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -210,8 +212,11 @@ def _disturb(
             episode.sent.append((role, name))
             episode.story.append(f"{clock.now() - began_s:5.1f} s: {name} to {role} {target.pid}")
             if name == "STOP":
-                clock.sleep(LONGEST_STOP_S * chance.random())
+                pause_s = LONGEST_STOP_S * chance.random()
+                clock.sleep(pause_s)
                 target.send_signal(signal.SIGCONT)
+                stopped_s += pause_s if role == "orchestrator" else 0.0
+    return stopped_s
 
 
 def _processes(orchestrator: int) -> dict[str, list[psutil.Process]]:

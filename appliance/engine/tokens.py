@@ -16,7 +16,12 @@ from typing import Any
 import numpy as np
 
 from appliance.arc.prompt import Conversation, Turn
-from appliance.engine.folder.tokenizer import load_tokenizer, num_embedding_rows, stop_ids
+from appliance.engine.folder.tokenizer import (
+    load_tokenizer,
+    no_template,
+    num_embedding_rows,
+    stop_ids,
+)
 from appliance.engine.template import Template, is_literal
 from appliance.engine.training.packing import TokenSequence
 from appliance.errors import InputError
@@ -58,11 +63,7 @@ class Codec:
         self.adapted: tuple[str, ...] = ()
 
         if getattr(tokenizer, "chat_template", None) is None:
-            raise InputError(
-                "the tokenizer has no chat template",
-                expected="chat_template in tokenizer_config.json or chat_template.jinja",
-                remedy="use an instruction-tuned model, or add its template",
-            )
+            raise no_template("the tokenizer")
         self.template = Template(tokenizer)
         self._lead = self._find_lead()
 

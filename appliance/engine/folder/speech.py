@@ -26,7 +26,7 @@ from appliance.arc.prompt import PromptStyle, get_style
 from appliance.engine.environment import QUIET_AND_OFFLINE
 from appliance.engine.folder.card import FolderCard
 from appliance.engine.folder.samples import PROGRAMS, TASKS
-from appliance.engine.folder.tokenizer import load_tokenizer
+from appliance.engine.folder.tokenizer import check_files, load_tokenizer
 from appliance.engine.template import FIXED_DATE
 from appliance.engine.tokens import Codec
 from appliance.errors import InputError, UsageError, how_it_ended
@@ -50,6 +50,7 @@ def examine_speech(folder: Path, card: FolderCard) -> tuple[str, ...]:
     A process without torch has a child look, for 4 s, because Transformers imports torch. Raises
     InputError where training or sampling in the styles of the card could not work.
     """
+    check_files(folder)
     if "torch" in sys.modules:
         return try_out(folder, card)
 

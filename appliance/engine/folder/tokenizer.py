@@ -9,20 +9,39 @@ from typing import Any
 from appliance.engine.folder.json_file import refuse_pointer
 from appliance.errors import InputError, first_line
 
+_TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
+"""Where Transformers looks for a chat template besides tokenizer_config.json."""
 
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of the folder. Raises InputError when it cannot be read.
 
-    Code that the folder brings along is never run, and nobody is asked whether it may.
-    """
+def check_files(folder: Path) -> None:
+    """What is known of a tokenizer without Transformers, in milliseconds. Raises InputError."""
     refuse_pointer(folder / "tokenizer.json")
-    own_code = read_settings(folder / "tokenizer_config.json").get("auto_map")
+    settings = read_settings(folder / "tokenizer_config.json")
+    own_code = settings.get("auto_map")
     if own_code:
         raise InputError(
             f"model folder {folder}: its tokenizer is code of its own (auto_map {own_code})",
             expected="a tokenizer of Transformers; code of a folder is never run",
             remedy="use a model with tokenizer.json alone, without auto_map",
         )
+    if not settings.get("chat_template") and not any((folder / t).exists() for t in _TEMPLATES):
+        raise no_template(f"model folder {folder}: its tokenizer")
+
+
+def no_template(who: str) -> InputError:
+    return InputError(
+        f"{who} has no chat template",
+        expected="chat_template in tokenizer_config.json or chat_template.jinja",
+        remedy="use an instruction-tuned model, or add its template",
+    )
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of the folder. Raises InputError when it cannot be read.
+
+    Code that the folder brings along is never run, and nobody is asked whether it may.
+    """
+    check_files(folder)
 
     from transformers import AutoTokenizer
 

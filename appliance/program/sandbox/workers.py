@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from appliance.errors import PrerequisiteError
 from appliance.program.sandbox import linux
+from appliance.program.sandbox.frames import Result
 from appliance.program.sandbox.layers import IsolationLayer
 from appliance.program.sandbox.policy import AUDIT_ARCH
 from appliance.program.sandbox.preload import LIBRARIES
@@ -160,13 +161,17 @@ def _self_test(worker: ZygoteClient) -> list[IsolationLayer]:
     faults: dict[str, list[str]] = {}
     one_cell = b"\1\0\1\1\4"  # one grid, [[4]], as `encode_grids` writes it
 
-    for canary in CANARIES:
-        worker.send(ProgramJob(0, canary.source.encode(), one_cell, 1, CANARY_CPU_S))
+    def ran(source: str) -> Result:
+        worker.send(ProgramJob(0, source.encode(), one_cell, 1, CANARY_CPU_S))
         answers = worker.receive()
         while not answers:
             answers = worker.receive()
+        return answers[0][1]
 
-        result = answers[0][1]
+    for canary in CANARIES:
+        result = ran(canary.source)
+        if not canary.held(result):  # a wall that is not there is not there at a second try either
+            result = ran(canary.source)
         found = faults.setdefault(canary.layer, [])
         if not canary.held(result):
             found.append(f"{canary.what}: {result.outcome} {result.error or ''}".strip())
