@@ -133,7 +133,7 @@ def signalled(number: signal.Signals, wanted: Callable[[psutil.Process], bool]) 
     return thread
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP, signal.SIGINT])
 def test_a_worker_that_is_killed_or_stopped_at_its_start_is_started_anew(
     number: signal.Signals,
 ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -29,6 +30,10 @@ SILENCE_S = 10 * frames.BEAT_S
 _START_S = 300.0  # the longest start: imports from a cold network file system
 _STOPPED_S = 5.0  # a zygote that somebody stopped at its start is given up after so long
 _KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH", "PYTHONHOME")  # some interpreters do not start without
+
+
+_FROM_OUTSIDE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
+"""Signals by which somebody else ends a process; a crash has others."""
 
 
 class ZygoteDied(Exception):
@@ -157,7 +162,7 @@ class ZygoteClient:
         self._complaints.seek(0)
         lines = self._complaints.read().decode("utf-8", "replace").strip().splitlines()
         self.close()
-        if not lines:
+        if not lines or -self._process.returncode in _FROM_OUTSIDE:
             return ZygoteDied()
 
         return PrerequisiteError(
