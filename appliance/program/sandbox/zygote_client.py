@@ -162,7 +162,9 @@ class ZygoteClient:
         self._complaints.seek(0)
         lines = self._complaints.read().decode("utf-8", "replace").strip().splitlines()
         self.close()
-        if not lines or -self._process.returncode in _FROM_OUTSIDE:
+        # Where an interrupt comes before Python is up, it ends with code 1 and these words.
+        is_interrupted = any(line.startswith("KeyboardInterrupt") for line in lines)
+        if not lines or is_interrupted or -self._process.returncode in _FROM_OUTSIDE:
             return ZygoteDied()
 
         return PrerequisiteError(
