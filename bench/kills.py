@@ -79,7 +79,7 @@ PR_SET_CHILD_SUBREAPER = 36
 ROLES: Mapping[str, str] = {
     "appliance.solve.worker": "worker",
     "appliance.solve.search_worker": "search worker",
-    "zygote": "zygote",
+    "sandbox/start.py": "zygote",
 }
 """What a word of a command line begins or ends with, and who that is."""
 

@@ -154,7 +154,8 @@ def newest_zygote() -> psutil.Process:
 
 def test_a_stopped_worker_costs_a_wait_and_no_program() -> None:
     with Sandbox(workers=2) as sandbox:
-        newest_zygote().suspend()
+        stopped = newest_zygote()
+        stopped.suspend()
         results = list(
             sandbox.run(
                 Program(f"def transform(g): return [[{i % 10}]]", (as_grid([[0]]),))
@@ -164,6 +165,7 @@ def test_a_stopped_worker_costs_a_wait_and_no_program() -> None:
     assert [int(r.outputs[0][0, 0]) for r in results if r.outputs[0] is not None] == [
         i % 10 for i in range(60)
     ]
+    assert not stopped.is_running() or stopped.status() == psutil.STATUS_ZOMBIE
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may read the memory of a program")

@@ -66,6 +66,8 @@ def isolate(empty_folder: str) -> list[IsolationLayer]:
     landlock = _try("landlock", lambda: f"ABI {linux.landlock_nothing()}")
     report.append(_checked(landlock, lambda: _is_refused(_open_the_root), "files open"))
     linux.forbid_tracing()
+    if spaces.in_force:
+        linux.die_with_parent()  # once more: the kernel forgets it when a process changes its user
     return report
 
 
