@@ -16,6 +16,7 @@ from appliance.engine.training.aside import HostPlace
 from appliance.engine.training.merging import ShortCopy, folded, folded_weights
 from appliance.engine.weights import plain_weights
 from appliance.errors import EngineError, EngineLost
+from tests.support.small_lm import save_chat_model
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.engine
@@ -147,3 +148,14 @@ def test_a_model_that_does_not_come_back_ends_the_process(
         HostPlace().holding(adapted()),
     ):
         monkeypatch.setattr(torch.Tensor, "to", full)
+
+
+def test_a_copy_has_the_head_that_a_tied_model_brings_along(tmp_path: Path) -> None:
+    model = load_causal_lm(save_chat_model(tmp_path / "base"), dtype="float32", device="cpu")
+    model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
+    assert model.config.tie_word_embeddings
+
+    short, ids = ShortCopy("bfloat16").of(model), torch.arange(8)[None]
+    with torch.no_grad():
+        gap = (short(input_ids=ids).logits.float() - model(input_ids=ids).logits).abs().max()
+        assert gap < 0.05 * model(input_ids=ids).logits.abs().max()

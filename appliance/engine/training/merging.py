@@ -7,6 +7,7 @@ torch.
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -155,13 +156,21 @@ class ShortCopy:
         if self._copy is None:
             plain = model.get_base_model() if is_peft(model) else model
             device = next(plain.parameters()).device
-            self._copy = type(plain)(plain.config).to(device, getattr(torch, self._dtype)).eval()
+            # A file may hold a head of its own although config.json calls it tied.
+            config = copy.deepcopy(plain.config)
+            config.tie_word_embeddings = _is_tied(plain)
+            self._copy = type(plain)(config).to(device, getattr(torch, self._dtype)).eval()
 
         copies = dict(self._copy.named_parameters())
         with torch.no_grad():
             for name, weight in folded_weights(model):
                 copies[name].copy_(weight)
         return self._copy
+
+
+def _is_tied(model: Any) -> bool:
+    head = model.get_output_embeddings()
+    return head is not None and head.weight is model.get_input_embeddings().weight
 
 
 def lora_layers(model: Any) -> list[Any]:
