@@ -27,9 +27,7 @@ from typing import BinaryIO
 
 from appliance.clock import SystemClock
 from appliance.errors import OutputError
-
-MOST_NAME_BYTES = 255
-"""Of one part of a path, on nearly every file system."""
+from appliance.foreign_text import MOST_NAME_BYTES
 
 MOST_WAIT_S = 10.0
 """Seconds to wait for another process that writes the same file."""

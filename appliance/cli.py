@@ -22,7 +22,7 @@ from appliance.errors import (
     ApplianceError,
     shorten,
 )
-from appliance.foreign_text import as_shown
+from appliance.foreign_text import as_shown, is_short_path
 from appliance.names import unknown
 from appliance.process import guard, stopping, streams
 
@@ -86,9 +86,6 @@ RESUMABLE = ("submit", "train")
 """Verbs that go on where they were stopped. They have a deadline or a display, so they do not wait
 for a reader who reads nothing."""
 
-
-MOST_PATH_BYTES, MOST_NAME_BYTES = 4096, 255
-"""Of Linux: of a path with the zero at its end, and of each name in it."""
 
 MOST_CHARS = 2000
 """Of a message; one that quotes what it was given may be of any length."""
@@ -220,8 +217,7 @@ def _path(text: str) -> Path:
     """Path("") would be the working folder; one that is too long makes each look at it a fault."""
     if not text.strip():
         raise argparse.ArgumentTypeError("an empty path")
-    names = os.fsencode(text).split(b"/")
-    if len(text) >= MOST_PATH_BYTES or max(map(len, names)) > MOST_NAME_BYTES:
+    if not is_short_path(os.fsencode(text)):
         raise argparse.ArgumentTypeError(f"a path that is too long: {shorten(text)!r}")
     return Path(text)
 

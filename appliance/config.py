@@ -31,7 +31,7 @@ from pydantic import (
 
 from appliance.clock import LONGEST_S, parse_duration, parse_instant
 from appliance.errors import UsageError, shorten
-from appliance.foreign_text import MOST_NAME_BYTES
+from appliance.foreign_text import MOST_NAME_BYTES, MOST_PATH_BYTES
 from appliance.names import did_you_mean, unknown
 from appliance.process.guard import DEBUG_VARIABLE
 from appliance.yaml_text import parse_yaml, read_yaml
@@ -85,7 +85,6 @@ MOST_STEPS = 1_000_000
 slip of the keyboard should be told, and not fill the memory."""
 
 MOST_TOKENS = 1_000_000
-MOST_BYTES = 4095  # of a path, on Linux
 MOST_SAMPLES = 10_000
 
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=LONGEST_S)]
@@ -109,8 +108,8 @@ class _Part(BaseModel):
                 data = os.fsencode(value)
             except UnicodeEncodeError:
                 raise ValueError("expected a text that a path can be") from None
-            if len(data) > MOST_BYTES:
-                raise ValueError(f"expected at most {MOST_BYTES} bytes")
+            if len(data) > MOST_PATH_BYTES:
+                raise ValueError(f"expected at most {MOST_PATH_BYTES} bytes")
             if max(map(len, re.split(b"[/,]", data))) > MOST_NAME_BYTES:
                 raise ValueError(f"expected names of at most {MOST_NAME_BYTES} bytes")
         return value

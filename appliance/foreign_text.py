@@ -14,6 +14,9 @@ MOST_BYTES = 128
 MOST_NAME_BYTES = 255
 """Limit of Linux (NAME_MAX): to look for a longer name is an OSError."""
 
+MOST_PATH_BYTES = 4095
+"""The same for a path (PATH_MAX, without the zero at its end)."""
+
 _CUT = "%-"
 """Between the beginning of a text that was too long and its SHA-256; stands in no other name."""
 
@@ -47,6 +50,11 @@ def is_file_name(text: str) -> bool:
     """
     is_plain = text.isprintable() and "/" not in text and text not in ("", ".", "..")
     return is_plain and len(text.encode()) <= MOST_NAME_BYTES
+
+
+def is_short_path(path: bytes) -> bool:
+    """Whether Linux can look for a path that is so long, with names that are so long."""
+    return len(path) <= MOST_PATH_BYTES and max(map(len, path.split(b"/"))) <= MOST_NAME_BYTES
 
 
 def as_shown(text: str) -> str:

@@ -34,6 +34,17 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> UsageError:
     )
 
 
+def a_few(values: Iterable[object], most: int) -> str:
+    """The first of them, and how many more there are.
+
+    >>> a_few(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    texts = [str(value) for value in values]
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more
+
+
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """The end of a message about an unknown name; empty when no valid name is like it.
 

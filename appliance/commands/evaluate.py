@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from appliance.arc.source import load_solutions, load_tasks, read_answers, some
+from appliance.arc.source import IDS_TOLD, load_solutions, load_tasks, read_answers
 from appliance.arc.submission import form_faults, read_submission, score, task_faults, validate
 from appliance.arc.task import Solutions, TaskSet
 from appliance.commands.arguments import (
@@ -19,6 +19,7 @@ from appliance.commands.arguments import (
 )
 from appliance.errors import EXIT_DONE, EXIT_INPUT, InputError
 from appliance.foreign_text import as_shown
+from appliance.names import a_few
 from appliance.record.figures import run_figures
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
@@ -122,12 +123,12 @@ def _differences(path: Path, submission: Any, solutions: Solutions) -> list[str]
     if absent:
         notes.append(
             f"{len(absent)} of {len(solutions)} tasks of the solutions are not in the submission, "
-            f"and count as not solved: {some(absent)}"
+            f"and count as not solved: {a_few(absent, IDS_TOLD)}"
         )
     if extra:
         notes.append(
             f"{len(extra)} of {len(submission)} tasks of {path} have no answer in the solutions, "
-            f"and do not count: {some(extra)}"
+            f"and do not count: {a_few(extra, IDS_TOLD)}"
         )
     return notes
 

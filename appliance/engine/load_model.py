@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from appliance.engine.adapter.loaded import check_effect, put_on
+from appliance.engine.adapter.loaded import NUM_PROBE_TOKENS, check_effect, put_on
 from appliance.engine.adapter.record import check_record
 from appliance.engine.attention import use_cpu_attention
 from appliance.engine.device_faults import is_out_of_memory, poisons_process
@@ -24,9 +24,6 @@ from appliance.errors import (
     PrerequisiteError,
     first_line,
 )
-
-NUM_PROBE_TOKENS = 32
-"""Ids, spread over the whole vocabulary, whose logits are checked after loading."""
 
 
 def load_causal_lm(folder: Path, *, dtype: str, device: str, quantization: str = "none") -> Any:

@@ -12,11 +12,11 @@ from pathlib import Path
 from appliance.arc.task import TaskSet
 from appliance.atomic import make_folder, write_atomic
 from appliance.clock import parse_duration
-from appliance.config import MOST_BYTES, Layer, assignments_layer, profile_layer, resolve
+from appliance.config import Layer, assignments_layer, profile_layer, resolve
 from appliance.engine.folder.card import EMBEDDED, model_dir
 from appliance.engine.folder.examine import examine
 from appliance.errors import InputError, UsageError, shorten
-from appliance.foreign_text import MOST_NAME_BYTES
+from appliance.foreign_text import is_short_path
 from appliance.machine.profile_check import profile_expectation
 from appliance.pack.render_condor import DAG, CondorJob, render_condor
 from appliance.pack.site import NO_SITE
@@ -115,17 +115,13 @@ def _compact(duration: str) -> str:
 def _plain_path(path: str, what: str) -> str:
     """Raises UsageError unless it can stand in a submit file: lists there are split at commas and
     blanks, and $( begins a macro."""
-    if not PLAIN_PATH.fullmatch(path) or not _is_short(path.encode()):
+    if not PLAIN_PATH.fullmatch(path) or not is_short_path(path.encode()):
         raise UsageError(
             f"{what} {shorten(path)!r}: a submit file cannot hold this path",
             expected="letters, digits and . / : @ % + = ~ _ -",
             remedy="copy or rename it: short, without blanks, commas and quotes",
         )
     return path
-
-
-def _is_short(path: bytes) -> bool:
-    return len(path) <= MOST_BYTES and max(map(len, path.split(b"/"))) <= MOST_NAME_BYTES
 
 
 def _planned(

@@ -13,6 +13,7 @@ from typing import Any
 from appliance.arc.vote import FIRST, Candidate, least_weight
 from appliance.config import RunSettings
 from appliance.errors import without_details
+from appliance.names import a_few
 from appliance.record.attempts import attempts_of
 from appliance.record.journal import Journal
 from appliance.record.setbacks import is_without_gpu, setbacks_of
@@ -148,8 +149,7 @@ def _alike(reasons: Mapping[str, int]) -> dict[str, int]:
 
 def names_of(task_ids: Sequence[str]) -> str:
     """A few of them, and how many more there are."""
-    more = len(task_ids) - NAMES_TOLD
-    return ", ".join(task_ids[:NAMES_TOLD]) + (f" and {more} more" if more > 0 else "")
+    return a_few(task_ids, NAMES_TOLD)
 
 
 def covered_by_all(parts: Sequence[Coverage]) -> Coverage:

@@ -17,6 +17,7 @@ from appliance.engine.folder.json_file import shown
 from appliance.engine.folder.tensor_file import Tensor
 from appliance.engine.folder.weights import read_weights
 from appliance.errors import InputError
+from appliance.names import a_few
 
 PREFIX = "base_model.model."
 """What PEFT writes before the name of every module."""
@@ -262,6 +263,4 @@ def _fault_of_shapes(
 
 
 def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f" and {len(names) - NUM_SHOWN} more" if len(names) > NUM_SHOWN else ""
-    return ", ".join(name[:100] for name in names[:NUM_SHOWN]) + more
+    return a_few((name[:100] for name in names), NUM_SHOWN)

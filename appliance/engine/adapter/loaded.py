@@ -6,15 +6,15 @@ weights at zero, with a warning at most.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from appliance.engine.adapter.examine import WEIGHTS_FILE
 from appliance.errors import InputError
+from appliance.names import a_few
 
 NUM_PROBE_TOKENS = 32
-"""Ids, spread over the whole vocabulary, at which the adapter must change some logit."""
+"""Ids, spread over the whole vocabulary, whose logits are looked at after loading."""
 
 
 def put_on(adapted: Any, folder: Path) -> None:
@@ -32,7 +32,7 @@ def put_on(adapted: Any, folder: Path) -> None:
     for names, words in ((report.unexpected_keys, "no place in the model"), (empty, "no weights")):
         if names:
             raise InputError(
-                f"adapter {folder}: {len(names)} with {words}: {_some(names)}",
+                f"adapter {folder}: {len(names)} with {words}: {a_few(names, 3)}",
                 expected="a weight for every slot, and a slot for every weight",
                 remedy="pass the base that the adapter was trained on",
             )
@@ -72,7 +72,3 @@ def _trained_tokens(adapted: Any) -> list[int]:
     indices = getattr(adapted.peft_config["default"], "trainable_token_indices", None) or []
     lists = indices.values() if isinstance(indices, dict) else [indices]
     return [token for tokens in lists for token in tokens][:NUM_PROBE_TOKENS]
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -13,6 +13,7 @@ from appliance.arc.encode import get_encoder
 from appliance.arc.prompt import STYLES, get_style
 from appliance.engine.folder.json_file import read_object, shown
 from appliance.errors import InputError, UsageError
+from appliance.foreign_text import is_short_path
 from appliance.names import did_you_mean
 from appliance.sizing.costs.task_lengths import LONGEST_PROGRAM_TOKENS
 
@@ -33,10 +34,6 @@ STRATEGIES = ("transduction", "induction")
 
 _MOST_PROGRAM_TOKENS = 1 << 20
 """Longest program that an appliance.json may tell of: more than any model's sequence."""
-
-_MOST_NAME_BYTES = 255
-_MOST_PATH_BYTES = 4095
-"""Limits of Linux (NAME_MAX and PATH_MAX); a longer name can be no folder."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +80,7 @@ def _no_path(name: str) -> str | None:
         encoded = os.fsencode(name)
     except UnicodeError:
         return "a name that is no text"
-    longest = max(len(part) for part in encoded.split(b"/"))
-    if longest > _MOST_NAME_BYTES or len(encoded) > _MOST_PATH_BYTES:
+    if not is_short_path(encoded):
         return f"a name of {len(name)} characters"
     return None
 

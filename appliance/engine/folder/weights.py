@@ -17,6 +17,7 @@ from appliance.engine.folder.json_file import read_object, refuse_pointer, shown
 from appliance.engine.folder.tensor_file import Tensor, read_tensors
 from appliance.errors import InputError
 from appliance.foreign_text import is_file_name
+from appliance.names import a_few
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -301,6 +302,4 @@ def _mismatch(missing: Iterable[str], left_over: Iterable[str], folder: Path) ->
 
 
 def _some(values: Iterable[Any]) -> str:
-    texts = [str(value)[:100] for value in values]
-    more = f" and {len(texts) - _MOST_NAMED} more" if len(texts) > _MOST_NAMED else ""
-    return ", ".join(texts[:_MOST_NAMED]) + more
+    return a_few((str(value)[:100] for value in values), _MOST_NAMED)
