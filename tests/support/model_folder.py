@@ -39,7 +39,7 @@ Weights = dict[str, tuple[str, tuple[int, ...], bytes]]
 
 def write_model_folder(folder: Path, **changes: Any) -> Path:
     """Write the folder and return it. changes: keys of config.json; None removes one."""
-    config = {key: value for key, value in (CONFIG | changes).items() if value is not None}
+    config = {key: value for key, value in {**CONFIG, **changes}.items() if value is not None}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
     write_tokenizer(folder)

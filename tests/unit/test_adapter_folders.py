@@ -244,12 +244,12 @@ def test_what_this_peft_cannot_do_is_named(
         read_config(save_adapter(tmp_path / "a", **change))
 
 
-def config_text(text: bytes) -> Callable[[Path], None]:
-    return lambda adapter: (adapter / "adapter_config.json").write_bytes(text) and None
+def config_text(text: bytes) -> Callable[[Path], object]:
+    return lambda adapter: (adapter / "adapter_config.json").write_bytes(text)
 
 
-def weights_text(text: bytes) -> Callable[[Path], None]:
-    return lambda adapter: (adapter / "adapter_model.safetensors").write_bytes(text) and None
+def weights_text(text: bytes) -> Callable[[Path], object]:
+    return lambda adapter: (adapter / "adapter_model.safetensors").write_bytes(text)
 
 
 def as_pickle(adapter: Path) -> None:
@@ -302,7 +302,7 @@ def as_link_to_nothing(adapter: Path) -> None:
     ],
 )
 def test_a_damaged_folder_is_told_by_its_cause(
-    damage: Callable[[Path], None], said: str, base: Path, tmp_path: Path
+    damage: Callable[[Path], object], said: str, base: Path, tmp_path: Path
 ) -> None:
     adapter = save_adapter(tmp_path / "a")
     damage(adapter)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from appliance import cli
+from appliance.arc.grid import Grid
 from appliance.arc.source import challenges_json, solutions_json
 from appliance.arc.submission import build, write_submission
 from appliance.arc.task import Pair, Task, TaskSet
@@ -39,7 +40,7 @@ def make_run(out: Path, task_set: TaskSet = TASKS) -> Path:
     """Every task answered right by one candidate."""
     folder, journal, lock = open_run(out, identity="i", is_fresh=False)
     journal.put_tasks(task_set)
-    attempts = {}
+    attempts: dict[tuple[str, int], tuple[Grid, ...]] = {}
     for task in task_set:
         found = [candidate(task, i) for i in range(len(task.test))]
         journal.put_stage(StageRow(task.task_id, "deep", "done", 1.0, {}), found)

@@ -84,7 +84,7 @@ def refusal(folder: Path) -> str:
 def test_a_config_that_cannot_be_meant_is_refused_by_its_cause(name: str, tmp_path: Path) -> None:
     changes, expected = BAD_CONFIGS[name]
     folder = write_model_folder(tmp_path / "model")
-    config = {k: v for k, v in (CONFIG | changes).items() if v is not None}
+    config = {k: v for k, v in {**CONFIG, **changes}.items() if v is not None}
     (folder / "config.json").write_text(json.dumps(config))
     assert expected in refusal(folder)
 

@@ -226,7 +226,7 @@ def test_of_large_weights_only_parts_are_read(tmp_path: Path) -> None:
 def sharded(folder: Path) -> Path:
     weights = list(weights_of(CONFIG).items())
     (folder / "model.safetensors").unlink()
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for i, part in enumerate((weights[:9], weights[9:18], weights[18:]), start=1):
         file = f"model-0000{i}-of-00003.safetensors"
         write_weights(folder / file, dict(part))

@@ -12,7 +12,8 @@ from appliance.errors import EngineError
 from appliance.record.coverage import Coverage, coverage_of
 from appliance.run.pool import Died
 from appliance.run.rehearsal.fake_pool import FakePool, ImaginedCosts
-from appliance.run.schedule.search_queue import MAX_TRIES, SearchShare
+from appliance.run.schedule.repeated_faults import MAX_TRIES
+from appliance.run.schedule.search_queue import SearchShare
 from appliance.solve.messages import Failed, Job
 from tests.support.run_world import costs, memory_journal, orchestrator, settings, tasks
 

@@ -62,7 +62,7 @@ def large_model(tmp_path: Path) -> Path:
     }
     folder = tmp_path / "large"
     folder.mkdir()
-    config = CONFIG | shape
+    config = {**CONFIG, **shape}
     (folder / "config.json").write_text(json.dumps(config))
     write_tokenizer(folder)
     write_hollow_weights(folder / "model.safetensors", config)
