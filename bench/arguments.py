@@ -37,3 +37,8 @@ def card_parser(
         "--out", type=Path, default=out, help="folder of the report (default: %(default)s)"
     )
     return parser
+
+
+def is_wanted(name: str, only: str) -> bool:
+    """Whether A|B|... after --only names it: one of them is part of the name."""
+    return any(part in name for part in only.split("|"))

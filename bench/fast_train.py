@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from appliance.learn.recipe import Recipe, load_recipe
 from appliance.learn.start import make_start
 from appliance.learn.training_loop import Hooks
 from appliance.machine.host import find_host
-from bench.arguments import bench_parser
+from bench.arguments import bench_parser, is_wanted
 from bench.card_probe import MATRIX_SIDE, seconds_of, synchronize
 
 TRAININGS: dict[str, dict[str, Any]] = {
@@ -59,7 +58,7 @@ def main() -> None:
     parser.add_argument(
         "--learn-steps", type=int, default=0, help="of each short training; 0: none"
     )
-    parser.add_argument("--only", default="", help="trainings whose name holds one of A|B|...")
+    parser.add_argument("--only", default="", help="variants whose name holds one of A|B|...")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the recipe")
     parser.add_argument("--out", type=Path, required=True, help="gets fast-train.json and logs")
     args = parser.parse_args()
@@ -72,14 +71,14 @@ def main() -> None:
     rate = matrix_rate()
     report["matrix_tflops"] = rate / 1e12
     if args.seconds:
-        for name, measure in step_variants(recipe, args.corpus, args.seconds).items():
+        for name, measure in step_variants(recipe, args.corpus, args.seconds, args.only).items():
             report["steps"].append(safely(name, measure))
             show_step(report["steps"][-1], rate)
             save(report, args.out)
 
     if args.learn_steps:
         for name, change in TRAININGS.items():
-            if args.only and not any(part in name for part in args.only.split("|")):
+            if not is_wanted(name, args.only):
                 continue
             run = partial(
                 short_training,
@@ -117,7 +116,7 @@ def safely(name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def step_variants(
-    recipe: Recipe, corpus: Path, seconds: float
+    recipe: Recipe, corpus: Path, seconds: float, only: str
 ) -> dict[str, Callable[[], dict[str, Any]]]:
     """The variants by name."""
     larger = recipe.model_copy(
@@ -133,7 +132,7 @@ def step_variants(
     if device() == "cuda":
         for kernel in ("FLASH_ATTENTION", "CUDNN_ATTENTION"):
             variants[f"fast, compiled, {kernel.lower()}"] = partial(run, recipe, kernel=kernel)
-    return variants
+    return {name: run for name, run in variants.items() if is_wanted(name, only)}
 
 
 def fast_steps(
@@ -145,7 +144,7 @@ def fast_steps(
     kernel: str | None = None,
 ) -> dict[str, Any]:
     """Steps of the fast loop; kernel: an attention kernel that is forced."""
-    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.nn.attention import SDPBackend
 
     start = make_start(recipe, device=device())
     stepper = FastStepper(recipe, start)
@@ -155,13 +154,11 @@ def fast_steps(
             old.weights, old.shape, old.parts, dtype=old.dtype, compiles=compiles
         )
 
-    forced: Callable[[], AbstractContextManager[Any]] = nullcontext
     if kernel:
-        forced = partial(sdpa_kernel, getattr(SDPBackend, kernel))
+        stepper.decoder.kernels = [getattr(SDPBackend, kernel)]
 
     def step(batch: list[HostPass]) -> None:
-        with forced():
-            stepper.step(batch, 1e-4)
+        stepper.step(batch, 1e-4)
 
     return timed(recipe, corpus, start.style, seconds, step)
 

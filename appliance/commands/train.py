@@ -98,7 +98,15 @@ def _add_pack_arguments(group: argparse._ArgumentGroup) -> None:
         type=whole(1, 1024),
         default=1,
         metavar="N",
-        help="processes that draw --rules; the corpus is the same for any number (default: 1)",
+        help="processes that draw tasks, programs and rules; the corpus is the same for any number "
+        "(default: 1)",
+    )
+    group.add_argument(
+        "--first",
+        type=whole(0, MOST_DRAWN),
+        default=0,
+        metavar="N",
+        help="leave out the first N of each; so a second pack holds others than the first",
     )
 
 
@@ -184,15 +192,16 @@ def _pack(args: argparse.Namespace) -> int:
     sources: list[Iterator[FamilyPairs]] = [read_re_arc(path) for path in args.re_arc]
     sources += [read_task_pairs(spec) for spec in args.tasks]
     names = [path.name for path in args.re_arc] + list(args.tasks)
+    after = f" after the first {args.first}" if args.first else ""
     if args.families:
-        sources.append(family_tasks(args.families))
-        names.append(f"{args.families} tasks of each training family")
+        sources.append(family_tasks(args.families, first=args.first, processes=args.processes))
+        names.append(f"{args.families} tasks of each training family{after}")
     if args.compositions:
-        sources.append(compositions(args.compositions))
-        names.append(f"{args.compositions} random compositions")
+        sources.append(compositions(args.compositions, first=args.first, processes=args.processes))
+        names.append(f"{args.compositions} random compositions{after}")
     if args.rules:
-        sources.append(rules(args.rules, processes=args.processes))
-        names.append(f"{args.rules} random rules")
+        sources.append(rules(args.rules, first=args.first, processes=args.processes))
+        names.append(f"{args.rules} random rules{after}")
 
     corpus = assemble(itertools.chain(*sources))
     save_corpus(corpus, args.pack, sources=names)

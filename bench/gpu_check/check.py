@@ -32,7 +32,7 @@ from appliance.errors import EXIT_PREREQUISITE, ApplianceError
 from appliance.machine.cuda import torch_build
 from appliance.machine.machine import Machine, find_machine
 from appliance.machine.software import ENGINE_PACKAGES, version_of
-from bench.arguments import card_parser
+from bench.arguments import card_parser, is_wanted
 from bench.gpu_check import suites, training
 from bench.gpu_check.cases import CASES, Case, why_skipped
 from bench.gpu_check.job import Place, run_case
@@ -67,7 +67,7 @@ class Part:
 
 def main(argv: list[str] | None = None) -> int:
     parser = card_parser("gpu_check", __doc__, all_s=ALL_S, out=ROOT / "out" / "gpu-check")
-    parser.add_argument("--only", default="", help="only parts whose name holds this text")
+    parser.add_argument("--only", default="", help="only parts whose name holds one of A|B|...")
     parser.add_argument(
         "--tasks",
         default=TASKS,
@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
 
     with tempfile.TemporaryDirectory() as scratch:
         every = list(parts(Place(machine, args.tasks, tasks, Path(scratch), clock)))
-        wanted = [part for part in every if args.only in part.name]
+        wanted = [part for part in every if is_wanted(part.name, args.only)]
         if not wanted:
             parser.error(f"--only {args.only!r} names none of " + "; ".join(p.name for p in every))
         args.out.mkdir(parents=True, exist_ok=True)

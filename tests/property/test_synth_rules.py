@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.arc.grid import grid_fault, same_grid
-from appliance.learn.data.generated import rules
+from appliance.learn.data.generated import compositions, family_tasks, rules
 from appliance.learn.synth.rules import show_rule
 from appliance.learn.synth.rules.selectors import FIXED, rivals
 from appliance.learn.synth.rules.things import Scene, SceneKind, Thing, Unsuited, scene
@@ -52,6 +56,20 @@ def test_processes_change_nothing_and_no_first_pair_comes_twice() -> None:
 
     firsts = {(a.shape, a.tobytes(), b.shape, b.tobytes()) for a, b in (f.pairs[0] for f in alone)}
     assert len(firsts) == len(alone)
+
+
+@pytest.mark.parametrize("draw", [rules, compositions, family_tasks])
+def test_a_second_pack_begins_where_the_first_ended(draw: Callable[..., Any]) -> None:
+    whole = {family.name for family in draw(6)}
+    first, second = ({f.name for f in draw(3, first=n)} for n in (0, 3))
+    assert first and second and not first & second
+    assert first | second == whole
+
+
+def test_processes_change_no_task_and_no_program() -> None:
+    for draw in (family_tasks, compositions):
+        alone, shared = draw(3, first=5), draw(3, first=5, processes=2)
+        assert [(f.name, f.program) for f in alone] == [(f.name, f.program) for f in shared]
 
 
 @settings(max_examples=60, deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -22,7 +23,9 @@ from appliance.errors import InputError, UsageError
 from appliance.learn.data.corpus import assemble, save_corpus
 from appliance.learn.data.generated import compositions, family_tasks
 from appliance.learn.fast.batches import (
-    ROW_LENGTHS,
+    LONGEST_ROW,
+    ROW_STEP,
+    SHORTEST_ROW,
     HostPass,
     Stream,
     make_chunk,
@@ -191,7 +194,7 @@ def test_every_row_is_one_document_and_every_pass_as_large(chunk: list[HostPass]
     assert len({p.row_tokens for p in chunk}) > 3
     for host_pass in chunk:
         assert host_pass.ids.shape == host_pass.is_target.shape == (PASS_TOKENS,)
-        assert host_pass.row_tokens in ROW_LENGTHS
+        assert host_pass.row_tokens in row_lengths(PASS_TOKENS, MAX_TOKENS)
         rows = host_pass.ids.reshape(-1, host_pass.row_tokens)
         is_real = rows != tiny.PAD
         is_target = host_pass.is_target.reshape(rows.shape)
@@ -250,9 +253,17 @@ def test_shares_are_those_of_the_tokens() -> None:
     assert short / (short + long) == pytest.approx(0.75, abs=0.03)
 
 
-def test_the_lengths_of_the_shipped_recipe_all_fit() -> None:
-    assert row_lengths(61440, 6144) == ROW_LENGTHS
-    assert row_lengths(61440, 2000) == ROW_LENGTHS[:10]
+@pytest.mark.parametrize("pass_tokens", [61440, 122880, 215040])
+def test_documents_of_any_length_find_a_row_that_divides_the_pass(pass_tokens: int) -> None:
+    lengths = row_lengths(pass_tokens, LONGEST_ROW)
+    assert (lengths[0], lengths[-1]) == (SHORTEST_ROW, LONGEST_ROW)
+    for shorter, longer in itertools.pairwise(lengths):
+        assert pass_tokens % longer == longer % ROW_STEP == 0
+        assert shorter < longer <= 1.5 * shorter
+
+
+def test_no_row_is_longer_than_the_longest_document_needs() -> None:
+    assert row_lengths(61440, 2000)[-1] == 2048
     assert row_lengths(768, 300) == (256, 384)
 
 

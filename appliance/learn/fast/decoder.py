@@ -107,6 +107,7 @@ class Decoder:
 
         is_blocked = self._device.type == "cpu" and dtype == torch.bfloat16
         self._attend = causal_attention if is_blocked else _torch_attention
+        self.kernels = _kernels(self._device)  # of torch's attention, in the order of preference
         pieces: Any = _pieces(shape.norm_eps, parts)
         if compiles:
             pieces = tuple(torch.compile(p, fullgraph=True, dynamic=False) for p in pieces)
@@ -137,6 +138,8 @@ class Decoder:
 
     def hidden(self, batch: Pass) -> torch.Tensor:
         """(N, H) what the layers make of the tokens, before the last norm."""
+        from torch.nn.attention import sdpa_kernel
+
         weights, dtype = self.weights, self.dtype
         num_tokens = batch.ids.shape[0]
         heads = (num_tokens // batch.row_tokens, batch.row_tokens, -1, HEAD_SIZE)
@@ -153,7 +156,8 @@ class Decoder:
         for attention, mlp_in, mlp_out, norms in layers:
             q, k, v = self._before(x, norms, attention, cos, sin)
             q, k, v = (t.view(heads).transpose(1, 2) for t in (q, k, v))
-            attended = self._attend(q, k, v)
+            with sdpa_kernel(self.kernels, set_priority=True):
+                attended = self._attend(q, k, v)
             merged = attended.transpose(1, 2).reshape(num_tokens, -1)
             x = self._after(x, merged, norms, attention, mlp_in, mlp_out)
 
@@ -178,6 +182,18 @@ def _torch_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch
     import torch.nn.functional as functional
 
     return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+def _kernels(device: torch.device) -> list[Any]:
+    """cuDNN's has code for Hopper; FlashAttention 2, which torch prefers, has none
+    (docs/results/gpu.md)."""
+    import torch
+    from torch.nn.attention import SDPBackend as Kernel
+
+    first, second = Kernel.FLASH_ATTENTION, Kernel.CUDNN_ATTENTION
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0):
+        first, second = second, first
+    return [first, second, Kernel.EFFICIENT_ATTENTION, Kernel.MATH]
 
 
 def _pieces(eps: float, parts: Parts) -> tuple[Callable[..., Any], ...]:
