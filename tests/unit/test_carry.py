@@ -91,12 +91,17 @@ def test_a_folder_that_is_no_corpus_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_cut_wheel_records_what_it_holds(tmp_path: Path) -> None:
-    kept = ["bitsandbytes/__init__.py", "bitsandbytes/libbitsandbytes_cuda130.so"]
+    kept = [
+        "bitsandbytes/__init__.py",
+        "bitsandbytes/libbitsandbytes_cpu.so",
+        "bitsandbytes/libbitsandbytes_cuda130.so",
+    ]
     dropped = ["bitsandbytes/libbitsandbytes_cuda118.so", "bitsandbytes/libbitsandbytes_rocm64.so"]
     with zipfile.ZipFile(tmp_path / "whole.whl", "w") as wheel:
         for name in (*kept, *dropped, "bitsandbytes-1.0.dist-info/RECORD"):
             wheel.writestr(name, name)
-    CARRY["cut_wheel"](tmp_path / "whole.whl", tmp_path / "cut.whl")
+    left_out = CARRY["LEFT_OUT"]["bitsandbytes"]
+    CARRY["cut_wheel"](tmp_path / "whole.whl", tmp_path / "cut.whl", left_out=left_out)
 
     with zipfile.ZipFile(tmp_path / "cut.whl") as wheel:
         record = wheel.read("bitsandbytes-1.0.dist-info/RECORD").decode().splitlines()
@@ -107,9 +112,17 @@ def test_a_cut_wheel_records_what_it_holds(tmp_path: Path) -> None:
             assert line == f"{name},sha256={digest.decode().rstrip('=')},{len(name)}"
 
 
-def test_every_wheel_has_a_pin() -> None:
-    pins = list(CARRY["pins_of"]((ROOT / "requirements/gpu.txt").read_text(), CARRY["WHEELS"]))
-    assert [pin.split("==")[0] for pin in pins] == list(CARRY["WHEELS"])
+def test_of_unsloth_its_web_page_stays_behind() -> None:
+    left_out = CARRY["LEFT_OUT"]["unsloth"]
+    assert left_out.search("studio/frontend/dist/index.html")
+    assert not left_out.search("unsloth/studio/models.py")
+    assert not left_out.search("unsloth-2026.10.7.dist-info/METADATA")
+
+
+@pytest.mark.parametrize("names", [CARRY["WHEELS"], *CARRY["EXTRAS"].values()])
+def test_every_wheel_has_a_pin(names: tuple[str, ...]) -> None:
+    pins = list(CARRY["pins_of"]((ROOT / "requirements/gpu.txt").read_text(), names))
+    assert [pin.split("==")[0] for pin in pins] == list(names)
     assert all("--hash=sha256:" in pin for pin in pins)
 
 
