@@ -42,7 +42,7 @@ class Rows:
     def flat(self) -> Rows:
         """The same batch as one row, (1, B x T).
 
-        For kernels that find the borders of sequences in the positions, but only within one row.
+        For kernels that keep sequences apart only within one row.
         """
         return Rows(
             self.ids.reshape(1, -1), self.positions.reshape(1, -1), self.labels.reshape(1, -1)

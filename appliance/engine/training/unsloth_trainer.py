@@ -158,8 +158,8 @@ def check_packing(model: Any) -> None:
 class UnslothLibrary:
     """The LoraLibrary for PeftTrainer; made after `import_unsloth`."""
 
-    # On CUDA its kernels find the borders of packed sequences in the positions of a batch of one
-    # row. In a batch of several rows sequences would see their neighbours, and no error says so.
+    # On CUDA its attention keeps packed sequences apart in a batch of one row, told their lengths
+    # (loss.py). In several rows they would see their neighbours, and no error says so.
     is_flat = True
     trains_all = False
 
