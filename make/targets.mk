@@ -177,7 +177,7 @@ kaggle-submit: kaggle-ready ## Submit a version of the notebook (few are allowed
 ##@ Checks that need special machines
 
 .PHONY: gpu-check
-gpu-check: $(STAMP) ## Test engines, memory and speed on this NVIDIA GPU, ten minutes [TARGET=gpu]
+gpu-check: $(STAMP) ## Test engines, memory and speed on this NVIDIA GPU, twenty minutes [TARGET=gpu]
 	"$(BIN)/python" -m bench.gpu_check $(GPU_CHECK)
 
 .PHONY: gpu-train

@@ -59,7 +59,7 @@ def choose_engine(
     *,
     k: Coefficients = FITTED,
 ) -> Choice[str]:
-    """vLLM wherever it runs on a GPU; on a CPU the engine that is done sooner, or gets further."""
+    """Of the engines that run here the one that is done sooner, or gets further."""
     if request.pins.engine:
         return Choice(request.pins.engine, request.reason("engine", ""))
     if request.settings.sample.grammar != "none":
@@ -71,13 +71,12 @@ def choose_engine(
         return Choice("transformers", request.software.vllm_fault or "vLLM is not installed")
     if fault := _quantized_fault(setup.quantization, request.software, dtype=setup.dtype):
         return Choice("transformers", fault)
-    if device.is_gpu:
-        why = "8-19 times the rate of generate() where samples share a prompt"
-        if is_in_doubt("vllm", request, device):
-            why += "; without tensor cores for its kernels it may be less, so the probe compares"
-        return Choice("vllm", why)
 
-    return _sooner_on_a_cpu(card, device, request, setup, k)
+    sooner = _sooner(card, device, request, setup, k)
+    if is_in_doubt(sooner.value, request, device):
+        doubt = "without tensor cores for its kernels it may take longer, so the probe compares"
+        return Choice(sooner.value, f"{sooner.reason}; {doubt}")
+    return sooner
 
 
 def is_in_doubt(engine: str, request: SizingRequest, device: Device) -> bool:
@@ -133,7 +132,7 @@ def _quantized_fault(
     return None
 
 
-def _sooner_on_a_cpu(
+def _sooner(
     card: ModelCard, device: Device, request: SizingRequest, setup: SampleSetup, k: Coefficients
 ) -> Choice[str]:
     write_s = {
@@ -141,7 +140,9 @@ def _sooner_on_a_cpu(
         for name in ("vllm", "transformers")
     }
     num_tasks = len(request.lengths)
-    start_s = k.cpu_vllm_start_s + k.cpu_vllm_swap_s * num_tasks
+    start_s = k.gpu_vllm_start_s
+    if not device.is_gpu:
+        start_s = k.cpu_vllm_start_s + k.cpu_vllm_swap_s * num_tasks
 
     # What training may not take of the budget is there for sampling.
     time_s = (1 - request.settings.train.max_share) * request.budget_s
@@ -177,7 +178,7 @@ def _write_s(
             card,
             replace(setup, batch=batch),
             device,
-            kv_tokens=10**9,  # host memory sets no limit here
+            kv_tokens=10**9,  # memory sets no limit here
             prompt_tokens=min(task.prompt_tokens, setup.max_seq_tokens),
             answer_tokens=task.typical_answer_tokens,
             k=k,

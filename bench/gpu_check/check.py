@@ -1,4 +1,4 @@
-"""`make gpu-check`: what only a GPU can show, in under ten minutes, without a network.
+"""`make gpu-check`: what only a GPU can show, in under twenty minutes, without a network.
 
 Main jobs with arc-mini and with random models in the shapes of Qwen3, 0.5 and 4 billion parameters,
 by each engine and in each number format: that the engine which was chosen really sampled, how long

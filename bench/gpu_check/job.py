@@ -136,6 +136,8 @@ def faults_of(row: Mapping[str, Any], exit_code: int, num_workers: int) -> list[
         faults.append(f"sampled {row['num_sampled']} of {row['num_tasks']} tasks")
     if served := engine_fault(row["chosen"]["sample.engine"], row["coverage"]):
         faults.append(served)
+    else:  # a worker that began again, perhaps with another trainer than the one under test
+        faults += row["coverage"]["setbacks"]
 
     idle = [worker for worker, num in row["jobs"].items() if not num]
     if idle or len(row["jobs"]) < num_workers:

@@ -17,8 +17,9 @@ from tests.support.cpu_precision import CPU_PRECISIONS, CpuPrecision
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# See engine/environment.py; read when torch is imported.
-os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+# See engine/environment.py; read when torch is imported. On a card vLLM does not start without.
+if os.environ.get("CONFORMANCE_DEVICE", "cpu") == "cpu":
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 
 if TYPE_CHECKING:
     from appliance.arc.task import Task

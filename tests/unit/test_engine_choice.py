@@ -90,14 +90,24 @@ def test_pinned_or_not_installed() -> None:
     assert chosen(400, 36000, ("transformers",)) == ("transformers", "vLLM is not installed")
 
 
-def on_a_card(gpu: str, quantization: str, found: Software) -> tuple[str, str]:
+def on_a_card(
+    gpu: str, quantization: str, found: Software, *, num_tasks: int = 400
+) -> tuple[str, str]:
     """What is chosen for base weights that are stored so."""
-    lengths = TaskLengths((TaskLength("0", 600, 100, 500, 1),), "test")
+    tasks = tuple(TaskLength(str(i), 600, 100, 500, 1) for i in range(num_tasks))
+    lengths = TaskLengths(tasks, "test")
     (device, *_) = devices_of(imagined(find_machine({}), gpu))
     setup = replace(sample_setup(CARD, device, NO_PINS), quantization=quantization)
     request = SizingRequest(lengths, 3600.0, NO_PINS, found)
     choice = choose_engine(CARD, device, request, setup)
     return choice.value, choice.reason
+
+
+def test_on_a_card_a_few_tasks_do_not_repay_its_start_either() -> None:
+    engine, reason = on_a_card("H100", "none", Software(), num_tasks=3)
+    assert engine == "transformers"
+    assert "with vLLM 90 s to start" in reason
+    assert on_a_card("H100", "none", Software())[0] == "vllm"
 
 
 def test_vllm_holds_packed_weights_only_with_its_plug_in_and_where_bfloat16_is_trained() -> None:

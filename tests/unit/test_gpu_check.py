@@ -68,7 +68,8 @@ def test_a_model_that_the_plan_has_no_room_for_is_left_out() -> None:
 
 def test_a_model_that_the_plan_has_no_time_to_train_is_left_out() -> None:
     t4 = recorded("T4x2, driver 580")
-    (case,) = [replace(case, cells=1200) for case in ON_CUDA if case.name == "Qwen3 4B, nf4"]
+    (nf4,) = [case for case in ON_CUDA if case.name == "Qwen3 4B, nf4"]
+    case = replace(nf4, cells=1200, usual_s=55)
     why = why_skipped(case, t4, EVERYTHING, place(t4).tasks_of(case))
     assert why == "by the plan Tesla T4 has no time for a step of training in 110 s"
 
@@ -78,7 +79,7 @@ def test_a_model_that_the_plan_has_no_time_to_train_is_left_out() -> None:
     [
         ("unsloth", {"arc-mini, unsloth"}),
         ("vllm_bnb_plugin", {"Qwen3 0.5B, nf4, vllm"}),
-        ("vllm", {"arc-mini, vllm, cold", "arc-mini, vllm, warm", "Qwen3 0.5B, nf4, vllm"}),
+        ("vllm", {case.name for case in ON_CUDA if case.engine == "vllm"}),
     ],
 )
 def test_without_a_package_only_what_needs_it_is_left_out(missing: str, names: set[str]) -> None:
@@ -93,7 +94,7 @@ def parts(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[check.Part]
 
 
 @pytest.mark.parametrize("pace", [1.0, seconds.SLACK, 10.0])
-def test_it_is_over_in_ten_minutes_however_slow_the_card(
+def test_it_is_over_in_twenty_minutes_however_slow_the_card(
     pace: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """pace: how many times its usual time each part would take; all are killed at their limit."""
@@ -109,7 +110,7 @@ def test_it_is_over_in_ten_minutes_however_slow_the_card(
 
         outcomes += check.rows_of(replace(part, do=do), deadline)
 
-    assert clock.now() - began_s <= 600
+    assert clock.now() - began_s <= 1200
     left_out = [row for row in outcomes if row["outcome"] == "no time"]
     assert bool(left_out) == (pace > 1)
     assert outcomes[:3] == [{"name": row["name"], "outcome": "ok"} for row in outcomes[:3]]
@@ -142,6 +143,9 @@ NEVER_STARTED = {
     "served": {"transformers": 2},
     "refusals": {},
     "setbacks": {"transformers in place of vllm, because a worker did not start": 1},
+}
+BY_ANOTHER_TRAINER = ALL_BY_VLLM | {
+    "setbacks": {"peft in place of unsloth, because a worker did not start": 1}
 }
 
 
@@ -194,6 +198,7 @@ def test_a_loss_that_rose_is_no_fault_of_the_machine_and_one_that_is_no_number_i
         ({"num_sampled": 0}, 5, ["exit code 5", "sampled 0 of 2 tasks"]),
         ({"jobs": {"0": 5, "1": 0}}, 0, ["of 2 workers only 1 did a job"]),
         ({"jobs": {"0": 5, "1": 2}}, 0, []),
+        ({"coverage": BY_ANOTHER_TRAINER}, 0, list(BY_ANOTHER_TRAINER["setbacks"])),
     ],
 )
 def test_what_is_wrong_with_a_run_is_told(

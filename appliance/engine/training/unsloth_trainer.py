@@ -61,8 +61,8 @@ def import_unsloth(scratch_dir: Path, *, device: str) -> Any:
             remedy="install it, or --trainer peft",
         ) from fault
     finally:
-        if is_hidden:
-            del sys.modules[_VLLM_ON_CPU]
+        if is_hidden:  # unless unsloth removed it itself
+            sys.modules.pop(_VLLM_ON_CPU, None)
 
     return unsloth
 

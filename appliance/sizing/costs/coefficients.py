@@ -44,6 +44,9 @@ class Coefficients:
     decode_step_s: float = 0.00274
     # Per layer and token with generate() of transformers, which launches kernel by kernel.
     generate_launch_s: float = 0.00074
+    # Import, compilation and CUDA graphs with empty caches, beyond what a worker takes without it:
+    # ready after 98.5 s on the host of an H200, docs/results/gpu.md.
+    gpu_vllm_start_s: float = 90.0
     nf4_decode: float = 6.1  # bytes moved per packed byte: read packed, written and read unpacked
 
     # Time and memory on a CPU.
