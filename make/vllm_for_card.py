@@ -29,6 +29,9 @@ from pathlib import Path
 
 from carry import ROOT, pins_of
 
+from appliance.errors import ApplianceError
+from appliance.pack.wheelhouse import run_pip
+
 NEEDED = """
 vllm annotated-types apache-tvm-ffi astor blake3 cachetools cbor2 compressed-tensors depyf dill
 fastapi httpcore2 httpx2 interegular jiter jsonschema jsonschema-specifications lark llguidance
@@ -73,7 +76,7 @@ CUBIN = 2
 """Kind of an entry that is machine code; 1 is PTX."""
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -82,7 +85,11 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as scratch:
         wheels, site = Path(scratch) / "wheels", Path(scratch) / "site"
-        download(wheels)
+        try:
+            download(wheels)
+        except ApplianceError as fault:
+            print(f"vllm_for_card: {fault}", file=sys.stderr)
+            return fault.exit_code
         for wheel in sorted(wheels.glob("*.whl")):
             with zipfile.ZipFile(wheel) as files:
                 files.extractall(site, [n for n in files.namelist() if not LEFT_OUT.match(n)])
@@ -105,20 +112,20 @@ def main() -> None:
             for path in sorted(site.iterdir()):
                 files.add(path, path.name)
     print(f"{args.archive}: {args.archive.stat().st_size / 2**20:.1f} MiB")
+    return 0
 
 
 def download(folder: Path) -> None:
-    """The wheels for Python 3.12 on Linux."""
+    """The wheels for Python 3.12 on Linux. Raises PrerequisiteError with what pip said."""
     pins = "".join(pins_of((ROOT / "requirements" / "gpu.txt").read_text(), tuple(NEEDED.split())))
     folder.mkdir()
     (folder / "pins.txt").write_text(pins)
 
-    options = ["--no-deps", "--only-binary=:all:", "--require-hashes", "--quiet"]
+    options = ["--no-deps", "--only-binary=:all:", "--require-hashes"]
     options += ["--python-version=3.12", "--implementation=cp"]
     options += [f"--abi={abi}" for abi in ("cp312", "abi3", "none")]
     options += [f"--platform=manylinux{'_' * ('_' in s)}{s}_x86_64" for s in (*SYSTEMS, "1")]
-    command = [sys.executable, "-m", "pip", "download", *options]
-    subprocess.run([*command, "-r", folder / "pins.txt", "-d", folder], check=True)
+    run_pip("download", *options, "-r", str(folder / "pins.txt"), "-d", str(folder))
 
 
 def cut(library: bytes, wanted: re.Pattern[bytes]) -> bytes:
@@ -180,4 +187,4 @@ def section(elf: bytes, name: str) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
