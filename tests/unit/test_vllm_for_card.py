@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import struct
 import sys
+from importlib import import_module
+from typing import Any
 
 import pytest
 
 from tests.support.cases import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "make"))
-import vllm_for_card
+vllm_for_card: Any = import_module("vllm_for_card")
 
 PTX = 1
 HEAD_BYTES = 64
