@@ -29,6 +29,7 @@ WORK = (
     "train.max_steps=6",
     "train.min_seconds=60",
     "train.rank=8",
+    "train.check=skip",  # a check of learning rates is done where there is time for it
     "run.rounds=1",
     "run.workers=1",
     f"sample.views={NUM_DEEP}",

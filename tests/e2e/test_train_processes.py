@@ -26,7 +26,7 @@ data:
   row_tokens: 768
   rows_per_step: 3   # no multiple of the number of processes
   datasets: {copies: {min_pairs: 2, max_pairs: 3}}
-optimization: {learning_rate: 0.01, warmup_steps: 2, max_steps: 4}
+optimization: {learning_rate: 0.002, warmup_steps: 2, max_steps: 4}
 evaluation: {every_steps: 2, limit: 3, views: 2}   # three tasks: uneven shares
 save_every_steps: 2
 log_every_steps: 1
