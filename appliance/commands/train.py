@@ -106,7 +106,7 @@ def _add_pack_arguments(group: argparse._ArgumentGroup) -> None:
         type=whole(0, MOST_DRAWN),
         default=0,
         metavar="N",
-        help="leave out the first N of each; so a second pack holds others than the first",
+        help="begin after the first N tasks, programs and rules, which an earlier pack holds",
     )
 
 

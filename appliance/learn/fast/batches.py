@@ -70,8 +70,8 @@ def row_lengths(pass_tokens: int, max_tokens: int) -> tuple[int, ...]:
     if longest is None:
         raise UsageError(
             f"passes of {pass_tokens} tokens for documents of up to {max_tokens}",
-            expected=f"a multiple of a multiple of {ROW_STEP} that is as long as a document and at "
-            f"most {LONGEST_ROW}",
+            expected=f"documents of at most {LONGEST_ROW} tokens, and passes that a multiple of "
+            f"{ROW_STEP} as long as them divides",
             remedy="set data.row_tokens to a multiple of 61440, or lower data.max_seq_tokens",
         )
     return tuple(n for n in fitting if n <= longest)
