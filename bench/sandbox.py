@@ -3,6 +3,7 @@
     python -m bench.sandbox                        trivial programs and the hostile mix, minutes
     python -m bench.sandbox --endurance 200000     many trivial programs in one go: speed, memory,
                                                    descriptors
+    python -m bench.sandbox --beside FOLDER        this version and the checkout in FOLDER, in turns
 
 Every way runs the same programs (all different, three 10x10 grids each) with one worker per core.
 The ways take turns in every round, so that other load on the machine affects all of them; the table
@@ -47,6 +48,13 @@ def transform(grid):
 """
 """A program that ends well; {i} makes it differ from others."""
 
+WITH_A_SET = """
+def transform(grid):
+    cells = {{(r, c) for r in range(len(grid)) for c in range(len(grid[0]))}}
+    return [[(len(cells) + {i}) % 10] * len(grid[0]) for _ in grid]
+"""
+"""A program that runs twice, because the order of a set may decide."""
+
 HOSTILE = {
     "timeout": "def transform(grid):\n    while True: pass\n",
     "memory": "def transform(grid):\n    x = []\n    while True: x.append(np.ones(1 << 20))\n",
@@ -59,6 +67,30 @@ SHARES = {"timeout": 0.05, "memory": 0.02, "crash": 0.02, "exit": 0.02}
 """The shares of hostile programs in the mix; the rest are trivial ones."""
 
 OURS = "sandbox, full isolation"
+
+ONE_TURN = """
+import json, sys, time
+import numpy as np, psutil
+from appliance.arc.grid import freeze
+from appliance.program.sandbox import Limits, Program, Sandbox
+
+def cpu_s():
+    family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    return sum(sum(p.cpu_times()[:4]) for p in family)
+
+grids = tuple(freeze(np.arange(100).reshape(10, 10) * k % 10) for k in (1, 3, 7))
+warm_up, *batches = json.load(sys.stdin)
+with Sandbox(Limits(cpu_s=1)) as sandbox:
+    for sources in (warm_up, *batches):
+        started_s, before_s = time.perf_counter(), cpu_s()
+        results = list(sandbox.run(Program(source, grids) for source in sources))
+        assert all(r.outcome == "ok" for r in results)
+        print(json.dumps([time.perf_counter() - started_s, cpu_s() - before_s]))
+"""
+"""What one turn of a checkout runs: for each batch the seconds and CPU seconds that it took.
+
+It stands for itself, because it runs with the packages of that checkout.
+"""
 
 FRESH = """
 import json, sys
@@ -186,6 +218,46 @@ def rates(sandbox: Sandbox, rounds: int) -> dict[str, list[tuple[float, float]]]
     return found
 
 
+def one_turn(checkout: Path, num: int) -> tuple[float, float]:
+    """CPU ms for each program in this checkout: a trivial one, and one with a set."""
+    kinds = TRIVIAL, WITH_A_SET
+    batches = [[f"# {i}" + text.format(i=i % 10) for i in range(num)] for text in kinds]
+    warm_up = [text for batch in batches for text in batch[:CORES]]
+
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_TURN],
+        input=json.dumps([warm_up, *batches]),
+        env={**os.environ, "PYTHONPATH": str(checkout)},
+        cwd=checkout,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    _, *taken = (json.loads(line) for line in done.stdout.splitlines())
+    trivial_ms, set_ms = (1000 * cpu_s / num for _, cpu_s in taken)
+    return trivial_ms, set_ms
+
+
+def beside(checkouts: list[Path], rounds: int, num: int = 1500) -> Iterable[str]:
+    """One line for each checkout: CPU ms for each program, and that of the first over it."""
+    found: dict[Path, list[tuple[float, float]]] = {checkout: [] for checkout in checkouts}
+    for _ in range(rounds):
+        for checkout in checkouts:
+            found[checkout].append(one_turn(checkout, num))
+
+    first = found[checkouts[0]]
+    for checkout, values in found.items():
+        both = (
+            (
+                [v[k] for v in values],
+                [v[k] / f[k] for v, f in zip(values, first, strict=True)],
+            )
+            for k in (0, 1)
+        )
+        columns = "".join(_spread(ms, 2) + _spread(ratios, 2) for ms, ratios in both)
+        yield f"{checkout.name:20}{columns}"
+
+
 def on_the_mix(sandbox: Sandbox, num: int) -> str:
     """A sentence on the speed with the hostile mix, compared with the ideal.
 
@@ -269,7 +341,25 @@ def main() -> None:
         metavar="N",
         help="run N trivial programs in one go instead",
     )
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="FOLDER",
+        help="compare this version with the checkouts in these folders, in turns, instead",
+    )
     args = parser.parse_args()
+
+    if args.beside:
+        here = Path(__file__).resolve().parents[1]
+        print(
+            f"{'CPU ms a program':20}{'trivial':>22}{'times this version':>22}"
+            f"{'with a set':>22}{'times this version':>22}"
+        )
+        for line in beside([here, *(c.resolve() for c in args.beside)], args.rounds):
+            print(line, flush=True)
+        return
 
     with Sandbox(Limits(cpu_s=args.cpu_s)) as sandbox:
         load = os.getloadavg()[0]
