@@ -47,6 +47,10 @@ VERBS = {
     ),
     "exec": ("appliance.commands.exec", "run untrusted programs in the sandbox"),
     "train": ("appliance.commands.train", "train a model offline, to submit it later"),
+    "relabel": (
+        "appliance.commands.relabel",
+        "turn the programs that runs wrote into a dataset for train, by what they do",
+    ),
     "merge-adapter": (
         "appliance.commands.merge_adapter",
         "merge an adapter into its base model and check the result",

@@ -29,6 +29,7 @@ import time
 import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -257,7 +258,7 @@ def thin(source: Path, to: Path, *, most_pairs: int) -> None:
     sys.path.insert(0, str(ROOT))
     import numpy as np
 
-    from appliance.learn.data.corpus import Corpus, load_corpus, save_corpus
+    from appliance.learn.data.corpus import load_corpus, save_corpus
 
     whole = load_corpus(source)
     kept = np.zeros(len(whole.shapes), dtype=bool)
@@ -268,7 +269,7 @@ def thin(source: Path, to: Path, *, most_pairs: int) -> None:
     cells = whole.cells[np.repeat(kept, np.diff(whole.starts))]
     starts = np.concatenate([[0], np.cumsum(np.diff(whole.starts)[kept])])
     shapes, first_pair = whole.shapes[kept], num_before[whole.first_pair]
-    thinned = Corpus(whole.families, whole.programs, cells, shapes, starts, first_pair)
+    thinned = replace(whole, cells=cells, shapes=shapes, starts=starts, first_pair=first_pair)
     sources = json.loads((source / "manifest.json").read_text())["sources"]
     save_corpus(thinned, to, sources=[*sources, f"at most {most_pairs} pairs of a family"])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,12 @@ from appliance.learn.data.corpus import (
     save_corpus,
 )
 from appliance.learn.data.generated import compositions, family_tasks, rules
+from appliance.learn.data.own_programs import FORM, own_families, read_own_programs
 from appliance.learn.processes import leave_processes
 from appliance.learn.recipe import load_recipe
 from appliance.learn.train import train_recipe
 from appliance.process.stopping import exit_code, noted
+from appliance.program.sandbox import Sandbox
 from appliance.yaml_text import parse_yaml
 
 EPILOG = """two steps, the first once:
@@ -70,7 +72,15 @@ def _add_pack_arguments(group: argparse._ArgumentGroup) -> None:
         action="append",
         default=[],
         metavar=TASKS,
-        help="tasks whose pairs are added; may be repeated",
+        help="tasks whose pairs are added; with --programs the tasks of these programs, and no "
+        "other pairs; may be repeated",
+    )
+    group.add_argument(
+        "--programs",
+        type=Path,
+        metavar="FILE.jsonl",
+        help=f"programs with their tasks, one a line: {FORM}; one that is wrong for its task gets "
+        "the outputs that it makes",
     )
     group.add_argument(
         "--families",
@@ -183,15 +193,21 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _pack(args: argparse.Namespace) -> int:
-    if not (args.re_arc or args.tasks or args.families or args.compositions or args.rules):
+    given = (args.re_arc, args.tasks, args.programs, args.families, args.compositions, args.rules)
+    if not any(given):
         raise UsageError(
             "--pack without a source",
-            expected="--re-arc, --tasks, --families, --compositions or --rules",
+            expected="--re-arc, --tasks, --programs, --families, --compositions or --rules",
         )
 
-    sources: list[Iterator[FamilyPairs]] = [read_re_arc(path) for path in args.re_arc]
-    sources += [read_task_pairs(spec) for spec in args.tasks]
-    names = [path.name for path in args.re_arc] + list(args.tasks)
+    sources: list[Iterable[FamilyPairs]] = [read_re_arc(path) for path in args.re_arc]
+    names = [path.name for path in args.re_arc]
+    if args.programs:
+        sources.append(_own_families(args))
+        names.append(f"programs of {args.programs.name}")
+    else:
+        sources += [read_task_pairs(spec) for spec in args.tasks]
+        names += args.tasks
     after = f" after the first {args.first}" if args.first else ""
     if args.families:
         sources.append(family_tasks(args.families, first=args.first, processes=args.processes))
@@ -207,6 +223,15 @@ def _pack(args: argparse.Namespace) -> int:
     save_corpus(corpus, args.pack, sources=names)
     print(f"{args.pack}: {len(corpus.families)} families, {len(corpus.shapes)} pairs")
     return EXIT_DONE
+
+
+def _own_families(args: argparse.Namespace) -> Sequence[FamilyPairs]:
+    """Families of the programs of --programs; what became of its lines is printed."""
+    drafts = read_own_programs(args.programs, args.tasks)
+    with Sandbox() as sandbox:
+        own = own_families(drafts, sandbox)
+    print(f"{args.programs}: {len(drafts)} programs: {own.told()}")
+    return own.families
 
 
 def _overrides(args: argparse.Namespace) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from appliance.engine.folder.card import model_dir
 from appliance.errors import UsageError, shorten
 from appliance.yaml_text import read_yaml
 
+PROGRAM_STYLE = "program"
+"""As a dataset's style: the prompt style in which the model's own card asks for programs."""
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -85,7 +88,11 @@ class Dataset(_Part):
         description="how often a step takes this dataset, relative to the others; with loop fast "
         "its share of the tokens",
     )
-    style: str | None = Field(None, description="prompt style; default that of the model's card")
+    style: str | None = Field(
+        None,
+        description="prompt style; default that in which the model's card asks for grids; "
+        "program: that in which it asks for programs",
+    )
     encoder: str | None = Field(None, description="grid encoder; default that of the model's card")
     min_pairs: int = Field(3, ge=2, description="of a document")
     max_pairs: int = Field(8, ge=2, description="of a document")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.arc.prompt import get_style
+from appliance.arc.prompt import PromptStyle, get_style
 from appliance.atomic import whole_folder
 from appliance.engine.adapter.record import write_record
 from appliance.engine.attention import use_cpu_attention
@@ -17,7 +17,7 @@ from appliance.engine.load_model import load_causal_lm, open_adapter
 from appliance.engine.tokens import Codec
 from appliance.errors import InputError, first_line
 from appliance.learn.new_model import fresh_model, save_model, tokenizer
-from appliance.learn.recipe import Recipe
+from appliance.learn.recipe import PROGRAM_STYLE, Dataset, Recipe
 from appliance.machine.catalogue import has_bfloat16
 from appliance.machine.host import find_host
 from appliance.models.vocabularies import VOCABULARIES, Vocabulary
@@ -40,6 +40,7 @@ class Start:
     model: Any  # on its device; the parameters that are trained require a gradient
     codec: Codec
     style: str  # prompt style of the model so far
+    program_style: str  # prompt style in which it is asked for programs
     encoder: str  # grid encoder of the model so far
     card: dict[str, Any]  # its appliance.json
     autocast_dtype: str | None  # that matrices are multiplied in; None: float32
@@ -63,7 +64,8 @@ def make_start(recipe: Recipe, *, device: str) -> Start:
         vocabulary = VOCABULARIES[recipe.architecture.tokens]
         style, encoder = vocabulary.name, vocabulary.encoder
         card = {"style": style, "encoder": encoder} | TINY_CARD
-        return Start(model, Codec(tokenizer(vocabulary)), style, encoder, card, autocast)
+        codec = Codec(tokenizer(vocabulary))
+        return Start(model, codec, style, str(card["program_style"]), encoder, card, autocast)
 
     said = read_card(recipe.start_from)
     is_lora = recipe.adaptation.method == "lora"
@@ -101,7 +103,17 @@ def make_start(recipe: Recipe, *, device: str) -> Start:
 
     card = read_record(recipe.start_from)
     adapter_sha = weights_sha(adapter) if adapter else ""
-    return Start(model, codec, said.style, said.encoder, card, autocast, base_sha, adapter_sha)
+    return Start(
+        model,
+        codec,
+        said.style,
+        said.program_style,
+        said.encoder,
+        card,
+        autocast,
+        base_sha,
+        adapter_sha,
+    )
 
 
 def _new_adapter(model: Any, recipe: Recipe) -> Any:
@@ -131,6 +143,13 @@ def _new_adapter(model: Any, recipe: Recipe) -> Any:
             ) from fault
 
 
+def style_of(dataset: Dataset, start: Start) -> PromptStyle:
+    """The prompt style of the documents of a dataset."""
+    if dataset.style == PROGRAM_STYLE:
+        return get_style(start.program_style)
+    return get_style(dataset.style or start.style)
+
+
 def language_of(recipe: Recipe, start: Start) -> tuple[str, str]:
     """Style and encoder in which the trained model is asked for outputs.
 
@@ -138,10 +157,10 @@ def language_of(recipe: Recipe, start: Start) -> tuple[str, str]:
     """
     best, most = (start.style, start.encoder), 0.0
     for dataset in recipe.data.datasets.values():
-        style, encoder = dataset.style or start.style, dataset.encoder or start.encoder
-        is_output = get_style(style).answer == "grid" and not style.startswith(NEW_GRID_STYLES)
+        style, encoder = style_of(dataset, start), dataset.encoder or start.encoder
+        is_output = style.answer == "grid" and not style.name.startswith(NEW_GRID_STYLES)
         if is_output and dataset.weight > most:
-            best, most = (style, encoder), dataset.weight
+            best, most = (style.name, encoder), dataset.weight
     return best
 
 

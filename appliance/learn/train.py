@@ -22,7 +22,7 @@ from appliance.learn.fast.trainer import train_fast
 from appliance.learn.processes import Processes, join_processes
 from appliance.learn.recipe import Dataset, Recipe
 from appliance.learn.show import Tracker, TrainingDisplay, make_display
-from appliance.learn.start import Start, language_of, make_start
+from appliance.learn.start import Start, language_of, make_start, style_of
 from appliance.learn.training_loop import Figures, Hooks, StepReport, train
 from appliance.solve.language import Language
 
@@ -117,11 +117,10 @@ def train_recipe(
 
 
 def _sampler(recipe: Recipe, dataset: Dataset, corpus: Corpus, start: Start) -> DocumentSampler:
-    style = get_style(dataset.style or start.style)
     encoder = get_encoder(dataset.encoder or start.encoder)
     return DocumentSampler(
         corpus,
-        make_writer(style, encoder, start.codec),
+        make_writer(style_of(dataset, start), encoder, start.codec),
         max_tokens=recipe.data.document_tokens,
         min_pairs=dataset.min_pairs,
         max_pairs=dataset.max_pairs,

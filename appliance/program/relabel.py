@@ -38,7 +38,7 @@ def pick(trials: Sequence[Trial], num: int, *, is_diverse: bool) -> list[Trial]:
     no program chosen before it gave, so that no single idea fills the training data.
     """
     unique: dict[str, Trial] = {}
-    for trial in sorted(filter(lambda t: t.is_valid, trials), key=_rank):
+    for trial in sorted(filter(lambda t: t.is_valid, trials), key=_rank_of):
         unique.setdefault(trial.form(), trial)
 
     ranked = list(unique.values())
@@ -56,12 +56,21 @@ def pick(trials: Sequence[Trial], num: int, *, is_diverse: bool) -> list[Trial]:
     return chosen
 
 
-def _rank(trial: Trial) -> tuple[float, float, str]:
+def rank(
+    demo_score: float, *, logprob: float, num_tokens: int, source: str
+) -> tuple[float, float, str]:
+    """By which programs are sorted, the best first; see `Draft` and `Trial` for the values."""
     # Of equals the less likely one first: what the model writes anyway needs no training.
-    return (
-        -trial.demo_score,
-        trial.draft.logprob / max(1, trial.draft.num_tokens),
-        trial.draft.source,
+    return -demo_score, logprob / max(1, num_tokens), source
+
+
+def _rank_of(trial: Trial) -> tuple[float, float, str]:
+    draft = trial.draft
+    return rank(
+        trial.demo_score,
+        logprob=draft.logprob,
+        num_tokens=draft.num_tokens,
+        source=draft.source,
     )
 
 

@@ -281,14 +281,22 @@ class Journal:
 
     def programs(self, task_id: str | None = None) -> dict[str, list[ProgramMessage]]:
         """Programs by stage, all rounds together, of one task or of all."""
-        num_tests = self.num_tests(task_id)
-        rows = self._select("stage, task_id, message", "programs", task_id)
         found: dict[str, list[ProgramMessage]] = {}
-        for stage, program in self._checked(
-            "programs", rows, lambda row: checked.program_of(row[0], row[1], row[2], num_tests)
-        ):
+        for stage, _, program in self.program_rows(task_id):
             found.setdefault(stage, []).append(program)
         return found
+
+    def program_rows(self, task_id: str | None = None) -> list[tuple[str, int, ProgramMessage]]:
+        """Stage, round and program, in the order in which they came, of one task or of all."""
+        num_tests = self.num_tests(task_id)
+        rows = self._select("stage, round, task_id, message", "programs", task_id)
+        return list(
+            self._checked(
+                "programs",
+                rows,
+                lambda row: checked.program_of(row[0], row[1], row[2], row[3], num_tests),
+            )
+        )
 
     def stages(self) -> list[StageRow]:
         rows = self._select("task_id, stage, status, seconds, detail, round", "stages", None)

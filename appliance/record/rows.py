@@ -143,10 +143,11 @@ def stored(candidate: Candidate) -> tuple[Any, ...]:
 
 
 def program_of(
-    stage: object, task_id: object, message: object, num_tests: Mapping[str, int]
-) -> tuple[str, ProgramMessage]:
-    """The stage and the program."""
+    stage: object, number: Any, task_id: object, message: object, num_tests: Mapping[str, int]
+) -> tuple[str, int, ProgramMessage]:
+    """The stage, the number of the round, and the program."""
     _check(stage in get_args(StageName), "a stage")
+    _check(type(number) is int and 1 <= number <= MAX_ROUND, "a round")
     _check(type(message) is str, "a text")
     program = ProgramMessage.model_validate_json(str(message))
 
@@ -157,7 +158,7 @@ def program_of(
     _check(_is_between(program.similarity, 0, 1), "a similarity")
     _check(math.isnan(program.logprob) or _is_logprob(program.logprob), "a log-probability")
     _check(program.num_tokens >= 0, "a number of tokens")
-    return str(stage), program
+    return str(stage), number, program
 
 
 def parsed(text: object) -> Any:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from appliance.arc.read import read_json
 from appliance.atomic import write_atomic
 from appliance.errors import ApplianceError, InputError, OutputError, PrerequisiteError, UsageError
 from appliance.foreign_text import as_file_name
@@ -68,6 +69,15 @@ class RunFolder:
     def report(self) -> Path:
         """Coverage, faults and, where the answers are known, the score, as JSON."""
         return self.run / "report.json"
+
+    def is_finished(self) -> bool:
+        """Whether the run came to its end: not stopped, not given up, and not still going on."""
+        try:
+            report = read_json(self.report)
+        except InputError:  # none yet, or damaged
+            return False
+        is_report = isinstance(report, dict) and "coverage" in report
+        return is_report and not report.get("stopped") and not report.get("failure")
 
     @property
     def adapters(self) -> Path:

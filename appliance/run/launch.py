@@ -198,6 +198,7 @@ def _conclude(start: Launch, stopped: list[int], failure: EngineError | None) ->
     submission, faults = _submission(start)
     report: dict[str, Any] = {
         "seconds": round(seconds, 1),
+        "stopped": bool(stopped),
         "failure": str(failure) if failure else None,
         "coverage": coverage.as_json(),
         "faults": faults,

@@ -94,9 +94,8 @@ def test_both_writers_write_the_same_program(
     pairs, program = [corpus.pair(i) for i in range(3)], corpus.programs[0]
     rng = np.random.default_rng(0)
     fast = TinyWriter(vocabulary).write(pairs, program, max_tokens=512, rng=rng)
-    slow = style_writer("dsl-program-v1", own_codecs[vocabulary.name], vocabulary.encoder).write(
-        pairs, program, max_tokens=512, rng=rng
-    )
+    writer = style_writer("dsl-program-v1", own_codecs[vocabulary.name], vocabulary.encoder)
+    slow = writer.write(pairs, writer.as_answer(program), max_tokens=512, rng=rng)
 
     assert fast is not None and slow is not None
     words = slow.ids[slow.is_target]
@@ -150,9 +149,9 @@ def test_a_style_is_taught_what_it_asks_for(
 ) -> None:
     pairs = [corpus.pair(i) for i in range(3)]
     rng = np.random.default_rng(0)
-    document = style_writer(style, chat_codec).write(
-        pairs, corpus.programs[0], max_tokens=4096, rng=rng
-    )
+    writer = style_writer(style, chat_codec)
+    answer = writer.as_answer(corpus.programs[0])
+    document = writer.write(pairs, answer, max_tokens=4096, rng=rng)
 
     assert document is not None
     encoder = get_encoder("minimal")

@@ -37,7 +37,11 @@ class FamilyPairs:
 
     name: str
     pairs: Sequence[RawPair]
-    program: str = ""  # body of a DSL program that is the rule; "" where none is known
+    program: str = ""  # the rule: body of `transform` in the DSL; "" where none is known
+    is_module: bool = (
+        False  # the program is a whole module instead, as a model or a person wrote it
+    )
+    is_task: bool = False  # the pairs are those of one task, and a document shows all of them
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,14 @@ class Corpus:
     """Pairs of F families, P pairs in all, in flat arrays."""
 
     families: tuple[str, ...]  # (F,) names
-    programs: tuple[str, ...]  # (F,) body of a program each, or ""
+    programs: tuple[str, ...]  # (F,) body of a program each, a whole module, or ""
     cells: NDArray[np.uint8]  # all grids, end to end
     shapes: NDArray[np.int64]  # (P, 4) input rows, input columns, output rows, output columns
     starts: NDArray[np.int64]  # (P + 1,) first cell of each pair
     # (F + 1,): the pairs of family f are first_pair[f]:first_pair[f + 1], the smallest first.
     first_pair: NDArray[np.int64]
+    modules: frozenset[int] = frozenset()  # families whose program is a whole module
+    tasks: frozenset[int] = frozenset()  # families of which a document shows all pairs
 
     def pair(self, index: int) -> RawPair:
         """Input and output grid of one pair; views into the map, not copies."""
@@ -68,7 +74,10 @@ class Corpus:
 
         It changes whenever pairs change in number, size or family.
         """
-        sha = hashlib.sha256(json.dumps([self.families, self.programs]).encode())
+        named: list[object] = [self.families, self.programs]
+        if self.modules or self.tasks:  # packs without them keep the digest that they had
+            named += [sorted(self.modules), sorted(self.tasks)]
+        sha = hashlib.sha256(json.dumps(named).encode())
         sha.update(np.ascontiguousarray(self.shapes).tobytes())
         return sha.hexdigest()
 
@@ -129,9 +138,14 @@ def assemble(families: Iterable[FamilyPairs]) -> Corpus:
     """
     by_name: dict[str, list[RawPair]] = {}
     programs: dict[str, str] = {}
+    modules, tasks = set(), set()
     for family in families:
         by_name.setdefault(family.name, []).extend(family.pairs)
         programs[family.name] = family.program or programs.get(family.name, "")
+        if family.is_module:
+            modules.add(family.name)
+        if family.is_task:
+            tasks.add(family.name)
 
     cells, shapes, first_pair = [], [], [0]
     for pairs in by_name.values():
@@ -149,6 +163,8 @@ def assemble(families: Iterable[FamilyPairs]) -> Corpus:
         np.concatenate(cells).astype(np.uint8),
         np.array(shapes, dtype=np.int64),
         np.array(first_pair, dtype=np.int64),
+        modules=[i for i, name in enumerate(by_name) if name in modules],
+        tasks=[i for i, name in enumerate(by_name) if name in tasks],
     )
 
 
@@ -164,7 +180,13 @@ def save_corpus(corpus: Corpus, folder: Path, *, sources: list[str]) -> None:
     np.save(folder / "first_pair.npy", corpus.first_pair)
     (folder / "programs.json").write_text(json.dumps(corpus.programs) + "\n")
 
-    manifest = {"sources": sources, "families": corpus.families, "pairs": len(corpus.shapes)}
+    manifest: dict[str, Any] = {
+        "sources": sources,
+        "families": corpus.families,
+        "pairs": len(corpus.shapes),
+        "modules": sorted(corpus.modules),
+        "tasks": sorted(corpus.tasks),
+    }
     write_atomic(folder / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
 
 
@@ -176,9 +198,13 @@ def load_corpus(folder: Path) -> Corpus:
             cells = np.load(folder / "cells.npy", mmap_mode="r")
             shapes = np.load(folder / "shapes.npy")
             first_pair = np.load(folder / "first_pair.npy")
-        names = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["families"]
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         programs = json.loads((folder / "programs.json").read_text(encoding="utf-8"))
+        names = manifest["families"]
+        # Packs of earlier versions have neither.
+        modules, tasks = manifest.get("modules", []), manifest.get("tasks", [])
         _check_fit(names, programs, cells, shapes, first_pair)
+        _check_numbers(modules, tasks, num_families=len(names))
     # Beside what reading raises: a manifest of another form, arrays larger than any memory.
     except (
         *(OSError, ValueError, RecursionError),
@@ -191,7 +217,7 @@ def load_corpus(folder: Path) -> Corpus:
             remedy="run: appliance train --pack OUT --re-arc FILE",
         ) from fault
 
-    return _corpus(names, programs, cells, shapes, first_pair)
+    return _corpus(names, programs, cells, shapes, first_pair, modules=modules, tasks=tasks)
 
 
 def _check_fit(names: Any, programs: Any, cells: Any, shapes: Any, first_pair: Any) -> None:
@@ -225,6 +251,14 @@ def _check_fit(names: Any, programs: Any, cells: Any, shapes: Any, first_pair: A
         raise ValueError(f"{first_pair[-1]} pairs in families, {len(shapes)} in all")
 
 
+def _check_numbers(*lists: Any, num_families: int) -> None:
+    """Raises ValueError unless each is a list of numbers of families."""
+    for numbers in lists:
+        is_list = isinstance(numbers, list) and all(type(n) is int for n in numbers)
+        if not is_list or not all(0 <= n < num_families for n in numbers):
+            raise ValueError("modules and tasks are not lists of numbers of families")
+
+
 def open_source(source: str, corpus_dir: Path | None) -> Corpus:
     """The packed corpus of that name below corpus_dir, or at that path; else the tasks of that
     source.
@@ -248,7 +282,18 @@ def _corpus(
     cells: NDArray[np.uint8],
     shapes: NDArray[np.int64],
     first_pair: NDArray[np.int64],
+    *,
+    modules: Iterable[int],
+    tasks: Iterable[int],
 ) -> Corpus:
     sizes = shapes[:, 0] * shapes[:, 1] + shapes[:, 2] * shapes[:, 3]
-    starts = np.concatenate([[0], np.cumsum(sizes)])
-    return Corpus(tuple(families), tuple(programs), cells, shapes, starts, first_pair)
+    return Corpus(
+        tuple(families),
+        tuple(programs),
+        cells,
+        shapes,
+        np.concatenate([[0], np.cumsum(sizes)]),
+        first_pair,
+        frozenset(modules),
+        frozenset(tasks),
+    )

@@ -34,8 +34,11 @@ class Writer(Protocol):
     def needs_program(self) -> bool:
         """Whether families without a program give no document in this style."""
 
-    def can_write(self, program: str) -> bool:
-        """Whether a document of a family with this program contains the program."""
+    def as_answer(self, program: str, *, is_module: bool = False) -> str:
+        """The program as a document holds it; "" where the document holds none.
+
+        is_module: it is a whole module, not the body of `transform` in the DSL.
+        """
 
     def write(
         self, pairs: Sequence[RawPair], program: str, *, max_tokens: int, rng: np.random.Generator
@@ -43,7 +46,7 @@ class Writer(Protocol):
         """The document, without as many of the last pairs as needed to fit; None when two do not
         fit.
 
-        program: "" or one that `can_write` accepts.
+        program: as `as_answer` gives it.
         """
 
 
@@ -52,8 +55,10 @@ class DocumentSampler:
 
     Every family is equally likely. Half of the documents take only small pairs, which show a rule
     at the least cost in tokens; the other half take any pair that leaves room for `min_pairs`.
-    Where the document contains the family's program, its pairs are not seen under a view: a view
-    would need another program.
+    A family that is one task is shown whole, in a new order each time.
+
+    Where the document contains the family's program, its pairs are not seen under a view: a program
+    names colours and directions, so a view would need another program.
     """
 
     def __init__(
@@ -75,7 +80,8 @@ class DocumentSampler:
         self._keep_colours = keep_colours
         self._deform_share = deform_share
         self._programs = [
-            body if body and write.can_write(body) else "" for body in corpus.programs
+            write.as_answer(program, is_module=family in corpus.modules) if program else ""
+            for family, program in enumerate(corpus.programs)
         ]
 
         # Pairs lie smallest first, so the fitting ones of a family are its first ones.
@@ -86,12 +92,17 @@ class DocumentSampler:
             [np.count_nonzero(tokens[a:b] <= limit) for a, b in zip(firsts, ends, strict=True)]
         )
 
-        is_usable = fitting >= min_pairs
+        # How many of the pairs of a whole task fit is found out when it is written.
+        is_task = np.array([family in corpus.tasks for family in range(len(corpus.families))])
+        fitting = np.where(is_task, ends - firsts, fitting)
+
+        is_usable = fitting >= np.where(is_task, 2, min_pairs)
         if write.needs_program:
             is_usable &= np.array([bool(program) for program in self._programs])
         self._families = np.flatnonzero(is_usable)
         self._firsts = firsts
         self._fitting = fitting
+        self._is_task = is_task
 
         if not self._families.size:
             raise InputError(
@@ -128,6 +139,9 @@ class DocumentSampler:
 
     def _draw_pairs(self, family: int, rng: np.random.Generator) -> list[RawPair]:
         first, count = int(self._firsts[family]), int(self._fitting[family])
+        if self._is_task[family]:
+            return [self._corpus.pair(first + int(i)) for i in rng.permutation(count)]
+
         if rng.random() < 0.5:  # only from the smallest pairs
             count = max(self._min_pairs, int(count * rng.uniform(0.05, 0.5)))
 

@@ -48,8 +48,8 @@ class TinyWriter:
         self._templates = vocabulary.templates
         self._program_ids = vocabulary.program_ids
 
-    def can_write(self, program: str) -> bool:
-        return self._program_ids(program) is not None
+    def as_answer(self, program: str, *, is_module: bool = False) -> str:
+        return "" if is_module or self._program_ids(program) is None else program
 
     def write(
         self, pairs: Sequence[RawPair], program: str, *, max_tokens: int, rng: np.random.Generator
@@ -115,8 +115,16 @@ class StyleWriter:
     def needs_program(self) -> bool:
         return self.style.answer != "grid"
 
-    def can_write(self, program: str) -> bool:
-        return self.needs_program and bool(program)
+    def as_answer(self, program: str, *, is_module: bool = False) -> str:
+        if not self.needs_program or (is_module and self.style.answer == "body"):
+            return ""
+        if is_module:
+            return program
+
+        body = program.rstrip("\n")
+        return (
+            body if self.style.answer == "body" else PROGRAM_TEXT.format(body=indent(body, "    "))
+        )
 
     def write(
         self, pairs: Sequence[RawPair], program: str, *, max_tokens: int, rng: np.random.Generator
@@ -125,10 +133,8 @@ class StyleWriter:
         question, demonstrations = shown[-1], tuple(shown[:-1])
 
         answer: Grid | str = question.output
-        if self.style.answer == "body":
-            answer = program.rstrip("\n")
-        elif self.needs_program:
-            answer = PROGRAM_TEXT.format(body=indent(program.rstrip("\n"), "    "))
+        if self.needs_program:
+            answer = program
         elif self.style.name.startswith("input-from-inputs"):
             answer = question.input
 
