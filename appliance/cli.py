@@ -51,6 +51,10 @@ VERBS = {
         "appliance.commands.relabel",
         "turn the programs that runs wrote into a dataset for train, by what they do",
     ),
+    "rounds": (
+        "appliance.commands.rounds",
+        "predict, relabel, train and predict again, over a whole set of tasks",
+    ),
     "merge-adapter": (
         "appliance.commands.merge_adapter",
         "merge an adapter into its base model and check the result",
@@ -86,7 +90,7 @@ exit codes: 0 done, 2 usage, 3 something is missing, 4 bad input, or output that
 PRINTING = ("", "help", "plan", "simulate", "evaluate", "doctor", "settings")
 """Verbs whose product is what they print: without standard output they have failed."""
 
-RESUMABLE = ("submit", "train")
+RESUMABLE = ("submit", "train", "rounds")
 """Verbs that go on where they were stopped. They have a deadline or a display, so they do not wait
 for a reader who reads nothing."""
 

