@@ -47,6 +47,10 @@ VERBS = {
     ),
     "exec": ("appliance.commands.exec", "run untrusted programs in the sandbox"),
     "train": ("appliance.commands.train", "train a model offline, to submit it later"),
+    "sweep": (
+        "appliance.commands.sweep",
+        "run train or submit several times with other keys, and compare them",
+    ),
     "merge-adapter": (
         "appliance.commands.merge_adapter",
         "merge an adapter into its base model and check the result",
@@ -82,7 +86,7 @@ exit codes: 0 done, 2 usage, 3 something is missing, 4 bad input, or output that
 PRINTING = ("", "help", "plan", "simulate", "evaluate", "doctor", "settings")
 """Verbs whose product is what they print: without standard output they have failed."""
 
-RESUMABLE = ("submit", "train")
+RESUMABLE = ("submit", "train", "sweep")
 """Verbs that go on where they were stopped. They have a deadline or a display, so they do not wait
 for a reader who reads nothing."""
 

@@ -108,6 +108,8 @@ def _is_session(value: Any) -> bool:
 def recipe_values(recipe: Recipe) -> dict[str, Any]:
     """Every key of the recipe, such that it is the same recipe on another machine."""
     values = recipe.model_dump(mode="json")
+    if recipe.evaluation is None:
+        del values["evaluation"]  # so that --set can still add one
     if recipe.start_from is not None:
         is_embedded = recipe.start_from == model_dir(EMBEDDED)
         values["start_from"] = EMBEDDED if is_embedded else str(recipe.start_from)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from appliance.engine.folder.card import model_dir
 from appliance.errors import UsageError, shorten
+from appliance.names import did_you_mean
 from appliance.yaml_text import read_yaml
 
 JUDGED = "evaluation "
@@ -324,9 +326,37 @@ def load_recipe(path: Path, overrides: dict[str, Any]) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as fault:
-        lines = [f"{shorten('.'.join(map(str, e['loc'])))}: {e['msg']}" for e in fault.errors()]
+        lines = [_fault(error["loc"], error["type"], error["msg"]) for error in fault.errors()]
         raise UsageError(
             f"recipe {path}: " + "; ".join(lines),
             expected="the keys of recipes/arc-mini.yaml",
             remedy="correct the recipe",
         ) from fault
+
+
+def _fault(loc: tuple[int | str, ...], kind: str, message: str) -> str:
+    """What is wrong with one key, and the valid one that an unknown key is most like."""
+    key = ".".join(map(str, loc))
+    if kind != "extra_forbidden":
+        return f"{shorten(key)}: {message}"
+
+    # A dataset may have any name, so the name that is given takes the place of ANY.
+    names = [str(part) for part in loc]
+    name = names[names.index("datasets") + 1] if "datasets" in names[:-1] else ANY
+    known = [one.replace(ANY, name) for one in _keys(Recipe)]
+    return f"no key {shorten(key)}{did_you_mean(key, known)}"
+
+
+ANY = "*"
+"""Stands for the name of a dataset among the keys."""
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> Iterable[str]:
+    """All dotted keys below a part of the recipe."""
+    for name, info in model.model_fields.items():
+        inner = [info.annotation, *get_args(info.annotation)]
+        parts = [p for p in inner if isinstance(p, type) and issubclass(p, BaseModel)]
+        is_table = get_origin(info.annotation) is dict
+        yield prefix + name
+        for part in parts:
+            yield from _keys(part, f"{prefix}{name}." + f"{ANY}." * is_table)
