@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -96,6 +97,23 @@ def prepare_process() -> None:
     """Set them for this process where the user has not; call before torch is imported."""
     for name, value in (QUIET_AND_OFFLINE | CPU | VLLM).items():
         os.environ.setdefault(name, value)
+    hush_kernel_hub()
+
+
+_KERNELS_LOGGER = "bitsandbytes.backends.cpu.ops"
+
+
+def _is_worth_reading(record: logging.LogRecord) -> bool:
+    return "gemm_4bit_forward" not in record.msg
+
+
+def hush_kernel_hub() -> None:
+    """Leave out one message of bitsandbytes on CPUs with AVX-512; call before it is imported.
+
+    PEFT imports it wherever it is installed. It then looks for a faster kernel on a model hub, and
+    complains that it has not found it. We fetch no code, and compute as well without that kernel.
+    """
+    logging.getLogger(_KERNELS_LOGGER).addFilter(_is_worth_reading)
 
 
 def hide_flashinfer() -> None:
