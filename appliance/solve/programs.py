@@ -67,7 +67,7 @@ class ProgramWork:
                 server=plain if is_plain else server,
                 sandbox=self._sandbox,
                 max_new_tokens=program.max_new_tokens or program_tokens,
-                keep_colours=settings.sample.keep_colours,
+                sample=settings.sample,
                 tell=self._tell,
             )
             for is_plain in (False, True)
