@@ -142,7 +142,9 @@ class ModelSettings(_Part):
 class TrainSettings(_Part):
     """Test-time training: fine-tuning on the demonstrations of one task."""
 
-    enabled: bool = Field(True, description="false: answer with the model as it is")
+    enabled: bool = Field(
+        True, description="false: answer with the model as it is, grids and programs alike"
+    )
     method: Literal["lora", "full"] = Field(
         "lora", description="train a LoRA adapter, or all weights"
     )
@@ -448,6 +450,16 @@ class Settings(_Part):
     @property
     def writes_programs(self) -> bool:
         return "induction" in self.strategy
+
+    @property
+    def learns(self) -> bool:
+        """Whether the model is trained on the programs that it writes."""
+        return self.writes_programs and self.program.learn and self.train.enabled
+
+    @property
+    def trains(self) -> bool:
+        """Whether the model is trained at test time at all."""
+        return self.learns or (self.writes_grids and self.train.enabled)
 
     @property
     def searches(self) -> bool:

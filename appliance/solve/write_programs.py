@@ -239,7 +239,7 @@ class Writer:
     def _why_not(self, solved: Sequence[Relabelled], row_tokens: int) -> NotTuned:
         """Why nothing was learnt."""
         if not self._settings.learn:
-            return NotTuned("learning is switched off", "result")
+            return NotTuned("learning from programs is switched off", "result")
         if not solved:
             return NotTuned("no valid program yet", "result")
         if not row_tokens:
