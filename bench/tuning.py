@@ -185,7 +185,7 @@ class Bench:
             self._language,
             generator(seed, task.task_id, "lessons"),
             max_tokens=row_tokens,
-            plan=LessonPlan(train.keep_colours, train.leave_two_out),
+            plan=LessonPlan.of(train),
         )
         with tempfile.TemporaryDirectory() as scratch:
             outcome = self._trainer.tune(

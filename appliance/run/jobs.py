@@ -67,8 +67,7 @@ def views_of(assignment: Assignment, settings: Settings) -> list[str]:
     rng = generator(settings.run.seed, first.task_id if is_deep else "all", stage, "views")
 
     order = len(first.train) if is_deep else 0
-    keep_colours = settings.sample.keep_colours
-    views = sampling_views(rng, assignment.num_views, order, keep_colours=keep_colours)
+    views = sampling_views(rng, assignment.num_views, order, **settings.sample.kept)
 
     if assignment.adapter_sha and len(views) > 1:
         # The first view is the same in every round, and this adapter has answered it.

@@ -228,7 +228,7 @@ def _conclude(start: Launch, stopped: list[int], failure: EngineError | None) ->
         return exit_code(stopped[0], is_resumable=True)
 
     settings = start.plan.settings
-    shortfalls = coverage.shortfalls(settings.run, train_enabled=settings.train.enabled)
+    shortfalls = coverage.shortfalls(settings.run, train_enabled=settings.trains)
     for shortfall in shortfalls:
         print(f"appliance: below its floor: {shortfall}", file=sys.stderr)
     if isinstance(failure, SameFault):

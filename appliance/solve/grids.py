@@ -16,7 +16,7 @@ from appliance.seeds import seed_of
 from appliance.solve.language import Language
 from appliance.solve.messages import CandidateMessage, Event, Job, Sampled, Scored, Setup
 from appliance.solve.scoring import score_candidates
-from appliance.solve.transduce import Question, candidate, questions
+from appliance.solve.transduce import Question, candidate, in_turns, questions
 
 SCORE_SHARE = 0.15
 """Part of the time left after training that is kept for scores, where they are asked for."""
@@ -38,7 +38,8 @@ class GridWork:
         Returns the tasks all of whose questions were answered, and all answers. adapter: hash of
         the adapter that the sampler's model has on, "" for none.
         """
-        asked = [pair for task in tasks for pair in self._questions(task, job)]
+        # The tasks take turns, and within each its test inputs: what is cut off is cut evenly.
+        asked = in_turns(self._questions(task, job) for task in tasks)
         num_open = dict.fromkeys((question.task.task_id for question, _ in asked), 0)
         for question, request in asked:
             num_open[question.task.task_id] += request.num_samples

@@ -310,7 +310,8 @@ class EpochMessage(_Message):
     num_steps: int = 0
     loss_before: float | None = None  # nats per answer token, as loss_after
     loss_after: float | None = None
-    reason: str | None = None  # why it did not learn; None when it did
+    reason: str | None = None  # why it did not learn; this and the next: None when it did
+    cause: Cause | None = None
 
 
 class Wrote(_Message):

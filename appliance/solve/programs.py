@@ -49,7 +49,7 @@ class ProgramWork:
 
         Raises PrerequisiteError where this machine cannot isolate programs.
         """
-        program = settings.program
+        program = settings.program.model_copy(update={"learn": settings.learns})
         self._language = language
         self._settings = program
         self._emit = emit
@@ -67,7 +67,7 @@ class ProgramWork:
                 server=plain if is_plain else server,
                 sandbox=self._sandbox,
                 max_new_tokens=program.max_new_tokens or program_tokens,
-                keep_colours=settings.sample.keep_colours,
+                sample=settings.sample,
                 tell=self._tell,
             )
             for is_plain in (False, True)
@@ -203,7 +203,7 @@ def _epoch_message(epoch: Epoch) -> EpochMessage:
         "num_fit": sum(trial.fits for trial in epoch.trials),
     }
     if isinstance(epoch.outcome, NotTuned):
-        return EpochMessage(**counts, reason=epoch.outcome.reason)
+        return EpochMessage(**counts, reason=epoch.outcome.reason, cause=epoch.outcome.cause)
 
     return EpochMessage(
         **counts,

@@ -6,8 +6,10 @@ one to be answered, the others are shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from appliance.arc.grid import MAX_SIDE, Grid
 from appliance.arc.task import Task
 from appliance.arc.view import IDENTITY, View, random_view
 from appliance.arc.vote import Candidate
+from appliance.config import TrainSettings
 from appliance.engine.base import Completion, Request
 from appliance.engine.training.packing import TokenSequence
 from appliance.solve.grammar import Grammar, answer_pattern
@@ -28,12 +31,24 @@ ANSWER_EXTRA_TOKENS = 16
 """Tokens that an answer may have beyond that, so that short answers have room too."""
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True)
 class LessonPlan:
     """How lessons vary from the plain leave-one-out task."""
 
     keep_colours: bool = False  # leave the colours as they are
+    keep_orientation: bool = False  # do not turn and flip
     leave_two_out: float = 0.0  # share of lessons that show one demonstration less (n-2)
+
+    @staticmethod
+    def of(train: TrainSettings) -> LessonPlan:
+        return LessonPlan(
+            keep_colours=train.keep_colours,
+            keep_orientation=train.keep_orientation,
+            leave_two_out=train.leave_two_out,
+        )
 
 
 def lesson_tasks(
@@ -48,7 +63,9 @@ def lesson_tasks(
 
     while num_pairs > 1:
         for held_out in rng.permutation(num_pairs):
-            view = random_view(rng, 0, keep_colours=plan.keep_colours)
+            view = random_view(
+                rng, 0, keep_colours=plan.keep_colours, keep_orientation=plan.keep_orientation
+            )
             shown = [task.train[i] for i in rng.permutation(num_pairs) if i != held_out]
             if len(shown) > 1 and rng.random() < plan.leave_two_out:
                 shown.pop()
@@ -116,15 +133,16 @@ def questions(
 ) -> list[tuple[Question, Request]]:
     """One request for each view and test input.
 
-    Those that do not fit even with one demonstration are left out.
+    The test inputs take turns, so that a deadline cuts off none of them. Requests that do not fit
+    even with one demonstration are left out.
     """
-    asked = []
-    for test_index in range(len(task.test)):
-        max_new_tokens = _max_answer_tokens(task, test_index, language)
-        max_prompt_tokens = language.max_seq_tokens - max_new_tokens
+    most_new_tokens = [_max_answer_tokens(task, i, language) for i in range(len(task.test))]
 
-        for view in views:
-            shown = view.apply_task(task)
+    asked = []
+    for view in views:
+        shown = view.apply_task(task)
+        for test_index, max_new_tokens in enumerate(most_new_tokens):
+            max_prompt_tokens = language.max_seq_tokens - max_new_tokens
             fitted = language.fit_prompt(shown, test_index, max_tokens=max_prompt_tokens)
             if fitted is None:
                 continue
@@ -141,6 +159,17 @@ def questions(
             asked.append((Question(task, test_index, view), request))
 
     return asked
+
+
+def in_turns(queues: Iterable[Iterable[T]]) -> list[T]:
+    """The first of each queue, then the second of each, and so on.
+
+    >>> in_turns(["abc", "d", "ef"])
+    ['a', 'd', 'e', 'b', 'f', 'c']
+    """
+    missing = object()
+    rounds = zip_longest(*queues, fillvalue=missing)
+    return [one for each in rounds for one in each if one is not missing]  # type: ignore[misc]
 
 
 def _max_answer_tokens(task: Task, test_index: int, language: Language) -> int:

@@ -371,7 +371,7 @@ class Worker:
     def _lessons(self, task: Task, job: Job, row_tokens: int) -> Iterator[TokenSequence]:
         train = self._setup.settings.train
         rng = generator(job.seed, task.task_id, "lessons")
-        plan = LessonPlan(train.keep_colours, train.leave_two_out)
+        plan = LessonPlan.of(train)
         return lessons(task, self._language, rng, max_tokens=row_tokens, plan=plan)
 
     def _adapter_dir(self, task: Task) -> Path:

@@ -30,7 +30,17 @@ from appliance.run.rehearsal.work_item import WorkItem, log_normal
 from appliance.run.schedule.measured_costs import TaskCost
 from appliance.seeds import generator
 from appliance.sizing.memory_ladder import LAST_RUNG
-from appliance.solve.messages import Event, Failed, Finished, Job, Ready, Sampled, Trained, Wrote
+from appliance.solve.messages import (
+    EpochMessage,
+    Event,
+    Failed,
+    Finished,
+    Job,
+    Ready,
+    Sampled,
+    Trained,
+    Wrote,
+)
 
 SAMPLE_SPREAD = 0.35
 """Sigma of the log-normal factor on a task's time to sample, which varies with what a model says.
@@ -291,8 +301,21 @@ class _JobScript:
         """Search for programs, for as long as it may: none of the imagined ones ever agree."""
         job = self._job
         seconds = max(0.0, min(job.program_until_s, job.deadline_s) - self._at_s)
+        learns = self._true_costs.settings.learns
+        epoch = EpochMessage(
+            num_picked=int(learns),
+            num_programs=0,
+            num_fit=0,
+            num_steps=int(learns),
+            reason=None if learns else "learning from programs is switched off",
+            cause=None if learns else "result",
+        )
         found = Wrote(
-            job_id=job.job_id, task_id=task.task_id, seconds=seconds, is_agreed=False, epochs=[]
+            job_id=job.job_id,
+            task_id=task.task_id,
+            seconds=seconds,
+            is_agreed=False,
+            epochs=[epoch] if seconds else [],
         )
         return self._item("programs", task.task_id, seconds, found)
 
