@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from appliance.atomic import make_folder, write_atomic
 from appliance.engine.folder.json_file import read_object
-from appliance.errors import EXIT_DONE, InputError, OutputError
-from appliance.learn.sweep import Row, Sweep, read_sweep
+from appliance.errors import (
+    EXIT_CHECKPOINTED,
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    InputError,
+    OutputError,
+)
+from appliance.learn.drivers.step import GONE_THROUGH, Step, run_step
+from appliance.learn.drivers.sweep import Row, Sweep, read_sweep
 from appliance.names import a_few
-from appliance.process.stopping import exit_code, noted
 
 EPILOG = """a grid of trainings, its rows compared at the end (docs/experiments.md):
   appliance sweep recipes/iteration-24.yaml --out out/sweep -- --model DIR
@@ -31,8 +35,8 @@ DONE_FILE = ".sweep.json"
 """In --out: the command of each row that is done. Hidden, so that `compare OUT/*` sees rows only.
 """
 
-POLL_S = 0.2
-"""A signal is passed on after this many seconds at most."""
+STOPPED = (EXIT_CHECKPOINTED, EXIT_INTERRUPTED)
+"""Exit codes of a row that somebody stopped: the same command goes on with it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,29 +66,25 @@ def run(args: argparse.Namespace) -> int:
     done = _done(args.out)
     failed: dict[str, int] = {}
 
-    with noted() as stopped:
-        for number, row in enumerate(sweep.rows, 1):
-            command = _command(sweep, row, args.out)
-            place = f"{number}/{len(sweep.rows)} {row.name}"
-            if done.get(row.name) == command:
-                _say(f"{place}: done before")
-                continue
+    for number, row in enumerate(sweep.rows, 1):
+        step = _step(sweep, row, args.out)
+        place = f"{number}/{len(sweep.rows)} {row.name}"
+        if done.get(row.name) == list(step.arguments):
+            print(f"{place}: done before", flush=True)
+            continue
 
-            _say(f"{place}: {shlex.join(command)}")
-            code = _run(command, stopped)
-            if stopped:
-                return exit_code(stopped[0], is_resumable=True)
-            if code == EXIT_DONE:
-                done[row.name] = command
-                _keep(args.out, done)
-            else:
-                failed[row.name] = code
-                _say(f"{place}: failed with exit code {code}; the others go on")
+        print(f"{place}:", flush=True)
+        code = run_step(step)
+        if code in STOPPED:
+            return code
+        if code in GONE_THROUGH:
+            done[row.name] = list(step.arguments)
+            _keep(args.out, done)
+        else:
+            failed[row.name] = code
+            print(f"{place}: failed with exit code {code}; the others go on", flush=True)
 
-        compared = _compare(args, [r.name for r in sweep.rows if r.name in done], stopped)
-        if stopped:
-            return exit_code(stopped[0], is_resumable=True)
-
+    compared = _compare(args, [row.name for row in sweep.rows if row.name in done])
     if failed:
         rows = a_few((f"{name} (exit code {code})" for name, code in failed.items()), 10)
         print(f"appliance: {len(failed)} of {len(sweep.rows)} rows failed: {rows}", file=sys.stderr)
@@ -92,42 +92,17 @@ def run(args: argparse.Namespace) -> int:
     return compared
 
 
-def _command(sweep: Sweep, row: Row, out: Path) -> list[str]:
-    command = [sys.executable, "-m", "appliance", sweep.verb, *sweep.arguments]
-    command += ["--out", str(out / row.name)]
-    return command + [part for text in row.assignments() for part in ("--set", text)]
+def _step(sweep: Sweep, row: Row, out: Path) -> Step:
+    settings = [part for text in row.assignments() for part in ("--set", text)]
+    return Step((sweep.verb, *sweep.arguments, "--out", str(out / row.name), *settings))
 
 
-def _compare(args: argparse.Namespace, rows: Sequence[str], stopped: list[int]) -> int:
+def _compare(args: argparse.Namespace, rows: Sequence[str]) -> int:
     """The table over the rows that are done."""
     if not rows:
         return EXIT_DONE
-    command = [sys.executable, "-m", "appliance", "compare", *(str(args.out / r) for r in rows)]
-    if args.solutions is not None:
-        command += ["--solutions", args.solutions]
-    _say(shlex.join(command))
-    return _run(command, stopped)
-
-
-def _run(command: Sequence[str], stopped: list[int]) -> int:
-    """The exit code of a process that every signal that lands in `stopped` is passed on to.
-
-    It has a process group of its own: else a Ctrl-C would reach it twice.
-    """
-    with subprocess.Popen(command, process_group=0) as process:
-        num_sent = 0
-        try:
-            while True:
-                while num_sent < len(stopped):
-                    process.send_signal(stopped[num_sent])
-                    num_sent += 1
-                try:
-                    return process.wait(POLL_S)
-                except subprocess.TimeoutExpired:
-                    continue
-        finally:
-            if process.poll() is None:  # whoever asks a second time does not wait
-                process.kill()
+    answers = () if args.solutions is None else ("--solutions", args.solutions)
+    return run_step(Step(("compare", *(str(args.out / row) for row in rows), *answers)))
 
 
 def _done(out: Path) -> dict[str, list[str]]:
@@ -148,14 +123,10 @@ def _done(out: Path) -> dict[str, list[str]]:
         raise InputError(
             f"{path} is damaged",
             expected="the commands of the rows that are done",
-            remedy="remove it: each row then says itself what is left to do",
+            remedy="write {} into it: each row then finds itself what is left to do",
         )
     return rows
 
 
 def _keep(out: Path, done: dict[str, list[str]]) -> None:
     write_atomic(out / DONE_FILE, (json.dumps(done, indent=1) + "\n").encode())
-
-
-def _say(text: str) -> None:
-    print(f"sweep: {text}", flush=True)

@@ -17,28 +17,21 @@ writes nothing else.
 from __future__ import annotations
 
 import json
-import shlex
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.arc.read import read_json
 from appliance.atomic import check_replaceable, make_folder, write_atomic
 from appliance.engine.folder.card import RECORD_FILE
-from appliance.errors import EXIT_COVERAGE, EXIT_DEFECT, EXIT_DONE, UsageError
+from appliance.errors import EXIT_DEFECT, EXIT_DONE, UsageError
 from appliance.learn.checkpoint import RESULTS
 from appliance.learn.data.relabelled import PROVENANCE
-from appliance.process.stopping import exit_code, noted
-from appliance.program.sandbox.linux import die_with_parent
+from appliance.learn.drivers.step import GONE_THROUGH, Step, run_step
 from appliance.record.run_folder import RunFolder
 
 COMMANDS = "rounds.json"
 """File of the folder that names its commands."""
-
-LISTEN_S = 0.2
-"""Seconds between two looks at whether a signal has come for the step that runs."""
 
 
 @dataclass(frozen=True)
@@ -56,20 +49,6 @@ class RoundsPlan:
     # Flags of submit and of train that may be others when the rounds are taken up again.
     free_submit: tuple[str, ...] = ()
     free_train: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Step:
-    """One command, and whether what it makes is there."""
-
-    arguments: tuple[str, ...]  # of `appliance`
-    free: tuple[str, ...]  # further ones, which change nothing of what is made
-    is_done: Callable[[], bool]
-
-    @property
-    def command(self) -> str:
-        """As a person would type it."""
-        return shlex.join(("appliance", *self.arguments, *self.free))
 
 
 def run_folders(plan: RoundsPlan) -> list[Path]:
@@ -136,49 +115,10 @@ def do_rounds(plan: RoundsPlan, *, last: Step | None) -> int:
             continue
 
         code = run_step(step)
-        # A stage under its floor (5) is no reason to stop where the run came to its end.
-        if code not in (EXIT_DONE, EXIT_COVERAGE) or not step.is_done():
+        if code not in GONE_THROUGH or not step.is_done():
             return code or EXIT_DEFECT
 
     return run_step(last) if last else EXIT_DONE
-
-
-def run_step(step: Step) -> int:
-    """Print the command, run it, and return its exit code.
-
-    It is no member of this process's group, so that Ctrl-C reaches it once, from here. It is
-    killed where this process is.
-    """
-    print(f"$ {step.command}", flush=True)
-    with noted() as signals:
-        num_passed_on = 0
-        if signals:
-            return exit_code(signals[0], is_resumable=True)
-
-        child = subprocess.Popen(
-            [sys.executable, "-m", "appliance", *step.arguments, *step.free],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=die_with_parent,
-        )
-        try:
-            while child.poll() is None:
-                for number in signals[num_passed_on:]:
-                    child.send_signal(number)
-                num_passed_on = len(signals)
-                try:
-                    child.wait(LISTEN_S)
-                except subprocess.TimeoutExpired:
-                    continue
-        finally:
-            if child.poll() is None:  # a second Ctrl-C does not wait
-                child.kill()
-                child.wait()
-
-    if signals:
-        return exit_code(signals[0], is_resumable=True)
-    code = child.returncode
-    return code if code >= 0 else 128 - code  # of a process that a signal ended, as shells say it
 
 
 def _claim(out: Path, commands: Sequence[Sequence[str]]) -> None:
