@@ -71,6 +71,10 @@ VERBS = {
         "appliance.commands.compare",
         "put runs, trainings, submissions and benches into one table",
     ),
+    "plot": (
+        "appliance.commands.plot",
+        "draw trainings and runs: curves, pass@n, scores, chances, score against time",
+    ),
     "selftest": (
         "appliance.commands.selftest",
         "train on a few tasks until known by heart, then solve them through the whole pipeline",

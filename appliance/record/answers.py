@@ -20,7 +20,7 @@ class Answers:
     source: str  # of the answers, for messages
     solutions: Solutions
     tasks: TaskSet | None  # where they are known
-    is_chosen: bool  # whether --tasks says which tasks count; each of them then does
+    is_chosen: bool = False  # whether --tasks says which tasks count; each of them then does
 
     @staticmethod
     def of(source: str, tasks: str | None) -> Answers:
@@ -33,7 +33,7 @@ class Answers:
             return Answers(source, load_solutions(source, loaded), loaded, True)
 
         solutions, found = read_answers(source)
-        return Answers(source, solutions, found, False)
+        return Answers(source, solutions, found)
 
     def check_known(self, task_ids: Iterable[str]) -> None:
         """Raises InputError where none of these tasks has an answer."""

@@ -97,7 +97,7 @@ def read_run(name: str, path: Path, answers: Answers, *, pool: str) -> Experimen
     predictions = predictions_of(grids, run.solutions)
 
     columns = {
-        **_score_columns(run.submission, run.solutions),
+        **score_columns(run.submission, run.solutions),
         **_vote_columns(run.candidates, run.solutions),
         **columns_of(grids_by_task(grids, run.solutions)),
         **columns_of({i: program_task_figures(scores) for i, scores in written.items()}),
@@ -131,7 +131,7 @@ def read_submission_file(name: str, path: Path, answers: Answers) -> Experiment:
         name=name,
         path=path,
         kind="submission",
-        columns=_score_columns(submission, solutions),
+        columns=score_columns(submission, solutions),
         num_tasks=len(solutions),
         notes=_unknown_tasks(answers, submission),
     )
@@ -163,7 +163,7 @@ def _unknown_tasks(answers: Answers, submission: Mapping[str, Any]) -> tuple[str
     return (f"{len(extra)} of its {len(submission)} tasks have no answer here, and do not count",)
 
 
-def _score_columns(submission: Mapping[str, Any], solutions: Solutions) -> dict[str, Column]:
+def score_columns(submission: Mapping[str, Any], solutions: Solutions) -> dict[str, Column]:
     scores = score(submission, solutions)
     by_task = {
         task_id: score({task_id: submission.get(task_id)}, {task_id: answers})["by_task"]
