@@ -90,7 +90,10 @@ def read_own_programs(path: Path, sources: Sequence[str]) -> list[Draft]:
 
 
 def own_families(drafts: Sequence[Draft], sandbox: Sandbox) -> OwnPrograms:
-    """A family of each program that gives a grid for every input of its task."""
+    """A family of each program that gives a grid for every input of its task.
+
+    Raises InputError where none does.
+    """
     first: dict[tuple[str, str], Draft] = {}
     for draft in drafts:
         first.setdefault((draft.task.task_id, same_form(draft.source)), draft)
@@ -110,6 +113,13 @@ def own_families(drafts: Sequence[Draft], sandbox: Sandbox) -> OwnPrograms:
         families.append(family_of(trial, f"{task_id}~own-{numbers[task_id]}"))
         num_right += trial.fits
 
+    if not families:
+        raise InputError(
+            f"none of {len(drafts)} programs gives a grid for every input of its task: "
+            + ", ".join(f"{n} {reason}" for reason, n in left_out.items()),
+            expected="programs that define transform(grid) or task(grid)",
+            remedy="correct the programs",
+        )
     return OwnPrograms(
         tuple(families),
         num_right,
@@ -165,8 +175,20 @@ def _line(text: str, place: str) -> _Line:
     except (ValueError, RecursionError) as error:
         fault = f"not JSON: {first_line(error)}"
     else:
-        if line.task_id is not None or line.task is not None:
+        if not _is_text(line.source):
+            fault = "source: half of a surrogate pair"
+        elif line.task_id is None and line.task is None:
+            fault = "neither task_id nor task"
+        else:
             return line
-        fault = "neither task_id nor task"
 
     raise InputError(f"{place}: {fault}", expected=FORM, remedy="correct the file")
+
+
+def _is_text(source: str) -> bool:
+    """Whether a tokenizer can read it."""
+    try:
+        source.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
