@@ -420,6 +420,12 @@ class RunSettings(_Part):
         0.0, description="exit with code 5 if a smaller share of the tasks was trained"
     )
 
+    tracking: Literal["none", "wandb", "trackio"] = Field(
+        "none",
+        description="service that gets the figures of the run as it goes; its files lie in "
+        "run/tracking",
+    )
+
     @model_validator(mode="after")
     def _instant(self) -> RunSettings:
         if self.deadline is not None:

@@ -247,7 +247,9 @@ class Recipe(_Part):
     card: dict[str, Any] = Field(
         {}, description="what the result's appliance.json says besides style and encoder"
     )
-    tracking: Literal["none", "wandb", "trackio"] = "none"
+    tracking: Literal["none", "wandb", "trackio"] = Field(
+        "none", description="service that gets the figures; its files lie in OUT/tracking"
+    )
     save_every_steps: int = Field(200, ge=1)
     log_every_steps: int = Field(10, ge=1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -30,11 +31,12 @@ from appliance.learn.optimize import check_optimizer
 from appliance.learn.processes import Processes, join_processes
 from appliance.learn.provenance import Provenance
 from appliance.learn.recipe import JUDGED, Dataset, Recipe
-from appliance.learn.show import Tracker, TrainingDisplay, make_display
+from appliance.learn.show import TrainingDisplay, make_display
 from appliance.learn.start import Start, language_of, make_start, style_of
 from appliance.learn.training_loop import MIN_PASS_TOKENS, Figures, Hooks, StepReport, train
 from appliance.machine.host import find_host
 from appliance.machine.machine import find_machine
+from appliance.record.tracking import check_service, open_tracking
 from appliance.solve.language import Language
 
 
@@ -58,6 +60,7 @@ def train_recipe(
     has_gpu = bool(find_machine().gpus)
 
     # All that can be refused is refused before a model is loaded.
+    check_service(recipe.tracking)
     check_optimizer(recipe.optimization, has_gpu=has_gpu)
     trainer = choose_trainer(recipe, has_gpu=has_gpu, num_processes=num_processes)
     if recipe.loop == "fast" and num_processes > 1:
@@ -89,19 +92,6 @@ def train_recipe(
         max_steps=recipe.optimization.max_steps,
         clock=clock,
     )
-    config = recipe.model_dump(mode="json")
-    tracker = Tracker(
-        recipe.tracking if processes.is_first else "none", project="arc-appliance", config=config
-    )
-
-    def report(line: StepReport) -> None:
-        shown.show(line)
-        tracker.log(line.step, line.__dict__)
-
-    def report_figures(step: int, figures: Figures) -> None:
-        shown.show_figures(step, figures)
-        tracker.log(step, figures)
-
     provenance = Provenance(
         out,
         recipe,
@@ -119,9 +109,26 @@ def train_recipe(
         },
         clock=clock,
     )
+    evaluate = _evaluation(recipe, examiner, corpora, start, clock, processes)
+    tracker = open_tracking(
+        recipe.tracking if processes.is_first else "none",
+        out / "tracking",
+        run=out.resolve().name,
+        config=recipe.model_dump(mode="json"),
+        note=lambda text: print(f"appliance: {text}", file=sys.stderr),
+    )
+
+    def report(line: StepReport) -> None:
+        shown.show(line)
+        tracker.log(line.step, line.__dict__)
+
+    def report_figures(step: int, figures: Figures) -> None:
+        shown.show_figures(step, figures)
+        tracker.log(step, figures)
+
     hooks = Hooks(
         report=report,
-        evaluate=_evaluation(recipe, examiner, corpora, start, clock, processes),
+        evaluate=evaluate,
         report_figures=report_figures,
         reached=provenance.reached,
         is_interrupted=is_interrupted,

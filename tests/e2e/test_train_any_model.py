@@ -219,7 +219,7 @@ def test_evaluation_writes_the_figures_of_the_notebooks(run: Any, challenges: Pa
     plan = {"tasks": str(challenges), "every_steps": 3, "limit": 2, "views": 2}
     out = run("out", adaptation=LORA, evaluation=plan)
     lines = [json.loads(line) for line in (out / "evaluation.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [3, 6]
+    assert [line["step"] for line in lines] == [0, 3, 6]
     assert {"accuracy", "correct_pixels", "correct_size", "pass_n", "vote_1", "vote_2"} <= set(
         lines[0]
     )
