@@ -11,8 +11,8 @@ from appliance.commands.arguments import (
 )
 from appliance.errors import EXIT_DONE
 from appliance.names import unknown
-from appliance.record.answers import Answers
-from appliance.record.experiment import read_experiments
+from appliance.record.experiments.answers import Answers
+from appliance.record.experiments.experiment import read_experiments
 from appliance.record.figures import POOLS
 from appliance.report.table import FORMATS, Comparison
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from appliance.clock import format_duration
 from appliance.foreign_text import as_shown
-from appliance.record.estimates import Difference, paired_difference
-from appliance.record.experiment import Column, Count, Experiment
+from appliance.record.experiments.estimates import Difference, paired_difference
+from appliance.record.experiments.experiment import Column, Count, Experiment
 
 SCORES = ("score_by_output", "score_by_task", "vote_1", "vote_2")
 GRIDS = (

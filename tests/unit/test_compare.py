@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from appliance import cli
-from appliance.record.experiment import distinct_names
+from appliance.record.experiments.experiment import distinct_names
 from appliance.record.journal import Journal, StageRow
 from appliance.record.legs import legs_of, note_start
 from appliance.report.table import GRIDS, PROGRAMS

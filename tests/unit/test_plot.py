@@ -12,13 +12,13 @@ import pytest
 
 from appliance import cli
 from appliance.arc.submission import score
-from appliance.record.answers import Answers
-from appliance.record.anytime import score_over_time
-from appliance.record.estimates import pass_at
+from appliance.record.experiments.answers import Answers
+from appliance.record.experiments.anytime import score_over_time
+from appliance.record.experiments.estimates import pass_at
+from appliance.record.experiments.read_run import open_run_record
+from appliance.record.experiments.tries import Tries, grid_tries, pass_curve, written_grids
 from appliance.record.figures import predictions_of
 from appliance.record.journal import Journal
-from appliance.record.read_run import open_run_record
-from appliance.record.tries import Tries, grid_tries, pass_curve, written_grids
 from appliance.report.pictures.style import Picture, label, rendered
 from tests.support.small_runs import make_run, world, write_world
 
