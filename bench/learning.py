@@ -42,7 +42,7 @@ from appliance.learn.recipe import load_recipe
 from appliance.learn.start import make_start
 from appliance.models import placed, tiny
 from appliance.models.vocabularies import VOCABULARIES
-from appliance.record.estimates import bootstrap
+from appliance.record.experiments.estimates import bootstrap
 from bench.arguments import bench_parser
 from bench.kept import kept
 

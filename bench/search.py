@@ -26,7 +26,7 @@ from appliance.arc.grid import Grid, grid_key, same_grid
 from appliance.arc.source import load_solutions, load_tasks
 from appliance.arc.task import Task
 from appliance.arc.vote import by_weight
-from appliance.record.estimates import bootstrap
+from appliance.record.experiments.estimates import bootstrap
 from appliance.search.answers import Answer, Limits
 from appliance.search.solve import search_task
 from appliance.solve.check_answers import chosen_answers

@@ -47,7 +47,7 @@ from appliance.clock import SystemClock
 from appliance.engine.environment import prepare_process
 from appliance.engine.folder.card import model_dir
 from appliance.record.attempts import attempts_of
-from appliance.record.estimates import bootstrap, share_interval
+from appliance.record.experiments.estimates import bootstrap, share_interval
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
 from bench.arguments import bench_parser

@@ -11,8 +11,8 @@ from appliance.commands.arguments import (
 )
 from appliance.errors import EXIT_DONE
 from appliance.names import unknown
-from appliance.record.answers import Answers
-from appliance.record.experiment import read_experiments
+from appliance.record.experiments.answers import Answers
+from appliance.record.experiments.experiment import read_experiments
 from appliance.record.figures import POOLS
 from appliance.report.table import FORMATS, Comparison
 
@@ -64,9 +64,10 @@ def run(args: argparse.Namespace) -> int:
     answers = Answers.of(args.solutions, args.tasks) if args.solutions else None
     rows = read_experiments(args.experiments, answers, pool=args.pool)
 
-    base = next((row for row in rows if row.name == args.base), None)
+    # Its path names a row as well.
+    base = next((row for row in rows if args.base in (row.name, str(row.path))), None)
     if args.base is not None and base is None:
-        raise unknown("experiment", args.base, [row.name for row in rows])
+        raise unknown("row", args.base, [row.name for row in rows])
 
     print(FORMATS[args.format](Comparison(rows, args.pool, base)))
     return EXIT_DONE

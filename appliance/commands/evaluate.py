@@ -17,7 +17,7 @@ from appliance.commands.arguments import (
 )
 from appliance.errors import EXIT_DONE, EXIT_INPUT, InputError
 from appliance.foreign_text import as_shown
-from appliance.record.answers import Answers
+from appliance.record.experiments.answers import Answers
 from appliance.record.figures import run_figures
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder

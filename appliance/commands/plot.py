@@ -11,10 +11,10 @@ from appliance.commands.arguments import add_solutions_argument, add_tasks_argum
 from appliance.commands.compare import add_experiments_argument
 from appliance.errors import EXIT_DONE, InputError, UsageError
 from appliance.foreign_text import as_shown
-from appliance.record.answers import Answers
-from appliance.record.experiment import distinct_names, kind_of
-from appliance.record.read_run import open_run_record
-from appliance.record.read_training import open_training_log
+from appliance.record.experiments.answers import Answers
+from appliance.record.experiments.experiment import distinct_names, kind_of
+from appliance.record.experiments.read_run import open_run_record
+from appliance.record.experiments.read_training import open_training_log
 from appliance.report.pictures.album import named_run, run_pictures, training_pictures
 from appliance.report.pictures.style import rendered
 from appliance.report.pictures.trainings import NamedLog

@@ -13,9 +13,9 @@ from appliance.atomic import write_atomic
 from appliance.commands.arguments import add_solutions_argument, add_tasks_argument
 from appliance.errors import EXIT_DONE, ApplianceError, InputError
 from appliance.foreign_text import as_shown
-from appliance.record.answers import Answers
+from appliance.record.experiments.answers import Answers
+from appliance.record.experiments.read_run import open_run_record
 from appliance.record.journal import Journal
-from appliance.record.read_run import open_run_record
 from appliance.record.run_folder import RunFolder
 from appliance.report.pictures.album import named_run, pictures_html
 from appliance.report.run_page import render

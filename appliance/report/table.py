@@ -15,8 +15,8 @@ from typing import Any
 
 from appliance.clock import format_duration
 from appliance.foreign_text import as_shown
-from appliance.record.estimates import Difference, paired_difference
-from appliance.record.experiment import Column, Count, Experiment
+from appliance.record.experiments.estimates import Difference, paired_difference
+from appliance.record.experiments.experiment import Column, Count, Experiment
 
 SCORES = ("score_by_output", "score_by_task", "vote_1", "vote_2")
 GRIDS = (
@@ -244,8 +244,8 @@ def _table(comparison: Comparison) -> Block:
 
 
 def _difference_table(comparison: Comparison) -> Block | None:
-    """All differences from the base; None without a base, or without another row."""
-    against = comparison.against()
+    """All differences from the base; None without a base, or where no row shares a task with it."""
+    against = [a for a in comparison.against() if a.differences]
     if comparison.base is None or not against:
         return None
 
@@ -311,12 +311,18 @@ def _legend(comparison: Comparison) -> list[str]:
             f"n: predictions of {whose[comparison.pool]} for a test output, or programs for a task"
         )
     against = comparison.against()
-    if comparison.base is not None and against:
+    if comparison.base is not None and any(a.differences for a in against):
         lines.append(
-            f"difference to {as_shown(comparison.base.name)}, task by task, [95 % interval], tasks "
-            "above : below, and p of the two-sided sign test (exact binomial, ties left out)"
+            f"minus {as_shown(comparison.base.name)}: mean difference task by task, "
+            "[95 % interval], tasks above : below, and p of the two-sided sign test (exact "
+            "binomial, ties left out)"
         )
     for other in against:
+        if not other.num_tasks:
+            lines.append(
+                as_shown(f"{other.name}: shares no task with the base that is known by itself")
+            )
+            continue
         for what, ids in (("newly solved", other.newly_solved), ("lost", other.lost)):
             told = ", ".join(ids) or "none"
             lines.append(as_shown(f"{other.name}: {what} ({len(ids)}): {told}"))

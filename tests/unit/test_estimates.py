@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.record.estimates import (
+from appliance.record.experiments.estimates import (
     bootstrap,
     chance_interval,
     paired_difference,

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from html import escape
 
 from appliance.errors import PrerequisiteError
-from appliance.record.anytime import score_over_time
+from appliance.record.experiments.anytime import score_over_time
+from appliance.record.experiments.read_run import RunRecord, score_columns
 from appliance.record.journal import Journal
-from appliance.record.read_run import RunRecord, score_columns
 from appliance.report.pictures.chances import chance_picture
 from appliance.report.pictures.over_time import time_picture
 from appliance.report.pictures.pass_at_n import NamedRun, pass_picture

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from appliance.record.estimates import chance_interval, predictions_needed
-from appliance.record.tries import Tries, grid_tries, program_tries
+from appliance.record.experiments.estimates import chance_interval, predictions_needed
+from appliance.record.experiments.tries import Tries, grid_tries, program_tries
 from appliance.report.pictures.pass_at_n import NamedRun
 from appliance.report.pictures.style import COLOURS, Picture, label, legend_below
 
@@ -27,7 +27,8 @@ def chance_picture(runs: Sequence[NamedRun]) -> Picture | None:
         parts = figure.subfigures(len(rows), 1, squeeze=False).flat
         for part, (name, kind, tries) in zip(parts, rows, strict=True):
             what = "test outputs" if kind == "grids" else "tasks"
-            tries.sort(key=lambda t: (predictions_needed(t.num, t.num_right), t.task_id))
+            # Those that were never solved come last, whatever their number of predictions.
+            tries.sort(key=lambda t: (not t.num_right, predictions_needed(t.num, t.num_right)))
             left, right = part.subplots(1, 2)
             part.suptitle(f"{label(name)}: {kind}", fontsize="medium", fontweight="bold")
             _chances(left, tries)
@@ -72,7 +73,7 @@ def _needed(axis: Any, tries: Sequence[Tries]) -> None:
 def _points(axis: Any, tries: Sequence[Tries], values: Sequence[float]) -> None:
     for is_solved, face, name in (
         (True, COLOURS[0], "solved at least once"),
-        (False, "white", "never solved"),
+        (False, "white", "never solved: more than n are needed"),
     ):
         chosen = [i for i, t in enumerate(tries) if bool(t.num_right) == is_solved]
         if chosen:
@@ -82,6 +83,6 @@ def _points(axis: Any, tries: Sequence[Tries], values: Sequence[float]) -> None:
                 color=COLOURS[0] if is_solved else COLOURS[1],
                 markerfacecolor=face,
                 linestyle="none",
-                marker="o" if is_solved else "s",
+                marker="o" if is_solved else "^",
                 label=name,
             )

@@ -6,8 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from appliance.record.read_run import RunRecord
-from appliance.record.tries import CurvePoint, Tries, grid_tries, pass_curve, program_tries
+from appliance.record.experiments.read_run import RunRecord
+from appliance.record.experiments.tries import (
+    CurvePoint,
+    Tries,
+    grid_tries,
+    pass_curve,
+    program_tries,
+)
 from appliance.report.pictures.style import Picture, legend, line_of
 
 KINDS: dict[str, Callable[[RunRecord], list[Tries]]] = {

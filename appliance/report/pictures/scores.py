@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from appliance.record.tries import TaskScores, grid_scores, program_scores
+from appliance.record.experiments.tries import TaskScores, grid_scores, program_scores
 from appliance.report.pictures.pass_at_n import NamedRun
 from appliance.report.pictures.style import COLOURS, Picture, label, legend_below
 
@@ -66,5 +66,5 @@ def _histogram(axis: Any, scores: Sequence[TaskScores], values: Sequence[float])
             label=f"{'solved' if is_solved else 'not solved'} ({counts.total()} tasks)",
         )
     axis.set_xlim(0, 1)
-    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axis.grid(visible=False, axis="x")

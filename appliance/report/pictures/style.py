@@ -46,6 +46,7 @@ RC: dict[Any, Any] = {
     "axes.axisbelow": True,
     "lines.linewidth": 2.0,
     "legend.frameon": False,
+    "legend.handlelength": 3.0,  # long enough to tell dashes apart
     "figure.constrained_layout.use": True,
     "figure.constrained_layout.h_pad": 0.08,
     "figure.constrained_layout.w_pad": 0.08,

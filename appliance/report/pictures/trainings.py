@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from appliance.record.read_training import TrainingLog
+from appliance.record.experiments.read_training import TrainingLog
 from appliance.report.pictures.style import Picture, label, legend, line_of
 
 Axis = Literal["steps", "tokens"]

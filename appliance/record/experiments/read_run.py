@@ -13,8 +13,8 @@ from appliance.arc.submission import form_faults, read_submission, score
 from appliance.arc.task import Solutions
 from appliance.arc.vote import Candidate
 from appliance.errors import ApplianceError, InputError
-from appliance.record.answers import Answers
-from appliance.record.experiment import Column, Count, Experiment, columns_of
+from appliance.record.experiments.answers import Answers
+from appliance.record.experiments.experiment import Column, Count, Experiment, columns_of
 from appliance.record.figures import (
     grids_by_task,
     grids_of,

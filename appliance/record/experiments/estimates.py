@@ -127,8 +127,8 @@ def predictions_needed(num: int, num_right: int) -> float:
     Strawderman 1972, "Negative moments of positive random variables", JASA 67), and that is the
     mean of min(first right prediction, n + 1). Without giving up, the mean is 1/p, for which no
     unbiased estimate from n predictions exists: means over n predictions are polynomials in p.
-    num / num_right is too high for tasks that are seldom solved, and without a value for those
-    that were never solved.
+    num / num_right has no value for tasks that were never solved, and without these a mean over
+    tasks is far too low.
 
     A task that was never solved gives num + 1, which is all that can be said: more than num.
     """

@@ -13,7 +13,7 @@ from typing import Any
 from appliance.arc.metrics import Figures
 from appliance.arc.read import read_json
 from appliance.errors import ApplianceError, InputError
-from appliance.record.experiment import Column, Count, Experiment
+from appliance.record.experiments.experiment import Column, Count, Experiment
 from appliance.yaml_text import read_yaml
 
 FACTS = ("step", "tokens", "tokens_per_s", "share_done", "dataset", "learning_rate", "grad_norm")

@@ -15,8 +15,8 @@ from typing import Literal
 
 from appliance.arc.metrics import Figures
 from appliance.errors import InputError, UsageError
-from appliance.record.answers import Answers
-from appliance.record.estimates import Interval, bootstrap, share_interval
+from appliance.record.experiments.answers import Answers
+from appliance.record.experiments.estimates import Interval, bootstrap, share_interval
 
 Kind = Literal["run", "training", "submission", "bench"]
 
@@ -112,8 +112,8 @@ def read_experiments(
     Raises InputError for what is no experiment, is damaged, or is about other contents of a task
     than the others; UsageError where answers are needed and missing.
     """
-    from appliance.record.read_run import read_run, read_submission_file
-    from appliance.record.read_training import read_bench, read_training
+    from appliance.record.experiments.read_run import read_run, read_submission_file
+    from appliance.record.experiments.read_training import read_bench, read_training
 
     found: list[Experiment] = []
     for (_, path), name in zip(named, distinct_names(named), strict=True):

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from appliance.arc.grid import same_grid
 from appliance.arc.metrics import Figures, mean_figures
 from appliance.arc.vote import Candidate
-from appliance.record.estimates import Interval, pass_at, share_interval
+from appliance.record.experiments.estimates import Interval, pass_at, share_interval
+from appliance.record.experiments.read_run import RunRecord
 from appliance.record.figures import (
     grids_by_task,
     grids_of,
@@ -19,7 +20,6 @@ from appliance.record.figures import (
     predictions_of,
     scores_by_task,
 )
-from appliance.record.read_run import RunRecord
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ def pass_curve(tries: Sequence[Tries]) -> list[CurvePoint]:
     """
     most = max((t.num for t in tries), default=0)
     least = min((t.num for t in tries), default=0)
-    ks = [k for k in (2**power for power in range(most.bit_length())) if k < most]
+    # A power close to the last point would lie on it.
+    ks = [k for k in (2**power for power in range(most.bit_length())) if k < most / 1.2]
 
     points = []
     for k in [*ks, most] if most else []:
