@@ -20,12 +20,20 @@ from appliance.errors import EXIT_CHECKPOINTED
 from appliance.learn.data.corpus import load_corpus
 from tests.support.cases import REPOSITORY
 from tests.support.main_job import finish, journal_of
+from tests.support.small_lm import save_chat_model
 
 pytestmark = pytest.mark.engine
 pytest.importorskip("torch")
 
 FEW = ("program.quick_samples=4", "program.epochs=1", "program.samples_per_epoch=4", "run.rounds=1")
 SHORT = ("data.rows_per_step=1", "data.row_tokens=512", "optimization.max_steps=3")
+QUICKLY = (
+    "optimization.max_steps=8",
+    "optimization.learning_rate=0.003",
+    "optimization.warmup_steps=0",
+)
+"""So that even a random model shows that it learns."""
+
 RECIPE = REPOSITORY / "recipes/relabelled.yaml"
 
 
@@ -102,10 +110,32 @@ def test_all_weights_learn_from_a_pack_too(
     assert "1 relabelled" in capsys.readouterr().out
 
     words = ["train", "--recipe", RECIPE, "--model", "arc-mini", "--corpus", pack, "--out", out]
-    settings = ["adaptation.method=full", "log_every_steps=1", *SHORT]
+    settings = ["adaptation.method=full", "log_every_steps=1", *SHORT, *QUICKLY]
     words += [w for setting in settings for w in ("--set", setting)]
     assert cli.main([str(word) for word in words]) == 0
     card = read_card(out / "model")
     assert card.program_style == "dsl-program-v1" and "induction" in card.strategies
     losses = [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("style", ["code-from-examples-v1", "barc-induction", "program"])
+def test_a_pack_of_modules_teaches_a_chat_model(
+    style: str, challenges: Path, tmp_path: Path
+) -> None:
+    source = "from common import *\n\ndef transform(grid):\n    return np.fliplr(grid)\n"
+    programs = tmp_path / "own.jsonl"
+    programs.write_text(json.dumps({"task_id": "copy0", "source": source}) + "\n")
+    pack, out = tmp_path / "pack", tmp_path / "learnt"
+    packed = ["train", "--pack", pack, "--programs", programs, "--tasks", challenges]
+    assert cli.main([str(word) for word in packed]) == 0
+
+    model = save_chat_model(tmp_path / "model")
+    words = ["train", "--recipe", RECIPE, "--model", model, "--corpus", pack, "--out", out]
+    datasets = f"{{.: {{style: {style}, encoder: minimal}}}}"
+    settings = [f"data.datasets={datasets}", "log_every_steps=1"]
+    settings += ["data.row_tokens=4096", "data.rows_per_step=1", *QUICKLY]
+    words += [w for setting in settings for w in ("--set", setting)]
+    assert cli.main([str(word) for word in words]) == 0
+    losses = [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert losses[-1] < losses[0] and (out / "adapter/adapter_model.safetensors").is_file()
