@@ -55,7 +55,7 @@ COPY --from=build /usr/local/appliance /usr/local/appliance
 ENV PATH=/usr/local/appliance/bin:$PATH HOME=/tmp USER=appliance XDG_CACHE_HOME=/tmp/cache \
     HF_HOME=/tmp/cache/huggingface VLLM_CACHE_ROOT=/tmp/cache/vllm \
     TRITON_CACHE_DIR=/tmp/cache/triton TORCHINDUCTOR_CACHE_DIR=/tmp/cache/inductor \
-    HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 UNSLOTH_DISABLE_STATISTICS=1 \
+    HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 WANDB_MODE=offline UNSLOTH_DISABLE_STATISTICS=1 \
     PYTHONNOUSERSITE=1 PYTHONUNBUFFERED=1 OMP_WAIT_POLICY=PASSIVE
 WORKDIR /tmp
 USER 10001:0

@@ -55,6 +55,10 @@ VERBS = {
         "appliance.commands.rounds",
         "predict, relabel, train and predict again, over a whole set of tasks",
     ),
+    "sweep": (
+        "appliance.commands.sweep",
+        "run train or submit several times with other keys, and compare them",
+    ),
     "merge-adapter": (
         "appliance.commands.merge_adapter",
         "merge an adapter into its base model and check the result",
@@ -90,7 +94,7 @@ exit codes: 0 done, 2 usage, 3 something is missing, 4 bad input, or output that
 PRINTING = ("", "help", "plan", "simulate", "evaluate", "doctor", "settings")
 """Verbs whose product is what they print: without standard output they have failed."""
 
-RESUMABLE = ("submit", "train", "rounds")
+RESUMABLE = ("submit", "train", "rounds", "sweep")
 """Verbs that go on where they were stopped. They have a deadline or a display, so they do not wait
 for a reader who reads nothing."""
 

@@ -381,7 +381,8 @@ class RunSettings(_Part):
         ge=1,
         le=64,
         description="worker processes; unless set, the plan decides by the cores, or by GPUs and "
-        "run.workers_per_card; with GPUs, any value here means one worker each",
+        "run.workers_per_card; with GPUs, any value here means at most one worker each, on the "
+        "least used ones",
     )
     workers_per_card: int = Field(
         1,
@@ -402,6 +403,12 @@ class RunSettings(_Part):
     )
     min_trained_share: Share = Field(
         0.0, description="exit with code 5 if a smaller share of the tasks was trained"
+    )
+
+    tracking: Literal["none", "wandb", "trackio"] = Field(
+        "none",
+        description="service that gets the figures of the run as it goes; its files lie in "
+        "run/tracking",
     )
 
     @model_validator(mode="after")

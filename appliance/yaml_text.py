@@ -95,6 +95,17 @@ def parse_yaml(text: str, *, place: str) -> Any:
         raise _refused(place, f"a value that its tag does not fit: {first_line(fault)}") from None
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes a text that the loader above would take for a number."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def to_yaml(value: Any) -> str:
+    """The YAML text of plain values, from which `parse_yaml` makes the same ones."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
 def read_yaml(path: Path, *, kind: str) -> Any:
     """The value in a file. kind: what it is, in the words of the message ("settings file").
 

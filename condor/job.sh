@@ -13,7 +13,7 @@ export HOME="$scratch/home" TMPDIR="$scratch/tmp" USER="${USER:-appliance}"
 export XDG_CACHE_HOME="$cache" HF_HOME="$cache/huggingface" VLLM_CACHE_ROOT="$cache/vllm"
 export TRITON_CACHE_DIR="$cache/triton" TORCHINDUCTOR_CACHE_DIR="$cache/inductor"
 export UNSLOTH_COMPILE_LOCATION="$cache/unsloth" UNSLOTH_DISABLE_STATISTICS=1
-export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
+export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 WANDB_MODE="${WANDB_MODE:-offline}"
 export PYTHONNOUSERSITE=1 PYTHONUNBUFFERED=1 OMP_WAIT_POLICY=PASSIVE
 export PATH="/usr/local/appliance/bin:$PATH"
 

@@ -316,6 +316,7 @@ def clean_environment() -> dict[str, str]:
         "UNSLOTH_DISABLE_STATISTICS": "1",
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
+        "WANDB_MODE": "offline",
         "OMP_WAIT_POLICY": "PASSIVE",
     }
 

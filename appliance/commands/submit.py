@@ -36,8 +36,10 @@ from appliance.machine.software import software_of
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder, open_run
 from appliance.record.setbacks import note_defect
+from appliance.record.tracking import CLOSE_S, check_service, open_tracking
 from appliance.run.console import Shielded, make_display
 from appliance.run.launch import Launch, Planned, launch
+from appliance.run.tracked import Tracked
 from appliance.run.workers import check_engine_installed
 from appliance.sizing.make_plan import plan_run
 from appliance.sizing.plan import Plan
@@ -84,6 +86,9 @@ def run(args: argparse.Namespace) -> int:
     layers = layers_of(args, machine)
     asked = resolve(layers)
     deadline_s = _deadline(asked, start_s)
+    # Nobody can start a scored rerun again, and it needs no figures.
+    tracking = asked.run.tracking if machine.platform.phase != "rerun" else "none"
+    check_service(tracking)
     tasks = select_tasks(load_tasks(args.tasks), only=args.only, limit=args.limit, shard=args.shard)
 
     identity = asked.identity(tasks_digest=tasks.digest())
@@ -137,6 +142,14 @@ def run(args: argparse.Namespace) -> int:
             solutions=tasks.solutions,
         )
         display = Shielded(shown, lambda text: journal.put_event(clock.now(), text))
+        figures = open_tracking(
+            tracking,
+            folder.tracking,
+            run=args.out.resolve().name,
+            config=plan.settings.model_dump(mode="json"),
+            note=display.tell,
+        )
+        tracked = Tracked(display, figures, tasks.solutions)
         try:
             return launch(
                 Launch(
@@ -145,14 +158,17 @@ def run(args: argparse.Namespace) -> int:
                     planned=planned,
                     folder=folder,
                     journal=journal,
-                    display=display,
+                    display=tracked,
                     clock=clock,
                     start_s=start_s,
                     deadline_s=deadline_s,
                     on_cpu=partial(_on_cpu, request, folders) if folders else None,
+                    tell_figures=tracked.conclude,
                 )
             )
         finally:
+            # The submission is written; what the service still has to send must not take long.
+            figures.close(within_s=min(CLOSE_S, max(1.0, deadline_s - clock.now())))
             display.close()
     except Exception as fault:
         if not isinstance(fault, ApplianceError):

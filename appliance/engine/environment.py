@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from appliance.machine.gpu import least_used, visible_devices
 from appliance.machine.host import is_writable
+from appliance.machine.machine import Machine
 from appliance.machine.software import version_of
 
 QUIET_AND_OFFLINE = {
@@ -96,6 +99,33 @@ def prepare_process() -> None:
     """Set them for this process where the user has not; call before torch is imported."""
     for name, value in (QUIET_AND_OFFLINE | CPU | VLLM).items():
         os.environ.setdefault(name, value)
+    hush_kernel_hub()
+
+
+def take_one_card(machine: Machine) -> None:
+    """Let this process see only the least used of several cards; call before torch is imported.
+
+    Where CUDA_VISIBLE_DEVICES is set, somebody has chosen already.
+    """
+    if visible_devices() is None and len(machine.gpus) > 1:
+        (chosen,) = least_used(machine.gpus, 1)
+        os.environ["CUDA_VISIBLE_DEVICES"] = chosen.uuid
+
+
+_KERNELS_LOGGER = "bitsandbytes.backends.cpu.ops"
+
+
+def _is_worth_reading(record: logging.LogRecord) -> bool:
+    return "gemm_4bit_forward" not in record.msg
+
+
+def hush_kernel_hub() -> None:
+    """Leave out one message of bitsandbytes on CPUs with AVX-512; call before it is imported.
+
+    PEFT imports it wherever it is installed. It then looks for a faster kernel on a model hub, and
+    complains that it has not found it. We fetch no code, and compute as well without that kernel.
+    """
+    logging.getLogger(_KERNELS_LOGGER).addFilter(_is_worth_reading)
 
 
 def hide_flashinfer() -> None:

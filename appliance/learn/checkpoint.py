@@ -109,7 +109,8 @@ def restore_checkpoint(out: Path, identity: dict[str, str], state: State) -> Non
         _check_no_result(out)
         return
 
-    was = {"loop": "stock"} | read_object(newest / IDENTITY)
+    # Older checkpoints do not name what there was only one of.
+    was = {"loop": "stock", "trainer": "peft"} | read_object(newest / IDENTITY)
     changed = [key for key in identity if was.get(key) != identity[key]]
     if changed:
         raise UsageError(

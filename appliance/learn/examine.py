@@ -8,6 +8,7 @@ notebooks. Its sampler imports torch.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,7 @@ class Examiner:
     @staticmethod
     def of(plan: Evaluation, *, seed: int) -> Examiner:
         """Raises InputError when the source holds no solutions."""
+        assert plan.tasks is not None
         loaded = load_tasks(plan.tasks)
         tasks = sorted(loaded, key=lambda t: (t.num_cells(), t.task_id))[: plan.limit]
 
@@ -80,7 +82,12 @@ class Examiner:
         """One candidate for each task, view and test input, in the order in which they are done."""
         codec = language.codec
         sampler = TransformersSampler(
-            lambda: model, pad_id=codec.pad_id, stop_ids=codec.stop_ids, batch_tokens=BATCH_TOKENS
+            lambda: model,
+            pad_id=codec.pad_id,
+            stop_ids=codec.stop_ids,
+            batch_tokens=BATCH_TOKENS,
+            # unsloth puts forward passes of its own into every model of the process.
+            takes_cache="unsloth" not in sys.modules,
         )
 
         asked = [

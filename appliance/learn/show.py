@@ -1,15 +1,12 @@
-"""What a person sees of a training, and the services its figures may go to (wandb, trackio)."""
+"""What a person sees of a training."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from appliance.clock import Clock, format_duration
-from appliance.errors import PrerequisiteError
 from appliance.learn.training_loop import Figures, StepReport
 
 
@@ -118,34 +115,3 @@ def _left(line: StepReport) -> str:
 
 def _figures(figures: Figures) -> str:
     return "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
-
-
-class Tracker:
-    """Sends figures to wandb or trackio, whose calls are the same.
-
-    With "none" nothing is imported and nothing leaves the machine. Raises PrerequisiteError when
-    the package is not installed.
-    """
-
-    def __init__(self, name: str, *, project: str, config: Mapping[str, Any]) -> None:
-        self._service: Any = None
-        if name == "none":
-            return
-        try:
-            self._service = importlib.import_module(name)
-        except ImportError as fault:
-            raise PrerequisiteError(
-                f"tracking: {name} is not installed",
-                expected=f"the package {name}",
-                remedy=f"pip install {name}",
-            ) from fault
-
-        self._service.init(project=project, config=dict(config))
-
-    def log(self, step: int, values: Mapping[str, Any]) -> None:
-        if self._service is not None:
-            self._service.log({k: v for k, v in values.items() if k != "step"}, step=step)
-
-    def close(self) -> None:
-        if self._service is not None:
-            self._service.finish()

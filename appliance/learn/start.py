@@ -9,14 +9,18 @@ from typing import Any
 
 from appliance.arc.prompt import PromptStyle, get_style
 from appliance.atomic import whole_folder
-from appliance.engine.adapter.record import write_record
+from appliance.engine.adapter.record import save_adapter
 from appliance.engine.attention import use_cpu_attention
 from appliance.engine.folder.card import RECORD_FILE, read_card, read_record
 from appliance.engine.folder.identity import weights_sha
-from appliance.engine.load_model import load_causal_lm, open_adapter
+from appliance.engine.load_model import load_causal_lm
 from appliance.engine.tokens import Codec
-from appliance.errors import InputError, first_line
+from appliance.engine.training.loss import answer_loss
+from appliance.engine.training.packing import Rows
+from appliance.engine.training.unsloth_trainer import UnslothLibrary, load_with_unsloth
+from appliance.learn.adapt import with_adapter
 from appliance.learn.new_model import fresh_model, save_model, tokenizer
+from appliance.learn.provenance import readme_of
 from appliance.learn.recipe import PROGRAM_STYLE, Dataset, Recipe
 from appliance.machine.catalogue import has_bfloat16
 from appliance.machine.host import find_host
@@ -46,14 +50,58 @@ class Start:
     autocast_dtype: str | None  # that matrices are multiplied in; None: float32
     base_sha: str = ""  # of the weights that it was loaded from; "" for a fresh model
     adapter_sha: str = ""  # of the adapter that it goes on from; "" without one
+    # unsloth's own; None where the layers are those of Transformers and PEFT.
+    unsloth: UnslothLibrary | None = None
+    checkpoints_gradients: bool = False
 
     def weights(self) -> list[tuple[str, Any]]:
         """The parameters that are trained: name and tensor."""
         return [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
 
+    @property
+    def device(self) -> Any:
+        return next(self.model.parameters()).device
 
-def make_start(recipe: Recipe, *, device: str) -> Start:
+    def for_training(self) -> None:
+        """The model learns from now on."""
+        if self.unsloth:
+            self.unsloth.for_training(self.model, checkpointing=self.checkpoints_gradients)
+        else:
+            self.model.train()
+
+    def for_inference(self) -> None:
+        """The model answers from now on."""
+        if self.unsloth:
+            self.unsloth.for_inference(self.model)
+        else:
+            self.model.eval()
+
+    def loss(self, rows: Rows) -> Any:
+        """Mean loss over the answer tokens of a pass, in nats; a gradient can be taken of it."""
+        is_flat = self.unsloth is not None and self.unsloth.is_flat
+        return answer_loss(self.model, rows.flat() if is_flat else rows, device=self.device)
+
+    def read_loss(self, rows: Rows) -> float:
+        """The same number, where nothing is to be trained."""
+        import torch
+
+        with torch.inference_mode(), self.autocast():
+            return float(self.loss(rows))
+
+    def autocast(self) -> Any:
+        """A context in which matrices are multiplied in the autocast type, where there is one."""
+        import torch
+
+        dtype = getattr(torch, self.autocast_dtype or "float32")
+        return torch.autocast(self.device.type, dtype, enabled=self.autocast_dtype is not None)
+
+
+def make_start(
+    recipe: Recipe, *, device: str, trainer: str = "peft", scratch_dir: Path | None = None
+) -> Start:
     """The start of a recipe, the same in every process.
+
+    trainer: peft, or unsloth, which was imported before and compiles into scratch_dir.
 
     Raises InputError for a folder that is no model or no adapter, or an adapter of another base.
     """
@@ -72,9 +120,24 @@ def make_start(recipe: Recipe, *, device: str) -> Start:
     on_gpu = device.startswith("cuda")
     # Frozen weights need no more bits than the arithmetic; on a CPU autocast needs float32 to pay.
     stored = autocast if is_lora and on_gpu and autocast else "float32"
-    model = load_causal_lm(
-        recipe.start_from, dtype=stored, device=device, quantization=recipe.adaptation.quantization
-    )
+    unsloth = UnslothLibrary() if trainer == "unsloth" else None
+    if unsloth:
+        assert scratch_dir is not None
+        model = load_with_unsloth(
+            recipe.start_from,
+            dtype=stored,
+            device=device,
+            quantization=recipe.adaptation.quantization,
+            max_seq_tokens=recipe.data.row_tokens,
+            scratch_dir=scratch_dir,
+        )
+    else:
+        model = load_causal_lm(
+            recipe.start_from,
+            dtype=stored,
+            device=device,
+            quantization=recipe.adaptation.quantization,
+        )
     codec = Codec.load(recipe.start_from)
     older = None if is_lora else _older(codec, model)
     if older is not None:
@@ -83,22 +146,13 @@ def make_start(recipe: Recipe, *, device: str) -> Start:
     adapter = recipe.adaptation.adapter
     base_sha = weights_sha(recipe.start_from)
     if is_lora:
-        if adapter is None:
-            model = _new_adapter(model, recipe)
-        else:
-            model = open_adapter(
-                model,
-                adapter,
-                base_sha=base_sha,
-                remedy="correct adaptation.adapter",
-                is_trainable=True,
-            )
+        model = with_adapter(model, recipe, unsloth, base_sha=base_sha)
         for weight in filter(lambda w: w.requires_grad, model.parameters()):
             weight.data = weight.data.float()  # 16-bit weights would swallow small steps
     else:
         model.requires_grad_(True)
 
-    if recipe.adaptation.gradient_checkpointing:
+    if recipe.adaptation.gradient_checkpointing and not unsloth:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
     card = read_record(recipe.start_from)
@@ -113,34 +167,9 @@ def make_start(recipe: Recipe, *, device: str) -> Start:
         autocast,
         base_sha,
         adapter_sha,
+        unsloth=unsloth,
+        checkpoints_gradients=recipe.adaptation.gradient_checkpointing,
     )
-
-
-def _new_adapter(model: Any, recipe: Recipe) -> Any:
-    import torch
-    from peft import LoraConfig, get_peft_model
-
-    adaptation = recipe.adaptation
-    targets = adaptation.target_modules
-    config = LoraConfig(
-        r=adaptation.rank,
-        lora_alpha=adaptation.alpha,
-        use_rslora=adaptation.rslora,
-        use_dora=adaptation.dora,
-        target_modules=targets if isinstance(targets, str) else list(targets),
-        task_type="CAUSAL_LM",
-    )
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        try:
-            return get_peft_model(model, config)
-        except ValueError as fault:
-            raise InputError(
-                f"adaptation.target_modules: {first_line(fault)}",
-                expected="all-linear, or names of linear layers of this model",
-                remedy="correct adaptation.target_modules",
-            ) from fault
 
 
 def style_of(dataset: Dataset, start: Start) -> PromptStyle:
@@ -177,9 +206,9 @@ def save_result(start: Start, folder: Path, recipe: Recipe) -> None:
 
     with whole_folder(folder, mark=RECORD_FILE) as part:
         if recipe.adaptation.method == "lora":
-            start.model.save_pretrained(str(part), save_embedding_layers=False)
+            readme = readme_of(recipe, base_sha=start.base_sha, style=style, encoder=encoder)
+            save_adapter(start.model, part, card, readme=readme)
             start.codec.save(part)
-            write_record(part, card)
         else:
             save_model(start.model, part, card=card, codec=start.codec)
 

@@ -20,8 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from appliance.clock import Clock
-from appliance.engine.training.lora import sum_weights
-from appliance.engine.training.loss import answer_loss
 from appliance.engine.training.packing import TokenSequence
 from appliance.engine.training.tuning_loop import FIRST_SCALE, MAX_SKIPPED
 from appliance.errors import InputError
@@ -69,6 +67,8 @@ class Hooks:
     report: Callable[[StepReport], None] = lambda line: None  # called every log_every_steps
     evaluate: Callable[[], Figures] | None = None  # scores of the model as it is now
     report_figures: Callable[[int, Figures], None] = lambda step, figures: None
+    # Called by the first process with the step that is gone on from, and with each that is saved.
+    reached: Callable[[int], None] = lambda step: None
     is_interrupted: Callable[[], bool] = lambda: False  # whether to stop after this step
     processes: Processes = field(default_factory=Processes)
 
@@ -94,6 +94,19 @@ def train(
     stepper = Stepper(recipe, start, hooks.processes)
     restore_checkpoint(out, identity, stepper.state)
     stepper.watch.state = stepper.state.watch
+    _tell_reached(stepper, hooks)
+
+    def evaluate() -> None:
+        if hooks.evaluate is None:
+            return
+        start.for_inference()
+        figures = hooks.evaluate()
+        start.for_training()
+        _append(out / "evaluation.jsonl", {"step": stepper.state.step, **figures}, hooks)
+        hooks.report_figures(stepper.state.step, figures)
+
+    if stepper.state.step == 0:
+        evaluate()
 
     mark_s, mark_tokens = clock.now(), stepper.state.tokens  # at the last report: for the speed
     is_stopped = False
@@ -117,12 +130,8 @@ def train(
             _save(out, identity, stepper, hooks)
 
         every = recipe.evaluation.every_steps if recipe.evaluation else 0
-        if hooks.evaluate and every and (step % every == 0 or step == plan.max_steps):
-            start.model.eval()
-            figures = hooks.evaluate()
-            start.model.train()
-            _append(out / "evaluation.jsonl", {"step": step, **figures}, hooks)
-            hooks.report_figures(step, figures)
+        if every and (step % every == 0 or step == plan.max_steps):
+            evaluate()
             mark_s, mark_tokens = clock.now(), tokens
 
     batches.close()
@@ -143,20 +152,14 @@ class Stepper:
     def __init__(self, recipe: Recipe, start: Start, processes: Processes) -> None:
         import torch
 
-        start.model.train()
-        if recipe.adaptation.method == "lora":
-            sum_weights(start.model)
-
+        start.for_training()
         named = start.weights()
-        self._model = start.model
+        self._start = start
         self._weights = [w for _, w in named]
         self._device = self._weights[0].device
-        self._dtype = start.autocast_dtype
         self._plan = recipe.optimization
         self._pad_id = start.codec.pad_id
-        self._max_tokens = recipe.data.row_tokens * (
-            recipe.data.rows_per_pass or recipe.data.rows_per_step
-        )
+        self._max_tokens = recipe.data.pass_tokens
         self._processes = processes
         self._num_skipped = 0  # steps in a row that the loss scale left out
 
@@ -202,18 +205,15 @@ class Stepper:
 
         num_targets = sum(int(d.is_target[1:].sum()) for d in documents)
         share = documents[self._processes.rank :: self._processes.world_size]
-        dtype = getattr(torch, self._dtype or "float32")
         min_tokens = MIN_PASS_TOKENS[self._device.type]
 
         total = 0.0
         # One context for all passes: until it is left, weights in the short type are kept.
-        with torch.autocast(self._device.type, dtype, enabled=self._dtype is not None):
+        with self._start.autocast():
             for rows in passes_of(
                 share, pad_id=self._pad_id, max_tokens=self._max_tokens, min_tokens=min_tokens
             ):
-                loss = answer_loss(self._model, rows, device=self._device) * (
-                    rows.num_targets() / num_targets
-                )
+                loss = self._start.loss(rows) * (rows.num_targets() / num_targets)
                 with torch.autocast(self._device.type, enabled=False):
                     self.state.scaler.scale(loss).backward()
                 total += float(loss.item())
@@ -272,7 +272,13 @@ def _save(out: Path, identity: dict[str, str], stepper: Stepper, hooks: Hooks) -
     """The first process writes; the others wait until the checkpoint is there."""
     if hooks.processes.is_first:
         save_checkpoint(out, identity, stepper.state)
+    _tell_reached(stepper, hooks)
     hooks.processes.wait()
+
+
+def _tell_reached(stepper: Stepper, hooks: Hooks) -> None:
+    if hooks.processes.is_first:
+        hooks.reached(stepper.state.step)
 
 
 def _append(path: Path, values: dict[str, Any], hooks: Hooks) -> None:

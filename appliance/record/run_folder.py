@@ -94,6 +94,11 @@ class RunFolder:
         return self.run / "logs"
 
     @property
+    def tracking(self) -> Path:
+        """Files of a tracking service, where the run has one."""
+        return self.run / "tracking"
+
+    @property
     def scratch(self) -> Path:
         """Caches and merged weights of the workers; removed at the end of the run."""
         return self.run / "scratch"
@@ -197,7 +202,7 @@ def _check_kinds(folder: RunFolder) -> None:
     found = [(path, "file", stat.S_ISREG, path.lstat) for path in files]
     found += [
         (path, "folder", stat.S_ISDIR, path.lstat)
-        for path in (folder.adapters, folder.logs, folder.scratch)
+        for path in (folder.adapters, folder.logs, folder.scratch, folder.tracking)
     ]
     found.append((folder.submission, "file", stat.S_ISREG, folder.submission.stat))
 
@@ -247,7 +252,7 @@ def _empty(folder: RunFolder) -> None:
     half_written = folder.journal.with_name(folder.journal.name + "-journal")  # by SQLite
     try:
         for path in (
-            *(folder.adapters, folder.logs, folder.scratch),
+            *(folder.adapters, folder.logs, folder.scratch, folder.tracking),
             *(folder.journal, half_written, folder.config),
             *(folder.plan, folder.report, folder.legs),
         ):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,8 @@ class Launch:
     deadline_s: float
     # The plan for so many seconds on the CPU, should all cards be lost. None: there is no other.
     on_cpu: Callable[[float], Planned] | None = None
+    # Gets what report.json says of the end.
+    tell_figures: Callable[[Mapping[str, Any]], None] = lambda report: None
 
     @property
     def plan(self) -> AnyPlan:
@@ -213,6 +215,7 @@ def _conclude(start: Launch, stopped: list[int], failure: EngineError | None) ->
     verdict = "valid" if not faults else "NOT valid"
     tell(f"{folder.submission} is {verdict} after {format_duration(seconds)}")
     folder.write_json(folder.report, report)
+    start.tell_figures(report)
 
     if failure is not None:
         print(f"appliance: {failure}", file=sys.stderr)

@@ -22,7 +22,7 @@ from appliance.arc.view import View
 from appliance.clock import Deadline, SystemClock
 from appliance.engine.base import EngineSpec, NotTuned, Outcome, Served, Server, TuneSettings
 from appliance.engine.device_faults import check_device, is_out_of_memory, poisons_process
-from appliance.engine.environment import no_garbage_collection
+from appliance.engine.environment import hush_kernel_hub, no_garbage_collection
 from appliance.engine.folder.card import FolderCard, read_card
 from appliance.engine.folder.identity import weights_sha
 from appliance.engine.memory_meter import TrainingMemory, meter_of
@@ -496,6 +496,7 @@ def _ends_job(fault: Exception) -> bool:
 
 
 def main() -> None:
+    hush_kernel_hub()
     lines, emit = open_lines()
     setup = Setup.model_validate_json(lines.get())
     try:

@@ -246,9 +246,10 @@ def test_figures_are_taken_now_and_then_and_at_the_end(tasks: str, tmp_path: Pat
     )
     train(recipe, tmp_path / "out", evaluate=evaluate)
     assert lines_of(tmp_path / "out", "evaluation.jsonl") == [
-        {"step": 3, "seen": 1.0},
-        {"step": 6, "seen": 2.0},
-        {"step": 7, "seen": 3.0},
+        {"step": 0, "seen": 1.0},
+        {"step": 3, "seen": 2.0},
+        {"step": 6, "seen": 3.0},
+        {"step": 7, "seen": 4.0},
     ]
 
 
@@ -355,7 +356,7 @@ def test_the_command_trains_judges_and_leaves_a_model_that_submit_takes(
     assert "4" in capsys.readouterr().out
 
     figures = lines_of(out, "evaluation.jsonl")
-    assert [line["step"] for line in figures] == [2, 4]
+    assert [line["step"] for line in figures] == [0, 2, 4]
     assert figures[1]["nats_per_token"] < figures[0]["nats_per_token"]
     assert figures[1].keys() == {"step", "nats_per_answer", "nats_per_token", "exact"}
 

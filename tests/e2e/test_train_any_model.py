@@ -219,22 +219,11 @@ def test_evaluation_writes_the_figures_of_the_notebooks(run: Any, challenges: Pa
     plan = {"tasks": str(challenges), "every_steps": 3, "limit": 2, "views": 2}
     out = run("out", adaptation=LORA, evaluation=plan)
     lines = [json.loads(line) for line in (out / "evaluation.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [3, 6]
+    assert [line["step"] for line in lines] == [0, 3, 6]
     assert {"accuracy", "correct_pixels", "correct_size", "pass_n", "vote_1", "vote_2"} <= set(
         lines[0]
     )
     assert losses(out) == losses(run("without", adaptation=LORA))
-
-
-def test_a_tracker_that_is_not_installed_is_named(
-    run: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("peft")
-    try:
-        import trackio  # noqa: F401
-    except ImportError:
-        run("out", code=3, adaptation=LORA, tracking="trackio")
-        assert "trackio is not installed" in capsys.readouterr().err
 
 
 def test_the_embedded_model_is_found_by_name_and_a_missing_one_named(

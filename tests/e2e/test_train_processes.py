@@ -71,8 +71,8 @@ def test_two_processes_train_as_one_and_a_run_may_change_between_them(
     launch(*flags, "--out", str(tmp_path / "two"), "--max-steps", "2")
 
     assert len(told(tmp_path / "two", "metrics.jsonl")) == 2  # one process writes
-    first, *_ = told(tmp_path / "one", "evaluation.jsonl")
-    assert told(tmp_path / "two", "evaluation.jsonl") == [first]
+    before, first, *_ = told(tmp_path / "one", "evaluation.jsonl")
+    assert told(tmp_path / "two", "evaluation.jsonl") == [before, first]
     assert first["unanswered"] < 1
     assert cli.main(["train", *flags, "--out", str(tmp_path / "two")]) == 0
     assert losses(tmp_path / "two") == pytest.approx(

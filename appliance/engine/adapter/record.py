@@ -24,6 +24,21 @@ def write_record(folder: Path, said: Mapping[str, Any]) -> None:
     (folder / RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n")
 
 
+def save_adapter(model: Any, folder: Path, said: Mapping[str, Any], *, readme: str = "") -> None:
+    """Write what was trained of a model of PEFT, or of Transformers, and its record.
+
+    readme: text of the README.md. PEFT's own is an empty form and is never left there.
+    """
+    options = {"save_embedding_layers": False} if hasattr(model, "peft_config") else {}
+    model.save_pretrained(str(folder), **options)
+    write_record(folder, said)
+
+    page = folder / "README.md"
+    page.unlink(missing_ok=True)
+    if readme:
+        page.write_text(readme, encoding="utf-8")
+
+
 def check_record(folder: Path, *, base_sha: str | None) -> None:
     """Raises InputError when the adapter is not as its record says.
 

@@ -12,11 +12,27 @@ Imports torch.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 MIN_SHARE = 0.2
 """The smallest s (see above) for which the sum is taken."""
+
+
+def draw_start(weights: Iterable[tuple[str, Any]], generator: Any) -> None:
+    """The usual start of LoRA (Hu et al. 2021): A uniform (Kaiming, a = sqrt 5), B as it is, zero.
+
+    generator: torch's, on the CPU, so that a seed gives the same values beside every card.
+    """
+    import torch
+
+    with torch.no_grad():
+        for name, weight in weights:
+            if "lora_A" in name:
+                bound = 1.0 / math.sqrt(weight.shape[1])
+                weight.copy_(torch.empty(weight.shape).uniform_(-bound, bound, generator=generator))
 
 
 def sum_weights(model: Any) -> None:

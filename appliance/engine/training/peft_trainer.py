@@ -21,13 +21,14 @@ from typing import Any
 from appliance.atomic import whole_folder
 from appliance.clock import Clock, Deadline
 from appliance.engine.adapter.loaded import put_on
-from appliance.engine.adapter.record import check_record, write_record
+from appliance.engine.adapter.record import check_record, save_adapter
 from appliance.engine.base import Cause, NotTuned, Outcome, Tuned, TuneSettings
 from appliance.engine.device_faults import is_out_of_memory, release_memory
 from appliance.engine.folder.card import RECORD_FILE
 from appliance.engine.folder.identity import weights_sha
 from appliance.engine.training.aside import HostPlace
 from appliance.engine.training.library import LoraLibrary, PeftLibrary
+from appliance.engine.training.lora import draw_start
 from appliance.engine.training.merging import (
     ShortCopy,
     folded,
@@ -315,21 +316,14 @@ class PeftTrainer:
         )
 
     def _draw_lora_a(self, seed: int) -> None:
-        """The usual start of LoRA, from the task's own seed.
-
-        A is uniform (Kaiming, a = sqrt 5), B is zero (Hu et al. 2021).
-        """
+        """The usual start of LoRA, from the task's own seed."""
         import torch
 
         generator = torch.Generator(device="cpu").manual_seed(seed % (1 << 63))
+        draw_start(self._trainable(), generator)
         with torch.no_grad():
-            for (name, weight), start in zip(self._trainable(), self._start, strict=True):
-                if "lora_A" in name:
-                    bound = 1.0 / math.sqrt(weight.shape[1])
-                    # On the CPU, so that a seed gives the same values beside every card.
-                    drawn = torch.empty(weight.shape).uniform_(-bound, bound, generator=generator)
-                    weight.copy_(drawn)
-                    start.copy_(drawn)
+            for weight, start in zip(self._weights, self._start, strict=True):
+                start.copy_(weight)
 
     def _trainable(self) -> list[tuple[str, Any]]:
         return [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
@@ -337,5 +331,5 @@ class PeftTrainer:
     def _save(self, adapter_dir: Path, settings: TuneSettings) -> None:
         """Save what was trained, with the identity of its base and its own."""
         with whole_folder(adapter_dir, mark=RECORD_FILE) as part:
-            self.model.save_pretrained(str(part))
-            write_record(part, {"base_sha": self.base_sha, "method": settings.method})
+            said = {"base_sha": self.base_sha, "method": settings.method}
+            save_adapter(self.model, part, said)

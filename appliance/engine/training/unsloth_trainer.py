@@ -164,7 +164,7 @@ class UnslothLibrary:
     trains_all = False
 
     def add_lora(self, model: Any, settings: TuneSettings) -> Any:
-        return self._slots(
+        return self.slots(
             model, rank=settings.rank, alpha=settings.alpha, rslora=settings.rslora, targets=TARGETS
         )
 
@@ -189,15 +189,16 @@ class UnslothLibrary:
         if not is_plain or set(targets) - set(TARGETS):
             raise ValueError(f"unsloth continues plain LoRA on {', '.join(TARGETS)}, nothing else")
 
-        model = self._slots(
+        model = self.slots(
             model, rank=config.r, alpha=config.lora_alpha, rslora=config.use_rslora, targets=targets
         )
         put_on(model, adapter_dir)
         return model
 
-    def _slots(
+    def slots(
         self, model: Any, *, rank: int, alpha: float, rslora: bool, targets: list[str]
     ) -> Any:
+        """The model with new trainable adapter slots in those of the TARGETS."""
         from unsloth import FastLanguageModel
 
         return FastLanguageModel.get_peft_model(

@@ -70,6 +70,7 @@ def train_fast(
     stepper = FastStepper(recipe, start)
     state = stepper.state
     restore_checkpoint(out, identity, state)
+    hooks.reached(state.step)
 
     stream = Stream(
         open_samplers,
@@ -87,6 +88,8 @@ def train_fast(
         return max(state.step / plan.max_steps, state.seconds / max_seconds)
 
     is_stopped, is_over = False, share_done() >= 1
+    if evaluate and state.step == 0:
+        log.figures(evaluate(stepper.decoder))
 
     with passes_from(stream, state.step * num_passes, num_workers=_num_workers(start)) as passes:
         mark_s: float | None = None  # the first step of a session, which compiles, is not counted
@@ -106,6 +109,7 @@ def train_fast(
             if state.step % recipe.save_every_steps == 0 or is_over or is_stopped:
                 _check_finite(state.step, float(loss), float(norm))
                 save_checkpoint(out, identity, state)
+                hooks.reached(state.step)
             if evaluate and (state.step % every == 0 or is_over):
                 log.figures(evaluate(stepper.decoder))
 
