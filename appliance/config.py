@@ -397,7 +397,8 @@ class RunSettings(_Part):
         ge=1,
         le=64,
         description="worker processes; unless set, the plan decides by the cores, or by GPUs and "
-        "run.workers_per_card; with GPUs, any value here means one worker each",
+        "run.workers_per_card; with GPUs, any value here means at most one worker each, on the "
+        "least used ones",
     )
     workers_per_card: int = Field(
         1,

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from appliance.machine.gpu import least_used, visible_devices
 from appliance.machine.host import is_writable
+from appliance.machine.machine import Machine
 from appliance.machine.software import version_of
 
 QUIET_AND_OFFLINE = {
@@ -98,6 +100,16 @@ def prepare_process() -> None:
     for name, value in (QUIET_AND_OFFLINE | CPU | VLLM).items():
         os.environ.setdefault(name, value)
     hush_kernel_hub()
+
+
+def take_one_card(machine: Machine) -> None:
+    """Let this process see only the least used of several cards; call before torch is imported.
+
+    Where CUDA_VISIBLE_DEVICES is set, somebody has chosen already.
+    """
+    if visible_devices() is None and len(machine.gpus) > 1:
+        (chosen,) = least_used(machine.gpus, 1)
+        os.environ["CUDA_VISIBLE_DEVICES"] = chosen.uuid
 
 
 _KERNELS_LOGGER = "bitsandbytes.backends.cpu.ops"

@@ -53,7 +53,10 @@ class CudaMeter:
 
 
 class HostMeter:
-    """Resident memory of this process, from Linux's /proc."""
+    """Resident memory of this process, from Linux's /proc.
+
+    psutil knows what is held, but no peak that can be started anew; both must come from one place.
+    """
 
     def __init__(self, process: Path = Path("/proc/self")) -> None:
         self._process = process

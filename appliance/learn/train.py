@@ -14,7 +14,7 @@ from appliance.arc.encode import get_encoder
 from appliance.arc.prompt import get_style
 from appliance.arc.source import load_tasks
 from appliance.clock import Clock, SystemClock
-from appliance.engine.environment import hide_flashinfer
+from appliance.engine.environment import hide_flashinfer, take_one_card
 from appliance.engine.training.unsloth_trainer import import_unsloth
 from appliance.errors import UsageError
 from appliance.learn.adapt import choose_trainer
@@ -57,7 +57,8 @@ def train_recipe(
     """
     clock = SystemClock()
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
-    has_gpu = bool(find_machine().gpus)
+    machine = find_machine()
+    has_gpu = bool(machine.gpus)
 
     # All that can be refused is refused before a model is loaded.
     check_service(recipe.tracking)
@@ -76,6 +77,8 @@ def train_recipe(
     samples = recipe.evaluation if recipe.loop == "stock" else None
     examiner = Examiner.of(samples, seed=recipe.seed) if samples and samples.tasks else None
 
+    if num_processes == 1:
+        take_one_card(machine)
     scratch_dir = out / "scratch"
     if trainer == "unsloth":
         hide_flashinfer()

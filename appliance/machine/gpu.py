@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
@@ -115,6 +115,17 @@ def select_visible(gpus: tuple[Gpu, ...], visible: str) -> tuple[tuple[Gpu, ...]
         chosen.append(found)
 
     return tuple(chosen), ""
+
+
+def least_used(gpus: Sequence[Gpu], count: int) -> tuple[Gpu, ...]:
+    """So many of the cards, in their order: those on which others hold the least memory.
+
+    Of cards that are used alike, those with fewer processes of others, and then the first ones.
+    Where CUDA_VISIBLE_DEVICES is set these are cards that it names: no other is ever found.
+    """
+    by_use = sorted(gpus, key=lambda g: (g.total_bytes - g.free_bytes, len(g.other_pids)))
+    chosen = by_use[:count]
+    return tuple(gpu for gpu in gpus if gpu in chosen)
 
 
 def _by_entry(gpus: tuple[Gpu, ...], entry: str) -> Gpu | None:

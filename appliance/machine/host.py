@@ -2,6 +2,9 @@
 
 Inside a container the usual calls describe the whole machine; the limits stand in the affinity
 mask, in cgroups (v1 or v2) and in RLIMIT_AS. The smallest one counts.
+
+psutil knows neither cgroups nor instruction sets, and reads the same line of /proc/meminfo for the
+memory of the machine. So all is read here, below one root, which a test can make up.
 """
 
 from __future__ import annotations

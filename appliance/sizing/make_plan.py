@@ -39,6 +39,7 @@ from appliance.sizing.reasons import notes_of, train_plan
 from appliance.sizing.recipe import choose_recipe
 from appliance.sizing.request import PlanRequest, SizingRequest
 from appliance.sizing.steps_and_views import pace
+from appliance.sizing.variants.fewer_cards import wanted_cards
 from appliance.sizing.variants.more_steps import USEFUL_STEPS, steps_note
 from appliance.sizing.variants.share_cards import share_cards
 
@@ -64,10 +65,14 @@ def make_plan(request: PlanRequest) -> Plan:
     layers = _layers(request)
     asked = resolve(layers)
     check_engine(asked, request.software)
+    machine, why_fewer = wanted_cards(request.machine, asked, given_keys(layers))
+    request = replace(request, machine=machine)
     core = _core(request, asked, _lengths(request))
 
     def plan_with(per_card: int) -> Plan:
-        return size(split_cards(request.machine, per_card), request.models, core)
+        plan = size(split_cards(request.machine, per_card), request.models, core)
+        workers = Choice(plan.workers.value, f"{plan.workers.reason}{why_fewer}")
+        return replace(plan, workers=workers)
 
     # Whoever says how many workers there are is taken at their word.
     is_said = given_keys(layers) & {"run.workers", "run.workers_per_card"}

@@ -226,17 +226,6 @@ def test_evaluation_writes_the_figures_of_the_notebooks(run: Any, challenges: Pa
     assert losses(out) == losses(run("without", adaptation=LORA))
 
 
-def test_a_tracker_that_is_not_installed_is_named(
-    run: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("peft")
-    try:
-        import trackio  # noqa: F401
-    except ImportError:
-        run("out", code=3, adaptation=LORA, tracking="trackio")
-        assert "trackio is not installed" in capsys.readouterr().err
-
-
 def test_the_embedded_model_is_found_by_name_and_a_missing_one_named(
     run: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

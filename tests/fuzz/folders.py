@@ -22,6 +22,7 @@ from appliance.engine.folder.tokenizer import num_embedding_rows, stop_ids
 from appliance.engine.folder.weights import INDEX_FILE, SINGLE_FILE, has_own_head
 from appliance.errors import ApplianceError
 from appliance.learn.data.corpus import (
+    FamilyPairs,
     assemble,
     load_corpus,
     read_re_arc,
@@ -127,7 +128,10 @@ def make_package(folder: Path) -> None:
 
 def make_corpus(folder: Path) -> None:
     make_tasks(folder)
-    save_corpus(assemble(read_task_pairs(str(folder))), folder / "corpus", sources=["x"])
+    pairs = [pair for family in read_task_pairs(str(folder)) for pair in family.pairs]
+    module = FamilyPairs("module", pairs, "def transform(g):\n    return g", True, True)
+    families = [*read_task_pairs(str(folder)), module]
+    save_corpus(assemble(families), folder / "corpus", sources=["x"])
 
 
 def read_corpus(folder: Path) -> None:
@@ -137,6 +141,7 @@ def read_corpus(folder: Path) -> None:
     for index in range(len(corpus.shapes)):
         corpus.pair(index)
     assert len(corpus.families) == len(corpus.programs) == len(corpus.first_pair) - 1
+    assert corpus.modules | corpus.tasks <= set(range(len(corpus.families)))
 
 
 def damaged_weights(rng: Random, seed: bytes) -> bytes:

@@ -26,6 +26,7 @@ from appliance.arc.submission import build, form_faults, read_submission, score,
 from appliance.arc.task import Pair, Task, TaskSet
 from appliance.arc.view import View
 from appliance.arc.vote import Candidate
+from appliance.learn.data.own_programs import read_own_programs
 from appliance.pack.leg import read_legs
 from appliance.program.program_file import read_programs
 from appliance.program.sandbox.frames import (
@@ -228,6 +229,8 @@ JOURNAL_CELLS = (
 """Of each table, columns that are changed, and those of them that hold JSON."""
 
 EXEC_LINE = json.dumps({"id": "p", "source": "def transform(g): return g", "inputs": [[[1, 2]]]})
+OWN_TASK = json.loads(challenges_json(TASKS))["a"]
+OWN_LINE = json.dumps({"task": OWN_TASK, "source": "from dsl import *\ndef task(grid):\n return 1"})
 CHOICE = {"value": 1, "reason": "x"}
 PLAN = {"sizing": CHOICE, "train": {"rank": CHOICE}, "sample": {"views": CHOICE}}
 
@@ -238,6 +241,7 @@ READERS = (
     Reader("journal", good_journal, read_journal, damage=damaged_journal, share=0.05),
     Reader("cache", good_cache, read_cache, damage=damaged_cache, share=0.05),
     Reader("exec lines", lambda: EXEC_LINE.encode(), read_programs),
+    Reader("own programs", lambda: OWN_LINE.encode(), lambda p: read_own_programs(p, [])),
     Reader("frames", lambda: FRAMES, read_frames),
     Reader("grids", lambda: encode_grids([SMALL, None]), lambda p: decode_grids(p.read_bytes()),
            (BrokenFrames,)),

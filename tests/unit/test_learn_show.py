@@ -1,17 +1,15 @@
-"""What a training shows and where its figures go."""
+"""What a training shows, and what of a recipe makes it another run."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
 from appliance.clock import VirtualClock
 from appliance.commands.arguments import DISPLAYS
-from appliance.errors import PrerequisiteError
 from appliance.learn.recipe import Recipe
-from appliance.learn.show import Tracker, make_display
+from appliance.learn.show import make_display
 from appliance.learn.training_loop import StepReport
 
 LINE = StepReport(
@@ -35,32 +33,6 @@ def test_a_display_says_speed_and_time_left(name: str, capsys: pytest.CaptureFix
         assert {"rich": "1,000 tokens/s", "plain": "1000 tokens/s"}[name] in text
         assert "1 min" in text  # 60 steps of 1,000 tokens
         assert "vote_2 0.5000" in text
-
-
-def test_a_tracker_gets_every_figure_and_nothing_is_imported_for_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A package with the calls that wandb and trackio share, which writes down what it is told."""
-    (tmp_path / "trackio.py").write_text(
-        "told = []\n"
-        "def init(project, config): told.append((project, config['seed']))\n"
-        "def log(values, step): told.append((step, values))\n"
-        "def finish(): told.append('end')\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    config = Recipe(seed=4).model_dump(mode="json")
-    Tracker("none", project="arc", config=config).log(1, {"loss": 1.0})
-    tracker = Tracker("trackio", project="arc", config=config)
-    tracker.log(50, {"step": 50, "loss": 0.5})
-    tracker.close()
-    import trackio
-
-    assert trackio.told == [("arc", 4), (50, {"loss": 0.5}), "end"]
-
-
-def test_a_tracker_that_is_not_there_is_named() -> None:
-    with pytest.raises(PrerequisiteError, match="no_such_tracker is not installed"):
-        Tracker("no_such_tracker", project="arc", config={})
 
 
 def test_where_data_lie_is_no_part_of_a_run_but_what_they_hold_is() -> None:

@@ -20,6 +20,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from appliance.arc.encode import GridEncoder, get_encoder
 from appliance.arc.grid import Grid
 from appliance.arc.prompt import PromptStyle, get_style
@@ -240,11 +242,9 @@ def _limit() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, most))
 
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    used = re.search(r"VmData:\s*(\d+) kB", status)
-    if used:
-        _, most = resource.getrlimit(resource.RLIMIT_DATA)
-        resource.setrlimit(resource.RLIMIT_DATA, (int(used[1]) * 1024 + TRIAL_BYTES, most))
+    used_bytes = int(psutil.Process().memory_info().data)
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (used_bytes + TRIAL_BYTES, most))
 
 
 def main(folder: str, card: str) -> None:

@@ -51,6 +51,7 @@ def main() -> None:
 
     # Everything is imported before the walls stand: behind them no file can be opened.
     missing = preload(tuple(options["modules"]))
+    # Not by psutil: untrusted programs are forked from here, and get no package that they can use.
     baseline_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     layers = isolate(options["empty_folder"])
     limit_memory(options["memory_bytes"], baseline_bytes)

@@ -17,6 +17,8 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import psutil
+
 from appliance.clock import Deadline, SystemClock
 from appliance.errors import PrerequisiteError
 from appliance.program.sandbox import frames
@@ -146,12 +148,11 @@ class ZygoteClient:
     def _is_stopped(self) -> bool:
         """Whether a signal has stopped it, or the process in its namespaces."""
         try:
-            own = Path(f"/proc/{self._process.pid}")
-            family = [own.name, *(own / "task" / own.name / "children").read_text().split()]
-            states = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2] for pid in family]
-        except OSError:  # it has just ended, or the kernel does not tell
+            own = psutil.Process(self._process.pid)
+            states = [process.status() for process in (own, *own.children())]
+        except psutil.Error:  # it has just ended, or the kernel does not tell
             return False
-        return any(state.split()[0] == "T" for state in states)
+        return psutil.STATUS_STOPPED in states
 
     def _startup_error(self) -> Exception:
         """Why it ended before it stood: its own last words, or nothing when it was killed."""
