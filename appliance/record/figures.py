@@ -69,7 +69,13 @@ def stage_figures(candidates: Sequence[Candidate], solutions: Solutions) -> dict
 
     sampled = {task_id: solutions[task_id] for task_id in predictions}
     figures = dict(grid_figures(predictions, sampled)) if sampled else {}
-    return {"num_tasks": float(len(sampled)), "num_candidates": float(len(candidates)), **figures}
+    counts = [len(answers) for outputs in predictions.values() for answers in outputs]
+    return {
+        "num_tasks": float(len(sampled)),
+        "num_candidates": float(len(candidates)),
+        **_spread(counts),
+        **figures,
+    }
 
 
 def program_figures(programs: Sequence[ProgramMessage], solutions: Solutions) -> dict[str, float]:
@@ -87,8 +93,14 @@ def program_figures(programs: Sequence[ProgramMessage], solutions: Solutions) ->
     return {
         "num_tasks": float(len(scores)),
         "num_programs": float(sum(map(len, scores.values()))),
+        **_spread([len(found) for found in scores.values()]),
         **figures,
     }
+
+
+def _spread(counts: Sequence[int]) -> dict[str, float]:
+    """The n of pass@n: the fewest and the most predictions of a test output, or of a task."""
+    return {"num_least": float(min(counts, default=0)), "num_most": float(max(counts, default=0))}
 
 
 def vote_figures(candidates: dict[str, list[Candidate]], solutions: Solutions) -> dict[str, float]:
