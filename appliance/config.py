@@ -310,6 +310,13 @@ class SearchSettings(_Part):
 class SampleSettings(_Part):
     """How answers are generated, and how the vote ranks them."""
 
+    predictions: int | None = Field(
+        None,
+        ge=1,
+        le=512,
+        description="exactly so many answers to each test output, and programs for each task, in "
+        "one pass; None: as many as the time allows, by the settings below",
+    )
     quick_views: int = Field(
         2,
         ge=1,

@@ -330,8 +330,7 @@ class Arms:
             epochs = writer.epochs(
                 tasks,
                 [trial for task in tasks for trial in known[task.task_id]],
-                num_epochs=self._args.epochs,
-                num_samples=self._args.first,
+                num_samples=[self._args.first] * self._args.epochs,
                 limits=self._limits,
                 seed=seed,
             )

@@ -23,6 +23,10 @@ NAMES_TOLD = 4
 """Tasks that a message names."""
 
 
+PREDICTIONS = "predictions"
+"""Fact of the journal: how many each test output, and each task of programs, is to get."""
+
+
 @dataclass(frozen=True)
 class Coverage:
     """How far a run came; without another unit, numbers of tasks."""
@@ -48,6 +52,9 @@ class Coverage:
     given_up: dict[str, list[str]] = field(default_factory=dict)  # tasks by "stage: fault"
     served: dict[str, int] = field(default_factory=dict)  # deep jobs by the way they were sampled
     refusals: dict[str, int] = field(default_factory=dict)  # why another way was not taken: jobs
+
+    predictions: dict[str, int] = field(default_factory=dict)  # that are there, by kind
+    predictions_asked: dict[str, int] = field(default_factory=dict)  # empty where none are counted
 
     setbacks: dict[str, int] = field(default_factory=dict)  # cards and engines not used: how often
     without_gpu: int = 0  # runs (1, or 0) that had to go on with the CPU, though there were cards
@@ -84,6 +91,8 @@ class Coverage:
                 f"trained {self.trained}/{n}"
                 + "".join(f"; {count} not trained: {reason}" for reason, count in untrained)
             )
+        for kind, asked in sorted(self.predictions_asked.items()):
+            lines.append(f"predictions: {self.predictions.get(kind, 0)} of {asked} {kind}")
         lines.append(
             f"answered {answered}/{self.num_outputs} test outputs, "
             f"{self.outputs_fallback} fell back to a guess from the demonstrations"
@@ -180,10 +189,12 @@ def coverage_of(journal: Journal) -> Coverage:
         passed = [r for r in rows if (r.stage, r.round) == (stage, number)]
         return {r.task_id for r in passed if r.status != "failed"}
 
-    quick, deep_once, again = reached("quick", 1), reached("deep", 1), reached("deep", 2)
+    quick, again = reached("quick", 1), reached("deep", 2)
     deep = [r for r in rows if r.stage == "deep"]
+    deep_once = {r.task_id for r in deep if r.status != "failed"}
 
-    programs = [p for written in journal.programs().values() for p in written]
+    by_stage = journal.programs()
+    programs = [p for written in by_stage.values() for p in written]
     learning = _learning(rows, programs)
     learnt = {task_id for task_id, why in learning.items() if why is None}
 
@@ -243,6 +254,8 @@ def coverage_of(journal: Journal) -> Coverage:
         given_up=given_up,
         served=dict(Counter(r.detail["how"] for r in deep if r.detail.get("how"))),
         refusals=dict(Counter(refusal for r in deep for refusal in r.detail.get("refused", ()))),
+        predictions=_predictions(candidates, by_stage),
+        predictions_asked=_asked(journal, num_tests),
         setbacks=setbacks_of(journal),
         without_gpu=int(is_without_gpu(journal)),
         asked=0 if journal.fact("strategy") == ["search"] else len(num_tests),
@@ -292,3 +305,24 @@ def _learning(rows: Sequence[StageRow], programs: Sequence[ProgramMessage]) -> d
 
     # In the quick pass one adapter may learn from all tasks, and no row tells of it.
     return found | {p.task_id: None for p in programs if p.adapter}
+
+
+def _asked(journal: Journal, num_tests: Mapping[str, int]) -> dict[str, int]:
+    """How many predictions the run is to give, by kind; empty where they are not counted."""
+    num = journal.fact(PREDICTIONS, int | None)
+    if num is None:
+        return {}
+    strategy = journal.fact("strategy") or ()
+    of_kind = {
+        "grids": num * sum(num_tests.values()) if "transduction" in strategy else 0,
+        "programs": num * len(num_tests) if "induction" in strategy else 0,
+    }
+    return {kind: count for kind, count in of_kind.items() if count}
+
+
+def _predictions(
+    candidates: Mapping[str, Sequence[Candidate]], programs: Mapping[str, Sequence[ProgramMessage]]
+) -> dict[str, int]:
+    """Of the pass in which they are counted."""
+    grids = [c for c in candidates.get("deep", ()) if c.method == "transduction"]
+    return {"grids": len(grids), "programs": len(programs.get("deep", ()))}

@@ -94,6 +94,14 @@ class KnownProgram(_Message):
         )
 
 
+class Ask(_Message):
+    """So many answers to one test input under one view."""
+
+    view: str  # its name
+    test_index: int
+    num_samples: int
+
+
 class Job(_Message):
     """What a worker does next, in one of five stages.
 
@@ -112,6 +120,10 @@ class Job(_Message):
     train_until_s: float = 0.0
     program_until_s: float = 0.0
     known: list[KnownProgram] = []  # writing begins with these
+    # Where predictions are counted, exactly these grids are asked for, and so many programs are
+    # written in each round; None: the settings say how many.
+    asks: list[Ask] | None = None
+    program_rounds: list[int] | None = None
     rung: int = 0  # how far down the memory ladder; 0 is the plan as made
     seed: int = 0
     adapter_sha: str = ""  # adapter that an earlier job saved: put it on instead of training

@@ -6,6 +6,7 @@ one to be answered, the others are shown.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -21,6 +22,7 @@ from appliance.arc.vote import Candidate
 from appliance.config import TrainSettings
 from appliance.engine.base import Completion, Request
 from appliance.engine.training.packing import TokenSequence
+from appliance.seeds import seed_of
 from appliance.solve.grammar import Grammar, answer_pattern
 from appliance.solve.language import Language
 
@@ -136,27 +138,49 @@ def questions(
     The test inputs take turns, so that a deadline cuts off none of them. Requests that do not fit
     even with one demonstration are left out.
     """
-    most_new_tokens = [_max_answer_tokens(task, i, language) for i in range(len(task.test))]
+    counts = [(view, i, num_samples) for view in views for i in range(len(task.test))]
+    return counted_questions(
+        task, counts, language, temperature=temperature, top_p=top_p, seed=seed, grammar=grammar
+    )
 
+
+def counted_questions(
+    task: Task,
+    counts: Sequence[tuple[View, int, int]],
+    language: Language,
+    *,
+    temperature: float,
+    top_p: float,
+    seed: int,
+    grammar: Grammar = "none",
+) -> list[tuple[Question, Request]]:
+    """A request for each view, test input and number of samples, in this order.
+
+    Those that do not fit even with one demonstration are left out.
+    """
     asked = []
-    for view in views:
+    times: Counter[tuple[View, int]] = Counter()
+    for view, test_index, num_samples in counts:
+        max_new_tokens = _max_answer_tokens(task, test_index, language)
         shown = view.apply_task(task)
-        for test_index, max_new_tokens in enumerate(most_new_tokens):
-            max_prompt_tokens = language.max_seq_tokens - max_new_tokens
-            fitted = language.fit_prompt(shown, test_index, max_tokens=max_prompt_tokens)
-            if fitted is None:
-                continue
+        fitted = language.fit_prompt(
+            shown, test_index, max_tokens=language.max_seq_tokens - max_new_tokens
+        )
+        if fitted is None:
+            continue
 
-            request = Request(
-                prompt_ids=language.prompt_ids(fitted, test_index),
-                max_new_tokens=max_new_tokens,
-                num_samples=num_samples,
-                temperature=temperature,
-                top_p=top_p,
-                seed=seed,
-                pattern=answer_pattern(grammar, shown, test_index, language.encoder),
-            )
-            asked.append((Question(task, test_index, view), request))
+        # The same prompt asked once more must not give the same samples.
+        time, times[view, test_index] = times[view, test_index], times[view, test_index] + 1
+        request = Request(
+            prompt_ids=language.prompt_ids(fitted, test_index),
+            max_new_tokens=max_new_tokens,
+            num_samples=num_samples,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed_of(seed, "time", time) if time else seed,
+            pattern=answer_pattern(grammar, shown, test_index, language.encoder),
+        )
+        asked.append((Question(task, test_index, view), request))
 
     return asked
 

@@ -164,21 +164,22 @@ class Writer:
         tasks: Sequence[Task],
         known: Sequence[Trial],
         *,
-        num_epochs: int,
-        num_samples: int,
+        num_samples: Sequence[int],
         limits: WriteLimits,
         seed: int,
+        until_settled: bool = True,
     ) -> Iterator[Epoch]:
-        """Epochs of num_samples programs a task on average, beginning with the known programs.
+        """Epochs with so many programs a task on average, beginning with the known programs.
 
-        The model is left as the last epoch adapted it.
+        until_settled: only tasks that are not settled get programs, and without any of them the
+        epochs end. The model is left as the last epoch adapted it.
         """
         trials: dict[str, list[Trial]] = {task.task_id: [] for task in tasks}
         for trial in known:
             trials[trial.draft.task.task_id].append(trial)
 
-        for number in range(num_epochs):
-            unsettled = _unsettled(tasks, trials)
+        for number, num_programs in enumerate(num_samples):
+            unsettled = _unsettled(tasks, trials) if until_settled else list(tasks)
             if not unsettled or limits.deadline.is_past():
                 return
 
@@ -195,7 +196,7 @@ class Writer:
             found: list[Trial] = []
             for batch in self.write(
                 unsettled,
-                num_samples=num_samples * len(tasks) // len(unsettled),
+                num_samples=num_programs * len(tasks) // len(unsettled),
                 adapter=adapter,
                 limits=limits,
                 seed=own_seed,
