@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from appliance.learn.drivers.rounds import RoundsPlan, do_rounds, steps_of
 
 from appliance import cli
 from appliance.errors import EXIT_INPUT, EXIT_USAGE, OutputError, UsageError
-from appliance.learn.rounds import RoundsPlan, do_rounds, steps_of
 from appliance.record.run_folder import RunFolder
 
 
