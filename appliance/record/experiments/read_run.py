@@ -31,6 +31,10 @@ from appliance.record.run_folder import RunFolder
 from appliance.solve.messages import ProgramMessage
 
 
+LONGEST_S = 1e10
+"""No run took so long; a report that says so was damaged."""
+
+
 @dataclass(frozen=True)
 class RunRecord:
     """What a run found, and the answers to those of its tasks that count."""
@@ -191,7 +195,7 @@ def _seconds(run: RunRecord) -> float | None:
     if run.legs.spans:
         return run.legs.total_s
     value = _json_object(run.folder.report).get("seconds")
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if type(value) in (int, float) and 0 <= value < LONGEST_S else None
 
 
 def _device(folder: RunFolder) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,6 +20,10 @@ FACTS = ("step", "tokens", "tokens_per_s", "share_done", "dataset", "learning_ra
 
 RESULTS = ("adapter", "model")
 """Folders that a training leaves when it has ended."""
+
+
+MOST = 1e12
+"""Beyond this no loss, no time and no number of tokens was measured."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,7 @@ def _lines(path: Path, notes: list[str]) -> list[Mapping[str, Any]]:
         try:
             line = json.loads(text)
             step = line["step"]
-            is_line = type(step) is int and step >= 0
+            is_line = type(step) is int and 0 <= step < MOST
         except (ValueError, RecursionError, TypeError, KeyError):
             is_line = False
         if is_line:
@@ -228,7 +231,8 @@ def _evaluated(path: Path) -> tuple[int | None, int | None]:
 
 
 def _is_finite(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    """Whether it is a number that something may have measured. NaN is less than nothing."""
+    return type(value) in (int, float) and abs(value) < MOST
 
 
 def _number(value: Any) -> float | None:
