@@ -15,13 +15,6 @@ Axis = Literal["steps", "tokens"]
 PANEL_IN = 2.7
 """Height of a row of panels, in inches."""
 
-UNITS = {
-    "loss": "loss\n(nats per answer token)",
-    "nats_per_answer": "nats per answer",
-    "nats_per_token": "nats per token",
-}
-"""Names of those figures that are no shares."""
-
 SMOOTHED_POINTS = 40
 """A curve with more points than twice this is smoothed; what was measured stays behind it, pale."""
 
@@ -35,10 +28,10 @@ class NamedLog:
 
 
 def training_picture(trainings: Sequence[NamedLog], against: Axis) -> Picture:
-    """A panel for each figure that any of them has, the loss first."""
+    """A panel for each figure that any of them has, losses first."""
     found = [training.log.figures() for training in trainings]
     names = list(dict.fromkeys(name for figures in found for name in figures))
-    names.sort(key=lambda name: name != "loss")
+    names.sort(key=lambda name: (name != "loss", "loss" not in name))
     num_rows = math.ceil(len(names) / 2)
     longest = max(
         _place(training.log, step, against)
@@ -59,7 +52,9 @@ def training_picture(trainings: Sequence[NamedLog], against: Axis) -> Picture:
                 points = figures.get(name, [])
                 if points:
                     handles[number] = _curve(axis, training.log, points, number, against)
-            axis.set_ylabel(UNITS.get(name, label(name)))
+            axis.set_ylabel(
+                f"{label(name)}\n(nats per answer token)" if "loss" in name else label(name)
+            )
             values = [y for figures in found for _, y in figures.get(name, [])]
             _limit(axis, values, longest)
             axis.set_xlabel(x_name)
