@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from appliance.record.experiments.read_training import TrainingLog
-from appliance.report.pictures.style import Picture, label, legend, line_of
+from appliance.report.pictures.style import Picture, label, legend, legend_in, line_of
 
 Axis = Literal["steps", "tokens"]
 
@@ -66,9 +66,8 @@ def training_picture(trainings: Sequence[NamedLog], against: Axis) -> Picture:
         shown = sorted(handles)
         legend(figure, [handles[i] for i in shown], [trainings[i].name for i in shown])
 
-    return Picture(
-        f"training-{against}", f"Training against {against}", 0.6 + PANEL_IN * num_rows, draw
-    )
+    height_in = 0.3 + PANEL_IN * num_rows + legend_in([training.name for training in trainings])
+    return Picture(f"training-{against}", f"Training against {against}", height_in, draw)
 
 
 def _curve(
@@ -109,7 +108,7 @@ def _place(log: TrainingLog, step: float, against: Axis) -> float:
 
 def _limit(axis: Any, values: Sequence[float], longest: float) -> None:
     """The same steps in every panel, and little room below 0 where nothing is less."""
-    axis.set_xlim(-0.03 * longest, 1.03 * longest)
+    axis.set_xlim(-0.03 * (longest or 1), 1.03 * (longest or 1))
     low, high = min(values), max(values)
     pad = max(0.08 * (high - low), 0.02)
     bottom = max(low - pad, -0.1 * (high + pad)) if low >= 0 else low - pad
