@@ -89,6 +89,7 @@ def test_differences_are_taken_task_by_task(capsys: Capture, place: Path) -> Non
     pairs = [(by_task[1][i], by_task[0][i]) for i in by_task[0]]
 
     assert score["mean"] == pytest.approx(sum(own - base for own, base in pairs) / len(pairs))
+    assert score["num_tasks"] == difference["num_tasks"] == len(pairs)
     assert (score["more"], score["less"]) == (
         sum(own > base for own, base in pairs),
         sum(own < base for own, base in pairs),
