@@ -102,11 +102,11 @@ def stage_figures(candidates: Sequence[Candidate], solutions: Solutions) -> dict
     Named as in the notebooks: accuracy, correct_pixels, pass_n and so on.
     """
     figures = grids_by_task(candidates, solutions)
-    by_output = predictions_of(candidates, solutions).values()
+    predictions = predictions_of(candidates, solutions)
     return {
         "num_tasks": float(len(figures)),
         "num_candidates": float(len(candidates)),
-        **_spread([len(answers) for outputs in by_output for answers in outputs]),
+        **_spread([len(found) for outputs in predictions.values() for found in outputs]),
         **mean_figures(list(figures.values())),
     }
 

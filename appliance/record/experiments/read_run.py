@@ -30,6 +30,9 @@ from appliance.record.rows import TaskRow
 from appliance.record.run_folder import RunFolder
 from appliance.solve.messages import ProgramMessage
 
+LONGEST_S = 1e10
+"""No run took so long; a report that says so was damaged."""
+
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -191,7 +194,9 @@ def _seconds(run: RunRecord) -> float | None:
     if run.legs.spans:
         return run.legs.total_s
     value = _json_object(run.folder.report).get("seconds")
-    return float(value) if isinstance(value, int | float) else None
+    if isinstance(value, int | float) and 0 <= value < LONGEST_S:
+        return float(value)
+    return None
 
 
 def _device(folder: RunFolder) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,6 +20,10 @@ FACTS = ("step", "tokens", "tokens_per_s", "share_done", "dataset", "learning_ra
 
 RESULTS = ("adapter", "model")
 """Folders that a training leaves when it has ended."""
+
+
+MOST = 1e12
+"""Beyond this no loss, no time and no number of tokens was measured."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,6 @@ def read_training(name: str, path: Path) -> Experiment:
     made = _made_with(path)
     columns = {figure: Column(values[-1][1]) for figure, values in log.figures().items()}
     last = log.steps[-1] if log.steps else {}
-    device = made.get("device")
     tasks, views = _evaluated(path)
     return Experiment(
         name=name,
@@ -85,7 +87,7 @@ def read_training(name: str, path: Path) -> Experiment:
         grids_n=None if views is None else Count(views, float(views), views),
         seconds=_number(made.get("seconds")) or _step_seconds(log.steps),
         tokens=_whole(last.get("tokens")),
-        device=device if isinstance(device, str) else None,
+        device=_device(made),
         steps=max(int(line["step"]) for line in (*log.steps, *log.evaluations)),
         notes=log.notes,
     )
@@ -164,7 +166,7 @@ def _lines(path: Path, notes: list[str]) -> list[Mapping[str, Any]]:
         try:
             line = json.loads(text)
             step = line["step"]
-            is_line = type(step) is int and step >= 0
+            is_line = type(step) is int and 0 <= step < MOST
         except (ValueError, RecursionError, TypeError, KeyError):
             is_line = False
         if is_line:
@@ -216,6 +218,14 @@ def _made_with(path: Path) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _device(made: Mapping[str, Any]) -> str | None:
+    """That of its last start."""
+    sessions = made.get("sessions")
+    last = sessions[-1] if isinstance(sessions, list) and sessions else None
+    device = last.get("device") if isinstance(last, dict) else None
+    return device if isinstance(device, str) else None
+
+
 def _evaluated(path: Path) -> tuple[int | None, int | None]:
     """Tasks and views of its evaluation, as its recipe says; None where it does not."""
     try:
@@ -228,7 +238,8 @@ def _evaluated(path: Path) -> tuple[int | None, int | None]:
 
 
 def _is_finite(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    """Whether it is a number that something may have measured. NaN is less than nothing."""
+    return type(value) in (int, float) and abs(value) < MOST
 
 
 def _number(value: Any) -> float | None:
