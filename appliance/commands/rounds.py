@@ -20,7 +20,7 @@ from appliance.commands.arguments import (
 from appliance.commands.relabel import add_choice_arguments, choice_flags
 from appliance.engine.folder.card import EMBEDDED
 from appliance.learn.recipe import load_recipe
-from appliance.learn.rounds import RoundsPlan, Step, do_rounds, run_folders
+from appliance.learn.series.rounds import RoundsPlan, Step, do_rounds, run_folders
 from appliance.pack.templates import template_path
 
 EPILOG = """A round is: relabel the programs of all runs so far, train on them, predict again.

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +15,11 @@ from pathlib import Path
 from appliance.atomic import make_folder, write_atomic
 from appliance.engine.folder.json_file import read_object
 from appliance.errors import EXIT_DONE, InputError, OutputError
-from appliance.learn.sweep import Row, Sweep, read_sweep
+from appliance.learn.series.sweep import Row, Sweep, read_sweep
 from appliance.names import a_few
+from appliance.process.child import run_child
 from appliance.process.stopping import exit_code, noted
+from appliance.program.sandbox.linux import die_with_parent
 
 EPILOG = """a grid of trainings, its rows compared at the end (docs/experiments.md):
   appliance sweep recipes/iteration-24.yaml --out out/sweep -- --model DIR
@@ -30,9 +31,6 @@ The same command goes on where it was stopped: a row that is done is not done ag
 DONE_FILE = ".sweep.json"
 """In --out: the command of each row that is done. Hidden, so that `compare OUT/*` sees rows only.
 """
-
-POLL_S = 0.2
-"""A signal is passed on after this many seconds at most."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -110,24 +108,7 @@ def _compare(args: argparse.Namespace, rows: Sequence[str], stopped: list[int]) 
 
 
 def _run(command: Sequence[str], stopped: list[int]) -> int:
-    """The exit code of a process that every signal that lands in `stopped` is passed on to.
-
-    It has a process group of its own: else a Ctrl-C would reach it twice.
-    """
-    with subprocess.Popen(command, process_group=0) as process:
-        num_sent = 0
-        try:
-            while True:
-                while num_sent < len(stopped):
-                    process.send_signal(stopped[num_sent])
-                    num_sent += 1
-                try:
-                    return process.wait(POLL_S)
-                except subprocess.TimeoutExpired:
-                    continue
-        finally:
-            if process.poll() is None:  # whoever asks a second time does not wait
-                process.kill()
+    return run_child(command, stopped, at_start=die_with_parent)
 
 
 def _done(out: Path) -> dict[str, list[str]]:

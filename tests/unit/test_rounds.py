@@ -12,7 +12,7 @@ import pytest
 
 from appliance import cli
 from appliance.errors import EXIT_INPUT, EXIT_USAGE, OutputError, UsageError
-from appliance.learn.rounds import RoundsPlan, do_rounds, steps_of
+from appliance.learn.series.rounds import RoundsPlan, do_rounds, steps_of
 from appliance.record.run_folder import RunFolder
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,15 +29,13 @@ from appliance.engine.folder.card import RECORD_FILE
 from appliance.errors import EXIT_COVERAGE, EXIT_DEFECT, EXIT_DONE, UsageError
 from appliance.learn.checkpoint import RESULTS
 from appliance.learn.data.relabelled import PROVENANCE
+from appliance.process.child import run_child
 from appliance.process.stopping import exit_code, noted
 from appliance.program.sandbox.linux import die_with_parent
 from appliance.record.run_folder import RunFolder
 
 COMMANDS = "rounds.json"
 """File of the folder that names its commands."""
-
-LISTEN_S = 0.2
-"""Seconds between two looks at whether a signal has come for the step that runs."""
 
 
 @dataclass(frozen=True)
@@ -144,41 +141,15 @@ def do_rounds(plan: RoundsPlan, *, last: Step | None) -> int:
 
 
 def run_step(step: Step) -> int:
-    """Print the command, run it, and return its exit code.
-
-    It is no member of this process's group, so that Ctrl-C reaches it once, from here. It is
-    killed where this process is.
-    """
+    """Print the command, run it, and return its exit code. It is killed where this process is."""
     print(f"$ {step.command}", flush=True)
-    with noted() as signals:
-        num_passed_on = 0
-        if signals:
-            return exit_code(signals[0], is_resumable=True)
+    with noted() as stopped:
+        if stopped:
+            return exit_code(stopped[0], is_resumable=True)
+        words = [sys.executable, "-m", "appliance", *step.arguments, *step.free]
+        code = run_child(words, stopped, at_start=die_with_parent)
 
-        child = subprocess.Popen(
-            [sys.executable, "-m", "appliance", *step.arguments, *step.free],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=die_with_parent,
-        )
-        try:
-            while child.poll() is None:
-                for number in signals[num_passed_on:]:
-                    child.send_signal(number)
-                num_passed_on = len(signals)
-                try:
-                    child.wait(LISTEN_S)
-                except subprocess.TimeoutExpired:
-                    continue
-        finally:
-            if child.poll() is None:  # a second Ctrl-C does not wait
-                child.kill()
-                child.wait()
-
-    if signals:
-        return exit_code(signals[0], is_resumable=True)
-    code = child.returncode
-    return code if code >= 0 else 128 - code  # of a process that a signal ended, as shells say it
+    return exit_code(stopped[0], is_resumable=True) if stopped else code
 
 
 def _claim(out: Path, commands: Sequence[Sequence[str]]) -> None:
