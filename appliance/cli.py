@@ -67,6 +67,14 @@ VERBS = {
         "appliance.commands.report",
         "write a run as one HTML page: coverage, plan, pictures of every task",
     ),
+    "compare": (
+        "appliance.commands.compare",
+        "put runs, trainings, submissions and benches into one table",
+    ),
+    "plot": (
+        "appliance.commands.plot",
+        "draw trainings and runs: curves, pass@n, scores, chances, score against time",
+    ),
     "selftest": (
         "appliance.commands.selftest",
         "train on a few tasks until known by heart, then solve them through the whole pipeline",
@@ -91,7 +99,7 @@ exit codes: 0 done, 2 usage, 3 something is missing, 4 bad input, or output that
 5 a stage below its floor, 70 a defect of ours, 85 stopped and resumable, 130 interrupted.
 `appliance VERB --help` explains one verb."""
 
-PRINTING = ("", "help", "plan", "simulate", "evaluate", "doctor", "settings")
+PRINTING = ("", "help", "plan", "simulate", "evaluate", "compare", "doctor", "settings")
 """Verbs whose product is what they print: without standard output they have failed."""
 
 RESUMABLE = ("submit", "train", "rounds", "sweep")

@@ -29,10 +29,10 @@ from appliance.arc.view import sampling_views
 from appliance.arc.vote import Candidate, by_votes_then_logprob, group_by_output
 from appliance.clock import Deadline, SystemClock
 from appliance.engine.environment import VLLM_CPU, prepare_process
+from appliance.record.experiments.estimates import bootstrap
 from appliance.seeds import generator
 from appliance.solve.grammar import Grammar
 from bench.arguments import bench_parser
-from bench.interval import bootstrap
 
 GRAMMARS: tuple[Grammar, ...] = ("none", "rectangular", "shape")
 COLUMNS = ("answered", "accuracy", "correct_pixels", "correct_size", "pass_n", "vote_2")

@@ -55,10 +55,10 @@ from appliance.learn.synth.compose import compose
 from appliance.learn.synth.family import make_task, rng_for
 from appliance.program.sandbox import Sandbox
 from appliance.program.trial import Trial
+from appliance.record.experiments.estimates import bootstrap
 from appliance.solve.language import Language
 from appliance.solve.write_programs import WriteLimits, Writer
 from bench.arguments import bench_parser
-from bench.interval import bootstrap
 
 ARMS = ("independent", "search", "search and learn")
 

@@ -42,8 +42,8 @@ from appliance.learn.recipe import load_recipe
 from appliance.learn.start import make_start
 from appliance.models import placed, tiny
 from appliance.models.vocabularies import VOCABULARIES
+from appliance.record.experiments.estimates import bootstrap
 from bench.arguments import bench_parser
-from bench.interval import bootstrap
 from bench.kept import kept
 
 JUDGED_TOKENS = 6144

@@ -26,12 +26,12 @@ from appliance.arc.grid import Grid, grid_key, same_grid
 from appliance.arc.source import load_solutions, load_tasks
 from appliance.arc.task import Task
 from appliance.arc.vote import by_weight
+from appliance.record.experiments.estimates import bootstrap
 from appliance.search.answers import Answer, Limits
 from appliance.search.solve import search_task
 from appliance.solve.check_answers import chosen_answers
 from appliance.solve.search_worker import candidates_of
 from bench.arguments import bench_parser
-from bench.interval import bootstrap
 
 BANDS = (0.0, 0.03, 0.1, 0.3, 1.0, float("inf"))
 """Of the summed weight of a first answer."""

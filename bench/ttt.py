@@ -29,7 +29,6 @@ per task, of wall time.
 from __future__ import annotations
 
 import argparse
-import math
 import subprocess
 import sys
 import time
@@ -48,10 +47,10 @@ from appliance.clock import SystemClock
 from appliance.engine.environment import prepare_process
 from appliance.engine.folder.card import model_dir
 from appliance.record.attempts import attempts_of
+from appliance.record.experiments.estimates import bootstrap, share_interval
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
 from bench.arguments import bench_parser
-from bench.interval import bootstrap
 from bench.kept import kept
 
 COLUMNS = ("accuracy", "correct_pixels", "pass_n", "vote_1", "vote_2", "minutes")
@@ -154,24 +153,9 @@ def cells(found: Sequence[TaskFigures]) -> Iterator[str]:
     for column in COLUMNS:
         # shape (seeds, tasks)
         values = np.array([[figures[column] for figures in by_task.values()] for by_task in found])
-        low, high = interval(values.mean(axis=0), is_share=column != "minutes")
+        by_task = values.mean(axis=0)
+        low, high = bootstrap(by_task) if column == "minutes" else share_interval(by_task)
         yield f"{values.mean():.4f} [{low:.3f}, {high:.3f}]"
-
-
-def interval(values: np.ndarray, *, is_share: bool) -> tuple[float, float]:
-    """95 % interval of the mean of one value per task."""
-    if is_share and (values.min() == values.max()) and values.min() in (0.0, 1.0):
-        return wilson(int(values.sum()), values.size)
-    return bootstrap(values)
-
-
-def wilson(num_hits: int, num: int) -> tuple[float, float]:
-    """Wilson's 95 % interval for num_hits of num."""
-    z = 1.959964
-    share = num_hits / num
-    middle = (share + z * z / (2 * num)) / (1 + z * z / num)
-    half = z / (1 + z * z / num) * math.sqrt(share * (1 - share) / num + z * z / (4 * num * num))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def measured(

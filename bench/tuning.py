@@ -34,13 +34,13 @@ from appliance.engine.environment import prepare_process
 from appliance.engine.folder.card import model_dir
 from appliance.foreign_text import as_file_name
 from appliance.machine.host import find_host
+from appliance.record.experiments.estimates import bootstrap
 from appliance.seeds import generator, seed_of
 from appliance.solve.ladder import tune_settings_of
 from appliance.solve.language import Language
 from appliance.solve.scoring import score_request
 from appliance.solve.transduce import LessonPlan, lessons, longest_lesson
 from bench.arguments import bench_parser
-from bench.interval import bootstrap
 from bench.kept import kept
 
 SETTINGS = {

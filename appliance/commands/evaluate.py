@@ -9,9 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from appliance.arc.source import IDS_TOLD, load_solutions, load_tasks, read_answers
 from appliance.arc.submission import form_faults, read_submission, score, task_faults, validate
-from appliance.arc.task import Solutions, TaskSet
 from appliance.commands.arguments import (
     add_json_argument,
     add_solutions_argument,
@@ -19,7 +17,7 @@ from appliance.commands.arguments import (
 )
 from appliance.errors import EXIT_DONE, EXIT_INPUT, InputError
 from appliance.foreign_text import as_shown
-from appliance.names import a_few
+from appliance.record.experiments.answers import Answers
 from appliance.record.figures import run_figures
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
@@ -48,18 +46,19 @@ def run(args: argparse.Namespace) -> int:
             remedy="pass a submission",
         )
 
-    solutions, tasks = _solutions(args)
-    faults = _faults(args, submission, solutions, tasks)
+    answers = Answers.of(args.solutions, args.tasks)
+    solutions = answers.solutions
+    faults = _faults(submission, answers)
     figures: dict[str, Any] = {"score": score(submission, solutions), "num_tasks": len(solutions)}
     answered = {i: grids for i, grids in solutions.items() if i in submission}
     if len(answered) < len(solutions):
         figures["answered"] = {**score(submission, answered), "num_tasks": len(answered)}
 
-    notes = _differences(path, submission, solutions)
+    notes = answers.differences(str(path), submission)
     if folder and folder.journal.is_file():
         journal = Journal(folder.existing_journal())
         try:
-            _compare(journal, args.solutions, solutions, tasks)
+            answers.check_versions(journal.tasks())
             figures |= run_figures(journal, solutions)
             notes += journal.notes()
         finally:
@@ -82,30 +81,13 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_INPUT if faults else EXIT_DONE
 
 
-def _solutions(args: argparse.Namespace) -> tuple[Solutions, TaskSet | None]:
-    """The answers that count, and their tasks where these are known: those of --tasks, else all
-    that --solutions holds."""
-    if args.tasks:
-        tasks = load_tasks(args.tasks)
-        return load_solutions(args.solutions, tasks), tasks
-
-    return read_answers(args.solutions)
-
-
-def _faults(
-    args: argparse.Namespace, submission: Any, solutions: Solutions, tasks: TaskSet | None
-) -> list[str]:
+def _faults(submission: Any, answers: Answers) -> list[str]:
     """What is not valid in the submission. With --tasks also the tasks that it must have."""
-    known = [task_id for task_id in submission if task_id in solutions]
-    if not known:
-        ids = ", ".join(list(submission)[:5])
-        raise InputError(
-            f"{args.solutions}: no answers for {ids or 'any task: the submission is empty'}",
-            expected="the answers to the tasks of the submission",
-            remedy="pass the solutions file of the same challenges",
-        )
-    if args.tasks and tasks is not None:
-        return validate(submission, tasks)
+    answers.check_known(submission)
+    if answers.is_chosen and answers.tasks is not None:
+        return validate(submission, answers.tasks)
+
+    solutions = answers.solutions
     return [
         fault
         for task_id, entries in submission.items()
@@ -113,47 +95,6 @@ def _faults(
             task_id, entries, len(solutions[task_id]) if task_id in solutions else None
         )
     ]
-
-
-def _differences(path: Path, submission: Any, solutions: Solutions) -> list[str]:
-    """Tasks that only one of the two has."""
-    absent = [i for i in solutions if i not in submission]
-    extra = [i for i in submission if i not in solutions]
-    notes = []
-    if absent:
-        notes.append(
-            f"{len(absent)} of {len(solutions)} tasks of the solutions are not in the submission, "
-            f"and count as not solved: {a_few(absent, IDS_TOLD)}"
-        )
-    if extra:
-        notes.append(
-            f"{len(extra)} of {len(submission)} tasks of {path} have no answer in the solutions, "
-            f"and do not count: {a_few(extra, IDS_TOLD)}"
-        )
-    return notes
-
-
-def _compare(journal: Journal, source: str, solutions: Solutions, tasks: TaskSet | None) -> None:
-    """Answers to another version of a task say nothing about a run.
-
-    Raises InputError naming the task.
-    """
-    digests = {task.task_id: task.digest() for task in tasks or ()}
-    for row in journal.tasks():
-        answers = solutions.get(row.task_id)
-        if answers is None:
-            continue
-        differs = ""
-        if len(answers) != row.num_tests:
-            differs = f"{len(answers)} answers, and {row.num_tests} test inputs in the run"
-        elif row.digest and digests.get(row.task_id, row.digest) != row.digest:
-            differs = "other grids than in the run"
-        if differs:
-            raise InputError(
-                f"{source}, task {row.task_id}: {differs}",
-                expected="the version of the task that the run was started with",
-                remedy="pass the answers, and with --tasks the tasks, of that version",
-            )
 
 
 def _print(figures: dict[str, Any], path: Path) -> None:

@@ -13,8 +13,11 @@ from appliance.atomic import write_atomic
 from appliance.commands.arguments import add_solutions_argument, add_tasks_argument
 from appliance.errors import EXIT_DONE, ApplianceError, InputError
 from appliance.foreign_text import as_shown
+from appliance.record.experiments.answers import Answers
+from appliance.record.experiments.read_run import open_run_record
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
+from appliance.report.pictures.album import named_run, pictures_html
 from appliance.report.run_page import render
 
 
@@ -24,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", required=True, type=Path, metavar="FILE.html", help="the page to write"
     )
     add_tasks_argument(parser, "the tasks (default: those that the run was started with)")
-    add_solutions_argument(parser, "the answers, to show them and which tasks were solved")
+    add_solutions_argument(
+        parser, "the answers, to show them, which tasks were solved, and pictures of the run"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
         tasks, note = _tasks(args.tasks, journal)
         _check(folder, tasks)
         solutions = load_solutions(args.solutions, tasks) if args.solutions and tasks else {}
-        page = render(folder, journal, tasks, solutions, note=note)
+        pictures = _pictures(folder, Answers(args.solutions, solutions, tasks)) if solutions else ""
+        page = render(folder, journal, tasks, solutions, note=note, pictures=pictures)
     finally:
         journal.close()
 
@@ -43,6 +49,11 @@ def run(args: argparse.Namespace) -> int:
     write_atomic(args.out, page.encode("utf-8", "replace"))
     print(f"{args.out}: {len(page) / 1024:.0f} KiB")
     return EXIT_DONE
+
+
+def _pictures(folder: RunFolder, answers: Answers) -> str:
+    run = open_run_record(folder.out, answers)
+    return pictures_html(named_run(folder.out.resolve().name, run))
 
 
 def _check(folder: RunFolder, tasks: TaskSet | None) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from appliance.machine.profile_check import profile_expectation
 from appliance.pack.closure import check_closure, names_of
 from appliance.pack.kaggle_rules import dataset_faults, kernel_faults, slug_of
 from appliance.pack.templates import read_template
-from appliance.pack.wheelhouse import build_appliance, download, versions_of
+from appliance.pack.wheelhouse import build_appliance, download, versions_of, without
 
 REPOSITORY = Path(__file__).parents[2]
 """The checkout; packing needs its requirements/ and its sources."""
@@ -79,10 +80,13 @@ def pack_kaggle(request: KaggleRequest, out: Path) -> None:
         f"wheels for Python {', '.join(request.pythons)} from requirements/{request.target}.txt",
         flush=True,
     )
-    download(lists, request.pythons, wheels)
+    for_pictures = names_of(REPOSITORY / "requirements" / "overrides-kaggle.txt")
+    with tempfile.TemporaryDirectory() as folder:
+        packed = [without(path, for_pictures, Path(folder)) for path in lists]
+        download(packed, request.pythons, wheels)
+        write_atomic(dataset / "requirements.txt", versions_of(packed).encode())
     appliance = build_appliance(REPOSITORY, wheels)
-    write_atomic(dataset / "requirements.txt", versions_of(lists).encode())
-    left_out = names_of(REPOSITORY / "requirements" / "overrides-gpu.txt")
+    left_out = (*names_of(REPOSITORY / "requirements" / "overrides-gpu.txt"), *for_pictures)
     check_closure(dataset / "requirements.txt", request.pythons, wheels, left_out=left_out)
 
     if model is not None:

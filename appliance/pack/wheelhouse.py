@@ -10,8 +10,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+
+from packaging.utils import canonicalize_name
 
 from appliance.errors import PrerequisiteError
 
@@ -40,6 +42,22 @@ def download(lists: Sequence[Path], pythons: Sequence[str], wheels: Path) -> Non
     for python, requirements in itertools.product(pythons, lists):
         where = ["--no-deps", "--dest", str(wheels)]
         run_pip("download", *_target(python), *where, "-r", str(requirements))
+
+
+def without(requirements: Path, names: Collection[str], folder: Path) -> Path:
+    """A copy of the list in the folder, under the same name, without those packages."""
+    entries: list[str] = []
+    for line in requirements.read_text(encoding="utf-8").splitlines(keepends=True):
+        if line[:1].isspace() and entries:  # hashes stand below the package
+            entries[-1] += line
+        else:
+            entries.append(line)
+
+    left_out = {canonicalize_name(name) for name in names}
+    kept = [e for e in entries if canonicalize_name(e.partition("==")[0].strip()) not in left_out]
+    copy = folder / requirements.name
+    copy.write_text("".join(kept), encoding="utf-8")
+    return copy
 
 
 def versions_of(lists: Sequence[Path]) -> str:

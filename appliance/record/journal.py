@@ -5,7 +5,7 @@ fsync, so that what was written once is there after a crash.
 
     facts       key, value              identity of the configuration, model, what workers found
     tasks       task_id, num_tests, num_demonstrations, cost, digest
-    stages      task_id, stage, round, status, seconds, detail     the latest outcome of each
+    stages      task_id, stage, round, status, seconds, detail, at_s     the latest outcome of each
     candidates  task_id, test_index, stage, round, view, grid, ...      one row per answer
     programs    task_id, stage, round, message      one row per program, as the worker sent it
     events      at_s, text              what happened, for people
@@ -30,8 +30,8 @@ from appliance.solve.messages import ProgramMessage
 
 __all__ = ["DamagedJournal", "Journal", "StageRow"]
 
-_VERSION = 1
-"""Of the form below, kept in the file. Journals before 0.3 have 0."""
+_VERSION = 2
+"""Of the form below, kept in the file. Journals before 0.3 have 0; 1 had no times of stages."""
 
 BUSY_S = 30.0
 """So long a journal that another program has locked is waited for; copies of a file take less."""
@@ -43,7 +43,7 @@ CREATE TABLE IF NOT EXISTS tasks (
     cost INTEGER NOT NULL, digest TEXT NOT NULL, position INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS stages (
     task_id TEXT NOT NULL, stage TEXT NOT NULL, round INTEGER NOT NULL, status TEXT NOT NULL,
-    seconds REAL NOT NULL, detail TEXT NOT NULL, PRIMARY KEY (task_id, stage, round));
+    seconds REAL NOT NULL, detail TEXT NOT NULL, at_s REAL, PRIMARY KEY (task_id, stage, round));
 CREATE TABLE IF NOT EXISTS candidates (
     id INTEGER PRIMARY KEY, task_id TEXT NOT NULL, test_index INTEGER NOT NULL,
     stage TEXT NOT NULL, view TEXT NOT NULL, method TEXT NOT NULL, adapter TEXT NOT NULL,
@@ -73,12 +73,15 @@ _CANDIDATE_COLUMNS = (
 COLUMNS = {
     "facts": ("key", "value"),
     "tasks": ("task_id", "num_tests", "num_demonstrations", "cost", "digest", "position"),
-    "stages": ("task_id", "stage", "round", "status", "seconds", "detail"),
+    "stages": ("task_id", "stage", "round", "status", "seconds", "detail", "at_s"),
     "candidates": ("stage", "round", *_CANDIDATE_COLUMNS.split(", ")),
     "programs": ("task_id", "stage", "message", "round"),
     "events": ("at_s", "text"),
 }
 """Of each table, without the numbers of rows."""
+
+_ENDED = "SELECT task_id, stage, round FROM stages WHERE at_s <= ?"
+"""Stages that had ended by then."""
 
 _OLDEST_COLUMNS = {
     "facts": {"key", "value"},
@@ -179,6 +182,8 @@ class Journal:
         stages = self._columns("stages")
         if stages and "round" not in stages:
             self._part_stages_from_rounds()
+        if stages and "at_s" not in self._columns("stages"):
+            self._db.execute("ALTER TABLE stages ADD COLUMN at_s REAL")
 
         if candidates and "weight" not in candidates:
             statements = ["ALTER TABLE candidates ADD COLUMN weight REAL"]
@@ -193,7 +198,7 @@ class Journal:
         statements = ["ALTER TABLE stages RENAME TO old_stages"]
         statements += [line for line in _SCHEMA.split(";") if "TABLE IF NOT EXISTS stages" in line]
         statements.append(
-            f"INSERT INTO stages SELECT task_id, {stage}, {number}, status, seconds, detail"
+            f"INSERT INTO stages SELECT task_id, {stage}, {number}, status, seconds, detail, NULL"
             " FROM old_stages"
         )
         statements.append("DROP TABLE old_stages")
@@ -260,8 +265,8 @@ class Journal:
         detail = json.dumps(dict(row.detail))
         statements: list[tuple[str, tuple[Any, ...]]] = [
             (
-                "INSERT OR REPLACE INTO stages VALUES (?, ?, ?, ?, ?, ?)",
-                (*key, row.status, row.seconds, detail),
+                "INSERT OR REPLACE INTO stages VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (*key, row.status, row.seconds, detail, row.at_s),
             )
         ]
         for table, found in (("candidates", rows), ("programs", messages)):
@@ -299,13 +304,18 @@ class Journal:
         )
 
     def stages(self) -> list[StageRow]:
-        rows = self._select("task_id, stage, status, seconds, detail, round", "stages", None)
+        rows = self._select("task_id, stage, status, seconds, detail, round, at_s", "stages", None)
         return list(self._checked("stages", rows, checked.stage_of))
 
-    def candidates(self, task_id: str | None = None) -> dict[str, list[Candidate]]:
-        """Candidates by stage, all rounds together, of one task or of all."""
+    def candidates(
+        self, task_id: str | None = None, *, until_s: float | None = None
+    ) -> dict[str, list[Candidate]]:
+        """Candidates by stage, all rounds together, of one task or of all.
+
+        until_s: only those of stages that had ended by then, in Unix seconds.
+        """
         num_tests = self.num_tests(task_id)
-        rows = self._select(f"stage, {_CANDIDATE_COLUMNS}", "candidates", task_id)
+        rows = self._select(f"stage, {_CANDIDATE_COLUMNS}", "candidates", task_id, until_s=until_s)
         found: dict[str, list[Candidate]] = {}
         for stage, candidate in self._checked(
             "candidates", rows, lambda row: checked.candidate_of(row[0], row[1:], num_tests)
@@ -342,12 +352,23 @@ class Journal:
         return list(self._checked("events", rows, lambda row: (float(row[0]), str(row[1]))))
 
     def _select(
-        self, columns: str, table: str, task_id: str | None, *, order: str = "rowid"
+        self,
+        columns: str,
+        table: str,
+        task_id: str | None,
+        *,
+        order: str = "rowid",
+        until_s: float | None = None,
     ) -> list[Sequence[Any]]:
         """Rows of one task or of all, each with its number first."""
-        where, values = ("WHERE task_id = ?", (task_id,)) if task_id is not None else ("", ())
+        conditions: dict[str, str | float | None] = {
+            "task_id = ?": task_id,
+            f"(task_id, stage, round) IN ({_ENDED})": until_s,
+        }
+        asked = {text: value for text, value in conditions.items() if value is not None}
+        where = f"WHERE {' AND '.join(asked)}" if asked else ""
         sql = f"SELECT rowid, {columns} FROM {table} {where} ORDER BY {order}"
-        return self._read(sql, values)
+        return self._read(sql, tuple(asked.values()))
 
     def _read(self, sql: str, values: tuple[Any, ...] = ()) -> list[Sequence[Any]]:
         try:

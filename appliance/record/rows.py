@@ -47,6 +47,7 @@ class StageRow:
     seconds: float
     detail: Mapping[str, Any] = field(default_factory=dict)
     round: int = 1  # more where the task was gone through again
+    at_s: float | None = None  # when it ended, in Unix seconds; None in journals before 0.3
 
 
 @dataclass(frozen=True)
@@ -77,20 +78,21 @@ class _Detail(BaseModel):
 
 
 def stage_of(values: Sequence[Any]) -> StageRow:
-    """values: task_id, stage, status, seconds, detail, round."""
-    task_id, stage, status, seconds, detail, number = values
+    """values: task_id, stage, status, seconds, detail, round, at_s."""
+    task_id, stage, status, seconds, detail, number, at_s = values
     _check(type(task_id) is str, "a task id")
     _check(stage in get_args(StageName), "a stage")
     _check(status in get_args(Status), "a status")
     _check(_is_number(seconds) and seconds >= 0, "seconds")
     _check(type(number) is int and 1 <= number <= MAX_ROUND, "a round")
+    _check(at_s is None or _is_number(at_s), "a time")
     told = parsed(detail)
     _check(isinstance(told, dict), "details")
     known = _Detail.model_validate(told)
     _check(known.cause is None or known.reason is not None, "a cause with its reason")
     # What each stage always tells, so that readers need not ask whether it is there.
     told = {"programs": {"is_agreed": False}, "train": {"adapter_sha": ""}}.get(stage, {}) | told
-    return StageRow(task_id, stage, status, float(seconds), told, number)
+    return StageRow(task_id, stage, status, float(seconds), told, number, at_s)
 
 
 def task_of(values: Sequence[Any]) -> TaskRow:

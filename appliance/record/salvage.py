@@ -51,7 +51,7 @@ def _anew(path: Path, fault: DamagedJournal) -> Journal:
     with contextlib.closing(
         sqlite3.connect(f"{aside.absolute().as_uri()}?mode=ro", uri=True)
     ) as old:
-        for table, columns in COLUMNS.items():
+        for table, columns in _columns_of(old).items():
             num_rows += journal.take_over(table, columns, _readable(old, table, columns))
     journal.forget_unanswered()
 
@@ -60,6 +60,16 @@ def _anew(path: Path, fault: DamagedJournal) -> Journal:
         "what is missing is done again"
     )
     return journal
+
+
+def _columns_of(old: sqlite3.Connection) -> dict[str, tuple[str, ...]]:
+    """Those of our columns that the file has: one of an earlier version lacks some."""
+    found = {}
+    for table, columns in COLUMNS.items():
+        with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
+            there = {row[1] for row in old.execute(f"PRAGMA table_info({table})")}
+            found[table] = tuple(column for column in columns if column in there)
+    return {table: columns for table, columns in found.items() if columns}
 
 
 def _readable(

@@ -52,6 +52,7 @@ article h3 { font-size: 1rem; margin: 0; }
 .beside { display: flex; flex-wrap: wrap; gap: 1.5rem; }
 .beside > div { min-width: 0; } .beside > div + div { flex: 1 1 20rem; }
 .beside pre { margin: .5rem 0; font-size: 13px; white-space: pre-wrap; }
+.picture svg { background: #fff; max-width: 100%; height: auto; }
 .wide { overflow-x: auto; } svg { display: block; margin-top: .5rem; }
 summary { cursor: pointer; color: var(--quiet); }
 """
@@ -64,11 +65,12 @@ def render(
     solutions: Solutions,
     *,
     note: str = "",
+    pictures: str = "",
 ) -> str:
     """The page as text.
 
     tasks: None where they cannot be read; attempts are then shown without demonstrations and test
-    input. note: a sentence for the reader, above the plan.
+    input. note: a sentence for the reader, above the plan. pictures: of the whole run, as HTML.
     """
     submission = read_submission(folder.submission)
     solutions = {task_id: solutions[task_id] for task_id in submission if task_id in solutions}
@@ -97,7 +99,12 @@ def render(
     body = [f"<h1>{title}</h1>", _summary(journal, submission, solutions, sections)]
     if note:
         body.append(f'<p class="quiet">{escape(note)}</p>')
-    body += [plan_table(folder.plan), "<h2>Tasks</h2>", *(section.html() for section in sections)]
+    body += [
+        pictures,
+        plan_table(folder.plan),
+        "<h2>Tasks</h2>",
+        *(section.html() for section in sections),
+    ]
 
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'

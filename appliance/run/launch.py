@@ -26,6 +26,7 @@ from appliance.process.stopping import exit_code, noted
 from appliance.record.attempts import attempts_of
 from appliance.record.coverage import coverage_of
 from appliance.record.journal import Journal
+from appliance.record.legs import note_start
 from appliance.record.run_folder import RunFolder
 from appliance.record.setbacks import go_on_with_cpu, note_without_gpu, open_account
 from appliance.run.console import Display
@@ -82,6 +83,7 @@ class Launch:
 def launch(start: Launch) -> int:
     """Run to the end and return the exit code. The submission is valid all the time."""
     tell = start.display.tell
+    note_start(start.journal, start.start_s)
     open_account(start.journal, start.planned.setbacks)
     if start.planned.is_without_gpu:
         note_without_gpu(start.journal)
@@ -213,7 +215,9 @@ def _conclude(start: Launch, stopped: list[int], failure: EngineError | None) ->
     if len(start.tasks.solutions) == len(start.tasks) and not faults:
         report |= _scores(start, submission)
     verdict = "valid" if not faults else "NOT valid"
-    tell(f"{folder.submission} is {verdict} after {format_duration(seconds)}")
+    ended = f"{folder.submission} is {verdict} after {format_duration(seconds)}"
+    tell(ended)
+    start.journal.put_event(start.clock.now(), ended)
     folder.write_json(folder.report, report)
     start.tell_figures(report)
 

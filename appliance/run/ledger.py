@@ -76,20 +76,20 @@ class Ledger:
     def put(self, assignment: Assignment, task: Task, outcome: Outcome) -> None:
         """Note the outcome. Candidates of an earlier try at the same stage and round are replaced
         if there are new ones."""
-        rung, number = {"rung": assignment.rung}, assignment.round
+        rung, number, now_s = {"rung": assignment.rung}, assignment.round, self._clock.now()
         if outcome.trained is not None:
             trained = outcome.trained
             detail = trained.model_dump(exclude={"event", "job_id", "task_id", "seconds"}) | rung
             status = "done" if trained.reason is None else "failed"
             self._journal.put_stage(
-                StageRow(task.task_id, "train", status, trained.seconds, detail, number)
+                StageRow(task.task_id, "train", status, trained.seconds, detail, number, now_s)
             )
 
         if outcome.wrote is not None:
             wrote = outcome.wrote
             detail = wrote.model_dump(include={"is_agreed", "epochs"})
             self._journal.put_stage(
-                StageRow(task.task_id, "programs", "done", wrote.seconds, detail, number)
+                StageRow(task.task_id, "programs", "done", wrote.seconds, detail, number, now_s)
             )
 
         told = {
@@ -104,7 +104,7 @@ class Ledger:
         elif assignment.stage != "search":
             detail |= rung
         row = StageRow(
-            task.task_id, assignment.stage, outcome.status, outcome.seconds, detail, number
+            task.task_id, assignment.stage, outcome.status, outcome.seconds, detail, number, now_s
         )
         self._journal.put_stage(row, outcome.candidates, outcome.programs)
 

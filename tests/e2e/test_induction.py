@@ -362,5 +362,15 @@ def test_a_run_searches_programs_and_leaves_a_whole_submission(
 
     solutions = challenges.with_name("copy_solutions.json")
     assert cli.main(["evaluate", str(out), "--solutions", str(solutions), "--json"]) == 0
-    figures = json.loads(capsys.readouterr().out)["programs"]["deep"]
-    assert set(figures) >= {"valid_code", "train_pass@n", "pass@n"}
+    programs = json.loads(capsys.readouterr().out)["programs"]
+    assert set(programs["deep"]) >= {"valid_code", "train_pass@n", "pass@n"}
+
+    # The same numbers in a table over experiments.
+    for pool in ("all", "quick", "deep"):
+        flags = ["--solutions", str(solutions), "--pool", pool, "--format", "json"]
+        assert cli.main(["compare", str(out), *flags]) == 0
+        (row,) = json.loads(capsys.readouterr().out)["experiments"]
+        for name, value in programs[pool].items():
+            if not name.startswith("num_"):
+                assert row["figures"][name]["value"] == value
+        assert row["programs_n"] == {"all": 8, "quick": 4, "deep": 4}[pool]

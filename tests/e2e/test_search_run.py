@@ -18,8 +18,11 @@ from pathlib import Path
 
 import pytest
 
+from appliance import cli
+from appliance.arc.source import read_solutions
 from appliance.arc.submission import read_submission
 from appliance.arc.vote import DEFAULT_SELECTOR
+from appliance.record.experiments.anytime import score_over_time
 from appliance.record.revote import vote_again
 from appliance.record.run_folder import RunFolder
 from bench.job import submit_command
@@ -195,3 +198,28 @@ def test_on_one_machine_the_search_goes_first_and_the_model_gets_the_rest(
     assert set(stages[4:]) == {"quick", "deep"}
     assert "solved 4 of 4 tasks" in done.stdout  # a model of random weights changes no sure answer
     assert "searched 4/4" in done.stdout and "sampled 4/4" in done.stdout
+
+
+def test_compare_tells_the_numbers_of_evaluate(
+    whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--solutions", str(CASES / "search_solutions.json")]
+    assert cli.main(["evaluate", str(whole), *flags, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert cli.main(["compare", str(whole), *flags, "--format", "json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["experiments"]
+    values = {name: column["value"] for name, column in row["figures"].items()}
+
+    expected = {f"score_{name}": told["score"][name] for name in ("by_output", "by_task")}
+    expected |= told["votes"] | told["stages"]["search"]
+    assert values == {k: v for k, v in expected.items() if not k.startswith("num_")}
+    assert (row["tasks"], row["notes"], sorted(row["solved"])) == (4, [], sorted(NAMES))
+    assert row["seconds"] > 0
+
+
+def test_the_score_over_time_ends_with_that_of_the_submission(whole: Path) -> None:
+    solutions = read_solutions(str(CASES / "search_solutions.json"))
+    with journal_of(whole) as journal:
+        curve = score_over_time(journal, solutions)
+    assert curve[0] == (0.0, 0.0) and curve[-1][1] == 1.0
+    assert [moment for moment, _ in curve] == sorted(moment for moment, _ in curve)

@@ -46,6 +46,7 @@ from appliance.record.attempts import attempts_of
 from appliance.record.coverage import coverage_of
 from appliance.record.figures import run_figures
 from appliance.record.journal import Journal, StageRow
+from appliance.record.legs import note_start
 from appliance.record.salvage import open_whole
 from appliance.report.run_page import plan_table
 from appliance.solve.messages import (
@@ -57,6 +58,7 @@ from appliance.solve.messages import (
     Scored,
     parse_event,
 )
+from tests.fuzz.experiments import experiment_readers
 from tests.fuzz.folders import FOLDER_READERS
 from tests.fuzz.mutate import damaged, damaged_pages
 from tests.fuzz.reader import Reader, quietly, text_of
@@ -141,6 +143,7 @@ def good_journal() -> bytes:
         with contextlib.closing(Journal(path)) as journal:
             journal.put_tasks(TASKS)
             journal.put_fact("setbacks", ["x"])
+            note_start(journal, 0.5)
             for stage in ("quick", "deep", "search"):
                 weight = 0.5 if stage == "search" else None
                 for task in TASKS:
@@ -148,7 +151,7 @@ def good_journal() -> bytes:
                         Candidate(task.task_id, i, SMALL, -1.0, 5, "v", weight=weight)
                         for i in range(len(task.test))
                     ]
-                    row = StageRow(task.task_id, stage, "done", 1.0, {"how": "vllm"})
+                    row = StageRow(task.task_id, stage, "done", 1.0, {"how": "vllm"}, at_s=9.0)
                     journal.put_stage(row, found, [PROGRAM] if task.task_id == "a" else [])
             journal.put_event(1.0, "x")
         return path.read_bytes()
@@ -220,7 +223,8 @@ FRAMES += FRAME.pack(GRID, 8) + encode_grids([SMALL])
 JOURNAL_CELLS = (
     ("candidates", ("task_id", "test_index", "stage", "grid", "logprob", "num_tokens", "view",
      "view_scores", "round", "weight", "demo_score", "program"), ("grid", "view_scores")),
-    ("stages", ("task_id", "stage", "round", "status", "seconds", "detail"), ("detail",)),
+    ("stages", ("task_id", "stage", "round", "status", "seconds", "detail", "at_s"),
+     ("detail",)),
     ("programs", ("task_id", "stage", "message", "round"), ("message",)),
     ("tasks", ("num_tests", "digest", "position"), ()),
     ("facts", ("value",), ("value",)),
@@ -260,4 +264,5 @@ READERS = (
     Reader("JSON", lambda: json.dumps(PLAN).encode(), read_json),
     *TEXT_READERS,
     *FOLDER_READERS,
+    *experiment_readers(TASKS, SOLUTIONS, good_journal, damaged_journal),
 )  # fmt: skip

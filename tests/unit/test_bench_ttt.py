@@ -1,26 +1,11 @@
-"""The intervals of the table of bench.ttt, and its figures on candidates made by hand."""
+"""The figures of the table of bench.ttt, on candidates made by hand."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from appliance.arc.vote import Candidate
-from bench.ttt import cells, figures_of, interval, wilson
-
-
-def test_wilson_is_the_published_interval() -> None:
-    assert wilson(6, 16) == pytest.approx((0.1848, 0.6136), abs=2e-4)
-    assert wilson(0, 80) == pytest.approx((0.0, 0.0458), abs=2e-4)
-
-
-def test_the_interval_holds_the_mean_and_narrows_with_tasks() -> None:
-    rng = np.random.default_rng(1)
-    few, many = (rng.integers(0, 2, n).astype(float) for n in (20, 400))
-    (a, b), (c, d) = interval(few, is_share=True), interval(many, is_share=True)
-    assert a <= few.mean() <= b
-    assert d - c < (b - a) / 2
-    assert interval(np.zeros(80), is_share=True) == wilson(0, 80)
+from bench.ttt import cells, figures_of
 
 
 def test_figures_take_the_deep_pass_and_vote_over_all() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from appliance.errors import PrerequisiteError
 from appliance.pack.closure import check_closure, names_of
+from appliance.pack.wheelhouse import versions_of, without
 from tests.support.cases import REPOSITORY
 
 
@@ -67,3 +68,25 @@ def test_the_list_for_gpus_holds_nothing_that_it_is_said_to_leave_out() -> None:
     assert "xformers" in left_out
     pinned = re.findall(r"^([\w.-]+)==", (REPOSITORY / "requirements/gpu.txt").read_text(), re.M)
     assert not set(left_out) & set(pinned)
+
+
+def test_the_package_for_kaggle_leaves_out_what_only_pictures_need(tmp_path: Path) -> None:
+    names = names_of(REPOSITORY / "requirements/overrides-kaggle.txt")
+    assert "matplotlib" in names
+    for target in ("cpu", "gpu"):
+        whole = REPOSITORY / "requirements" / f"{target}.txt"
+        cut = without(whole, names, tmp_path)
+        before, after = versions_of([whole]).splitlines(), versions_of([cut]).splitlines()
+        gone = [line for line in before if line not in after]
+        assert sorted(line.split("==")[0] for line in gone) == sorted(names)
+        assert [line for line in before if line in after] == after
+
+
+def test_an_entry_goes_with_its_hashes(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(
+        "# pinned\na==1 \\\n    --hash=sha256:aa\nB_c==2 \\\n    --hash=sha256:bb\nd==3\n"
+    )
+    out = tmp_path / "cut"
+    out.mkdir()
+    cut = without(tmp_path / "list.txt", ["b-c"], out)
+    assert cut.read_text() == "# pinned\na==1 \\\n    --hash=sha256:aa\nd==3\n"
