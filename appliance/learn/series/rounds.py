@@ -26,7 +26,7 @@ from pathlib import Path
 from appliance.arc.read import read_json
 from appliance.atomic import check_replaceable, make_folder, write_atomic
 from appliance.engine.folder.card import RECORD_FILE
-from appliance.errors import EXIT_COVERAGE, EXIT_DEFECT, EXIT_DONE, UsageError
+from appliance.errors import EXIT_DONE, UsageError
 from appliance.learn.checkpoint import RESULTS
 from appliance.learn.data.relabelled import PROVENANCE
 from appliance.process.child import run_child
@@ -133,9 +133,8 @@ def do_rounds(plan: RoundsPlan, *, last: Step | None) -> int:
             continue
 
         code = run_step(step)
-        # A stage under its floor (5) is no reason to stop where the run came to its end.
-        if code not in (EXIT_DONE, EXIT_COVERAGE) or not step.is_done():
-            return code or EXIT_DEFECT
+        if code != EXIT_DONE:
+            return code
 
     return run_step(last) if last else EXIT_DONE
 
