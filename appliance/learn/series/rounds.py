@@ -162,7 +162,7 @@ def _claim(out: Path, commands: Sequence[Sequence[str]]) -> None:
         if not num_common or was[:num_common] != begun[:num_common]:
             raise UsageError(
                 f"{out} holds rounds with other tasks or settings",
-                expected=f"those of {path} (time, workers, display and number may change)",
+                expected=f"those of {path} (time, display and the number of rounds may change)",
                 remedy="pass another --out",
             )
         if len(was) >= len(begun):
