@@ -142,7 +142,9 @@ class ModelSettings(_Part):
 class TrainSettings(_Part):
     """Test-time training: fine-tuning on the demonstrations of one task."""
 
-    enabled: bool = Field(True, description="false: answer with the model as it is")
+    enabled: bool = Field(
+        True, description="false: answer with the model as it is, grids and programs alike"
+    )
     method: Literal["lora", "full"] = Field(
         "lora", description="train a LoRA adapter, or all weights"
     )
@@ -190,6 +192,9 @@ class TrainSettings(_Part):
         description="longest training sequence; the plan may choose a shorter one",
     )
     keep_colours: bool = Field(False, description="true: training examples keep their colours")
+    keep_orientation: bool = Field(
+        False, description="true: training examples are not turned and flipped"
+    )
     leave_two_out: Share = Field(
         0.0,
         description="share of training examples that show n-2 of the n demonstrations, not n-1",
@@ -305,6 +310,13 @@ class SearchSettings(_Part):
 class SampleSettings(_Part):
     """How answers are generated, and how the vote ranks them."""
 
+    predictions: int | None = Field(
+        None,
+        ge=1,
+        le=512,
+        description="exactly so many answers to each test output, and programs for each task, in "
+        "one pass; None: as many as the time allows, by the settings below",
+    )
     quick_views: int = Field(
         2,
         ge=1,
@@ -322,8 +334,19 @@ class SampleSettings(_Part):
         1.0, gt=0, le=1, description="sample among the likeliest tokens that hold this probability"
     )
     keep_colours: bool = Field(
-        False, description="true: views turn and flip grids, but keep their colours"
+        False, description="true: views of grids and programs keep the colours"
     )
+    keep_orientation: bool = Field(
+        False,
+        description="true: views of grids and programs do not turn and flip; with the colours "
+        "kept as well, there is one view: the task as it is",
+    )
+
+    @property
+    def kept(self) -> dict[str, bool]:
+        """What views leave as it is, as the functions of arc/view.py take it."""
+        return {"keep_colours": self.keep_colours, "keep_orientation": self.keep_orientation}
+
     batch_tokens: int = Field(
         16384,
         ge=1024,
@@ -441,6 +464,16 @@ class Settings(_Part):
     @property
     def writes_programs(self) -> bool:
         return "induction" in self.strategy
+
+    @property
+    def learns(self) -> bool:
+        """Whether the model is trained on the programs that it writes."""
+        return self.writes_programs and self.program.learn and self.train.enabled
+
+    @property
+    def trains(self) -> bool:
+        """Whether the model is trained at test time at all."""
+        return self.learns or (self.writes_grids and self.train.enabled)
 
     @property
     def searches(self) -> bool:

@@ -45,7 +45,7 @@ from appliance.arc.prompt import get_style
 from appliance.arc.task import Task
 from appliance.clock import Deadline, SystemClock, format_duration
 from appliance.config import ProgramSettings
-from appliance.engine.base import EngineSpec, Tuned, TuneSettings
+from appliance.engine.base import EngineSpec, NotTuned, Tuned, TuneSettings
 from appliance.engine.environment import prepare_process
 from appliance.engine.folder.card import model_dir
 from appliance.engine.folder.examine import examine
@@ -59,6 +59,7 @@ from appliance.record.experiments.estimates import bootstrap
 from appliance.solve.language import Language
 from appliance.solve.write_programs import WriteLimits, Writer
 from bench.arguments import bench_parser
+from bench.kept import require_trained
 
 ARMS = ("independent", "search", "search and learn")
 
@@ -148,6 +149,8 @@ def main(argv: list[str] | None = None) -> int:
                 p for p in drawn(args, seed) if run.prompt_tokens(p.task) <= args.max_prompt_tokens
             ]
             rows += run.all_arms(problems, seed)
+            if run.untrained:  # else all tasks were settled before anything was to be learnt
+                require_trained(ARMS[2], run.untrained)
             num_seeds += 1
             print(
                 f"seed {seed} {format_duration(clock.now() - began_s)}{run.told}", file=sys.stderr
@@ -274,6 +277,7 @@ class Arms:
             deadline=Deadline(clock.now() + 1e6, clock),
         )
         self.told = ""  # of each learning so far: programs learnt from, and both losses
+        self.untrained: list[str | None] = []  # for each learning why it gave nothing
 
     def prompt_tokens(self, task: Task) -> int:
         return len(self._language.prompt_ids(task, 0))
@@ -330,14 +334,17 @@ class Arms:
             epochs = writer.epochs(
                 tasks,
                 [trial for task in tasks for trial in known[task.task_id]],
-                num_epochs=self._args.epochs,
-                num_samples=self._args.first,
+                num_samples=[self._args.first] * self._args.epochs,
                 limits=self._limits,
                 seed=seed,
             )
             for number, epoch in enumerate(epochs):
                 found[number] += epoch.trials
+                is_learning = writer is self._learning
+                if is_learning and isinstance(epoch.outcome, NotTuned):
+                    self.untrained.append(epoch.outcome.reason)
                 if isinstance(epoch.outcome, Tuned):
+                    self.untrained.append(None)
                     losses = f"{epoch.outcome.loss_before:.2f}->{epoch.outcome.loss_after:.2f}"
                     self.told += f" {epoch.num_picked}:{losses}"
 

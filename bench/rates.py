@@ -47,7 +47,7 @@ from appliance.solve.messages import Checked, Job, TaskMessage
 from appliance.solve.rate_check import check_rates
 from appliance.solve.transduce import LessonPlan, lessons, longest_lesson
 from bench.arguments import bench_parser
-from bench.kept import kept
+from bench.kept import kept, require_trained
 
 BATCH_TOKENS = 8192
 """Of prompts that are read at once."""
@@ -77,7 +77,9 @@ def main() -> None:
     print(f"{args.model}, {len(chosen)} tasks, {args.steps} steps; planned: {planned.value:g}")
     print(f"  ({planned.reason})")
 
-    found = [f for task in chosen if (f := bench.found(task, rates)).reason is None]
+    checked = [bench.found(task, rates) for task in chosen]
+    require_trained(f"{args.model} at {len(rates)} rates", (f.reason for f in checked))
+    found = [f for f in checked if f.reason is None]
     print(f"{'untrained':12} {fmean(untrained_nats(f) for f in found):.3f}")
     for i, rate in enumerate(rates):
         worse = sum(f.trained[i] > untrained_nats(f) for f in found)

@@ -2,7 +2,8 @@
 
     python -m bench.ttt --tasks CHALLENGES --solutions SOLUTIONS --corpus CORPUS --work out/ttt
 
-It prints one table over tasks and seeds, with intervals.
+It prints one table over tasks and seeds, with intervals. A row of which nothing was trained is
+refused, with the reason.
 
 Rows (--rows, default all):
   greedy           the model as it is, one view, greedy
@@ -47,11 +48,12 @@ from appliance.clock import SystemClock
 from appliance.engine.environment import prepare_process
 from appliance.engine.folder.card import model_dir
 from appliance.record.attempts import attempts_of
+from appliance.record.coverage import coverage_of
 from appliance.record.experiments.estimates import bootstrap, share_interval
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
 from bench.arguments import bench_parser
-from bench.kept import kept
+from bench.kept import kept, require_trained
 
 COLUMNS = ("accuracy", "correct_pixels", "pass_n", "vote_1", "vote_2", "minutes")
 
@@ -218,8 +220,12 @@ def submitted(
     minutes = (time.perf_counter() - began_s) / 60 / len(tasks)
 
     journal = Journal(RunFolder(out).journal)
-    found = journal.candidates()
+    found, covered = journal.candidates(), coverage_of(journal)
     journal.close()
+    why = max(covered.untrained_reasons, key=covered.untrained_reasons.__getitem__, default=None)
+    require_trained(
+        f"{name}, seed {seed}", [None] if covered.trained else [why or "no task came to it"]
+    )
     return figures_of(found, solutions, minutes)
 
 

@@ -41,7 +41,7 @@ from appliance.solve.language import Language
 from appliance.solve.scoring import score_request
 from appliance.solve.transduce import LessonPlan, lessons, longest_lesson
 from bench.arguments import bench_parser
-from bench.kept import kept
+from bench.kept import kept, require_trained
 
 SETTINGS = {
     "today": "",
@@ -115,8 +115,15 @@ def main() -> None:
     first: list[Found] = []
     for name in names:
         found = [bench.found(task, name, named[name]) for task in tasks]
+        if TrainSettings.model_validate(values_of(named[name])).enabled:
+            require_trained(name, (f.note or None for f in found))
         first = first or found
         print(row_of(name, found, first), flush=True)
+
+
+def values_of(text: str) -> dict[str, str]:
+    """From "rank=16 learning_rate=2e-3"."""
+    return dict(part.split("=") for part in text.split())
 
 
 def row_of(name: str, found: list[Found], first: list[Found]) -> str:
@@ -163,8 +170,7 @@ class Bench:
         return Found(**kept(path, facts, lambda: vars(self._measure(task, values))))
 
     def _measure(self, task: Task, values: str) -> Found:
-        given = dict(part.split("=") for part in values.split())
-        train = TrainSettings.model_validate(given)
+        train = TrainSettings.model_validate(values_of(values))
         self._trainer.reset()
 
         num_steps, note = 0, ""
@@ -185,7 +191,7 @@ class Bench:
             self._language,
             generator(seed, task.task_id, "lessons"),
             max_tokens=row_tokens,
-            plan=LessonPlan(train.keep_colours, train.leave_two_out),
+            plan=LessonPlan.of(train),
         )
         with tempfile.TemporaryDirectory() as scratch:
             outcome = self._trainer.tune(

@@ -109,24 +109,51 @@ def random_colours(
 
 
 def random_view(
-    rng: np.random.Generator, num_demonstrations: int, *, keep_colours: bool = False
+    rng: np.random.Generator,
+    num_demonstrations: int,
+    *,
+    keep_colours: bool = False,
+    keep_orientation: bool = False,
 ) -> View:
-    """A view drawn uniformly over D8 and orders; colours as `random_colours`, or kept."""
+    """A view drawn uniformly over D8 and orders; colours as `random_colours`.
+
+    Colours, and turns and flips, may each be kept as they are.
+    """
+    flip, turns = bool(rng.integers(2)), int(rng.integers(4))
     return View(
-        flip=bool(rng.integers(2)),
-        turns=int(rng.integers(4)),
+        flip=flip and not keep_orientation,
+        turns=0 if keep_orientation else turns,
         colours=IDENTITY_COLOURS if keep_colours else random_colours(rng),
         order=tuple(int(i) for i in rng.permutation(num_demonstrations)),
     )
 
 
+def most_views(*, keep_colours: bool, keep_orientation: bool) -> int | None:
+    """How many ways there are to look at a grid when some of it is kept; None: very many."""
+    if not keep_colours:
+        return None
+    return 1 if keep_orientation else len(D8)
+
+
 def sampling_views(
-    rng: np.random.Generator, num_views: int, num_demonstrations: int, *, keep_colours: bool = False
+    rng: np.random.Generator,
+    num_views: int,
+    num_demonstrations: int,
+    *,
+    keep_colours: bool = False,
+    keep_orientation: bool = False,
 ) -> Sequence[View]:
-    """Views to sample under: the identity, then D8 over and over, with random colours and order."""
+    """Views to sample under: the identity, then D8 over and over, with random colours and order.
+
+    Colours, and turns and flips, may each be kept as they are. With both of them kept there is the
+    identity alone.
+    """
     views = [IDENTITY]
+    if keep_colours and keep_orientation:
+        return views
+
     while len(views) < num_views:
-        geometry = D8[len(views) % len(D8)]
+        geometry = IDENTITY if keep_orientation else D8[len(views) % len(D8)]
         colours = IDENTITY_COLOURS if keep_colours else random_colours(rng)
         order = tuple(int(i) for i in rng.permutation(num_demonstrations))
         views.append(View(geometry.flip, geometry.turns, colours, order))

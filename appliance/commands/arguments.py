@@ -141,6 +141,13 @@ def add_run_arguments(to: Arguments) -> None:
         "--workers", type=int, metavar="N", help="processes that share the cores where no GPU is"
     )
     to.add_argument("--seed", type=int, metavar="N", help="makes runs on one machine repeatable")
+    to.add_argument(
+        "--predictions",
+        type=int,
+        metavar="N",
+        help="exactly so many answers to each test output, and programs for each task (default: as "
+        "many as the time allows)",
+    )
 
 
 def add_budget_argument(to: Arguments) -> None:
@@ -192,6 +199,7 @@ def layers_of(args: argparse.Namespace, machine: Machine | None = None) -> list[
         "run.deadline": getattr(args, "deadline", None),
         "run.workers": args.workers,
         "run.seed": args.seed,
+        "sample.predictions": args.predictions,
     }
     layers.append(Layer("flags", {k: v for k, v in flags.items() if v is not None}))
 

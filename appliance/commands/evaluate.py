@@ -116,19 +116,25 @@ def _print(figures: dict[str, Any], path: Path) -> None:
     for stage, values in figures.get("stages", {}).items():
         print(
             f"  stage {stage}: {values['num_tasks']:.0f} tasks, "
-            f"{values['num_candidates']:.0f} candidates"
+            f"{values['num_candidates']:.0f} candidates, {_n(values)} for each test output"
         )
         _print_values(values)
 
     for stage, values in figures.get("programs", {}).items():
         print(
             f"  programs of stage {stage}: {values['num_tasks']:.0f} tasks, "
-            f"{values['num_programs']:.0f} programs"
+            f"{values['num_programs']:.0f} programs, {_n(values)} for each task"
         )
         _print_values(values)
 
     for error, count in figures.get("program_errors", {}).items():
         print(f"  {count:>6} programs: {error}")
+
+
+def _n(values: Mapping[str, float]) -> str:
+    """How many predictions the figures of a stage are of."""
+    least, most = values["num_least"], values["num_most"]
+    return f"n = {most:.0f}" if least == most else f"n = {least:.0f} to {most:.0f}"
 
 
 def _print_values(values: Mapping[str, float]) -> None:

@@ -15,11 +15,16 @@ from appliance.config import RunSettings
 from appliance.errors import without_details
 from appliance.names import a_few
 from appliance.record.attempts import attempts_of
-from appliance.record.journal import Journal
+from appliance.record.journal import Journal, StageRow
 from appliance.record.setbacks import is_without_gpu, setbacks_of
+from appliance.solve.messages import ProgramMessage
 
 NAMES_TOLD = 4
 """Tasks that a message names."""
+
+
+PREDICTIONS = "predictions"
+"""Fact of the journal: how many each test output, and each task of programs, is to get."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Coverage:
 
     num_tasks: int
     quick: int  # sampled in the quick pass, in whole or in part
-    trained: int  # an adapter was trained and verified
+    trained: int  # an adapter was trained and verified; for grids, where the run writes any
     deep: int  # sampled in the deep pass, in whole or in part
     again: int  # had a second deep round, because their vote was uncertain
     sampled: int  # in any pass
@@ -39,6 +44,7 @@ class Coverage:
     programs_written: int  # programs
     programs_valid: int  # programs that gave a legal grid for every input
     programs_fit: int  # tasks with a program that fits all demonstrations
+    learnt: int  # tasks whose programs an adapter learnt from
     settled: int  # not trained: two such programs agreed, or a search was sure of its answer
 
     untrained_reasons: dict[str, int]  # why training gave no adapter: tasks by reason
@@ -46,6 +52,9 @@ class Coverage:
     given_up: dict[str, list[str]] = field(default_factory=dict)  # tasks by "stage: fault"
     served: dict[str, int] = field(default_factory=dict)  # deep jobs by the way they were sampled
     refusals: dict[str, int] = field(default_factory=dict)  # why another way was not taken: jobs
+
+    predictions: dict[str, int] = field(default_factory=dict)  # that are there, by kind
+    predictions_asked: dict[str, int] = field(default_factory=dict)  # empty where none are counted
 
     setbacks: dict[str, int] = field(default_factory=dict)  # cards and engines not used: how often
     without_gpu: int = 0  # runs (1, or 0) that had to go on with the CPU, though there were cards
@@ -82,6 +91,8 @@ class Coverage:
                 f"trained {self.trained}/{n}"
                 + "".join(f"; {count} not trained: {reason}" for reason, count in untrained)
             )
+        for kind, asked in sorted(self.predictions_asked.items()):
+            lines.append(f"predictions: {self.predictions.get(kind, 0)} of {asked} {kind}")
         lines.append(
             f"answered {answered}/{self.num_outputs} test outputs, "
             f"{self.outputs_fallback} fell back to a guess from the demonstrations"
@@ -97,7 +108,8 @@ class Coverage:
         if self.programs_written:
             lines.append(
                 f"tasks with a program that fits all demonstrations: {self.programs_fit} "
-                f"({self.programs_valid} of {self.programs_written} programs gave grids)"
+                f"({self.programs_valid} of {self.programs_written} programs gave grids; "
+                f"learnt from those of {self.learnt} tasks)"
             )
         for fault, task_ids in sorted(self.given_up.items()):
             stage, _, why = fault.partition(": ")
@@ -177,15 +189,23 @@ def coverage_of(journal: Journal) -> Coverage:
         passed = [r for r in rows if (r.stage, r.round) == (stage, number)]
         return {r.task_id for r in passed if r.status != "failed"}
 
-    quick, deep_once, again = reached("quick", 1), reached("deep", 1), reached("deep", 2)
+    quick, again = reached("quick", 1), reached("deep", 2)
     deep = [r for r in rows if r.stage == "deep"]
+    deep_once = {r.task_id for r in deep if r.status != "failed"}
 
-    trained = {r.task_id for r in rows if r.stage == "train" and r.status == "done"}
-    first_trainings = [r for r in rows if (r.stage, r.round) == ("train", 1)]
-    untrained = [r for r in first_trainings if r.task_id not in trained]
-    reasons = Counter(str(r.detail.get("reason", "unknown")) for r in untrained)
-    # Journals of version 0.2 name no cause.
-    causes = Counter(str(r.detail.get("cause") or "fault") for r in untrained)
+    by_stage = journal.programs()
+    programs = [p for written in by_stage.values() for p in written]
+    learning = _learning(rows, programs)
+    learnt = {task_id for task_id, why in learning.items() if why is None}
+
+    # Where no grids are written, to learn from programs is all the training there is.
+    outcomes = learning
+    if "transduction" in (journal.fact("strategy") or ["transduction"]):
+        outcomes = _training(rows)
+    trained = {task_id for task_id, why in outcomes.items() if why is None}
+    untrained = [why for why in outcomes.values() if why is not None]
+    reasons = Counter(reason for reason, _ in untrained)
+    causes = Counter(cause for _, cause in untrained)
 
     given_up: dict[str, list[str]] = {}
     faults: dict[tuple[str, str], str] = {}
@@ -209,7 +229,6 @@ def coverage_of(journal: Journal) -> Coverage:
     wrote = [r for r in rows if r.stage == "programs"]
     agreed = {r.task_id for r in wrote if r.detail["is_agreed"]}
     settled = (agreed | sure) - trained
-    programs = [p for written in journal.programs().values() for p in written]
 
     # Whether an output has an answer does not depend on the selector, so any will do.
     answered = attempts_of(candidates, "votes-only")
@@ -228,12 +247,15 @@ def coverage_of(journal: Journal) -> Coverage:
         programs_written=len(programs),
         programs_valid=sum(p.outcome == "ok" for p in programs),
         programs_fit=len({p.task_id for p in programs if p.fits}),
+        learnt=len(learnt),
         settled=len(settled),
         untrained_reasons=dict(reasons),
         untrained_causes=dict(causes),
         given_up=given_up,
         served=dict(Counter(r.detail["how"] for r in deep if r.detail.get("how"))),
         refusals=dict(Counter(refusal for r in deep for refusal in r.detail.get("refused", ()))),
+        predictions=_predictions(candidates, by_stage),
+        predictions_asked=_asked(journal, num_tests),
         setbacks=setbacks_of(journal),
         without_gpu=int(is_without_gpu(journal)),
         asked=0 if journal.fact("strategy") == ["search"] else len(num_tests),
@@ -243,3 +265,64 @@ def coverage_of(journal: Journal) -> Coverage:
         search_sure=len(sure),
         search_alone=len(sure - quick - deep_once),
     )
+
+
+WhyNot = tuple[str, str] | None
+"""Why a task was not trained, and the `base.Cause`; None where it was."""
+
+
+def _training(rows: Sequence[StageRow]) -> dict[str, WhyNot]:
+    """How training for grids ended, by task, of the tasks that came to it."""
+    found: dict[str, WhyNot] = {}
+    for row in rows:
+        if row.stage != "train":
+            continue
+        if row.status == "done":
+            found[row.task_id] = None
+        elif row.round == 1:
+            # Journals of version 0.2 name no cause.
+            cause = str(row.detail.get("cause") or "fault")
+            found.setdefault(row.task_id, (str(row.detail.get("reason", "unknown")), cause))
+
+    return found
+
+
+def _learning(rows: Sequence[StageRow], programs: Sequence[ProgramMessage]) -> dict[str, WhyNot]:
+    """The same for learning from programs. A task that is settled before is not among them."""
+    found: dict[str, WhyNot] = {}
+    for row in rows:
+        if row.stage != "programs":
+            continue
+
+        epochs = row.detail.get("epochs") or []
+        if any(epoch.get("num_steps", 0) > 0 and not epoch.get("reason") for epoch in epochs):
+            found[row.task_id] = None
+        elif epochs:
+            reason, cause = epochs[-1].get("reason"), epochs[-1].get("cause")
+            found.setdefault(row.task_id, (str(reason or "unknown"), str(cause or "result")))
+        elif not row.detail["is_agreed"]:
+            found.setdefault(row.task_id, ("no time was left to learn", "time"))
+
+    # In the quick pass one adapter may learn from all tasks, and no row tells of it.
+    return found | {p.task_id: None for p in programs if p.adapter}
+
+
+def _asked(journal: Journal, num_tests: Mapping[str, int]) -> dict[str, int]:
+    """How many predictions the run is to give, by kind; empty where they are not counted."""
+    num = journal.fact(PREDICTIONS, int | None)
+    if num is None:
+        return {}
+    strategy = journal.fact("strategy") or ()
+    of_kind = {
+        "grids": num * sum(num_tests.values()) if "transduction" in strategy else 0,
+        "programs": num * len(num_tests) if "induction" in strategy else 0,
+    }
+    return {kind: count for kind, count in of_kind.items() if count}
+
+
+def _predictions(
+    candidates: Mapping[str, Sequence[Candidate]], programs: Mapping[str, Sequence[ProgramMessage]]
+) -> dict[str, int]:
+    """Of the pass in which they are counted."""
+    grids = [c for c in candidates.get("deep", ()) if c.method == "transduction"]
+    return {"grids": len(grids), "programs": len(programs.get("deep", ()))}

@@ -102,9 +102,11 @@ def stage_figures(candidates: Sequence[Candidate], solutions: Solutions) -> dict
     Named as in the notebooks: accuracy, correct_pixels, pass_n and so on.
     """
     figures = grids_by_task(candidates, solutions)
+    predictions = predictions_of(candidates, solutions)
     return {
         "num_tasks": float(len(figures)),
         "num_candidates": float(len(candidates)),
+        **_spread([len(found) for outputs in predictions.values() for found in outputs]),
         **mean_figures(list(figures.values())),
     }
 
@@ -131,8 +133,14 @@ def program_figures(programs: Sequence[ProgramMessage], solutions: Solutions) ->
     return {
         "num_tasks": float(len(scores)),
         "num_programs": float(sum(map(len, scores.values()))),
+        **_spread([len(found) for found in scores.values()]),
         **figures,
     }
+
+
+def _spread(counts: Sequence[int]) -> dict[str, float]:
+    """The n of pass@n: the fewest and the most predictions of a test output, or of a task."""
+    return {"num_least": float(min(counts, default=0)), "num_most": float(max(counts, default=0))}
 
 
 def vote_figures(candidates: dict[str, list[Candidate]], solutions: Solutions) -> dict[str, float]:

@@ -323,6 +323,23 @@ class Journal:
             found.setdefault(stage, []).append(candidate)
         return found
 
+    def num_answers(self, task_id: str, *, before_round: int) -> dict[tuple[str, int], int]:
+        """Grids of the deep rounds before this one, by view and test input."""
+        rows = self._read(
+            "SELECT view, test_index, COUNT(*) FROM candidates WHERE task_id = ? AND round < ?"
+            " AND stage = 'deep' AND method = 'transduction' GROUP BY view, test_index",
+            (task_id, before_round),
+        )
+        return {(str(view), int(test_index)): int(num) for view, test_index, num in rows}
+
+    def num_programs(self, task_id: str, *, before_round: int) -> int:
+        """Programs of the deep rounds before this one."""
+        rows = self._read(
+            "SELECT COUNT(*) FROM programs WHERE task_id = ? AND round < ? AND stage = 'deep'",
+            (task_id, before_round),
+        )
+        return int(rows[0][0])
+
     def put_event(self, at_s: float, text: str) -> None:
         self._write([("INSERT INTO events VALUES (?, ?)", (at_s, text))])
 

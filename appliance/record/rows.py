@@ -59,6 +59,16 @@ class TaskRow:
     digest: str  # of its contents, see Task.digest
 
 
+class _Epoch(BaseModel):
+    """What is read of a round of learning from programs."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    num_steps: int = 0
+    reason: str | None = None
+    cause: str | None = None
+
+
 class _Detail(BaseModel):
     """Those details of a stage that somebody reads; others are free."""
 
@@ -70,6 +80,7 @@ class _Detail(BaseModel):
     refused: list[str] = []
     adapter_sha: str = ""
     is_agreed: bool = False
+    epochs: list[_Epoch] = []
     num_steps: int = 0
     num_answers: int = 0
     expansions: int = 0

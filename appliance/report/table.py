@@ -168,6 +168,7 @@ def as_json(comparison: Comparison) -> str:
                         "more": d.num_more,
                         "less": d.num_less,
                         "p": d.p_value,
+                        "num_tasks": d.num_tasks,
                     }
                     for name, d in a.differences.items()
                 },
@@ -252,7 +253,7 @@ def _difference_table(comparison: Comparison) -> Block | None:
     columns = [("tasks", [str(a.num_tasks) for a in against])]
     for name in comparison.columns():
         if any(name in a.differences for a in against):
-            columns.append((name, [_difference(a.differences.get(name)) for a in against]))
+            columns.append((name, [_difference(a, name) for a in against]))
     return _block(f"minus {comparison.base.name}", [a.name for a in against], columns)
 
 
@@ -366,9 +367,13 @@ def _figure(column: Column | None) -> str:
     return f"{column.value:.4f}" + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "")
 
 
-def _difference(difference: Difference | None) -> str:
+def _difference(against: Against, name: str) -> str:
+    """Such as "+0.1667 [+0.03, +0.30] 5:0 p=0.062", and the tasks where these are fewer."""
+    difference = against.differences.get(name)
     if difference is None:
         return ""
     low, high = difference.interval
     counts = f"{difference.num_more}:{difference.num_less}"
-    return f"{difference.mean:+.4f} [{low:+.2f}, {high:+.2f}] {counts} p={difference.p_value:.2g}"
+    text = f"{difference.mean:+.4f} [{low:+.2f}, {high:+.2f}] {counts} p={difference.p_value:.2g}"
+    is_part = difference.num_tasks != against.num_tasks
+    return f"{text}, {difference.num_tasks} tasks" if is_part else text

@@ -24,7 +24,7 @@ from appliance.errors import (
 )
 from appliance.process.stopping import exit_code, noted
 from appliance.record.attempts import attempts_of
-from appliance.record.coverage import coverage_of
+from appliance.record.coverage import PREDICTIONS, coverage_of
 from appliance.record.journal import Journal
 from appliance.record.legs import note_start
 from appliance.record.run_folder import RunFolder
@@ -123,6 +123,7 @@ def _take_up(start: Launch) -> None:
     folder.write_json(folder.config, plan.settings.model_dump(mode="json"))
     folder.write_json(folder.plan, plan.to_json())
     journal.put_fact("strategy", list(plan.settings.strategy))
+    journal.put_fact(PREDICTIONS, plan.settings.sample.predictions)
 
     if isinstance(plan, Plan):
         # Adapters of another model cannot be put on this one, so their tasks train anew; nor does
@@ -231,7 +232,7 @@ def _conclude(start: Launch, stopped: list[int], failure: EngineError | None) ->
         return exit_code(stopped[0], is_resumable=True)
 
     settings = start.plan.settings
-    shortfalls = coverage.shortfalls(settings.run, train_enabled=settings.train.enabled)
+    shortfalls = coverage.shortfalls(settings.run, train_enabled=settings.trains)
     for shortfall in shortfalls:
         print(f"appliance: below its floor: {shortfall}", file=sys.stderr)
     if shortfalls:

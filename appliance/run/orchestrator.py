@@ -18,7 +18,7 @@ from appliance.config import Settings
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
 from appliance.record.setbacks import note_setback
-from appliance.run.jobs import job_of
+from appliance.run.jobs import NOTHING_DONE, Done, job_of
 from appliance.run.ledger import Attempts, Ledger
 from appliance.run.pool import Pool
 from appliance.run.probe import Prober
@@ -326,6 +326,7 @@ class Orchestrator:
             job_id=self._next_job_id,
             now_s=now_s,
             known=self._known(assignment),
+            done=self._done(assignment),
             plain_because=self._prober.plain_because if self._prober else "",
         )
         self._next_job_id += 1
@@ -354,6 +355,16 @@ class Orchestrator:
             return []
         limit = KNOWN_PER_PICKED * self._work.settings.program.picked
         return self._ledger.known_programs(assignment.tasks[0].task_id, limit)
+
+    def _done(self, assignment: Assignment) -> Done:
+        """What earlier rounds gave, where predictions are counted."""
+        if self._work.settings.sample.predictions is None or assignment.stage != "deep":
+            return NOTHING_DONE
+        task_id, journal = assignment.tasks[0].task_id, self._work.journal
+        return Done(
+            journal.num_answers(task_id, before_round=assignment.round),
+            journal.num_programs(task_id, before_round=assignment.round),
+        )
 
     def _wait(self) -> None:
         """Until something arrives or is due, but no longer than a signal may wait."""

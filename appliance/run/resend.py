@@ -6,10 +6,12 @@ The worker that is started in its place gets the rest.
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from appliance.arc.vote import Candidate
+from appliance.predictions import rounds_left
 from appliance.run.worker_state import Running
-from appliance.solve.messages import Job, KnownProgram, TaskMessage
+from appliance.solve.messages import Ask, Job, KnownProgram, TaskMessage
 
 MAX_RESENDS = 2
 """Times that the rest of a job is sent again. The last time Transformers does it: an engine that
@@ -43,8 +45,21 @@ def remaining_job(running: Running, *, samples_per_view: int, quick_programs: in
     if job.program_until_s > 0 and not running.wrote:
         written = [p for p in running.programs if p.outcome == "ok"]
         known = {(k.view, k.answer): k for k in [*job.known, *map(KnownProgram.of, written)]}
-        rest = {"known": list(known.values()), "plain_because": plain_because}
+        rest: dict[str, Any] = {"known": list(known.values()), "plain_because": plain_because}
+        if job.program_rounds is not None:
+            num_sent = running.num_programs_sent
+            rest["program_rounds"] = list(
+                rounds_left(tuple(job.program_rounds), len(running.programs) - num_sent)
+            )
+            running.num_programs_sent = len(running.programs)
         return job.model_copy(update=rest)
+
+    # Where predictions are counted, exactly those that are missing are asked for.
+    if job.asks is not None:
+        rest = {"asks": _open_asks(running, job.asks), "program_rounds": [], "program_until_s": 0.0}
+        return job.model_copy(
+            update={**rest, "plain_because": plain_because, "adapter_sha": _adapter(running)}
+        )
 
     # Which tasks and views still lack answers.
     views_open = {
@@ -63,15 +78,36 @@ def remaining_job(running: Running, *, samples_per_view: int, quick_programs: in
         c for c in running.candidates if c.task_id not in asked or not _is_asked(c, views, is_quick)
     ]
 
-    trained = running.trained.get(tasks[0].task_id) if tasks else None
     change = {
         "tasks": tasks,
         "views": views,
-        "adapter_sha": trained.adapter_sha if trained else job.adapter_sha,
+        "adapter_sha": _adapter(running) if tasks else job.adapter_sha,
         "program_until_s": 0.0,
         "plain_because": plain_because,
     }
     return job.model_copy(update=change)
+
+
+def _adapter(running: Running) -> str:
+    """The one that answers: trained in this job, or before it."""
+    trained = running.trained.get(running.job.tasks[0].task_id)
+    return trained.adapter_sha if trained else running.job.adapter_sha
+
+
+def _open_asks(running: Running, asks: list[Ask]) -> list[Ask]:
+    """The questions of a job without the answers that it gave since they were asked."""
+    grids = [c for c in running.candidates if c.method == "transduction"]
+    there = Counter((c.view, c.test_index) for c in grids[running.num_grids_sent :])
+    running.num_grids_sent = len(grids)
+
+    left = []
+    for ask in asks:
+        key = (ask.view, ask.test_index)
+        num_there = min(ask.num_samples, there[key])
+        there[key] -= num_there
+        if ask.num_samples > num_there:
+            left.append(ask.model_copy(update={"num_samples": ask.num_samples - num_there}))
+    return left
 
 
 def _open_views(

@@ -29,6 +29,7 @@ class Results:
         self._settings = settings
         # Learning from programs is a part of writing them.
         self._trains = settings.train.enabled and settings.writes_grids
+        self._is_counted = settings.sample.predictions is not None
         self._schedule = schedule
         self._ledger = ledger
         self._clock = clock
@@ -46,8 +47,10 @@ class Results:
 
         for task in assignment.tasks:
             found = running.found(task)
-            # A deep job has one task: any answer of it is all there will be of this round.
-            is_done = task.task_id in complete or (bool(found) and assignment.stage == "deep")
+            # A deep job has one task: any answer of it is all there will be of this round. Where
+            # predictions are counted, the next round gives the rest.
+            is_all = bool(found) and assignment.stage == "deep" and not self._is_counted
+            is_done = task.task_id in complete or is_all
             if is_done:
                 self._note(running, task, "done", finished=event)
             elif found:
@@ -89,8 +92,16 @@ class Results:
         # What neither trained nor wrote programs, sampled.
         aside_s = sum(t.seconds for t in running.trained.values())
         aside_s += sum(s.seconds for s in running.wrote.values())
-        views = views_answered(running, complete, self._settings.sample.samples_per_view)
+        views = views_answered(running, complete, self._samples_per_view)
         forecast.note_sampling(running.assignment.stage, views, event.seconds - aside_s)
+
+    @property
+    def _samples_per_view(self) -> float:
+        """On the mean."""
+        sample = self._settings.sample
+        if sample.predictions is not None:
+            return sample.predictions / sample.views
+        return sample.samples_per_view
 
     def _note(
         self,
@@ -124,6 +135,8 @@ class Results:
             refused=finished.refused if finished else (),
         )
         self._ledger.put(assignment, task, outcome)
+        if self._is_counted and assignment.stage == "deep" and found:
+            self._schedule.set_counted(task.task_id, assignment.round)
 
         if task.task_id in self._ledger.found:
             self._schedule.set_found(task.task_id)

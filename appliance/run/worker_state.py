@@ -48,6 +48,9 @@ class Running:
     # A job whose worker was lost is sent again: how often, and which tasks were complete by then.
     answered: list[str] = field(default_factory=list)
     num_resends: int = 0
+    # Where predictions are counted: those that were there when the rest was sent last.
+    num_grids_sent: int = 0
+    num_programs_sent: int = 0
     # While the worker samples, it is stuck when nothing was heard for stall_s after heard_s.
     stall_s: float | None = None
     heard_s: float = 0.0  # instant of its last answers
@@ -87,7 +90,8 @@ class Running:
     def training(self, task_id: str, *, is_wanted: bool) -> Trained | None:
         """How the task was trained; or why not, where training was wanted and got no time."""
         is_first = (self.assignment.stage, self.assignment.round) == ("deep", 1)
-        if not is_wanted or not is_first or self.job.train_until_s:
+        has_adapter = self.job.train_until_s or self.job.adapter_sha
+        if not is_wanted or not is_first or has_adapter:
             return self.trained.get(task_id)
 
         why = self.assignment.untrained or NotTuned("no time was left to train", "time")
@@ -136,7 +140,7 @@ class WorkerState:
 
 
 def views_answered(
-    running: Running, complete: Sequence[str], samples_per_view: int
+    running: Running, complete: Sequence[str], samples_per_view: float
 ) -> dict[str, float]:
     """For each task of the job the number of views that were answered.
 
@@ -148,6 +152,7 @@ def views_answered(
     for task in running.assignment.tasks:
         per_view = samples_per_view * len(task.test)
         num_grids = sum(c.demo_score is None for c in running.found(task))
-        answered[task.task_id] = float(asked) if task.task_id in complete else num_grids / per_view
+        is_all = task.task_id in complete and running.job.asks is None
+        answered[task.task_id] = float(asked) if is_all else num_grids / per_view
 
     return answered

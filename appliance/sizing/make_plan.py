@@ -117,6 +117,13 @@ def plan_search_only(request: PlanRequest) -> SearchOnlyPlan:
     asked = resolve(layers)
     _check_time(request.budget_s)
 
+    if asked.sample.predictions is not None:
+        raise UsageError(
+            "sample.predictions without a model that answers",
+            expected="a strategy that asks a model: transduction, induction or both",
+            remedy="pass --strategy, or leave predictions out",
+        )
+
     # Search reads no tokens: of the tasks only their number counts.
     core = _core(request, asked, TaskLengths((), "no model"))
     num_tasks = USUAL_TASKS if request.tasks is None else len(request.tasks)

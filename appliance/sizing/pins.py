@@ -15,6 +15,7 @@ from appliance.config import Settings
 from appliance.errors import UsageError, shorten
 from appliance.machine.catalogue import AMPERE, has_bfloat16
 from appliance.names import did_you_mean
+from appliance.predictions import spread
 from appliance.sizing.costs.device import Device
 from appliance.sizing.costs.model_card import ModelCard
 from appliance.sizing.costs.setups import SampleSetup, TrainSetup
@@ -150,9 +151,16 @@ NO_PINS = Pins()
 def pins_of_settings(settings: Settings, given: Collection[str]) -> tuple[Pins, dict[str, str]]:
     """What the settings leave no choice about, and for each such pin where it comes from.
 
-    given: dotted keys that the user set; a default is no wish.
+    given: dotted keys that the user set; a default is no wish. Raises UsageError as `spread`.
     """
     model, train, sample = settings.model, settings.train, settings.sample
+    views: object = sample.views if "sample.views" in given else None
+    samples: object = sample.samples_per_view if "sample.samples_per_view" in given else None
+    if sample.predictions is not None:
+        found = spread(settings, given)
+        views, samples = found.num_views, found.samples_per_view
+    why = "sample.predictions" if sample.predictions is not None else None
+
     wishes: dict[str, tuple[str, object]] = {
         "dtype": ("model.dtype", _unless_auto(model.dtype)),
         "quantization": ("model.quantization", _unless_auto(model.quantization)),
@@ -165,11 +173,8 @@ def pins_of_settings(settings: Settings, given: Collection[str]) -> tuple[Pins, 
             "train.tokens_per_step",
             train.tokens_per_step if "train.tokens_per_step" in given else None,
         ),
-        "views": ("sample.views", sample.views if "sample.views" in given else None),
-        "samples_per_view": (
-            "sample.samples_per_view",
-            sample.samples_per_view if "sample.samples_per_view" in given else None,
-        ),
+        "views": (why or "sample.views", views),
+        "samples_per_view": (why or "sample.samples_per_view", samples),
         "workers": ("run.workers", settings.run.workers if "run.workers" in given else None),
         "search_workers": ("search.workers", settings.search.workers),
         "search_seconds": ("search.seconds_per_task", settings.search.seconds_per_task),

@@ -42,7 +42,9 @@ def pace(
     # The quick pass over all tasks comes first; what it leaves is shared by training and sampling.
     search_s = search.total_s if search and search.is_first.value else 0.0
     free_s = max(0.0, request.budget_s - kept_s - load_s - search_s) * workers
-    quick_s = sum(costs.sample_s(t, settings.sample.quick_views) for t in tasks) / num
+    quick_s = 0.0
+    if settings.sample.predictions is None:  # else there is no quick pass
+        quick_s = sum(costs.sample_s(t, settings.sample.quick_views) for t in tasks) / num
     left_s = max(0.0, free_s / num - quick_s)
 
     step_s = sum(costs.step_s(t.lesson_tokens) for t in tasks) / num

@@ -16,7 +16,13 @@ from appliance.seeds import seed_of
 from appliance.solve.language import Language
 from appliance.solve.messages import CandidateMessage, Event, Job, Sampled, Scored, Setup
 from appliance.solve.scoring import score_candidates
-from appliance.solve.transduce import Question, candidate, questions
+from appliance.solve.transduce import (
+    Question,
+    candidate,
+    counted_questions,
+    in_turns,
+    questions,
+)
 
 SCORE_SHARE = 0.15
 """Part of the time left after training that is kept for scores, where they are asked for."""
@@ -38,7 +44,8 @@ class GridWork:
         Returns the tasks all of whose questions were answered, and all answers. adapter: hash of
         the adapter that the sampler's model has on, "" for none.
         """
-        asked = [pair for task in tasks for pair in self._questions(task, job)]
+        # The tasks take turns, and within each its test inputs: what is cut off is cut evenly.
+        asked = in_turns(self._questions(task, job) for task in tasks)
         num_open = dict.fromkeys((question.task.task_id for question, _ in asked), 0)
         for question, request in asked:
             num_open[question.task.task_id] += request.num_samples
@@ -65,6 +72,18 @@ class GridWork:
 
     def _questions(self, task: Task, job: Job) -> list[tuple[Question, Request]]:
         sample = self._setup.settings.sample
+        seed = seed_of(job.seed, task.task_id, "sampling")
+        if job.asks is not None:
+            return counted_questions(
+                task,
+                [(View.parse(ask.view), ask.test_index, ask.num_samples) for ask in job.asks],
+                self._language,
+                temperature=sample.temperature,
+                top_p=sample.top_p,
+                seed=seed,
+                grammar=sample.grammar,
+            )
+
         views = [View.parse(name) for name in job.views]
         # The views of a job serve all its tasks; one with an order of demonstrations fits only
         # tasks that have so many.
@@ -77,7 +96,7 @@ class GridWork:
             temperature=sample.temperature,
             top_p=sample.top_p,
             num_samples=sample.samples_per_view,
-            seed=seed_of(job.seed, task.task_id, "sampling"),
+            seed=seed,
             grammar=sample.grammar,
         )
 

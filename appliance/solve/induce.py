@@ -34,30 +34,33 @@ def program_questions(
 ) -> list[tuple[Question, Request]]:
     """Requests for `num_samples` programs in all, spread evenly over the views.
 
-    Views that do not fit even with one demonstration are left out. A prompt shows at most one of
-    the test inputs, and the views take turns in which.
+    Views that do not fit even with one demonstration are left out, and the others get theirs. A
+    prompt shows at most one of the test inputs, and the views take turns in which.
     """
-    asked = []
+    prompts: list[tuple[Question, tuple[int, ...]]] = []
     for index, view in enumerate(views[:num_samples]):
-        num_of_view = len(range(index, num_samples, len(views)))
         test_index = index % len(task.test)
         fitted = language.fit_prompt(
             view.apply_task(task), test_index, max_tokens=language.max_seq_tokens - max_new_tokens
         )
-        if fitted is None:
-            continue
+        if fitted is not None:
+            prompt_ids = language.prompt_ids(fitted, test_index)
+            prompts.append((Question(task, test_index, view), prompt_ids))
 
-        request = Request(
-            prompt_ids=language.prompt_ids(fitted, test_index),
-            max_new_tokens=max_new_tokens,
-            num_samples=num_of_view,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            seed=seed,
+    return [
+        (
+            question,
+            Request(
+                prompt_ids=prompt_ids,
+                max_new_tokens=max_new_tokens,
+                num_samples=len(range(index, num_samples, len(prompts))),
+                temperature=settings.temperature,
+                top_p=settings.top_p,
+                seed=seed,
+            ),
         )
-        asked.append((Question(task, test_index, view), request))
-
-    return asked
+        for index, (question, prompt_ids) in enumerate(prompts)
+    ]
 
 
 def draft_of(

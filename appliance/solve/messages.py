@@ -94,6 +94,14 @@ class KnownProgram(_Message):
         )
 
 
+class Ask(_Message):
+    """So many answers to one test input under one view."""
+
+    view: str  # its name
+    test_index: int
+    num_samples: int
+
+
 class Job(_Message):
     """What a worker does next, in one of five stages.
 
@@ -112,6 +120,10 @@ class Job(_Message):
     train_until_s: float = 0.0
     program_until_s: float = 0.0
     known: list[KnownProgram] = []  # writing begins with these
+    # Where predictions are counted, exactly these grids are asked for, and so many programs are
+    # written in each round; None: the settings say how many.
+    asks: list[Ask] | None = None
+    program_rounds: list[int] | None = None
     rung: int = 0  # how far down the memory ladder; 0 is the plan as made
     seed: int = 0
     adapter_sha: str = ""  # adapter that an earlier job saved: put it on instead of training
@@ -310,7 +322,8 @@ class EpochMessage(_Message):
     num_steps: int = 0
     loss_before: float | None = None  # nats per answer token, as loss_after
     loss_after: float | None = None
-    reason: str | None = None  # why it did not learn; None when it did
+    reason: str | None = None  # why it did not learn; this and the next: None when it did
+    cause: Cause | None = None
 
 
 class Wrote(_Message):

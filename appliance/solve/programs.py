@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from appliance.arc.grid import to_lists
 from appliance.arc.task import Task
@@ -25,6 +26,18 @@ from appliance.solve.messages import (
 )
 from appliance.solve.sandbox import open_sandbox
 from appliance.solve.write_programs import Epoch, WriteLimits, Writer
+
+
+@dataclass(frozen=True)
+class Written:
+    """How the writing for one task ended."""
+
+    is_settled: bool  # two different programs agree, so no grids are needed
+    is_whole: bool  # all the programs that were asked for are there
+
+
+NOTHING = Written(is_settled=False, is_whole=True)
+"""No programs were asked for."""
 
 
 class ProgramWork:
@@ -49,7 +62,7 @@ class ProgramWork:
 
         Raises PrerequisiteError where this machine cannot isolate programs.
         """
-        program = settings.program
+        program = settings.program.model_copy(update={"learn": settings.learns})
         self._language = language
         self._settings = program
         self._emit = emit
@@ -67,7 +80,7 @@ class ProgramWork:
                 server=plain if is_plain else server,
                 sandbox=self._sandbox,
                 max_new_tokens=program.max_new_tokens or program_tokens,
-                keep_colours=settings.sample.keep_colours,
+                sample=settings.sample,
                 tell=self._tell,
             )
             for is_plain in (False, True)
@@ -94,8 +107,7 @@ class ProgramWork:
         for epoch in writer.epochs(
             tasks,
             known,
-            num_epochs=self._settings.quick_epochs,
-            num_samples=wanted,
+            num_samples=[wanted] * self._settings.quick_epochs,
             limits=limits,
             seed=job.seed,
         ):
@@ -104,10 +116,10 @@ class ProgramWork:
         num_run = Counter(trial.draft.task.task_id for trial in known)
         return [task.task_id for task in tasks if num_run[task.task_id] >= wanted]
 
-    def deep(self, task: Task, job: Job, limits: WriteLimits) -> bool:
+    def deep(self, task: Task, job: Job, limits: WriteLimits) -> Written:
         """Search and learn on one task until the deadline of the limits.
 
-        Returns whether two different programs settle the task at the end.
+        Where the job counts programs, it gets so many, and grids are asked for all the same.
         """
         clock = limits.deadline.clock
         began_s = clock.now()
@@ -117,11 +129,13 @@ class ProgramWork:
         trials = list(run_drafts(drafts, self._sandbox, deadline=limits.deadline))
 
         epochs: list[EpochMessage] = []
+        counted = job.program_rounds
+        num_samples = [self._settings.samples_per_epoch] * self._settings.epochs
         for epoch in self._writer(job).epochs(
             [task],
             trials,
-            num_epochs=self._settings.epochs,
-            num_samples=self._settings.samples_per_epoch,
+            num_samples=num_samples if counted is None else counted,
+            until_settled=counted is None,
             limits=limits,
             seed=job.seed,
         ):
@@ -139,7 +153,10 @@ class ProgramWork:
                 epochs=epochs,
             )
         )
-        return is_agreed
+        if counted is None:
+            return Written(is_settled=is_agreed, is_whole=True)
+        num_written = sum(epoch.num_programs for epoch in epochs)
+        return Written(is_settled=False, is_whole=num_written == sum(counted))
 
     def _writer(self, job: Job) -> Writer:
         self._job_id = job.job_id
@@ -203,7 +220,7 @@ def _epoch_message(epoch: Epoch) -> EpochMessage:
         "num_fit": sum(trial.fits for trial in epoch.trials),
     }
     if isinstance(epoch.outcome, NotTuned):
-        return EpochMessage(**counts, reason=epoch.outcome.reason)
+        return EpochMessage(**counts, reason=epoch.outcome.reason, cause=epoch.outcome.cause)
 
     return EpochMessage(
         **counts,

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from appliance.arc.grid import Grid
 from appliance.arc.task import Task
 from appliance.arc.view import View
-from appliance.arc.vote import Candidate, by_votes_then_logprob, group_by_output
+from appliance.arc.vote import Candidate, Output, by_votes_then_logprob, group_by_output
 from appliance.clock import Deadline
 from appliance.engine.base import Scorer, ScoreRequest
 from appliance.solve.language import Language
+from appliance.solve.transduce import in_turns
 
 MAX_SCORED = 24
 """Distinct answers to a test output that are scored, those with most votes first."""
@@ -42,33 +43,37 @@ def score_candidates(
     *,
     deadline: Deadline,
 ) -> Iterator[GridScore]:
-    """Scores of the distinct answers to each test output, as they get ready.
+    """Scores of the distinct answers to each test output.
 
-    Views under which the task does not fit are left out. An output that the deadline cuts off keeps
-    the views that were done, the same for all of its answers.
+    Views under which the task does not fit are left out. The outputs take turns, so where the
+    deadline cuts off, each keeps the views that were done, the same for all of its answers.
     """
     groups = group_by_output(candidates)
+    grids: dict[Output, list[Grid]] = {}
+    asked: list[list[tuple[Output, ScoreRequest]]] = []
 
     for task in tasks:
         for test_index in range(len(task.test)):
-            ranked = by_votes_then_logprob(groups.get((task.task_id, test_index), ()))[:MAX_SCORED]
-            grids = [entry.grid for entry in ranked]
-            if len(grids) < 2:
+            output = (task.task_id, test_index)
+            ranked = by_votes_then_logprob(groups.get(output, ()))[:MAX_SCORED]
+            if len(ranked) < 2:
                 continue  # nothing to choose from
 
-            requests = []
-            for view in views:
-                request = score_request(task, test_index, view, grids, language)
-                if request is not None:
-                    requests.append(request)
+            grids[output] = [entry.grid for entry in ranked]
+            requests = (
+                score_request(task, test_index, view, grids[output], language) for view in views
+            )
+            asked.append([(output, request) for request in requests if request is not None])
 
-            by_grid: dict[int, list[float]] = defaultdict(list)
-            for logprobs in scorer.score(requests, deadline=deadline):
-                for i, logprob in enumerate(logprobs):
-                    by_grid[i].append(logprob)
+    turns = in_turns(asked)
+    by_grid: dict[tuple[Output, int], list[float]] = defaultdict(list)
+    scores = scorer.score([request for _, request in turns], deadline=deadline)
+    for (output, _), logprobs in zip(turns, scores, strict=False):
+        for i, logprob in enumerate(logprobs):
+            by_grid[output, i].append(logprob)
 
-            for i, logprobs_of_grid in by_grid.items():
-                yield GridScore(task.task_id, test_index, grids[i], tuple(logprobs_of_grid))
+    for (output, i), logprobs_of_grid in by_grid.items():
+        yield GridScore(*output, grids[output][i], tuple(logprobs_of_grid))
 
 
 def score_request(

@@ -6,8 +6,11 @@ one to be answered, the others are shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,8 +19,10 @@ from appliance.arc.grid import MAX_SIDE, Grid
 from appliance.arc.task import Task
 from appliance.arc.view import IDENTITY, View, random_view
 from appliance.arc.vote import Candidate
+from appliance.config import TrainSettings
 from appliance.engine.base import Completion, Request
 from appliance.engine.training.packing import TokenSequence
+from appliance.seeds import seed_of
 from appliance.solve.grammar import Grammar, answer_pattern
 from appliance.solve.language import Language
 
@@ -28,12 +33,24 @@ ANSWER_EXTRA_TOKENS = 16
 """Tokens that an answer may have beyond that, so that short answers have room too."""
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True)
 class LessonPlan:
     """How lessons vary from the plain leave-one-out task."""
 
     keep_colours: bool = False  # leave the colours as they are
+    keep_orientation: bool = False  # do not turn and flip
     leave_two_out: float = 0.0  # share of lessons that show one demonstration less (n-2)
+
+    @staticmethod
+    def of(train: TrainSettings) -> LessonPlan:
+        return LessonPlan(
+            keep_colours=train.keep_colours,
+            keep_orientation=train.keep_orientation,
+            leave_two_out=train.leave_two_out,
+        )
 
 
 def lesson_tasks(
@@ -48,7 +65,9 @@ def lesson_tasks(
 
     while num_pairs > 1:
         for held_out in rng.permutation(num_pairs):
-            view = random_view(rng, 0, keep_colours=plan.keep_colours)
+            view = random_view(
+                rng, 0, keep_colours=plan.keep_colours, keep_orientation=plan.keep_orientation
+            )
             shown = [task.train[i] for i in rng.permutation(num_pairs) if i != held_out]
             if len(shown) > 1 and rng.random() < plan.leave_two_out:
                 shown.pop()
@@ -116,31 +135,65 @@ def questions(
 ) -> list[tuple[Question, Request]]:
     """One request for each view and test input.
 
+    The test inputs take turns, so that a deadline cuts off none of them. Requests that do not fit
+    even with one demonstration are left out.
+    """
+    counts = [(view, i, num_samples) for view in views for i in range(len(task.test))]
+    return counted_questions(
+        task, counts, language, temperature=temperature, top_p=top_p, seed=seed, grammar=grammar
+    )
+
+
+def counted_questions(
+    task: Task,
+    counts: Sequence[tuple[View, int, int]],
+    language: Language,
+    *,
+    temperature: float,
+    top_p: float,
+    seed: int,
+    grammar: Grammar = "none",
+) -> list[tuple[Question, Request]]:
+    """A request for each view, test input and number of samples, in this order.
+
     Those that do not fit even with one demonstration are left out.
     """
     asked = []
-    for test_index in range(len(task.test)):
+    times: Counter[tuple[View, int]] = Counter()
+    for view, test_index, num_samples in counts:
         max_new_tokens = _max_answer_tokens(task, test_index, language)
-        max_prompt_tokens = language.max_seq_tokens - max_new_tokens
+        shown = view.apply_task(task)
+        fitted = language.fit_prompt(
+            shown, test_index, max_tokens=language.max_seq_tokens - max_new_tokens
+        )
+        if fitted is None:
+            continue
 
-        for view in views:
-            shown = view.apply_task(task)
-            fitted = language.fit_prompt(shown, test_index, max_tokens=max_prompt_tokens)
-            if fitted is None:
-                continue
-
-            request = Request(
-                prompt_ids=language.prompt_ids(fitted, test_index),
-                max_new_tokens=max_new_tokens,
-                num_samples=num_samples,
-                temperature=temperature,
-                top_p=top_p,
-                seed=seed,
-                pattern=answer_pattern(grammar, shown, test_index, language.encoder),
-            )
-            asked.append((Question(task, test_index, view), request))
+        # The same prompt asked once more must not give the same samples.
+        time, times[view, test_index] = times[view, test_index], times[view, test_index] + 1
+        request = Request(
+            prompt_ids=language.prompt_ids(fitted, test_index),
+            max_new_tokens=max_new_tokens,
+            num_samples=num_samples,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed_of(seed, "time", time) if time else seed,
+            pattern=answer_pattern(grammar, shown, test_index, language.encoder),
+        )
+        asked.append((Question(task, test_index, view), request))
 
     return asked
+
+
+def in_turns(queues: Iterable[Iterable[T]]) -> list[T]:
+    """The first of each queue, then the second of each, and so on.
+
+    >>> in_turns(["abc", "d", "ef"])
+    ['a', 'd', 'e', 'b', 'f', 'c']
+    """
+    missing = object()
+    rounds = zip_longest(*queues, fillvalue=missing)
+    return [one for each in rounds for one in each if one is not missing]  # type: ignore[misc]
 
 
 def _max_answer_tokens(task: Task, test_index: int, language: Language) -> int:

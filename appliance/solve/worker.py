@@ -54,7 +54,7 @@ from appliance.solve.messages import (
     Setup,
     Trained,
 )
-from appliance.solve.programs import ProgramWork
+from appliance.solve.programs import NOTHING, ProgramWork, Written
 from appliance.solve.rate_check import check_rates
 from appliance.solve.transduce import LessonPlan, lessons, longest_lesson, questions
 from appliance.solve.write_programs import WriteLimits
@@ -141,13 +141,16 @@ class Worker:
             self._programs.served = []
 
         complete = [task.task_id for task in tasks]
-        is_solved = job.stage == "deep" and self._write_programs(tasks[0], job)
-        if self._setup.settings.writes_grids and not is_solved:
+        written = self._write_programs(tasks[0], job) if job.stage == "deep" else NOTHING
+        # Where the answers are counted, there may be none left to ask for.
+        if self._setup.settings.writes_grids and not written.is_settled and job.asks != []:
             complete = self._do_grids(tasks, job, deadline)
+        if not written.is_whole:
+            complete = []
 
         if self._programs and job.stage == "quick":
-            written = self._write_first_programs(tasks, job, deadline)
-            complete = [task_id for task_id in complete if task_id in written]
+            whole = self._write_first_programs(tasks, job, deadline)
+            complete = [task_id for task_id in complete if task_id in whole]
 
         seconds = self._clock.now() - began_s
         serving = self._told_of_serving(job)
@@ -224,13 +227,10 @@ class Worker:
             self._leave_out("programs", job, fault)
             return [task.task_id for task in tasks]
 
-    def _write_programs(self, task: Task, job: Job) -> bool:
-        """Write programs as long as the job says.
-
-        Returns whether they settle the task, so that no grids are needed.
-        """
+    def _write_programs(self, task: Task, job: Job) -> Written:
+        """Write programs as long as the job says."""
         if self._programs is None or job.program_until_s <= 0:
-            return False
+            return NOTHING
 
         deadline = Deadline(min(job.program_until_s, job.deadline_s), self._clock)
         limits = self._limits(job, as_file_name(task.task_id), deadline)
@@ -240,7 +240,7 @@ class Worker:
             if _ends_job(fault) or not self._setup.settings.writes_grids:
                 raise
             self._leave_out("programs", job, fault)
-            return False
+            return NOTHING
 
     def _leave_out(self, part: Literal["programs", "scores"], job: Job, fault: Exception) -> None:
         """Go on without what failed, and tell. To be called where it was caught."""
@@ -371,7 +371,7 @@ class Worker:
     def _lessons(self, task: Task, job: Job, row_tokens: int) -> Iterator[TokenSequence]:
         train = self._setup.settings.train
         rng = generator(job.seed, task.task_id, "lessons")
-        plan = LessonPlan(train.keep_colours, train.leave_two_out)
+        plan = LessonPlan.of(train)
         return lessons(task, self._language, rng, max_tokens=row_tokens, plan=plan)
 
     def _adapter_dir(self, task: Task) -> Path:

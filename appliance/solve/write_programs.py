@@ -21,7 +21,7 @@ from pathlib import Path
 from appliance.arc.task import Task
 from appliance.arc.view import sampling_views
 from appliance.clock import Deadline
-from appliance.config import ProgramSettings
+from appliance.config import ProgramSettings, SampleSettings
 from appliance.engine.base import (
     Completion,
     NotTuned,
@@ -43,7 +43,7 @@ from appliance.solve.induce import (
     program_questions,
 )
 from appliance.solve.language import Language
-from appliance.solve.transduce import Question
+from appliance.solve.transduce import Question, in_turns
 
 TRAIN_SHARE = 0.5
 """Learning may use this part of the time left at most: what is learnt must be put to use."""
@@ -84,10 +84,10 @@ class Writer:
         server: Server,
         sandbox: Sandbox,
         max_new_tokens: int,
-        keep_colours: bool = False,
+        sample: SampleSettings = SampleSettings(),  # noqa: B008 - it is frozen
         tell: Callable[[Served | None], None] = lambda _: None,
     ) -> None:
-        """max_new_tokens: of the longest program. keep_colours: views leave colours as they are.
+        """max_new_tokens: of the longest program. sample: says what views leave as it is.
 
         tell: called with the serving engine when sampling begins and whenever it has written
         something, and with None when it has ended.
@@ -98,7 +98,7 @@ class Writer:
         self._server = server
         self._sandbox = sandbox
         self._max_new_tokens = max_new_tokens
-        self._keep_colours = keep_colours
+        self._kept = sample.kept
         self._tell = tell
 
     def write(
@@ -115,7 +115,7 @@ class Writer:
         num_samples: programs for each task. adapter: folder and hash of the adapter that the
         trainer's model has on, None while it is plain.
         """
-        asked = [pair for task in tasks for pair in self._questions(task, num_samples, seed=seed)]
+        asked = in_turns(self._questions(task, num_samples, seed=seed) for task in tasks)
         requests = [request for _, request in asked]
         directory, name = adapter or (None, "")
 
@@ -136,10 +136,7 @@ class Writer:
         own_seed = seed_of(seed, task.task_id, "programs")
         num_views = -(-num_samples // self._settings.samples_per_view)
         views = sampling_views(
-            generator(own_seed, "views"),
-            num_views,
-            len(task.train),
-            keep_colours=self._keep_colours,
+            generator(own_seed, "views"), num_views, len(task.train), **self._kept
         )
 
         return program_questions(
@@ -167,21 +164,22 @@ class Writer:
         tasks: Sequence[Task],
         known: Sequence[Trial],
         *,
-        num_epochs: int,
-        num_samples: int,
+        num_samples: Sequence[int],
         limits: WriteLimits,
         seed: int,
+        until_settled: bool = True,
     ) -> Iterator[Epoch]:
-        """Epochs of num_samples programs a task on average, beginning with the known programs.
+        """Epochs with so many programs a task on average, beginning with the known programs.
 
-        The model is left as the last epoch adapted it.
+        until_settled: only tasks that are not settled get programs, and without any of them the
+        epochs end. The model is left as the last epoch adapted it.
         """
         trials: dict[str, list[Trial]] = {task.task_id: [] for task in tasks}
         for trial in known:
             trials[trial.draft.task.task_id].append(trial)
 
-        for number in range(num_epochs):
-            unsettled = _unsettled(tasks, trials)
+        for number, num_programs in enumerate(num_samples):
+            unsettled = _unsettled(tasks, trials) if until_settled else list(tasks)
             if not unsettled or limits.deadline.is_past():
                 return
 
@@ -198,7 +196,7 @@ class Writer:
             found: list[Trial] = []
             for batch in self.write(
                 unsettled,
-                num_samples=num_samples * len(tasks) // len(unsettled),
+                num_samples=num_programs * len(tasks) // len(unsettled),
                 adapter=adapter,
                 limits=limits,
                 seed=own_seed,
@@ -242,7 +240,7 @@ class Writer:
     def _why_not(self, solved: Sequence[Relabelled], row_tokens: int) -> NotTuned:
         """Why nothing was learnt."""
         if not self._settings.learn:
-            return NotTuned("learning is switched off", "result")
+            return NotTuned("learning from programs is switched off", "result")
         if not solved:
             return NotTuned("no valid program yet", "result")
         if not row_tokens:

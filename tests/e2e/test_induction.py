@@ -128,8 +128,7 @@ def epochs_of(
     epochs = writer.epochs(
         tasks,
         [],
-        num_epochs=num_epochs,
-        num_samples=4,
+        num_samples=[4] * num_epochs,
         limits=limits(tmp_path / "adapter", max_steps=6),
         seed=1,
     )

@@ -45,7 +45,7 @@ def table_of(folder: Path, answers: Answers | None) -> None:
 def make_training(folder: Path) -> None:
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in STEPS))
     (folder / "evaluation.jsonl").write_text('{"step": 2, "vote_2": 0.5, "accuracy": NaN}\n')
-    (folder / "made_with.json").write_text('{"seconds": 12.5, "device": "a card"}')
+    (folder / "made_with.json").write_text('{"seconds": 12.5, "sessions": [{"device": "a card"}]}')
     (folder / "recipe.yaml").write_text(RECIPE)
 
 

@@ -32,7 +32,7 @@ def number_of(output: Grid) -> int:
 def test_every_demonstration_is_a_target_once_a_round(
     num_pairs: int, seed: int, n2: float, keep_colours: bool
 ) -> None:
-    plan = LessonPlan(keep_colours, n2)
+    plan = LessonPlan(keep_colours, False, n2)
     stream = lesson_tasks(task_of(num_pairs), np.random.default_rng(seed), plan)
     for _ in range(3):
         targets = [number_of(answer) for _, answer in itertools.islice(stream, num_pairs)]
@@ -63,6 +63,17 @@ def test_colours_stay_when_asked(seed: int) -> None:
     for question, answer in itertools.islice(stream, 6):
         assert set(np.unique(answer)) == {2}
         assert set(np.unique(question.test[0])) == {1}
+
+
+@given(st.integers(0, 2**32), st.booleans())
+def test_nothing_is_turned_or_flipped_when_asked(seed: int, keeps_colours: bool) -> None:
+    plan = LessonPlan(keep_colours=keeps_colours, keep_orientation=True)
+    grid = freeze(np.array([[1, 2, 3], [4, 5, 6]]))
+    task = Task("t", (Pair(grid, grid), Pair(grid, grid)), (grid,))
+    for _, answer in itertools.islice(lesson_tasks(task, np.random.default_rng(seed), plan), 6):
+        colour_of = dict(zip(grid.ravel().tolist(), answer.ravel().tolist(), strict=True))
+        assert [[colour_of[c] for c in row] for row in grid.tolist()] == answer.tolist()
+        assert not keeps_colours or (answer == grid).all()
 
 
 def test_a_task_of_one_demonstration_teaches_nothing() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from appliance.arc.grid import freeze, same_grid
 from appliance.arc.task import Pair, Task
-from appliance.arc.view import D8, IDENTITY, View, random_view, sampling_views
+from appliance.arc.view import D8, IDENTITY, View, most_views, random_view, sampling_views
 from tests.support.strategies import grids
 
 views = st.builds(
@@ -55,6 +55,23 @@ def test_sampling_views_begin_with_the_identity_and_go_round_d8(seed: int, num_v
     assert len(found) == num_views
     assert found[0] == IDENTITY
     assert len({(v.flip, v.turns) for v in found}) == min(8, num_views)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 40), st.booleans(), st.booleans())
+def test_what_is_kept_stays_in_every_view(
+    seed: int, num_views: int, keeps_colours: bool, keeps_orientation: bool
+) -> None:
+    kept = {"keep_colours": keeps_colours, "keep_orientation": keeps_orientation}
+    found = sampling_views(np.random.default_rng(seed), num_views, 3, **kept)
+    drawn = [random_view(np.random.default_rng(seed + i), 3, **kept) for i in range(num_views)]
+    for view in [*found, *drawn]:
+        assert not keeps_colours or view.colours == IDENTITY.colours
+        assert not keeps_orientation or (view.flip, view.turns) == (False, 0)
+
+    most = most_views(**kept)
+    different = {(v.flip, v.turns, v.colours) for v in found}
+    assert len(found) == (1 if most == 1 else num_views)
+    assert len(different) == min(num_views, most or num_views)
 
 
 @given(views)

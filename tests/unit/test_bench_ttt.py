@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from appliance.arc.vote import Candidate
+from bench.kept import require_trained
 from bench.ttt import cells, figures_of
 
 
@@ -20,3 +22,11 @@ def test_figures_take_the_deep_pass_and_vote_over_all() -> None:
     assert (figures["a"]["vote_1"], figures["a"]["vote_2"]) == (1.0, 1.0)
     assert figures["b"]["pass_n"] == 0.0
     assert len(list(cells([figures, figures]))) == 6
+
+
+def test_a_row_of_which_nothing_was_trained_is_refused_with_the_reason() -> None:
+    require_trained("a", [None, "no time"])
+    with pytest.raises(SystemExit, match=r"^b: nothing was trained, so .*: no time$"):
+        require_trained("b", ["no time", "no lesson fits", "no time"])
+    with pytest.raises(SystemExit, match="no task came to it"):
+        require_trained("c", [])

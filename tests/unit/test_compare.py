@@ -89,6 +89,7 @@ def test_differences_are_taken_task_by_task(capsys: Capture, place: Path) -> Non
     pairs = [(by_task[1][i], by_task[0][i]) for i in by_task[0]]
 
     assert score["mean"] == pytest.approx(sum(own - base for own, base in pairs) / len(pairs))
+    assert score["num_tasks"] == difference["num_tasks"] == len(pairs)
     assert (score["more"], score["less"]) == (
         sum(own > base for own, base in pairs),
         sum(own < base for own, base in pairs),
@@ -129,8 +130,11 @@ def test_a_training_is_a_row_and_says_when_it_has_not_ended(
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (tmp_path / "metrics.jsonl").write_text(text + '{"step": 3, "lo')
     (tmp_path / "evaluation.jsonl").write_text('{"step": 2, "accuracy": 0.25, "pass_n": NaN}\n')
+    (tmp_path / "made_with.json").write_text('{"seconds": 0, "sessions": [{"device": "a card"}]}')
+    (tmp_path / "recipe.yaml").write_text("evaluation: {tasks: x, limit: 7, views: 4}\n")
     (row,) = json.loads(said(capsys, "compare", str(tmp_path), "--format", "json"))["experiments"]
 
+    assert (row["tasks"], row["n"], row["device"]) == (7, 4, "a card")
     figures = {name: column["value"] for name, column in row["figures"].items()}
     assert figures == {"loss": 1.0, "accuracy": 0.25}
     assert (row["kind"], row["steps"], row["tokens"], row["seconds"]) == ("training", 2, 200, 3.0)

@@ -31,7 +31,7 @@ LEVELS = (
     ("engine", "program"),
     ("sizing",),
     ("machine",),
-    ("models",),
+    ("models", "predictions"),
     ("arc",),
     ("config",),
     ("names", "atomic", "process", "yaml_text"),

@@ -81,6 +81,27 @@ def test_any_name_can_be_shown(name: str) -> None:
     assert len(label(name)) <= 37
 
 
+def test_a_training_of_one_line_or_without_a_figure_is_no_defect(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    out = ["--out", str(tmp_path / "out")]
+    (tmp_path / "evaluation.jsonl").write_text('{"step": 0, "vote_2": 0.5}\n')
+    assert cli.main(["plot", str(tmp_path), *out]) == 0
+    (tmp_path / "evaluation.jsonl").write_text('{"step": 0, "vote_2": NaN}\n')
+    assert cli.main(["plot", str(tmp_path), *out]) == 4
+    assert "nothing to draw" in capsys.readouterr().err
+
+
+def test_twenty_long_names_leave_room_for_the_curves(tmp_path: Path) -> None:
+    names = [f"a rather long name of a training, {i:02}" for i in range(20)]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.jsonl").write_text('{"step": 1, "loss": 1, "tokens": 5}\n')
+    folders = [str(tmp_path / name) for name in names]
+    assert cli.main(["plot", *folders, "--out", str(tmp_path / "out"), "--format", "png"]) == 0
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
 def test_a_curve_ends_at_pass_n_and_has_the_estimate_before(place: Path) -> None:
     run = open_run_record(place / "a", Answers.of(str(place / "answers.json"), None))
     tries = grid_tries(run)

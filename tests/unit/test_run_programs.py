@@ -79,14 +79,88 @@ def test_the_journal_gives_back_what_was_written(tmp_path: Path) -> None:
     coverage = coverage_of(journal)
     assert (coverage.programs_written, coverage.programs_valid, coverage.programs_fit) == (4, 3, 1)
     assert (
-        "tasks with a program that fits all demonstrations: 1 (3 of 4 programs gave grids)"
-        in coverage.lines()
+        "tasks with a program that fits all demonstrations: 1 (3 of 4 programs gave grids; "
+        "learnt from those of 0 tasks)" in coverage.lines()
     )
     assert coverage.shortfalls(RunSettings(min_trained_share=1.0), train_enabled=True) == []
     first = Outcome("done", candidates=candidates[:1], programs=found[:1])
     ledger.put(assignment, TASK, first)
     assert journal.programs("t") == {"deep": found[:1]}
     journal.close()
+
+
+def learning(*epochs: EpochMessage, is_agreed: bool = False) -> Outcome:
+    wrote = Wrote(job_id=1, task_id="t", seconds=3.0, is_agreed=is_agreed, epochs=list(epochs))
+    found = [program("right", 1.0)]
+    return Outcome(
+        "done", candidates=found[0].candidates(), programs=found, wrote=wrote, seconds=3.0
+    )
+
+
+OFF = EpochMessage(
+    num_picked=0, num_programs=4, num_fit=2, reason="learning is off", cause="result"
+)
+NONE_YET = EpochMessage(
+    num_picked=0, num_programs=4, num_fit=0, reason="no valid program yet", cause="result"
+)
+LEARNT = EpochMessage(num_picked=2, num_programs=4, num_fit=2, num_steps=7)
+LATE = EpochMessage(num_picked=2, num_programs=0, num_fit=0, reason="no time", cause="time")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "trained", "reasons", "is_short"),
+    [
+        (learning(NONE_YET, LEARNT), 1, {}, False),
+        (learning(LEARNT, LATE), 1, {}, False),
+        (learning(OFF), 0, {"learning is off": 1}, True),
+        (learning(NONE_YET, NONE_YET), 0, {"no valid program yet": 1}, True),
+        (learning(LATE), 0, {"no time": 1}, True),
+        (learning(), 0, {"no time was left to learn": 1}, True),
+        (learning(is_agreed=True), 0, {}, False),
+    ],
+)
+def test_learning_from_programs_counts_as_training_where_no_grids_are_written(
+    outcome: Outcome, trained: int, reasons: dict[str, int], is_short: bool
+) -> None:
+    journal = Journal(Path(":memory:"))
+    journal.put_tasks([TASK])
+    journal.put_fact("strategy", ["induction"])
+    ledger = Ledger(
+        TaskSet("x", (TASK,)),
+        journal,
+        selector="programs-first",
+        clock=VirtualClock(),
+        write=lambda _: None,
+    )
+    ledger.put(Assignment("deep", (TASK,), 1, 10.0, 10.0), TASK, outcome)
+
+    coverage = coverage_of(journal)
+    assert (coverage.trained, coverage.learnt) == (trained, trained)
+    assert coverage.untrained_reasons == reasons
+    faults = coverage.shortfalls(RunSettings(min_trained_share=1.0), train_enabled=True)
+    assert bool(faults) == is_short
+
+    # Where grids are written as well, their training is what counts.
+    journal.put_fact("strategy", ["transduction", "induction"])
+    assert coverage_of(journal).trained == 0
+    assert coverage_of(journal).learnt == trained
+
+
+def test_a_program_of_a_trained_model_shows_that_it_was_trained() -> None:
+    """The quick pass may learn from all tasks at once, and tells of no epoch."""
+    journal = Journal(Path(":memory:"))
+    journal.put_tasks([TASK])
+    journal.put_fact("strategy", ["induction"])
+    found = [program("right", 1.0).model_copy(update={"adapter": "abc"})]
+    ledger = Ledger(
+        TaskSet("x", (TASK,)),
+        journal,
+        selector="programs-first",
+        clock=VirtualClock(),
+        write=lambda _: None,
+    )
+    ledger.put(Assignment("quick", (TASK,), 1, 10.0, 10.0), TASK, Outcome("done", programs=found))
+    assert coverage_of(journal).trained == 1
 
 
 def test_programs_that_fit_go_before_every_stage_and_the_others_after_all() -> None:

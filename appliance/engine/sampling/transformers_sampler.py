@@ -14,6 +14,7 @@ from appliance.clock import Deadline
 from appliance.engine.base import Completion, Request
 from appliance.engine.device_faults import is_out_of_memory
 from appliance.errors import OutOfMemory
+from appliance.seeds import seed_of
 
 STRETCH = 16
 """Tokens written before the rows that are done leave the batch."""
@@ -56,11 +57,11 @@ class TransformersSampler:
     def sample(
         self, requests: Sequence[Request], *, deadline: Deadline
     ) -> Iterator[list[Completion]]:
-        for batch in self._batches(requests):
+        for number, batch in enumerate(self._batches(requests)):
             if deadline.is_past():
                 return
             try:
-                yield list(self._run(requests, batch, deadline))
+                yield list(self._run(requests, batch, deadline, number))
             except (RuntimeError, MemoryError) as fault:
                 if not is_out_of_memory(fault):
                     raise
@@ -69,39 +70,22 @@ class TransformersSampler:
     def _batches(self, requests: Sequence[Request]) -> Iterator[list[int]]:
         """Indices of requests, one for each row: a request of n samples takes n rows.
 
-        Greedy rows come first, then those of short prompts; a batch stays within the token bound.
+        The first row that is left begins a batch, and those that go with it fill it in the order in
+        which they are asked. So what a deadline cuts off is what was asked last.
         """
         rows = [i for i, r in enumerate(requests) for _ in range(r.num_samples)]
-        rows.sort(key=lambda i: (requests[i].temperature > 0, len(requests[i].prompt_ids), i))
-        batch: list[int] = []
-        for i in rows:
-            if batch and not self._goes_with(requests, [*batch, i]):
-                yield batch
-                batch = []
-            batch.append(i)
-
-        if batch:
-            yield batch
-
-    def _goes_with(self, requests: Sequence[Request], batch: list[int]) -> bool:
-        """Whether the last row may join the others.
-
-        It must be sampled in the same way, need little padding, and keep within the token bound.
-        """
-        first, last = requests[batch[0]], requests[batch[-1]]
-        if (first.temperature, first.top_p) != (last.temperature, last.top_p):
-            return False
-
-        width = len(last.prompt_ids)  # rows come shortest first
-        if width > MAX_PADDING_RATIO * len(first.prompt_ids) + MIN_PADDING:
-            return False
-
-        longest = width + max(requests[i].max_new_tokens for i in batch)
-        return longest * len(batch) <= self._batch_tokens
+        while rows:
+            batch, left = _Batch(self._batch_tokens), []
+            for i in rows:
+                if not batch.takes(i, requests[i]):
+                    left.append(i)
+            yield batch.rows
+            rows = left
 
     def _run(
-        self, requests: Sequence[Request], batch: list[int], deadline: Deadline
+        self, requests: Sequence[Request], batch: list[int], deadline: Deadline, number: int
     ) -> Iterator[Completion]:
+        """number: of the batch. Several of them may ask the same prompt."""
         import torch
         from transformers import LogitsProcessorList
 
@@ -114,7 +98,7 @@ class TransformersSampler:
         # Seeded for this batch alone; outside of it the generators go on as if nothing had been.
         own_rng = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
         with torch.inference_mode(), own_rng:
-            torch.manual_seed(asked[0].seed)
+            torch.manual_seed(seed_of(asked[0].seed, "batch", number) if number else asked[0].seed)
             cache = self._cache(model, ids, mask, batch)
             arguments = self._generate_arguments(asked[0], cache, deadline)
 
@@ -199,6 +183,35 @@ class TransformersSampler:
         if len(set(batch)) < len(batch):
             _read_once(model, cache, ids, mask, batch)
         return cache
+
+
+class _Batch:
+    """Rows that are written together: sampled in the same way, with little padding, and within the
+    token bound.
+    """
+
+    def __init__(self, most_tokens: int) -> None:
+        self.rows: list[int] = []
+        self._most_tokens = most_tokens
+        self._way = (0.0, 1.0)  # temperature and top_p
+        self._shortest = self._longest = self._new_tokens = 0
+
+    def takes(self, index: int, request: Request) -> bool:
+        """Whether the row joins the others; the first one always does."""
+        way, width = (request.temperature, request.top_p), len(request.prompt_ids)
+        if not self.rows:
+            self._way, self._shortest = way, width
+
+        shortest, longest = min(self._shortest, width), max(self._longest, width)
+        new_tokens = max(self._new_tokens, request.max_new_tokens)
+        is_padded = longest > MAX_PADDING_RATIO * shortest + MIN_PADDING
+        is_full = (longest + new_tokens) * (len(self.rows) + 1) > self._most_tokens
+        if self.rows and (way != self._way or is_padded or is_full):
+            return False
+
+        self._shortest, self._longest, self._new_tokens = shortest, longest, new_tokens
+        self.rows.append(index)
+        return True
 
 
 class _RowAnswer:

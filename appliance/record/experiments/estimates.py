@@ -73,6 +73,7 @@ class Difference:
     num_more: int  # tasks with a higher value than in the base
     num_less: int  # tasks with a lower one
     p_value: float  # of the sign test
+    num_tasks: int
 
 
 def paired_difference(values: Sequence[float], base: Sequence[float]) -> Difference:
@@ -86,6 +87,7 @@ def paired_difference(values: Sequence[float], base: Sequence[float]) -> Differe
         num_more=num_more,
         num_less=num_less,
         p_value=sign_test(num_more, num_less),
+        num_tasks=len(differences),
     )
 
 

@@ -193,8 +193,10 @@ def _seconds(run: RunRecord) -> float | None:
     """Of all starts together; runs before 0.3 say it of the last one, at its end."""
     if run.legs.spans:
         return run.legs.total_s
-    value: Any = _json_object(run.folder.report).get("seconds")
-    return float(value) if type(value) in (int, float) and 0 <= value < LONGEST_S else None
+    value = _json_object(run.folder.report).get("seconds")
+    if isinstance(value, int | float) and 0 <= value < LONGEST_S:
+        return float(value)
+    return None
 
 
 def _device(folder: RunFolder) -> str | None:

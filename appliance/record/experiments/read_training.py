@@ -77,7 +77,6 @@ def read_training(name: str, path: Path) -> Experiment:
     made = _made_with(path)
     columns = {figure: Column(values[-1][1]) for figure, values in log.figures().items()}
     last = log.steps[-1] if log.steps else {}
-    device = made.get("device")
     tasks, views = _evaluated(path)
     return Experiment(
         name=name,
@@ -88,7 +87,7 @@ def read_training(name: str, path: Path) -> Experiment:
         grids_n=None if views is None else Count(views, float(views), views),
         seconds=_number(made.get("seconds")) or _step_seconds(log.steps),
         tokens=_whole(last.get("tokens")),
-        device=device if isinstance(device, str) else None,
+        device=_device(made),
         steps=max(int(line["step"]) for line in (*log.steps, *log.evaluations)),
         notes=log.notes,
     )
@@ -217,6 +216,14 @@ def _made_with(path: Path) -> Mapping[str, Any]:
     except ApplianceError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _device(made: Mapping[str, Any]) -> str | None:
+    """That of its last start."""
+    sessions = made.get("sessions")
+    last = sessions[-1] if isinstance(sessions, list) and sessions else None
+    device = last.get("device") if isinstance(last, dict) else None
+    return device if isinstance(device, str) else None
 
 
 def _evaluated(path: Path) -> tuple[int | None, int | None]:

@@ -51,7 +51,7 @@ def pictures_html(run: NamedRun) -> str:
 
 def training_pictures(trainings: Sequence[NamedLog]) -> list[Picture]:
     """Against steps, and against tokens where these are known: steps may be of unlike size."""
-    if not trainings:
+    if not any(training.log.figures() for training in trainings):
         return []
     pictures = [training_picture(trainings, "steps")]
     if any(line.get("tokens") for training in trainings for line in training.log.steps):

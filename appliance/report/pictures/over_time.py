@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from appliance.report.pictures.style import Picture, legend, line_of
+from appliance.report.pictures.style import Picture, legend, legend_in, line_of
 
 Curve = Sequence[tuple[float, float]]
 """Seconds of work, and the score from then on."""
@@ -39,4 +39,4 @@ def time_picture(curves: Mapping[str, Curve]) -> Picture | None:
         axis.set_ylabel("score by test output")
         legend(figure, handles, list(drawn))
 
-    return Picture("score-over-time", "Score against time", 4.4, draw)
+    return Picture("score-over-time", "Score against time", 4.1 + legend_in(list(drawn)), draw)

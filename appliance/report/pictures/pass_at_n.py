@@ -14,7 +14,7 @@ from appliance.record.experiments.tries import (
     pass_curve,
     program_tries,
 )
-from appliance.report.pictures.style import Picture, legend, line_of
+from appliance.report.pictures.style import Picture, legend, legend_in, line_of
 
 KINDS: dict[str, Callable[[RunRecord], list[Tries]]] = {
     "grids": grid_tries,
@@ -61,7 +61,8 @@ def pass_picture(runs: Sequence[NamedRun]) -> Picture | None:
         shown = sorted(handles)
         legend(figure, [handles[i] for i in shown], [runs[i].name for i in shown])
 
-    return Picture("pass-at-n", "A right one among n predictions", 5.0, draw)
+    height_in = 4.7 + legend_in([run.name for run in runs])
+    return Picture("pass-at-n", "A right one among n predictions", height_in, draw)
 
 
 def _curve(axis: Any, points: Sequence[CurvePoint], number: int) -> Any:

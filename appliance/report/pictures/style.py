@@ -7,6 +7,7 @@ packages for Kaggle do without it.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,9 +98,18 @@ def label(name: str) -> str:
 def legend(figure: Any, handles: Sequence[Any], names: Sequence[str]) -> None:
     """Above all panels, in as many columns as the names leave room for."""
     labels = [label(name) for name in names]
+    figure.legend(handles, labels, loc="outside upper center", ncols=_num_columns(labels))
+
+
+def legend_in(names: Sequence[str]) -> float:
+    """Height of that legend, in inches."""
+    labels = [label(name) for name in names]
+    return 0.27 * math.ceil(len(labels) / _num_columns(labels))
+
+
+def _num_columns(labels: Sequence[str]) -> int:
     longest = max(map(len, labels), default=1)
-    num_columns = max(1, min(len(labels), int(90 // (longest + 8))))
-    figure.legend(handles, labels, loc="outside upper center", ncols=num_columns)
+    return max(1, min(len(labels), 90 // (longest + 8)))
 
 
 def legend_below(part: Any, axis: Any) -> None:

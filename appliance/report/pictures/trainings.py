@@ -8,19 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from appliance.record.experiments.read_training import TrainingLog
-from appliance.report.pictures.style import Picture, label, legend, line_of
+from appliance.report.pictures.style import Picture, label, legend, legend_in, line_of
 
 Axis = Literal["steps", "tokens"]
 
 PANEL_IN = 2.7
 """Height of a row of panels, in inches."""
-
-UNITS = {
-    "loss": "loss\n(nats per answer token)",
-    "nats_per_answer": "nats per answer",
-    "nats_per_token": "nats per token",
-}
-"""Names of those figures that are no shares."""
 
 SMOOTHED_POINTS = 40
 """A curve with more points than twice this is smoothed; what was measured stays behind it, pale."""
@@ -35,10 +28,10 @@ class NamedLog:
 
 
 def training_picture(trainings: Sequence[NamedLog], against: Axis) -> Picture:
-    """A panel for each figure that any of them has, the loss first."""
+    """A panel for each figure that any of them has, losses first."""
     found = [training.log.figures() for training in trainings]
     names = list(dict.fromkeys(name for figures in found for name in figures))
-    names.sort(key=lambda name: name != "loss")
+    names.sort(key=lambda name: (name != "loss", "loss" not in name))
     num_rows = math.ceil(len(names) / 2)
     longest = max(
         _place(training.log, step, against)
@@ -59,7 +52,9 @@ def training_picture(trainings: Sequence[NamedLog], against: Axis) -> Picture:
                 points = figures.get(name, [])
                 if points:
                     handles[number] = _curve(axis, training.log, points, number, against)
-            axis.set_ylabel(UNITS.get(name, label(name)))
+            axis.set_ylabel(
+                f"{label(name)}\n(nats per answer token)" if "loss" in name else label(name)
+            )
             values = [y for figures in found for _, y in figures.get(name, [])]
             _limit(axis, values, longest)
             axis.set_xlabel(x_name)
@@ -71,9 +66,8 @@ def training_picture(trainings: Sequence[NamedLog], against: Axis) -> Picture:
         shown = sorted(handles)
         legend(figure, [handles[i] for i in shown], [trainings[i].name for i in shown])
 
-    return Picture(
-        f"training-{against}", f"Training against {against}", 0.6 + PANEL_IN * num_rows, draw
-    )
+    height_in = 0.3 + PANEL_IN * num_rows + legend_in([training.name for training in trainings])
+    return Picture(f"training-{against}", f"Training against {against}", height_in, draw)
 
 
 def _curve(
@@ -114,7 +108,7 @@ def _place(log: TrainingLog, step: float, against: Axis) -> float:
 
 def _limit(axis: Any, values: Sequence[float], longest: float) -> None:
     """The same steps in every panel, and little room below 0 where nothing is less."""
-    axis.set_xlim(-0.03 * longest, 1.03 * longest)
+    axis.set_xlim(-0.03 * (longest or 1), 1.03 * (longest or 1))
     low, high = min(values), max(values)
     pad = max(0.08 * (high - low), 0.02)
     bottom = max(low - pad, -0.1 * (high + pad)) if low >= 0 else low - pad

@@ -46,17 +46,16 @@ class FakeAnswers:
         self._known: dict[str, _Answers] = {}
 
     def of(
-        self, task: Task, views: Sequence[str], job: Job, *, is_trained: bool
+        self, task: Task, asked: Sequence[tuple[str, int]], job: Job, *, is_trained: bool
     ) -> list[CandidateMessage]:
-        """One candidate per view and test input."""
+        """One candidate for each view and test input that is asked."""
         known = self._known.setdefault(task.task_id, self._draw(task))
-        rng = generator(self._seed, task.task_id, job.stage, job.seed, views[0])
+        rng = generator(self._seed, task.task_id, job.stage, job.seed, *asked[0])
         skill = known.skill * (1.0 if is_trained else UNTRAINED_SKILL)
 
         return [
             self._candidate(task, test_index, view, known.grids[test_index], skill, rng)
-            for test_index in range(len(task.test))
-            for view in views
+            for view, test_index in asked
         ]
 
     def of_search(self, task: Task) -> list[CandidateMessage]:

@@ -30,7 +30,17 @@ from appliance.run.rehearsal.work_item import WorkItem, log_normal
 from appliance.run.schedule.measured_costs import TaskCost
 from appliance.seeds import generator
 from appliance.sizing.memory_ladder import LAST_RUNG
-from appliance.solve.messages import Event, Failed, Finished, Job, Ready, Sampled, Trained, Wrote
+from appliance.solve.messages import (
+    EpochMessage,
+    Event,
+    Failed,
+    Finished,
+    Job,
+    Ready,
+    Sampled,
+    Trained,
+    Wrote,
+)
 
 SAMPLE_SPREAD = 0.35
 """Sigma of the log-normal factor on a task's time to sample, which varies with what a model says.
@@ -277,9 +287,14 @@ class _JobScript:
         writes_grids = self._true_costs.settings.writes_grids
         complete = [] if writes_grids else [task.task_id for task in tasks]
         for task in tasks if writes_grids else ():
-            batches = list(self._sampling(task, answers, is_trained))
-            yield from batches
-            if sum(batch.num for batch in batches) == len(job.views):
+            asked = self._asked(task)
+            num_answers = 0
+            for batch in self._sampling(task, asked, answers, is_trained):
+                num_answers += (
+                    len(batch.event.candidates) if isinstance(batch.event, Sampled) else 0
+                )
+                yield batch
+            if num_answers == len(asked):
                 complete.append(task.task_id)
 
         late_s = LATENESS_S if self._at_s >= job.deadline_s else 0.0
@@ -291,8 +306,21 @@ class _JobScript:
         """Search for programs, for as long as it may: none of the imagined ones ever agree."""
         job = self._job
         seconds = max(0.0, min(job.program_until_s, job.deadline_s) - self._at_s)
+        learns = self._true_costs.settings.learns
+        epoch = EpochMessage(
+            num_picked=int(learns),
+            num_programs=0,
+            num_fit=0,
+            num_steps=int(learns),
+            reason=None if learns else "learning from programs is switched off",
+            cause=None if learns else "result",
+        )
         found = Wrote(
-            job_id=job.job_id, task_id=task.task_id, seconds=seconds, is_agreed=False, epochs=[]
+            job_id=job.job_id,
+            task_id=task.task_id,
+            seconds=seconds,
+            is_agreed=False,
+            epochs=[epoch] if seconds else [],
         )
         return self._item("programs", task.task_id, seconds, found)
 
@@ -321,23 +349,36 @@ class _JobScript:
         )
         return self._item("train", task.task_id, seconds, event, num=num_steps)
 
-    def _sampling(self, task: Task, answers: FakeAnswers, is_trained: bool) -> Iterator[WorkItem]:
-        """Batches of views until the deadline; a batch that it cuts off gives nothing."""
-        job = self._job
+    def _asked(self, task: Task) -> list[tuple[str, int]]:
+        """View and test input of each answer that the job asks for, in the order of asking."""
+        if self._job.asks is None:
+            return [(view, i) for view in self._job.views for i in range(len(task.test))]
+        return [(a.view, a.test_index) for a in self._job.asks for _ in range(a.num_samples)]
+
+    def _sampling(
+        self, task: Task, asked: list[tuple[str, int]], answers: FakeAnswers, is_trained: bool
+    ) -> Iterator[WorkItem]:
+        """Batches of answers until the deadline; a batch that it cuts off gives nothing."""
+        job, sample = self._job, self._true_costs.settings.sample
         factor = self._true_costs.sample_factor(self._seed, task.task_id)
         num_batches = BATCHES_PER_TASK if job.stage == "deep" else 1
-        size = max(1, math.ceil(len(job.views) / num_batches))
+        size = max(1, math.ceil(len(asked) / len(task.test) / num_batches)) * len(task.test)
         kind = "quick" if job.stage == "quick" else "sample"
 
-        for first in range(0, len(job.views), size):
-            views = job.views[first : first + size]
-            seconds = len(views) * self._true_costs.costs[task.task_id].view * factor
+        per_view = len(task.test)
+        if sample.predictions is not None:
+            per_view *= max(1, sample.predictions // sample.views)
+
+        for first in range(0, len(asked), size):
+            some = asked[first : first + size]
+            num_views = len(some) / per_view
+            seconds = num_views * self._true_costs.costs[task.task_id].view * factor
             left_s = max(0.0, job.deadline_s - self._at_s)
-            found = answers.of(task, views, job, is_trained=is_trained) if seconds <= left_s else []
+            is_done = seconds <= left_s
+            found = answers.of(task, some, job, is_trained=is_trained) if is_done else []
             event = Sampled(job_id=job.job_id, candidates=found)
-            yield self._item(
-                kind, task.task_id, min(seconds, left_s), event, num=len(views) if found else 0
-            )
+            num = math.ceil(num_views) if found else 0
+            yield self._item(kind, task.task_id, min(seconds, left_s), event, num=num)
             if not found:
                 return
 

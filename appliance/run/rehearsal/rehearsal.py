@@ -17,7 +17,7 @@ from appliance.arc.task import TaskSet
 from appliance.clock import VirtualClock
 from appliance.config import Settings
 from appliance.errors import ApplianceError, DeviceLost, EngineError
-from appliance.record.coverage import Coverage, coverage_of
+from appliance.record.coverage import PREDICTIONS, Coverage, coverage_of
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
 from appliance.record.setbacks import go_on_with_cpu
@@ -162,6 +162,8 @@ def rehearse(
     journal = Journal(journal_path)
     journal.put_tasks(tasks)
     journal.put_fact("strategy", list(crew.settings.strategy))
+    if not crew.settings.writes_programs:  # imagined workers write none
+        journal.put_fact(PREDICTIONS, crew.settings.sample.predictions)
     scene = _Scene(tasks, budget_s, faults, seed, polls, clock, journal, file)
 
     death = faults.rate("device-death")

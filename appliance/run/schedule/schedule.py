@@ -88,7 +88,8 @@ class Schedule:
         self._shares = Shares(settings, self.forecast)
 
         given.sort(key=lambda t: (self.forecast.size(t.task_id), t.task_id))
-        self.states = {t.task_id: TaskState(t) for t in given}
+        self._is_counted = settings.sample.predictions is not None
+        self.states = {t.task_id: TaskState(t, is_counted=self._is_counted) for t in given}
         self.search: SearchQueue | None = None
         if search is not None:
             self.search = SearchQueue(self.states, search, has_model=settings.needs_model)
@@ -147,7 +148,10 @@ class Schedule:
 
         for task in assignment.tasks:
             state = self.states[task.task_id]
-            if is_first and is_empty and state.deep.num_cut == 0:
+            if assignment.stage == "deep" and self._is_counted:
+                self._went_on(state, assignment, task.task_id in answered, is_empty=is_empty)
+                state.first_s = seconds if assignment.round == 1 else state.first_s
+            elif is_first and is_empty and state.deep.num_cut == 0:
                 state.deep.num_cut, state.deep.status = 1, "waiting"
             elif assignment.stage == "deep":
                 state.deep.status, state.rounds = "done", max(state.rounds, assignment.round)
@@ -157,6 +161,15 @@ class Schedule:
             else:
                 state.quick.num_cut += 1
                 state.quick.status = "waiting" if state.quick.num_cut < MAX_CUTS else "failed"
+
+    def _went_on(
+        self, state: TaskState, assignment: Assignment, is_whole: bool, *, is_empty: bool
+    ) -> None:
+        """Where predictions are counted, a task goes on until all of them are there."""
+        state.rounds = max(state.rounds, assignment.round)
+        state.deep.num_cut += is_empty
+        is_over = is_whole or state.deep.num_cut >= MAX_CUTS
+        state.deep.status = "done" if is_over else "waiting"
 
     def out_of_memory(self, assignment: Assignment) -> list[str]:
         """One rung down for its task. Returns tasks without a rung left: given up at this stage."""
@@ -182,7 +195,8 @@ class Schedule:
         for task in assignment.tasks:
             progress = self.states[task.task_id].of(assignment.stage)
             # Answers of earlier rounds stand.
-            progress.status = "done" if assignment.round > 1 else "waiting"
+            is_again = assignment.round > 1 and not self._is_counted
+            progress.status = "done" if is_again else "waiting"
         return []
 
     def adapter_lost(self, assignment: Assignment) -> list[str]:
@@ -206,6 +220,14 @@ class Schedule:
 
         What it gave stays and votes. The next round goes on from it, with the adapter if one was
         trained; to do this one again would replace its answers.
+        """
+        state = self.states[task_id]
+        state.rounds = max(state.rounds, number)
+
+    def set_counted(self, task_id: str, number: int) -> None:
+        """Where predictions are counted: the round of that number gave some, which stay.
+
+        The next round gives what lacks.
         """
         state = self.states[task_id]
         state.rounds = max(state.rounds, number)
@@ -324,8 +346,9 @@ class Schedule:
             rationed_s = least[state.task.task_id] + per_weight_s * state.weight
             return self._shares.ample_s(state) if is_ample else rationed_s
 
-        # Which task: one that failed comes after all others.
-        states = [s for s in states if not s.deep.num_tries] or states
+        # Which task.
+        urge = min(map(_urge, states))
+        states = [s for s in states if _urge(s) == urge]
         first, dearest = states[0], max(states, key=lambda s: least[s.task.task_id])
         dearest_s = least[dearest.task.task_id]
         if is_ample and self.num_workers > 1:
@@ -403,7 +426,7 @@ class Schedule:
             slow_sample_s = SLOW_SLACK * self.forecast.slowness("deep") * sample_s
             slow_s = program_s + train_s + slow_sample_s
             until_s = max(share_s, min(left_s, slow_s, share_s + spare_s))
-        if is_last:
+        if is_last and not self._is_counted:
             num_views *= _fold_of_views(share_s - program_s - train_s, sample_s)
             expected_s = share_s
 
@@ -439,7 +462,7 @@ class Schedule:
 
     def _can_improve(self, state: TaskState) -> bool:
         """Not when its vote is settled, nor when its rounds gave no candidate at all."""
-        if state.is_found:
+        if state.is_found or self._is_counted:
             return False
         if state.deep.status != "done" or state.rounds >= self.settings.run.rounds:
             return False
@@ -478,7 +501,7 @@ class Schedule:
                 can_try = progress.num_tries < MAX_TRIES
             progress.rung = min(LAST_RUNG, progress.rung + is_memory)
 
-            if assignment.round > 1:
+            if assignment.round > 1 and not self._is_counted:
                 # Answers of earlier rounds stand.
                 progress.status = "done"
                 state.rounds = assignment.round - 1 if can_try else self.settings.run.rounds
@@ -492,8 +515,17 @@ class Schedule:
 
 
 def _is_open(state: TaskState) -> bool:
-    """Whether a quick job may still ask it."""
-    return state.quick.status == "waiting" and state.deep.status != "done"
+    """Whether a quick job may still ask it. There is none where predictions are counted."""
+    is_asked = state.quick.status == "waiting" and state.deep.status != "done"
+    return is_asked and not state.is_counted
+
+
+def _urge(state: TaskState) -> tuple[bool, bool, int]:
+    """Who comes first in the deep pass: what failed comes last, and so does what has answers.
+
+    A task that is in a quick job now waits: programs that are written there are learnt from.
+    """
+    return state.deep.num_tries > 0, state.quick.status == "running", state.rounds
 
 
 def _fold_of_views(left_s: float, sample_s: float | None) -> int:

@@ -39,6 +39,7 @@ class TaskState:
     adapter_sha: str = ""  # of the adapter that was saved last
     is_late: bool = False  # no time is left to train
     is_found: bool = False  # a search without a model is sure of its answer
+    is_counted: bool = False  # it gets so many predictions; a further round gives those that lack
 
     @property
     def weight(self) -> float:
@@ -54,9 +55,11 @@ class TaskState:
 
         Every second round asks the adapter of the round before under new views, which costs no
         training; the others train anew, for a second opinion. Without time to train, all of them
-        ask the adapter that there is.
+        ask the adapter that there is. So does a round that completes the predictions of a task, and
+        one after a training that left no time for answers.
         """
-        return self.adapter_sha if self.is_late or self.rounds % 2 else ""
+        is_asked = self.is_late or self.is_counted or self.deep.num_cut or self.rounds % 2
+        return self.adapter_sha if is_asked else ""
 
     def of(self, stage: Stage) -> Progress:
         if stage == "search":

@@ -17,6 +17,9 @@ STEP_SLACK = 1.25
 LEAST_VIEWS = 2
 """A task is not begun without time for this many."""
 
+FIRST_SLACK = 1.25
+"""Time for the first answers over their mean."""
+
 LEAST_JOB_S = 0.5
 """No job is shorter than this."""
 
@@ -44,7 +47,8 @@ class Shares:
 
         Training gets what sampling leaves of the share: at least half of `max_share`, at most
         `max_share`, never more than all steps need. Views can be cut off, lost training cannot be
-        made up for; but there is always time for the first views of a slow task.
+        made up for; but there is always time for the first views of a slow task. Where that leaves
+        too little, nothing is trained: a training without an answer is worth nothing.
         """
         if not self._trains(state):
             return 0.0
@@ -56,14 +60,22 @@ class Shares:
 
         task_id = state.task.task_id
         first_views_s = self._forecast.sample_s("deep", [task_id], LEAST_VIEWS) or 0.0
-        most_s = min(most_s, max(0.0, share_s - self._forecast.slowness("deep") * first_views_s))
+        slow_views_s = self._forecast.slowness("deep") * first_views_s
+        answers_s = max(slow_views_s, FIRST_SLACK * self._forecast.first_s(task_id))
+        most_s = min(most_s, max(0.0, share_s - answers_s))
 
         step_s = self._forecast.step_s(task_id)
         all_steps_s = math.inf if step_s is None else STEP_SLACK * train.max_steps * step_s
         # Steps may be forecast much too short, so a task gets its least time all the same.
         enough_s = max(all_steps_s, train.min_seconds)
+        if most_s < min(enough_s, self._least_training_s(state)):
+            return 0.0
 
         wanted_s = max(share_s - sample_s, most_s / 2, self._least_training_s(state))
+        if state.is_counted:
+            # All views are wanted, so training may not cost one of them.
+            slow_s = self._forecast.slowness("deep") * sample_s
+            wanted_s = max(share_s - slow_s, self._least_training_s(state))
         return min(most_s, wanted_s, enough_s)
 
     def need_s(self, state: TaskState) -> float:
