@@ -19,9 +19,8 @@ from appliance.commands.arguments import (
 )
 from appliance.commands.relabel import add_choice_arguments, choice_flags
 from appliance.engine.folder.card import EMBEDDED
-from appliance.learn.drivers.rounds import RoundsPlan, do_rounds, run_folders
-from appliance.learn.drivers.step import Step
 from appliance.learn.recipe import load_recipe
+from appliance.learn.series.rounds import RoundsPlan, Step, do_rounds, run_folders
 from appliance.pack.templates import template_path
 
 EPILOG = """A round is: relabel the programs of all runs so far, train on them, predict again.
@@ -142,4 +141,4 @@ def _each(flag: str, values: list[str]) -> list[str]:
 def _comparison(plan: RoundsPlan, solutions: str) -> Step:
     named = [f"{run.parent.name}={run}" for run in run_folders(plan)]
     flags = ("--base", "round-0", "--solutions", solutions)
-    return Step(("compare", *named, *flags))
+    return Step(("compare", *named, *flags), (), lambda: False)

@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from appliance.atomic import make_folder, write_atomic
 from appliance.engine.folder.json_file import read_object
-from appliance.errors import (
-    EXIT_CHECKPOINTED,
-    EXIT_DONE,
-    EXIT_INTERRUPTED,
-    InputError,
-    OutputError,
-)
-from appliance.learn.drivers.step import GONE_THROUGH, Step, run_step
-from appliance.learn.drivers.sweep import Row, Sweep, read_sweep
+from appliance.errors import EXIT_DONE, InputError, OutputError
+from appliance.learn.series.sweep import Row, Sweep, read_sweep
 from appliance.names import a_few
+from appliance.process.child import run_child
+from appliance.process.stopping import exit_code, noted
+from appliance.program.sandbox.linux import die_with_parent
 
 EPILOG = """a grid of trainings, its rows compared at the end (docs/experiments.md):
   appliance sweep recipes/iteration-24.yaml --out out/sweep -- --model DIR
@@ -34,9 +31,6 @@ The same command goes on where it was stopped: a row that is done is not done ag
 DONE_FILE = ".sweep.json"
 """In --out: the command of each row that is done. Hidden, so that `compare OUT/*` sees rows only.
 """
-
-STOPPED = (EXIT_CHECKPOINTED, EXIT_INTERRUPTED)
-"""Exit codes of a row that somebody stopped: the same command goes on with it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,25 +60,29 @@ def run(args: argparse.Namespace) -> int:
     done = _done(args.out)
     failed: dict[str, int] = {}
 
-    for number, row in enumerate(sweep.rows, 1):
-        step = _step(sweep, row, args.out)
-        place = f"{number}/{len(sweep.rows)} {row.name}"
-        if done.get(row.name) == list(step.arguments):
-            print(f"{place}: done before", flush=True)
-            continue
+    with noted() as stopped:
+        for number, row in enumerate(sweep.rows, 1):
+            command = _command(sweep, row, args.out)
+            place = f"{number}/{len(sweep.rows)} {row.name}"
+            if done.get(row.name) == command:
+                _say(f"{place}: done before")
+                continue
 
-        print(f"{place}:", flush=True)
-        code = run_step(step)
-        if code in STOPPED:
-            return code
-        if code in GONE_THROUGH:
-            done[row.name] = list(step.arguments)
-            _keep(args.out, done)
-        else:
-            failed[row.name] = code
-            print(f"{place}: failed with exit code {code}; the others go on", flush=True)
+            _say(f"{place}: {shlex.join(command)}")
+            code = _run(command, stopped)
+            if stopped:
+                return exit_code(stopped[0], is_resumable=True)
+            if code == EXIT_DONE:
+                done[row.name] = command
+                _keep(args.out, done)
+            else:
+                failed[row.name] = code
+                _say(f"{place}: failed with exit code {code}; the others go on")
 
-    compared = _compare(args, [row.name for row in sweep.rows if row.name in done])
+        compared = _compare(args, [r.name for r in sweep.rows if r.name in done], stopped)
+        if stopped:
+            return exit_code(stopped[0], is_resumable=True)
+
     if failed:
         rows = a_few((f"{name} (exit code {code})" for name, code in failed.items()), 10)
         print(f"appliance: {len(failed)} of {len(sweep.rows)} rows failed: {rows}", file=sys.stderr)
@@ -92,17 +90,25 @@ def run(args: argparse.Namespace) -> int:
     return compared
 
 
-def _step(sweep: Sweep, row: Row, out: Path) -> Step:
-    settings = [part for text in row.assignments() for part in ("--set", text)]
-    return Step((sweep.verb, *sweep.arguments, "--out", str(out / row.name), *settings))
+def _command(sweep: Sweep, row: Row, out: Path) -> list[str]:
+    command = [sys.executable, "-m", "appliance", sweep.verb, *sweep.arguments]
+    command += ["--out", str(out / row.name)]
+    return command + [part for text in row.assignments() for part in ("--set", text)]
 
 
-def _compare(args: argparse.Namespace, rows: Sequence[str]) -> int:
+def _compare(args: argparse.Namespace, rows: Sequence[str], stopped: list[int]) -> int:
     """The table over the rows that are done."""
     if not rows:
         return EXIT_DONE
-    answers = () if args.solutions is None else ("--solutions", args.solutions)
-    return run_step(Step(("compare", *(str(args.out / row) for row in rows), *answers)))
+    command = [sys.executable, "-m", "appliance", "compare", *(str(args.out / r) for r in rows)]
+    if args.solutions is not None:
+        command += ["--solutions", args.solutions]
+    _say(shlex.join(command))
+    return _run(command, stopped)
+
+
+def _run(command: Sequence[str], stopped: list[int]) -> int:
+    return run_child(command, stopped, at_start=die_with_parent)
 
 
 def _done(out: Path) -> dict[str, list[str]]:
@@ -123,10 +129,14 @@ def _done(out: Path) -> dict[str, list[str]]:
         raise InputError(
             f"{path} is damaged",
             expected="the commands of the rows that are done",
-            remedy="write {} into it: each row then finds itself what is left to do",
+            remedy="remove it: each row then says itself what is left to do",
         )
     return rows
 
 
 def _keep(out: Path, done: dict[str, list[str]]) -> None:
     write_atomic(out / DONE_FILE, (json.dumps(done, indent=1) + "\n").encode())
+
+
+def _say(text: str) -> None:
+    print(f"sweep: {text}", flush=True)

@@ -71,13 +71,16 @@ class RunFolder:
         return self.run / "report.json"
 
     def is_finished(self) -> bool:
-        """Whether the run came to its end: not stopped, not given up, and not still going on."""
+        """Whether the run came to its end: not stopped, not given up, not below a floor, and not
+        still going on."""
         try:
             report = read_json(self.report)
         except InputError:  # none yet, or damaged
             return False
         is_report = isinstance(report, dict) and "coverage" in report
-        return is_report and not report.get("stopped") and not report.get("failure")
+        return is_report and not any(
+            report.get(reason) for reason in ("stopped", "failure", "below_floor")
+        )
 
     @property
     def adapters(self) -> Path:

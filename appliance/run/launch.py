@@ -235,6 +235,8 @@ def _conclude(start: Launch, stopped: list[int], failure: EngineError | None) ->
     shortfalls = coverage.shortfalls(settings.run, train_enabled=settings.trains)
     for shortfall in shortfalls:
         print(f"appliance: below its floor: {shortfall}", file=sys.stderr)
+    if shortfalls:
+        folder.write_json(folder.report, report | {"below_floor": shortfalls})
     if isinstance(failure, SameFault):
         return failure.exit_code
     return EXIT_COVERAGE if shortfalls or failure is not None else EXIT_DONE

@@ -107,7 +107,7 @@ def test_folders_import_each_other_in_one_direction(capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize("folder", sorted({path.parent for path in FILES}), ids=str)
 def test_a_folder_reads_as_a_table_of_contents(folder: Path) -> None:
     files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
-    # One file a theme of training tasks, and one a verb: as many as there are.
+    # One file a theme of training tasks, and one a verb, as many as there are.
     if folder.name not in ("themes", "commands"):
         assert len(files) <= MOST_FILES
 

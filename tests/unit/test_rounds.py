@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from appliance.learn.drivers.rounds import RoundsPlan, do_rounds, steps_of
 
 from appliance import cli
 from appliance.errors import EXIT_INPUT, EXIT_USAGE, OutputError, UsageError
+from appliance.learn.series.rounds import RoundsPlan, do_rounds, steps_of
 from appliance.record.run_folder import RunFolder
 
 
@@ -72,7 +72,10 @@ def test_a_step_is_done_when_what_it_makes_is_there(tmp_path: Path) -> None:
     assert [step.is_done() for step in steps] == [True, True, True, False]
 
     folder = RunFolder(tmp_path / "round-0/run")
-    for report in ({"coverage": {}, "stopped": True}, {"coverage": {}, "failure": "lost"}, 5):
+    for reason in ({"stopped": True}, {"failure": "lost"}, {"below_floor": ["sampled 1/3"]}):
+        folder.write_json(folder.report, {"coverage": {}} | reason)
+        assert not folder.is_finished()
+    for report in (5, {}):
         folder.write_json(folder.report, report)
         assert not folder.is_finished()
 

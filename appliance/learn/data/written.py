@@ -20,6 +20,7 @@ from appliance.arc.task import Task, TaskSet
 from appliance.arc.view import View
 from appliance.errors import ApplianceError, InputError, UsageError
 from appliance.foreign_text import as_shown
+from appliance.names import a_few
 from appliance.program.sandbox import Limits
 from appliance.record.journal import Journal
 from appliance.record.rows import TaskRow
@@ -100,7 +101,7 @@ def read_runs(runs: Iterable[Path], *, source: str | None) -> RunsRead:
 
     if not programs:
         raise InputError(
-            f"no programs in {', '.join(map(str, seen))}",
+            f"no programs in {a_few(seen, 5)}",
             expected="runs in which a model wrote programs",
             remedy="run: appliance submit --strategy induction ...",
         )

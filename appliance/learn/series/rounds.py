@@ -17,17 +17,21 @@ writes nothing else.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shlex
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.arc.read import read_json
 from appliance.atomic import check_replaceable, make_folder, write_atomic
 from appliance.engine.folder.card import RECORD_FILE
-from appliance.errors import EXIT_DEFECT, EXIT_DONE, UsageError
+from appliance.errors import EXIT_DONE, UsageError
 from appliance.learn.checkpoint import RESULTS
 from appliance.learn.data.relabelled import PROVENANCE
-from appliance.learn.drivers.step import GONE_THROUGH, Step, run_step
+from appliance.process.child import run_child
+from appliance.process.stopping import exit_code, noted
+from appliance.program.sandbox.linux import die_with_parent
 from appliance.record.run_folder import RunFolder
 
 COMMANDS = "rounds.json"
@@ -49,6 +53,20 @@ class RoundsPlan:
     # Flags of submit and of train that may be others when the rounds are taken up again.
     free_submit: tuple[str, ...] = ()
     free_train: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command, and whether what it makes is there."""
+
+    arguments: tuple[str, ...]  # of `appliance`
+    free: tuple[str, ...]  # further ones, which change nothing of what is made
+    is_done: Callable[[], bool]
+
+    @property
+    def command(self) -> str:
+        """As a person would type it."""
+        return shlex.join(("appliance", *self.arguments, *self.free))
 
 
 def run_folders(plan: RoundsPlan) -> list[Path]:
@@ -115,10 +133,22 @@ def do_rounds(plan: RoundsPlan, *, last: Step | None) -> int:
             continue
 
         code = run_step(step)
-        if code not in GONE_THROUGH or not step.is_done():
-            return code or EXIT_DEFECT
+        if code != EXIT_DONE:
+            return code
 
     return run_step(last) if last else EXIT_DONE
+
+
+def run_step(step: Step) -> int:
+    """Print the command, run it, and return its exit code. It is killed where this process is."""
+    print(f"$ {step.command}", flush=True)
+    with noted() as stopped:
+        if stopped:
+            return exit_code(stopped[0], is_resumable=True)
+        words = [sys.executable, "-m", "appliance", *step.arguments, *step.free]
+        code = run_child(words, stopped, at_start=die_with_parent)
+
+    return exit_code(stopped[0], is_resumable=True) if stopped else code
 
 
 def _claim(out: Path, commands: Sequence[Sequence[str]]) -> None:
@@ -132,7 +162,7 @@ def _claim(out: Path, commands: Sequence[Sequence[str]]) -> None:
         if not num_common or was[:num_common] != begun[:num_common]:
             raise UsageError(
                 f"{out} holds rounds with other tasks or settings",
-                expected=f"those of {path} (time, workers, display and number may change)",
+                expected=f"those of {path} (time, display and the number of rounds may change)",
                 remedy="pass another --out",
             )
         if len(was) >= len(begun):
