@@ -19,7 +19,7 @@ from appliance import cli
 from appliance.config import describe_settings
 from appliance.errors import UsageError
 from appliance.learn.recipe import load_recipe
-from appliance.learn.sweep import read_sweep
+from appliance.learn.series.sweep import read_sweep
 from tests.support.cases import REPOSITORY
 
 RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
