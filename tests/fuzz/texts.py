@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from random import Random
 
-from appliance.learn.sweep import read_sweep
+from appliance.learn.series.sweep import read_sweep
 
 from appliance.arc.grid import as_grid
 from appliance.arc.source import select_tasks
