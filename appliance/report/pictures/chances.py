@@ -43,9 +43,9 @@ def chance_picture(runs: Sequence[NamedRun]) -> Picture | None:
 
 def _chances(axis: Any, tries: Sequence[Tries]) -> None:
     """Shares with their exact intervals; those never solved are hollow, with what n leaves open."""
-    for number, t in enumerate(tries, 1):
-        low, high = chance_interval(t.num, t.num_right)
-        axis.plot([number, number], [low, high], color="#999999", linewidth=1.2)
+    low, high = zip(*(chance_interval(t.num, t.num_right) for t in tries), strict=True)
+    width = _mark_size(tries) / 5
+    axis.vlines(range(1, len(tries) + 1), low, high, color="#bbbbbb", linewidth=width)
     _points(axis, tries, [t.num_right / t.num for t in tries])
     axis.set_ylim(-0.03, 1.03)
     axis.set_ylabel("chance of a right prediction\n(bars: 95 % intervals)")
@@ -60,6 +60,7 @@ def _needed(axis: Any, tries: Sequence[Tries]) -> None:
         color="#777777",
         linestyle="none",
         marker="x",
+        markersize=_mark_size(tries),
         label="n / right ones (biased)",
     )
     _points(axis, tries, [predictions_needed(t.num, t.num_right) for t in tries])
@@ -83,6 +84,12 @@ def _points(axis: Any, tries: Sequence[Tries], values: Sequence[float]) -> None:
                 color=COLOURS[0] if is_solved else COLOURS[1],
                 markerfacecolor=face,
                 linestyle="none",
+                markersize=_mark_size(tries),
                 marker="o" if is_solved else "^",
                 label=name,
             )
+
+
+def _mark_size(tries: Sequence[Tries]) -> float:
+    """In points: smaller where many marks share the width of a panel."""
+    return max(2.5, min(6.0, 300 / len(tries)))
