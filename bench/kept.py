@@ -33,5 +33,5 @@ def require_trained(row: str, untrained: Iterable[str | None]) -> None:
     reasons = list(untrained)
     if all(reason is not None for reason in reasons):
         told = Counter(str(reason) for reason in reasons).most_common(1)
-        why = told[0][0] if told else "no task came to it"
+        why = told[0][0] if told else "no task came to training; is it switched off?"
         raise SystemExit(f"{row}: nothing was trained, so the row would be false: {why}")

@@ -224,7 +224,7 @@ def submitted(
     journal.close()
     why = max(covered.untrained_reasons, key=covered.untrained_reasons.__getitem__, default=None)
     require_trained(
-        f"{name}, seed {seed}", [None] if covered.trained else [why or "no task came to it"]
+        f"{name}, seed {seed}", [None] if covered.trained else [] if why is None else [why]
     )
     return figures_of(found, solutions, minutes)
 

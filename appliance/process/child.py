@@ -19,7 +19,8 @@ def run_child(
 
     The child has a process group of its own: else a Ctrl-C would reach it twice.
     """
-    with subprocess.Popen(command, process_group=0, preexec_fn=at_start) as process:
+    no_input = subprocess.DEVNULL  # a group in the background that reads from a terminal is stopped
+    with subprocess.Popen(command, stdin=no_input, process_group=0, preexec_fn=at_start) as process:
         num_sent = 0
         try:
             while True:

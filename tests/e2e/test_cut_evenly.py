@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,7 +111,7 @@ class OneAtATime:
         self.num = num
 
     def score(
-        self, requests: list[ScoreRequest], *, deadline: Deadline
+        self, requests: Sequence[ScoreRequest], *, deadline: Deadline
     ) -> Iterator[tuple[float, ...]]:
         for request in requests[: self.num]:
             yield tuple(-1.0 for _ in request.answers)

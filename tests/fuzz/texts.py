@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from random import Random
 
+from appliance.learn.sweep import read_sweep
+
 from appliance.arc.grid import as_grid
 from appliance.arc.source import select_tasks
 from appliance.arc.task import Pair, Task, TaskSet
@@ -81,6 +83,13 @@ def read_settings(path: Path) -> None:
     settings_of_pins(pins_of_settings(settings, ["train.rank"])[0])
 
 
+SWEEP = {
+    "verb": "submit",
+    "grid": {"train.rank": [4, 8], "model.path": ["a", "b c"]},
+    "arguments": ["--set", "run.seed=3"],
+}
+
+
 def read_assignment(path: Path) -> None:
     resolve([assignments_layer([text_of(path)])])
 
@@ -94,6 +103,12 @@ def read_variable(path: Path) -> None:
 def read_recipe(path: Path) -> None:
     recipe = load_recipe(path, {"optimization.max_steps": 5, "data.row_tokens": 256})
     recipe.identity(corpus="x", base="x", adapter="x")
+
+
+def read_rows(path: Path) -> None:
+    for row in read_sweep(path).rows:
+        assert row.name and "/" not in row.name
+        assignments_layer(row.assignments())
 
 
 def read_pins(path: Path) -> None:
@@ -116,6 +131,7 @@ TEXT_READERS = (
     Reader("--set", lambda: b"train.rank=8", read_assignment, damage=damaged_text, share=0.5),
     Reader("APPLIANCE_*", lambda: b"TRAIN__RANK=8", read_variable, damage=damaged_text, share=0.5),
     Reader("recipe", lambda: json.dumps(RECIPE).encode(), read_recipe, share=0.1),
+    Reader("sweep", lambda: json.dumps(SWEEP).encode(), read_rows, share=0.1),
     Reader("--pin", lambda: b"micro_batch=2,dtype=bf16", read_pins, damage=damaged_text),
     Reader("--only", lambda: b"a,d", damage=damaged_text, read=lambda p: select_tasks(
         TASKS, only=text_of(p), limit=None, shard=None)),

@@ -28,5 +28,5 @@ def test_a_row_of_which_nothing_was_trained_is_refused_with_the_reason() -> None
     require_trained("a", [None, "no time"])
     with pytest.raises(SystemExit, match=r"^b: nothing was trained, so .*: no time$"):
         require_trained("b", ["no time", "no lesson fits", "no time"])
-    with pytest.raises(SystemExit, match="no task came to it"):
+    with pytest.raises(SystemExit, match="no task came to training"):
         require_trained("c", [])

@@ -200,13 +200,17 @@ def test_a_resumed_run_adds_only_what_lacks() -> None:
     for end_s in (12.0, 25.0, 40.0, 1000.0):
         clock = VirtualClock()
         pool = FakePool(true, clock, num_workers=1)
+
+        def is_over(clock: VirtualClock = clock, end_s: float = end_s) -> bool:
+            return clock.now() >= end_s
+
         orchestrator(
             task_set,
             chosen,
             pool,
             clock,
             journal=journal,
-            is_stopped=lambda clock=clock, end_s=end_s: clock.now() >= end_s,
+            is_stopped=is_over,
         ).run()
         made.append(coverage_of(journal).predictions["grids"])
 

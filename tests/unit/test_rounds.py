@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,7 +76,8 @@ def test_a_step_is_done_when_what_it_makes_is_there(tmp_path: Path) -> None:
     for reason in ({"stopped": True}, {"failure": "lost"}, {"below_floor": ["sampled 1/3"]}):
         folder.write_json(folder.report, {"coverage": {}} | reason)
         assert not folder.is_finished()
-    for report in (5, {}):
+    reports: tuple[Any, ...] = (5, {})
+    for report in reports:
         folder.write_json(folder.report, report)
         assert not folder.is_finished()
 

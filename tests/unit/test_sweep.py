@@ -1,31 +1,22 @@
-"""Sweeps: rows and their names, what is told before anything starts, and how rows end."""
+"""Sweeps: rows and their names, and what is told before anything starts."""
 
 from __future__ import annotations
 
 import json
-import os
-import shlex
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from appliance import cli
 from appliance.config import describe_settings
 from appliance.errors import UsageError
 from appliance.learn.recipe import load_recipe
 from appliance.learn.series.sweep import read_sweep
+from appliance.yaml_text import parse_yaml
 from tests.support.cases import REPOSITORY
 
 RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
-
-TASKS = REPOSITORY / "tests/cases/search_challenges.json"
-SOLUTIONS = REPOSITORY / "tests/cases/search_solutions.json"
 
 
 def is_sweep(path: Path) -> bool:
@@ -79,8 +70,6 @@ def test_a_value_is_the_same_after_it_was_typed(value: Any, write: Any, tmp_path
     (row,) = read_sweep(write(values | {"rows": {"a": {"card.x": value}}})).rows
     (typed,) = row.assignments()
     key, _, text = typed.partition("=")
-    from appliance.yaml_text import parse_yaml
-
     assert (key, parse_yaml(text, place="")) == ("card.x", value)
 
 
@@ -145,77 +134,3 @@ def test_the_recipes_of_the_repository_are_valid(
     if "sample.predictions" not in known and path.name == "iteration-4.yaml":
         pytest.skip("sample.predictions and train.keep_orientation are not there yet")
     assert len(read_sweep(path).rows) >= 3
-
-
-# How rows are run.
-
-
-def sweep_of(write: Any, rows: dict[str, Any], *more: str) -> Path:
-    arguments = ["--tasks", str(TASKS), "--strategy", "search", "--budget", "60s", *more]
-    arguments += ["--set", "run.min_sampled_share=0"]  # on a busy machine, too
-    path: Path = write({"verb": "submit", "rows": rows, "arguments": arguments})
-    return path
-
-
-COMPARED = 0 if "compare" in cli.VERBS else 2
-
-
-def test_rows_are_done_once_and_one_that_fails_stops_no_other(
-    write: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    rows = {"bad": {"run.deadline": "2001-01-01T00:00"}, "good": {"run.seed": 3}}
-    path = sweep_of(write, rows, "--limit", "1", "--display", "none")
-    command = ["sweep", str(path), "--out", str(out), "--solutions", str(SOLUTIONS)]
-
-    assert cli.main(command) == 2, "the exit code of the row that failed"
-    told = capfd.readouterr()
-    assert "bad: failed with exit code 2; the others go on" in told.out
-    assert "1 of 2 rows failed: bad (exit code 2)" in told.err
-    assert (out / "good/submission.json").is_file()
-
-    # The command of a row is one that a person could type.
-    (line,) = [x for x in told.out.splitlines() if x.startswith("sweep: 2/2 good: ")]
-    typed = shlex.split(line.removeprefix("sweep: 2/2 good: "))
-    assert typed[:4] == [sys.executable, "-m", "appliance", "submit"]
-    assert typed[-2:] == ["--set", "run.seed=3"]
-    (line,) = [x for x in told.out.splitlines() if " compare " in x]
-    assert str(out / "good") in line and str(out / "bad") not in line
-
-    before = (out / "good/run/report.json").stat().st_mtime_ns
-    assert cli.main(command) == 2
-    assert "good: done before" in capfd.readouterr().out
-    assert (out / "good/run/report.json").stat().st_mtime_ns == before
-
-
-def test_a_folder_of_something_else_is_left_alone(
-    write: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "mine").write_text("x")
-    assert cli.main(["sweep", str(sweep_of(write, {"a": {}})), "--out", str(out)]) == 4
-    assert "holds something else than a sweep" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 85), (signal.SIGINT, 130)])
-def test_a_signal_reaches_the_row_and_the_same_command_goes_on(
-    number: int, code: int, write: Any, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    path = sweep_of(write, {"first": {"run.seed": 1}, "second": {"run.seed": 2}})
-    command = [sys.executable, "-m", "appliance", "sweep", str(path), "--out", str(out)]
-    env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=env)
-    journal = out / "first/run/journal.sqlite"
-    while not journal.is_file():
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(number)
-    assert process.wait(60) == code
-    assert not (out / "second").exists()
-
-    again = subprocess.run(command, capture_output=True, text=True, env=env)
-    assert again.returncode == COMPARED, again.stderr
-    assert (out / "second/submission.json").is_file()

@@ -426,9 +426,10 @@ class Schedule:
             slow_sample_s = SLOW_SLACK * self.forecast.slowness("deep") * sample_s
             slow_s = program_s + train_s + slow_sample_s
             until_s = max(share_s, min(left_s, slow_s, share_s + spare_s))
-        if is_last and not self._is_counted:
-            num_views *= _fold_of_views(share_s - program_s - train_s, sample_s)
-            expected_s = share_s
+        if not self._is_counted:
+            answers_s = until_s - program_s - train_s
+            num_views = _views_within(answers_s, num_views, sample_s, is_last=is_last)
+            expected_s = share_s if is_last else expected_s
 
         return Assignment(
             "deep",
@@ -528,11 +529,19 @@ def _urge(state: TaskState) -> tuple[bool, bool, int]:
     return state.deep.num_tries > 0, state.quick.status == "running", state.rounds
 
 
-def _fold_of_views(left_s: float, sample_s: float | None) -> int:
-    """How many times the usual views to ask for: up to twice what the time left should hold.
+def _views_within(
+    answers_s: float, num_views: int, sample_s: float | None, *, is_last: bool
+) -> int:
+    """How many views to ask for: as many as usual, or as the time for answers holds.
 
-    Views that do not end in time are cut off.
+    Where it does not hold the usual ones, fewer are asked: views are written together, and a batch
+    that is cut off gives no answer at all. The last job of a worker asks for up to twice what its
+    time should hold. sample_s: of the usual views.
     """
     if not sample_s:
-        return MOST_VIEWS
-    return min(MOST_VIEWS, max(1, math.ceil(2 * left_s / sample_s)))
+        return num_views * MOST_VIEWS if is_last else num_views
+
+    fold = answers_s / sample_s
+    if fold < 1:
+        return max(1, int(fold * num_views))
+    return num_views * min(MOST_VIEWS, math.ceil(2 * fold)) if is_last else num_views
