@@ -267,7 +267,8 @@ def test_a_probe_corrects_time_and_memory() -> None:
     task = TaskLength("t", 2000, 200, 1500, 1)
     slow = costs.corrected_by(Probe(1500, train_step_s=2 * costs.step_s(1500), read_s=None))
     assert slow.train_s(task, 10) == pytest.approx(2 * costs.train_s(task, 10))
-    assert slow.sample_s(task, 4) == pytest.approx(costs.sample_s(task, 4))
+    # No time was left to measure sampling, so it is taken to be as slow.
+    assert slow.sample_s(task, 4) == pytest.approx(2 * costs.sample_s(task, 4))
 
     predicted = costs.memory(1500)
     heavy = costs.corrected_by(Probe(1500, train_memory_gib=1.5 * predicted.memory_gib))

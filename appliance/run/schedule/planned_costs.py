@@ -224,6 +224,11 @@ def correction_lines(
         title, planned = f"reading {prompt} tokens", plain.read_s(prompt)
         shown.append(_line(title, probe.read_s, planned, found.read_time, "s"))
 
+    if probe.read_s is None and probe.write_token_s is None:
+        shown.append(
+            "  answering: no time was left to measure it; planned figures x "
+            f"{found.write_time:.2f} from now on, as for training if that is slower"
+        )
     if probe.write_token_s is not None:
         planned = plain.write_token_s(probe.short_tokens or prompt)
         title = "writing a token"

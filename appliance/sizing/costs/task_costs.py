@@ -146,17 +146,23 @@ class Costs:
         return replace(self, train=setup, correction=NO_CORRECTION)
 
     def corrected_by(self, probe: Probe) -> Costs:
-        """With the ratios of the probe in place of the earlier ones."""
+        """With the ratios of the probe in place of the earlier ones.
+
+        Where its time went by in training, sampling is taken to be slower by as much.
+        """
         plain, now = self.as_probed(probe), self.correction
         prompt = probe.prompt_tokens or probe.tokens
         short = probe.short_tokens or prompt
 
+        planned_step_s = plain.step_s(probe.tokens, rows=probe.rows)
+        train_time = _ratio(probe.train_step_s, planned_step_s, now.train_time)
+        read_time = max(now.read_time, train_time)
+        write_time = max(now.write_time, train_time)
+
         found = Correction(
-            train_time=_ratio(
-                probe.train_step_s, plain.step_s(probe.tokens, rows=probe.rows), now.train_time
-            ),
-            read_time=_ratio(probe.read_s, plain.read_s(prompt), now.read_time),
-            write_time=_ratio(probe.write_token_s, plain.write_token_s(short), now.write_time),
+            train_time=train_time,
+            read_time=_ratio(probe.read_s, plain.read_s(prompt), read_time),
+            write_time=_ratio(probe.write_token_s, plain.write_token_s(short), write_time),
             memory=_ratio(
                 probe.train_memory_gib, plain.memory(probe.tokens).memory_gib, now.memory
             ),
