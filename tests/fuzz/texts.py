@@ -7,8 +7,6 @@ import json
 from pathlib import Path
 from random import Random
 
-from appliance.learn.series.sweep import read_sweep
-
 from appliance.arc.grid import as_grid
 from appliance.arc.source import select_tasks
 from appliance.arc.task import Pair, Task, TaskSet
@@ -23,6 +21,7 @@ from appliance.config import (
     resolve,
 )
 from appliance.learn.recipe import load_recipe
+from appliance.learn.series.sweep import read_sweep
 from appliance.sizing.pins import Pins, pins_of_settings, settings_of_pins
 from tests.fuzz.mutate import arbitrary, damaged
 from tests.fuzz.reader import Reader, text_of

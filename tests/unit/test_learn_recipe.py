@@ -48,7 +48,7 @@ def test_unsloth_is_chosen_on_a_gpu_where_it_is_installed(has_gpu: bool, install
     assert choose_trainer(plain, has_gpu=has_gpu, num_processes=1) == "peft"
 
 
-CANNOT = {
+CANNOT: dict[str, tuple[dict[str, Any], int]] = {
     "adaptation.method full": ({"adaptation": {"method": "full"}}, 1),
     "adaptation.dora": ({"adaptation": {"method": "lora", "dora": True}}, 1),
     "4 processes": ({}, 4),
