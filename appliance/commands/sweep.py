@@ -14,7 +14,7 @@ from pathlib import Path
 
 from appliance.atomic import make_folder, write_atomic
 from appliance.engine.folder.json_file import read_object
-from appliance.errors import EXIT_DONE, InputError, OutputError
+from appliance.errors import EXIT_COVERAGE, EXIT_DONE, InputError, OutputError
 from appliance.learn.series.sweep import Row, Sweep, read_sweep
 from appliance.names import a_few
 from appliance.process.child import run_child
@@ -79,8 +79,10 @@ def run(args: argparse.Namespace) -> int:
                 failed[row.name] = code
                 _say(f"{place}: failed with exit code {code}; the others go on")
 
-        rows = [str(args.out / row.name) for row in sweep.rows if row.name in done]
-        compared = _compare(sweep.verb, rows, args.solutions, stopped) if rows else EXIT_DONE
+        # A run that is below a floor has come to its end, too.
+        ended = {*done, *(name for name, code in failed.items() if code == EXIT_COVERAGE)}
+        folders = [str(args.out / row.name) for row in sweep.rows if row.name in ended]
+        compared = _compare(sweep.verb, folders, args.solutions, stopped) if folders else EXIT_DONE
         if stopped:
             return exit_code(stopped[0], is_resumable=True)
 
@@ -97,9 +99,9 @@ def _command(sweep: Sweep, row: Row, out: Path) -> list[str]:
     return command + [part for text in row.assignments() for part in ("--set", text)]
 
 
-def _compare(verb: str, rows: Sequence[str], solutions: str | None, stopped: list[int]) -> int:
-    """The table over the rows that are done. Runs can only be compared by the answers."""
-    command = [sys.executable, "-m", "appliance", "compare", *rows]
+def _compare(verb: str, folders: Sequence[str], solutions: str | None, stopped: list[int]) -> int:
+    """The table over the rows that came to their end. Runs can only be compared by the answers."""
+    command = [sys.executable, "-m", "appliance", "compare", *folders]
     if verb == "submit" and solutions is None:
         _say(f"not compared without --solutions: {shlex.join(command)} --solutions ANSWERS")
         return EXIT_DONE
