@@ -105,8 +105,11 @@ class GridWork:
         return job.stage == "deep" and self._setup.settings.sample.score_views > 0
 
     def sampling_deadline(self, job: Job, deadline: Deadline) -> Deadline:
-        """The deadline less the time kept for scores, where there will be any."""
-        if not self.has_scores(job):
+        """The deadline less the time kept for scores, where there will be any.
+
+        Where predictions are counted, they go before scores.
+        """
+        if not self.has_scores(job) or job.asks is not None:
             return deadline
 
         now_s = deadline.clock.now()
