@@ -100,6 +100,17 @@ class _Dumper(yaml.SafeDumper):
 
     yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
+    def analyze_scalar(self, scalar: str) -> yaml.emitter.ScalarAnalysis:
+        """A text with a line end of another kind is escaped, or it would be read as a blank."""
+        found = super().analyze_scalar(scalar)
+        if _OTHER_LINE_ENDS.intersection(scalar):
+            found.allow_single_quoted = found.allow_block = False
+            found.allow_flow_plain = found.allow_block_plain = False
+        return found
+
+
+_OTHER_LINE_ENDS = frozenset("\r\x85\u2028\u2029")
+
 
 def to_yaml(value: Any) -> str:
     """The YAML text of plain values, from which `parse_yaml` makes the same ones."""
