@@ -43,8 +43,6 @@ class TaskCost:
 
     step: float  # one optimizer step
     view: float  # one view of all test inputs, in a full batch
-    # Views that are answered at once: no answer is there before all of them are written.
-    at_once: int = 2
 
 
 def cost_by_cells(task: Task, settings: Settings) -> TaskCost:
@@ -127,10 +125,6 @@ class Forecast:
         """
         units = num_views * sum(self._costs[task_id].view for task_id in task_ids)
         return _times(self._sample[stage].rate, units)
-
-    def first_s(self, task_id: str) -> float:
-        """Until a deep pass has its first answers; 0 while nothing is known."""
-        return self.sample_s("deep", [task_id], self._costs[task_id].at_once) or 0.0
 
     def slowness(self, stage: str) -> float:
         return self._sample[stage].slowness()

@@ -87,13 +87,7 @@ class PlannedCosts:
                 samples_per_view=sample.samples_per_view,
                 batch_tokens=batch_tokens,
             )
-            rows = self.costs.sample.batch
-            if batch_tokens is not None:
-                rows = batch_tokens // max(1, length.prompt_tokens + length.answer_tokens)
-            at_once = min(sample.views, rows // (length.num_tests * sample.samples_per_view))
-            found[task_id] = TaskCost(
-                self.step_s(length), seconds / sample.views, at_once=max(1, at_once)
-            )
+            found[task_id] = TaskCost(self.step_s(length), seconds / sample.views)
 
         return found
 

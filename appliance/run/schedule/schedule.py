@@ -55,6 +55,9 @@ SLOW_SLACK = 1.5
 MOST_VIEWS = 8
 """The last job of a worker asks for up to this many times the usual views."""
 
+VIEWS_SLACK = 1.25
+"""Where time does not hold the usual views, so many times their mean is kept for those asked."""
+
 AGAIN_SHARE = 0.5
 """A further round gets at least this part of the first one's time: the answers of an adapter that
 was trained much less would spoil the vote."""
@@ -542,6 +545,6 @@ def _views_within(
         return num_views * MOST_VIEWS if is_last else num_views
 
     fold = answers_s / sample_s
-    if fold < 1:
-        return max(1, int(fold * num_views))
+    if fold < VIEWS_SLACK:
+        return max(1, int(fold / VIEWS_SLACK * num_views))
     return num_views * min(MOST_VIEWS, math.ceil(2 * fold)) if is_last else num_views

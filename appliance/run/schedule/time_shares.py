@@ -17,9 +17,6 @@ STEP_SLACK = 1.25
 LEAST_VIEWS = 2
 """A task is not begun without time for this many."""
 
-FIRST_SLACK = 1.25
-"""Time for the first answers over their mean."""
-
 LEAST_JOB_S = 0.5
 """No job is shorter than this."""
 
@@ -61,8 +58,7 @@ class Shares:
         task_id = state.task.task_id
         first_views_s = self._forecast.sample_s("deep", [task_id], LEAST_VIEWS) or 0.0
         slow_views_s = self._forecast.slowness("deep") * first_views_s
-        answers_s = max(slow_views_s, FIRST_SLACK * self._forecast.first_s(task_id))
-        most_s = min(most_s, max(0.0, share_s - answers_s))
+        most_s = min(most_s, max(0.0, share_s - slow_views_s))
 
         step_s = self._forecast.step_s(task_id)
         all_steps_s = math.inf if step_s is None else STEP_SLACK * train.max_steps * step_s
