@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +15,9 @@ from appliance.atomic import make_folder, write_atomic
 from appliance.engine.folder.json_file import read_object
 from appliance.errors import EXIT_COVERAGE, EXIT_DONE, InputError, OutputError
 from appliance.learn.series.sweep import Row, Sweep, read_sweep
+from appliance.learn.series.verb import as_typed, run_verb
 from appliance.names import a_few
-from appliance.process.child import run_child
 from appliance.process.stopping import exit_code, noted
-from appliance.program.sandbox.linux import die_with_parent
 
 EPILOG = """a grid of trainings, its rows compared at the end (docs/experiments.md):
   appliance sweep recipes/iteration-24.yaml --out out/sweep -- --corpus corpus
@@ -62,18 +60,18 @@ def run(args: argparse.Namespace) -> int:
 
     with noted() as stopped:
         for number, row in enumerate(sweep.rows, 1):
-            command = _command(sweep, row, args.out)
+            arguments = _arguments(sweep, row, args.out)
             place = f"{number}/{len(sweep.rows)} {row.name}"
-            if done.get(row.name) == command:
+            if done.get(row.name) == arguments:
                 _say(f"{place}: done before")
                 continue
 
-            _say(f"{place}: {_typed(command)}")
-            code = _run(command, stopped)
+            _say(f"{place}: {as_typed(arguments)}")
+            code = run_verb(arguments, stopped)
             if stopped:
                 return exit_code(stopped[0], is_resumable=True)
             if code == EXIT_DONE:
-                done[row.name] = command
+                done[row.name] = arguments
                 _keep(args.out, done)
             else:
                 failed[row.name] = code
@@ -93,31 +91,21 @@ def run(args: argparse.Namespace) -> int:
     return compared
 
 
-def _command(sweep: Sweep, row: Row, out: Path) -> list[str]:
-    command = [sys.executable, "-m", "appliance", sweep.verb, *sweep.arguments]
-    command += ["--out", str(out / row.name)]
-    return command + [part for text in row.assignments() for part in ("--set", text)]
-
-
-def _typed(command: Sequence[str]) -> str:
-    """The command as a person would type it."""
-    return shlex.join(("appliance", *command[3:]))
+def _arguments(sweep: Sweep, row: Row, out: Path) -> list[str]:
+    settings = [part for text in row.assignments() for part in ("--set", text)]
+    return [sweep.verb, *sweep.arguments, "--out", str(out / row.name), *settings]
 
 
 def _compare(verb: str, folders: Sequence[str], solutions: str | None, stopped: list[int]) -> int:
     """The table over the rows that are done. Runs can only be compared by the answers."""
-    command = [sys.executable, "-m", "appliance", "compare", *folders]
+    arguments = ["compare", *folders]
     if verb == "submit" and solutions is None:
-        _say(f"not compared without --solutions: {_typed(command)} --solutions ANSWERS")
+        _say(f"not compared without --solutions: {as_typed(arguments)} --solutions ANSWERS")
         return EXIT_DONE
     if solutions is not None:
-        command += ["--solutions", solutions]
-    _say(_typed(command))
-    return _run(command, stopped)
-
-
-def _run(command: Sequence[str], stopped: list[int]) -> int:
-    return run_child(command, stopped, at_start=die_with_parent)
+        arguments += ["--solutions", solutions]
+    _say(as_typed(arguments))
+    return run_verb(arguments, stopped)
 
 
 def _done(out: Path) -> dict[str, list[str]]:

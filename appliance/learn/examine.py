@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from appliance.arc.metrics import grid_figures, vote_k
-from appliance.arc.source import load_tasks
-from appliance.arc.task import Solutions, Task
+from appliance.arc.task import Solutions, Task, TaskSet
 from appliance.arc.view import View, sampling_views
 from appliance.arc.vote import Candidate, group_by_output, vote
 from appliance.clock import Clock, Deadline
@@ -50,10 +49,8 @@ class Examiner:
     keep_colours: bool = False  # views turn and flip, and leave colours as they are
 
     @staticmethod
-    def of(plan: Evaluation, *, seed: int) -> Examiner:
-        """Raises InputError when the source holds no solutions."""
-        assert plan.tasks is not None
-        loaded = load_tasks(plan.tasks)
+    def of(plan: Evaluation, loaded: TaskSet, *, seed: int) -> Examiner:
+        """loaded: the tasks that the plan names. Raises InputError for tasks without solutions."""
         tasks = sorted(loaded, key=lambda t: (t.num_cells(), t.task_id))[: plan.limit]
 
         missing = [t.task_id for t in tasks if t.task_id not in loaded.solutions]

@@ -34,7 +34,7 @@ from appliance.learn.recipe import JUDGED, Dataset, Recipe
 from appliance.learn.show import TrainingDisplay, make_display
 from appliance.learn.start import Start, language_of, make_start, style_of
 from appliance.learn.training_loop import MIN_PASS_TOKENS, Figures, Hooks, StepReport, train
-from appliance.machine.host import find_host
+from appliance.machine.host import Host
 from appliance.machine.machine import find_machine
 from appliance.record.tracking import check_service, open_tracking
 from appliance.solve.language import Language
@@ -74,8 +74,11 @@ def train_recipe(
         name: open_source(dataset.source or name.removeprefix(JUDGED), corpus_dir)
         for name, dataset in recipe.sources().items()
     }
-    samples = recipe.evaluation if recipe.loop == "stock" else None
-    examiner = Examiner.of(samples, seed=recipe.seed) if samples and samples.tasks else None
+    plan, examiner, judged = recipe.evaluation, None, None
+    if plan and plan.tasks:
+        judged = load_tasks(plan.tasks)
+        if recipe.loop == "stock":
+            examiner = Examiner.of(plan, judged, seed=recipe.seed)
 
     if num_processes == 1:
         take_one_card(machine)
@@ -102,10 +105,10 @@ def train_recipe(
             "base_sha": start.base_sha,
             "adapter_sha": start.adapter_sha,
             "data": {name: corpus.digest() for name, corpus in corpora.items()},
-            "tasks": _tasks_digest(recipe),
+            "tasks": {plan.tasks: judged.digest()} if plan and judged else {},
         },
         session={
-            "device": _device_name(device),
+            "device": _device_name(device, machine.host),
             "processes": processes.world_size,
             "trainer": trainer,
             "precision": start.autocast_dtype or "float32",
@@ -240,18 +243,11 @@ def _likelihood(recipe: Recipe, start: Start) -> Callable[[Decoder], Figures] | 
     ).figures
 
 
-def _tasks_digest(recipe: Recipe) -> dict[str, str]:
-    """Of the tasks that it is evaluated on, by what names them."""
-    tasks = recipe.evaluation.tasks if recipe.evaluation else None
-    return {tasks: load_tasks(tasks).digest()} if tasks else {}
-
-
-def _device_name(device: str) -> str:
+def _device_name(device: str, host: Host) -> str:
     import torch
 
     if device.startswith("cuda"):
         return str(torch.cuda.get_device_name(device))
-    host = find_host()
     return f"{host.cpu_model}, {host.num_cores} cores, {torch.get_num_threads()} threads"
 
 

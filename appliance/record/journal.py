@@ -31,7 +31,7 @@ from appliance.solve.messages import ProgramMessage
 __all__ = ["DamagedJournal", "Journal", "StageRow"]
 
 _VERSION = 2
-"""Of the form below, kept in the file. Journals before 0.3 have 0; 1 had no times of stages."""
+"""Of the form below, kept in the file. The oldest journals have 0; 1 had no times of stages."""
 
 BUSY_S = 30.0
 """So long a journal that another program has locked is waited for; copies of a file take less."""

@@ -13,7 +13,7 @@ from itertools import pairwise
 from appliance.record.journal import Journal
 
 _STARTS = "starts"
-"""Fact of the journal: Unix seconds at which each leg began. Runs before 0.3 have none."""
+"""Fact of the journal: Unix seconds at which each leg began. Older journals have none."""
 
 
 def note_start(journal: Journal, at_s: float) -> None:
@@ -36,7 +36,7 @@ class Legs:
 
 
 def legs_of(journal: Journal) -> Legs:
-    """The legs that the journal tells of; none where it is of a version before 0.3."""
+    """The legs that the journal tells of; none where it is an older one."""
     starts = sorted(_starts(journal))
     moments = [row.at_s for row in journal.stages() if row.at_s is not None]
     moments += [at_s for at_s, _ in journal.events()]

@@ -47,7 +47,7 @@ class StageRow:
     seconds: float
     detail: Mapping[str, Any] = field(default_factory=dict)
     round: int = 1  # more where the task was gone through again
-    at_s: float | None = None  # when it ended, in Unix seconds; None in journals before 0.3
+    at_s: float | None = None  # when it ended, in Unix seconds; None in older journals
 
 
 @dataclass(frozen=True)

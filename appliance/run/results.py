@@ -136,7 +136,7 @@ class Results:
         )
         self._ledger.put(assignment, task, outcome)
         if self._is_counted and assignment.stage == "deep" and found:
-            self._schedule.set_counted(task.task_id, assignment.round)
+            self._schedule.mark_cut(task.task_id, assignment.round)
 
         if task.task_id in self._ledger.found:
             self._schedule.set_found(task.task_id)

@@ -17,8 +17,6 @@ writes nothing else.
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +27,8 @@ from appliance.engine.folder.card import RECORD_FILE
 from appliance.errors import EXIT_DONE, UsageError
 from appliance.learn.checkpoint import RESULTS
 from appliance.learn.data.relabelled import PROVENANCE
-from appliance.process.child import run_child
+from appliance.learn.series.verb import as_typed, run_verb
 from appliance.process.stopping import exit_code, noted
-from appliance.program.sandbox.linux import die_with_parent
 from appliance.record.run_folder import RunFolder
 
 COMMANDS = "rounds.json"
@@ -66,7 +63,7 @@ class Step:
     @property
     def command(self) -> str:
         """As a person would type it."""
-        return shlex.join(("appliance", *self.arguments, *self.free))
+        return as_typed((*self.arguments, *self.free))
 
 
 def run_folders(plan: RoundsPlan) -> list[Path]:
@@ -145,8 +142,7 @@ def run_step(step: Step) -> int:
     with noted() as stopped:
         if stopped:
             return exit_code(stopped[0], is_resumable=True)
-        words = [sys.executable, "-m", "appliance", *step.arguments, *step.free]
-        code = run_child(words, stopped, at_start=die_with_parent)
+        code = run_verb((*step.arguments, *step.free), stopped)
 
     return exit_code(stopped[0], is_resumable=True) if stopped else code
 

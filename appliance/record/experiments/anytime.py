@@ -14,7 +14,7 @@ def score_over_time(journal: Journal, solutions: Solutions) -> list[tuple[float,
     """Seconds of work and the score by test output from then on, beginning with (0, 0).
 
     At each moment when a stage of a task ended, the task is voted on again with all that had come
-    by then. Guesses do not count. Empty for a journal that says nothing of times (before 0.3).
+    by then. Guesses do not count. Empty for a journal that is older and says nothing of times.
     """
     legs = legs_of(journal)
     ended = [

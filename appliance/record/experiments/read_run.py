@@ -190,7 +190,7 @@ def _vote_columns(
 
 
 def _seconds(run: RunRecord) -> float | None:
-    """Of all starts together; runs before 0.3 say it of the last one, at its end."""
+    """Of all starts together; older runs say it of the last one, at its end."""
     if run.legs.spans:
         return run.legs.total_s
     value = _json_object(run.folder.report).get("seconds")

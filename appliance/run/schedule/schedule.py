@@ -219,18 +219,10 @@ class Schedule:
             state.first_s = seconds if number == 1 else state.first_s
 
     def mark_cut(self, task_id: str, number: int) -> None:
-        """On resume: its deep round of that number was cut off.
+        """Its deep round of that number gave some answers, and not all: it was cut off.
 
         What it gave stays and votes. The next round goes on from it, with the adapter if one was
         trained; to do this one again would replace its answers.
-        """
-        state = self.states[task_id]
-        state.rounds = max(state.rounds, number)
-
-    def set_counted(self, task_id: str, number: int) -> None:
-        """Where predictions are counted: the round of that number gave some, which stay.
-
-        The next round gives what lacks.
         """
         state = self.states[task_id]
         state.rounds = max(state.rounds, number)
