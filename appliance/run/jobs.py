@@ -108,7 +108,8 @@ def views_of(assignment: Assignment, settings: Settings) -> list[str]:
     order = len(first.train) if is_deep else 0
     views = sampling_views(rng, assignment.num_views, order, **settings.sample.kept)
 
-    if assignment.adapter_sha and len(views) > 1 and not is_counted:
-        # The first view is the same in every round, and this adapter has answered it.
+    # The first view is the same in every round. A further round's adapter has answered it; that of
+    # a first round has not, where training left no time for answers.
+    if assignment.round > 1 and assignment.adapter_sha and len(views) > 1 and not is_counted:
         views = views[1:]
     return list(dict.fromkeys(view.name for view in views))

@@ -12,9 +12,11 @@ from appliance.clock import VirtualClock
 from appliance.errors import InputError
 from appliance.record.journal import Journal
 from appliance.run.pool import Arrival
+from appliance.run.jobs import views_of
 from appliance.run.rehearsal.fake_pool import FakePool, ImaginedCosts
 from appliance.run.rehearsal.faults import NO_FAULTS, Faults, parse_faults
 from appliance.run.rehearsal.rehearsal import Crew, Rehearsal, rehearse
+from appliance.run.schedule.task_state import Assignment
 from appliance.run.worker_life import GRACE_S, START_LIMIT_S
 from appliance.solve.messages import Failed, Job
 from tests.support.run_world import costs, orchestrator, run, settings, tasks
@@ -274,6 +276,21 @@ def test_every_round_has_lessons_and_views_of_its_own() -> None:
         deep = [j for j in jobs if j.stage == "deep" and j.tasks[0].task_id == task_id]
         assert len({j.seed for j in deep}) == len(deep)
         assert len({tuple(j.views) for j in deep}) == len(deep)
+
+
+def test_only_a_further_round_leaves_out_the_view_that_its_adapter_has_answered() -> None:
+    """A first round has an adapter already where its training left no time for answers."""
+
+    def views(round_number: int, adapter_sha: str) -> list[str]:
+        asked = tasks(1).tasks
+        job = Assignment("deep", asked, 4, 9.0, 9.0, round=round_number, adapter_sha=adapter_sha)
+        return views_of(job, settings(600))
+
+    assert views(1, "kept") == views(1, "")
+    same = views(1, "")[0]
+    assert same in views(2, "")
+    assert same not in views(2, "kept")
+    assert len(views(2, "kept")) == len(views(2, "")) - 1
 
 
 def test_no_job_may_run_past_the_end_of_the_work() -> None:
