@@ -11,8 +11,8 @@ from appliance.arc.task import TaskSet
 from appliance.clock import VirtualClock
 from appliance.errors import InputError
 from appliance.record.journal import Journal
-from appliance.run.pool import Arrival
 from appliance.run.jobs import views_of
+from appliance.run.pool import Arrival
 from appliance.run.rehearsal.fake_pool import FakePool, ImaginedCosts
 from appliance.run.rehearsal.faults import NO_FAULTS, Faults, parse_faults
 from appliance.run.rehearsal.rehearsal import Crew, Rehearsal, rehearse
