@@ -32,6 +32,9 @@ from appliance.foreign_text import MOST_NAME_BYTES
 MOST_WAIT_S = 10.0
 """Seconds to wait for another process that writes the same file."""
 
+A_FILE = "a file, or nothing yet, in a folder that exists, may be written and has room"
+A_FOLDER = "a folder, or nothing yet, where one may be made and there is room"
+
 Write = Callable[[bytes], None]
 
 
@@ -87,7 +90,7 @@ def whole_folder(folder: Path, *, mark: str) -> Iterator[Path]:
     """
     check_replaceable(folder, mark=mark)
     part = beside(folder, "part")
-    with _refusals(folder):
+    with _refusals(folder, expected=A_FOLDER):
         _remove(part)
         part.mkdir(parents=True)
 
@@ -100,7 +103,7 @@ def whole_folder(folder: Path, *, mark: str) -> Iterator[Path]:
         for file in filter(Path.is_file, part.rglob("*")):
             file.chmod(mode)
 
-        with _refusals(folder):
+        with _refusals(folder, expected=A_FOLDER):
             _remove(folder)
             part.rename(folder)
     except BaseException:
@@ -110,7 +113,7 @@ def whole_folder(folder: Path, *, mark: str) -> Iterator[Path]:
 
 def check_replaceable(folder: Path, *, mark: str) -> None:
     """Raises OutputError when something is there that is neither empty nor marked as ours."""
-    with _refusals(folder):
+    with _refusals(folder, expected=A_FOLDER):
         is_link, is_there = folder.is_symlink(), folder.exists()
         is_ours = folder.is_dir() and (not any(folder.iterdir()) or (folder / mark).is_file())
 
@@ -124,7 +127,7 @@ def check_replaceable(folder: Path, *, mark: str) -> None:
 
 def make_folder(path: Path) -> None:
     """Make a folder and those above it. Raises OutputError when the file system refuses."""
-    with _refusals(path):
+    with _refusals(path, expected=A_FOLDER):
         path.mkdir(parents=True, exist_ok=True)
 
 
@@ -262,7 +265,7 @@ def _remove(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _refusals(path: Path) -> Iterator[None]:
+def _refusals(path: Path, *, expected: str = A_FILE) -> Iterator[None]:
     """Refusals of the file system become OutputError."""
     try:
         yield
@@ -271,7 +274,7 @@ def _refusals(path: Path) -> Iterator[None]:
     except (OSError, ValueError) as fault:  # ValueError: a zero byte in the path
         raise OutputError(
             f"{path} cannot be written: {getattr(fault, 'strerror', None) or fault}",
-            expected="a file, or nothing yet, in a folder that exists, may be written and has room",
+            expected=expected,
             remedy="free space or pass another path; what stood there before is untouched",
         ) from fault
 

@@ -151,7 +151,7 @@ class Journal:
             raise InputError(
                 f"{self.path}: a journal of form {version}, made by a newer version",
                 expected=f"form {_VERSION} or older",
-                remedy="use the version that made it, or pass another --out, or --fresh",
+                remedy="use the version that made it, or pass another run",
             )
         if (tables and not ours) or any(_OLDEST_COLUMNS[t] - self._columns(t) for t in ours):
             raise _no_journal(self.path, f"a database with the tables {', '.join(sorted(tables))}")
@@ -451,7 +451,7 @@ def _as_ours(path: Path, fault: sqlite3.Error | UnicodeDecodeError) -> Appliance
 
 def _no_journal(path: Path, found: str) -> InputError:
     return InputError(
-        f"{path}: {found}", expected="the journal of a run", remedy="pass another --out, or --fresh"
+        f"{path}: {found}", expected="the journal of a run", remedy="pass the --out folder of a run"
     )
 
 

@@ -180,7 +180,12 @@ def open_run(out: Path, *, identity: str, is_fresh: bool) -> tuple[RunFolder, Jo
 def _open_journal(folder: RunFolder, identity: str) -> Journal:
     """The journal of the folder, or a new one. A damaged one is put aside, so that whoever starts
     the run again, often a batch system at night, need not do anything."""
-    journal = open_whole(folder.journal)
+    begin_anew = "pass another --out, or --fresh to begin anew"
+    try:
+        journal = open_whole(folder.journal)
+    except InputError as fault:  # not a journal, or one of a newer version
+        raise InputError(fault.found, expected=fault.expected, remedy=begin_anew) from fault
+
     was = journal.fact("identity")
 
     if was not in (None, identity):
@@ -188,9 +193,8 @@ def _open_journal(folder: RunFolder, identity: str) -> Journal:
         raise UsageError(
             f"{folder.out} holds a run with other tasks or settings",
             expected="the same tasks, model and settings (time, workers and floors may change)",
-            remedy="pass another --out, or --fresh to begin anew",
+            remedy=begin_anew,
         )
-
     return journal
 
 

@@ -244,6 +244,8 @@ def test_bad_input_is_one_line(capsys: Capture, place: Path) -> None:
     pages[4096:12288] = b"\xff" * 8192
     journal.write_bytes(pages)
     assert "journal.sqlite: damaged" in refused(capsys, 4, "compare", str(run), *answers)
+    journal.write_bytes(b"this is no database")
+    assert "pass the --out folder of a run" in refused(capsys, 4, "compare", str(run), *answers)
     journal.write_bytes(b"")
     assert "journal.sqlite is empty" in refused(capsys, 4, "compare", str(run), *answers)
     journal.unlink()

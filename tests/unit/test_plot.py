@@ -191,4 +191,4 @@ def test_bad_input_is_one_line(place: Path, tmp_path: Path, capsys: Capture) -> 
 
     (tmp_path / "file").write_text("")
     assert cli.main(["plot", str(place / "_lora"), "--out", str(tmp_path / "file")]) == 4
-    assert "cannot be written" in capsys.readouterr().err
+    assert "cannot be written: File exists; expected: a folder" in capsys.readouterr().err

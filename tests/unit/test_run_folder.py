@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.errors import OutputError
+from appliance.errors import InputError, OutputError
 from appliance.record.run_folder import RunFolder, open_run
 
 
@@ -102,6 +102,15 @@ def test_what_a_start_that_failed_left_is_no_hindrance(tmp_path: Path) -> None:
     for name in ("lock", "legs.json"):
         (tmp_path / "run" / name).touch()
     start(tmp_path)
+
+
+def test_what_is_no_journal_is_refused_with_a_remedy_that_works(tmp_path: Path) -> None:
+    folder = start(tmp_path)
+    folder.journal.write_text("this is no database")
+    with pytest.raises(InputError, match="or --fresh to begin anew"):
+        start(tmp_path)
+    assert folder.journal.read_text() == "this is no database"
+    start(tmp_path, is_fresh=True)
 
 
 @pytest.mark.parametrize("task_id", ["007bbfb7", "../victim", "/", "Abc"])
