@@ -10,6 +10,7 @@ from pathlib import Path
 
 from appliance.atomic import check_replaceable
 from appliance.commands.arguments import Arguments, add_json_argument, add_tasks_argument, whole
+from appliance.commands.progress import counted_runs
 from appliance.errors import EXIT_DONE
 from appliance.foreign_text import as_shown
 from appliance.learn.data.relabelled import PROVENANCE, Relabelling, relabel_written, write_pack
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     with Sandbox(found.limits, workers=args.workers, accept_level=found.accept_level) as sandbox:
         made = relabel_written(
             found.programs,
-            sandbox,
+            counted_runs(sandbox),
             num_picked=args.picked,
             solved=args.solved,
             is_diverse=args.diverse,

@@ -17,6 +17,7 @@ from appliance.commands.arguments import (
     folder_argument,
     whole,
 )
+from appliance.commands.progress import counted, counted_runs
 from appliance.engine.environment import prepare_process
 from appliance.errors import EXIT_DONE, UsageError
 from appliance.learn.data.corpus import (
@@ -219,7 +220,7 @@ def _pack(args: argparse.Namespace) -> int:
         sources.append(rules(args.rules, first=args.first, processes=args.processes))
         names.append(f"{args.rules} random rules{after}")
 
-    corpus = assemble(itertools.chain(*sources))
+    corpus = assemble(counted(itertools.chain(*sources), what="families"))
     save_corpus(corpus, args.pack, sources=names)
     print(f"{args.pack}: {len(corpus.families)} families, {len(corpus.shapes)} pairs")
     return EXIT_DONE
@@ -229,7 +230,7 @@ def _own_families(args: argparse.Namespace) -> Sequence[FamilyPairs]:
     """Families of the programs of --programs; what became of its lines is printed."""
     drafts = read_own_programs(args.programs, args.tasks)
     with Sandbox() as sandbox:
-        own = own_families(drafts, sandbox)
+        own = own_families(drafts, counted_runs(sandbox))
     print(f"{args.programs}: {len(drafts)} programs: {own.told()}")
     return own.families
 

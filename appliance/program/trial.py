@@ -7,7 +7,7 @@ Expected outputs never enter the sandbox.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from appliance.arc.grid import Grid, grid_key
@@ -61,6 +61,10 @@ class Trial:
 
     def outputs_key(self) -> tuple[object, ...]:
         return tuple(None if g is None else grid_key(g) for g in (*self.train, *self.test))
+
+
+Run = Callable[[Sequence[Draft]], Iterable[Trial]]
+"""What gives the trials of drafts: `run_drafts` with the rest of its arguments."""
 
 
 def run_drafts(drafts: Sequence[Draft], sandbox: Sandbox, *, deadline: Deadline) -> Iterator[Trial]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,14 +22,12 @@ from appliance.arc.read import refuse_device
 from appliance.arc.source import load_tasks
 from appliance.arc.task import Task, task_from_json
 from appliance.arc.view import IDENTITY
-from appliance.clock import Deadline, SystemClock
 from appliance.errors import InputError, first_line
 from appliance.foreign_text import as_shown
 from appliance.learn.data.corpus import FamilyPairs
 from appliance.learn.data.relabelled import family_of
-from appliance.program.sandbox import Sandbox
 from appliance.program.source import parsed, runnable, same_form
-from appliance.program.trial import Draft, run_drafts
+from appliance.program.trial import Draft, Run
 
 FORM = '{"task_id": ID, "source": Python text}, or with "task": {"train": [...], "test": [...]}'
 """One line of a file of own programs, for people."""
@@ -89,7 +86,7 @@ def read_own_programs(path: Path, sources: Sequence[str]) -> list[Draft]:
     return drafts
 
 
-def own_families(drafts: Sequence[Draft], sandbox: Sandbox) -> OwnPrograms:
+def own_families(drafts: Sequence[Draft], run: Run) -> OwnPrograms:
     """A family of each program that gives a grid for every input of its task.
 
     Raises InputError where none does.
@@ -102,8 +99,7 @@ def own_families(drafts: Sequence[Draft], sandbox: Sandbox) -> OwnPrograms:
     left_out: Counter[str] = Counter()
     numbers: Counter[str] = Counter()
     num_right = 0
-    never = Deadline(math.inf, SystemClock())
-    for trial in run_drafts(list(first.values()), sandbox, deadline=never):
+    for trial in run(list(first.values())):
         if not trial.is_valid:
             left_out[trial.outcome] += 1
             continue

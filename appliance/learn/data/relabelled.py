@@ -17,14 +17,12 @@ from typing import Any, Literal
 
 from appliance.arc.grid import to_lists
 from appliance.atomic import whole_folder, write_atomic
-from appliance.clock import Deadline, SystemClock
 from appliance.errors import InputError
 from appliance.learn.data.corpus import FamilyPairs, assemble, save_corpus
 from appliance.learn.data.written import Written
 from appliance.program.relabel import pick, rank, relabel
-from appliance.program.sandbox import Sandbox
 from appliance.program.source import runnable, same_form
-from appliance.program.trial import Draft, Trial, run_drafts
+from appliance.program.trial import Draft, Run, Trial
 
 PROVENANCE = "relabelled.jsonl"
 """Where each family of the pack comes from, one a line. Only packs of this kind hold it."""
@@ -59,7 +57,7 @@ class Relabelling:
 
 def relabel_written(
     programs: Sequence[Written],
-    sandbox: Sandbox,
+    run: Run,
     *,
     num_picked: int,
     solved: Solved,
@@ -74,7 +72,7 @@ def relabel_written(
     left_out.update(w.program.outcome for w in programs if w.program.outcome != "ok")
 
     unique = _unique(valid)
-    trials = _tried(unique, sandbox, left_out)
+    trials = _tried(unique, run, left_out)
 
     families: list[FamilyPairs] = []
     provenance: list[Mapping[str, Any]] = []
@@ -165,14 +163,13 @@ def _rank_of(written: Written) -> tuple[float, float, str]:
 
 
 def _tried(
-    programs: Sequence[Written], sandbox: Sandbox, left_out: Counter[str]
+    programs: Sequence[Written], run: Run, left_out: Counter[str]
 ) -> dict[str, list[tuple[Trial, Written]]]:
     """The programs that give the same legal grids again, by task in the order of the programs."""
     drafts = {_draft(written): written for written in programs}
     trials: dict[str, list[tuple[Trial, Written]]] = {w.task.task_id: [] for w in programs}
 
-    never = Deadline(math.inf, SystemClock())
-    for trial in run_drafts(list(drafts), sandbox, deadline=never):
+    for trial in run(list(drafts)):
         written = drafts[trial.draft]
         if not trial.is_valid:
             left_out[trial.outcome] += 1
