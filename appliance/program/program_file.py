@@ -6,18 +6,20 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, InstanceOf, ValidationError
 
 from appliance.arc.grid import as_grid, to_lists
 from appliance.arc.read import refuse_device
 from appliance.atomic import make_folder, open_atomic
-from appliance.errors import InputError
+from appliance.errors import InputError, first_line
 from appliance.program.sandbox import Program, Result, Sandbox
 
 FORM = '{"id": text, "source": Python text, "inputs": [grid, ...]}'
 """One line of a programs file, for people."""
+
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
 class _Record(BaseModel):
@@ -37,9 +39,8 @@ def read_programs(path: Path) -> tuple[list[str | int], list[Program]]:
     """
     ids, programs = [], []
 
-    for number, text in _lines(path):
-        record = _record(text, f"{path}, line {number}")
-        place = f"{path}, line {number}, program {record.id}"
+    for where, record in read_records(path, _Record, form=FORM):
+        place = f"{where}, program {record.id}"
         grids = tuple(
             as_grid(grid, place=f"{place}, input {i}") for i, grid in enumerate(record.inputs)
         )
@@ -68,7 +69,28 @@ def write_results(
     return outcomes
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def read_records(path: Path, kind: type[Kind], *, form: str) -> Iterator[tuple[str, Kind]]:
+    """The lines of a JSON-lines file, each with its place for people; empty ones are left out.
+
+    Bytes that are no UTF-8 become lone surrogates. form: of a line, for people. Raises InputError
+    naming the line.
+    """
+    for number, text in _lines(path, form):
+        place = f"{path}, line {number}"
+        try:
+            record = kind.model_validate(json.loads(text))
+        except ValidationError as error:
+            first = error.errors()[0]
+            fault = f"{'.'.join(map(str, first['loc'])) or 'record'}: {first['msg']}"
+        except (ValueError, RecursionError) as error:
+            fault = f"not JSON: {first_line(error)}"
+        else:
+            yield place, record
+            continue
+        raise InputError(f"{place}: {fault}", expected=form, remedy="correct the file")
+
+
+def _lines(path: Path, form: str) -> Iterator[tuple[int, str]]:
     try:
         refuse_device(path)
         with path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
@@ -76,21 +98,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     except OSError as error:
         raise InputError(
             f"{path}: {error.strerror}",
-            expected=f"a file with one program a line: {FORM}",
+            expected=f"a file with one program a line: {form}",
             remedy="correct --programs",
         ) from error
-
-
-def _record(text: str, place: str) -> _Record:
-    try:
-        return _Record.model_validate(json.loads(text))
-    except ValidationError as error:
-        first = error.errors()[0]
-        fault = f"{'.'.join(map(str, first['loc'])) or 'record'}: {first['msg']}"
-    except (ValueError, RecursionError) as error:
-        fault = f"not JSON: {error}"
-
-    raise InputError(f"{place}: {fault}", expected=FORM, remedy="correct the file")
 
 
 def _as_json(program_id: str | int, result: Result) -> dict[str, Any]:

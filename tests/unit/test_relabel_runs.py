@@ -21,7 +21,7 @@ from appliance.arc.submission import build, write_submission
 from appliance.arc.task import Pair, Task, TaskSet
 from appliance.arc.view import IDENTITY, View
 from appliance.errors import EXIT_INPUT, EXIT_USAGE
-from appliance.learn.data.corpus import Corpus, load_corpus
+from appliance.learn.data.corpus import Corpus, FamilyPairs, assemble, load_corpus
 from appliance.learn.data.documents import DocumentSampler
 from appliance.learn.data.styles import StyleWriter
 from appliance.program.source import runnable
@@ -382,7 +382,8 @@ def test_own_programs_are_checked_and_packed(
     [
         ('{"source": "x"}', "line 1: neither task_id nor task"),
         ('{"task_id": "flip"}', "line 1: source: Field required"),
-        ('{"task_id": "flip", "source": "\\ud800"}', "line 1: source"),
+        ('{"task_id": "flip", "source": "\\ud800"}', "line 1: source: not UTF-8"),
+        (b'\n{"task_id": "flip", "source": "\xff"}', "line 2: source: not UTF-8"),
         ('\n{"task_id": "flop", "source": "x"}', "line 2: task flop is not among"),
         ('{"task": {"train": []}, "source": "x"}', 'line 1, task line-1: "train" has no entries'),
         ("[" * 5000, "line 1: not JSON"),
@@ -391,10 +392,10 @@ def test_own_programs_are_checked_and_packed(
     ],
 )
 def test_a_bad_line_of_own_programs_is_named(
-    tmp_path: Path, refusal: Any, text: str, fault: str
+    tmp_path: Path, refusal: Any, text: str | bytes, fault: str
 ) -> None:
     programs = tmp_path / "own.jsonl"
-    programs.write_text(text)
+    programs.write_bytes(text.encode() if isinstance(text, str) else text)
     tasks = tmp_path / "tasks.json"
     tasks.write_text(challenges_json([FLIP]))
     pack = tmp_path / "pack"
@@ -410,3 +411,23 @@ def test_a_journal_that_is_read_is_not_changed(tmp_path: Path) -> None:
     journal = Journal(RunFolder(run).journal)
     assert [row[:2] for row in journal.program_rows()] == [("quick", 1)]
     journal.close()
+
+
+def test_the_digest_of_a_pack_covers_all_that_is_taught() -> None:
+    """Packs of the same programs differ in their cells alone, and are other data all the same."""
+    one, other = np.zeros((2, 2), np.int8), np.array([[0, 0], [0, 1]], np.int8)
+
+    def digest(**change: Any) -> str:
+        family: dict[str, Any] = {"name": "a", "pairs": [(one, one)], "program": "return grid"}
+        return assemble([FamilyPairs(**(family | change))]).digest()
+
+    changes: list[dict[str, Any]] = [
+        {"pairs": [(one, other)]},
+        {"pairs": [(one, one)] * 2},
+        {"name": "b"},
+        {"program": "return -grid"},
+        {"is_module": True},
+        {"is_task": True},
+    ]
+    assert digest() == digest()
+    assert len({digest(), *(digest(**change) for change in changes)}) == 1 + len(changes)

@@ -70,15 +70,11 @@ class Corpus:
         return s[:, 0] * (s[:, 1] + 1) + s[:, 2] * (s[:, 3] + 1) + 3
 
     def digest(self) -> str:
-        """SHA-256 of names, programs and shapes, not of the cells.
-
-        It changes whenever pairs change in number, size or family.
-        """
-        named: list[object] = [self.families, self.programs]
-        if self.modules or self.tasks:  # packs without them keep the digest that they had
-            named += [sorted(self.modules), sorted(self.tasks)]
+        """SHA-256 of all that is taught: names, programs, shapes and cells."""
+        named = [self.families, self.programs, sorted(self.modules), sorted(self.tasks)]
         sha = hashlib.sha256(json.dumps(named).encode())
-        sha.update(np.ascontiguousarray(self.shapes).tobytes())
+        for array in (self.first_pair, self.shapes, self.cells):
+            sha.update(np.ascontiguousarray(array).data)
         return sha.hexdigest()
 
 

@@ -7,25 +7,24 @@ A program that is wrong for its task is not lost: it is relabelled, as those of 
 from __future__ import annotations
 
 import ast
-import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from appliance.arc.read import refuse_device
 from appliance.arc.source import load_tasks
 from appliance.arc.task import Task, task_from_json
 from appliance.arc.view import IDENTITY
-from appliance.errors import InputError, first_line
+from appliance.errors import InputError
 from appliance.foreign_text import as_shown
 from appliance.learn.data.corpus import FamilyPairs
 from appliance.learn.data.relabelled import family_of
+from appliance.program.program_file import read_records
 from appliance.program.source import parsed, runnable, same_form
 from appliance.program.trial import Draft, Run
 
@@ -73,9 +72,10 @@ def read_own_programs(path: Path, sources: Sequence[str]) -> list[Draft]:
     tasks = {task.task_id: task for source in sources for task in load_tasks(source)}
     drafts = []
 
-    for number, text in _lines(path):
-        place = f"{path}, line {number}"
-        line = _line(text, place)
+    for place, line in read_records(path, _Line, form=FORM):
+        fault = _fault(line)
+        if fault:
+            raise InputError(f"{place}: {fault}", expected=FORM, remedy="correct the file")
         answer = _answer(line.source)
         is_module = answer == line.source
         source = runnable(answer, "program" if is_module else "body")
@@ -149,42 +149,8 @@ def _task(line: _Line, tasks: Mapping[str, Task], place: str) -> Task:
     return tasks[task_id]
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    try:
-        refuse_device(path)
-        with path.open(encoding="utf-8", newline="\n") as lines:
-            yield from ((number, line) for number, line in enumerate(lines, 1) if line.strip())
-    except (OSError, UnicodeDecodeError) as fault:
-        raise InputError(
-            f"{path}: {first_line(fault)}",
-            expected=f"a program a line: {FORM}",
-            remedy="correct --programs",
-        ) from fault
-
-
-def _line(text: str, place: str) -> _Line:
-    try:
-        line = _Line.model_validate(json.loads(text))
-    except ValidationError as error:
-        first = error.errors()[0]
-        fault = f"{'.'.join(map(str, first['loc'])) or 'line'}: {first['msg']}"
-    except (ValueError, RecursionError) as error:
-        fault = f"not JSON: {first_line(error)}"
-    else:
-        if not _is_text(line.source):
-            fault = "source: half of a surrogate pair"
-        elif line.task_id is None and line.task is None:
-            fault = "neither task_id nor task"
-        else:
-            return line
-
-    raise InputError(f"{place}: {fault}", expected=FORM, remedy="correct the file")
-
-
-def _is_text(source: str) -> bool:
-    """Whether a tokenizer can read it."""
-    try:
-        source.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _fault(line: _Line) -> str:
+    """What a program cannot be learnt for; "" for nothing."""
+    if any("\ud800" <= sign <= "\udfff" for sign in line.source):
+        return "source: not UTF-8"  # no tokenizer can read it
+    return "neither task_id nor task" if line.task_id is None and line.task is None else ""
