@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+
+from tests.support.dag import variables_of
 
 # Or the bindings complain that there is no pool.
 os.environ.setdefault("CONDOR_CONFIG", "/dev/null")
@@ -40,14 +43,33 @@ def test_the_generic_description_takes_a_command() -> None:
     assert submit.expand("arguments") == "appliance train --recipe recipe.yaml"
 
 
-def test_the_dag_is_one_that_dagman_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in = tmp_path / "bin" / "condor_dagman"  # only looked for, never started
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with a stand-in for condor_dagman: only looked for, never started."""
+    stand_in = tmp_path / "bin" / "condor_dagman"
     stand_in.parent.mkdir()
     stand_in.write_text("#!/bin/sh\n")
     stand_in.chmod(0o755)
     monkeypatch.setenv("PATH", f"{stand_in.parent}:{os.environ['PATH']}")
-    for name in ("appliance.dag", "shard.sub", "merge.sub"):
-        (tmp_path / name).write_text((GOLDEN / "chtc-short" / name).read_text())
     monkeypatch.chdir(tmp_path)
+    return tmp_path
 
+
+def test_the_dag_is_one_that_dagman_takes(work: Path) -> None:
+    for name in ("appliance.dag", "shard.sub", "merge.sub"):
+        (work / name).write_text((GOLDEN / "chtc-short" / name).read_text())
     assert htcondor.Submit.from_dag("appliance.dag", {"force": True})
+
+
+def test_every_job_of_the_rounds_is_one_that_the_generic_description_takes(work: Path) -> None:
+    shutil.copytree(CONDOR, work / "condor")
+    assert htcondor.Submit.from_dag("condor/rounds.dag", {"force": True})
+
+    for values in variables_of((CONDOR / "rounds.dag").read_text()).values():
+        submit = htcondor.Submit((CONDOR / "appliance.sub").read_text())
+        for name, value in values.items():
+            submit[name] = value
+        assert submit.expand("container_image") == values["image"]
+        assert submit.expand("arguments") == values["command"]
+        assert submit.expand("transfer_input_files") == values["inputs"]
+        assert submit.expand("transfer_output_files") == values["outputs"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import re
@@ -11,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from appliance.arc.source import load_tasks
+from appliance.cli import VERBS, make_parser
 from appliance.commands import pack as verb
 from appliance.errors import InputError, UsageError
 from appliance.pack.render_condor import condor_arguments
 from appliance.pack.site import site_lines
-from tests.support.cases import GOLDEN_FILES
+from tests.support.cases import GOLDEN_FILES, REPOSITORY
+from tests.support.dag import variables_of
 from tests.support.model_folder import write_model_folder
 
 GOLDEN = GOLDEN_FILES / "condor"
@@ -139,3 +142,27 @@ def test_a_budget_that_no_category_holds_is_refused() -> None:
 )
 def test_arguments_survive_the_quoting_of_submit_files(arguments: list[str], expected: str) -> None:
     assert condor_arguments(arguments) == expected
+
+
+def test_the_jobs_of_the_rounds_read_what_is_sent_along_and_write_what_comes_back() -> None:
+    jobs = variables_of((REPOSITORY / "condor/rounds.dag").read_text())
+    assert list(jobs) == ["relabel", "train", "merge"]
+    for values in jobs.values():
+        name, *words = values["command"].removeprefix("appliance ").split()
+        parsed(name, words)
+        sent = {path.rpartition("/")[2] for path in values["inputs"].split(",")}
+        assert sent | {values["outputs"]} <= {word.split("/")[0] for word in words}
+
+    script = (REPOSITORY / "condor/rounds-pack.sh").read_text()
+    name, *words = script.partition("\nappliance ")[2].replace("\\\n", " ").split()
+    packed = parsed(name, words)
+    assert str(packed.model) == jobs["merge"]["outputs"]
+    assert str(packed.image) == jobs["merge"]["image"]
+
+
+def parsed(name: str, words: list[str]) -> argparse.Namespace:
+    """The arguments of a command of the appliance; none that it would refuse."""
+    module, summary = VERBS[name]
+    parser = make_parser(name, summary)
+    importlib.import_module(module).add_arguments(parser)
+    return parser.parse_args(words)
