@@ -116,6 +116,9 @@ class Request:
     temperature: float = 0.0  # 0 is greedy; num_samples must then be 1
     top_p: float = 1.0
     seed: int = 0  # makes sampling repeatable
+    # Instead of samples, every answer whose probability is at least this.
+    threshold: float | None = None
+    most_tokens: int = 1 << 30  # that the search for them writes, all beginnings together
     pattern: str | None = (
         None  # regular expression for the answer's text, if the engine can force it
     )
@@ -130,6 +133,9 @@ class Completion:
     logprob: float  # natural log of the probability of the tokens written, at temperature 1
     num_tokens: int  # this and logprob count the stop token, too
     is_complete: bool  # the stop token was reached
+    # Nothing more will come of its sample, or of the search for answers above a threshold. Such a
+    # search that finds none gives one completion that is not complete.
+    ends: bool = True
 
 
 class Trainer(Protocol):

@@ -8,22 +8,18 @@ vocabulary x length.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from appliance.clock import Deadline
 from appliance.engine.base import Completion, Request
 from appliance.engine.device_faults import is_out_of_memory
+from appliance.engine.sampling.batches import Batch, padded
 from appliance.errors import OutOfMemory
 from appliance.seeds import seed_of
 
 STRETCH = 16
 """Tokens written before the rows that are done leave the batch."""
-
-MAX_PADDING_RATIO = 1.25
-"""Longest prompt of a batch in shortest ones: padding costs attention as text does."""
-
-MIN_PADDING = 32
-"""Tokens that the longest prompt may have beyond that, so that short prompts go together."""
 
 
 class TransformersSampler:
@@ -46,7 +42,8 @@ class TransformersSampler:
 
         takes_cache: the model's `forward` fills a cache of Transformers that it is given. It is
         then given ours (`kv_cache.py`), and a prompt of many samples is read once and its cache
-        repeated (8 samples of 350 tokens each by arc-mini: 3.6 times as fast on a CPU).
+        repeated (8 samples of 350 tokens each by arc-mini: 3.6 times as fast on a CPU). Without it
+        a search above a threshold is not possible, and gives the greedy answer.
         """
         self._get_model = get_model
         self._takes_cache = takes_cache
@@ -57,25 +54,46 @@ class TransformersSampler:
     def sample(
         self, requests: Sequence[Request], *, deadline: Deadline
     ) -> Iterator[list[Completion]]:
-        for number, batch in enumerate(self._batches(requests)):
-            if deadline.is_past():
-                return
-            try:
+        searched = [
+            i for i, r in enumerate(requests) if r.threshold is not None and self._takes_cache
+        ]
+        written = [i for i in range(len(requests)) if i not in set(searched)]
+        try:
+            for number, batch in enumerate(self._batches(requests, written)):
+                if deadline.is_past():
+                    return
                 yield list(self._run(requests, batch, deadline, number))
-            except (RuntimeError, MemoryError) as fault:
-                if not is_out_of_memory(fault):
-                    raise
-                raise OutOfMemory(f"no room to sample {len(batch)} prompts at once") from fault
+            if searched:
+                yield from self._searched(requests, searched, deadline)
+        except (RuntimeError, MemoryError) as fault:
+            if not is_out_of_memory(fault):
+                raise
+            raise OutOfMemory(f"no room to sample {len(requests)} prompts") from fault
 
-    def _batches(self, requests: Sequence[Request]) -> Iterator[list[int]]:
-        """Indices of requests, one for each row: a request of n samples takes n rows.
+    def _searched(
+        self, requests: Sequence[Request], indices: Sequence[int], deadline: Deadline
+    ) -> Iterator[list[Completion]]:
+        from appliance.engine.sampling.threshold_search import ThresholdSearch
+
+        search = ThresholdSearch(
+            self._get_model(),
+            [requests[i] for i in indices],
+            pad_id=self._pad_id,
+            stop_ids=self._stop_ids,
+            batch_tokens=self._batch_tokens,
+        )
+        for found in search.run(deadline):
+            yield [replace(c, request_index=indices[c.request_index]) for c in found]
+
+    def _batches(self, requests: Sequence[Request], indices: Sequence[int]) -> Iterator[list[int]]:
+        """Indices of these requests, one for each row: a request of n samples takes n rows.
 
         The first row that is left begins a batch, and those that go with it fill it in the order in
         which they are asked. So what a deadline cuts off is what was asked last.
         """
-        rows = [i for i, r in enumerate(requests) for _ in range(r.num_samples)]
+        rows = [i for i in indices for _ in range(requests[i].num_samples)]
         while rows:
-            batch, left = _Batch(self._batch_tokens), []
+            batch, left = Batch(self._batch_tokens), []
             for i in rows:
                 if not batch.takes(i, requests[i]):
                     left.append(i)
@@ -92,7 +110,7 @@ class TransformersSampler:
         model = self._get_model()
         device = next(model.parameters()).device
         asked = [requests[i] for i in batch]
-        ids, mask = self._padded([request.prompt_ids for request in asked], device)
+        ids, mask = padded([r.prompt_ids for r in asked], pad_id=self._pad_id, device=device)
         answers = [_RowAnswer(request, self._stop_ids) for request in asked]
 
         # Seeded for this batch alone; outside of it the generators go on as if nothing had been.
@@ -140,18 +158,6 @@ class TransformersSampler:
                 is_complete=answer.is_complete,
             )
 
-    def _padded(self, prompts: Sequence[tuple[int, ...]], device: Any) -> tuple[Any, Any]:
-        """Ids and attention mask, (B, T), padded on the left."""
-        import torch
-
-        width = max(map(len, prompts))
-        ids = torch.full((len(prompts), width), self._pad_id)
-        mask = torch.zeros((len(prompts), width), dtype=torch.long)
-        for row, prompt in enumerate(prompts):
-            ids[row, width - len(prompt) :] = torch.tensor(prompt)
-            mask[row, width - len(prompt) :] = 1
-        return ids.to(device), mask.to(device)
-
     def _generate_arguments(self, first: Request, cache: Any, deadline: Deadline) -> dict[str, Any]:
         """What every call of `generate` for a batch is told."""
         from transformers import StoppingCriteriaList
@@ -183,35 +189,6 @@ class TransformersSampler:
         if len(set(batch)) < len(batch):
             _read_once(model, cache, ids, mask, batch)
         return cache
-
-
-class _Batch:
-    """Rows that are written together: sampled in the same way, with little padding, and within the
-    token bound.
-    """
-
-    def __init__(self, most_tokens: int) -> None:
-        self.rows: list[int] = []
-        self._most_tokens = most_tokens
-        self._way = (0.0, 1.0)  # temperature and top_p
-        self._shortest = self._longest = self._new_tokens = 0
-
-    def takes(self, index: int, request: Request) -> bool:
-        """Whether the row joins the others; the first one always does."""
-        way, width = (request.temperature, request.top_p), len(request.prompt_ids)
-        if not self.rows:
-            self._way, self._shortest = way, width
-
-        shortest, longest = min(self._shortest, width), max(self._longest, width)
-        new_tokens = max(self._new_tokens, request.max_new_tokens)
-        is_padded = longest > MAX_PADDING_RATIO * shortest + MIN_PADDING
-        is_full = (longest + new_tokens) * (len(self.rows) + 1) > self._most_tokens
-        if self.rows and (way != self._way or is_padded or is_full):
-            return False
-
-        self._shortest, self._longest, self._new_tokens = shortest, longest, new_tokens
-        self.rows.append(index)
-        return True
 
 
 class _RowAnswer:

@@ -13,7 +13,7 @@ as it is here:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,15 @@ class FinishedSample:
     tokens: tuple[int, ...]  # stop token included
     logprob: float
     is_stopped: bool  # the stop token was reached
+
+
+@dataclass(frozen=True)
+class WrittenToken:
+    """One more token of a request that is asked for its tokens."""
+
+    key: int  # of the request
+    token: int
+    likely: Mapping[int, float]  # log-probability of the likeliest tokens, and of this one
 
 
 class VllmEngine:
@@ -162,18 +171,29 @@ class VllmEngine:
 
         Raises EngineError for a request that the engine does not take.
         """
+        return self._submit(request, key, adapter, _sampling(request, self._stop_ids))
+
+    def submit_for_tokens(
+        self, request: Request, key: int, adapter: LoadedAdapter | None, *, num_likely: int
+    ) -> str:
+        """Queue a request to be written greedily, for `step_tokens`; returns its name.
+
+        num_likely: tokens told at every step, at most `MOST_LIKELY` (vllm_start.py). Raises
+        EngineError for a request that the engine does not take.
+        """
+        return self._submit(request, key, adapter, _token_by_token(request, num_likely))
+
+    def _submit(
+        self, request: Request, key: int, adapter: LoadedAdapter | None, params: Any
+    ) -> str:
         self._check_awake()
         lora = None if adapter is None else adapter.request()
         name = f"{key}:{self._next_request}"
         self._next_request += 1
 
+        prompt = {"prompt_token_ids": list(request.prompt_ids)}
         try:
-            self._engine.add_request(
-                name,
-                {"prompt_token_ids": list(request.prompt_ids)},
-                _sampling(request, self._stop_ids),
-                lora_request=lora,
-            )
+            self._engine.add_request(name, prompt, params, lora_request=lora)
         except ValueError as fault:  # checked before it is queued
             raise EngineError(f"vLLM does not take the request: {first_line(fault)}") from fault
         return name
@@ -183,12 +203,34 @@ class VllmEngine:
 
         Raises EngineLost when the step fails, OutOfMemory when there is no room for it.
         """
+        for output in self._step():
+            if not output.finished:
+                continue
+            for sample in output.outputs:
+                if sample.finish_reason in ("stop", "length"):
+                    yield FinishedSample(
+                        key=_key_of(output),
+                        tokens=tuple(sample.token_ids),
+                        logprob=float(sample.cumulative_logprob),
+                        is_stopped=sample.finish_reason == "stop",
+                    )
+
+    def step_tokens(self) -> Iterator[WrittenToken]:
+        """One step of the engine, and the tokens that it wrote. Raises as `step` does."""
+        for output in self._step():
+            (sample,) = output.outputs
+            for token, row in zip(sample.token_ids, sample.logprobs or (), strict=True):
+                likely = {other: float(value.logprob) for other, value in row.items()}
+                yield WrittenToken(_key_of(output), int(token), likely)
+
+    def _step(self) -> Sequence[Any]:
+        """What the engine gives out."""
         import torch
 
         try:
             # Rows with a seed of their own draw from the common generator as well.
             with torch.random.fork_rng(devices=[]):
-                outputs = self._engine.step()
+                outputs: Sequence[Any] = self._engine.step()
         except Exception as fault:
             if is_out_of_memory(fault):
                 raise OutOfMemory(f"no room for a step of vLLM: {first_line(fault)}") from fault
@@ -196,18 +238,7 @@ class VllmEngine:
                 f"a step of vLLM failed: {type(fault).__name__}: {first_line(fault)}"
             ) from fault
 
-        for output in outputs:
-            if not output.finished:
-                continue
-            key = int(output.request_id.split(":")[0])
-            for sample in output.outputs:
-                if sample.finish_reason in ("stop", "length"):
-                    yield FinishedSample(
-                        key=key,
-                        tokens=tuple(sample.token_ids),
-                        logprob=float(sample.cumulative_logprob),
-                        is_stopped=sample.finish_reason == "stop",
-                    )
+        return outputs
 
     def abort(self, names: Sequence[str]) -> None:
         self._engine.abort_request(list(names), internal=False)
@@ -291,3 +322,21 @@ def _sampling(request: Request, stop_ids: tuple[int, ...]) -> Any:
         output_kind=RequestOutputKind.FINAL_ONLY,
         structured_outputs=pattern,
     )
+
+
+def _token_by_token(request: Request, num_likely: int) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        temperature=0.0,
+        max_tokens=request.max_new_tokens,
+        ignore_eos=True,  # whoever reads the tokens ends it at a stop token
+        logprobs=num_likely,
+        detokenize=False,
+        output_kind=RequestOutputKind.DELTA,
+    )
+
+
+def _key_of(output: Any) -> int:
+    return int(output.request_id.split(":")[0])

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from appliance.clock import Deadline
 from appliance.engine.base import Completion, Request
 from appliance.engine.sampling.vllm_engine import FinishedSample, LoadedAdapter, VllmEngine
+from appliance.engine.sampling.vllm_search import VllmSearch
 
 BEAT_S = 1.0
 """Seconds after which an empty list says that tokens are still coming."""
@@ -42,9 +44,10 @@ class VllmSampler:
     def sample(
         self, requests: Sequence[Request], *, deadline: Deadline
     ) -> Iterator[list[Completion]]:
-        waiting = deque(range(len(requests)))
+        beat = _Beat(self._engine, deadline)
+        searched = [i for i, request in enumerate(requests) if request.threshold is not None]
+        waiting = deque(i for i in range(len(requests)) if i not in set(searched))
         names: dict[int, str] = {}  # of the requests at work, by their index
-        beat_s, tokens_then = deadline.clock.now(), self._engine.num_tokens
 
         try:
             while (waiting or names) and not deadline.is_past():
@@ -56,14 +59,24 @@ class VllmSampler:
                 for sample in finished:
                     names.pop(sample.key, None)
 
-                has_written = self._engine.num_tokens > tokens_then
-                is_due = has_written and deadline.clock.now() - beat_s >= BEAT_S
-                if finished or is_due:
-                    beat_s, tokens_then = deadline.clock.now(), self._engine.num_tokens
+                if finished or beat.is_due():
+                    beat.note()
                     yield [self._completion(sample) for sample in finished]
         finally:
             if names:
                 self._engine.abort(list(names.values()))
+
+        if searched:
+            search = VllmSearch(
+                self._engine,
+                [requests[i] for i in searched],
+                stop_ids=self._stop_ids,
+                adapter=self._adapter,
+                most_rows=self._most_rows,
+            )
+            for found in search.run(deadline, beat.is_due):
+                beat.note()
+                yield [replace(c, request_index=searched[c.request_index]) for c in found]
 
     def _has_room(self, requests: Sequence[Request], names: dict[int, str]) -> bool:
         if self._most_rows is None or not names:
@@ -78,3 +91,20 @@ class VllmSampler:
             num_tokens=len(sample.tokens),
             is_complete=sample.is_stopped,
         )
+
+
+class _Beat:
+    """Tells when it is time for a sign of life, which only tokens are."""
+
+    def __init__(self, engine: VllmEngine, deadline: Deadline) -> None:
+        self._engine = engine
+        self._clock = deadline.clock
+        self.note()
+
+    def note(self) -> None:
+        """Something was yielded."""
+        self._at_s, self._num_tokens = self._clock.now(), self._engine.num_tokens
+
+    def is_due(self) -> bool:
+        has_written = self._engine.num_tokens > self._num_tokens
+        return has_written and self._clock.now() - self._at_s >= BEAT_S

@@ -23,6 +23,9 @@ BLOCK_TOKENS = 32
 MOST_BATCHED_TOKENS = 8192
 """Prompt tokens that one step may read, where no single prompt is longer."""
 
+MOST_LIKELY = 32
+"""Likeliest tokens that a step may tell."""
+
 
 def start_llm(spec: EngineSpec, *, slots_rank: int | None) -> Any:
     """vLLM's own LLM object.
@@ -75,7 +78,7 @@ def _arguments(spec: EngineSpec, *, slots_rank: int | None) -> dict[str, Any]:
         "max_num_seqs": spec.max_num_seqs,
         "enable_prefix_caching": True,
         "disable_log_stats": True,
-        "max_logprobs": 32,
+        "max_logprobs": MOST_LIKELY,
     }
 
     if spec.device == "cpu":
