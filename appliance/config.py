@@ -329,6 +329,15 @@ class SampleSettings(_Part):
     samples_per_view: int = Field(
         1, ge=1, le=512, description="answers per view; above 1 needs a temperature above 0"
     )
+    mode: Literal["greedy", "sample", "dfs"] | None = Field(
+        None,
+        description="greedy: the likeliest answer of each view; sample: drawn at the temperature; "
+        "dfs: in the deep pass every answer whose probability is at least sample.threshold; "
+        "unset: greedy, or sample where the temperature is above 0",
+    )
+    threshold: float = Field(
+        0.1, ge=0.04, lt=1, description="the least probability of an answer that dfs gives"
+    )
     temperature: float = Field(0.0, ge=0, le=2, description="sampling temperature; 0: greedy")
     top_p: float = Field(
         1.0, gt=0, le=1, description="sample among the likeliest tokens that hold this probability"
@@ -386,6 +395,18 @@ class SampleSettings(_Part):
                 "samples_per_view above 1 needs a temperature above 0: "
                 "greedy samples are all the same"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_mode(self) -> SampleSettings:
+        if self.mode == "sample" and self.temperature == 0:
+            raise ValueError("mode sample needs a temperature above 0")
+        if self.mode in ("greedy", "dfs") and self.temperature > 0:
+            raise ValueError(f"mode {self.mode} needs the temperature 0")
+        if self.mode == "dfs" and self.predictions is not None:
+            raise ValueError("mode dfs cannot promise a number of predictions")
+        if self.mode == "dfs" and self.grammar != "none":
+            raise ValueError("mode dfs works without a grammar")
         return self
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from appliance.arc.vote import Candidate
 from appliance.predictions import rounds_left
-from appliance.run.worker_state import Running
+from appliance.run.worker_state import Running, grids_by_view
 from appliance.solve.messages import Ask, Job, KnownProgram, TaskMessage
 
 MAX_RESENDS = 2
@@ -119,11 +119,8 @@ def _open_views(
     if job.stage == "quick" and num_programs < quick_programs:
         return job.views
 
-    grids = Counter(
-        c.view
-        for c in running.candidates
-        if c.task_id == task.task_id and c.method == "transduction"
-    )
+    found = (c for c in running.candidates if c.task_id == task.task_id)
+    grids = grids_by_view(found, samples_per_view)
     return [v for v in job.views if grids[v] < samples_per_view * len(task.test)]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -151,8 +153,19 @@ def views_answered(
 
     for task in running.assignment.tasks:
         per_view = samples_per_view * len(task.test)
-        num_grids = sum(c.demo_score is None for c in running.found(task))
+        num_grids = sum(grids_by_view(running.found(task), samples_per_view).values())
         is_all = task.task_id in complete and running.job.asks is None
         answered[task.task_id] = float(asked) if is_all else num_grids / per_view
 
     return answered
+
+
+def grids_by_view(candidates: Iterable[Candidate], samples_per_view: float) -> Counter[str]:
+    """Answers that a model wrote under each view, at most so many of a test output: a search above
+    a threshold may give more."""
+    each = Counter((c.view, c.test_index) for c in candidates if c.method == "transduction")
+    most = math.ceil(samples_per_view)
+    found: Counter[str] = Counter()
+    for (view, _), num in each.items():
+        found[view] += min(num, most)
+    return found

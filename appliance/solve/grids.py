@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from appliance.arc.grid import to_lists
@@ -20,6 +20,7 @@ from appliance.solve.transduce import (
     Question,
     candidate,
     counted_questions,
+    greedily,
     in_turns,
     questions,
 )
@@ -54,21 +55,26 @@ class GridWork:
         stall_s = self._setup.stall_s if served.shows_life else None
         self._emit(Sampled(job_id=job.job_id, stall_s=stall_s))
 
-        answers: list[Candidate] = []
-        for batch in served.sampler.sample([request for _, request in asked], deadline=deadline):
-            found = [
-                candidate(asked[c.request_index][0], c, self._language, adapter=adapter)
-                for c in batch
-            ]
-            for completion in batch:
-                num_open[asked[completion.request_index][0].task.task_id] -= 1
+        def answered(asked: Sequence[tuple[Question, Request]]) -> Iterator[Candidate]:
+            requests = [request for _, request in asked]
+            for batch in served.sampler.sample(requests, deadline=deadline):
+                found = [
+                    candidate(asked[c.request_index][0], c, self._language, adapter=adapter)
+                    for c in batch
+                ]
+                for completion in batch:
+                    num_open[asked[completion.request_index][0].task.task_id] -= completion.ends
 
-            messages = [CandidateMessage.of(f) for f in found]
-            self._emit(Sampled(job_id=job.job_id, stall_s=stall_s, candidates=messages))
-            answers += found
+                messages = [CandidateMessage.of(f) for f in found]
+                self._emit(Sampled(job_id=job.job_id, stall_s=stall_s, candidates=messages))
+                yield from found
+
+        answers = list(answered(asked))
+        left = [task_id for task_id, num in num_open.items() if num > 0]
+        answers += answered(greedily(asked, answers))
 
         self._emit(Sampled(job_id=job.job_id))
-        return [task_id for task_id, left in num_open.items() if left == 0], answers
+        return [task_id for task_id in num_open if task_id not in left], answers
 
     def _questions(self, task: Task, job: Job) -> list[tuple[Question, Request]]:
         sample = self._setup.settings.sample
@@ -84,6 +90,7 @@ class GridWork:
                 grammar=sample.grammar,
             )
 
+        searches = sample.mode == "dfs" and job.stage == "deep"
         views = [View.parse(name) for name in job.views]
         # The views of a job serve all its tasks; one with an order of demonstrations fits only
         # tasks that have so many.
@@ -98,6 +105,7 @@ class GridWork:
             num_samples=sample.samples_per_view,
             seed=seed,
             grammar=sample.grammar,
+            threshold=sample.threshold if searches else None,
         )
 
     def has_scores(self, job: Job) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ from appliance.arc.encode import ParseError
 from appliance.arc.grid import MAX_SIDE, Grid
 from appliance.arc.task import Task
 from appliance.arc.view import IDENTITY, View, random_view
-from appliance.arc.vote import Candidate
+from appliance.arc.vote import Candidate, Output
 from appliance.config import TrainSettings
 from appliance.engine.base import Completion, Request
 from appliance.engine.training.packing import TokenSequence
@@ -32,6 +32,8 @@ ANSWER_SLACK = 1.25
 ANSWER_EXTRA_TOKENS = 16
 """Tokens that an answer may have beyond that, so that short answers have room too."""
 
+SEARCH_ANSWERS = 8
+"""A search above a threshold may write as many tokens as so many of the longest answers have."""
 
 T = TypeVar("T")
 
@@ -132,15 +134,23 @@ def questions(
     num_samples: int,
     seed: int,
     grammar: Grammar = "none",
+    threshold: float | None = None,
 ) -> list[tuple[Question, Request]]:
     """One request for each view and test input.
 
     The test inputs take turns, so that a deadline cuts off none of them. Requests that do not fit
-    even with one demonstration are left out.
+    even with one demonstration are left out. threshold: see `Request`.
     """
     counts = [(view, i, num_samples) for view in views for i in range(len(task.test))]
     return counted_questions(
-        task, counts, language, temperature=temperature, top_p=top_p, seed=seed, grammar=grammar
+        task,
+        counts,
+        language,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+        grammar=grammar,
+        threshold=threshold,
     )
 
 
@@ -153,6 +163,7 @@ def counted_questions(
     top_p: float,
     seed: int,
     grammar: Grammar = "none",
+    threshold: float | None = None,
 ) -> list[tuple[Question, Request]]:
     """A request for each view, test input and number of samples, in this order.
 
@@ -178,11 +189,29 @@ def counted_questions(
             temperature=temperature,
             top_p=top_p,
             seed=seed_of(seed, "time", time) if time else seed,
+            threshold=threshold,
+            most_tokens=SEARCH_ANSWERS * max_new_tokens,
             pattern=answer_pattern(grammar, shown, test_index, language.encoder),
         )
         asked.append((Question(task, test_index, view), request))
 
     return asked
+
+
+def greedily(
+    asked: Sequence[tuple[Question, Request]], answers: Iterable[Candidate]
+) -> list[tuple[Question, Request]]:
+    """Where a search above a threshold gave a test output no grid: its first two questions, for
+    the likeliest answer instead."""
+    answered = {(c.task_id, c.test_index) for c in answers if c.grid is not None}
+    times: Counter[Output] = Counter()
+    again = []
+    for question, request in asked:
+        output = (question.task.task_id, question.test_index)
+        if request.threshold is not None and output not in answered and times[output] < 2:
+            times[output] += 1
+            again.append((question, replace(request, threshold=None)))
+    return again
 
 
 def in_turns(queues: Iterable[Iterable[T]]) -> list[T]:

@@ -58,7 +58,7 @@ def model() -> Any:
 def every_answer(prompt: tuple[int, ...]) -> Answers:
     """Of up to NEW_TOKENS tokens, each by a pass of its own without cache or padding."""
     others = [token for token in range(NUM_TOKENS) if token != STOP]
-    found = {}
+    found: Answers = {}
     for length in range(NEW_TOKENS):
         answers = [(*ids, STOP) for ids in itertools.product(others, repeat=length)]
         rows = torch.tensor([[*prompt, *answer] for answer in answers])
@@ -223,7 +223,8 @@ def above_by_hand(
     model: Any, prompt: tuple[int, ...], max_new_tokens: int, floor: float
 ) -> Answers:
     """Every answer of the model in the folder whose log-probability is at least that."""
-    found, begun = {}, [((), 0.0)]
+    found: Answers = {}
+    begun: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
     while begun:
         ids, so_far = begun.pop()
         with torch.inference_mode():

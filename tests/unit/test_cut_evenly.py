@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.engine.base import Request
-from appliance.engine.sampling.transformers_sampler import MAX_PADDING_RATIO, TransformersSampler
+from appliance.engine.sampling.batches import MAX_PADDING_RATIO
+from appliance.engine.sampling.transformers_sampler import TransformersSampler
 from appliance.solve.transduce import in_turns
 
 BATCH_TOKENS = 2000
@@ -20,7 +21,7 @@ def batches_of(requests: list[Request]) -> list[list[int]]:
     sampler = TransformersSampler(
         lambda: no_model, pad_id=0, stop_ids=(1,), batch_tokens=BATCH_TOKENS
     )
-    return list(sampler._batches(requests))
+    return list(sampler._batches(requests, range(len(requests))))
 
 
 def request(num_tokens: int, *, num_samples: int = 1) -> Request:

@@ -57,7 +57,7 @@ class TransformersSampler:
         searched = [
             i for i, r in enumerate(requests) if r.threshold is not None and self._takes_cache
         ]
-        written = [i for i in range(len(requests)) if i not in set(searched)]
+        written = sorted(set(range(len(requests))) - set(searched))
         try:
             for number, batch in enumerate(self._batches(requests, written)):
                 if deadline.is_past():
