@@ -307,6 +307,10 @@ class SearchSettings(_Part):
     )
 
 
+SEARCH_ROWS = 3
+"""Beginnings of answers that a search above a threshold follows at a time, on the mean."""
+
+
 class SampleSettings(_Part):
     """How answers are generated, and how the vote ranks them."""
 
@@ -355,6 +359,11 @@ class SampleSettings(_Part):
     def kept(self) -> dict[str, bool]:
         """What views leave as it is, as the functions of arc/view.py take it."""
         return {"keep_colours": self.keep_colours, "keep_orientation": self.keep_orientation}
+
+    @property
+    def answers_per_view(self) -> int:
+        """Sequences written for a view of the deep pass, which its time follows."""
+        return SEARCH_ROWS if self.mode == "dfs" else self.samples_per_view
 
     batch_tokens: int = Field(
         16384,

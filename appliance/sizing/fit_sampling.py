@@ -88,7 +88,7 @@ def fit_sampling(
         dtype=fitted.setup.dtype,
         quantization=fitted.setup.quantization,
         max_seq_tokens=fitted.setup.max_seq_tokens,
-        samples_per_prompt=samples_per_view(card, request).value,
+        samples_per_prompt=answers_per_view(card, request),
     )
     engine = choose_engine(card, device, request, setup)
     draft = _draft(card, device, request, fitted, setup, engine, room_gib)
@@ -107,10 +107,17 @@ def fit_sampling(
 def samples_per_view(card: ModelCard, request: SizingRequest) -> Choice[int]:
     if request.pins.samples_per_view:
         return Choice(request.pins.samples_per_view, request.reason("samples_per_view", ""))
+    if request.settings.sample.mode == "dfs":
+        return Choice(1, "a search gives several answers of a view")
     if card.writes_programs:
         why = "programs are drawn at random; samples of one prompt share its reading"
         return Choice(PROGRAMS_PER_VIEW, why)
     return Choice(1, "greedy; answers differ by view")
+
+
+def answers_per_view(card: ModelCard, request: SizingRequest) -> int:
+    """Sequences written for a view."""
+    return max(samples_per_view(card, request).value, request.settings.sample.answers_per_view)
 
 
 def _draft(

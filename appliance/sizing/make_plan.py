@@ -28,7 +28,12 @@ from appliance.sizing.costs.task_lengths import (
     lengths_of,
     usual_lengths,
 )
-from appliance.sizing.fit_sampling import SampleDraft, fit_sampling, samples_per_view
+from appliance.sizing.fit_sampling import (
+    SampleDraft,
+    answers_per_view,
+    fit_sampling,
+    samples_per_view,
+)
 from appliance.sizing.fit_training import Fitted, fit_training
 from appliance.sizing.pick_engine import check_engine, choose_serving, is_in_doubt
 from appliance.sizing.pins import pins_of_settings, settings_of_pins
@@ -232,7 +237,7 @@ def size_one(machine: Machine, card: ModelCard, request: SizingRequest) -> Plan:
         costs,
         request,
         trains=fitted.fits,
-        samples=samples.value,
+        samples=answers_per_view(card, request),
         workers=workers.value,
         search=search,
         max_steps=recipe.max_steps,

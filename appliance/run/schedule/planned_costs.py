@@ -84,7 +84,7 @@ class PlannedCosts:
             seconds = self.costs.sample_s(
                 length,
                 sample.views,
-                samples_per_view=sample.samples_per_view,
+                samples_per_view=sample.answers_per_view,
                 batch_tokens=batch_tokens,
             )
             found[task_id] = TaskCost(self.step_s(length), seconds / sample.views)
