@@ -7,6 +7,7 @@ import itertools
 import math
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -22,6 +23,8 @@ from appliance.arc.view import IDENTITY, View
 from appliance.clock import Deadline, SystemClock
 from appliance.engine.base import Completion, Request
 from appliance.solve.language import Language
+from bench.job import submit_command
+from tests.support.main_job import finish, journal_of, stage_rows, submission_faults
 from tests.support.sampling_engines import ENGINES, EngineUnderTest, start_engines
 from tests.support.tuning import SETTINGS, in_seconds
 
@@ -237,3 +240,25 @@ def above_by_hand(
             elif len(ids) + 1 < max_new_tokens:
                 begun.append(((*ids, token), float(logprobs[token])))
     return found
+
+
+def test_a_run_gives_every_view_its_answers_above_the_threshold(
+    challenges: Path, tmp_path: Path
+) -> None:
+    """With arc-mini, which is sure of what it learnt."""
+    out, only = tmp_path / "out", ("copy0", "copy1")
+    flags = ["--only", ",".join(only), "--budget", "90s"]
+    chosen = ["sample.mode=dfs", "sample.threshold=0.05", "sample.views=4", "train.max_steps=2"]
+    chosen += ["run.rounds=1", "run.workers=1", "sample.score_views=2"]
+    finish(submit_command(challenges, out, *flags, settings=chosen))
+
+    assert submission_faults(out, challenges, only) == []
+    for task_id in only:
+        with journal_of(out) as journal:
+            answers = journal.candidates(task_id)["deep"]
+        assert stage_rows(out, "deep")[task_id].status == "done"
+        views = Counter(answer.view for answer in answers)
+        assert len(views) == 4
+        above = [a for a in answers if a.grid is not None and a.logprob >= math.log(0.05)]
+        assert len(above) >= 4
+        assert len({(a.view, a.grid.tobytes()) for a in above if a.grid is not None}) == len(above)
