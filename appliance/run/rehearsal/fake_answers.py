@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from appliance.arc.fallback import predicted_shape
-from appliance.arc.grid import NUM_COLOURS, Grid, freeze
+from appliance.arc.grid import NUM_COLOURS, Grid, freeze, to_lists
 from appliance.arc.task import Task
 from appliance.seeds import generator
 from appliance.solve.messages import CandidateMessage, Job
@@ -73,7 +73,7 @@ class FakeAnswers:
             CandidateMessage.model_construct(
                 task_id=task.task_id,
                 test_index=test_index,
-                grid=grids[0 if is_right else 1],
+                grid=to_lists(grids[0 if is_right else 1]),
                 logprob=0.0,
                 num_tokens=0,
                 view="",
