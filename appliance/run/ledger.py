@@ -66,12 +66,13 @@ class Ledger:
         # Of the vote over all deep rounds, by task; without tasks that have no candidate of these.
         self.certainties: dict[str, Certainty] = {}
         self.found: set[str] = set()  # tasks whose answer a search without a model is sure of
-        self._is_dirty = True
         self._written_s = float("-inf")
         self.slowest_write_s = 0.0
 
         for task in tasks:
             self._count_votes(task)
+        # Without any answer the file of guesses stays, so that the first one is written at once.
+        self._is_dirty = bool(self._attempts)
 
     def put(self, assignment: Assignment, task: Task, outcome: Outcome) -> None:
         """Note the outcome. Candidates of an earlier try at the same stage and round are replaced
