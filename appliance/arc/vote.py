@@ -8,7 +8,8 @@ same submission.
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+import statistics
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
@@ -66,6 +67,11 @@ class Candidate:
         return hash(self.key())
 
     @property
+    def output(self) -> Output:
+        """The test output that it answers."""
+        return self.task_id, self.test_index
+
+    @property
     def mean_logprob(self) -> float:
         """Per token; -inf where it is not a number."""
         mean = self.logprob / max(1, self.num_tokens)
@@ -101,18 +107,15 @@ class Tally:
     def log_probability(self) -> float:
         """Log of the summed probabilities of the texts that a model wrote."""
         written = [v.logprob for v in self.voters if not v.is_searched]
-        logs = [log for log in written if not math.isnan(log)]
-        top = max(logs, default=-math.inf)
-        if not math.isfinite(top):
-            return top
-        # The largest is taken out, so that the exponentials do not all become 0.
-        return top + math.log(math.fsum(math.exp(x - top) for x in logs))
+        return _log_of_sum([log for log in written if not math.isnan(log)])
+
+    def view_scores(self) -> list[float]:
+        """Log-probabilities of the grid, under all views; empty where it was not scored."""
+        return [score for voter in self.voters for score in voter.view_scores]
 
     def mean_view_score(self) -> float:
-        """Mean over views of the log-probability of the grid; -inf where it was not scored."""
-        scores = [
-            math.fsum(v.view_scores) / len(v.view_scores) for v in self.voters if v.view_scores
-        ]
+        """Log of the geometric mean of the probabilities; -inf where it was not scored."""
+        scores = self.view_scores()
         return _mean(scores) if scores else -math.inf
 
     def mean_program_chars(self) -> float:
@@ -161,6 +164,36 @@ def by_views(candidates: Sequence[Candidate]) -> list[Tally]:
     return _ranked(candidates, lambda t: (t.mean_view_score(), t.votes, t.mean_logprob()))
 
 
+def by_mean_of_views(candidates: Sequence[Candidate]) -> list[Tally]:
+    """The same with the mean of the probabilities over views: one view may speak for a grid.
+
+    In a product one view can rule a grid out.
+    """
+
+    def log_of_mean(scores: list[float]) -> float:
+        return _log_of_sum(scores) - math.log(len(scores)) if scores else -math.inf
+
+    return _ranked(candidates, lambda t: (log_of_mean(t.view_scores()), t.votes, t.mean_logprob()))
+
+
+def by_median_of_views(candidates: Sequence[Candidate]) -> list[Tally]:
+    """The same with the median over views: neither one view nor few of them decide."""
+
+    def median(scores: list[float]) -> float:
+        return statistics.median(scores) if scores else -math.inf
+
+    return _ranked(candidates, lambda t: (median(t.view_scores()), t.votes, t.mean_logprob()))
+
+
+def by_votes_and_views(candidates: Sequence[Candidate]) -> list[Tally]:
+    """Votes plus the mean over views of the log-probability of the whole grid.
+
+    One vote more makes up for a probability that is e times smaller. From: Sorokin and Puget,
+    "NVARC solution to ARC-AGI-2 2025", section 3.4.
+    """
+    return _ranked(candidates, lambda t: (t.votes + t.mean_view_score(), t.votes, t.mean_logprob()))
+
+
 def by_demonstrations(candidates: Sequence[Candidate]) -> list[Tally]:
     """Programs by the fraction of demonstrations they get right; then votes, then short programs.
 
@@ -199,6 +232,9 @@ class Selector:
     rank: Callable[[Sequence[Candidate]], list[Tally]]  # of one test output, best first
     # Programs that fit all demonstrations go before every stage of a run, all others after them.
     parts_programs: bool = False
+    # In the end the likelier grid goes first, whoever gave it (record/confidence.py). What `rank`
+    # says decides between equals.
+    by_chance: bool = False
 
 
 SELECTORS: Mapping[str, Selector] = {
@@ -207,8 +243,12 @@ SELECTORS: Mapping[str, Selector] = {
     "logprob-only": Selector(by_logprob),
     "sum-probability": Selector(by_probability),
     "product-of-views": Selector(by_views),
+    "mean-of-views": Selector(by_mean_of_views),
+    "median-of-views": Selector(by_median_of_views),
+    "nvarc": Selector(by_votes_and_views),
     "demonstrations": Selector(by_demonstrations),
     "programs-first": Selector(programs_first, parts_programs=True),
+    "confidence": Selector(programs_first, parts_programs=True, by_chance=True),
 }
 
 
@@ -236,40 +276,8 @@ def group_by_output(candidates: Iterable[Candidate]) -> dict[Output, list[Candid
     """The candidates of each test output, in their order."""
     groups: dict[Output, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
-        groups[candidate.task_id, candidate.test_index].append(candidate)
+        groups[candidate.output].append(candidate)
     return dict(groups)
-
-
-def margin(candidates: Sequence[Candidate]) -> float:
-    """How certain the vote over one test output is, from 0 (nothing read, or a tie) towards 1.
-
-    The votes by which the first grid leads the second, divided by the number of votes plus one: few
-    votes, and those without a grid, make it less certain. Where a view gave several answers, the
-    likeliest one votes. Only programs
-    that fit all demonstrations count, where there are any; else only grids of transduction, where
-    there are any: a program that is wrong on a demonstration casts no doubt on those. What a search
-    found without a model does not count: its weight says how certain it is.
-    """
-    candidates = [c for c in candidates if not c.is_searched]
-    asked = (
-        [c for c in candidates if is_proven(c)]
-        or likeliest_of_views(c for c in candidates if c.demo_score is None)
-        or candidates
-    )
-    votes = Counter(grid_key(c.grid) for c in asked if c.grid is not None)
-    first, second = ([n for _, n in votes.most_common(2)] + [0, 0])[:2]
-
-    return (first - second) / (len(asked) + 1)
-
-
-def likeliest_of_views(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Of each view and adapter the candidate whose text is likeliest; all without a view."""
-    best: dict[tuple[str, str | int], Candidate] = {}
-    for number, candidate in enumerate(candidates):
-        key = (candidate.view, candidate.adapter if candidate.view else number)
-        if key not in best or candidate.logprob > best[key].logprob:
-            best[key] = candidate
-    return list(best.values())
 
 
 def is_proven(candidate: Candidate) -> bool:
@@ -337,3 +345,12 @@ def _mean(values: Iterable[float]) -> float:
     """Independent of order: `fsum` is exact."""
     figures = list(values)
     return -math.inf if -math.inf in figures else math.fsum(figures) / len(figures)
+
+
+def _log_of_sum(logs: Sequence[float]) -> float:
+    """Log of the sum of what these are the logs of."""
+    top = max(logs, default=-math.inf)
+    if not math.isfinite(top):
+        return top
+    # The largest is taken out, so that the exponentials do not all become 0.
+    return top + math.log(math.fsum(math.exp(x - top) for x in logs))

@@ -1,0 +1,120 @@
+"""What each selector makes of the answers that finished runs hold.
+
+    python -m bench.selectors RUN... --tasks CHALLENGES
+
+No model is asked: the answers are those of the journals, so the figures of a task are paired.
+--tasks must have solutions. Prints a table a run, and where there are several one of all answers
+together, merged as `appliance vote` merges them:
+
+  among     share of test outputs whose right grid is among the answers: what no selector exceeds
+  vote_1    share of test outputs that the first attempt solves
+  vote_2    the same of both attempts
+  less default   vote_2 less that of the default selector, task by task, and on how many tasks it is
+            more and less
+
+Means over tasks with 95 % intervals (bootstrap over tasks).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import reduce
+from pathlib import Path
+
+from appliance.arc.source import load_tasks
+from appliance.arc.vote import DEFAULT_SELECTOR, SELECTORS
+from appliance.record.experiments.answers import Answers
+from appliance.record.experiments.estimates import paired_difference, share_interval
+from appliance.record.experiments.read_run import RunRecord, open_run_record
+from appliance.record.figures import grids_by_task, pooled, votes_by_task
+from bench.arguments import bench_parser
+
+VOTES = ("vote_1", "vote_2")
+
+TaskFigures = dict[str, float]
+"""Of one task: among, and vote_1 and vote_2 by each selector as "NAME vote_1"."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Raises InputError for what is no run, or a run of other tasks."""
+    parser = bench_parser("selectors", __doc__)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="--out folder of a run")
+    parser.add_argument("--tasks", required=True, help="with solutions")
+    args = parser.parse_args(argv)
+
+    tasks = load_tasks(args.tasks)
+    if not tasks.solutions:
+        raise SystemExit(f"{args.tasks} has no solutions; expected challenges with them beside")
+    answers = Answers(args.tasks, tasks.solutions, tasks)
+
+    runs = []
+    for path in args.runs:
+        runs.append(open_run_record(path, answers))
+        for note in runs[-1].notes:
+            print(f"note: {note}", file=sys.stderr)
+        print("\n".join(table(str(path), figures_of(runs[-1]))), flush=True)
+    if len(runs) > 1:
+        print("\n".join(table("all runs together", figures_of(reduce(merged, runs)))))
+    return 0
+
+
+def figures_of(run: RunRecord) -> dict[str, TaskFigures]:
+    """By task."""
+    grids = grids_by_task(pooled(run.candidates, "all"), run.solutions)
+    figures: dict[str, TaskFigures] = {
+        task_id: {"among": grids.get(task_id, {}).get("pass_n", 0.0)} for task_id in run.solutions
+    }
+    for selector in SELECTORS:
+        for task_id, votes in votes_by_task(run.candidates, run.solutions, selector).items():
+            figures[task_id] |= {f"{selector} {name}": value for name, value in votes.items()}
+    return figures
+
+
+def merged(one: RunRecord, other: RunRecord) -> RunRecord:
+    """The answers of both; one that both hold counts once, as in `appliance vote`."""
+    stages = [*one.candidates, *(s for s in other.candidates if s not in one.candidates)]
+    candidates = {
+        stage: Counter(one.candidates.get(stage, ())) | Counter(other.candidates.get(stage, ()))
+        for stage in stages
+    }
+    return replace(
+        one,
+        candidates={stage: list(found.elements()) for stage, found in candidates.items()},
+        solutions={**one.solutions, **other.solutions},
+    )
+
+
+def table(title: str, by_task: Mapping[str, TaskFigures]) -> list[str]:
+    """Lines of Markdown, the default selector first."""
+    tasks = list(by_task.values())
+    among = share([figures["among"] for figures in tasks])
+    lines = [
+        "",
+        f"{title}: {len(tasks)} tasks, the right grid is among the answers for {among}",
+        "",
+        "| selector | vote_1 | vote_2 | less default | more, less |",
+        "|---|---|---|---|---|",
+    ]
+    base = [figures[f"{DEFAULT_SELECTOR} vote_2"] for figures in tasks]
+    for selector in sorted(SELECTORS, key=lambda name: (name != DEFAULT_SELECTOR, name)):
+        first, both = ([figures[f"{selector} {vote}"] for figures in tasks] for vote in VOTES)
+        cells = [f"`{selector}`", share(first), share(both), "", ""]
+        if selector != DEFAULT_SELECTOR:
+            difference = paired_difference(both, base)
+            low, high = difference.interval
+            cells[3] = f"{difference.mean:+.1%} [{low:+.1%}, {high:+.1%}]"
+            cells[4] = f"{difference.num_more}, {difference.num_less}"
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def share(values: Sequence[float]) -> str:
+    low, high = share_interval(values)
+    return f"{sum(values) / len(values):.1%} [{low:.1%}, {high:.1%}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
