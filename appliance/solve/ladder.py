@@ -47,6 +47,21 @@ def tune_settings_at(settings: TuneSettings, rung: int) -> TuneSettings | None:
     )
 
 
+def tune_settings_again(
+    settings: TuneSettings, *, rank_divisor: int, steps_fold: int
+) -> TuneSettings:
+    """The settings of a further round. An adapter that goes on from a given one keeps its rank.
+
+    rsLoRA keeps its scale right for every rank; else the scale follows the rank.
+    """
+    settings = replace(settings, max_steps=steps_fold * settings.max_steps)
+    if settings.method != "lora" or settings.start == "continue":
+        return settings
+    rank = max(1, settings.rank // rank_divisor)
+    alpha = settings.alpha if settings.rslora else settings.alpha * rank / settings.rank
+    return replace(settings, rank=rank, alpha=alpha)
+
+
 def batch_tokens_at(batch_tokens: int, rung: int) -> int:
     """The sampling batch in tokens on that rung: halved at every step down."""
     return max(1, batch_tokens >> rung)
