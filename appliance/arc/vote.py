@@ -8,6 +8,7 @@ same submission.
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -101,18 +102,15 @@ class Tally:
     def log_probability(self) -> float:
         """Log of the summed probabilities of the texts that a model wrote."""
         written = [v.logprob for v in self.voters if not v.is_searched]
-        logs = [log for log in written if not math.isnan(log)]
-        top = max(logs, default=-math.inf)
-        if not math.isfinite(top):
-            return top
-        # The largest is taken out, so that the exponentials do not all become 0.
-        return top + math.log(math.fsum(math.exp(x - top) for x in logs))
+        return _log_of_sum([log for log in written if not math.isnan(log)])
+
+    def view_scores(self) -> list[float]:
+        """Log-probabilities of the grid, under all views; empty where it was not scored."""
+        return [score for voter in self.voters for score in voter.view_scores]
 
     def mean_view_score(self) -> float:
-        """Mean over views of the log-probability of the grid; -inf where it was not scored."""
-        scores = [
-            math.fsum(v.view_scores) / len(v.view_scores) for v in self.voters if v.view_scores
-        ]
+        """Log of the geometric mean of the probabilities; -inf where it was not scored."""
+        scores = self.view_scores()
         return _mean(scores) if scores else -math.inf
 
     def mean_program_chars(self) -> float:
@@ -161,6 +159,36 @@ def by_views(candidates: Sequence[Candidate]) -> list[Tally]:
     return _ranked(candidates, lambda t: (t.mean_view_score(), t.votes, t.mean_logprob()))
 
 
+def by_mean_of_views(candidates: Sequence[Candidate]) -> list[Tally]:
+    """The same with the mean of the probabilities over views: one view may speak for a grid.
+
+    In a product one view can rule a grid out.
+    """
+
+    def log_of_mean(scores: list[float]) -> float:
+        return _log_of_sum(scores) - math.log(len(scores)) if scores else -math.inf
+
+    return _ranked(candidates, lambda t: (log_of_mean(t.view_scores()), t.votes, t.mean_logprob()))
+
+
+def by_median_of_views(candidates: Sequence[Candidate]) -> list[Tally]:
+    """The same with the median over views: neither one view nor few of them decide."""
+
+    def median(scores: list[float]) -> float:
+        return statistics.median(scores) if scores else -math.inf
+
+    return _ranked(candidates, lambda t: (median(t.view_scores()), t.votes, t.mean_logprob()))
+
+
+def by_votes_and_views(candidates: Sequence[Candidate]) -> list[Tally]:
+    """Votes plus the mean over views of the log-probability of the whole grid.
+
+    One vote more makes up for a probability that is e times smaller. From: Sorokin and Puget,
+    "NVARC solution to ARC-AGI-2 2025", section 3.4.
+    """
+    return _ranked(candidates, lambda t: (t.votes + t.mean_view_score(), t.votes, t.mean_logprob()))
+
+
 def by_demonstrations(candidates: Sequence[Candidate]) -> list[Tally]:
     """Programs by the fraction of demonstrations they get right; then votes, then short programs.
 
@@ -207,6 +235,9 @@ SELECTORS: Mapping[str, Selector] = {
     "logprob-only": Selector(by_logprob),
     "sum-probability": Selector(by_probability),
     "product-of-views": Selector(by_views),
+    "mean-of-views": Selector(by_mean_of_views),
+    "median-of-views": Selector(by_median_of_views),
+    "nvarc": Selector(by_votes_and_views),
     "demonstrations": Selector(by_demonstrations),
     "programs-first": Selector(programs_first, parts_programs=True),
 }
@@ -337,3 +368,12 @@ def _mean(values: Iterable[float]) -> float:
     """Independent of order: `fsum` is exact."""
     figures = list(values)
     return -math.inf if -math.inf in figures else math.fsum(figures) / len(figures)
+
+
+def _log_of_sum(logs: Sequence[float]) -> float:
+    """Log of the sum of what these are the logs of."""
+    top = max(logs, default=-math.inf)
+    if not math.isfinite(top):
+        return top
+    # The largest is taken out, so that the exponentials do not all become 0.
+    return top + math.log(math.fsum(math.exp(x - top) for x in logs))

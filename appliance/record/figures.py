@@ -145,15 +145,17 @@ def _spread(counts: Sequence[int]) -> dict[str, float]:
 
 def vote_figures(candidates: dict[str, list[Candidate]], solutions: Solutions) -> dict[str, float]:
     """vote_1 and vote_2 over all tasks of the solutions, also those without a candidate."""
-    attempts = _voted(candidates, solutions)
+    attempts = _voted(candidates, solutions, DEFAULT_SELECTOR)
     return {f"vote_{k}": vote_k(attempts, solutions, k) for k in (1, 2)}
 
 
 def votes_by_task(
-    candidates: dict[str, list[Candidate]], solutions: Solutions
+    candidates: Mapping[str, Sequence[Candidate]],
+    solutions: Solutions,
+    selector: str = DEFAULT_SELECTOR,
 ) -> dict[str, Figures]:
-    """The same of each task."""
-    attempts = _voted(candidates, solutions)
+    """The same of each task, by any selector."""
+    attempts = _voted(candidates, solutions, selector)
     return {
         task_id: {f"vote_{k}": vote_k(attempts, {task_id: answers}, k) for k in (1, 2)}
         for task_id, answers in solutions.items()
@@ -161,9 +163,9 @@ def votes_by_task(
 
 
 def _voted(
-    candidates: dict[str, list[Candidate]], solutions: Solutions
+    candidates: Mapping[str, Sequence[Candidate]], solutions: Solutions, selector: str
 ) -> dict[str, list[list[Grid | None]]]:
-    voted = attempts_of(candidates, DEFAULT_SELECTOR)
+    voted = attempts_of(candidates, selector)
     return {
         task_id: [list(voted.get((task_id, i), ())) for i in range(len(answers))]
         for task_id, answers in solutions.items()

@@ -57,6 +57,9 @@ def choose_trainer(machine: Machine, settings: Settings, software: Software) -> 
     if asked == "peft":
         return Choice("peft", "set by model.trainer")
 
+    # Transformers searches above a threshold with a cache of ours, which unsloth's models refuse.
+    may_search = settings.sample.mode == "dfs" and settings.model.engine != "vllm"
+
     if asked == "unsloth":
         if not software.has_unsloth:
             raise PrerequisiteError(
@@ -68,6 +71,12 @@ def choose_trainer(machine: Machine, settings: Settings, software: Software) -> 
             raise UsageError(
                 "unsloth trains adapters", expected="train.method = lora", remedy="--trainer peft"
             )
+        if may_search:
+            raise UsageError(
+                "model.trainer = unsloth with sample.mode = dfs",
+                expected="a model of peft where Transformers searches above a threshold",
+                remedy="--trainer peft, or --engine vllm",
+            )
         return Choice("unsloth", "set by model.trainer")
 
     if settings.train.method == "full":
@@ -78,6 +87,8 @@ def choose_trainer(machine: Machine, settings: Settings, software: Software) -> 
         )
     if not software.has_unsloth:
         return Choice("peft", "unsloth is not installed")
+    if may_search:
+        return Choice("peft", "sample.mode = dfs by Transformers needs it; --engine vllm does not")
     return Choice(
         "unsloth",
         "its kernels are made for CUDA; peft replaces it if its check at the start fails",

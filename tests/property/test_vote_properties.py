@@ -24,6 +24,7 @@ CANDIDATES = st.lists(
         st.integers(0, 900),
         program=st.text(max_size=5),
         demo_score=SCORES,
+        view_scores=st.lists(st.floats(-1e4, 0) | st.just(-math.inf), max_size=3).map(tuple),
     ),
     max_size=25,
 )

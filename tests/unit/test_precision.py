@@ -108,3 +108,15 @@ def test_unsloth_is_taken_on_cuda_where_it_is_installed() -> None:
     )
     with pytest.raises(PrerequisiteError, match="not installed"):
         choose_trainer(machine("L4"), settings(model__trainer="unsloth"), without)
+
+
+def test_a_search_above_a_threshold_takes_a_model_that_takes_our_cache() -> None:
+    def chosen(**values: Any) -> str:
+        asked = settings(sample__mode="dfs", **values)
+        return choose_trainer(machine("L4"), asked, EVERYTHING).value
+
+    assert chosen() == "peft"
+    assert chosen(model__engine="vllm") == "unsloth"  # vLLM searches in a cache of its own
+    assert chosen(model__engine="vllm", model__trainer="unsloth") == "unsloth"
+    with pytest.raises(UsageError, match=r"with sample\.mode"):
+        chosen(model__trainer="unsloth")

@@ -14,7 +14,7 @@ from appliance.errors import UsageError
 from tests.support.cases import read_case
 
 GridLists = list[list[int]]
-A, B, C = as_grid([[1]]), as_grid([[2]]), as_grid([[3, 3]])
+A, B, C, D = as_grid([[1]]), as_grid([[2]]), as_grid([[3, 3]]), as_grid([[4]])
 
 
 def grid_candidate(
@@ -78,6 +78,45 @@ def test_the_product_over_views_ranks_scored_answers_before_others() -> None:
         0
     ] == [[1]]
     assert first([*seen_often, *likely, grid_candidate(C)], "programs-first") == [[[2]], [[1]]]
+
+
+def test_the_four_ways_to_put_views_together_each_choose_another_grid() -> None:
+    def scored(grid: Grid, *probabilities: float) -> Candidate:
+        logs = tuple(map(math.log, probabilities))
+        return replace(grid_candidate(grid, -0.5), view_scores=logs)
+
+    even = scored(A, 0.2, 0.2, 0.2)  # product 0.008, mean 0.2, median 0.2
+    spoken_for = scored(B, 0.6, 0.1, 0.1)  # product 0.006, mean 0.267, median 0.1
+    doubted = scored(C, 0.001, 0.3, 0.25)  # product 0.000075, mean 0.184, median 0.25
+    # Votes and mean of logs: A 1 - 1.61, B 1 - 1.71, C 1 - 3.17, D 3 - 3.00.
+    voted = [scored(D, 0.05, 0.05, 0.05)] * 3
+    candidates = [even, spoken_for, doubted, *voted]
+
+    assert first(candidates, "product-of-views") == [[[1]], [[2]]]
+    assert first(candidates, "mean-of-views") == [[[2]], [[1]]]
+    assert first(candidates, "median-of-views") == [[[3, 3]], [[1]]]
+    assert first(candidates, "nvarc") == [[[4]], [[1]]]
+
+
+def test_the_median_of_two_views_lies_between_them() -> None:
+    wide = replace(grid_candidate(A), view_scores=(-1.0, -4.0))  # -2.5
+    close = replace(grid_candidate(B), view_scores=(-2.4, -2.4))
+    assert first([wide, close], "median-of-views") == [[[2]], [[1]]]
+
+
+@pytest.mark.parametrize("selector", ["mean-of-views", "median-of-views", "nvarc"])
+def test_what_no_view_scored_goes_by_votes(selector: str) -> None:
+    ruled_out = replace(grid_candidate(A), view_scores=(-math.inf, -math.inf))
+    many = [grid_candidate(B)] * 5
+    assert first([ruled_out, *many], selector) == [[[2]], [[1]]]
+    assert first([grid_candidate(A), *many], selector) == [[[2]], [[1]]]
+
+
+def test_one_view_rules_a_grid_out_of_a_product_but_not_of_a_mean() -> None:
+    ruled_out = replace(grid_candidate(A), view_scores=(-0.1, -math.inf))
+    likely = replace(grid_candidate(B), view_scores=(-2.0, -2.0))
+    assert first([ruled_out, likely], "product-of-views") == [[[2]], [[1]]]
+    assert first([ruled_out, likely], "mean-of-views") == [[[1]], [[2]]]
 
 
 def test_log_probability_is_per_token() -> None:
