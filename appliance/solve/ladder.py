@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Literal
 
@@ -52,13 +53,15 @@ def tune_settings_again(
 ) -> TuneSettings:
     """The settings of a further round. An adapter that goes on from a given one keeps its rank.
 
-    rsLoRA keeps its scale right for every rank; else the scale follows the rank.
+    What an adapter's output is multiplied with stays the same, as in the recipe of the plan.
     """
     settings = replace(settings, max_steps=steps_fold * settings.max_steps)
     if settings.method != "lora" or settings.start == "continue":
         return settings
+
     rank = max(1, settings.rank // rank_divisor)
-    alpha = settings.alpha if settings.rslora else settings.alpha * rank / settings.rank
+    share = rank / settings.rank
+    alpha = settings.alpha * (math.sqrt(share) if settings.rslora else share)
     return replace(settings, rank=rank, alpha=alpha)
 
 

@@ -31,7 +31,7 @@ def schedule_of(
     task_set: TaskSet, margins: list[float] | None = None, *, end_s: float = 1e6, **values: object
 ) -> Schedule:
     """All first rounds are over and took FIRST_S, and these are the margins of their votes."""
-    chosen = settings(end_s, **values)
+    chosen = settings(end_s, **{"run__rounds": None, **values})
     planned = costs(task_set, step_s=0.02, view_s=0.2)
     schedule = Schedule(task_set, chosen, end_s=end_s, num_workers=1, costs=planned)
     for task_id, margin in zip(schedule.states, margins or [0.1] * len(task_set), strict=True):
@@ -102,7 +102,7 @@ def test_a_move_begins_the_count_anew() -> None:
 
 def test_a_model_that_never_answers_ends_the_run_and_it_is_said() -> None:
     task_set = tasks(2)
-    schedule = Schedule(task_set, settings(1e6), end_s=1e6, num_workers=1)
+    schedule = Schedule(task_set, settings(1e6, run__rounds=None), end_s=1e6, num_workers=1)
     for task_id in schedule.states:
         schedule.mark_done(task_id, "quick")
     count = 0
@@ -269,9 +269,8 @@ def test_with_an_open_vote_and_no_limit_every_worker_has_work_until_the_end(
     """The last worker stops within the time of the smallest job: two views of some task."""
     task_set = tasks(count, most_side=3)
     planned = costs(task_set, step_s=step_s, view_s=view_s)
-    schedule = Schedule(
-        task_set, settings(end_s), end_s=end_s, num_workers=num_workers, costs=planned
-    )
+    chosen = settings(end_s, run__rounds=None)
+    schedule = Schedule(task_set, chosen, end_s=end_s, num_workers=num_workers, costs=planned)
     for task_id in schedule.states:
         schedule.mark_done(task_id, "quick")
 
