@@ -42,7 +42,7 @@ from appliance.record.attempts import attempts_of
 from appliance.record.experiments.estimates import bootstrap, paired_difference
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
-from appliance.run.schedule.certainty import SETTLED_MARGIN, certainty_of, is_found
+from appliance.run.schedule.certainty import SETTLED_MARGIN, TaskVotes, is_found
 from bench.arguments import bench_parser
 
 BUDGETS = (2.0, 4.0, 8.0, 16.0, 32.0)
@@ -246,7 +246,7 @@ def standing_of(
         for index, right in enumerate(tasks.solutions[task.task_id])
     ]
     everything = [c for pool in candidates.values() for c in pool]
-    margin = certainty_of(task, everything).margin if everything else None
+    margin = TaskVotes(task, everything).certainty().margin if everything else None
     return Standing(float(np.mean(solved)), margin, is_found(task, everything))
 
 

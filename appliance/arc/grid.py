@@ -59,6 +59,9 @@ def grid_fault(value: Any) -> str | None:
         if len(row) > MAX_SIDE:
             return f"{len(row)} columns"
 
+        # A legal row is seen at once; of another one, the first cell that is wrong is told.
+        if set(map(type, row)) == {int} and min(row) >= 0 and max(row) < NUM_COLOURS:
+            continue
         for c, cell in enumerate(row):
             if type(cell) is not int:  # bool is a subclass of int and must not pass
                 return f"row {r} column {c} is {_short(cell)}, not a whole number"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
@@ -65,6 +65,11 @@ class Candidate:
 
     def __hash__(self) -> int:
         return hash(self.key())
+
+    @property
+    def output(self) -> Output:
+        """The test output that it answers."""
+        return self.task_id, self.test_index
 
     @property
     def mean_logprob(self) -> float:
@@ -267,40 +272,8 @@ def group_by_output(candidates: Iterable[Candidate]) -> dict[Output, list[Candid
     """The candidates of each test output, in their order."""
     groups: dict[Output, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
-        groups[candidate.task_id, candidate.test_index].append(candidate)
+        groups[candidate.output].append(candidate)
     return dict(groups)
-
-
-def margin(candidates: Sequence[Candidate]) -> float:
-    """How certain the vote over one test output is, from 0 (nothing read, or a tie) towards 1.
-
-    The votes by which the first grid leads the second, divided by the number of votes plus one: few
-    votes, and those without a grid, make it less certain. Where a view gave several answers, the
-    likeliest one votes. Only programs
-    that fit all demonstrations count, where there are any; else only grids of transduction, where
-    there are any: a program that is wrong on a demonstration casts no doubt on those. What a search
-    found without a model does not count: its weight says how certain it is.
-    """
-    candidates = [c for c in candidates if not c.is_searched]
-    asked = (
-        [c for c in candidates if is_proven(c)]
-        or likeliest_of_views(c for c in candidates if c.demo_score is None)
-        or candidates
-    )
-    votes = Counter(grid_key(c.grid) for c in asked if c.grid is not None)
-    first, second = ([n for _, n in votes.most_common(2)] + [0, 0])[:2]
-
-    return (first - second) / (len(asked) + 1)
-
-
-def likeliest_of_views(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Of each view and adapter the candidate whose text is likeliest; all without a view."""
-    best: dict[tuple[str, str | int], Candidate] = {}
-    for number, candidate in enumerate(candidates):
-        key = (candidate.view, candidate.adapter if candidate.view else number)
-        if key not in best or candidate.logprob > best[key].logprob:
-            best[key] = candidate
-    return list(best.values())
 
 
 def is_proven(candidate: Candidate) -> bool:

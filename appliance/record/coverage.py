@@ -14,7 +14,6 @@ from appliance.arc.vote import FIRST, Candidate, least_weight
 from appliance.config import RunSettings
 from appliance.errors import without_details
 from appliance.names import a_few
-from appliance.record.attempts import attempts_of
 from appliance.record.journal import Journal, StageRow
 from appliance.record.setbacks import is_without_gpu, setbacks_of
 from appliance.solve.messages import ProgramMessage
@@ -218,10 +217,9 @@ def coverage_of(journal: Journal) -> Coverage:
             fault = faults.setdefault(kind, f"{row.stage}: {reason}")  # as the first task had it
             given_up.setdefault(fault, []).append(row.task_id)
 
-    candidates = journal.candidates()
     searches = [r for r in rows if r.stage == "search"]
     found: dict[str, list[Candidate]] = {}
-    for candidate in candidates.get("search", ()):
+    for candidate in journal.candidates(stage="search").get("search", ()):
         if candidate.task_id in num_tests:
             found.setdefault(candidate.task_id, []).append(candidate)
     sure = {t for t, answers in found.items() if least_weight(num_tests[t], answers) > FIRST}
@@ -230,9 +228,7 @@ def coverage_of(journal: Journal) -> Coverage:
     agreed = {r.task_id for r in wrote if r.detail["is_agreed"]}
     settled = (agreed | sure) - trained
 
-    # Whether an output has an answer does not depend on the selector, so any will do.
-    answered = attempts_of(candidates, "votes-only")
-    num_answered = sum(bool(grids) and t in num_tests for (t, _), grids in answered.items())
+    num_answered = sum(task_id in num_tests for task_id, _ in journal.answered())
     num_outputs = sum(num_tests.values())
 
     return Coverage(
@@ -254,7 +250,10 @@ def coverage_of(journal: Journal) -> Coverage:
         given_up=given_up,
         served=dict(Counter(r.detail["how"] for r in deep if r.detail.get("how"))),
         refusals=dict(Counter(refusal for r in deep for refusal in r.detail.get("refused", ()))),
-        predictions=_predictions(candidates, by_stage),
+        predictions={
+            "grids": journal.num_deep_grids(),
+            "programs": len(by_stage.get("deep", ())),
+        },
         predictions_asked=_asked(journal, num_tests),
         setbacks=setbacks_of(journal),
         without_gpu=int(is_without_gpu(journal)),
@@ -318,11 +317,3 @@ def _asked(journal: Journal, num_tests: Mapping[str, int]) -> dict[str, int]:
         "programs": num * len(num_tests) if "induction" in strategy else 0,
     }
     return {kind: count for kind, count in of_kind.items() if count}
-
-
-def _predictions(
-    candidates: Mapping[str, Sequence[Candidate]], programs: Mapping[str, Sequence[ProgramMessage]]
-) -> dict[str, int]:
-    """Of the pass in which they are counted."""
-    grids = [c for c in candidates.get("deep", ()) if c.method == "transduction"]
-    return {"grids": len(grids), "programs": len(programs.get("deep", ()))}

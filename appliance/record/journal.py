@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
 from appliance.arc.task import Task
-from appliance.arc.vote import Candidate
+from appliance.arc.vote import Candidate, Output
 from appliance.errors import ApplianceError, InputError, OutputError, PrerequisiteError
 from appliance.record import rows as checked
 from appliance.record.rows import StageRow, TaskRow
@@ -69,6 +69,8 @@ _CANDIDATE_COLUMNS = (
     "view_scores, weight"
 )
 """In the order of the fields of Candidate."""
+
+_CANDIDATE_ROW = f"round, stage, {_CANDIDATE_COLUMNS}"
 
 COLUMNS = {
     "facts": ("key", "value"),
@@ -308,20 +310,60 @@ class Journal:
         return list(self._checked("stages", rows, checked.stage_of))
 
     def candidates(
-        self, task_id: str | None = None, *, until_s: float | None = None
+        self,
+        task_id: str | None = None,
+        *,
+        stage: str | None = None,
+        until_s: float | None = None,
     ) -> dict[str, list[Candidate]]:
-        """Candidates by stage, all rounds together, of one task or of all.
+        """Candidates by stage, all rounds together, of one task or of all, of one stage or of all.
 
         until_s: only those of stages that had ended by then, in Unix seconds.
         """
-        num_tests = self.num_tests(task_id)
-        rows = self._select(f"stage, {_CANDIDATE_COLUMNS}", "candidates", task_id, until_s=until_s)
         found: dict[str, list[Candidate]] = {}
-        for stage, candidate in self._checked(
-            "candidates", rows, lambda row: checked.candidate_of(row[0], row[1:], num_tests)
-        ):
-            found.setdefault(stage, []).append(candidate)
+        for name, _, candidate in self.candidate_rows(task_id, stage=stage, until_s=until_s):
+            found.setdefault(name, []).append(candidate)
         return found
+
+    def candidate_rows(
+        self,
+        task_id: str | None = None,
+        *,
+        stage: str | None = None,
+        until_s: float | None = None,
+    ) -> list[tuple[str, int, Candidate]]:
+        """Stage, round and candidate, in the order in which they came; else as `candidates`."""
+        rows = self._select(_CANDIDATE_ROW, "candidates", task_id, stage=stage, until_s=until_s)
+        return self._candidates_in(rows, self.num_tests(task_id))
+
+    def _candidates_in(
+        self, rows: Iterable[Sequence[Any]], num_tests: Mapping[str, int]
+    ) -> list[tuple[str, int, Candidate]]:
+        """rows: the number of each, then _CANDIDATE_ROW."""
+
+        def value_of(row: Sequence[Any]) -> tuple[str, int, Candidate]:
+            stage, candidate = checked.candidate_of(row[1], row[2:], num_tests)
+            return stage, row[0], candidate
+
+        return list(self._checked("candidates", rows, value_of))
+
+    def answered(self) -> set[Output]:
+        """The test outputs that have a grid. One row of each is read, not all of them."""
+        num_tests = self.num_tests()
+        groups = f"SELECT MIN(rowid), {_CANDIDATE_ROW} FROM candidates WHERE grid IS NOT NULL"
+        rows = self._read(f"{groups} GROUP BY task_id, test_index")
+        found = {c.output for _, _, c in self._candidates_in(rows, num_tests)}
+
+        # Where that row is one that no run writes, another one may still count.
+        for task_id in {row[3] for row in rows if (row[3], row[4]) not in found}:
+            every = (c for _, _, c in self.candidate_rows(task_id))
+            found |= {c.output for c in every if c.grid is not None}
+        return found
+
+    def num_deep_grids(self) -> int:
+        """Answers of the deep rounds that are grids, read or not, and not programs."""
+        sql = "SELECT COUNT(*) FROM candidates WHERE stage = 'deep' AND method = 'transduction'"
+        return int(self._read(sql)[0][0])
 
     def num_answers(self, task_id: str, *, before_round: int) -> dict[tuple[str, int], int]:
         """Grids of the deep rounds before this one, by view and test input."""
@@ -375,11 +417,13 @@ class Journal:
         task_id: str | None,
         *,
         order: str = "rowid",
+        stage: str | None = None,
         until_s: float | None = None,
     ) -> list[Sequence[Any]]:
         """Rows of one task or of all, each with its number first."""
         conditions: dict[str, str | float | None] = {
             "task_id = ?": task_id,
+            "stage = ?": stage,
             f"(task_id, stage, round) IN ({_ENDED})": until_s,
         }
         asked = {text: value for text, value in conditions.items() if value is not None}

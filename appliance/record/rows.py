@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from appliance.arc.grid import MAX_SIDE, Grid, as_grid, grid_fault
+from appliance.arc.grid import MAX_SIDE, Grid, as_grid, grid_fault, is_legal
 from appliance.arc.vote import Candidate
 from appliance.solve.messages import ProgramMessage
 
@@ -155,6 +156,21 @@ def stored(candidate: Candidate) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
+def as_kept(candidate: Candidate, num_tests: int) -> Candidate | None:
+    """The candidate as `candidate_of` gives it back once it was stored; None for an illegal grid
+    and for a test input that is not there, for such a row is left out there."""
+    if candidate.grid is not None and not is_legal(candidate.grid):
+        return None
+    if not 0 <= candidate.test_index < num_tests:
+        return None
+
+    logprob = _ordered(candidate.logprob)
+    scores = tuple(map(_ordered, candidate.view_scores))
+    if (logprob, scores) == (candidate.logprob, candidate.view_scores):
+        return candidate
+    return replace(candidate, logprob=logprob, view_scores=scores)
+
+
 def program_of(
     stage: object, number: Any, task_id: object, message: object, num_tests: Mapping[str, int]
 ) -> tuple[str, int, ProgramMessage]:
@@ -187,6 +203,12 @@ def _grid_of(text: object) -> Grid | None:
     if text is None:
         return None
     _check(type(text) is str and len(str(text)) <= MAX_GRID_CHARS, "a grid")
+    return _grid_in(str(text))
+
+
+@lru_cache(maxsize=4096)
+def _grid_in(text: str) -> Grid:
+    """Answers repeat: the same text gives the same grid, which nobody can change."""
     return as_grid(parsed(text))
 
 

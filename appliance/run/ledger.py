@@ -13,7 +13,8 @@ from appliance.clock import Clock
 from appliance.engine.base import Cause
 from appliance.record.attempts import attempts_of
 from appliance.record.journal import Journal, StageRow
-from appliance.run.schedule.certainty import Certainty, certainty_of, is_found
+from appliance.record.rows import as_kept
+from appliance.run.schedule.certainty import Certainty, TaskVotes, is_found
 from appliance.run.schedule.task_state import Assignment
 from appliance.solve.messages import KnownProgram, ProgramMessage, Searched, Trained, Wrote
 
@@ -54,9 +55,11 @@ class Ledger:
         *,
         selector: str,
         clock: Clock,
-        write: Callable[[Attempts], None],
+        write: Callable[[Callable[[], Attempts]], None],
     ) -> None:
-        """write: puts a submission with these attempts in place, whole or not at all."""
+        """write: puts a submission in place, whole or not at all, with the attempts that it is
+        given a function for: whoever needs them not at each write, need not pay for the vote.
+        """
         self._tasks = tasks
         self._journal = journal
         self._selector = selector
@@ -70,8 +73,19 @@ class Ledger:
         self._written_s = float("-inf")
         self.slowest_write_s = 0.0
 
-        for task in tasks:
-            self._count_votes(task)
+        # The journal's candidates by task, stage and round: to read all of a task anew after each
+        # of its rounds would cost more than the rest of this process.
+        by_id = {task.task_id: task for task in tasks}
+        self._found: dict[str, dict[tuple[str, int], list[Candidate]]] = {t: {} for t in by_id}
+        self._votes: dict[str, TaskVotes] = {}  # of the deep rounds, by task
+        self._unvoted: set[str] = set()  # tasks with new candidates since the last vote
+
+        known: dict[tuple[str, str, int], list[Candidate]] = {}
+        for stage, number, candidate in journal.candidate_rows():
+            known.setdefault((candidate.task_id, stage, number), []).append(candidate)
+        for (task_id, stage, number), candidates in known.items():
+            if task_id in by_id:
+                self._take(by_id[task_id], stage, number, candidates)
 
     def put(self, assignment: Assignment, task: Task, outcome: Outcome) -> None:
         """Note the outcome. Candidates of an earlier try at the same stage and round are replaced
@@ -109,7 +123,9 @@ class Ledger:
         self._journal.put_stage(row, outcome.candidates, outcome.programs)
 
         if outcome.candidates:
-            self._count_votes(task)
+            kept = [as_kept(candidate, len(task.test)) for candidate in outcome.candidates]
+            found = [candidate for candidate in kept if candidate is not None]
+            self._take(task, assignment.stage, number, found)
             self._is_dirty = True
 
     def known_programs(self, task_id: str, limit: int) -> list[KnownProgram]:
@@ -127,14 +143,35 @@ class Ledger:
         best = list(unique.values())[::-1][:limit]
         return [KnownProgram.of(p) for p in best]
 
-    def _count_votes(self, task: Task) -> None:
-        found = self._journal.candidates(task.task_id)
-        self._attempts |= attempts_of(found, self._selector)
-        deep = found.get("deep")
-        if deep:
-            self.certainties[task.task_id] = certainty_of(task, deep)
-        if is_found(task, found.get("search", ())):
+    def _take(self, task: Task, stage: str, number: int, candidates: list[Candidate]) -> None:
+        """Count these candidates instead of those that the stage gave before in that round."""
+        rounds = self._found[task.task_id]
+        is_anew = rounds.pop((stage, number), None) is not None
+        rounds[stage, number] = candidates  # the latest are last, as in the journal
+        self._unvoted.add(task.task_id)
+
+        if stage == "search" and is_found(task, candidates):
             self.found.add(task.task_id)
+        if stage == "deep":
+            if is_anew:
+                self._votes[task.task_id] = TaskVotes(task, self._by_stage(task.task_id)["deep"])
+            else:
+                self._votes.setdefault(task.task_id, TaskVotes(task)).add(candidates)
+            self.certainties[task.task_id] = self._votes[task.task_id].certainty()
+
+    def _by_stage(self, task_id: str) -> dict[str, list[Candidate]]:
+        """The candidates of a task, all rounds of a stage together."""
+        found: dict[str, list[Candidate]] = {}
+        for (stage, _), candidates in self._found[task_id].items():
+            found.setdefault(stage, []).extend(candidates)
+        return found
+
+    def attempts(self) -> Attempts:
+        """What the vote chooses now."""
+        for task_id in sorted(self._unvoted):
+            self._attempts |= attempts_of(self._by_stage(task_id), self._selector)
+        self._unvoted.clear()
+        return self._attempts
 
     def write(self) -> None:
         """Write the whole submission as it stands, if anything is new.
@@ -145,7 +182,7 @@ class Ledger:
             return
 
         began_s = self._clock.now()
-        self._write(self._attempts)
+        self._write(self.attempts)
         self._written_s = self._clock.now()
         self.slowest_write_s = max(self.slowest_write_s, self._written_s - began_s)
         self._is_dirty = False

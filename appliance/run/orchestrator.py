@@ -109,7 +109,7 @@ class Orchestrator:
         search: SearchShare | None = None,
         can_replan: bool = False,
         goes_on: bool = False,
-        write: Callable[[Attempts], None] | None = None,
+        write: Callable[[Callable[[], Attempts]], None] | None = None,
         poll_s: float = POLL_S,
     ) -> None:
         """is_stopped: true once a signal asked to end.
@@ -129,7 +129,7 @@ class Orchestrator:
         goes_on: nobody can start this run again, so a part of the work that always fails is left
         out; else it ends the run.
 
-        write: puts a submission in place; by default it is submission.json in the folder.
+        write: puts a submission in place, see `Ledger`; by default submission.json in the folder.
         """
         self._work, self._pool, self._listener = work, pool, listener
         self._clock, self._deadline_s = time.clock, time.deadline_s
@@ -154,8 +154,8 @@ class Orchestrator:
             search=search,
         )
 
-        def write_file(attempts: Attempts) -> None:
-            write_submission(work.folder.submission, build(work.tasks, attempts))
+        def write_file(attempts: Callable[[], Attempts]) -> None:
+            write_submission(work.folder.submission, build(work.tasks, attempts()))
 
         self._ledger = Ledger(
             work.tasks,

@@ -234,9 +234,19 @@ class CandidateMessage(_Message):
         )
 
     def candidate(self) -> Candidate:
-        values = self.model_dump()
-        values["grid"] = None if self.grid is None else _grid(self.grid)
-        return Candidate(**values)
+        return Candidate(
+            task_id=self.task_id,
+            test_index=self.test_index,
+            grid=None if self.grid is None else _grid(self.grid),
+            logprob=self.logprob,
+            num_tokens=self.num_tokens,
+            view=self.view,
+            method=self.method,
+            adapter=self.adapter,
+            program=self.program,
+            demo_score=self.demo_score,
+            weight=self.weight,
+        )
 
 
 class ProgramMessage(_Message):

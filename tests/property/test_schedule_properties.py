@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -134,10 +135,10 @@ def test_whatever_breaks_the_submission_is_valid_after_every_write(
     stop_s = faults.rate("sigterm") * budget_s or math.inf
     num_writes = 0
 
-    def write(attempts: Attempts) -> None:
+    def write(attempts: Callable[[], Attempts]) -> None:
         nonlocal num_writes
         clock.sleep(faults.rate("slow-disk"))
-        assert validate(build(task_set, attempts), task_set) == []
+        assert validate(build(task_set, attempts()), task_set) == []
         num_writes += 1
 
     made = orchestrator(

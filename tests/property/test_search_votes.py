@@ -19,9 +19,9 @@ from appliance.arc.vote import (
     by_weight,
     is_proven,
     least_weight,
-    margin,
 )
 from appliance.record.attempts import attempts_of
+from appliance.run.schedule.ballot import Ballot
 
 COLOURS = range(5)
 GRIDS = [as_grid([[c]]) for c in COLOURS]
@@ -155,4 +155,4 @@ def test_how_sure_a_search_is_goes_by_its_least_sure_output() -> None:
 
 def test_a_search_casts_no_doubt_on_the_votes_of_the_model() -> None:
     grids = [written(0)] * 4
-    assert margin([*grids, found(1, 0.4)]) == margin(grids)
+    assert Ballot([*grids, found(1, 0.4)]).margin() == Ballot(grids).margin()

@@ -109,7 +109,7 @@ def orchestrator(
     goes_on: bool = False,
     tell: Callable[[str], None] = lambda text: None,
     is_stopped: Callable[[], bool] = lambda: False,
-    write: Callable[[Attempts], None] = lambda attempts: None,
+    write: Callable[[Callable[[], Attempts]], None] = lambda attempts: None,
 ) -> Orchestrator:
     """An orchestrator over those workers that begins now and has the budget of the settings.
 

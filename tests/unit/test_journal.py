@@ -5,6 +5,7 @@ A broken file is one clear error.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -231,3 +232,26 @@ def test_a_journal_that_held_stage_and_round_in_one_text_is_read(tmp_path: Path)
     assert [r.stage for r in again.stages()].count("search") == 1
     assert [(r.round, r.status) for r in again.stages() if r.stage == "deep"][-1] == (12, "done")
     again.close()
+
+
+def test_an_output_is_answered_where_a_row_that_counts_has_a_grid(path: Path) -> None:
+    journal = Journal(path)
+    journal.put_tasks(tasks(3))
+    first, second, third = tasks(3).ids()
+    found = {first: [candidate(1, first), candidate(2, first)], second: [candidate(3, second)]}
+    found[third] = [candidate(4, third, side=None)]
+    for task_id, answers in found.items():
+        journal.put_stage(StageRow(task_id, "deep", "done", 1.0), answers)
+    assert journal.answered() == {(first, 0), (second, 0)}
+    assert list(journal.candidates(stage="deep")) == ["deep"]
+    assert journal.candidates(stage="quick") == {}
+    journal.close()
+
+    # Of the first task the first row is damaged, of the second one the only row.
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE candidates SET grid = '[[99]]' WHERE id IN (1, 3)")
+        db.commit()
+    journal = Journal(path)
+    assert journal.answered() == {(first, 0)}
+    assert coverage_of(journal).outputs_fallback == sum(journal.num_tests().values()) - 1
+    journal.close()

@@ -9,7 +9,7 @@ import pytest
 
 from appliance.arc.grid import as_grid
 from appliance.arc.task import Pair, Task, TaskSet
-from appliance.arc.vote import Candidate, margin
+from appliance.arc.vote import Candidate
 from appliance.clock import VirtualClock
 from appliance.config import Layer, RunSettings, Settings, resolve
 from appliance.record.attempts import attempts_of
@@ -17,6 +17,7 @@ from appliance.record.coverage import coverage_of
 from appliance.record.figures import program_figures
 from appliance.record.journal import Journal
 from appliance.run.ledger import Ledger, Outcome
+from appliance.run.schedule.ballot import Ballot
 from appliance.run.schedule.measured_costs import Forecast
 from appliance.run.schedule.schedule import Schedule
 from appliance.run.schedule.task_state import Assignment, TaskState
@@ -174,7 +175,7 @@ def test_programs_that_fit_go_before_every_stage_and_the_others_after_all() -> N
 def test_wrong_programs_are_no_doubt_about_the_grids() -> None:
     grids = [grid_candidate(ONE)] * 4
     wrong = [c for n in range(9) for c in program(str(n), 0.0, FOUR).candidates()]
-    assert margin([*grids, *wrong]) == margin(grids)
+    assert Ballot([*grids, *wrong]).margin() == Ballot(grids).margin()
 
 
 def test_the_figures_of_programs_are_those_of_the_prior_work() -> None:

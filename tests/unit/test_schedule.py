@@ -8,7 +8,7 @@ import pytest
 
 from appliance.arc.task import TaskSet
 from appliance.arc.vote import Candidate
-from appliance.run.schedule.certainty import Certainty, certainty_of
+from appliance.run.schedule.certainty import Certainty, TaskVotes
 from appliance.run.schedule.measured_costs import Meter, TaskCost
 from appliance.run.schedule.schedule import DRAIN_S, QUICK_TASKS_PER_JOB, Schedule
 from appliance.run.schedule.task_state import Assignment
@@ -218,16 +218,16 @@ def test_certainty_is_that_of_the_least_certain_output() -> None:
 
     sure = [candidate(0, one) for _ in range(9)]
     split = [candidate(1, one), candidate(1, two)]
-    assert certainty_of(task, sure + split).margin == 0.0
-    assert certainty_of(task, sure).margin == 0.0
-    assert certainty_of(task, sure + [candidate(1, two)] * 9).is_settled
+    assert TaskVotes(task, sure + split).certainty().margin == 0.0
+    assert TaskVotes(task, sure).certainty().margin == 0.0
+    assert TaskVotes(task, sure + [candidate(1, two)] * 9).certainty().is_settled
 
 
 def test_log_probabilities_that_are_no_numbers_do_not_break_the_order() -> None:
     task = tasks(1).tasks[0]
     rng = generator("order")
     found = [Candidate(task.task_id, 0, grid(rng, n), math.nan, 10) for n in (2, 3)]
-    assert certainty_of(task, found) == Certainty(0.0, 0.0)
+    assert TaskVotes(task, found).certainty() == Certainty(0.0, 0.0)
 
 
 def test_an_adapter_that_was_lost_is_trained_anew_in_the_same_round() -> None:

@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 
 from appliance.arc.grid import Grid, as_grid, to_lists
-from appliance.arc.vote import Candidate, get_selector, margin, vote
+from appliance.arc.vote import Candidate, get_selector, vote
 from appliance.errors import UsageError
+from appliance.run.schedule.ballot import Ballot
 from tests.support.cases import read_case
 
 GridLists = list[list[int]]
@@ -198,18 +199,22 @@ def test_a_misspelt_selector_is_answered_with_the_nearest() -> None:
 
 def test_margin_grows_with_agreement_and_with_evidence() -> None:
     assert (
-        margin([])
-        == margin([grid_candidate(None)])
-        == margin([grid_candidate(A), grid_candidate(B)])
+        Ballot([]).margin()
+        == Ballot([grid_candidate(None)]).margin()
+        == Ballot([grid_candidate(A), grid_candidate(B)]).margin()
         == 0.0
     )
 
-    lone, agreed, many = (margin([grid_candidate(A)] * n) for n in (1, 8, 100))
+    lone, agreed, many = (Ballot([grid_candidate(A)] * n).margin() for n in (1, 8, 100))
     assert 0 < lone < agreed < many < 1
-    assert margin([grid_candidate(A)] * 6 + [grid_candidate(B)] * 2) < agreed
-    assert margin([grid_candidate(A)] * 6 + [grid_candidate(None)] * 2) < agreed
+    assert Ballot([grid_candidate(A)] * 6 + [grid_candidate(B)] * 2).margin() < agreed
+    assert Ballot([grid_candidate(A)] * 6 + [grid_candidate(None)] * 2).margin() < agreed
 
 
 def test_margin_asks_proven_programs_alone_where_there_are_any() -> None:
     disputed = [grid_candidate(B), grid_candidate(C)] * 4
-    assert margin([program(A, 1.0)] * 8 + disputed) == margin([program(A, 1.0)] * 8) > 0.8
+    assert (
+        Ballot([program(A, 1.0)] * 8 + disputed).margin()
+        == Ballot([program(A, 1.0)] * 8).margin()
+        > 0.8
+    )

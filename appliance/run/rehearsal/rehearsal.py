@@ -9,7 +9,7 @@ import contextlib
 import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance.arc.submission import build, validate
@@ -111,11 +111,11 @@ class _ImaginedFile:
     clock: VirtualClock
     write_s: float  # that a write takes
     num_writes: int = 0
-    attempts: Attempts = field(default_factory=dict)
+    attempts: Callable[[], Attempts] = dict  # that of the last write, asked for at the end
 
-    def write(self, attempts: Attempts) -> None:
+    def write(self, attempts: Callable[[], Attempts]) -> None:
         self.clock.sleep(self.write_s)
-        self.num_writes, self.attempts = self.num_writes + 1, dict(attempts)
+        self.num_writes, self.attempts = self.num_writes + 1, attempts
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def rehearse(
         coverage=coverage,
         failure=str(fault) if fault else None,
         messages=messages,
-        submission_faults=tuple(validate(build(tasks, file.attempts), tasks)),
+        submission_faults=tuple(validate(build(tasks, file.attempts()), tasks)),
         num_writes=file.num_writes,
     )
 

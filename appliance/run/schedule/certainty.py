@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from appliance.arc.task import Task
-from appliance.arc.vote import (
-    FIRST,
-    Candidate,
-    by_votes_then_logprob,
-    group_by_output,
-    least_weight,
-    margin,
-)
+from appliance.arc.vote import FIRST, Candidate, least_weight
+from appliance.run.schedule.ballot import Ballot
 
 SETTLED_MARGIN = 0.8
 """All of four candidates agree, or 15 of 16: another run would say the same."""
@@ -31,18 +24,23 @@ class Certainty(NamedTuple):
         return self.margin >= SETTLED_MARGIN
 
 
-def certainty_of(task: Task, candidates: Sequence[Candidate]) -> Certainty:
-    """An output without candidates is as uncertain as can be."""
-    groups = group_by_output(candidates)
-    return min(_certainty(groups.get((task.task_id, i), ())) for i in range(len(task.test)))
+class TaskVotes:
+    """The answers to all test outputs of a task, counted as they come."""
+
+    def __init__(self, task: Task, candidates: Iterable[Candidate] = ()) -> None:
+        self._ballots = [Ballot() for _ in task.test]
+        self.add(candidates)
+
+    def add(self, candidates: Iterable[Candidate]) -> None:
+        known = (c for c in candidates if c.test_index < len(self._ballots))
+        for candidate in known:
+            self._ballots[candidate.test_index].add(candidate)
+
+    def certainty(self) -> Certainty:
+        """An output without candidates is as uncertain as can be."""
+        return min(Certainty(ballot.margin(), ballot.lead()) for ballot in self._ballots)
 
 
 def is_found(task: Task, candidates: Sequence[Candidate]) -> bool:
     """Whether a search without a model is sure of its answer to every test output."""
     return least_weight(len(task.test), candidates) > FIRST
-
-
-def _certainty(candidates: Sequence[Candidate]) -> Certainty:
-    ranked = by_votes_then_logprob(candidates)
-    lead = ranked[0].mean_logprob() - ranked[1].mean_logprob() if len(ranked) > 1 else 0.0
-    return Certainty(margin(candidates), lead if math.isfinite(lead) else 0.0)
