@@ -4,8 +4,8 @@
     python -m bench run worker      these two
 
 What one measures: python -m bench.NAME --help. Others take much longer or need files with tasks,
-and run only by their own names: budgets, calibrate, canary, estimates, grammar, gpu_check,
-induction, kills, loss, search, search_costs, selectors, ttt.
+and run only by their own names: budgets, calibrate, canary, confidence, estimates, grammar,
+gpu_check, induction, kills, loss, search, search_costs, selectors, ttt.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
     python -m bench.selectors RUN... --tasks CHALLENGES
 
 No model is asked: the answers are those of the journals, so the figures of a task are paired.
---tasks must have solutions. Prints a table a run, and one of all together where there are several:
+--tasks must have solutions. Prints a table a run, and where there are several one of all answers
+together, merged as `appliance vote` merges them:
 
   among     share of test outputs whose right grid is among the answers: what no selector exceeds
   vote_1    share of test outputs that the first attempt solves
@@ -17,8 +18,10 @@ Means over tasks with 95 % intervals (bootstrap over tasks).
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 
 from appliance.arc.source import load_tasks
@@ -47,15 +50,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise SystemExit(f"{args.tasks} has no solutions; expected challenges with them beside")
     answers = Answers(args.tasks, tasks.solutions, tasks)
 
-    found = []
+    runs = []
     for path in args.runs:
-        run = open_run_record(path, answers)
-        for note in run.notes:
+        runs.append(open_run_record(path, answers))
+        for note in runs[-1].notes:
             print(f"note: {note}", file=sys.stderr)
-        found.append(figures_of(run))
-        print("\n".join(table(str(path), found[-1])), flush=True)
-    if len(found) > 1:
-        print("\n".join(table("all runs, the mean for each task", mean_over_runs(found))))
+        print("\n".join(table(str(path), figures_of(runs[-1]))), flush=True)
+    if len(runs) > 1:
+        print("\n".join(table("all runs together", figures_of(reduce(merged, runs)))))
     return 0
 
 
@@ -71,16 +73,18 @@ def figures_of(run: RunRecord) -> dict[str, TaskFigures]:
     return figures
 
 
-def mean_over_runs(runs: Sequence[Mapping[str, TaskFigures]]) -> dict[str, TaskFigures]:
-    """By task, over the runs that hold it."""
-    by_task: dict[str, list[TaskFigures]] = defaultdict(list)
-    for run in runs:
-        for task_id, figures in run.items():
-            by_task[task_id].append(figures)
-    return {
-        task_id: {name: sum(f[name] for f in many) / len(many) for name in many[0]}
-        for task_id, many in by_task.items()
+def merged(one: RunRecord, other: RunRecord) -> RunRecord:
+    """The answers of both; one that both hold counts once, as in `appliance vote`."""
+    stages = [*one.candidates, *(s for s in other.candidates if s not in one.candidates)]
+    candidates = {
+        stage: Counter(one.candidates.get(stage, ())) | Counter(other.candidates.get(stage, ()))
+        for stage in stages
     }
+    return replace(
+        one,
+        candidates={stage: list(found.elements()) for stage, found in candidates.items()},
+        solutions={**one.solutions, **other.solutions},
+    )
 
 
 def table(title: str, by_task: Mapping[str, TaskFigures]) -> list[str]:

@@ -232,6 +232,9 @@ class Selector:
     rank: Callable[[Sequence[Candidate]], list[Tally]]  # of one test output, best first
     # Programs that fit all demonstrations go before every stage of a run, all others after them.
     parts_programs: bool = False
+    # In the end the likelier grid goes first, whoever gave it (record/confidence.py). What `rank`
+    # says decides between equals.
+    by_chance: bool = False
 
 
 SELECTORS: Mapping[str, Selector] = {
@@ -245,6 +248,7 @@ SELECTORS: Mapping[str, Selector] = {
     "nvarc": Selector(by_votes_and_views),
     "demonstrations": Selector(by_demonstrations),
     "programs-first": Selector(programs_first, parts_programs=True),
+    "confidence": Selector(programs_first, parts_programs=True, by_chance=True),
 }
 
 

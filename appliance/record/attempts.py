@@ -12,6 +12,8 @@ comes second among the others, and no later pass pushes it out.
 
 The first attempt is proven, else sure, else the first of the others. Sure grids come next and after
 them the likely ones, so neither is ever left out for a grid of the others.
+
+A selector by chance keeps this order only between grids that are equally likely to be right.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from appliance.arc.vote import (
     is_proven,
     one_vote_each,
 )
+from appliance.record.confidence import by_chance, chances
 
 STAGES = ("deep", "quick")
 """Most trusted first: attempts of a later stage fill what the earlier ones leave open, but for the
@@ -94,7 +97,10 @@ def _ranked(pools: Sequence[Sequence[Candidate]], selector: Selector) -> list[Gr
     others = _others(written, one_vote_each(found), selector)
     head = [*proven[:1], *sure] or others[:1]
     ranked = [*head, *likely, *proven[1:], *others, *partial]
-    return _distinct(t.grid for t in ranked)
+    grids = _distinct(t.grid for t in ranked)
+    if selector.by_chance:
+        return by_chance(grids, chances(c for pool in pools for c in pool))
+    return grids
 
 
 def _others(

@@ -24,6 +24,7 @@ from appliance.errors import InputError
 from appliance.foreign_text import as_shown
 from appliance.program.source import DSL_HEADER
 from appliance.record.attempts import program_of
+from appliance.record.confidence import chances
 from appliance.record.coverage import coverage_of
 from appliance.record.journal import Journal, StageRow
 from appliance.record.run_folder import RunFolder
@@ -169,6 +170,7 @@ class TaskSection:
         votes = Counter(
             grid_key(c.grid) for c in answers if c.grid is not None and not c.is_searched
         )
+        likely = chances(answers)
         programs = []
         for name in ATTEMPTS:
             grid = as_grid(self.entries[index][name])
@@ -180,6 +182,8 @@ class TaskSection:
                 kind = "search" if program else "cells (no program)"
                 said.append(f"{kind} {searched[grid_key(grid)]:.2f}")
                 programs.append((name, program))
+            if grid_key(grid) in likely:
+                said.append(f"{likely[grid_key(grid)]:.0%} sure")
             label = f"{name.replace('_', ' ')}: {', '.join(said) or 'a guess'}"
             shown.append((label, grid))
 

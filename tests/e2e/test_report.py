@@ -97,7 +97,9 @@ def test_a_run_becomes_one_page_that_needs_nothing_else(run_dir: Path, tmp_path:
     assert set(re.findall(r"https?://[^\"']+", page)) == {"http://www.w3.org/2000/svg"}
     assert "attempt 1: 2 of 3" in page
     assert "attempt 2: 1 of 3" in page
-    assert "attempt 1: search 0.40" in page
+    likely, unlikely = re.findall(r"(?:search 0.40|cells \(no program\) 0.02), (\d+)% sure", page)
+    assert int(likely) > 50 > 5 > int(unlikely)
+    assert len(re.findall(r"attempt \d: \d of 3, \d+% sure", page)) == 2
     assert "<pre>def transform(grid):\n    return grid if 1 &lt; 2 else 0</pre>" in page
     assert "attempt 2: cells (no program) 0.02" in page
     assert "2 answers from 108 values" in page

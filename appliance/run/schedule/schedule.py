@@ -35,6 +35,10 @@ from appliance.sizing.memory_ladder import LAST_RUNG
 QUICK_TASKS_PER_JOB = 16
 """Tasks of one quick job, whose prompts share the batches."""
 
+FIRST_QUICK_TASKS = 2
+"""Tasks of a quick job while there is no answer at all: the first ones come soon, and their time is
+known for the jobs that follow."""
+
 QUICK_ALL_BELOW_S = 4.0
 """A budget of fewer seconds per task goes to the quick pass first, all of it if need be."""
 
@@ -274,13 +278,22 @@ class Schedule:
         else:
             per_worker = -(-len(waiting) // max(1, self.num_workers))
             together = [s for s in waiting if not s.quick.is_alone]
-            chosen = together[: min(QUICK_TASKS_PER_JOB, per_worker)]
+            is_first = not any(s.quick.status == "done" for s in self.states.values())
+            most = FIRST_QUICK_TASKS if is_first else QUICK_TASKS_PER_JOB
+            chosen = together[: min(most, per_worker)]
 
         ids, all_ids = [s.task.task_id for s in chosen], [s.task.task_id for s in waiting]
         capacity_s = (until_s - now_s) * max(1, self.num_workers)
         num_views = self.settings.sample.quick_views
         if (self.forecast.sample_s("quick", all_ids, num_views) or 0.0) > capacity_s:
             num_views = 1
+
+        # What is cut off gives nothing, so a job takes as many tasks as will have an answer.
+        def is_too_long() -> bool:
+            return (self.forecast.sample_s("quick", ids, num_views) or 0.0) > until_s - now_s
+
+        while len(ids) > 1 and is_too_long():
+            ids, chosen = ids[:-1], chosen[:-1]
 
         expected_s = self.forecast.sample_s("quick", ids, num_views)
         if expected_s is None:
