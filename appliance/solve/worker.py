@@ -22,7 +22,7 @@ from appliance.arc.view import View
 from appliance.clock import Deadline, SystemClock
 from appliance.engine.base import EngineSpec, NotTuned, Outcome, Served, Server, TuneSettings
 from appliance.engine.device_faults import check_device, is_out_of_memory, poisons_process
-from appliance.engine.environment import hush_kernel_hub, no_garbage_collection
+from appliance.engine.environment import hide_scipy, hush_kernel_hub, no_garbage_collection
 from appliance.engine.folder.card import FolderCard, read_card
 from appliance.engine.folder.identity import weights_sha
 from appliance.engine.memory_meter import TrainingMemory, meter_of
@@ -38,6 +38,7 @@ from appliance.errors import (
     OutOfMemory,
 )
 from appliance.foreign_text import as_file_name
+from appliance.machine.contention import slowdown
 from appliance.seeds import generator, seed_of
 from appliance.sizing.memory_ladder import RUNGS
 from appliance.solve.grids import GridWork
@@ -119,7 +120,9 @@ class Worker:
             "torch": torch.__version__,
             "engine": engine,
         }
-        emit(Ready(seconds=self._clock.now() - began_s, facts=facts))
+        # A GPU works as fast whatever the cores do.
+        slow = slowdown() if setup.device == "cpu" else 1.0
+        emit(Ready(seconds=self._clock.now() - began_s, facts=facts, slowdown=slow))
 
     def do(self, job: Job) -> None:
         """Do one job; its events are emitted as they come.
@@ -499,6 +502,8 @@ def main() -> None:
     hush_kernel_hub()
     lines, emit = open_lines()
     setup = Setup.model_validate_json(lines.get())
+    if setup.trainer != "unsloth":  # which patches what it finds
+        hide_scipy()
     try:
         with no_garbage_collection():
             worker = Worker(setup, emit)

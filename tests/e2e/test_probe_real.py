@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from appliance.arc.task import Task
@@ -16,6 +19,9 @@ from appliance.engine.memory_meter import HostMeter, TrainingMemory
 from appliance.engine.probe import MOST_STEPS, probe_engines, probe_sampling, probe_training
 from appliance.engine.registry import make_server, make_trainer
 from appliance.engine.tokens import Codec
+from appliance.engine.training.packing import Rows, TokenSequence
+from appliance.engine.training.peft_trainer import WARM_UP_TOKENS
+from appliance.engine.training.tuning_loop import TuningLoop
 from appliance.errors import EngineError
 from appliance.machine.gpu import GIB
 from appliance.solve import worker
@@ -77,6 +83,28 @@ def test_steps_end_when_they_are_enough(trainer: Trainer, task: Task, language: 
 
     assert len(seconds(MOST_STEPS, 3)) == 3
     assert len(seconds(2, MOST_STEPS)) == 2
+    assert seconds(2, 0) == [], "the warm-up took all the time"
+
+
+def test_a_short_step_warms_up_and_is_not_timed(
+    trainer: Trainer, task: Task, language: Language, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens: list[int] = []
+    step = TuningLoop.step
+
+    def noted(loop: TuningLoop, rows: Rows, rate: float) -> tuple[float, bool]:
+        tokens.append(rows.ids.size)
+        assert rows.num_targets() > 0
+        return step(loop, rows, rate)
+
+    monkeypatch.setattr(TuningLoop, "step", noted)
+    long = TokenSequence(
+        np.tile(next(lessons_of(task, language)).ids, 20)[:200], np.full(200, True)
+    )
+    settings = replace(SETTINGS, row_tokens=200)
+    timed = trainer.time_steps(repeat(long), settings, num_steps=2, clock=SystemClock())
+    assert len(timed) == 2 and len(tokens) == 3
+    assert tokens[0] == WARM_UP_TOKENS < tokens[1]
 
 
 def test_two_real_engines_write_the_same_batch(

@@ -198,7 +198,7 @@ def test_what_a_round_gave_before_it_was_cut_off_stays(tmp_path: Path) -> None:
         return found
 
     was_cut = False
-    for share in (0.1, 0.12, 0.14, 0.16, 0.2, 0.3):
+    for share in (0.1, 0.14, 0.18, 0.2, 0.22, 0.3):
         path = tmp_path / f"journal-{share}.sqlite"
         resumed(path, stop=share, seed=0)
         before = cut_rounds(path)

@@ -158,6 +158,13 @@ class PlannedCosts:
         sample = replace(self.costs.sample, engine=engine, sleeps=False)
         return replace(self, costs=replace(self.costs, sample=sample))
 
+    def slowed_by(self, factor: float) -> PlannedCosts:
+        """With other work on the cores. Times that a probe measures take the place of these."""
+        slow = replace(
+            self.costs.correction, train_time=factor, read_time=factor, write_time=factor
+        )
+        return replace(self, costs=replace(self.costs, correction=slow))
+
     def corrected_by(self, probe: Probe) -> PlannedCosts:
         return replace(self, costs=self.costs.corrected_by(probe))
 
