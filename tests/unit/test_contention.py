@@ -10,7 +10,8 @@ from appliance.machine.contention import MOST, slowdown
 from appliance.record.journal import Journal
 from appliance.run.probe import Prober
 from appliance.run.schedule.planned_costs import PROBE_SHARE
-from appliance.run.schedule.schedule import FIRST_QUICK_TASKS, Schedule
+from appliance.run.schedule.quick_pass import FIRST_QUICK_TASKS
+from appliance.run.schedule.schedule import Schedule
 from tests.support.run_world import costs, settings, tasks
 from tests.unit.test_planned_costs import planned_costs_of
 
