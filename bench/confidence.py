@@ -41,13 +41,13 @@ from appliance.clock import SystemClock
 from appliance.record.attempts import attempts_of
 from appliance.record.confidence import Claim, Curve, by_chance, chances, claims_of
 from appliance.record.experiments.answers import Answers
-from appliance.record.experiments.estimates import paired_difference, wilson
+from appliance.record.experiments.estimates import wilson
 from appliance.record.experiments.read_run import RunRecord, open_run_record
 from appliance.record.figures import pooled, votes_by_task
 from appliance.report.pictures.style import Picture, line_of, rendered
 from appliance.seeds import generator
 from bench.arguments import bench_parser
-from bench.selectors import merged, share
+from bench.selectors import compared, merged, share
 
 NUM_FOLDS = 10
 
@@ -132,8 +132,8 @@ def to_keep(
         "made": {
             "day": f"{datetime.fromtimestamp(SystemClock().now(), UTC):%Y-%m-%d}",
             "command": "python -m bench.confidence",
-            "search, programs": Path(args.learn_tasks).name,
-            "scores, votes": Path(args.check_tasks).name,
+            "search, programs": load_tasks(args.learn_tasks).name,
+            "scores, votes": load_tasks(args.check_tasks).name,
         },
         "curves": {
             source: {
@@ -292,12 +292,9 @@ def votes(curves: Mapping[str, Mapping[str, Curve]], run: RunRecord) -> list[str
     for k in (1, 2):
         ours = [vote_k(ranked, {i: a}, k) for i, a in run.solutions.items()]
         theirs = [base[task_id][f"vote_{k}"] for task_id in run.solutions]
-        difference = paired_difference(ours, theirs)
-        low, high = difference.interval
         lines.append(
-            f"vote_{k} by chances {share(ours)}, by {DEFAULT_SELECTOR} {share(theirs)}, less "
-            f"{difference.mean:+.1%} [{low:+.1%}, {high:+.1%}], more on {difference.num_more} "
-            f"tasks, less on {difference.num_less}"
+            f"vote_{k} by chances {share(ours)}, by {DEFAULT_SELECTOR} {share(theirs)}: "
+            f"{compared(ours, theirs)}"
         )
     return lines
 

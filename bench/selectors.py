@@ -9,7 +9,7 @@ together, merged as `appliance vote` merges them:
   among     share of test outputs whose right grid is among the answers: what no selector exceeds
   vote_1    share of test outputs that the first attempt solves
   vote_2    the same of both attempts
-  less default   vote_2 less that of the default selector, task by task, and on how many tasks it is
+  less default   the difference to the default selector, task by task, and on how many tasks it is
             more and less
 
 Means over tasks with 95 % intervals (bootstrap over tasks).
@@ -95,20 +95,28 @@ def table(title: str, by_task: Mapping[str, TaskFigures]) -> list[str]:
         "",
         f"{title}: {len(tasks)} tasks, the right grid is among the answers for {among}",
         "",
-        "| selector | vote_1 | vote_2 | less default | more, less |",
+        "| selector | vote_1 | less default | vote_2 | less default |",
         "|---|---|---|---|---|",
     ]
-    base = [figures[f"{DEFAULT_SELECTOR} vote_2"] for figures in tasks]
     for selector in sorted(SELECTORS, key=lambda name: (name != DEFAULT_SELECTOR, name)):
-        first, both = ([figures[f"{selector} {vote}"] for figures in tasks] for vote in VOTES)
-        cells = [f"`{selector}`", share(first), share(both), "", ""]
-        if selector != DEFAULT_SELECTOR:
-            difference = paired_difference(both, base)
-            low, high = difference.interval
-            cells[3] = f"{difference.mean:+.1%} [{low:+.1%}, {high:+.1%}]"
-            cells[4] = f"{difference.num_more}, {difference.num_less}"
+        cells = [f"`{selector}`"]
+        for vote in VOTES:
+            values = [figures[f"{selector} {vote}"] for figures in tasks]
+            base = [figures[f"{DEFAULT_SELECTOR} {vote}"] for figures in tasks]
+            is_default = selector == DEFAULT_SELECTOR
+            cells += [share(values), "" if is_default else compared(values, base)]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def compared(values: Sequence[float], base: Sequence[float]) -> str:
+    """Task by task: the mean difference, and on how many tasks it is more and less."""
+    difference = paired_difference(values, base)
+    low, high = difference.interval
+    return (
+        f"{difference.mean:+.1%} [{low:+.1%}, {high:+.1%}], "
+        f"{difference.num_more} more {difference.num_less} less"
+    )
 
 
 def share(values: Sequence[float]) -> str:

@@ -73,11 +73,14 @@ def grid_fault(value: Any) -> str | None:
 
 def is_legal(grid: Grid) -> bool:
     """The same of an array, in a hundredth of the time: for what was checked before."""
+    if grid.dtype == np.int8:
+        grid = grid.view(np.uint8)  # what is below 0 is far above 9 now: one look less
     return (
         grid.ndim == 2
         and grid.dtype.kind in "iu"
         and all(1 <= side <= MAX_SIDE for side in grid.shape)
-        and 0 <= int(grid.min()) <= int(grid.max()) < NUM_COLOURS
+        and (grid.dtype.kind == "u" or int(grid.min()) >= 0)
+        and int(grid.max()) < NUM_COLOURS
     )
 
 

@@ -104,8 +104,8 @@ def random_colours(
     With the given probability 0, mostly the background, stays and 1-9 are shuffled; else all ten.
     """
     if rng.random() < keep_zero_probability:
-        return (0, *(int(c) for c in 1 + rng.permutation(NUM_COLOURS - 1)))
-    return tuple(int(c) for c in rng.permutation(NUM_COLOURS))
+        return (0, *(1 + rng.permutation(NUM_COLOURS - 1)).tolist())
+    return tuple(rng.permutation(NUM_COLOURS).tolist())
 
 
 def random_view(
@@ -155,7 +155,7 @@ def sampling_views(
     while len(views) < num_views:
         geometry = IDENTITY if keep_orientation else D8[len(views) % len(D8)]
         colours = IDENTITY_COLOURS if keep_colours else random_colours(rng)
-        order = tuple(int(i) for i in rng.permutation(num_demonstrations))
+        order = tuple(rng.permutation(num_demonstrations).tolist())
         views.append(View(geometry.flip, geometry.turns, colours, order))
 
     return views[:num_views]

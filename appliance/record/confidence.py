@@ -22,7 +22,7 @@ from appliance.arc.vote import Candidate, Tally, is_proven, tally
 
 CURVES_FILE = Path(__file__).with_name("confidence.json")
 
-REST = {"search": 0.03, "programs": 1.0, "scores": 0.01, "votes": 1.0}
+REST = {"search": 0.1, "programs": 1.0, "scores": 0.01, "votes": 1.0}
 """The sources, and what each gives to no grid at all: with little evidence the odds are low.
 
 search      without a model; shares are summed weights

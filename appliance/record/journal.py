@@ -16,6 +16,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -458,8 +460,12 @@ class Journal:
     def _write(self, statements: Iterable[tuple[str, tuple[Any, ...]]]) -> None:
         try:
             self._db.execute("BEGIN")
-            for sql, values in statements:
-                self._db.execute(sql, values)
+            for sql, same in groupby(statements, key=itemgetter(0)):
+                rows = [values for _, values in same]
+                if len(rows) == 1:
+                    self._db.execute(sql, rows[0])
+                else:  # in one go: a job gives many answers
+                    self._db.executemany(sql, rows)
             self._db.execute("COMMIT")
         except (sqlite3.Error, UnicodeDecodeError) as fault:
             # A full disk ends the transaction by itself, most other faults do not.

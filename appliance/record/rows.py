@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Annotated, Any, Literal, get_args
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from appliance.arc.grid import MAX_SIDE, Grid, as_grid, grid_fault, is_legal
+from appliance.arc.grid import MAX_SIDE, Grid, as_grid, grid_fault, grid_key, is_legal
 from appliance.arc.vote import Candidate
 from appliance.solve.messages import ProgramMessage
 
@@ -149,11 +150,18 @@ def stored(candidate: Candidate) -> tuple[Any, ...]:
     A log-probability that is not a number (half precision overflowed) counts as the least.
     """
     c = candidate
-    grid = None if c.grid is None else json.dumps(c.grid.tolist())
+    grid = None if c.grid is None else _text_of(*grid_key(c.grid))
+    scores = json.dumps([_ordered(s) for s in c.view_scores]) if c.view_scores else "[]"
     return (
         c.test_index, grid, _ordered(c.logprob), c.num_tokens, c.view, c.method, c.adapter,
-        c.program, c.demo_score, json.dumps([_ordered(s) for s in c.view_scores]), c.weight,
+        c.program, c.demo_score, scores, c.weight,
     )  # fmt: skip
+
+
+@lru_cache(maxsize=4096)
+def _text_of(rows: int, columns: int, cells: bytes) -> str:
+    """Of the grid with this key; answers repeat."""
+    return json.dumps(np.frombuffer(cells, dtype=np.int8).reshape(rows, columns).tolist())
 
 
 def as_kept(candidate: Candidate, num_tests: int) -> Candidate | None:

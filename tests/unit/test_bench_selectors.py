@@ -69,11 +69,12 @@ def test_every_selector_votes_on_the_answers_of_each_run(
         found = [row for row in rows if row.startswith(f"| `{name}`")][number]
         return [cell.split(" [")[0].strip() for cell in found.split("|")[2:-1]]
 
-    assert cells("programs-first", 0) == ["50.0%", "50.0%", "", ""]
-    assert cells("votes-only", 0) == ["0.0%", "0.0%", "-50.0%", "0, 1"]
-    assert cells("votes-only", 1) == ["100.0%", "100.0%", "+0.0%", "0, 0"]
+    assert cells("programs-first", 0) == ["50.0%", "", "50.0%", ""]
+    assert cells("votes-only", 0) == ["0.0%", "-50.0%", "0.0%", "-50.0%"]
+    assert cells("votes-only", 1) == ["100.0%", "+0.0%", "100.0%", "+0.0%"]
+    assert "0 more 1 less |" in next(row for row in rows if row.startswith("| `votes-only`"))
     # The right answer to a stands in both runs, and votes once.
-    assert cells("votes-only", 2) == ["50.0%", "50.0%", "-50.0%", "0, 1"]
+    assert cells("votes-only", 2) == ["50.0%", "-50.0%", "50.0%", "-50.0%"]
 
 
 def test_tasks_without_solutions_are_refused(tmp_path: Path, challenges: str) -> None:

@@ -58,8 +58,8 @@ def test_scored_grids_share_what_their_probabilities_leave() -> None:
 
 def test_weights_of_programs_and_of_cells_add_up() -> None:
     pool = [found(A, 0.2), found(A, 0.05, "cells"), found(B, 0.07)]
-    assert odds_of(pool, A) == {"search": pytest.approx(0.25 / 0.10)}
-    assert odds_of([found(A, 1e30)], A) == {"search": pytest.approx(1e30 / 0.03)}
+    assert odds_of(pool, A) == {"search": pytest.approx(0.25 / 0.17)}
+    assert odds_of([found(A, 1e30)], A) == {"search": pytest.approx(1e30 / 0.1)}
 
 
 def test_only_programs_that_fit_make_a_claim() -> None:
@@ -69,8 +69,8 @@ def test_only_programs_that_fit_make_a_claim() -> None:
 
 
 def test_odds_of_a_grid_add_up_and_are_divided_by_those_of_all() -> None:
-    # A: votes 2/2 and weight 0.06/0.03; B: votes 1/3. Together 3.333, and 1 for none of them.
-    pool = [written(A), written(A), written(B), found(A, 0.06)]
+    # A: votes 2/2 and weight 0.2/0.1; B: votes 1/3. Together 3.333, and 1 for none of them.
+    pool = [written(A), written(A), written(B), found(A, 0.2)]
     likely = chances(pool, PLAIN)
     assert likely[grid_key(A)] == pytest.approx(3 / (1 + 3 + 1 / 3))
     assert likely[grid_key(B)] == pytest.approx((1 / 3) / (1 + 3 + 1 / 3))

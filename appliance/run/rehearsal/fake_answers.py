@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from appliance.arc.fallback import predicted_shape
-from appliance.arc.grid import NUM_COLOURS
+from appliance.arc.grid import NUM_COLOURS, Grid, freeze, to_lists
 from appliance.arc.task import Task
 from appliance.seeds import generator
 from appliance.solve.messages import CandidateMessage, Job
@@ -35,7 +35,7 @@ class _Answers:
     """What a model would say to one task."""
 
     skill: float  # probability of the first grid, after training
-    grids: list[list[list[list[int]]]]  # for each test input: the right grid, then the wrong ones
+    grids: list[list[Grid]]  # for each test input: the right one, then the wrong ones
 
 
 class FakeAnswers:
@@ -49,7 +49,7 @@ class FakeAnswers:
         self, task: Task, asked: Sequence[tuple[str, int]], job: Job, *, is_trained: bool
     ) -> list[CandidateMessage]:
         """One candidate for each view and test input that is asked."""
-        known = self._known.setdefault(task.task_id, self._draw(task))
+        known = self._of_task(task)
         rng = generator(self._seed, task.task_id, job.stage, job.seed, *asked[0])
         skill = known.skill * (1.0 if is_trained else UNTRAINED_SKILL)
 
@@ -60,7 +60,7 @@ class FakeAnswers:
 
     def of_search(self, task: Task) -> list[CandidateMessage]:
         """The answer of a search without a model to all test inputs; empty where it has none."""
-        known = self._known.setdefault(task.task_id, self._draw(task))
+        known = self._of_task(task)
         rng = generator(self._seed, task.task_id, "search answers")
         share = rng.random()
         weight = next((weight for most, weight in SURE if share <= most), None)
@@ -73,7 +73,7 @@ class FakeAnswers:
             CandidateMessage.model_construct(
                 task_id=task.task_id,
                 test_index=test_index,
-                grid=grids[0 if is_right else 1],
+                grid=to_lists(grids[0 if is_right else 1]),
                 logprob=0.0,
                 num_tokens=0,
                 view="",
@@ -86,11 +86,16 @@ class FakeAnswers:
             for test_index, grids in enumerate(known.grids)
         ]
 
+    def _of_task(self, task: Task) -> _Answers:
+        if task.task_id not in self._known:
+            self._known[task.task_id] = self._draw(task)
+        return self._known[task.task_id]
+
     def _draw(self, task: Task) -> _Answers:
         rng = generator(self._seed, task.task_id, "answers")
         shapes = [predicted_shape(task, i) for i in range(len(task.test))]
         grids = [
-            [rng.integers(0, NUM_COLOURS, shape).tolist() for _ in range(1 + NUM_WRONG)]
+            [freeze(rng.integers(0, NUM_COLOURS, shape)) for _ in range(1 + NUM_WRONG)]
             for shape in shapes
         ]
         skill = float(rng.beta(0.5, 0.7))  # two humps: most tasks are either easy or hopeless
@@ -101,7 +106,7 @@ class FakeAnswers:
         task: Task,
         test_index: int,
         view: str,
-        grids: list[list[list[int]]],
+        grids: list[Grid],
         skill: float,
         rng: np.random.Generator,
     ) -> CandidateMessage:
@@ -109,15 +114,36 @@ class FakeAnswers:
         wrong = min(NUM_WRONG, int(rng.geometric(0.4)))  # the first wrong answers come most often
         grid = None if rng.random() < ILLEGAL_SHARE else grids[0 if is_right else wrong]
 
-        num_tokens = len(grids[0]) * (len(grids[0][0]) + 1)
+        rows, columns = grids[0].shape
+        num_tokens = rows * (columns + 1)
         logprob = -num_tokens * float(rng.gamma(2.0, 0.01 if is_right else 0.05))
-        return CandidateMessage.model_construct(  # thousands of them, right by construction
-            task_id=task.task_id,
-            test_index=test_index,
-            grid=grid,
-            logprob=logprob,
-            num_tokens=num_tokens,
-            view=view,
-            method="transduction",
-            adapter="",
-        )
+        return written(task.task_id, test_index, grid, view, logprob, num_tokens)
+
+
+_BLANK = CandidateMessage(
+    task_id="",
+    test_index=0,
+    grid=None,
+    logprob=0.0,
+    num_tokens=0,
+    view="",
+    method="transduction",
+    adapter="",
+)
+
+
+def written(
+    task_id: str, test_index: int, grid: Grid | None, view: str, logprob: float, num_tokens: int
+) -> CandidateMessage:
+    """An answer of the model. There are hundreds of thousands of them, right by construction, so
+    the grid stays an array and nothing is checked again."""
+    return _BLANK.model_copy(
+        update={
+            "task_id": task_id,
+            "test_index": test_index,
+            "grid": grid,
+            "view": view,
+            "logprob": logprob,
+            "num_tokens": num_tokens,
+        }
+    )

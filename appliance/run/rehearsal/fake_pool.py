@@ -388,8 +388,9 @@ class _JobScript:
         A task struck by "oom" fits from a rung of its own on, which may lie below the last one. The
         quick pass fails only for a task that fits on none.
         """
-        rng = generator(self._seed, task.task_id, "memory")
-        if rng.random() >= self._faults.rate("oom"):
+        rate = self._faults.rate("oom")
+        rng = generator(self._seed, task.task_id, "memory") if rate else None
+        if rng is None or rng.random() >= rate:
             return False
         needed = int(rng.integers(1, LAST_RUNG + 2))
         return needed > (self._job.rung if self._job.stage == "deep" else LAST_RUNG)

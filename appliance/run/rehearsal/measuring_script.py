@@ -24,7 +24,8 @@ FAULT = "EngineError: imagined in a rehearsal"
 
 def is_faulty(task_id: str, faults: Faults, seed: int) -> bool:
     """Whether training on the task always fails."""
-    return generator(seed, task_id, "fault").random() < faults.rate("fault")
+    rate = faults.rate("fault")
+    return rate > 0 and generator(seed, task_id, "fault").random() < rate
 
 
 def fault_item(job: Job) -> WorkItem:

@@ -114,7 +114,7 @@ class Schedule:
             return None
 
         assignment = (
-            self._next_quick(now_s, min(self._last_s, self._end_of_quick_s()))
+            self._next_quick(now_s)
             or self._next_deep(now_s)
             or self._next_quick(now_s, self._last_s)
             or self._next_again(now_s)
@@ -266,9 +266,14 @@ class Schedule:
     def _last_s(self) -> float:
         return self.end_s - DRAIN_S
 
-    def _next_quick(self, now_s: float, until_s: float) -> Assignment | None:
+    def _next_quick(self, now_s: float, until_s: float | None = None) -> Assignment | None:
+        """until_s: by default the end of the quick pass."""
         waiting = [s for s in self.states.values() if _is_open(s)]
-        if not waiting or now_s >= until_s:
+        if not waiting:
+            return None
+        if until_s is None:
+            until_s = self._end_of_quick_s(len(waiting))
+        if now_s >= until_s:
             return None
 
         # Tasks that made trouble come last, each in a job of its own.
@@ -314,15 +319,15 @@ class Schedule:
             rung=max(s.quick.rung for s in chosen),
         )
 
-    def _end_of_quick_s(self) -> float:
-        """When the deep pass begins, counted from when the first worker was ready.
+    def _end_of_quick_s(self, num_open: int) -> float:
+        """When the deep pass begins, counted from when the first worker was ready. num_open: tasks
+        that have no quick answer.
 
         While most tasks have no answer at all, the quick pass may take twice its part: a machine
         slower than planned must not end with a few trained adapters and guesses for all others.
         """
         began_s = self._last_s if self._began_s is None else self._began_s
         whole_s = self._last_s - began_s
-        num_open = sum(_is_open(s) for s in self.states.values())
         num_all = sum(s.deep.status != "done" for s in self.states.values())
 
         is_scarce = whole_s * self.num_workers < QUICK_ALL_BELOW_S * num_all
@@ -330,7 +335,7 @@ class Schedule:
             return self._last_s
 
         share = self.settings.run.quick_share * (2 if 2 * num_open > num_all else 1)
-        return began_s + min(1.0, share) * whole_s
+        return min(self._last_s, began_s + min(1.0, share) * whole_s)
 
     def _next_deep(self, now_s: float, *, is_found: bool = False) -> Assignment | None:
         """Cheapest first, but a dear task comes first where it would not fit after the cheap one.

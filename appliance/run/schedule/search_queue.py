@@ -43,6 +43,9 @@ class SearchQueue:
         self._states = states
         self._is_limited = share.is_first and has_model
         self._until_s = math.inf  # when the time of a search that goes first is over
+        # Kept, for the orchestrator asks after every event.
+        self._waiting = {id: s for id, s in states.items() if s.search.status == "waiting"}
+        self._num_running = 0
 
     def next(self, now_s: float, last_s: float) -> Assignment | None:
         """The next job for an idle search worker, marked as running; None when there is none.
@@ -57,7 +60,7 @@ class SearchQueue:
 
         # A task that cost a worker comes after all others.
         state = min(waiting, key=lambda s: (s.search.num_tries, s.task.num_cells(), s.task.task_id))
-        state.search.status = "running"
+        self._set(state, "running")
         wall_s = WALL_SLACK * self.share.cpu_s + CHECK_S
         return Assignment(
             "search",
@@ -77,36 +80,43 @@ class SearchQueue:
         self._until_s = now_s + min(all_s, MOST_SHARE * (last_s - now_s))
 
     def finished(self, assignment: Assignment) -> None:
-        self._state(assignment).search.status = "done"
+        self._set(self._state(assignment), "done")
 
     def failed(self, assignment: Assignment) -> list[str]:
         """Its worker died, hung or failed. Returns the task if it is given up."""
-        progress = self._state(assignment).search
-        progress.num_tries += 1
-        is_lost = progress.num_tries >= MAX_TRIES
-        progress.status = "failed" if is_lost else "waiting"
+        state = self._state(assignment)
+        state.search.num_tries += 1
+        is_lost = state.search.num_tries >= MAX_TRIES
+        self._set(state, "failed" if is_lost else "waiting")
         return [assignment.tasks[0].task_id] if is_lost else []
 
     def mark_done(self, task_ids: Iterable[str]) -> None:
         """On resume: these tasks were searched."""
         for task_id in task_ids:
-            self._states[task_id].search.status = "done"
+            self._set(self._states[task_id], "done")
 
     def end(self) -> None:
         """No worker is left that could search."""
         self._until_s = -math.inf
 
     def waiting(self) -> list[TaskState]:
-        return [s for s in self._states.values() if s.search.status == "waiting"]
+        return list(self._waiting.values())
 
     def has_work(self, now_s: float) -> bool:
         """Whether a task waits and there is time for it."""
-        return now_s < self._until_s and bool(self.waiting())
+        return now_s < self._until_s and bool(self._waiting)
 
     def is_over(self, now_s: float) -> bool:
         """Whether nothing is searched any more."""
-        is_running = any(s.search.status == "running" for s in self._states.values())
-        return not is_running and not self.has_work(now_s)
+        return not self._num_running and not self.has_work(now_s)
+
+    def _set(self, state: TaskState, status: str) -> None:
+        self._num_running += (status == "running") - (state.search.status == "running")
+        state.search.status = status
+        if status == "waiting":
+            self._waiting[state.task.task_id] = state
+        else:
+            self._waiting.pop(state.task.task_id, None)
 
     def _state(self, assignment: Assignment) -> TaskState:
         return self._states[assignment.tasks[0].task_id]
