@@ -444,8 +444,11 @@ class RunSettings(_Part):
         description="workers that share one GPU, each with its part of the memory; unless this or "
         "run.workers is set, the plan decides",
     )
-    rounds: int = Field(
-        8, ge=1, le=64, description="most deep jobs per task; every second one trains a new adapter"
+    rounds: int | None = Field(
+        None,
+        ge=1,
+        description="most deep jobs per task, of which every second one trains a new adapter; "
+        "by default as many as the time holds, while a vote is not settled",
     )
     quick_share: Share = Field(0.25, description="share of the time that the quick pass may use")
     reserve_s: float = Field(

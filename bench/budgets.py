@@ -9,7 +9,7 @@ it begins until it has ended, as on a machine that others use.
 
 The time is that of the whole command, from its start to its end. "first" is its first answer, and
 "half" when half of the tasks had one. A run must end within its budget, have a first answer before
-a fifth of it, and use nine tenths of it or have said that no remaining task can still improve.
+a fifth of it, and use nine tenths of it or have said that nothing can be gained, and why.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ FIRST_SHARE = 0.2
 BUSY = "while True: pass"
 """What a process of the load does."""
 
-SAYS_DONE = "no remaining task fits that time or can still improve"
-"""What a run prints when it stops early (run/orchestrator.py)."""
+SAYS_DONE = "nothing can be gained"
+"""What a run prints when it stops early and no time would help (run/schedule/further_rounds.py)."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -133,7 +133,7 @@ def row(budget: str, only: str, args: argparse.Namespace) -> bool:
     num_half = -(-len(only.split(",")) // 2)
     half = f"{answered[num_half - 1]:5.1f} s" if len(answered) >= num_half else "never"
     cover, is_done = report["coverage"], SAYS_DONE in done.stdout
-    load = f"{before:.1f} / {os.getloadavg()[0]:.1f}" + ("   every vote settled" if is_done else "")
+    load = f"{before:.1f} / {os.getloadavg()[0]:.1f}" + (f"   {SAYS_DONE}" if is_done else "")
     print(
         f"{budget:6}  {used_s:6.1f} s {used_s / budget_s:5.1%}  "
         f"{first_s:6.1f} s {first_s / budget_s:5.1%}  {half:>7}  {cover['quick']:5}  "

@@ -77,6 +77,8 @@ def job_of(
         rung=assignment.rung,
         seed=seed if assignment.round == 1 else seed_of(seed, "round", assignment.round),
         adapter_sha=assignment.adapter_sha,
+        rank_divisor=assignment.rank_divisor,
+        steps_fold=assignment.steps_fold,
         learning_rate=assignment.learning_rate,
         rates=list(assignment.rates),
         num_steps=assignment.num_steps,

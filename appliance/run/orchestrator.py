@@ -23,6 +23,7 @@ from appliance.run.ledger import Attempts, Ledger
 from appliance.run.pool import Pool
 from appliance.run.probe import Prober
 from appliance.run.results import Results
+from appliance.run.schedule.further_rounds import Gains
 from appliance.run.schedule.measured_costs import TaskCost
 from appliance.run.schedule.planned_costs import PlannedCosts
 from appliance.run.schedule.rate_check import RateCheck
@@ -57,6 +58,9 @@ LATENESS_SLACK = 10.0
 
 END_CPU_S = 0.4
 """What comes after the work in any case: to end the workers, to report, and to end this process."""
+
+FURTHER_ROUNDS = "further_rounds"
+"""The fact of the journal that holds what they gave."""
 
 SLOW_WRITES = 2
 """On a slow disk the reserve for the last write is this many of its slowest writes."""
@@ -221,6 +225,7 @@ class Orchestrator:
 
             jobs = {str(worker): state.num_done for worker, state in self._workers.items()}
             self._work.journal.put_fact("jobs", jobs)
+            self._tell_gains()
             if self._life.fault is not None:
                 raise self._life.fault
         finally:
@@ -269,6 +274,7 @@ class Orchestrator:
             elif row.stage == "train" and folder.has_adapter(row.task_id):
                 schedule.set_adapter(row.task_id, row.detail["adapter_sha"])
 
+        schedule.further.gains = self._work.journal.fact(FURTHER_ROUNDS, Gains | None) or Gains()
         for task_id, certainty in self._ledger.certainties.items():
             schedule.set_certainty(task_id, certainty)
         for task_id in self._ledger.found:
@@ -437,10 +443,17 @@ class Orchestrator:
     def _tell_early_end(self) -> None:
         left_s = self._schedule.end_s - DRAIN_S - self._clock.now()
         if left_s > 0:
-            why = "no remaining task fits that time or can still improve"
-            if not self._work.settings.needs_model:
-                why = "every task is searched"
+            why = "every task is searched"
+            if self._work.settings.needs_model:
+                why = self._schedule.further.why_over(self._schedule.states)
             self._tell(f"stopping {format_duration(left_s)} early: {why}")
+
+    def _tell_gains(self) -> None:
+        """What further rounds gave, in this start and in those before it."""
+        gains = self._schedule.further.gains
+        if gains.num:
+            self._work.journal.put_fact(FURTHER_ROUNDS, gains.model_dump())
+            self._tell(gains.text())
 
     def _set_back(self, text: str) -> None:
         """Count it for the end of the run."""

@@ -41,7 +41,6 @@ class Results:
         # A job that was sent again had answered some tasks before its worker was lost.
         complete = [*running.answered, *event.complete]
         is_empty = not running.candidates and not complete
-        self._schedule.finished(assignment, complete, seconds=event.seconds, is_empty=is_empty)
         if assignment.stage != "search":
             self._measure(running, event, complete)
 
@@ -58,6 +57,9 @@ class Results:
             else:
                 reason = "no answer in its time"
                 self._note(running, task, "failed", reason=reason, cause="time", finished=event)
+
+        # Last, for it weighs what the answers did to the vote.
+        self._schedule.finished(assignment, complete, seconds=event.seconds, is_empty=is_empty)
 
     def keep_partial(self, running: Running | None) -> None:
         """The job was cut off; its candidates vote all the same."""

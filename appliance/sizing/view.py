@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from appliance.clock import format_duration
+from appliance.config import Settings
 from appliance.sizing.choice import Choice
 from appliance.sizing.plan import AnyPlan, Plan, SamplePlan, SearchPlan, TrainPlan
 
@@ -87,12 +88,27 @@ def _run(plan: Plan) -> Panel:
         per_task = f"search {format_duration(time.search_s)}, then {per_task}"
     left_s = time.budget_s - time.total_s
     if left_s >= 0.05 * time.budget_s:
-        per_task += f"; {format_duration(left_s)} are left for the least certain tasks"
+        per_task += f"; {format_duration(left_s)} are left: {_spare(plan.settings)}"
 
     late = "" if time.is_in_time else " (past the budget)"
     total = f"{format_duration(time.total_s)} of {format_duration(time.budget_s)}{late}"
     table.add_row("time", total, f"{time.num_tasks} tasks; {per_task}")
     return Panel(table, title="run", title_align="left")
+
+
+def _spare(settings: Settings) -> str:
+    """What is done with the time that is left."""
+    if settings.sample.predictions is not None:
+        return "unused, for predictions are counted (sample.predictions)"
+    if settings.run.rounds == 1:
+        return "unused (run.rounds = 1)"
+
+    most = settings.run.rounds
+    until = "until all are" if most is None else f"at most {most} a task (run.rounds)"
+    return (
+        "further rounds for tasks whose vote is not settled, with other seeds, views and ranks "
+        f"and more steps, {until}"
+    )
 
 
 def _train(plan: Plan) -> Panel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Literal
 
@@ -45,6 +46,23 @@ def tune_settings_at(settings: TuneSettings, rung: int) -> TuneSettings | None:
         # The scale of an adapter follows its rank.
         alpha=settings.alpha / step.rank_divisor,
     )
+
+
+def tune_settings_again(
+    settings: TuneSettings, *, rank_divisor: int, steps_fold: int
+) -> TuneSettings:
+    """The settings of a further round. An adapter that goes on from a given one keeps its rank.
+
+    What an adapter's output is multiplied with stays the same, as in the recipe of the plan.
+    """
+    settings = replace(settings, max_steps=steps_fold * settings.max_steps)
+    if settings.method != "lora" or settings.start == "continue":
+        return settings
+
+    rank = max(1, settings.rank // rank_divisor)
+    share = rank / settings.rank
+    alpha = settings.alpha * (math.sqrt(share) if settings.rslora else share)
+    return replace(settings, rank=rank, alpha=alpha)
 
 
 def batch_tokens_at(batch_tokens: int, rung: int) -> int:

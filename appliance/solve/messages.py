@@ -128,6 +128,8 @@ class Job(_Message):
     seed: int = 0
     adapter_sha: str = ""  # adapter that an earlier job saved: put it on instead of training
     plain_because: str = ""  # why Transformers samples and not the engine of the setup
+    rank_divisor: int = 1  # this and the next: of the planned rank and steps of training for grids
+    steps_fold: int = 1
     learning_rate: float | None = None  # of training for grids, None: that of the settings
     rates: list[float] = []  # this and the next: learning rates of a check, steps with each
     num_steps: int = 0

@@ -20,6 +20,7 @@ from appliance.arc.prompt import get_style
 from appliance.arc.task import Task
 from appliance.arc.view import View
 from appliance.clock import Deadline, SystemClock
+from appliance.engine.adapter.config import read_config
 from appliance.engine.base import EngineSpec, NotTuned, Outcome, Served, Server, TuneSettings
 from appliance.engine.device_faults import check_device, is_out_of_memory, poisons_process
 from appliance.engine.environment import hide_scipy, hush_kernel_hub, no_garbage_collection
@@ -42,7 +43,12 @@ from appliance.machine.contention import slowdown
 from appliance.seeds import generator, seed_of
 from appliance.sizing.memory_ladder import RUNGS
 from appliance.solve.grids import GridWork
-from appliance.solve.ladder import batch_tokens_at, tune_settings_at, tune_settings_of
+from appliance.solve.ladder import (
+    batch_tokens_at,
+    tune_settings_again,
+    tune_settings_at,
+    tune_settings_of,
+)
 from appliance.solve.language import Language
 from appliance.solve.line_protocol import Emit, blame_of, failed, message_of, open_lines
 from appliance.solve.messages import (
@@ -395,6 +401,10 @@ class Worker:
                     f"the adapter of {task.task_id} is {found[:12]}",
                     expected=f"{job.adapter_sha[:12]}, which the journal names",
                 )
+            if settings.method == "lora" and settings.start == "new":
+                # Rounds differ in rank, so the adapter itself says which slots it needs.
+                made = read_config(folder)
+                settings = replace(settings, rank=made.rank, alpha=made.alpha)
             self._trainer.load(folder, settings)
         except InputError as fault:  # no weights, or a record that does not fit them
             raise AdapterLost(f"the adapter of {task.task_id}: {fault.found}") from fault
@@ -426,6 +436,9 @@ class Worker:
         if settings is None:
             self._trainer.reset()
             return NotTuned("out of memory on every rung of the ladder", "memory")
+        settings = tune_settings_again(
+            settings, rank_divisor=job.rank_divisor, steps_fold=job.steps_fold
+        )
         if job.learning_rate is not None:
             settings = replace(settings, learning_rate=job.learning_rate)
 

@@ -12,11 +12,15 @@ from appliance.clock import VirtualClock
 from appliance.errors import InputError
 from appliance.record.journal import Journal
 from appliance.run.jobs import views_of
+from appliance.run.orchestrator import FURTHER_ROUNDS
 from appliance.run.pool import Arrival
 from appliance.run.rehearsal.fake_pool import FakePool, ImaginedCosts
 from appliance.run.rehearsal.faults import NO_FAULTS, Faults, parse_faults
 from appliance.run.rehearsal.rehearsal import Crew, Rehearsal, rehearse
+from appliance.run.schedule.further_rounds import Gains
+from appliance.run.schedule.schedule import DRAIN_S
 from appliance.run.schedule.task_state import Assignment
+from appliance.run.schedule.time_shares import LEAST_JOB_S
 from appliance.run.worker_life import GRACE_S, START_LIMIT_S
 from appliance.solve.messages import Failed, Job
 from tests.support.run_world import costs, orchestrator, run, settings, tasks
@@ -52,6 +56,40 @@ def test_further_rounds_vote_with_the_first() -> None:
 def test_time_is_used_up_while_votes_are_open() -> None:
     done = run(tasks(20), budget_s=300, step_s=0.5, view_s=0.5)
     assert 0.9 * 300 <= done.seconds <= 300
+
+
+@pytest.mark.parametrize("num_tasks", [3, 7])
+def test_no_device_is_idle_at_the_end_while_a_vote_is_open(num_tasks: int) -> None:
+    """All tasks are soon done once, and most of the time goes to further rounds."""
+    done = run(tasks(num_tasks), budget_s=400, num_workers=2, run__rounds=None)
+    text = " ".join(message for _, message in done.messages)
+    assert "further rounds: " in text
+    assert "workers' time" in text
+    if "nothing can be gained" not in text:
+        assert done.seconds > 400 - 3.0 - DRAIN_S - LEAST_JOB_S - 0.5
+        assert max(done.idle_shares()) < 0.02
+
+
+def test_an_early_end_says_why(tmp_path: Path) -> None:
+    done = run(tasks(3), budget_s=2000, run__rounds=2)
+    text = " ".join(message for _, message in done.messages)
+    assert "early: nothing can be gained: " in text
+    assert "all rounds are done (run.rounds = 2)" in text
+
+
+def test_what_further_rounds_gave_is_kept_over_a_resume(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    counts = []
+    for stop in (0.3, 0.3, 0.0):
+        resumed(path, stop=stop, seed=0)
+        journal = Journal(path)
+        rounds = [r for r in journal.stages() if r.stage == "deep" and r.round > 1]
+        gains = journal.fact(FURTHER_ROUNDS, Gains)
+        journal.close()
+        counts.append(gains.num)
+        # Those that a stop cut off are not counted.
+        assert gains.num == sum(r.status == "done" for r in rounds)
+    assert counts == sorted(counts) and counts[0] < counts[-1]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +178,7 @@ def test_a_signal_in_the_middle_keeps_the_candidates_of_jobs_that_were_cut_off(
     path = tmp_path / "journal.sqlite"
     true_costs = ImaginedCosts(costs(task_set, step_s=0.1, view_s=2.0), chosen, load_s=2.0)
     seen = set()
-    for share in (0.1, 0.2, 0.3, 0.4):
+    for share in (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4):
         path.unlink(missing_ok=True)
         rehearse(
             task_set,

@@ -115,35 +115,6 @@ def test_every_task_has_all_it_needs_where_time_is_plenty() -> None:
         schedule.finished(job, [job.tasks[0].task_id], seconds=30.0)
 
 
-def test_the_third_pass_takes_the_least_certain_first_and_leaves_the_settled() -> None:
-    task_set = tasks(5, most_side=1)
-    schedule = schedule_of(task_set, end_s=10_000)
-    margins = dict(zip(task_set.ids(), (0.9, 0.3, 0.0, 0.5, 0.95), strict=True))
-    for task_id, margin in margins.items():
-        schedule.mark_done(task_id, "quick")
-        schedule.mark_done(task_id, "deep", seconds=10.0)
-        schedule.set_certainty(task_id, Certainty(margin))
-    taken = []
-    for _ in range(3):
-        job = take(schedule)
-        taken.append(margins[job.tasks[0].task_id])
-        assert (job.stage, job.round) == ("deep", 2)
-        schedule.finished(job, [job.tasks[0].task_id], seconds=10.0)
-    assert taken == [0.0, 0.3, 0.5]
-
-
-def test_it_stops_when_every_vote_is_settled_or_had_all_its_rounds() -> None:
-    task_set = tasks(3)
-    schedule = schedule_of(task_set, end_s=1_000_000)
-    rounds = 0
-    while (job := schedule.next(0.0)) is not None:
-        schedule.finished(job, [t.task_id for t in job.tasks], seconds=1.0)
-        for task in job.tasks if job.stage == "deep" else ():
-            schedule.set_certainty(task.task_id, Certainty(0.1))
-            rounds += 1
-    assert rounds == schedule.settings.run.rounds * len(task_set)
-
-
 def test_a_job_of_several_tasks_that_fails_is_asked_again_task_by_task() -> None:
     schedule = schedule_of(tasks(10), end_s=1000)
     first = take(schedule)
@@ -260,20 +231,6 @@ def test_log_probabilities_that_are_no_numbers_do_not_break_the_order() -> None:
     rng = generator("order")
     found = [Candidate(task.task_id, 0, grid(rng, n), math.nan, 10) for n in (2, 3)]
     assert TaskVotes(task, found).certainty() == Certainty(0.0, 0.0)
-
-
-def test_every_second_round_asks_the_saved_adapter_and_trains_nothing() -> None:
-    task_set = tasks(1, most_side=1)
-    schedule = schedule_of(task_set, end_s=1000, planned=costs(task_set, step_s=0.05, view_s=0.2))
-    past_quick(schedule)
-    kinds = []
-    for number in range(4):
-        job = take(schedule, 10.0 * number)
-        schedule.finished(job, [task_set.ids()[0]], seconds=10.0)
-        schedule.set_adapter(task_set.ids()[0], f"sha-{number}")
-        schedule.set_certainty(task_set.ids()[0], Certainty(0.1, 0.0))
-        kinds.append((job.train_s > 0, job.adapter_sha))
-    assert kinds == [(True, ""), (False, "sha-0"), (True, ""), (False, "sha-2")]
 
 
 def test_an_adapter_that_was_lost_is_trained_anew_in_the_same_round() -> None:

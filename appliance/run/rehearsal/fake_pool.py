@@ -330,7 +330,8 @@ class _JobScript:
         step_s = costs.costs[task.task_id].step * log_normal(rng, costs.train_spread)
 
         left_s = max(0.0, min(job.train_until_s, job.deadline_s) - self._at_s)
-        num_steps = min(costs.settings.train.max_steps, math.ceil(left_s / step_s))
+        most = job.steps_fold * costs.settings.train.max_steps
+        num_steps = min(most, math.ceil(left_s / step_s))
         reason, cause = (None, None) if num_steps else ("no time for a single step", "time")
         if is_faulty(task.task_id, self._faults, self._seed):
             num_steps, reason, cause = 0, FAULT, "fault"

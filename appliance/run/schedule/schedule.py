@@ -4,8 +4,8 @@ Pure bookkeeping, driven by the clock it is given.
 
 Pass 1 ("quick"): the base model, few views, all tasks, many tasks a job.
 Pass 2 ("deep"): train, then sample all views, one task a job.
-Pass 3: further deep rounds for the tasks whose vote is least certain, each with views of its own,
-every second one with a new adapter, until the time is over or every vote is settled.
+Pass 3: further deep rounds for tasks whose vote is not settled, each with views of its own, every
+second one with a new adapter, until the time is over or nothing can be gained (further_rounds.py).
 
 Tasks whose answer a search without a model is sure of (search_queue.py) come last in passes 1 and
 2, the second one after all further rounds of the others, and get no further round.
@@ -24,6 +24,7 @@ from appliance.arc.task import Task
 from appliance.config import Settings
 from appliance.engine.base import NotTuned
 from appliance.run.schedule.certainty import Certainty
+from appliance.run.schedule.further_rounds import FurtherRounds
 from appliance.run.schedule.measured_costs import Forecast, TaskCost
 from appliance.run.schedule.repeated_faults import MAX_TRIES
 from appliance.run.schedule.search_queue import SearchQueue, SearchShare
@@ -62,13 +63,6 @@ MOST_VIEWS = 8
 VIEWS_SLACK = 1.25
 """Where time does not hold the usual views, so many times their mean is kept for those asked."""
 
-AGAIN_SHARE = 0.5
-"""A further round gets at least this part of the first one's time: the answers of an adapter that
-was trained much less would spoil the vote."""
-
-ROUNDS_IN_VAIN = 2
-"""A task without any candidate after this many rounds gets no further one."""
-
 
 class Schedule:
     """Hands out assignments and takes note of what became of them."""
@@ -93,6 +87,7 @@ class Schedule:
         self.num_workers = num_workers
         self.forecast = Forecast(given, settings, costs)
         self._shares = Shares(settings, self.forecast)
+        self.further = FurtherRounds(settings, self._shares)
 
         given.sort(key=lambda t: (self.forecast.size(t.task_id), t.task_id))
         self._is_counted = settings.sample.predictions is not None
@@ -140,7 +135,8 @@ class Schedule:
         seconds: float,
         is_empty: bool = False,
     ) -> None:
-        """The job came back after that many seconds. is_empty: without any answer.
+        """The job came back after that many seconds, and what it gave is in the vote. is_empty:
+        without any answer.
 
         What was cut off is asked once more: in the quick pass after all others, in the deep one
         with a longer share.
@@ -163,6 +159,8 @@ class Schedule:
             elif assignment.stage == "deep":
                 state.deep.status, state.rounds = "done", max(state.rounds, assignment.round)
                 state.first_s = seconds if assignment.round == 1 else state.first_s
+                state.deep.num_tries = 0  # those of a further round are counted anew
+                self.further.note(state, assignment, seconds)
             elif task.task_id in answered:
                 state.quick.status = "done"
             else:
@@ -388,21 +386,22 @@ class Schedule:
 
     def _next_again(self, now_s: float) -> Assignment | None:
         left_s = self._last_s - now_s
-        open_still = [s for s in self.states.values() if self._can_improve(s)]
-        unsettled = [s for s in open_still if self._again_s(s) <= left_s]
-        if not unsettled:
+        picked = self.further.pick(self.states.values(), left_s)
+        if picked is None:
             return None
 
-        state = min(unsettled, key=lambda s: (s.rounds, s.certainty or Certainty()))
-        share_s = max(state.first_s, self._capacity_s(now_s) / len(unsettled))
-        return self._deep(state, now_s, share_s, least_s=self._again_s(state), spare_s=left_s)
+        state, num_open = picked
+        share_s = max(state.first_s, self._capacity_s(now_s) / num_open)
+        state.steps_fold = self.further.steps_fold(state, share_s)
+        least_s = self.further.least_s(state)
+        return self._deep(state, now_s, share_s, least_s=least_s, spare_s=left_s)
 
     def _next_late(self, now_s: float) -> Assignment | None:
         """With too little time to train, the model or adapter at hand answers further views."""
         if not self.settings.writes_grids:
             return None
         for state in self.states.values():
-            state.is_late |= state.deep.status == "waiting" or self._can_improve(state)
+            state.is_late |= state.deep.status == "waiting" or self.further.is_open(state)
         return (
             self._next_deep(now_s)
             or self._next_again(now_s)
@@ -425,7 +424,7 @@ class Schedule:
 
         # The share.
         share_s = min(left_s, max(least_s, min(share_s, self._shares.ample_s(state))))
-        is_last = left_s - share_s < self._least_job_s(least_s)
+        is_last = not self._can_follow(left_s - share_s, least_s)
         share_s = left_s if is_last else share_s
 
         # Its split.
@@ -455,34 +454,24 @@ class Schedule:
             rung=state.deep.rung,
             round=state.rounds + 1,
             adapter_sha=state.kept_adapter,
+            rank_divisor=state.rank_divisor,
+            steps_fold=state.steps_fold,
+            certainty=state.certainty,
             is_late=state.is_late,
             untrained=self._shares.untrained,
             learning_rate=self.learning_rate,
         )
 
-    def _least_job_s(self, least_s: float) -> float:
-        """What the smallest job needs that could come after one that itself needs `least_s`."""
+    def _can_follow(self, left_s: float, least_s: float) -> bool:
+        """Whether a job fits that time after one that itself needs `least_s`."""
         states = self.states.values()
-        waiting = (self._shares.least_s(s) for s in states if s.deep.status == "waiting")
-        again = (self._again_s(s) for s in states if self._can_improve(s))
-        return min(least_s, *waiting, *again)
-
-    def _again_s(self, state: TaskState) -> float:
-        """What a further round needs at least."""
-        least_s = self._shares.least_s(state)
-        if state.kept_adapter or state.is_late:
-            return least_s
-        return max(least_s, AGAIN_SHARE * state.first_s)
-
-    def _can_improve(self, state: TaskState) -> bool:
-        """Not when its vote is settled, nor when its rounds gave no candidate at all."""
-        if state.is_found or self._is_counted:
-            return False
-        if state.deep.status != "done" or state.rounds >= self.settings.run.rounds:
-            return False
-        if state.certainty is None:
-            return state.rounds < ROUNDS_IN_VAIN
-        return not state.certainty.is_settled
+        waiting = (s for s in states if s.deep.status == "waiting")
+        still_open = (s for s in states if self.further.is_open(s))
+        return (
+            least_s <= left_s
+            or any(self._shares.least_s(s) <= left_s for s in waiting)
+            or any(self.further.least_s(s) <= left_s for s in still_open)
+        )
 
     def _capacity_s(self, now_s: float) -> float:
         """Seconds of all workers together, less what running jobs will take of them."""
@@ -518,7 +507,7 @@ class Schedule:
             if assignment.round > 1 and not self._is_counted:
                 # Answers of earlier rounds stand.
                 progress.status = "done"
-                state.rounds = assignment.round - 1 if can_try else self.settings.run.rounds
+                state.rounds, state.is_given_up = assignment.round - 1, not can_try
             elif can_try:
                 progress.status = "waiting"
             else:

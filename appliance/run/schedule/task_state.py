@@ -10,6 +10,9 @@ from appliance.arc.task import Task
 from appliance.engine.base import NotTuned
 from appliance.run.schedule.certainty import Certainty
 
+RANK_DIVISORS = (1, 2, 4)
+"""Of the adapters that a task gets, one after the other, and from the beginning again."""
+
 Stage = Literal["search", "probe", "check", "quick", "deep"]
 
 
@@ -36,6 +39,9 @@ class TaskState:
     rounds: int = 0  # deep passes that are behind it
     first_s: float = 0.0  # seconds that the first of them took
     certainty: Certainty | None = None  # of the vote over all deep rounds; None without candidates
+    num_vain: int = 0  # rounds in a row that left the certainty as it was
+    is_given_up: bool = False  # a further round failed too often: it gets no more
+    steps_fold: int = 1  # times the planned steps that its next training takes
     adapter_sha: str = ""  # of the adapter that was saved last
     is_late: bool = False  # no time is left to train
     is_found: bool = False  # a search without a model is sure of its answer
@@ -61,6 +67,20 @@ class TaskState:
         is_asked = self.is_late or self.is_counted or self.deep.num_cut or self.rounds % 2
         return self.adapter_sha if is_asked else ""
 
+    @property
+    def rank_divisor(self) -> int:
+        """Of the planned rank, in the next training. Adapters of other ranks err in other ways;
+        none is larger than the first one, so all fit the memory.
+        """
+        if self.is_counted:
+            return 1  # all predictions are of one kind
+        return RANK_DIVISORS[self.num_trainings % len(RANK_DIVISORS)]
+
+    @property
+    def num_trainings(self) -> int:
+        """Trainings behind it, as far as there was time for them."""
+        return self.rounds // 2
+
     def of(self, stage: Stage) -> Progress:
         if stage == "search":
             return self.search
@@ -81,6 +101,9 @@ class Assignment:
     rung: int = 0  # of the memory ladder
     round: int = 1  # more when a task is gone through again
     adapter_sha: str = ""  # of the saved adapter that answers, where nothing is trained
+    rank_divisor: int = 1  # this and the next: of a training, as in TaskState
+    steps_fold: int = 1
+    certainty: Certainty | None = None  # of the vote as the job begins
     is_late: bool = False  # there was no time to train
     untrained: NotTuned | None = None  # why the run trains no more: it harms, or always fails
     learning_rate: float | None = None  # None: that of the settings

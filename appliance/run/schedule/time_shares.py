@@ -61,7 +61,9 @@ class Shares:
         most_s = min(most_s, max(0.0, share_s - slow_views_s))
 
         step_s = self._forecast.step_s(task_id)
-        all_steps_s = math.inf if step_s is None else STEP_SLACK * train.max_steps * step_s
+        all_steps_s = (
+            math.inf if step_s is None else STEP_SLACK * state.steps_fold * train.max_steps * step_s
+        )
         # Steps may be forecast much too short, so a task gets its least time all the same.
         enough_s = max(all_steps_s, train.min_seconds)
         if most_s < min(enough_s, self._least_training_s(state)):
@@ -118,7 +120,9 @@ class Shares:
         task_id, settings = state.task.task_id, self._settings
         sample_s = self._forecast.sample_s("deep", [task_id], settings.sample.views)
         step_s = self._forecast.step_s(task_id) if self._trains(state) else 0.0
-        train_s = math.inf if step_s is None else settings.train.max_steps * step_s
+        train_s = (
+            math.inf if step_s is None else state.steps_fold * settings.train.max_steps * step_s
+        )
         return train_s, math.inf if sample_s is None else sample_s
 
     def _least_training_s(self, state: TaskState) -> float:
