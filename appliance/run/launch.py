@@ -22,6 +22,7 @@ from appliance.errors import (
     EngineError,
     SameFault,
 )
+from appliance.machine.contention import slowdown
 from appliance.process.stopping import exit_code, noted
 from appliance.record.attempts import attempts_of
 from appliance.record.coverage import PREDICTIONS, coverage_of
@@ -183,7 +184,7 @@ def _orchestrator(start: Launch, stopped: list[int]) -> Orchestrator:
     return Orchestrator(
         RunWork(start.tasks, plan.settings, start.folder, start.journal),
         pool,
-        RunTime(start.clock, start.start_s, start.deadline_s),
+        RunTime(start.clock, start.start_s, start.deadline_s, slowdown),
         start.display,
         is_stopped=lambda: bool(stopped),
         planned=planned,

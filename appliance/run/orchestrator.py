@@ -56,6 +56,9 @@ KNOWN_PER_PICKED = 4
 LATENESS_SLACK = 10.0
 """On a busy machine this process wakes up late. The run ends this many times that earlier."""
 
+END_CPU_S = 0.4
+"""What comes after the work in any case: to end the workers, to report, and to end this process."""
+
 FURTHER_ROUNDS = "further_rounds"
 """The fact of the journal that holds what they gave."""
 
@@ -80,6 +83,8 @@ class RunTime:
     clock: Clock
     start_s: float  # when the command began
     deadline_s: float  # when everything must be written
+    # How many times as long as it computes this process takes, because others have the cores too.
+    slowdown: Callable[[], float] = lambda: 1.0
 
 
 class Listener(Protocol):
@@ -132,7 +137,7 @@ class Orchestrator:
         write: puts a submission in place, see `Ledger`; by default submission.json in the folder.
         """
         self._work, self._pool, self._listener = work, pool, listener
-        self._clock, self._deadline_s = time.clock, time.deadline_s
+        self._clock, self._deadline_s, self._slowdown = time.clock, time.deadline_s, time.slowdown
         self._is_stopped, self._poll_s = is_stopped, poll_s
         self._reserve_s = reserve_s(work.settings, time.deadline_s - time.start_s)
         num_devices = pool.num_workers - (search.num_workers if search else 0)
@@ -428,9 +433,12 @@ class Orchestrator:
                 self._life.trouble(worker, event)
 
     def _move_end(self) -> None:
-        """The end comes earlier on a slow disk, and where this process is woken up late."""
+        """The end comes earlier on a slow disk, on busy cores, and where this process is woken up
+        late.
+        """
         kept_s = SLOW_WRITES * self._ledger.slowest_write_s + LATENESS_SLACK * self._lateness_s
-        self._schedule.end_s = self._deadline_s - max(self._reserve_s, kept_s)
+        ending_s = END_CPU_S * self._slowdown()
+        self._schedule.end_s = self._deadline_s - max(self._reserve_s, kept_s, ending_s)
 
     def _tell_early_end(self) -> None:
         left_s = self._schedule.end_s - DRAIN_S - self._clock.now()

@@ -110,6 +110,7 @@ def orchestrator(
     tell: Callable[[str], None] = lambda text: None,
     is_stopped: Callable[[], bool] = lambda: False,
     write: Callable[[Callable[[], Attempts]], None] = lambda attempts: None,
+    slowdown: float = 1.0,
 ) -> Orchestrator:
     """An orchestrator over those workers that begins now and has the budget of the settings.
 
@@ -124,7 +125,7 @@ def orchestrator(
     return Orchestrator(
         RunWork(task_set, chosen, RunFolder(Path()), journal),
         pool,
-        RunTime(clock, 0.0, budget_s),
+        RunTime(clock, 0.0, budget_s, lambda: slowdown),
         ToldTo(tell),
         is_stopped=is_stopped,
         planned=planned,

@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from appliance.clock import VirtualClock
 from appliance.machine.contention import MOST, slowdown
 from appliance.record.journal import Journal
+from appliance.run.orchestrator import END_CPU_S
 from appliance.run.probe import Prober
+from appliance.run.rehearsal.fake_pool import FakePool, ImaginedCosts
 from appliance.run.schedule.planned_costs import PROBE_SHARE
-from appliance.run.schedule.schedule import FIRST_QUICK_TASKS, Schedule
-from tests.support.run_world import costs, settings, tasks
+from appliance.run.schedule.quick_pass import FIRST_QUICK_TASKS
+from appliance.run.schedule.schedule import Schedule
+from tests.support.run_world import costs, orchestrator, settings, tasks
 from tests.unit.test_planned_costs import planned_costs_of
 
 
@@ -114,3 +118,16 @@ def test_a_quick_job_takes_no_more_tasks_than_its_time_holds() -> None:
         schedule.finished(job, [t.task_id for t in job.tasks], seconds=needed_s)
         now_s += needed_s
     assert sum(s.quick.status == "done" for s in schedule.states.values()) >= 3
+
+
+def test_on_busy_cores_the_work_ends_earlier_so_that_the_command_ends_in_time() -> None:
+    task_set, chosen = tasks(6), settings(100.0)
+    true_costs = ImaginedCosts(costs(task_set, step_s=1.0, view_s=1.0), chosen, load_s=2.0)
+
+    def ended_s(slow: float) -> float:
+        clock = VirtualClock()
+        pool = FakePool(true_costs, clock, num_workers=2)
+        orchestrator(task_set, chosen, pool, clock, slowdown=slow).run()
+        return clock.now()
+
+    assert ended_s(20.0) <= 100.0 - 20.0 * END_CPU_S < ended_s(1.0)
