@@ -96,6 +96,9 @@ class Schedule:
         if search is not None:
             self.search = SearchQueue(self.states, search, has_model=settings.needs_model)
         self.learning_rate: float | None = None  # of training for grids, None: of the settings
+        self.slowdown = (
+            1.0  # how many times as long everything takes, for others have the cores too
+        )
         self._running: list[Assignment] = []
         self._began_s: float | None = None
 
@@ -328,7 +331,8 @@ class Schedule:
         whole_s = self._last_s - began_s
         num_all = sum(s.deep.status != "done" for s in self.states.values())
 
-        is_scarce = whole_s * self.num_workers < QUICK_ALL_BELOW_S * num_all
+        scarce_s = self.slowdown * QUICK_ALL_BELOW_S * num_all
+        is_scarce = whole_s * self.num_workers < scarce_s
         if is_scarce or not self.settings.train.enabled:
             return self._last_s
 
