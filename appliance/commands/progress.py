@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from appliance.clock import Deadline, SystemClock
@@ -35,6 +36,24 @@ def counted(items: Iterable[Item], total: int | None = None, *, what: str) -> It
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         yield from progress.track(items, total=total)
+
+
+@contextmanager
+def watched(total: float) -> Iterator[Callable[[float, str], None]]:
+    """A function that says how far the work is, of the total, and in words: a bar on stderr where
+    a person watches, gone in the end; else nothing."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done, text: None
+        return
+
+    columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("", total=total)
+        yield lambda done, text: progress.update(bar, completed=done, description=text)
 
 
 def counted_runs(sandbox: Sandbox) -> Run:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
-from appliance.clock import SystemClock
+from appliance.clock import SystemClock, format_duration
 from appliance.commands.arguments import (
     add_budget_argument,
     add_json_argument,
@@ -22,10 +23,12 @@ from appliance.commands.arguments import (
     on_cpu,
     whole,
 )
+from appliance.commands.progress import watched
 from appliance.errors import EXIT_DONE, UsageError
 from appliance.run.rehearsal import imagined_pool, simulation
 from appliance.run.rehearsal.faults import KINDS, parse_faults
 from appliance.run.rehearsal.imagined_run import ImaginedRun
+from appliance.run.rehearsal.recorded_answers import read_records
 
 SEEDS = 3
 """Rehearsals, unless --seeds says otherwise."""
@@ -65,6 +68,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="share the tasks over N such machines as pack condor does, --budget for each",
     )
 
+    parser.add_argument(
+        "--recorded",
+        nargs="+",
+        type=Path,
+        metavar="RUN",
+        help="--out folders of runs: answers are drawn from what those recorded, so that votes and "
+        "scores come out as there (default: invented)",
+    )
+
     add_settings_arguments(parser)
     add_json_argument(parser, "print everything as JSON, task by task")
 
@@ -77,7 +89,15 @@ def run(args: argparse.Namespace) -> int:
             remedy="each shard has a seed of its own",
         )
 
+    if args.shards and args.recorded:
+        raise UsageError(
+            "--recorded with --shards",
+            expected="one of them",
+            remedy="simulate one machine with --recorded",
+        )
+
     request, faults = foreseen_request(args), parse_faults(args.inject)
+    assert request.tasks is not None  # the verb requires them
     if args.shards:
         pool = imagined_pool.simulate_shards(
             request,
@@ -89,9 +109,24 @@ def run(args: argparse.Namespace) -> int:
         )
         value, shown = imagined_pool.as_json(pool), imagined_pool.lines(pool)
     else:
-        imagined = ImaginedRun.of(request, faults=faults, at_once=args.at_once, on_cpu=on_cpu)
-        done = simulation.simulate(imagined, args.seeds or SEEDS, SystemClock())
+        records = read_records(args.recorded, request.tasks) if args.recorded else None
+        imagined = ImaginedRun.of(
+            request, faults=faults, at_once=args.at_once, on_cpu=on_cpu, records=records
+        )
+        done = _watched(imagined, args.seeds or SEEDS)
         value, shown = simulation.as_json(done), simulation.lines(done)
 
     print(json.dumps(value, indent=1) if args.json else "\n".join(shown))
     return EXIT_DONE
+
+
+def _watched(imagined: ImaginedRun, num_seeds: int) -> simulation.Simulation:
+    """Rehearse it once per seed, with a bar for whoever watches."""
+    budget_s = imagined.budget_s
+    with watched(num_seeds * budget_s) as tell:
+
+        def watch(seed: int, seconds: float) -> None:
+            played = f"{format_duration(seconds)} of {format_duration(budget_s)} simulated"
+            tell(seed * budget_s + seconds, f"seed {seed + 1} of {num_seeds}, {played}")
+
+        return simulation.simulate(imagined, num_seeds, SystemClock(), watch=watch)

@@ -15,7 +15,8 @@ from appliance.run.orchestrator import END_CPU_S
 from appliance.run.probe import Prober
 from appliance.run.rehearsal.fake_pool import FakePool, ImaginedCosts
 from appliance.run.schedule.planned_costs import PROBE_SHARE
-from appliance.run.schedule.schedule import FIRST_QUICK_TASKS, Schedule
+from appliance.run.schedule.quick_pass import FIRST_QUICK_TASKS
+from appliance.run.schedule.schedule import Schedule
 from appliance.sizing.pick_engine import on_busy_cores
 from tests.support.run_world import costs, orchestrator, settings, tasks
 from tests.unit.test_planned_costs import planned_costs_of

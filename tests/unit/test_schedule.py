@@ -10,7 +10,8 @@ from appliance.arc.task import TaskSet
 from appliance.arc.vote import Candidate
 from appliance.run.schedule.certainty import Certainty, TaskVotes
 from appliance.run.schedule.measured_costs import Meter, TaskCost
-from appliance.run.schedule.schedule import DRAIN_S, QUICK_TASKS_PER_JOB, Schedule
+from appliance.run.schedule.quick_pass import QUICK_TASKS_PER_JOB
+from appliance.run.schedule.schedule import DRAIN_S, Schedule
 from appliance.run.schedule.task_state import Assignment
 from appliance.seeds import generator
 from appliance.sizing.memory_ladder import LAST_RUNG

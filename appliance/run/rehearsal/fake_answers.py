@@ -5,8 +5,9 @@ Some tasks are easy, and wrong answers are few and repeat. Nothing here tells ab
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from appliance.arc.fallback import predicted_shape
 from appliance.arc.grid import NUM_COLOURS, Grid, freeze, to_lists
 from appliance.arc.task import Task
 from appliance.seeds import generator
-from appliance.solve.messages import CandidateMessage, Job
+from appliance.solve.messages import CandidateMessage, Job, Scored
 
 NUM_WRONG = 6
 """Different wrong answers to one test input."""
@@ -38,6 +39,21 @@ class _Answers:
     grids: list[list[Grid]]  # for each test input: the right one, then the wrong ones
 
 
+class Answers(Protocol):
+    """What imagined workers say."""
+
+    def of(
+        self, task: Task, asked: Sequence[tuple[str, int]], job: Job, *, is_trained: bool
+    ) -> list[CandidateMessage]:
+        """One candidate for each view and test input that is asked."""
+
+    def scored(self, job: Job) -> Iterable[Scored]:
+        """How likely the model holds the answers that this job gave."""
+
+    def of_search(self, task: Task) -> list[CandidateMessage]:
+        """The answer of a search without a model to all test inputs; empty where it has none."""
+
+
 class FakeAnswers:
     """Answers that follow from the seed alone."""
 
@@ -48,7 +64,6 @@ class FakeAnswers:
     def of(
         self, task: Task, asked: Sequence[tuple[str, int]], job: Job, *, is_trained: bool
     ) -> list[CandidateMessage]:
-        """One candidate for each view and test input that is asked."""
         known = self._of_task(task)
         rng = generator(self._seed, task.task_id, job.stage, job.seed, *asked[0])
         skill = known.skill * (1.0 if is_trained else UNTRAINED_SKILL)
@@ -58,8 +73,11 @@ class FakeAnswers:
             for view, test_index in asked
         ]
 
+    def scored(self, job: Job) -> Iterable[Scored]:
+        """No answer is scored."""
+        return ()
+
     def of_search(self, task: Task) -> list[CandidateMessage]:
-        """The answer of a search without a model to all test inputs; empty where it has none."""
         known = self._of_task(task)
         rng = generator(self._seed, task.task_id, "search answers")
         share = rng.random()

@@ -16,7 +16,7 @@ from appliance.arc.task import Task
 from appliance.clock import VirtualClock
 from appliance.config import Settings
 from appliance.run.pool import Arrival, Died
-from appliance.run.rehearsal.fake_answers import FakeAnswers
+from appliance.run.rehearsal.fake_answers import Answers, FakeAnswers
 from appliance.run.rehearsal.faults import NO_FAULTS, Faults
 from appliance.run.rehearsal.measuring_script import (
     FAULT,
@@ -116,10 +116,11 @@ class FakePool:
         seed: int = 0,
         dies_at_s: float = math.inf,
         workers_per_device: int = 1,
+        answers: Answers | None = None,
     ) -> None:
         """num_workers: with a device. num_searching: without one; they are numbered after the
         others. dies_at_s: instant from which the last device is gone for good, with all workers
-        that share it.
+        that share it. answers: what the workers say, by default invented.
         """
         self._true_costs = true_costs
         self._clock = clock
@@ -127,7 +128,7 @@ class FakePool:
         self._seed = seed
         self._dies_at_s = dies_at_s
         self._dying = range(num_workers - workers_per_device, num_workers)
-        self._answers = FakeAnswers(seed)
+        self._answers: Answers = answers or FakeAnswers(seed)
         self._num_devices = num_workers
         self._workers = [_Worker() for _ in range(num_workers + num_searching)]
         # Instant, count (so that events of one instant keep their order), worker, its life, event.
@@ -262,7 +263,7 @@ class _JobScript:
         self._at_s = now_s
         self._began_s = now_s
 
-    def items(self, answers: FakeAnswers) -> Iterator[WorkItem]:
+    def items(self, answers: Answers) -> Iterator[WorkItem]:
         """Start, programs, training, sampling and end; or start and failure, without memory."""
         job = self._job
         tasks = [message.task() for message in job.tasks]
@@ -276,7 +277,7 @@ class _JobScript:
             yield self._item("lost", short.task_id, wasted_s, failed)
             return
 
-        is_trained = False
+        is_trained = bool(job.adapter_sha)
         if job.stage == "deep" and job.program_until_s > 0:
             yield self._writing(tasks[0])
         if job.stage == "deep" and job.train_until_s > 0:
@@ -296,6 +297,9 @@ class _JobScript:
                 yield batch
             if num_answers == len(asked):
                 complete.append(task.task_id)
+
+        for scored in answers.scored(job):
+            yield self._item("overhead", scored.task_id, 0.0, scored)
 
         late_s = LATENESS_S if self._at_s >= job.deadline_s else 0.0
         seconds = self._at_s + late_s - self._began_s
@@ -357,7 +361,7 @@ class _JobScript:
         return [(a.view, a.test_index) for a in self._job.asks for _ in range(a.num_samples)]
 
     def _sampling(
-        self, task: Task, asked: list[tuple[str, int]], answers: FakeAnswers, is_trained: bool
+        self, task: Task, asked: list[tuple[str, int]], answers: Answers, is_trained: bool
     ) -> Iterator[WorkItem]:
         """Batches of answers until the deadline; a batch that it cuts off gives nothing."""
         job, sample = self._job, self._true_costs.settings.sample

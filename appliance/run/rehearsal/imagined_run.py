@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from appliance.arc.task import TaskSet
 from appliance.run.rehearsal.fake_pool import ImaginedCosts
 from appliance.run.rehearsal.faults import NO_FAULTS, Faults
+from appliance.run.rehearsal.recorded_answers import Records
 from appliance.run.rehearsal.rehearsal import (
     POLLS,
     Baseline,
@@ -35,6 +36,7 @@ class ImaginedRun:
     on_cpu: Callable[[float], Crew] | None  # once all devices are lost: see `rehearse`
     budget_s: float
     faults: Faults
+    records: Records | None = None  # what answers are drawn from; None: they are invented
 
     @staticmethod
     def of(
@@ -43,6 +45,7 @@ class ImaginedRun:
         faults: Faults = NO_FAULTS,
         at_once: int | None = None,
         on_cpu: Callable[[PlanRequest], PlanRequest] | None = None,
+        records: Records | None = None,
     ) -> ImaginedRun:
         """at_once: answers that are written at once, by default as many as the plan says.
 
@@ -64,9 +67,16 @@ class ImaginedRun:
             others if on_cpu and has_cards else None,
             request.budget_s,
             faults,
+            records,
         )
 
-    def rehearse(self, seed: int, *, polls: int = POLLS) -> Rehearsal:
+    def rehearse(
+        self,
+        seed: int,
+        *,
+        polls: int = POLLS,
+        watch: Callable[[float], None] = lambda seconds: None,
+    ) -> Rehearsal:
         return rehearse(
             self.tasks,
             self.crew,
@@ -75,6 +85,8 @@ class ImaginedRun:
             seed=seed,
             polls=polls,
             on_cpu=self.on_cpu,
+            records=self.records,
+            watch=watch,
         )
 
     def baseline(self) -> Baseline | None:

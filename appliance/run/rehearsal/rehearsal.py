@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from appliance.arc.submission import build, validate
+from appliance.arc.submission import build, score, validate
 from appliance.arc.task import TaskSet
 from appliance.clock import VirtualClock
 from appliance.config import Settings
@@ -24,8 +24,10 @@ from appliance.record.setbacks import go_on_with_cpu
 from appliance.run.console import NoDisplay
 from appliance.run.ledger import Attempts
 from appliance.run.orchestrator import POLL_S, Orchestrator, RunTime, RunWork
+from appliance.run.rehearsal.fake_answers import Answers
 from appliance.run.rehearsal.fake_pool import FakePool, ImaginedCosts, Span
 from appliance.run.rehearsal.faults import Faults
+from appliance.run.rehearsal.recorded_answers import RecordedAnswers, Records
 from appliance.run.schedule.measured_costs import TaskCost
 from appliance.run.schedule.planned_costs import PlannedCosts
 from appliance.run.schedule.rate_check import FACT as CHECKED_RATE
@@ -56,6 +58,9 @@ class Rehearsal:
     messages: tuple[tuple[float, str], ...]  # what it told, with the instant
     submission_faults: tuple[str, ...]  # of the last submission, which must be valid
     num_writes: int  # of the submission
+    # Share of the test outputs that the submission solves; None where answers are invented, or no
+    # solution is known.
+    score: float | None
 
     def of_pass(self, name: str) -> list[Span]:
         """Spans of work in that pass."""
@@ -152,9 +157,13 @@ def rehearse(
     journal_path: Path = IN_MEMORY,
     polls: int = POLLS,
     on_cpu: Callable[[float], Crew] | None = None,
+    records: Records | None = None,
+    watch: Callable[[float], None] = lambda seconds: None,
 ) -> Rehearsal:
     """One run on a virtual clock.
 
+    records: what answers are drawn from; None: they are invented. watch: is told now and then how
+    many seconds have been played.
     on_cpu: who goes on for so many seconds once all devices are lost; None: nobody.
     """
     clock = VirtualClock()
@@ -164,7 +173,10 @@ def rehearse(
     journal.put_fact("strategy", list(crew.settings.strategy))
     if not crew.settings.writes_programs:  # imagined workers write none
         journal.put_fact(PREDICTIONS, crew.settings.sample.predictions)
-    scene = _Scene(tasks, budget_s, faults, seed, polls, clock, journal, file)
+    answers = None
+    if records is not None:
+        answers = RecordedAnswers(records, tasks, crew.settings.run.seed, seed)
+    scene = _Scene(tasks, budget_s, faults, seed, polls, clock, journal, file, answers, watch)
 
     death = faults.rate("device-death")
     dies_at_s = death * budget_s if death else math.inf
@@ -188,6 +200,11 @@ def rehearse(
     finally:
         journal.close()
 
+    submission = build(tasks, file.attempts())
+    solved = None
+    if records is not None and tasks.solutions:
+        solved = score(submission, tasks.solutions)["by_output"]
+
     return Rehearsal(
         budget_s=budget_s,
         seconds=clock.now(),
@@ -197,8 +214,9 @@ def rehearse(
         coverage=coverage,
         failure=str(fault) if fault else None,
         messages=messages,
-        submission_faults=tuple(validate(build(tasks, file.attempts()), tasks)),
+        submission_faults=tuple(validate(submission, tasks)),
         num_writes=file.num_writes,
+        score=solved,
     )
 
 
@@ -214,6 +232,8 @@ class _Scene:
     clock: VirtualClock
     journal: Journal
     file: _ImaginedFile
+    answers: Answers | None
+    watch: Callable[[float], None]
 
     def play(
         self, crew: Crew, *, dies_at_s: float = math.inf, can_replan: bool = False
@@ -232,13 +252,19 @@ class _Scene:
             seed=self.seed,
             dies_at_s=dies_at_s,
             workers_per_device=crew.workers_per_device,
+            answers=self.answers,
         )
+
+        def is_stopped() -> bool:
+            self.watch(self.clock.now())
+            return 0 < stop * self.budget_s <= self.clock.now()
+
         orchestrator = Orchestrator(
             RunWork(self.tasks, crew.settings, RunFolder(Path()), self.journal),
             pool,
             RunTime(self.clock, self.clock.now(), self.budget_s),
             NoDisplay(),
-            is_stopped=lambda: 0 < stop * self.budget_s <= self.clock.now(),
+            is_stopped=is_stopped,
             planned=crew.planned,
             is_rate_given=crew.is_rate_given,
             costs=crew.costs,

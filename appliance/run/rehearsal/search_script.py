@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from appliance.run.rehearsal.fake_answers import FakeAnswers
+from appliance.run.rehearsal.fake_answers import Answers
 from appliance.run.rehearsal.work_item import WorkItem, log_normal
 from appliance.seeds import generator
 from appliance.solve.messages import Finished, Job, Sampled, Searched
@@ -21,7 +21,7 @@ CALLS_PER_S = 20_000
 
 
 def search_items(
-    job: Job, now_s: float, mean_s: float, answers: FakeAnswers, *, seed: int
+    job: Job, now_s: float, mean_s: float, answers: Answers, *, seed: int
 ) -> Iterator[WorkItem]:
     """One search that begins now. mean_s: CPU seconds that it takes on the mean, unlimited."""
     task = job.tasks[0].task()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from appliance.arc.task import TaskSet
@@ -29,14 +30,23 @@ class Simulation:
     plan: AnyPlan
     runs: tuple[Rehearsal, ...]
     baseline: Baseline | None  # None without a model
+    drawn_from: str | None  # what answers are drawn from, for people; None: they are invented
     real_s: float  # that the simulation took
 
 
-def simulate(run: ImaginedRun, num_seeds: int, clock: Clock) -> Simulation:
-    """Rehearse the run once per seed."""
+def simulate(
+    run: ImaginedRun,
+    num_seeds: int,
+    clock: Clock,
+    *,
+    watch: Callable[[int, float], None] = lambda seed, seconds: None,
+) -> Simulation:
+    """Rehearse the run once per seed. watch: is told which one plays, and how far it is."""
     began_s = clock.now()
-    runs = tuple(run.rehearse(seed) for seed in range(num_seeds))
-    return Simulation(run.tasks, run.plan, runs, run.baseline(), clock.now() - began_s)
+    runs = tuple(run.rehearse(seed, watch=partial(watch, seed)) for seed in range(num_seeds))
+    drawn_from = run.records.text(run.tasks) if run.records else None
+    real_s = clock.now() - began_s
+    return Simulation(run.tasks, run.plan, runs, run.baseline(), drawn_from, real_s)
 
 
 def lines(simulation: Simulation) -> list[str]:
@@ -54,6 +64,7 @@ def lines(simulation: Simulation) -> list[str]:
         f"{format_duration(first.budget_s)}",
         "real orchestrator, schedule and journal; "
         "imagined workers that take as long as the plan predicts",
+        simulation.drawn_from or "answers are invented, so scores and votes tell nothing",
         "",
         *_chart(first),
         "",
@@ -67,6 +78,7 @@ def lines(simulation: Simulation) -> list[str]:
         f"({len(ends)} seeds), of {format_duration(first.budget_s)}",
         f"{who} idle: mean {statistics.fmean(idle):.2%}, max {max(idle):.2%}",
         *_outcomes(simulation),
+        *_scores(simulation),
         *_lost_by_static_plans(simulation),
         f"simulated in {format_duration(simulation.real_s)}",
     ]
@@ -169,6 +181,15 @@ def _outcomes(simulation: Simulation) -> list[str]:
     return shown + [f"gave up: {failure}" for failure in failures]
 
 
+def _scores(simulation: Simulation) -> list[str]:
+    """Where answers are real ones and solutions are known."""
+    scores = [run.score for run in simulation.runs if run.score is not None]
+    if not scores:
+        return []
+    mean, half = statistics.fmean(scores), _half_interval(scores)
+    return [f"test outputs solved: {mean:.1%} +- {half:.1%} ({len(scores)} seeds)"]
+
+
 def _half_interval(values: Sequence[float]) -> float:
     """Half of the 95 % interval of the mean, by the normal approximation."""
     if len(values) < 2:
@@ -191,6 +212,7 @@ def as_json(simulation: Simulation) -> dict[str, Any]:
         "search_workers": first.num_searching,
         "budget_s": first.budget_s,
         "finish_s": {"mean": statistics.fmean(ends), "half_interval": _half_interval(ends)},
+        "answers": simulation.drawn_from or "invented",
         "runs": [_run_json(run) for run in simulation.runs],
         "tasks": {
             task_id: {
@@ -227,6 +249,7 @@ def _run_json(run: Rehearsal) -> dict[str, Any]:
         },
         "failure": run.failure,
         "submission_faults": list(run.submission_faults),
+        "score": run.score,
         "writes": run.num_writes,
         "messages": [{"at_s": round(at_s, 3), "text": text} for at_s, text in run.messages],
     }

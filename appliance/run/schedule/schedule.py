@@ -2,7 +2,7 @@
 
 Pure bookkeeping, driven by the clock it is given.
 
-Pass 1 ("quick"): the base model, few views, all tasks, many tasks a job.
+Pass 1 ("quick"): the base model, few views, all tasks, many tasks a job (quick_pass.py).
 Pass 2 ("deep"): train, then sample all views, one task a job.
 Pass 3: further deep rounds for tasks whose vote is not settled, each with views of its own, every
 second one with a new adapter, until the time is over or nothing can be gained (further_rounds.py).
@@ -26,27 +26,12 @@ from appliance.engine.base import NotTuned
 from appliance.run.schedule.certainty import Certainty
 from appliance.run.schedule.further_rounds import FurtherRounds
 from appliance.run.schedule.measured_costs import Forecast, TaskCost
+from appliance.run.schedule.quick_pass import QuickPass
 from appliance.run.schedule.repeated_faults import MAX_TRIES
 from appliance.run.schedule.search_queue import SearchQueue, SearchShare
 from appliance.run.schedule.task_state import Assignment, Stage, TaskState
 from appliance.run.schedule.time_shares import Shares
 from appliance.sizing.memory_ladder import LAST_RUNG
-
-QUICK_TASKS_PER_JOB = 16
-"""Tasks of one quick job, whose prompts share the batches."""
-
-FIRST_QUICK_TASKS = 2
-"""Tasks of a quick job while there is no answer at all: the first ones come soon, and their time is
-known for the jobs that follow."""
-
-QUICK_ALL_BELOW_S = 4.0
-"""A budget of fewer seconds per task goes to the quick pass first, all of it if need be."""
-
-QUICK_PATIENCE = 4.0
-"""A quick job may take this many times what a slow one is expected to."""
-
-QUICK_LEAST_S = 10.0
-"""And never less than this many seconds."""
 
 MAX_CUTS = 2
 """After this many quick jobs that cut it off without an answer, a task leaves the quick pass."""
@@ -92,13 +77,13 @@ class Schedule:
         given.sort(key=lambda t: (self.forecast.size(t.task_id), t.task_id))
         self._is_counted = settings.sample.predictions is not None
         self.states = {t.task_id: TaskState(t, is_counted=self._is_counted) for t in given}
+        self._quick = QuickPass(self.states, settings, self.forecast)
         self.search: SearchQueue | None = None
         if search is not None:
             self.search = SearchQueue(self.states, search, has_model=settings.needs_model)
         self.learning_rate: float | None = None  # of training for grids, None: of the settings
-        self.slowdown = (
-            1.0  # how many times as long everything takes, for others have the cores too
-        )
+        # How many times as long all takes, because other work has the cores as well.
+        self.slowdown = 1.0
         self._running: list[Assignment] = []
         self._began_s: float | None = None
 
@@ -112,9 +97,9 @@ class Schedule:
             return None
 
         assignment = (
-            self._next_quick(now_s)
+            self._next_quick(now_s, is_late=False)
             or self._next_deep(now_s)
-            or self._next_quick(now_s, self._last_s)
+            or self._next_quick(now_s, is_late=True)
             or self._next_again(now_s)
             or self._next_deep(now_s, is_found=True)
             or self._next_late(now_s)
@@ -267,77 +252,15 @@ class Schedule:
     def _last_s(self) -> float:
         return self.end_s - DRAIN_S
 
-    def _next_quick(self, now_s: float, until_s: float | None = None) -> Assignment | None:
-        """until_s: by default the end of the quick pass."""
-        waiting = [s for s in self.states.values() if _is_open(s)]
-        if not waiting:
-            return None
-        if until_s is None:
-            until_s = self._end_of_quick_s(len(waiting))
-        if now_s >= until_s:
-            return None
-
-        # Tasks that made trouble come last, each in a job of its own.
-        waiting.sort(
-            key=lambda s: (s.quick.num_tries, s.quick.is_alone, s.quick.num_cut, s.is_found)
-        )
-        if waiting[0].quick.is_alone:
-            chosen = waiting[:1]
-        else:
-            per_worker = -(-len(waiting) // max(1, self.num_workers))
-            together = [s for s in waiting if not s.quick.is_alone]
-            is_first = not any(s.quick.status == "done" for s in self.states.values())
-            most = FIRST_QUICK_TASKS if is_first else QUICK_TASKS_PER_JOB
-            chosen = together[: min(most, per_worker)]
-
-        ids, all_ids = [s.task.task_id for s in chosen], [s.task.task_id for s in waiting]
-        capacity_s = (until_s - now_s) * max(1, self.num_workers)
-        num_views = self.settings.sample.quick_views
-        if (self.forecast.sample_s("quick", all_ids, num_views) or 0.0) > capacity_s:
-            num_views = 1
-
-        # What is cut off gives nothing, so a job takes as many tasks as will have an answer.
-        def is_too_long() -> bool:
-            return (self.forecast.sample_s("quick", ids, num_views) or 0.0) > until_s - now_s
-
-        while len(ids) > 1 and is_too_long():
-            ids, chosen = ids[:-1], chosen[:-1]
-
-        expected_s = self.forecast.sample_s("quick", ids, num_views)
-        if expected_s is None:
-            # Nothing is known yet: twice its part of the time by the size of its tasks.
-            allowed_s = expected_s = 2 * capacity_s * self._size(ids) / self._size(all_ids)
-        else:
-            slow_s = self.forecast.slowness("quick") * expected_s
-            allowed_s = max(QUICK_LEAST_S, QUICK_PATIENCE * slow_s)
-
-        return Assignment(
-            "quick",
-            tuple(s.task for s in chosen),
-            num_views,
-            until_s=min(until_s, now_s + allowed_s),
-            expected_until_s=min(until_s, now_s + expected_s),
-            rung=max(s.quick.rung for s in chosen),
-        )
-
-    def _end_of_quick_s(self, num_open: int) -> float:
-        """When the deep pass begins, counted from when the first worker was ready. num_open: tasks
-        that have no quick answer.
-
-        While most tasks have no answer at all, the quick pass may take twice its part: a machine
-        slower than planned must not end with a few trained adapters and guesses for all others.
-        """
-        began_s = self._last_s if self._began_s is None else self._began_s
-        whole_s = self._last_s - began_s
-        num_all = sum(s.deep.status != "done" for s in self.states.values())
-
-        scarce_s = self.slowdown * QUICK_ALL_BELOW_S * num_all
-        is_scarce = whole_s * self.num_workers < scarce_s
-        if is_scarce or not self.settings.train.enabled:
-            return self._last_s
-
-        share = self.settings.run.quick_share * (2 if 2 * num_open > num_all else 1)
-        return min(self._last_s, began_s + min(1.0, share) * whole_s)
+    def _next_quick(self, now_s: float, *, is_late: bool) -> Assignment | None:
+        """is_late: whether it may take the time of the deep pass as well."""
+        until_s, num = self._last_s, self.num_workers
+        if not is_late:
+            began_s = self._last_s if self._began_s is None else self._began_s
+            until_s = self._quick.end_s(
+                began_s, self._last_s, num_workers=num, slowdown=self.slowdown
+            )
+        return self._quick.next(now_s, until_s, num_workers=num)
 
     def _next_deep(self, now_s: float, *, is_found: bool = False) -> Assignment | None:
         """Cheapest first, but a dear task comes first where it would not fit after the cheap one.
@@ -484,9 +407,6 @@ class Schedule:
         ends_s = (max(now_s, a.expected_until_s) for a in self._running)
         return free_s + sum(max(0.0, self._last_s - end_s) for end_s in ends_s)
 
-    def _size(self, task_ids: Iterable[str]) -> float:
-        return sum(self.forecast.size(t) for t in task_ids)
-
     def _fell(self, assignment: Assignment, *, is_try: bool, is_memory: bool) -> list[str]:
         if assignment.stage == "search" and self.search:
             return self.search.failed(assignment)
@@ -519,12 +439,6 @@ class Schedule:
                 lost.append(task.task_id)
 
         return lost
-
-
-def _is_open(state: TaskState) -> bool:
-    """Whether a quick job may still ask it. There is none where predictions are counted."""
-    is_asked = state.quick.status == "waiting" and state.deep.status != "done"
-    return is_asked and not state.is_counted
 
 
 def _urge(state: TaskState) -> tuple[bool, bool, int]:
