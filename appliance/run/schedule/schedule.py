@@ -85,6 +85,8 @@ class Schedule:
         if search is not None:
             self.search = SearchQueue(self.states, search, has_model=settings.needs_model)
         self.learning_rate: float | None = None  # of training for grids, None: of the settings
+        # How many times as long all takes, because other work has the cores as well.
+        self.slowdown = 1.0
         self._running: list[Assignment] = []
         self._began_s: float | None = None
 
@@ -257,7 +259,9 @@ class Schedule:
         until_s, num = self._last_s, self.num_workers
         if not is_late:
             began_s = self._last_s if self._began_s is None else self._began_s
-            until_s = self._quick.end_s(began_s, self._last_s, num_workers=num)
+            until_s = self._quick.end_s(
+                began_s, self._last_s, num_workers=num, slowdown=self.slowdown
+            )
         return self._quick.next(now_s, until_s, num_workers=num)
 
     def _next_deep(self, now_s: float, *, is_found: bool = False) -> Assignment | None:
