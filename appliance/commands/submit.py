@@ -41,6 +41,7 @@ from appliance.errors import (
     TooLate,
     UsageError,
 )
+from appliance.machine.contention import slowdown
 from appliance.machine.finding import Status
 from appliance.machine.machine import Machine, find_machine
 from appliance.machine.profile_check import check_expectation, profile_expectation
@@ -54,6 +55,7 @@ from appliance.run.launch import Launch, Planned, launch
 from appliance.run.tracked import Tracked
 from appliance.run.workers import check_engine_installed
 from appliance.sizing.make_plan import plan_run
+from appliance.sizing.pick_engine import on_busy_cores
 from appliance.sizing.plan import Plan
 from appliance.sizing.request import PlanRequest
 from appliance.solve.sandbox import open_sandbox
@@ -128,13 +130,17 @@ def run(args: argparse.Namespace) -> int:
                 folders = _models_on_offer(resolve(layers), journal)
 
         only_budget = asked.run.deadline is None and asked.run.budget_s
+        budget_s = only_budget or deadline_s - start_s
+        software = software_of(machine)
+        if not machine.gpus:
+            software = on_busy_cores(software, asked, slowdown=slowdown(), budget_s=budget_s)
         request = PlanRequest(
             machine=machine,
-            software=software_of(machine),
+            software=software,
             models=model_cards(folders),
             tasks=tasks,
             layers=tuple(layers),
-            budget_s=only_budget or deadline_s - start_s,
+            budget_s=budget_s,
         )
         planned = _plan(request, folders, profile=args.profile)
         if refusal is not None:

@@ -89,6 +89,7 @@ class Prober:
         if slowdown < BUSY_FROM:
             return
 
+        self._schedule.slowdown = slowdown
         self._planned = self._planned.slowed_by(slowdown)
         self._schedule.forecast.replan(self._planned.task_costs())
         self._tell(

@@ -20,6 +20,44 @@ VLLM_NEEDS = (7, 0)
 """The lowest compute capability that vLLM has kernels for."""
 
 
+BUSY_FROM = 1.5
+"""Other work on the cores counts from this slowdown on."""
+
+START_SHARE = 0.1
+"""Of the budget that a start of vLLM may take on busy cores: what comes before the first answer."""
+
+
+def on_busy_cores(
+    software: Software,
+    settings: Settings,
+    *,
+    slowdown: float,
+    budget_s: float,
+    k: Coefficients = FITTED,
+) -> Software:
+    """The software of a CPU without vLLM, where its start alone would take too long.
+
+    slowdown: how many times as long as it computes this process takes. Where vLLM is asked for it
+    stays.
+    """
+    start_s = slowdown * k.cpu_vllm_start_s
+    is_free = settings.model.engine == "auto" and settings.sample.grammar == "none"
+    if slowdown < BUSY_FROM or start_s <= START_SHARE * budget_s or not is_free:
+        return software
+    if "vllm" not in software.engines:
+        return software
+
+    why = (
+        f"other work has the cores, so that all takes {slowdown:.1f} times as long, and the start "
+        f"of vLLM {start_s:.0f} s of {budget_s:.0f} s"
+    )
+    return replace(
+        software,
+        engines=tuple(name for name in software.engines if name != "vllm"),
+        vllm_fault=why,
+    )
+
+
 def check_engine(settings: Settings, software: Software) -> None:
     """Raises PrerequisiteError when the engine that is asked for cannot be used, UsageError for
     settings that exclude each other."""

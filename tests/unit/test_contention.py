@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from appliance.clock import VirtualClock
+from appliance.config import Settings
 from appliance.machine.contention import MOST, slowdown
+from appliance.machine.software import Software
 from appliance.record.journal import Journal
 from appliance.run.orchestrator import END_CPU_S
 from appliance.run.probe import Prober
@@ -15,6 +17,7 @@ from appliance.run.rehearsal.fake_pool import FakePool, ImaginedCosts
 from appliance.run.schedule.planned_costs import PROBE_SHARE
 from appliance.run.schedule.quick_pass import FIRST_QUICK_TASKS
 from appliance.run.schedule.schedule import Schedule
+from appliance.sizing.pick_engine import on_busy_cores
 from tests.support.run_world import costs, orchestrator, settings, tasks
 from tests.unit.test_planned_costs import planned_costs_of
 
@@ -131,3 +134,36 @@ def test_on_busy_cores_the_work_ends_earlier_so_that_the_command_ends_in_time() 
         return clock.now()
 
     assert ended_s(20.0) <= 100.0 - 20.0 * END_CPU_S < ended_s(1.0)
+
+
+def test_vllm_is_not_started_where_its_start_would_take_the_time() -> None:
+    both, auto = Software(engines=("vllm", "transformers")), Settings()
+
+    def engines(slow: float, chosen: Settings = auto) -> tuple[str, ...]:
+        return on_busy_cores(both, chosen, slowdown=slow, budget_s=120.0).engines
+
+    assert engines(1.0) == both.engines, "on a quiet machine the plan decides"
+    assert engines(8.0) == ("transformers",)
+    assert on_busy_cores(both, auto, slowdown=8.0, budget_s=36_000.0) == both
+    asked = auto.model_copy(update={"model": auto.model.model_copy(update={"engine": "vllm"})})
+    assert engines(8.0, asked) == both.engines
+
+    why = on_busy_cores(both, auto, slowdown=8.0, budget_s=120.0).vllm_fault
+    assert why and "8.0 times as long" in why
+
+
+def test_on_busy_cores_every_task_is_asked_before_one_is_trained() -> None:
+    def asked_first(slow: float) -> int:
+        """Tasks that are asked before the first training, by a worker that needs 5 s for each."""
+        task_set = tasks(16)
+        planned = costs(task_set, step_s=0.1, view_s=5.0)
+        schedule = Schedule(task_set, settings(100.0), end_s=100.0, num_workers=1, costs=planned)
+        schedule.slowdown = slow
+        now_s = 0.0
+        while (job := schedule.next(now_s)) is not None and job.stage == "quick":
+            seconds = 5.0 * len(job.tasks)
+            now_s += seconds
+            schedule.finished(job, [t.task_id for t in job.tasks], seconds=seconds)
+        return sum(s.quick.status == "done" for s in schedule.states.values())
+
+    assert asked_first(1.0) < asked_first(8.0) == 16

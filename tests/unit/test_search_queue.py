@@ -6,7 +6,8 @@ import pytest
 
 from appliance.config import Settings
 from appliance.run.jobs import job_of
-from appliance.run.schedule.schedule import DRAIN_S, Schedule
+from appliance.run.schedule.certainty import Certainty
+from appliance.run.schedule.schedule import DRAIN_S, ROUNDS_BEFORE_FOUND, Schedule
 from appliance.run.schedule.search_queue import CHECK_S, MOST_SHARE, WALL_SLACK, SearchShare
 from appliance.run.schedule.task_state import Assignment
 from tests.support.run_world import settings, tasks
@@ -133,6 +134,26 @@ def test_what_a_search_is_sure_of_is_trained_last() -> None:
     assert set(order[-2:]) == found
     assert sorted(order) == sorted(BY_CELLS)
     assert set(deep_order(set())[-2:]) != found
+
+
+def test_what_a_search_is_sure_of_is_trained_although_further_rounds_have_no_end() -> None:
+    plan = schedule(chosen=settings(END_S, run__rounds=None))
+    for task_id in BY_CELLS:
+        plan.mark_done(task_id, "quick")
+    for task_id in BY_CELLS[1:]:
+        plan.mark_done(task_id, "deep", seconds=1.0)
+    plan.set_found(BY_CELLS[0])
+
+    order: list[tuple[str, int]] = []
+    while (BY_CELLS[0], 1) not in order:
+        assignment = plan.next(0.0)
+        assert assignment
+        task_id = assignment.tasks[0].task_id
+        order.append((task_id, assignment.round))
+        plan.set_certainty(task_id, Certainty(0.1 + 0.01 * (len(order) % 3)))
+        plan.finished(assignment, [task_id], seconds=1.0)
+    assert order[-1] == (BY_CELLS[0], 1)
+    assert {number for _, number in order[:-1]} == set(range(2, ROUNDS_BEFORE_FOUND + 1))
 
 
 def test_what_a_search_is_sure_of_gets_no_further_round() -> None:

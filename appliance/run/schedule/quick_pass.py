@@ -84,9 +84,11 @@ class QuickPass:
             rung=max(s.quick.rung for s in chosen),
         )
 
-    def end_s(self, began_s: float, last_s: float, *, num_workers: int) -> float:
+    def end_s(
+        self, began_s: float, last_s: float, *, num_workers: int, slowdown: float = 1.0
+    ) -> float:
         """When the deep pass begins. began_s: when the first worker was ready. last_s: when all
-        jobs must be over.
+        jobs must be over. slowdown: how many times as long all takes.
 
         While most tasks have no answer at all, the quick pass may take twice its part: a machine
         slower than planned must not end with a few trained adapters and guesses for all others.
@@ -98,7 +100,7 @@ class QuickPass:
         whole_s = last_s - began_s
         num_all = sum(s.deep.status != "done" for s in self._states.values())
 
-        is_scarce = whole_s * num_workers < QUICK_ALL_BELOW_S * num_all
+        is_scarce = whole_s * num_workers < slowdown * QUICK_ALL_BELOW_S * num_all
         if is_scarce or not self._settings.train.enabled:
             return last_s
 

@@ -8,7 +8,7 @@ Pass 3: further deep rounds for tasks whose vote is not settled, each with views
 second one with a new adapter, until the time is over or nothing can be gained (further_rounds.py).
 
 Tasks whose answer a search without a model is sure of (search_queue.py) come last in passes 1 and
-2, the second one after all further rounds of the others, and get no further round.
+2, the second one after the first further rounds of the others, and get no further round.
 
 Passes 1 and 2 go from cheap to dear while time is short, so that most tasks are answered early. The
 time left is divided anew at every dispatch by what was measured so far: what one task saves, the
@@ -35,6 +35,9 @@ from appliance.sizing.memory_ladder import LAST_RUNG
 
 MAX_CUTS = 2
 """After this many quick jobs that cut it off without an answer, a task leaves the quick pass."""
+
+ROUNDS_BEFORE_FOUND = 4
+"""A task that a search is sure of is trained when the next one in need had so many rounds."""
 
 DRAIN_S = 1.5
 """Jobs end this long before all work must be over, so that their last answers still arrive."""
@@ -82,6 +85,8 @@ class Schedule:
         if search is not None:
             self.search = SearchQueue(self.states, search, has_model=settings.needs_model)
         self.learning_rate: float | None = None  # of training for grids, None: of the settings
+        # How many times as long all takes, because other work has the cores as well.
+        self.slowdown = 1.0
         self._running: list[Assignment] = []
         self._began_s: float | None = None
 
@@ -98,8 +103,7 @@ class Schedule:
             self._next_quick(now_s, is_late=False)
             or self._next_deep(now_s)
             or self._next_quick(now_s, is_late=True)
-            or self._next_again(now_s)
-            or self._next_deep(now_s, is_found=True)
+            or self._next_spare(now_s)
             or self._next_late(now_s)
         )
 
@@ -255,7 +259,9 @@ class Schedule:
         until_s, num = self._last_s, self.num_workers
         if not is_late:
             began_s = self._last_s if self._began_s is None else self._began_s
-            until_s = self._quick.end_s(began_s, self._last_s, num_workers=num)
+            until_s = self._quick.end_s(
+                began_s, self._last_s, num_workers=num, slowdown=self.slowdown
+            )
         return self._quick.next(now_s, until_s, num_workers=num)
 
     def _next_deep(self, now_s: float, *, is_found: bool = False) -> Assignment | None:
@@ -307,9 +313,14 @@ class Schedule:
                     capacity_s -= least_s
         return least
 
-    def _next_again(self, now_s: float) -> Assignment | None:
+    def _next_spare(self, now_s: float) -> Assignment | None:
+        """A further round; found tasks have their turn when the others had some of them."""
         left_s = self._last_s - now_s
         picked = self.further.pick(self.states.values(), left_s)
+        if picked is None or picked[0].rounds >= ROUNDS_BEFORE_FOUND:
+            found = self._next_deep(now_s, is_found=True)
+            if found is not None:
+                return found
         if picked is None:
             return None
 
@@ -325,11 +336,7 @@ class Schedule:
             return None
         for state in self.states.values():
             state.is_late |= state.deep.status == "waiting" or self.further.is_open(state)
-        return (
-            self._next_deep(now_s)
-            or self._next_again(now_s)
-            or self._next_deep(now_s, is_found=True)
-        )
+        return self._next_deep(now_s) or self._next_spare(now_s)
 
     def _deep(
         self, state: TaskState, now_s: float, share_s: float, *, least_s: float, spare_s: float
