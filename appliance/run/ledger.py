@@ -85,8 +85,7 @@ class Ledger:
         for (task_id, stage, number), candidates in known.items():
             if task_id in by_id:
                 self._take(by_id[task_id], stage, number, candidates)
-        # Without any answer the file of guesses stays, so that the first one is written at once.
-        self._is_dirty = bool(self._unvoted)
+        self._is_dirty = True  # written once in any case
 
     def put(self, assignment: Assignment, task: Task, outcome: Outcome) -> None:
         """Note the outcome. Candidates of an earlier try at the same stage and round are replaced
@@ -189,6 +188,9 @@ class Ledger:
         self._is_dirty = False
 
     def write_if_due(self) -> None:
+        if not (self._attempts or self._unvoted):
+            return  # there are only guesses, so that the first answer is written at once
+
         wait_s = max(WRITE_EVERY_S, self.slowest_write_s / WRITE_SHARE)
         if self._clock.now() - self._written_s >= wait_s:
             self.write()
