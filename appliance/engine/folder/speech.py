@@ -38,8 +38,8 @@ START_S = 120.0
 """The child is given up after it. It needs 4 s; a cold network disk may make a minute of them."""
 
 TRIAL_CPU_S = 5
-"""Processor time for all texts, once the tokenizer is loaded. It takes a hundredth of it; busy cores
-that share their units take several times as long."""
+"""Processor time for all texts, once the tokenizer is loaded. They take a hundredth of it, and on
+busy cores that share their units several times that."""
 
 TRIAL_BYTES = 2 << 30
 """Memory for the same."""
