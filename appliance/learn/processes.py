@@ -83,7 +83,7 @@ def join_processes(*, is_gpu: bool) -> Processes:
 
     Raises UsageError when there are more processes than GPUs.
     """
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    world_size = _world_size()
     if world_size == 1:
         return Processes()
 
@@ -107,8 +107,16 @@ def join_processes(*, is_gpu: bool) -> Processes:
 
 
 def leave_processes() -> None:
-    """End the communication between processes, where there is any."""
+    """End the communication that `join_processes` began. A group of another library stays."""
+    if _world_size() == 1:
+        return
+
     import torch.distributed as dist
 
-    if dist.is_available() and dist.is_initialized():
+    if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def _world_size() -> int:
+    """How many processes the launcher started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))

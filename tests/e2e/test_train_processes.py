@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from appliance import cli
+from appliance.learn.processes import leave_processes
 from tests.support.cpu_precision import CpuPrecision
 
 pytestmark = pytest.mark.engine
@@ -79,3 +80,16 @@ def test_two_processes_train_as_one_and_a_run_may_change_between_them(
         losses(tmp_path / "one"), rel=cpu_precision.loss_tolerance
     )
     assert (tmp_path / "two" / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_a_group_that_another_library_began_outlives_a_training() -> None:
+    """vLLM in this process would lose its own."""
+    import torch.distributed as dist
+
+    is_own = not dist.is_initialized()
+    if is_own:
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    leave_processes()
+    assert dist.is_initialized()
+    if is_own:
+        dist.destroy_process_group()
