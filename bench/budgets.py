@@ -147,12 +147,15 @@ def row(budget: str, only: str, args: argparse.Namespace) -> bool:
 
 def answered_at(folder: RunFolder) -> list[float]:
     """When tasks had their first answer, one after the other, in Unix seconds."""
-    journal, first = Journal(folder.journal), dict[str, float]()
-    for row in journal.stages():
-        found = journal.candidates(row.task_id, until_s=row.at_s) if row.at_s else {}
-        if row.at_s and any(c.grid is not None for stage in found.values() for c in stage):
-            first[row.task_id] = min(row.at_s, first.get(row.task_id, row.at_s))
-    journal.close()
+    with contextlib.closing(Journal(folder.journal)) as journal:
+        at_s = {(row.task_id, row.stage, row.round): row.at_s for row in journal.stages()}
+        rows = journal.candidate_rows()
+
+    first: dict[str, float] = {}
+    for stage, number, candidate in rows:
+        task_id, came_s = candidate.task_id, at_s.get((candidate.task_id, stage, number))
+        if candidate.grid is not None and came_s is not None:
+            first[task_id] = min(came_s, first.get(task_id, came_s))
     return sorted(first.values())
 
 

@@ -40,14 +40,13 @@ from appliance.atomic import write_atomic
 from appliance.clock import SystemClock
 from appliance.record.attempts import attempts_of
 from appliance.record.confidence import Claim, Curve, by_chance, chances, claims_of
-from appliance.record.experiments.answers import Answers
 from appliance.record.experiments.estimates import wilson
-from appliance.record.experiments.read_run import RunRecord, open_run_record
+from appliance.record.experiments.read_run import RunRecord
 from appliance.record.figures import pooled, votes_by_task
 from appliance.report.pictures.style import Picture, line_of, rendered
 from appliance.seeds import generator
 from bench.arguments import bench_parser
-from bench.selectors import compared, merged, share
+from bench.selectors import compared, merged, read, share
 
 NUM_FOLDS = 10
 
@@ -144,16 +143,6 @@ def to_keep(
             for source, curve in curves.items()
         },
     }
-
-
-def read(path: Path, spec: str) -> RunRecord:
-    tasks = load_tasks(spec)
-    if not tasks.solutions:
-        raise SystemExit(f"{spec} has no solutions; expected challenges with them beside")
-    run = open_run_record(path, Answers(spec, tasks.solutions, tasks))
-    for note in run.notes:
-        print(f"note: {path}: {note}", file=sys.stderr)
-    return run
 
 
 def outputs_of(run: RunRecord) -> dict[Output, list[Candidate]]:

@@ -45,20 +45,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tasks", required=True, help="with solutions")
     args = parser.parse_args(argv)
 
-    tasks = load_tasks(args.tasks)
-    if not tasks.solutions:
-        raise SystemExit(f"{args.tasks} has no solutions; expected challenges with them beside")
-    answers = Answers(args.tasks, tasks.solutions, tasks)
-
     runs = []
     for path in args.runs:
-        runs.append(open_run_record(path, answers))
-        for note in runs[-1].notes:
-            print(f"note: {note}", file=sys.stderr)
+        runs.append(read(path, args.tasks))
         print("\n".join(table(str(path), figures_of(runs[-1]))), flush=True)
     if len(runs) > 1:
         print("\n".join(table("all runs together", figures_of(reduce(merged, runs)))))
     return 0
+
+
+def read(path: Path, spec: str) -> RunRecord:
+    """A run over the tasks of this file or source, which must have solutions."""
+    tasks = load_tasks(spec)
+    if not tasks.solutions:
+        raise SystemExit(f"{spec} has no solutions; expected challenges with them beside")
+    run = open_run_record(path, Answers(spec, tasks.solutions, tasks))
+    for note in run.notes:
+        print(f"note: {path}: {note}", file=sys.stderr)
+    return run
 
 
 def figures_of(run: RunRecord) -> dict[str, TaskFigures]:

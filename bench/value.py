@@ -34,12 +34,11 @@ from pathlib import Path
 
 import numpy as np
 
-from appliance.arc.grid import same_grid
 from appliance.arc.source import load_tasks
 from appliance.arc.task import Task, TaskSet
-from appliance.arc.vote import DEFAULT_SELECTOR, Candidate
-from appliance.record.attempts import attempts_of
+from appliance.arc.vote import Candidate
 from appliance.record.experiments.estimates import bootstrap, paired_difference
+from appliance.record.figures import votes_by_task
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
 from appliance.run.schedule.certainty import SETTLED_MARGIN, TaskVotes, is_found
@@ -240,14 +239,11 @@ def standing_of(
     task: Task, tasks: TaskSet, candidates: Mapping[str, Sequence[Candidate]]
 ) -> Standing:
     assert tasks.solutions is not None
-    attempts = attempts_of(candidates, DEFAULT_SELECTOR)
-    solved = [
-        any(same_grid(grid, right) for grid in attempts.get((task.task_id, index), ()))
-        for index, right in enumerate(tasks.solutions[task.task_id])
-    ]
+    answers = {task.task_id: tasks.solutions[task.task_id]}
+    solved = votes_by_task(candidates, answers)[task.task_id]["vote_2"]
     everything = [c for pool in candidates.values() for c in pool]
     margin = TaskVotes(task, everything).certainty().margin if everything else None
-    return Standing(float(np.mean(solved)), margin, is_found(task, everything))
+    return Standing(solved, margin, is_found(task, everything))
 
 
 def main() -> int:

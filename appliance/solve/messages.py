@@ -319,7 +319,7 @@ class Scored(_Message):
         key = grid_key(_grid(self.grid))
 
         def is_meant(c: Candidate) -> bool:
-            is_same_output = (c.task_id, c.test_index) == (self.task_id, self.test_index)
+            is_same_output = c.output == (self.task_id, self.test_index)
             return is_same_output and c.grid is not None and grid_key(c.grid) == key
 
         return [

@@ -203,7 +203,7 @@ def greedily(
 ) -> list[tuple[Question, Request]]:
     """Where a search above a threshold gave a test output no grid: its first two questions, for
     the likeliest answer instead."""
-    answered = {(c.task_id, c.test_index) for c in answers if c.grid is not None}
+    answered = {c.output for c in answers if c.grid is not None}
     times: Counter[Output] = Counter()
     again = []
     for question, request in asked:

@@ -12,8 +12,9 @@ from appliance.clock import SystemClock
 from appliance.config import Layer, resolve
 from appliance.engine.adapter.config import read_config
 from appliance.foreign_text import as_file_name
-from appliance.solve.messages import Event, Finished, Job, Sampled, Setup, TaskMessage, Trained
+from appliance.solve.messages import Event, Finished, Job, Sampled, TaskMessage, Trained
 from appliance.solve.worker import Worker
+from tests.support.worker_setup import cpu_setup
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.engine
@@ -25,17 +26,7 @@ def test_an_adapter_of_another_rank_is_trained_and_asked_again(
     tiny_model: Path, task: Task, tmp_path: Path
 ) -> None:
     values = {"train.rank": RANK, "train.max_steps": STEPS, "train.learning_rate": 1e-3}
-    setup = Setup(
-        settings=resolve([Layer("test", values)]),
-        model_dir=str(tiny_model),
-        adapters_dir=str(tmp_path / "adapters"),
-        scratch_dir=str(tmp_path / "scratch"),
-        device="cpu",
-        dtype="float32",
-        autocast_dtype=None,
-        num_threads=1,
-        window_tokens=2048,
-    )
+    setup = cpu_setup(tiny_model, tmp_path, resolve([Layer("test", values)]))
     events: list[Event] = []
     worker = Worker(setup, events.append)
     now_s = SystemClock().now()

@@ -26,9 +26,10 @@ from appliance.errors import EngineError
 from appliance.machine.gpu import GIB
 from appliance.solve import worker
 from appliance.solve.language import Language
-from appliance.solve.messages import Event, Job, Probed, Setup, TaskMessage
+from appliance.solve.messages import Event, Job, Probed, TaskMessage
 from tests.support.sampling_engines import EngineUnderTest
 from tests.support.tuning import SETTINGS, in_seconds, lessons_of
+from tests.support.worker_setup import cpu_setup
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.engine
@@ -141,19 +142,7 @@ def test_an_engine_that_did_not_start_is_not_compared_with_itself(
         return make_server(name, *given)
 
     monkeypatch.setattr(worker, "make_server", no_vllm)
-    setup = Setup(
-        settings=Settings(),
-        model_dir=str(tiny_model),
-        adapters_dir=str(tmp_path / "adapters"),
-        scratch_dir=str(tmp_path / "scratch"),
-        device="cpu",
-        dtype="float32",
-        autocast_dtype=None,
-        num_threads=1,
-        engine="vllm",
-        is_compared=True,
-        window_tokens=2048,
-    )
+    setup = cpu_setup(tiny_model, tmp_path, Settings(), engine="vllm", is_compared=True)
     job = Job(
         job_id=1,
         stage="probe",

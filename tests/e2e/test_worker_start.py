@@ -10,7 +10,8 @@ import pytest
 
 from appliance.config import Settings
 from appliance.engine.folder.card import EMBEDDED, model_dir
-from appliance.solve.messages import Ready, Setup, parse_event
+from appliance.solve.messages import Ready, parse_event
+from tests.support.worker_setup import cpu_setup
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.engine
@@ -20,18 +21,8 @@ NEVER_NEEDED = ("scipy", "peft", "vllm", "unsloth")
 
 
 def test_a_worker_is_ready_without_packages_that_it_may_never_need(tmp_path: Path) -> None:
-    setup = Setup(
-        settings=Settings(),
-        model_dir=str(model_dir(EMBEDDED)),
-        adapters_dir=str(tmp_path / "adapters"),
-        scratch_dir=str(tmp_path / "scratch"),
-        device="cpu",
-        dtype="float32",
-        autocast_dtype=None,
-        num_threads=1,
-        engine="transformers",
-        trainer="peft",
-        window_tokens=2048,
+    setup = cpu_setup(
+        model_dir(EMBEDDED), tmp_path, Settings(), engine="transformers", trainer="peft"
     )
     log = tmp_path / "log"
     with log.open("w") as stream:

@@ -27,14 +27,21 @@ class Beginning:
 
 
 class Findings:
-    """The answers found, and the tokens written for them, by request."""
+    """The answers found, and the tokens written for them, by request.
+
+    Only the requests that have a threshold are searched.
+    """
 
     def __init__(self, requests: Sequence[Request], stop_ids: tuple[int, ...]) -> None:
         self._requests = requests
         self._stop_ids = stop_ids
         self._found: list[list[Completion]] = [[] for _ in requests]
         self._num_tokens = [0] * len(requests)
-        self._unended = set(range(len(requests)))
+        self._unended = {i for i, r in enumerate(requests) if r.threshold is not None}
+
+    def beginnings(self) -> list[Beginning]:
+        """What the search begins with, one for each request."""
+        return [Beginning(index) for index in sorted(self._unended)]
 
     def floor(self, index: int) -> float:
         """Log of the request's threshold."""

@@ -24,7 +24,7 @@ ROOM_SHARE = 2
 
 
 class ThresholdSearch:
-    """The search for the answers to requests that have a threshold."""
+    """The search for the answers to those requests that have a threshold."""
 
     def __init__(
         self,
@@ -41,8 +41,8 @@ class ThresholdSearch:
         self._requests = requests
         self._pad_id = pad_id
         self._batch_tokens = batch_tokens
-        self._waiting = [Beginning(index) for index in range(len(requests))]
         self._findings = Findings(requests, stop_ids)
+        self._waiting = self._findings.beginnings()
 
     def run(self, deadline: Deadline) -> Iterator[list[Completion]]:
         """The completions of each request, once all of them are known.

@@ -8,13 +8,13 @@ vocabulary x length.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 from appliance.clock import Deadline
 from appliance.engine.base import Completion, Request
 from appliance.engine.device_faults import is_out_of_memory
 from appliance.engine.sampling.batches import Batch, padded
+from appliance.engine.sampling.threshold_search import ThresholdSearch
 from appliance.errors import OutOfMemory
 from appliance.seeds import seed_of
 
@@ -54,36 +54,29 @@ class TransformersSampler:
     def sample(
         self, requests: Sequence[Request], *, deadline: Deadline
     ) -> Iterator[list[Completion]]:
-        searched = [
-            i for i, r in enumerate(requests) if r.threshold is not None and self._takes_cache
+        written = [
+            i for i, r in enumerate(requests) if r.threshold is None or not self._takes_cache
         ]
-        written = sorted(set(range(len(requests))) - set(searched))
         try:
             for number, batch in enumerate(self._batches(requests, written)):
                 if deadline.is_past():
                     return
                 yield list(self._run(requests, batch, deadline, number))
-            if searched:
-                yield from self._searched(requests, searched, deadline)
+            if len(written) < len(requests):
+                yield from self._search(requests).run(deadline)
         except (RuntimeError, MemoryError) as fault:
             if not is_out_of_memory(fault):
                 raise
             raise OutOfMemory(f"no room to sample {len(requests)} prompts") from fault
 
-    def _searched(
-        self, requests: Sequence[Request], indices: Sequence[int], deadline: Deadline
-    ) -> Iterator[list[Completion]]:
-        from appliance.engine.sampling.threshold_search import ThresholdSearch
-
-        search = ThresholdSearch(
+    def _search(self, requests: Sequence[Request]) -> ThresholdSearch:
+        return ThresholdSearch(
             self._get_model(),
-            [requests[i] for i in indices],
+            requests,
             pad_id=self._pad_id,
             stop_ids=self._stop_ids,
             batch_tokens=self._batch_tokens,
         )
-        for found in search.run(deadline):
-            yield [replace(c, request_index=indices[c.request_index]) for c in found]
 
     def _batches(self, requests: Sequence[Request], indices: Sequence[int]) -> Iterator[list[int]]:
         """Indices of these requests, one for each row: a request of n samples takes n rows.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from appliance.clock import Deadline
 from appliance.engine.base import Completion, Request
@@ -45,8 +44,8 @@ class VllmSampler:
         self, requests: Sequence[Request], *, deadline: Deadline
     ) -> Iterator[list[Completion]]:
         beat = _Beat(self._engine, deadline)
-        searched = [i for i, request in enumerate(requests) if request.threshold is not None]
-        waiting = deque(i for i in range(len(requests)) if i not in set(searched))
+        waiting = deque(i for i, request in enumerate(requests) if request.threshold is None)
+        searches = len(waiting) < len(requests)
         names: dict[int, str] = {}  # of the requests at work, by their index
 
         try:
@@ -66,17 +65,17 @@ class VllmSampler:
             if names:
                 self._engine.abort(list(names.values()))
 
-        if searched:
+        if searches:
             search = VllmSearch(
                 self._engine,
-                [requests[i] for i in searched],
+                requests,
                 stop_ids=self._stop_ids,
                 adapter=self._adapter,
                 most_rows=self._most_rows,
             )
             for found in search.run(deadline, beat.is_due):
                 beat.note()
-                yield [replace(c, request_index=searched[c.request_index]) for c in found]
+                yield found
 
     def _has_room(self, requests: Sequence[Request], names: dict[int, str]) -> bool:
         if self._most_rows is None or not names:

@@ -18,7 +18,7 @@ from appliance.engine.sampling.vllm_engine import LoadedAdapter, VllmEngine, Wri
 
 
 class VllmSearch:
-    """The search for the answers to requests that have a threshold."""
+    """The search for the answers to those requests that have a threshold."""
 
     def __init__(
         self,
@@ -40,8 +40,8 @@ class VllmSearch:
         self._writing: dict[int, Beginning] = {}  # by the key that the engine knows it by
         self._names: dict[int, str] = {}
 
-        for index in range(len(requests)):
-            self._wait(Beginning(index))
+        for beginning in self._findings.beginnings():
+            self._wait(beginning)
 
     def run(self, deadline: Deadline, is_due: Callable[[], bool]) -> Iterator[list[Completion]]:
         """The completions of each request, once all of them are known.

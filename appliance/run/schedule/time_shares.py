@@ -60,12 +60,8 @@ class Shares:
         slow_views_s = self._forecast.slowness("deep") * first_views_s
         most_s = min(most_s, max(0.0, share_s - slow_views_s))
 
-        step_s = self._forecast.step_s(task_id)
-        all_steps_s = (
-            math.inf if step_s is None else STEP_SLACK * state.steps_fold * train.max_steps * step_s
-        )
         # Steps may be forecast much too short, so a task gets its least time all the same.
-        enough_s = max(all_steps_s, train.min_seconds)
+        enough_s = max(STEP_SLACK * self._all_steps_s(state), train.min_seconds)
         if most_s < min(enough_s, self._least_training_s(state)):
             return 0.0
 
@@ -119,11 +115,14 @@ class Shares:
         """Seconds of all steps and of all views on the mean."""
         task_id, settings = state.task.task_id, self._settings
         sample_s = self._forecast.sample_s("deep", [task_id], settings.sample.views)
-        step_s = self._forecast.step_s(task_id) if self._trains(state) else 0.0
-        train_s = (
-            math.inf if step_s is None else state.steps_fold * settings.train.max_steps * step_s
-        )
+        train_s = self._all_steps_s(state) if self._trains(state) else 0.0
         return train_s, math.inf if sample_s is None else sample_s
+
+    def _all_steps_s(self, state: TaskState) -> float:
+        """Of its training; infinite as long as nothing is known."""
+        step_s = self._forecast.step_s(state.task.task_id)
+        num_steps = state.steps_fold * self._settings.train.max_steps
+        return math.inf if step_s is None else num_steps * step_s
 
     def _least_training_s(self, state: TaskState) -> float:
         steps_s = FEWEST_STEPS * (self._forecast.step_s(state.task.task_id) or 0.0)
