@@ -64,12 +64,18 @@ class Merged:
 
     shards: tuple[Shard, ...]
     coverage: Coverage
-    shortfalls: tuple[str, ...]  # each a sentence; empty when all is well
+    shortfalls: tuple[str, ...]  # stages below their floor, each as a sentence
+
+    @property
+    def num_missing(self) -> int:
+        """Shards that are not at their end."""
+        return sum(s.reached is None or not s.reached.is_ended for s in self.shards)
 
     def as_json(self) -> dict[str, Any]:
         return {
             "coverage": self.coverage.as_json(),
             "below_floor": list(self.shortfalls),
+            "not_at_their_end": self.num_missing,
             "shards": {shard.name: shard.as_json() for shard in self.shards},
         }
 
@@ -109,7 +115,10 @@ def run(dag: Path, out: Path | None) -> int:
 
     for shortfall in merged.shortfalls:
         print(f"appliance: below its floor: {as_shown(shortfall)}", file=sys.stderr)
-    return EXIT_COVERAGE if out and merged.shortfalls else EXIT_DONE
+    if merged.num_missing:
+        told_missing = f"{merged.num_missing} of {len(merged.shards)} shards are not at their end"
+        print(f"appliance: {told_missing}", file=sys.stderr)
+    return EXIT_COVERAGE if out and (merged.shortfalls or merged.num_missing) else EXIT_DONE
 
 
 def shards_of(dag: Path, saved: dict[str, Path]) -> tuple[Shard, ...]:
@@ -148,10 +157,6 @@ def merge(tasks: TaskSet, shards: Sequence[Shard]) -> Merged:
     )
     coverage = covered_by_all([*(part.coverage for part in reached), nothing])
     shortfalls = coverage.shortfalls(settings.run, train_enabled=settings.trains)
-
-    missing = [s for s in shards if s.reached is None or not s.reached.is_ended]
-    if missing:
-        shortfalls.append(f"{len(missing)} of {len(shards)} shards are not at their end")
     return Merged(tuple(shards), coverage, tuple(shortfalls))
 
 
