@@ -204,15 +204,15 @@ function tile(task) {
   const [sign, words] = STATES[task.state];
   const sure = task.chance === null ? "no certainty" : `${percent(task.chance)} sure`;
   const from = DATA.sources[task.source];
-  const label = [task.id, words, from, sure, task.remark].filter(Boolean).join(", ");
   const meter = make("span", { class: "meter", "aria-hidden": "true" },
     make("span", { style: `width:${100 * (task.chance ?? 0)}%` }));
   return make("li", { "data-place": task.place },
-    make("a", { class: `tile ${task.state}`, "aria-label": label, title: `${from}, ${sure}` },
+    make("a", { class: `tile ${task.state}`, title: [task.id, words, from, sure, task.remark].filter(Boolean).join(", ") },
       make("span", { class: "thumb" }, thumbnail(first.input, first.attempts[0].grid)),
       make("span", { class: "name" },
-        make("span", { class: "sign" }, sign), make("span", { class: "id" }, task.id)),
-      make("span", { class: "from" }, make("span", {}, from), make("span", {}, task.chance === null ? "" : percent(task.chance))),
+        make("span", { class: "sign", "aria-hidden": "true" }, sign), make("span", { class: "id" }, task.id)),
+      make("span", { class: "unseen" }, `, ${words}, `),
+      make("span", { class: "from" }, make("span", {}, `${from} `), make("span", {}, task.chance === null ? "" : percent(task.chance))),
       meter));
 }
 
