@@ -23,6 +23,9 @@ from appliance.pack.kaggle import PYTHONS, KaggleRequest, check_folder, pack_kag
 from appliance.pack.render_condor import DAG
 from appliance.sizing.plan import Plan
 
+COMPETITION = "arc-prize-2026-arc-agi-2"
+"""As it stands in the address of the competition's page."""
+
 SUMMARIES = {
     "condor": "shards, a merge and their submit descriptions for HTCondor",
     "kaggle": "a dataset and a notebook that run without internet on Kaggle",
@@ -181,9 +184,9 @@ def _add_kaggle_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--owner", metavar="USER", help="Kaggle user name")
     parser.add_argument(
         "--competition",
-        default="arc-prize-2026",
+        default=COMPETITION,
         metavar="SLUG",
-        help="competition whose tasks are solved (default arc-prize-2026)",
+        help=f"competition whose tasks are solved (default {COMPETITION})",
     )
     parser.add_argument(
         "--title",
@@ -220,7 +223,13 @@ def _add_kaggle_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="3.N",
         help="Python version to pack wheels for; may be repeated "
-        f"(default {' and '.join(PYTHONS)})",
+        f"(default {' and '.join(PYTHONS)}, that of Kaggle's image)",
+    )
+    parser.add_argument(
+        "--image",
+        metavar="NAME@sha256:...",
+        help="image that the notebook runs in (default: Kaggle's, as it was when the notebook was "
+        "made)",
     )
     parser.add_argument(
         "--budget", metavar="TIME", help="time of the scored run (default: the profile's)"
@@ -271,4 +280,5 @@ def _kaggle_request(args: argparse.Namespace) -> KaggleRequest:
         budget=args.budget,
         smoke=args.smoke,
         settings=_settings(args),
+        image=args.image,
     )

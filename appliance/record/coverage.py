@@ -26,6 +26,11 @@ PREDICTIONS = "predictions"
 """Fact of the journal: how many each test output, and each task of programs, is to get."""
 
 
+SOLVED = "solved"
+"""Fact of the journal: the tasks that the run solved. Written at its end, where all answers are
+known; None or absent elsewhere."""
+
+
 @dataclass(frozen=True)
 class Coverage:
     """How far a run came; without another unit, numbers of tasks."""

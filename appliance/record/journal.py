@@ -4,7 +4,7 @@ Everything else (resume, votes, reports, merging of shards) is a view of it. Rol
 fsync, so that what was written once is there after a crash.
 
     facts       key, value              identity of the configuration, model, what workers found
-    tasks       task_id, num_tests, num_demonstrations, cost, digest
+    tasks       task_id, num_tests, num_demonstrations, cost, digest, content     without answers
     stages      task_id, stage, round, status, seconds, detail, at_s     the latest outcome of each
     candidates  task_id, test_index, stage, round, view, grid, ...      one row per answer
     programs    task_id, stage, round, message      one row per program, as the worker sent it
@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from appliance.arc.task import Task
+from appliance.arc.task import Task, task_to_json
 from appliance.arc.vote import Candidate, Output
 from appliance.errors import ApplianceError, InputError, OutputError, PrerequisiteError
 from appliance.record import rows as checked
@@ -33,8 +33,9 @@ from appliance.solve.messages import ProgramMessage
 
 __all__ = ["DamagedJournal", "Journal", "StageRow"]
 
-_VERSION = 2
-"""Of the form below, kept in the file. The oldest journals have 0; 1 had no times of stages."""
+_VERSION = 3
+"""Of the form below, kept in the file. The oldest journals have 0; 1 had no times of stages, 2 no
+contents of tasks."""
 
 _WITH_TIMES = 2
 """The first form that says when each stage ended."""
@@ -46,7 +47,8 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS tasks (
     task_id TEXT PRIMARY KEY, num_tests INTEGER NOT NULL, num_demonstrations INTEGER NOT NULL,
-    cost INTEGER NOT NULL, digest TEXT NOT NULL, position INTEGER NOT NULL);
+    cost INTEGER NOT NULL, digest TEXT NOT NULL, position INTEGER NOT NULL,
+    content TEXT NOT NULL DEFAULT '');
 CREATE TABLE IF NOT EXISTS stages (
     task_id TEXT NOT NULL, stage TEXT NOT NULL, round INTEGER NOT NULL, status TEXT NOT NULL,
     seconds REAL NOT NULL, detail TEXT NOT NULL, at_s REAL, PRIMARY KEY (task_id, stage, round));
@@ -80,7 +82,9 @@ _CANDIDATE_ROW = f"round, stage, {_CANDIDATE_COLUMNS}"
 
 COLUMNS = {
     "facts": ("key", "value"),
-    "tasks": ("task_id", "num_tests", "num_demonstrations", "cost", "digest", "position"),
+    "tasks": (
+        *("task_id", "num_tests", "num_demonstrations", "cost", "digest", "position", "content"),
+    ),
     "stages": ("task_id", "stage", "round", "status", "seconds", "detail", "at_s"),
     "candidates": ("stage", "round", *_CANDIDATE_COLUMNS.split(", ")),
     "programs": ("task_id", "stage", "message", "round"),
@@ -216,6 +220,10 @@ class Journal:
         if stages and "at_s" not in self._columns("stages"):
             self._db.execute("ALTER TABLE stages ADD COLUMN at_s REAL")
 
+        tasks = self._columns("tasks")
+        if tasks and "content" not in tasks:
+            self._db.execute("ALTER TABLE tasks ADD COLUMN content TEXT NOT NULL DEFAULT ''")
+
         if candidates and "weight" not in candidates:
             statements = ["ALTER TABLE candidates ADD COLUMN weight REAL"]
             if stages:
@@ -261,24 +269,35 @@ class Journal:
         return values[0] if values else None
 
     def put_tasks(self, tasks: Iterable[Task]) -> None:
+        """They are kept whole, so that a run can be looked at where their file is not."""
         rows = [
-            (t.task_id, len(t.test), len(t.train), t.num_cells(), t.digest(), position)
+            (
+                *(t.task_id, len(t.test), len(t.train), t.num_cells(), t.digest(), position),
+                json.dumps(task_to_json(t), separators=(",", ":")),
+            )
             for position, t in enumerate(tasks)
         ]
-
-        self._write(
-            [("INSERT OR REPLACE INTO tasks VALUES (?, ?, ?, ?, ?, ?)", row) for row in rows]
-        )
+        columns = ", ".join(COLUMNS["tasks"])
+        insert = f"INSERT OR REPLACE INTO tasks ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)"
+        self._write([(insert, row) for row in rows])
 
     def tasks(self, task_id: str | None = None) -> list[TaskRow]:
         """Every task of the run, in the order of the tasks file, or this one."""
         rows = self._select("task_id, num_tests, digest", "tasks", task_id, order="position")
         return list(self._checked("tasks", rows, checked.task_of))
 
+<<<<<<< HEAD
     def sizes(self) -> list[tuple[str, int, int]]:
         """Of every task its id, the number of its test inputs and that of its cells."""
         rows = self._select("task_id, num_tests, digest, cost", "tasks", None, order="position")
         return list(self._checked("tasks", rows, checked.size_of))
+=======
+    def contents(self) -> list[Task]:
+        """The tasks themselves, as far as the journal holds them: those of older ones do not."""
+        rows = self._select("task_id, digest, content", "tasks", None, order="position")
+        kept = [row for row in rows if row[-1] != ""]
+        return list(self._checked("tasks", kept, checked.content_of))
+>>>>>>> ca7cf90b71d80aa480ec179e89c44e95b2ae66fc
 
     def num_tests(self, task_id: str | None = None) -> dict[str, int]:
         """Test inputs of every task, in the order of the tasks file, or of this one."""

@@ -25,7 +25,7 @@ from appliance.errors import (
 from appliance.machine.contention import slowdown
 from appliance.process.stopping import exit_code, noted
 from appliance.record.attempts import attempts_of
-from appliance.record.coverage import PREDICTIONS, coverage_of
+from appliance.record.coverage import PREDICTIONS, SOLVED, coverage_of
 from appliance.record.journal import Journal
 from appliance.record.legs import note_start
 from appliance.record.run_folder import RunFolder
@@ -87,6 +87,7 @@ def launch(start: Launch) -> int:
     """Run to the end and return the exit code. The submission is valid all the time."""
     tell = start.display.tell
     note_start(start.journal, start.start_s)
+    start.journal.put_fact(SOLVED, None)  # that of an earlier leg may not hold any more
     open_account(start.journal, start.planned.setbacks)
     if start.planned.is_without_gpu:
         note_without_gpu(start.journal)
@@ -299,6 +300,7 @@ def _scores(start: Launch, submission: Any) -> tuple[dict[str, Any], list[str]]:
 
     ids = start.tasks.ids()
     solved = [task_id for task_id in ids if is_solved(task_id)]
+    start.journal.put_fact(SOLVED, solved)
     start.display.tell(
         f"solved {len(solved)} of {len(ids)} tasks{tuning_part(solved, ids)}; "
         f"score by test output {figures['by_output']:.1%}, by task {figures['by_task']:.1%} "

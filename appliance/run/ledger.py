@@ -40,6 +40,7 @@ class Outcome:
     wrote: Wrote | None = None
     searched: Searched | None = None
     seconds: float = 0.0
+    worker: int | None = None  # who worked on it
     reason: str | None = None  # why there is nothing, or not everything; this and the next
     cause: Cause | None = None
     how: str = ""  # the way in which the grids were sampled, such as "vllm merged"
@@ -110,12 +111,13 @@ class Ledger:
             )
 
         told = {
+            "worker": outcome.worker,
             "reason": outcome.reason,
             "cause": outcome.cause,
             "how": outcome.how,
             "refused": list(outcome.refused),
         }
-        detail = {name: value for name, value in told.items() if value}
+        detail = {name: value for name, value in told.items() if value not in (None, "", [])}
         if outcome.searched is not None:
             detail |= outcome.searched.model_dump(exclude={"event", "job_id", "task_id", "seconds"})
         elif assignment.stage != "search":

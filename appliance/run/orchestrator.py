@@ -347,7 +347,7 @@ class Orchestrator:
             plain_because=self._prober.plain_because if self._prober else "",
         )
         self._next_job_id += 1
-        state.state, state.running = "busy", Running(assignment, job, now_s)
+        state.state, state.running = "busy", Running(assignment, job, now_s, worker)
         self._pool.submit(worker, job)
 
     def _next(self, kind: Kind, now_s: float) -> Assignment | None:
