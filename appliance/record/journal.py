@@ -286,18 +286,16 @@ class Journal:
         rows = self._select("task_id, num_tests, digest", "tasks", task_id, order="position")
         return list(self._checked("tasks", rows, checked.task_of))
 
-<<<<<<< HEAD
     def sizes(self) -> list[tuple[str, int, int]]:
         """Of every task its id, the number of its test inputs and that of its cells."""
         rows = self._select("task_id, num_tests, digest, cost", "tasks", None, order="position")
         return list(self._checked("tasks", rows, checked.size_of))
-=======
+
     def contents(self) -> list[Task]:
         """The tasks themselves, as far as the journal holds them: those of older ones do not."""
         rows = self._select("task_id, digest, content", "tasks", None, order="position")
         kept = [row for row in rows if row[-1] != ""]
         return list(self._checked("tasks", kept, checked.content_of))
->>>>>>> ca7cf90b71d80aa480ec179e89c44e95b2ae66fc
 
     def num_tests(self, task_id: str | None = None) -> dict[str, int]:
         """Test inputs of every task, in the order of the tasks file, or of this one."""
