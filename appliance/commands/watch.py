@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 from pathlib import Path
 
 from appliance.arc.source import load_solutions, load_tasks
@@ -24,16 +23,13 @@ from appliance.errors import EXIT_DONE, ApplianceError, InputError
 from appliance.record.peek import Stamp, peek, stamp_of
 from appliance.record.run_folder import RunFolder
 from appliance.run.screen.draw import frame
-from appliance.run.screen.follow import Follower
+from appliance.run.screen.follow import MANY, Follower
 from appliance.run.screen.screen import REFRESH_S, Screen
 from appliance.run.screen.terminal import is_capable
 from appliance.run.screen.view import RunView
 from appliance.run.screen.view_json import as_json
 
 KEYS = "q or Ctrl-C ends watching, the run goes on   space more tasks   b back"
-
-LOOK_S = 1.0
-"""Seconds between two looks at the journal. Between them only clocks move."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +81,7 @@ def _print_once(
     journal: Path, name: str, solutions: Solutions, clock: Clock, *, is_json: bool
 ) -> None:
     view = RunView(solutions)
-    follower = Follower(view, name)
+    follower = Follower(view, name, most=MANY)
     follower.take(peek(journal, follower.look, clock))
     while follower.num_unread:
         follower.take(peek(journal, follower.look, clock))
@@ -99,26 +95,26 @@ def _print_once(
 
 def _watch(journal: Path, name: str, solutions: Solutions, clock: Clock) -> None:
     """Until the person leaves."""
-    screen = Screen(name, solutions, keys=KEYS)
-    screen.open()
+    screen = Screen(name, solutions, keys=KEYS, most=MANY)
     seen: Stamp | None = None
-    looked_s = float("-inf")
+    screen.open()
     try:
         while not screen.is_left():
-            now_s = clock.now()
-            if now_s >= looked_s + LOOK_S or not screen.is_complete:
-                looked_s = now_s
-                try:
-                    stamp = stamp_of(journal)
-                    if seen is not None and stamp.inode != seen.inode:
-                        screen.begin_anew()  # the run was started anew, or its journal mended
-                    if stamp != seen or not screen.is_complete:
-                        screen.take(peek(journal, screen.look, clock))
-                        seen = stamp
-                except ApplianceError as fault:
-                    screen.view.fault = str(fault)
-            screen.paint(now_s)
-            screen.wait(REFRESH_S)
+            try:
+                seen = _look(screen, journal, seen, clock)
+            except ApplianceError as fault:
+                screen.view.fault = str(fault)
+            screen.paint(clock.now())
+            screen.wait(REFRESH_S if screen.is_complete else 0.0)
     finally:
         screen.close(clock.now())
-    sys.stdout.flush()
+
+
+def _look(screen: Screen, journal: Path, seen: Stamp | None, clock: Clock) -> Stamp:
+    """Bring the screen up to date, unless the journal is as it was when it was seen last."""
+    stamp = stamp_of(journal)
+    if seen is not None and stamp.inode != seen.inode:
+        screen.begin_anew()  # the run was started anew, or its journal was mended
+    if stamp != seen or not screen.is_complete or screen.view.fault:
+        screen.take(peek(journal, screen.look, clock))
+    return stamp

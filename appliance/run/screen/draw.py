@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from itertools import groupby
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from appliance.clock import format_duration
@@ -31,8 +33,11 @@ LEGEND = "P program  S search  C cells  T trained model  M plain model  . nothin
 SURE, UNSURE = 0.8, 0.3
 """From the first chance on an answer is bright, below the second one it is dim."""
 
-TASK_WIDTH = 66
+TASK_WIDTH = 70
 """Of a column of tasks, with the gap behind it."""
+
+FAULT_LINES = 3
+"""Of why the journal cannot be read."""
 
 ROOMY = 32
 """A terminal with so many lines has blank ones between the parts."""
@@ -53,15 +58,19 @@ def frame(
     """As many lines as the terminal has, none longer than it is wide.
 
     size: columns and lines. keys: what may be pressed, for people. page: of the tasks, where they
-    do not fit. num_unread: outcomes in the journal that are not in the view yet.
+    do not fit; after the last comes the first. num_unread: outcomes in the journal that are not in
+    the view yet.
     """
     width, height = max(size[0], LEAST_WIDTH), max(size[1], LEAST_HEIGHT)
-    head = [_title(view, now_s, width), *_bars(view, now_s, width), *_score(view, num_unread)]
+    title = _title(view, now_s, width)
+    if view.pulse is not None and view.is_silent(now_s):
+        now_s = view.pulse.at_s  # how it was when it was last heard of
+    head = [title, *_bars(view, now_s, width), *_score(view, width, num_unread)]
     foot = [_text(keys, "dim")]
     gap = [_text("")] if height >= ROOMY else []
 
-    left = height - len(head) - len(foot) - 3 * len(gap)
-    workers = _workers(view, now_s, width, most=max(3, left // 4))
+    left = height - len(head) - len(foot) - 4 * len(gap)
+    workers = _workers(view, now_s, width, most=max(6, left // 3))
     left -= len(workers)
     mosaic = _mosaic(view, width)
     if len(mosaic) > left // 2:
@@ -72,17 +81,11 @@ def frame(
     tasks = _tasks(view, width, left, page) if left > 1 else []
 
     blank = [_text("")] * max(0, left - len(tasks))
-    lines = [*head, *gap, *workers, *gap, *mosaic, *gap, *tasks, *blank, *messages]
+    lines = [*head, *gap, *workers, *gap, *mosaic, *gap, *tasks, *blank, *gap, *messages]
     lines = [*lines[: height - 1], *foot][: max(1, size[1])]
     for line in lines:
         line.truncate(size[0], overflow="ellipsis")
     return lines
-
-
-def num_pages(view: RunView, size: tuple[int, int]) -> int:
-    """A little more than are needed never hurts: the last one is empty then."""
-    per_page = max(1, size[1] // 3) * max(1, size[0] // TASK_WIDTH)
-    return max(1, math.ceil(len(view.tasks) / per_page))
 
 
 def _text(text: str, style: str = "") -> Text:
@@ -101,14 +104,17 @@ def _parts(*parts: tuple[str, str]) -> Text:
 
 def _title(view: RunView, now_s: float, width: int) -> Text:
     facts = view.facts
+    name = facts.name
+    if len(name) > width // 3:  # a path: its end tells more
+        name = "\u2026" + name[1 - width // 3 :]
     about = f"{len(view.tasks)} tasks of {facts.source}" if facts.source else "no tasks yet"
     about += f", {facts.model}" if facts.model else ""
     state, style = _state(view, now_s)
 
-    room = width - len(state) - len(facts.name) - 5
+    room = width - len(state) - len(name) - 5
     about = about if len(about) <= room else about[: max(0, room - 1)] + "\u2026"
-    blank = " " * max(1, width - len(facts.name) - len(about) - len(state) - 2)
-    return _parts((facts.name, "bold"), ("  " + about, ""), (blank, ""), (state, style))
+    blank = " " * max(1, width - len(name) - len(about) - len(state) - 2)
+    return _parts((name, "bold"), ("  " + about, ""), (blank, ""), (state, style))
 
 
 def _state(view: RunView, now_s: float) -> tuple[str, str]:
@@ -125,7 +131,8 @@ def _state(view: RunView, now_s: float) -> tuple[str, str]:
 
 def _bars(view: RunView, now_s: float, width: int) -> list[Text]:
     rows = [_time_bar(view, now_s, width)] if view.pulse else []
-    return rows + [_pass_bar(found, width) for found in view.passes(now_s)]
+    time_s = view.pulse.deadline_s - now_s if view.pulse else math.inf
+    return rows + [_pass_bar(found, width, time_s) for found in view.passes(now_s)]
 
 
 def _time_bar(view: RunView, now_s: float, width: int) -> Text:
@@ -142,13 +149,18 @@ def _time_bar(view: RunView, now_s: float, width: int) -> Text:
     return _bar("time", share, format_duration(max(0.0, took_s)), told, width, "blue")
 
 
-def _pass_bar(found: PassView, width: int) -> Text:
+def _pass_bar(found: PassView, width: int, time_s: float) -> Text:
+    """time_s: that the run has left."""
     told = {"waiting": "waiting", "over": f"took {format_duration(found.took_s)}"}.get(found.state)
     if found.state == "over" and not found.num_done:
         told = "left out"
+    if found.state == "paused":
+        told = f"{format_duration(found.took_s)}, the rest later"
     if told is None:
         told = f"{format_duration(found.took_s)} so far"
-        if found.left_s is not None:
+        if found.left_s is not None and found.left_s > time_s:
+            told = "more than the time left"
+        elif found.left_s is not None:
             told = f"about {format_duration(found.left_s)} left"
     share = found.num_done / found.num_tasks if found.num_tasks else 0.0
     colour = {"over": "green", "running": "cyan"}.get(found.state, "dim")
@@ -157,7 +169,7 @@ def _pass_bar(found: PassView, width: int) -> Text:
 
 
 def _bar(title: str, share: float, count: str, told: str, width: int, colour: str) -> Text:
-    room = max(4, width - 11 - 13 - 25)
+    room = max(4, width - 11 - 13 - 26)
     halves = round(2 * share * room)
     full, part = FULL * (halves // 2), PART * (halves % 2)
     empty = EMPTY * (room - len(full) - len(part))
@@ -170,7 +182,7 @@ def _bar(title: str, share: float, count: str, told: str, width: int, colour: st
     )
 
 
-def _score(view: RunView, num_unread: int) -> list[Text]:
+def _score(view: RunView, width: int, num_unread: int) -> list[Text]:
     """The score so far and what the run expects of it; cores and memory."""
     num_tasks = len(view.tasks)
     parts: list[tuple[str, str]] = []
@@ -185,7 +197,7 @@ def _score(view: RunView, num_unread: int) -> list[Text]:
 
     lines = [_parts(*parts)]
     if view.fault:
-        lines.append(_text(view.fault, "red"))
+        lines += [_text(line, "red") for line in wrap(as_shown(view.fault), width)[:FAULT_LINES]]
     elif view.pulse is not None and view.pulse.host is not None:
         lines.append(_machine(view.pulse))
     return lines
@@ -207,14 +219,17 @@ def _gib(used: float, total: float) -> str:
 
 
 def _workers(view: RunView, now_s: float, width: int, *, most: int) -> list[Text]:
-    """Those with a device first, then those at work."""
+    """Those with a device first, then those at work. A search that is over has none any more."""
     workers = view.pulse.workers if view.pulse else ()
-    shown = sorted(workers, key=lambda w: (w.kind != "device", w.state in ("gone", "idle")))
+    shown = sorted(
+        (w for w in workers if (w.kind, w.state) != ("search", "gone")),
+        key=lambda w: (w.kind != "device", w.state in ("gone", "idle")),
+    )
     is_all = len(shown) <= most - 1
     rows = [_worker(w, now_s, width) for w in (shown if is_all else shown[: most - 2])]
     if not is_all:
-        rest = Counter(w.state for w in shown[most - 2 :])
-        told = ", ".join(f"{count} {state}" for state, count in rest.most_common())
+        rest = Counter(w.doing for w in shown[most - 2 :])
+        told = ", ".join(f"{count} {what}" for what, count in rest.most_common())
         rows.append(_text(f"and {rest.total()} more: {told}", "dim"))
     return [_text(f"{'worker':10} {'jobs':>5} {'since':>10}  doing", "dim"), *rows] if rows else []
 
@@ -249,15 +264,15 @@ def _mosaic(view: RunView, width: int) -> list[Text]:
     if len(view.tasks) < 2:
         return []
     working = view.working_on()
-    lines, line = [_text(LEGEND, "dim")], _text("")
-    for task in view.tasks.values():
-        if line.cell_len >= width - 1:
-            lines.append(line)
-            line = _text("")
-        letter = LETTERS[task.standing.source]
-        style = f"{_style(task)} reverse" if task.task_id in working else _style(task)
-        line.append(letter, style=style)
-    return [*lines, line]
+    cells = [
+        (LETTERS[t.standing.source], _style(t) + (" reverse" if t.task_id in working else ""))
+        for t in view.tasks.values()
+    ]
+    lines = [_text(LEGEND, "dim")]
+    for first in range(0, len(cells), width - 1):
+        runs = groupby(cells[first : first + width - 1], key=lambda cell: cell[1])
+        lines.append(_parts(*(("".join(c for c, _ in run), style) for style, run in runs)))
+    return lines
 
 
 def _style(task: TaskView) -> str:
@@ -271,19 +286,21 @@ def _style(task: TaskView) -> str:
 
 
 def _tasks(view: RunView, width: int, num_lines: int, page: int) -> list[Text]:
-    """Those at work first, then the latest; several columns where there is room."""
+    """Those on a device first, then the latest; several columns where there is room."""
     working = view.working_on()
+    on_device = view.working_on("device")
     order = {task_id: number for number, task_id in enumerate(view.tasks)}
     tasks = sorted(
         view.tasks.values(),
-        key=lambda t: (t.task_id not in working, -t.changed_s, order[t.task_id]),
+        key=lambda t: (t.task_id not in on_device, -t.changed_s, order[t.task_id]),
     )
     num_columns = max(1, width // TASK_WIDTH)
     num_rows = num_lines - 1
-    first = page * num_rows * num_columns
+    num_pages = max(1, math.ceil(len(tasks) / (num_rows * num_columns)))
+    first = page % num_pages * num_rows * num_columns
     shown = tasks[first : first + num_rows * num_columns]
 
-    head = f"{'task':12} {'state':18} {'answer':18} {'sure':>4}   {'time':>8}"
+    head = f"{'task':12} {'state':18} {'answer':18} {'sure':>4}   {'time':>10}"
     lines = [_text("".join(head.ljust(TASK_WIDTH) for _ in range(num_columns)).rstrip(), "dim")]
     for row in range(min(num_rows, len(shown))):
         line = _text("")
@@ -310,7 +327,7 @@ def _task(task: TaskView, doing: str) -> Text:
         (f"{source:18} ", ""),
         (f"{sure:>4} ", _style(task) if is_there and task.is_solved is None else ""),
         (f"{mark:1} ", style),
-        (f"{took:>8}", "dim"),
+        (f"{took:>10}", "dim"),
     )
     line.pad_right(max(0, TASK_WIDTH - line.cell_len))
     return line

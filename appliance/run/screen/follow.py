@@ -13,8 +13,9 @@ from appliance.record.journal import Journal, StageRow
 from appliance.record.pulse import Pulse, pulse_of
 from appliance.run.screen.view import NUM_EVENTS, Facts, RunView
 
-MOST_AT_ONCE = 40
-"""Outcomes whose candidates are read in one go: so the first look at a long run comes soon."""
+FEW, MANY = 20, 200
+"""Outcomes whose candidates are read in one go: few by a run itself, which has other things to do;
+more by those who only watch. So the first picture of a long run comes soon."""
 
 ANSWERING = ("search", "quick", "deep")
 """Stages that have candidates."""
@@ -40,9 +41,9 @@ class Changes:
 class Follower:
     """Remembers how far the journal has been read."""
 
-    def __init__(self, view: RunView, name: str) -> None:
-        """name: of the run, for people."""
-        self._view, self._name = view, name
+    def __init__(self, view: RunView, name: str, *, most: int = FEW) -> None:
+        """name: of the run, for people. most: outcomes that are read in one go."""
+        self._view, self._name, self._most = view, name, most
         self._last_row = self._last_event = 0
         self._unread: deque[Key] = deque()  # outcomes whose candidates are still to be read
         self._sizes: list[tuple[str, int, float]] = []
@@ -64,7 +65,7 @@ class Follower:
             events=events,
             pulse=pulse_of(journal),
         )
-        for key in [*self._unread, *_answering(rows)][:MOST_AT_ONCE]:
+        for key in [*self._unread, *_answering(rows)][: self._most]:
             task_id, stage, number = key
             found = journal.candidate_rows(task_id, stage=stage, number=number)
             changes.found[key] = [candidate for _, _, candidate in found]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from appliance.arc.task import Solutions
 from appliance.record.journal import Journal
-from appliance.run.screen.draw import frame, num_pages
-from appliance.run.screen.follow import Changes, Follower
+from appliance.run.screen.draw import frame
+from appliance.run.screen.follow import FEW, Changes, Follower
 from appliance.run.screen.terminal import Terminal
 from appliance.run.screen.view import RunView
 
-REFRESH_S = 0.5
-"""Seconds between two pictures, at least."""
+REFRESH_S = 1.0
+"""Seconds between two pictures, unless a key is pressed: clocks move by seconds."""
 
 QUIT, NEXT, BACK = "q", " ", "b"
 """Keys. Ctrl-C is a signal and not among them."""
@@ -19,9 +19,9 @@ QUIT, NEXT, BACK = "q", " ", "b"
 class Screen:
     """What a person looks at, whoever reads the journal for it."""
 
-    def __init__(self, name: str, solutions: Solutions, *, keys: str) -> None:
-        """name: of the run. keys: what may be pressed, for people."""
-        self._name, self._solutions = name, solutions
+    def __init__(self, name: str, solutions: Solutions, *, keys: str, most: int = FEW) -> None:
+        """name: of the run. keys: what may be pressed, for people. most: see `Follower`."""
+        self._name, self._solutions, self._most = name, solutions, most
         self.begin_anew()
         self._terminal = Terminal()
         self._keys, self._page = keys, 0
@@ -29,7 +29,7 @@ class Screen:
     def begin_anew(self) -> None:
         """Forget all that was read."""
         self.view = RunView(self._solutions)
-        self._follower = Follower(self.view, self._name)
+        self._follower = Follower(self.view, self._name, most=self._most)
 
     def open(self) -> None:
         self._terminal.open()
@@ -57,8 +57,7 @@ class Screen:
             if key == QUIT:
                 return True
             if key in (NEXT, BACK):
-                pages = num_pages(self.view, self._terminal.size)
-                self._page = (self._page + (1 if key == NEXT else -1)) % pages
+                self._page += 1 if key == NEXT else -1
         return False
 
     def paint(self, now_s: float) -> None:

@@ -83,7 +83,9 @@ class PassView:
     title: str
     num_done: int
     num_tasks: int
-    state: str  # waiting, running or over
+    state: (
+        str  # waiting, running, paused (later passes go first, and it goes on after them) or over
+    )
     took_s: float = 0.0  # until now, or until it was over
     left_s: float | None = None  # None: cannot be told
 
@@ -165,10 +167,11 @@ class RunView:
         """Tasks that are solved, as far as the run can tell by itself."""
         return sum(t.standing.chance for t in self.tasks.values())
 
-    def working_on(self) -> dict[str, str]:
-        """What is done at the moment to each task that a worker has."""
+    def working_on(self, kind: str | None = None) -> dict[str, str]:
+        """What is done at the moment to each task that a worker has. kind: of the workers, device
+        or search; None: both."""
         workers = self.pulse.workers if self.pulse else ()
-        return {t: w.doing for w in workers for t in w.task_ids}
+        return {t: w.doing for w in workers if kind in (None, w.kind) for t in w.task_ids}
 
     def passes(self, now_s: float) -> list[PassView]:
         """Those that the run has, in their order."""
@@ -184,9 +187,11 @@ class RunView:
             return PassView(title, 0, num_tasks, "over" if is_passed else "waiting")
 
         is_all = len(done) >= num_tasks and name != "third"
-        if is_all or self.is_over or self._is_passed(name):
+        is_over = is_all or self.is_over
+        if is_over or self._is_passed(name):
+            state = "over" if is_over or name != "deep" else "paused"
             took_s = self._ended_s[name] - self._began_s[name]
-            return PassView(title, len(done), num_tasks, "over", took_s)
+            return PassView(title, len(done), num_tasks, state, took_s)
         took_s = max(0.0, now_s - self._began_s[name])
         return PassView(
             title, len(done), num_tasks, "running", took_s, self._left_s(name, took_s, now_s)
