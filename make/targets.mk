@@ -10,11 +10,14 @@ BASE ?= python:3.11-slim-bookworm
 IMAGE_ARGS ?=
 SIF_ARGS ?=
 
-# DAG is the folder where condor_submit_dag runs; SHARDS is the number of jobs.
+# DAG is the folder where condor_submit_dag runs; SHARDS is the number of jobs. Without a profile an
+# image for GPUs gets slots with one, and any other slots without.
 DAG ?= out/condor
 SHARDS ?= 10
 CONDOR_IMAGE ?= $(SIF)
-CONDOR_PROFILE ?= chtc-short
+CONDOR_PROFILE ?= $(or $(PROFILE),$(if $(findstring gpu,$(notdir $(CONDOR_IMAGE))),chtc-short,$\
+	ospool-medium))
+MODEL_FROM ?=
 
 # KAGGLE_USER is the name in the address of your Kaggle profile. Your token lies in ~/.kaggle/.
 PACKAGE ?= out/kaggle
@@ -33,6 +36,10 @@ KAGGLE := $(KAGGLE_VENV)/bin/kaggle
 need = command -v $(1) >/dev/null || \
 	{ echo "appliance: $(1) is not installed; do: $(2)" >&2; exit 3; }
 
+# $(call not_built,COMMAND,PAGE): what to look at first; the builder itself has said what happened.
+not_built = { code=$$?; echo "appliance: not built; where the registry of $(BASE) does not answer, \
+	do: make $(1) BASE=an image that can be reached (docs/$(2).md)" >&2; exit $$code; }
+
 ##@ Images
 
 .PHONY: image
@@ -45,27 +52,34 @@ image: ## Build the Docker image [TARGET ENGINE BASE IMAGE IMAGE_ARGS]
 	$(ENGINE) $(if $(filter buildah,$(ENGINE)),bud,build) \
 		--build-arg TARGET=$(TARGET) --build-arg BASE=$(BASE) \
 		--build-arg REVISION=$$(git rev-parse --short HEAD 2>/dev/null || echo unknown) \
-		$(IMAGE_ARGS) -t $(IMAGE) .
+		$(IMAGE_ARGS) -t $(IMAGE) . || $(call not_built,image,docker)
 
 .PHONY: sif
 sif: ## Build the Apptainer image [TARGET BASE SIF SIF_ARGS]
 	@$(call need,apptainer,see docs/apptainer.md)
 	mkdir -p $(dir $(SIF))
 	apptainer build --force --build-arg TARGET=$(TARGET) --build-arg BASE=$(BASE) \
-		$(SIF_ARGS) $(SIF) apptainer.def
+		$(SIF_ARGS) $(SIF) apptainer.def || $(call not_built,sif,apptainer)
 
 ##@ HTCondor
 
 .PHONY: condor-pack
-condor-pack: $(STAMP) ## Write the jobs into DAG/ [TASKS SHARDS MODEL BUDGET CONDOR_PROFILE DAG ...]
-	"$(BIN)/appliance" pack condor --tasks "$(TASKS)" --shards $(SHARDS) \
+condor-pack: $(STAMP) ## Write the jobs into DAG/ [TASKS SHARDS MODEL BUDGET CONDOR_IMAGE PROFILE ...]
+	@$(call takes,TASKS ONLY LIMIT DEMO SHARDS MODEL MODEL_FROM STRATEGY BUDGET CONDOR_IMAGE SIF \
+		CONDOR_PROFILE PROFILE DAG ARGS)
+	$(RUN)
+	run pack condor --tasks "$(TASKS)" --shards $(SHARDS) \
+		$(if $(call given,ONLY),$(if $(ONLY),--only "$(ONLY)")) \
+		$(if $(call given,LIMIT),$(if $(LIMIT),--limit $(LIMIT))) \
 		--image "$(CONDOR_IMAGE)" --out "$(DAG)" --profile $(CONDOR_PROFILE) \
-		$(if $(filter command line,$(origin BUDGET)),--budget $(BUDGET)) \
-		$(if $(MODEL),--model "$(MODEL)") $(ARGS)
+		$(if $(call given,BUDGET),--budget $(BUDGET)) \
+		$(if $(MODEL),--model "$(MODEL)") $(if $(MODEL_FROM),--model-from "$(MODEL_FROM)") \
+		$(if $(STRATEGY),--strategy $(STRATEGY)) $(ARGS)
 
 .PHONY: condor-submit
 condor-submit: ## Submit the jobs in DAG/ (on an access point of your pool)
-	@$(call need,condor_submit_dag,run this on an access point of your pool)
+	@$(call takes,DAG)
+	$(call need,condor_submit_dag,run this on an access point of your pool)
 	if [ ! -f "$(DAG)/appliance.dag" ]; then
 		echo "appliance: no $(DAG)/appliance.dag; do: make condor-pack DAG=$(DAG)" >&2
 		exit 3
@@ -73,31 +87,19 @@ condor-submit: ## Submit the jobs in DAG/ (on an access point of your pool)
 	cd "$(DAG)" && condor_submit_dag appliance.dag
 
 .PHONY: condor-status
-condor-status: ## Show the jobs, why some are held, and the last line of each shard's log
-	@$(call need,condor_q,run this on an access point of your pool)
+condor-status: $(STAMP) ## Show the jobs, why some are held, and how far the shards came [DAG]
+	@$(call takes,DAG)
+	$(call need,condor_q,run this on an access point of your pool)
 	condor_q -nobatch -dag
 	condor_q -hold -af:jh HoldReason
-	shopt -s nullglob
-	logs=("$(DAG)"/logs/*.out)
-	[ $${#logs[@]} -gt 0 ] || echo "no job of $(DAG) has started yet"
-	for log in "$${logs[@]}"; do
-		echo "$$(basename "$$log" .out): $$(tail -n 1 "$$log")"
-	done
+	"$(BIN)/python" -m appliance.pack.merge "$(DAG)"
+	echo "what a job that runs prints: condor_tail JOB"
 
 .PHONY: condor-fetch
-condor-fetch: $(STAMP) ## Vote over the shards that are back and write OUT/submission.json [DAG OUT]
-	mkdir -p "$(OUT)"
-	shopt -s nullglob
-	runs=("$(DAG)"/shard-*/run/journal.sqlite)
-	runs=("$${runs[@]%/run/journal.sqlite}")
-	if [ $${#runs[@]} -eq 0 ]; then
-		echo "appliance: no shard of $(DAG) has come back;" \
-			"do: make condor-status DAG=$(DAG)" >&2
-		exit 3
-	fi
-	"$(BIN)/appliance" vote "$${runs[@]}" --tasks "$(DAG)/tasks.json" \
-		--out "$(OUT)/submission.json"
-	"$(BIN)/appliance" validate "$(OUT)/submission.json" --tasks "$(DAG)/tasks.json"
+condor-fetch: $(STAMP) ## Vote over what there is of the shards, at any time, into OUT/ [DAG OUT]
+	@$(call takes,DAG OUT)
+	"$(BIN)/python" -m appliance.pack.merge "$(DAG)" \
+		--out "$(if $(call given,OUT),$(OUT),$(DAG)/fetched)"
 
 ##@ Kaggle
 
@@ -112,7 +114,7 @@ kaggle-check: $(STAMP) ## Check every byte of the upload folder, and its metadat
 	"$(BIN)/appliance" pack kaggle --out "$(PACKAGE)" --check
 
 $(KAGGLE): requirements/kaggle.txt
-	$(PYTHON) -m venv --clear $(KAGGLE_VENV)
+	@$(PYTHON) -m venv --clear $(KAGGLE_VENV)
 	$(KAGGLE_VENV)/bin/python -m pip install --quiet --no-deps --require-hashes \
 		-r requirements/kaggle.txt
 
@@ -134,7 +136,7 @@ kaggle-ready: kaggle-check $(KAGGLE)
 
 .PHONY: kaggle-push
 kaggle-push: kaggle-ready ## Upload dataset and notebook; Kaggle then starts the commit run
-	id=$$(sed -n 's/.*"id": "\(.*\)".*/\1/p' "$(PACKAGE)/dataset/dataset-metadata.json")
+	@id=$$(sed -n 's/.*"id": "\(.*\)".*/\1/p' "$(PACKAGE)/dataset/dataset-metadata.json")
 	flags=(-p "$(PACKAGE)/dataset" --dir-mode tar --keep-tabular)
 	if $(KAGGLE) datasets status "$$id" >/dev/null 2>&1; then
 		$(KAGGLE) datasets version "$${flags[@]}" -m "$$(git rev-parse --short HEAD)"
@@ -154,7 +156,7 @@ kaggle-push: kaggle-ready ## Upload dataset and notebook; Kaggle then starts the
 
 .PHONY: kaggle-status
 kaggle-status: kaggle-ready ## Show the notebook's run and your submissions
-	metadata="$(PACKAGE)/notebook/kernel-metadata.json"
+	@metadata="$(PACKAGE)/notebook/kernel-metadata.json"
 	$(KAGGLE) kernels status "$$(sed -n 's/^ "id": "\(.*\)".*/\1/p' "$$metadata")"
 	$(KAGGLE) competitions submissions $(COMPETITION)
 
@@ -186,7 +188,7 @@ gpu-train: $(STAMP) ## Collect what a bare GPU machine needs, print how to run [
 		$(if $(RECIPE),--recipe "$(RECIPE)") $(foreach w,$(WITH),--with "$(w)") $(CARRY_ARGS)
 
 build/hpc/python: requirements/hpc.txt
-	$(PYTHON) -m pip install --quiet --upgrade --target $@ --no-deps --require-hashes \
+	@$(PYTHON) -m pip install --quiet --upgrade --target $@ --no-deps --require-hashes \
 		-r requirements/hpc.txt
 	touch $@
 

@@ -31,6 +31,9 @@ SUMMARIES = {
     "kaggle": "a dataset and a notebook that run without internet on Kaggle",
 }
 
+MUCH_BYTES = 20 * 2**30
+"""More than that through one access point is told: a pool has other ways for it."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     places = parser.add_subparsers(dest="place", required=True, metavar="PLACE")
@@ -72,6 +75,12 @@ def _add_condor_arguments(parser: argparse.ArgumentParser) -> None:
         default=EMBEDDED,
         metavar="DIR|arc-mini",
         help="model, sent along with every shard (default arc-mini, which the image holds)",
+    )
+    parser.add_argument(
+        "--model-from",
+        metavar="URL",
+        help="where each shard fetches the model by itself: the osdf:// or other address of NAME"
+        ".tar or NAME.tar.gz, NAME being the folder of --model",
     )
     parser.add_argument(
         "--profile",
@@ -123,6 +132,7 @@ def _run_condor(args: argparse.Namespace) -> int:
     request = CondorRequest(
         image=args.image,
         model=args.model,
+        model_from=args.model_from,
         profile=args.profile,
         budget=str(budget),
         every=args.every,
@@ -160,6 +170,15 @@ def _told(args: argparse.Namespace, packed: Packed, budget_s: float, every_s: fl
     if slot.num_gpus.value:
         asks.append(f"{slot.num_gpus.value} GPU of at least {slot.gpu_memory_mib.value} MiB")
 
+    notes = []
+    if packed.expressions:
+        notes.append(f"  not checked, HTCondor evaluates it: {'; '.join(packed.expressions)}")
+    if packed.sent_bytes * len(sizes) > MUCH_BYTES:
+        notes.append(
+            f"  the access point sends {packed.sent_bytes / 2**30:.1f} GiB to each of "
+            f"{len(sizes)} shards; let the pool fetch them: docs/htcondor.md, Large images"
+        )
+
     here = shlex.quote(str(args.out))
     return [
         f"{args.out}: {sum(sizes)} tasks in {len(sizes)} shards "
@@ -168,6 +187,7 @@ def _told(args: argparse.Namespace, packed: Packed, budget_s: float, every_s: fl
         f"{format_duration(max(loads))} on {device}, "
         f"budget {format_duration(budget_s)}, saved every {format_duration(every_s)}",
         f"  each asks for {', '.join(asks)}",
+        *notes,
         f"  next: cd {here} && condor_submit_dag {DAG}   (make condor-submit DAG={here})",
     ]
 

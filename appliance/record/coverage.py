@@ -168,6 +168,18 @@ def names_of(task_ids: Sequence[str]) -> str:
     return a_few(task_ids, NAMES_TOLD)
 
 
+def uncovered(num_tasks: int, num_outputs: int, *, asked: int) -> Coverage:
+    """The coverage of tasks that no run has. asked: how many of them a model was to be asked for.
+
+    >>> uncovered(2, 3, asked=2).lines()[-1]
+    'answered 0/3 test outputs, 3 fell back to a guess from the demonstrations'
+    """
+    counts: dict[str, Any] = {entry.name: 0 for entry in fields(Coverage) if entry.type == "int"}
+    counts |= {"num_tasks": num_tasks, "asked": asked}
+    counts |= {"num_outputs": num_outputs, "outputs_fallback": num_outputs}
+    return Coverage(**counts, untrained_reasons={})
+
+
 def covered_by_all(parts: Sequence[Coverage]) -> Coverage:
     """The sum of the coverages of runs that have no task in common."""
 
