@@ -69,13 +69,13 @@ def source_of(attempts: Sequence[Sequence[Grid]], answers: Sequence[Candidate]) 
     """
     trust = list(SOURCES)
     found = [
-        _source(grids[0], (c for c in answers if c.test_index == index)) if grids else "guess"
-        for index, grids in enumerate(attempts)
+        source_of_grid(grids[0], [c for c in answers if c.test_index == i]) if grids else "guess"
+        for i, grids in enumerate(attempts)
     ]
     return max(found, key=trust.index, default="guess")
 
 
-def _source(grid: Grid, answers: Iterable[Candidate]) -> str:
+def source_of_grid(grid: Grid, answers: Iterable[Candidate]) -> str:
     """Whose grid it is: the most trusted of those that give it."""
     giving = [c for c in answers if c.grid is not None and same_grid(c.grid, grid)]
     searched = [c for c in giving if c.is_searched]
