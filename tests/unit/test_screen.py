@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from appliance.arc.task import TaskSet
 from appliance.arc.vote import Candidate
 from appliance.clock import VirtualClock
 from appliance.machine.load import CardLoad, HostLoad, LoadMeter
+from appliance.program.source import DSL_HEADER
 from appliance.record.journal import Journal, StageRow
 from appliance.record.pulse import Pulse, WorkerPulse, pulse_of, put_pulse
 from appliance.record.standing import SOURCES
@@ -128,7 +130,7 @@ def test_a_run_that_is_not_heard_of_is_silent_and_one_that_is_over_is_not() -> N
 def read(view: RunView, journal: Journal, *, most: int = FEW) -> Follower:
     follower = Follower(view, "x", most=most)
     follower.take(follower.look(journal))
-    while follower.num_unread:
+    while not follower.is_complete:
         follower.take(follower.look(journal))
     return follower
 
@@ -148,9 +150,9 @@ def test_a_journal_read_bit_by_bit_gives_what_reading_it_whole_gives() -> None:
         return False
 
     orchestrator(task_set, chosen, pool, clock, journal=journal, is_stopped=look).run()
-    while follower.num_unread or look():
-        look()
     look()
+    while not follower.is_complete:
+        look()
 
     whole = RunView()
     read(whole, journal)
@@ -255,6 +257,28 @@ def test_pages_show_every_task_and_after_the_last_comes_the_first() -> None:
     pages = shown[1 : 1 + num_pages]
     assert sorted(t for page in pages for t in page) == sorted(view.tasks)
     assert pages[-1] == last
+
+
+def test_a_wide_terminal_shows_the_latest_task_that_is_likely_right_in_colour() -> None:
+    journal = memory_journal(ONE_EACH)
+    program = DSL_HEADER + "\n\ndef transform(grid):\n    return grid\n"
+    found = Candidate(
+        IDS[3], 0, RIGHT, 0.0, 0, method="search", program=program, demo_score=1.0, weight=0.9
+    )
+    journal.put_stage(ended(IDS[3], "search", 5.0), [found])
+    journal.put_stage(ended(IDS[4], "search", 6.0), [replace(found, task_id=IDS[4], weight=0.001)])
+    view = RunView({IDS[3]: (RIGHT,)})
+    read(view, journal)
+    journal.close()
+
+    lines = drawn(view, (140, 40))
+    row = next(
+        n for n, line in enumerate(lines) if re.search(rf"{IDS[3]}  search, \d+% sure", line)
+    )
+    assert lines[row].endswith("solved \u2713")
+    assert "\u2580" * RIGHT.shape[1] in lines[row + 1]
+    assert any(line.endswith("def transform(grid):") for line in lines)
+    assert not any("\u2580" in line for line in drawn(view, (100, 40)))
 
 
 def test_a_run_that_is_silent_stands_as_it_was() -> None:

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING
 from appliance.clock import format_duration
 from appliance.foreign_text import as_shown
 from appliance.machine.gpu import GIB
+from appliance.program.source import DSL_HEADER
+from appliance.record.attempts import program_of
 from appliance.record.pulse import Pulse, WorkerPulse
 from appliance.record.standing import SOURCES
+from appliance.run.screen.pictures import side_by_side
 from appliance.run.screen.view import PassView, RunView, TaskView
 
 if TYPE_CHECKING:
@@ -286,7 +289,7 @@ def _style(task: TaskView) -> str:
 
 
 def _tasks(view: RunView, width: int, num_lines: int, page: int) -> list[Text]:
-    """Those on a device first, then the latest; several columns where there is room."""
+    """Those on a device first, then the latest. Beside them a picture, or more columns."""
     working = view.working_on()
     on_device = view.working_on("device")
     order = {task_id: number for number, task_id in enumerate(view.tasks)}
@@ -294,8 +297,10 @@ def _tasks(view: RunView, width: int, num_lines: int, page: int) -> list[Text]:
         view.tasks.values(),
         key=lambda t: (t.task_id not in on_device, -t.changed_s, order[t.task_id]),
     )
-    num_columns = max(1, width // TASK_WIDTH)
+    picture = _picture(view, width - TASK_WIDTH, num_lines)
     num_rows = num_lines - 1
+    num_columns = 1 if picture else max(1, width // TASK_WIDTH)
+    num_columns = max(1, min(num_columns, math.ceil(len(tasks) / num_rows)))
     num_pages = max(1, math.ceil(len(tasks) / (num_rows * num_columns)))
     first = page % num_pages * num_rows * num_columns
     shown = tasks[first : first + num_rows * num_columns]
@@ -306,6 +311,41 @@ def _tasks(view: RunView, width: int, num_lines: int, page: int) -> list[Text]:
         line = _text("")
         for task in shown[row::num_rows]:
             line.append_text(_task(task, working.get(task.task_id, "")))
+        lines.append(line)
+    return _beside(lines, picture)
+
+
+def _picture(view: RunView, room: int, num_lines: int) -> list[Text]:
+    """A task in colour with its program, no wider and no longer than that; nothing where it does
+    not fit."""
+    if view.pictured is None or room < TASK_WIDTH or view.pictured.task_id not in view.tasks:
+        return []
+    shown, task = view.pictured, view.tasks[view.pictured.task_id]
+    attempts = task.standing.attempts
+    if not attempts or not attempts[0]:
+        return []
+
+    attempt = attempts[0][0]
+    mark = ""
+    if task.is_solved is not None:
+        mark = f", solved {SOLVED}" if task.is_solved else f", not solved {MISSED}"
+    told = f"{SOURCES[task.standing.source]}, {task.standing.chance:.0%} sure{mark}"
+    lines = [_parts((shown.task_id, "bold"), (f"  {told}", "dim"))]
+    lines += side_by_side(shown.test[0], attempt)
+    answers = [c for found in task.found.values() for c in found if c.test_index == 0]
+    program = program_of(attempt, answers).removeprefix(DSL_HEADER).strip().splitlines()
+    if max(line.cell_len for line in lines) > room or len(lines) > num_lines:
+        return []
+    return [*lines, *(_text(line, "dim") for line in program)][:num_lines]
+
+
+def _beside(left: Sequence[Text], right: Sequence[Text]) -> list[Text]:
+    lines = []
+    for row in range(max(len(left), len(right))):
+        line = left[row] if row < len(left) else _text("")
+        if row < len(right):
+            line.pad_right(max(0, TASK_WIDTH - line.cell_len))
+            line.append_text(right[row])
         lines.append(line)
     return lines
 

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from appliance.arc.task import Solutions
+from appliance.arc.task import Solutions, Task
 from appliance.arc.vote import DEFAULT_SELECTOR, Candidate
 from appliance.record.journal import StageRow
 from appliance.record.pulse import Pulse
@@ -25,6 +25,10 @@ SILENT_S = 60.0
 
 NUM_EVENTS = 50
 """Latest things told that are kept."""
+
+WORTH_SHOWING = 0.5
+"""A task whose answer is likelier than this to be right is shown in colour, and so is a solved one:
+guesses would hide the rest."""
 
 LEAST_DONE = 3
 """Tasks that a pass must have behind it before its end is foretold."""
@@ -99,6 +103,8 @@ class RunView:
         self.tasks: dict[str, TaskView] = {}
         self.pulse: Pulse | None = None
         self.events: deque[tuple[float, str]] = deque(maxlen=NUM_EVENTS)
+        self.latest = ""  # the task that was answered last and is worth a picture
+        self.pictured: Task | None = None  # the one that is shown in colour
         self.fault = ""  # why the journal cannot be read at the moment
         self._solutions = solutions or {}
         self._done: dict[str, set[str]] = {name: set() for name in PASSES}
@@ -132,6 +138,8 @@ class RunView:
                 changed[task_id].found[stage, number] = candidates
         for task in changed.values():
             self._judge(task)
+            if task.is_solved or task.standing.chance > WORTH_SHOWING:
+                self.latest = task.task_id
 
     def _count(self, row: StageRow) -> None:
         name = "third" if row.stage == "deep" and row.round > 1 else row.stage
