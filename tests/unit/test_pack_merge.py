@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance import cli
 from appliance.arc.source import challenges_json, load_tasks
 from appliance.arc.submission import read_submission, validate
 from appliance.config import Settings
@@ -132,6 +133,17 @@ def test_a_folder_that_is_none_is_an_error(
 ) -> None:
     assert main([str(tmp_path)]) in (2, 4)
     assert "tasks.json" in capsys.readouterr().err
+
+
+def test_a_plain_vote_tells_of_an_empty_run_too(
+    dag: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty(dag / "shard-0")
+    runs = [str(dag / f"shard-{number}") for number in range(2)]
+    assert cli.main(["vote", *runs, "--out", str(dag / "voted.json")]) == 0
+    told = capsys.readouterr().err
+    assert f"note: {runs[0]}: below its floor: sampled 0/4, floor 90%" in told
+    assert runs[1] not in told
 
 
 # Shards that still run.
