@@ -22,7 +22,7 @@ MODEL_FROM ?=
 # KAGGLE_USER is the name in the address of your Kaggle profile. Your token lies in ~/.kaggle/.
 PACKAGE ?= out/kaggle
 KAGGLE_USER ?=
-COMPETITION ?= arc-prize-2026
+COMPETITION ?= arc-prize-2026-arc-agi-2
 KAGGLE_PROFILE ?= kaggle-l4x4
 PACK_ARGS ?=
 # Packed corpora that go to a bare GPU machine, each DIR or DIR:N for at most N pairs of a family.
@@ -103,78 +103,55 @@ condor-fetch: $(STAMP) ## Vote over what there is of the shards, at any time, in
 
 ##@ Kaggle
 
-.PHONY: kaggle-pack
-kaggle-pack: $(STAMP) ## Build the upload folder [KAGGLE_USER COMPETITION MODEL KAGGLE_PROFILE ...]
-	"$(BIN)/appliance" pack kaggle --out "$(PACKAGE)" --owner "$(KAGGLE_USER)" \
-		--competition $(COMPETITION) --profile $(KAGGLE_PROFILE) \
-		$(if $(MODEL),--model "$(MODEL)") $(PACK_ARGS)
+# Any .venv will do: TARGET is that of the package here.
+SOME_VENV := $(or $(firstword $(wildcard $(VENV)/.installed-*)),$(STAMP))
 
-.PHONY: kaggle-check
-kaggle-check: $(STAMP) ## Check every byte of the upload folder, and its metadata by Kaggle's rules
-	"$(BIN)/appliance" pack kaggle --out "$(PACKAGE)" --check
+PACK_NAMES := PACKAGE KAGGLE_USER COMPETITION KAGGLE_PROFILE MODEL STRATEGY BUDGET TARGET PACK_ARGS
+PACK_WORDS = --owner "$(KAGGLE_USER)" --competition $(COMPETITION) --profile $(KAGGLE_PROFILE) \
+	$(if $(MODEL),--model "$(MODEL)") $(if $(STRATEGY),--strategy $(STRATEGY)) \
+	$(if $(call given,TARGET),--target $(TARGET)) \
+	$(if $(call given,BUDGET),--budget $(BUDGET)) $(PACK_ARGS)
+WALK = "$(BIN)/python" -m make.kaggle --package "$(PACKAGE)" --kaggle $(KAGGLE)
 
 $(KAGGLE): requirements/kaggle.txt
 	@$(PYTHON) -m venv --clear $(KAGGLE_VENV)
 	$(KAGGLE_VENV)/bin/python -m pip install --quiet --no-deps --require-hashes \
 		-r requirements/kaggle.txt
 
-# What every command that talks to Kaggle needs: a token, and a package that is whole and committed.
-.PHONY: kaggle-ready
-kaggle-ready: kaggle-check $(KAGGLE)
-	@if [ -z "$${KAGGLE_API_TOKEN:-}$${KAGGLE_KEY:-}" ] &&
-			[ ! -f "$${KAGGLE_CONFIG_DIR:-$$HOME/.kaggle}/kaggle.json" ] &&
-			[ ! -f "$$HOME/.kaggle/access_token" ]; then
-		echo "appliance: no Kaggle token; do: make one on your account's settings page" \
-			"and put it into ~/.kaggle/" >&2
-		exit 3
-	fi
-	if [ -n "$$(git status --porcelain --untracked-files=no)" ]; then
-		echo "appliance: there are changes that are not committed; do: commit them and run" \
-			"make kaggle-pack again, so that a commit names what was uploaded" >&2
-		exit 3
-	fi
+.PHONY: kaggle
+kaggle: $(SOME_VENV) $(KAGGLE) ## Pack, upload, run and (SUBMIT=1) submit, each once [KAGGLE_USER ...]
+	@$(call takes,$(PACK_NAMES) SUBMIT)
+	$(WALK) all --competition $(COMPETITION) --submit "$(or $(SUBMIT),0)" -- $(PACK_WORDS)
+
+.PHONY: kaggle-pack
+kaggle-pack: $(SOME_VENV) ## Build the upload folder [KAGGLE_USER COMPETITION MODEL TARGET ...]
+	@$(call takes,$(PACK_NAMES))
+	"$(BIN)/appliance" pack kaggle --out "$(PACKAGE)" $(PACK_WORDS)
+
+.PHONY: kaggle-check
+kaggle-check: $(SOME_VENV) ## Check every byte of the upload folder, and its metadata
+	@$(call takes,PACKAGE)
+	"$(BIN)/appliance" pack kaggle --out "$(PACKAGE)" --check
 
 .PHONY: kaggle-push
-kaggle-push: kaggle-ready ## Upload dataset and notebook; Kaggle then starts the commit run
-	@id=$$(sed -n 's/.*"id": "\(.*\)".*/\1/p' "$(PACKAGE)/dataset/dataset-metadata.json")
-	flags=(-p "$(PACKAGE)/dataset" --dir-mode tar --keep-tabular)
-	if $(KAGGLE) datasets status "$$id" >/dev/null 2>&1; then
-		$(KAGGLE) datasets version "$${flags[@]}" -m "$$(git rev-parse --short HEAD)"
-	else
-		$(KAGGLE) datasets create "$${flags[@]}"
-	fi
-	until status=$$($(KAGGLE) datasets status "$$id" | tail -n 1) && [ "$$status" = ready ]; do
-		case "$$status" in
-			*fail*|*error*|*delete*)
-				echo "appliance: Kaggle reports for dataset $$id: $$status;" \
-					"do: look at its page on kaggle.com" >&2
-				exit 3
-		esac
-		sleep 10
-	done
-	$(KAGGLE) kernels push -p "$(PACKAGE)/notebook"
+kaggle-push: $(SOME_VENV) $(KAGGLE) ## Upload dataset and notebook; Kaggle then starts the commit run
+	@$(call takes,PACKAGE)
+	$(WALK) push
 
 .PHONY: kaggle-status
-kaggle-status: kaggle-ready ## Show the notebook's run and your submissions
-	@metadata="$(PACKAGE)/notebook/kernel-metadata.json"
-	$(KAGGLE) kernels status "$$(sed -n 's/^ "id": "\(.*\)".*/\1/p' "$$metadata")"
-	$(KAGGLE) competitions submissions $(COMPETITION)
+kaggle-status: $(SOME_VENV) $(KAGGLE) ## Show the dataset, the notebook's run and your submissions
+	@$(call takes,PACKAGE)
+	$(WALK) status
 
 .PHONY: kaggle-submit
-kaggle-submit: kaggle-ready ## Submit a version of the notebook (few are allowed a day) [VERSION]
-	@if [ -z "$(VERSION)" ]; then
+kaggle-submit: $(SOME_VENV) $(KAGGLE) ## Submit the pushed notebook (few are allowed a day) [VERSION]
+	@$(call takes,PACKAGE VERSION)
+	if [ -z "$(VERSION)" ]; then
 		echo "appliance: no VERSION; do: make kaggle-submit VERSION=N, where N is the version" \
 			"whose commit run is complete" >&2
 		exit 2
 	fi
-	metadata="$(PACKAGE)/notebook/kernel-metadata.json"
-	kernel=$$(sed -n 's/^ "id": "\(.*\)".*/\1/p' "$$metadata")
-	if ! $(KAGGLE) kernels status "$$kernel" | grep -qi complete; then
-		echo "appliance: the commit run of $$kernel is not complete; do: make kaggle-status" >&2
-		exit 3
-	fi
-	$(KAGGLE) competitions submit $(COMPETITION) -f submission.json -k "$$kernel" \
-		-v $(VERSION) -m "$$(git rev-parse --short HEAD)"
+	$(WALK) submit --version "$(VERSION)"
 
 ##@ Checks that need special machines
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.arc.task import TaskSet
-from appliance.atomic import make_folder, write_atomic
+from appliance.atomic import make_folder, write_atomic, write_part
 from appliance.clock import parse_duration
 from appliance.config import Layer, assignments_layer, profile_layer, resolve
 from appliance.engine.folder.card import EMBEDDED, model_dir
@@ -207,5 +207,7 @@ def _write(out: Path, files: Mapping[str, str]) -> None:
         make_folder(out / folder)
 
     for name, text in files.items():
-        write_atomic(out / name, text.encode())
+        if name != DAG:
+            write_part(out / name, text.encode())
     shutil.copymode(template_path("condor", "job.sh"), out / "job.sh")
+    write_atomic(out / DAG, files[DAG].encode())  # last: with it the folder can be submitted

@@ -6,7 +6,8 @@ The leg gives `appliance submit` the part of the budget that earlier legs left. 
 with exit code 85 (files are saved, start me again) when its own time is over or when the slot is
 taken away. The time used is kept in DIR/run/legs.json, so waiting in the queue costs nothing of the
 budget. Exit code 5, a stage below its floor, is passed on: DAGMan sees it, does not try that shard
-again, which would gain nothing, and votes over it all the same.
+again, which would gain nothing, and votes over it all the same. With exit code 3, something is
+missing on this machine, the leg waits before it gives the machine back.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 from appliance.arc.read import read_json
 from appliance.atomic import write_atomic
 from appliance.clock import LONGEST_S, Clock, SystemClock, parse_duration
-from appliance.errors import EXIT_CHECKPOINTED, InputError
+from appliance.errors import EXIT_CHECKPOINTED, EXIT_PREREQUISITE, InputError
 from appliance.record.run_folder import RunFolder
 
 LEAST_S = 20.0
@@ -33,6 +34,11 @@ LEAST_S = 20.0
 
 NOTE_EVERY_S = 30.0
 """Seconds between two notes of the time used; a leg that is killed loses no more than that."""
+
+BAD_MACHINE_S = 900.0
+"""Seconds that a leg stays at least where nothing runs (exit code 3). A pool gives the next shard
+to whoever is free: a machine that fails at once takes one after another, until hundreds have failed
+for good (docs/results/simulation.md)."""
 
 SUBMIT = (sys.executable, "-m", "appliance", "submit")
 """The program of a leg."""
@@ -113,6 +119,11 @@ def run_leg(
     if folder.journal.is_file():  # else the run was refused, and what is there is not ours
         shutil.rmtree(folder.adapters, ignore_errors=True)
 
+    rest_s = BAD_MACHINE_S - (clock.now() - start_s)
+    if code == EXIT_PREREQUISITE and rest_s > 0:
+        print(f"this machine is kept for {rest_s:.0f} s, from other shards", file=sys.stderr)
+        sys.stderr.flush()
+        clock.sleep(rest_s)
     if code == -signal.SIGTERM:  # stopped before it could listen: nothing is lost, nothing was done
         return EXIT_CHECKPOINTED
     return code

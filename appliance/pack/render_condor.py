@@ -36,7 +36,7 @@ class CondorJob:
     shards: tuple[tuple[str, ...], ...]  # task ids
     submit: tuple[str, ...] = ()  # further arguments of `appliance submit`
     lines: tuple[str, ...] = ()  # further submit commands
-    retries: int = 2  # of each node of the DAG
+    retries: int = 4  # of each node of the DAG
     site: str = NO_SITE
     model_from: str | None = None  # address of the model as a tar file, in place of the folder
 

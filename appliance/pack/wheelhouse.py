@@ -91,21 +91,22 @@ def build_appliance(source: Path, wheels: Path) -> str:
 
 
 def revision_of(source: Path) -> str:
-    """The git revision of what is packed, such as "1a2b3c4d5e6f".
+    """The last commit that changed what is packed, such as "1a2b3c4d5e6f".
 
     It ends in CHANGED where a packed file differs from its commit, and is "unknown" outside git.
     """
+    packed = ("--", *FOLDERS, *FILES, "requirements")
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(source), *words]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        revision = git("rev-parse", "--short=12", "HEAD")
-        changed = git("status", "--porcelain", "--", *FOLDERS, *FILES, "requirements")
+        revision = git("log", "-1", "--abbrev=12", "--format=%h", *packed)
+        changed = git("status", "--porcelain", *packed)
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return revision + (CHANGED if changed else "")
+    return (revision or "unknown") + (CHANGED if changed else "")
 
 
 def _target(python: str) -> list[str]:

@@ -119,6 +119,14 @@ def task_of(values: Sequence[Any]) -> TaskRow:
     return TaskRow(task_id, num_tests, digest)
 
 
+def size_of(values: Sequence[Any]) -> tuple[str, int, int]:
+    """values: those of `task_of`, and the number of cells."""
+    *values, cells = values
+    row = task_of(values)
+    _check(type(cells) is int and 0 <= cells < 2**53, "a number of cells")
+    return row.task_id, row.num_tests, cells
+
+
 def content_of(values: Sequence[Any]) -> Task:
     """The task itself. values: task_id, digest, content."""
     task_id, digest, content = values

@@ -36,6 +36,7 @@ from appliance.run.pool import SubprocessPool
 from appliance.run.schedule.planned_costs import PlannedCosts
 from appliance.run.schedule.rate_check import FACT as CHECKED_RATE
 from appliance.run.screen.closing import closing_lines, report_lines
+from appliance.run.screen.heart import Heart
 from appliance.run.workers import search_plans, search_share, worker_plans
 from appliance.sizing.plan import AnyPlan, Plan
 from appliance.sizing.view import plan_lines
@@ -146,12 +147,24 @@ def _work(start: Launch, stopped: list[int]) -> tuple[Launch, EngineError | None
 
     Returns what was followed last, and why it gave up.
     """
+    heart = Heart(
+        start.display,
+        start.journal,
+        start.clock,
+        start_s=start.start_s,
+        deadline_s=start.deadline_s,
+        cards=[gpu.uuid for gpu in start.plan.machine.gpus],
+    )
+    failure: EngineError | None = None
     try:
-        _orchestrator(start, stopped).run()
+        _orchestrator(start, heart, stopped).run()
     except EngineError as fault:
-        other = _without_gpus(start, fault) if isinstance(fault, DeviceLost) else None
-        return (start, fault) if other is None else _work(other, stopped)
-    return start, None
+        failure = fault
+    finally:
+        heart.stop()
+
+    other = _without_gpus(start, failure) if isinstance(failure, DeviceLost) else None
+    return (start, failure) if other is None else _work(other, stopped)
 
 
 def _without_gpus(start: Launch, fault: DeviceLost) -> Launch | None:
@@ -171,7 +184,7 @@ def _without_gpus(start: Launch, fault: DeviceLost) -> Launch | None:
     return other
 
 
-def _orchestrator(start: Launch, stopped: list[int]) -> Orchestrator:
+def _orchestrator(start: Launch, heart: Heart, stopped: list[int]) -> Orchestrator:
     plan, workers = start.plan, search_plans(start.plan)
     planned, is_rate_given = None, False
     if isinstance(plan, Plan):
@@ -187,7 +200,7 @@ def _orchestrator(start: Launch, stopped: list[int]) -> Orchestrator:
         RunWork(start.tasks, plan.settings, start.folder, start.journal),
         pool,
         RunTime(start.clock, start.start_s, start.deadline_s, slowdown),
-        start.display,
+        heart,
         is_stopped=lambda: bool(stopped),
         planned=planned,
         is_rate_given=is_rate_given,

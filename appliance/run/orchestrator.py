@@ -97,6 +97,9 @@ class Listener(Protocol):
     def show(self, report: TaskReport) -> None:
         """What a job gave for one of its tasks."""
 
+    def beat(self, workers: Mapping[int, WorkerState]) -> None:
+        """What the workers do at the moment: told after every wait."""
+
 
 class Orchestrator:
     """Works on a run's tasks with a pool of workers until all is done or the time is over."""
@@ -219,6 +222,7 @@ class Orchestrator:
                     self._tell_early_end()
                     break
 
+                self._listener.beat(self._workers)
                 self._wait()
                 self._life.reap_late()
                 self._ledger.write_if_due()

@@ -119,7 +119,14 @@ def test_image_and_profile_agree_without_being_asked(
 
 @pytest.mark.parametrize(
     ("command", "name"),
-    [("condor-pack", "OUT"), ("condor-pack", "LIMITS"), ("condor-fetch", "LIMIT")],
+    [
+        ("condor-pack", "OUT"),
+        ("condor-pack", "LIMITS"),
+        ("condor-fetch", "LIMIT"),
+        ("kaggle-pack", "LIMIT"),
+        ("kaggle-pack", "PROFILE"),
+        ("kaggle-check", "KAGGLE_USER"),
+    ],
 )
 def test_what_a_command_does_not_use_is_refused(
     workshop: Workshop, command: str, name: str
@@ -127,6 +134,60 @@ def test_what_a_command_does_not_use_is_refused(
     done = workshop.make(command, f"{name}=12")
     assert done.returncode == 2 and workshop.called() == []
     assert f"appliance: {command} does not use {name}; expected: " in done.stderr
+
+
+@pytest.fixture
+def with_kaggle(workshop: Workshop) -> Workshop:
+    """Kaggle's command line is there, newer than its list."""
+    workshop.program("build/kaggle/bin/kaggle", NOTE)
+    os.utime(workshop.root / "build/kaggle/bin/kaggle", (2**31, 2**31))
+    return workshop
+
+
+PACKED = ("KAGGLE_USER=you", "MODEL=m", "STRATEGY=search", "BUDGET=9h", "TARGET=gpu")
+FLAGS = {"--owner": "you", "--model": "m", "--strategy": "search", "--budget": "9h"}
+
+
+def test_kaggle_pack_uses_all_that_is_given(workshop: Workshop) -> None:
+    """TARGET is that of the package, and makes no environment for GPUs here."""
+    more = ("KAGGLE_PROFILE=laptop", "COMPETITION=c", "PACKAGE=p", "PACK_ARGS=--python 3.13")
+    done = workshop.make("kaggle-pack", *PACKED, *more)
+    assert done.returncode == 0, done.stderr
+    (words,) = workshop.called()
+    assert words[:3] == ["appliance", "pack", "kaggle"]
+    assert flags(words) == FLAGS | {
+        "--target": "gpu",
+        "--profile": "laptop",
+        "--competition": "c",
+        "--out": "p",
+        "--python": "3.13",
+    }
+
+
+def test_kaggle_pack_takes_the_packages_own_target_and_budget(workshop: Workshop) -> None:
+    """TARGET=cpu and BUDGET=5m are what this machine and `make submit` begin with."""
+    workshop.make("kaggle-pack")
+    assert not {"--target", "--budget", "--model"} & set(workshop.called()[0])
+
+
+@pytest.mark.parametrize(("given", "asked"), [((), "0"), (("SUBMIT=1",), "1")])
+def test_kaggle_walks_and_submits_only_when_it_is_asked_to(
+    with_kaggle: Workshop, given: tuple[str, ...], asked: str
+) -> None:
+    done = with_kaggle.make("kaggle", *PACKED, *given)
+    assert done.returncode == 0, done.stderr
+    (words,) = with_kaggle.called()
+    own, packing = words[: words.index("--")], words[words.index("--") :]
+    assert own[:3] == ["python", "-m", "make.kaggle"] and "all" in own
+    assert flags(own)["--submit"] == asked
+    assert flags(packing).items() >= FLAGS.items()
+
+
+def test_kaggle_submit_needs_a_version(with_kaggle: Workshop) -> None:
+    done = with_kaggle.make("kaggle-submit")
+    assert done.returncode == 2 and with_kaggle.called() == []
+    with_kaggle.make("kaggle-submit", "VERSION=7")
+    assert flags(with_kaggle.called()[0])["--version"] == "7"
 
 
 def test_fetch_writes_beside_the_dag_or_where_it_is_told(workshop: Workshop) -> None:

@@ -82,6 +82,12 @@ def test_every_output_of_a_shard_is_there_before_the_job_starts(tmp_path: Path) 
         assert (folder / name).is_dir()
 
 
+def test_the_dag_is_written_last_so_that_half_a_folder_cannot_be_submitted(tmp_path: Path) -> None:
+    folder = pack(tmp_path / "job")
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert max(files, key=lambda path: path.stat().st_mtime_ns).name == "appliance.dag"
+
+
 def test_nothing_is_tied_to_the_submitter_or_to_a_device(tmp_path: Path) -> None:
     folder = pack(tmp_path / "job")
     text = "".join((folder / name).read_text() for name in ("shard.sub", "merge.sub", "job.sh"))

@@ -20,15 +20,9 @@ from appliance.pack import kaggle, kaggle_notebook
 from appliance.pack.kaggle_rules import dataset_faults, kernel_faults, slug_of
 from appliance.pack.wheelhouse import CHANGED, revision_of, versions_of
 from tests.support.cases import GOLDEN_FILES
+from tests.support.kaggle_package import TITLE, config, packed
 
 GOLDEN = GOLDEN_FILES / "kaggle"
-TITLE = "ARC appliance"
-
-
-def config(profile: str) -> dict[str, Any]:
-    return kaggle.notebook_config(
-        kaggle.KaggleRequest("someone", TITLE, "arc-prize-2026", profile=profile)
-    )
 
 
 @pytest.mark.parametrize("profile", ["kaggle-l4x4", "kaggle-t4x2"])
@@ -121,23 +115,6 @@ def test_the_packed_list_holds_versions_alone_and_torch(target: str) -> None:
     assert lines[0].startswith("torch==")
     assert all(re.fullmatch(r"[a-z0-9._-]+==[^ ]+", line) for line in lines)
     assert any(line.startswith("numpy==") for line in lines)
-
-
-def packed(out: Path, revision: str = "1a2b3c4d5e6f") -> Path:
-    """A package with stand-ins for wheels, whole by its manifest."""
-    dataset = out / "dataset"
-    (dataset / "wheels").mkdir(parents=True)
-    (dataset / "wheels/a-1-py3-none-any.whl").write_bytes(b"wheel")
-    (dataset / "requirements.txt").write_text("a==1\n")
-    wheel = "arc_appliance-0.1.0-py3-none-any.whl"
-    manifest = kaggle.manifest_of(dataset, ("3.12",), wheel, revision)
-    (dataset / "manifest.json").write_text(json.dumps(manifest))
-    (dataset / "dataset-metadata.json").write_text(
-        json.dumps(kaggle.dataset_metadata("someone", TITLE))
-    )
-    bound = {**config("kaggle-l4x4"), "package": kaggle.package_of(dataset)}
-    kaggle_notebook.write_notebook(out / "notebook", "someone", TITLE, bound)
-    return out
 
 
 def test_a_whole_package_has_no_fault(tmp_path: Path) -> None:

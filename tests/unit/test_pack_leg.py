@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.clock import SystemClock
-from appliance.pack.leg import LEAST_S, main, run_leg, unpack
+from appliance.clock import SystemClock, VirtualClock
+from appliance.pack.leg import BAD_MACHINE_S, LEAST_S, main, run_leg, unpack
 
 
 def child(code: str) -> tuple[str, ...]:
@@ -75,6 +75,20 @@ def test_when_a_leg_is_over_the_run_is_asked_to_save_itself(tmp_path: Path) -> N
 
 def test_a_run_that_is_stopped_before_it_listens_is_started_again(tmp_path: Path) -> None:
     assert leg(tmp_path, "import os, signal; os.kill(os.getpid(), signal.SIGTERM)") == 85
+
+
+def test_a_machine_on_which_nothing_runs_does_not_take_one_shard_after_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def waited(code: int) -> float:
+        clock = VirtualClock(1e9)
+        program = child(f"raise SystemExit({code})")
+        assert run_leg(tmp_path, 1000, 500, ["x"], clock=clock, program=program) == code
+        return clock.now() - 1e9
+
+    assert waited(3) == BAD_MACHINE_S
+    assert "this machine is kept for 900 s" in capsys.readouterr().err
+    assert waited(2) == waited(0) == 0
 
 
 def test_a_model_that_came_as_a_tar_file_is_unpacked_once(
