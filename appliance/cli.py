@@ -32,6 +32,10 @@ VERBS = {
         "appliance.commands.submit",
         "solve tasks within a time budget and write submission.json",
     ),
+    "watch": (
+        "appliance.commands.watch",
+        "show what a run does at the moment, here or on another machine, without disturbing it",
+    ),
     "evaluate": ("appliance.commands.evaluate", "score a submission or a run against the answers"),
     "validate": (
         "appliance.commands.validate",

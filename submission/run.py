@@ -4,27 +4,30 @@ The steps, in this order, each with a label in the log, so that a fault of the p
 like a fault of the solver:
 
     tasks     find the challenges and write a valid submission of guesses
-    dataset   find the packed dataset
+    dataset   find the packed dataset, and check that this notebook was packed with it
     gpu       compare the cards with those that were asked for
     python    check that wheels for this Python are packed
     files     check every file of the dataset: present, its size, its SHA-256
     install   make an environment of the packed wheels
     driver    whether the packed torch can use the cards; if not, the run goes on, on the CPU
-    run       `appliance submit`
+    run       `appliance submit`: on all tasks in the scored rerun, else on a few of them
 
-A fault ends the notebook with an error where a person looks (interactive and commit runs). In the
-scored rerun other cards than asked for are taken as they are, and after any other fault the
-submission that stands is left to be scored.
+A fault ends the notebook with an error where a person looks (interactive and commit runs), and so
+does a trial below its floor. The scored rerun never ends with an error, for nothing would be scored
+then: other cards than asked for are taken as they are, and after any other fault the submission
+that stands is left.
 """
 
 import concurrent.futures
 import hashlib
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,9 @@ LEAST_S = 30.0
 
 ANSWER_S = 180.0
 """torch and `appliance doctor` answer within seconds, from a slow disk within two minutes."""
+
+BELOW_FLOOR = 5
+"""Exit code of `appliance submit`: the submission is valid, but a stage reached too few tasks."""
 
 
 class Fault(Exception):
@@ -70,6 +76,7 @@ def main(config: dict[str, Any]) -> None:
 
         dataset = find_dataset(config["dataset"])
         say("dataset", str(dataset))
+        check_package(dataset, config["package"], is_rerun=is_rerun)
         check_gpus(config["machine"], is_rerun=is_rerun)
         manifest = read_manifest(dataset)
         check_python(manifest)
@@ -79,13 +86,18 @@ def main(config: dict[str, Any]) -> None:
         no_card = driver_fault(config["machine"], python)
         if no_card:
             say("driver", f"{no_card}; the run goes on, on the CPU")
-        solve(config, python, tasks, dataset, manifest, is_rerun)
-        if no_card:
-            raise no_card
+        shortfall = solve(config, python, tasks, dataset, manifest, is_rerun)
+        if no_card or shortfall:
+            raise no_card or Fault("floor", shortfall, "read the lines of the run above")
     except Fault as fault:
         print(f"\n{fault} ({seconds():.1f} s)\n", flush=True)
         if not is_rerun:
             raise SystemExit(str(fault)) from None
+    except Exception as defect:
+        if not is_rerun:
+            raise
+        traceback.print_exc(file=sys.stdout)
+        say("FAULT:defect", f"{defect!r}; the submission that stands is scored")
 
 
 def find_tasks(competition: str) -> Path:
@@ -124,9 +136,26 @@ def tree() -> str:
 
 
 def write_guesses(challenges: Path, target: Path) -> int:
-    """Two different legal grids for every test input: the input itself, and an output shown."""
+    """Two different legal grids for every test input: the input itself, and an output shown.
+
+    Where the tasks cannot be read, the competition's own sample of a submission is left instead.
+    """
+    try:
+        submission = guesses_of(json.loads(challenges.read_text()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
+        samples = sorted(challenges.parent.glob("*sample_submission.json"))
+        if samples:
+            shutil.copyfile(samples[0], target)
+        left = samples[0].name if samples else "nothing"
+        found = f"{challenges} cannot be read as tasks ({fault!r}); {left} is left as submission"
+        raise Fault("tasks", found, "attach the competition again") from None
+
+    write_submission(submission, target)
+    return len(submission)
+
+
+def guesses_of(tasks: dict[str, Any]) -> dict[str, Any]:
     submission = {}
-    tasks = json.loads(challenges.read_text())
     for task_id, task in tasks.items():
         shown = [pair["output"] for pair in task["train"]]
         entries = []
@@ -135,13 +164,35 @@ def write_guesses(challenges: Path, target: Path) -> int:
             distinct = [g for i, g in enumerate(guesses) if g not in guesses[:i] and g != [[0]]]
             entries.append({"attempt_1": distinct[0], "attempt_2": distinct[1]})
         submission[task_id] = entries
+    return submission
 
-    # Moved into place, so that the file is whole or not there.
-    temporary = SCRATCH / "guesses.json"
+
+def write_submission(submission: dict[str, Any], target: Path) -> None:
+    """Moved into place, so that the file is whole or not there."""
+    temporary = SCRATCH / "submission.json"
     SCRATCH.mkdir(parents=True, exist_ok=True)
     temporary.write_text(json.dumps(submission))
     shutil.move(temporary, target)
-    return len(tasks)
+
+
+def check_package(dataset: Path, package: dict[str, str], *, is_rerun: bool) -> None:
+    """A notebook must not run an older or a newer dataset than it was packed with.
+
+    package: SHA-256 of the dataset's manifest, which holds that of every file, and git revision.
+    """
+    if sha256(dataset / "manifest.json") == package["manifest_sha256"]:
+        say("dataset", f"packed with this notebook, from revision {package['revision']}")
+        return
+
+    theirs = read_manifest(dataset).get("revision", "unknown")
+    found = (
+        f"{dataset} holds a package of revision {theirs}, which is not the one of this notebook "
+        f"(revision {package['revision']})"
+    )
+    fault = Fault("dataset", found, "make kaggle-push, which uploads both")
+    if not is_rerun:
+        raise fault
+    say("dataset", f"{fault}; the run uses what is here")
 
 
 def check_gpus(machine: dict[str, Any], *, is_rerun: bool) -> None:
@@ -198,7 +249,8 @@ def check_python(manifest: dict[str, Any]) -> None:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     if version not in manifest["pythons"]:
         found = f"Python {version}, but wheels are packed for {', '.join(manifest['pythons'])}"
-        raise Fault("python", found, f"appliance pack kaggle --python {version}")
+        remedy = f"make kaggle-pack PACK_ARGS='--python {version}', then make kaggle-push"
+        raise Fault("python", found, remedy)
     say("python", version)
 
 
@@ -328,43 +380,87 @@ def solve(
     dataset: Path,
     manifest: dict[str, Any],
     is_rerun: bool,
-) -> None:
-    """`appliance submit`, in a rerun with the time that is left, else as a short trial."""
+) -> str:
+    """`appliance submit`: in a rerun on all tasks with the time that is left, else on a few.
+
+    Returns which stage is below its floor, or nothing.
+    """
+    # Kaggle keeps and counts all that is in the working folder, so only submission.json may stay
+    # there: the run's own folder lies on scratch, behind a link.
     run = SCRATCH / "run"
-    run.mkdir(parents=True, exist_ok=True)
-    # Only submission.json may stay in the working folder: Kaggle keeps and counts all that is
-    # there. So the run's own folder lies on scratch, behind a link.
-    link = WORKING / "run"
+    out = WORKING if is_rerun else SCRATCH / "trial"
+    link = out / "run"
+    for old in (run, SCRATCH / "trial"):  # of a cell that was run before
+        shutil.rmtree(old, ignore_errors=True)
+    for folder in (run, out):
+        folder.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
     link.symlink_to(run)
 
     budget_s = config["budget_s"] - seconds() if is_rerun else config["smoke_s"]
     command = [str(python), "-m", "appliance", "submit", "--tasks", str(tasks)]
-    command += ["--out", str(WORKING), "--profile", config["profile"], "--display", "plain"]
+    command += ["--out", str(out), "--profile", config["profile"], "--display", "plain"]
     command += ["--budget", f"{max(LEAST_S, budget_s):.0f}s"]
     command += ["--model", str(dataset / "model") if manifest["has_model"] else "arc-mini"]
     command += ["--adapter", str(dataset / "adapter")] if manifest["has_adapter"] else []
     command += [part for text in config["settings"] for part in ("--set", text)]
+    if not is_rerun:
+        few = trial_tasks(json.loads(tasks.read_text()), config)
+        command += ["--only", ",".join(few)]
+        say("run", f"a trial on {len(few)} tasks, from short to long; the rerun solves all")
     say("run", " ".join(command))
 
     try:
-        with subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=clean_environment(),
-            cwd=SCRATCH,
-        ) as process:
-            for line in process.stdout or ():
-                print(line, end="", flush=True)
-        if (run / "report.json").is_file():
-            say("report", (run / "report.json").read_text())
+        code = told(command)
     finally:
         link.unlink(missing_ok=True)
 
-    # Exit code 5 says that a stage is below its floor; the submission is valid all the same.
-    if process.returncode not in (0, 5):
-        found = f"appliance submit ended with code {process.returncode}"
+    # Below a floor the submission is valid all the same.
+    if code not in (0, BELOW_FLOOR):
+        found = f"appliance submit ended with code {code}"
         raise Fault("run", found, "read the lines above; submission.json stays valid")
+
     submission = WORKING / "submission.json"
-    say("done", f"{submission} is written, exit code {process.returncode}")
+    if not is_rerun:
+        answers = json.loads((out / "submission.json").read_text())
+        write_submission(json.loads(submission.read_text()) | answers, submission)
+    say("done", f"{submission} is written, exit code {code}")
+    return "; ".join(below_floor(run)) if code == BELOW_FLOOR else ""
+
+
+def trial_tasks(tasks: dict[str, Any], config: dict[str, Any]) -> list[str]:
+    """Evenly from the shortest to the longest, which needs most memory.
+
+    So many that each has the time it will have in the scored run, and two for each card, so that
+    every worker trains and samples.
+    """
+    num_cards = config["machine"].get("num_gpus") or 1
+    in_time = math.ceil(len(tasks) * config["smoke_s"] / config["budget_s"])
+    num = min(len(tasks), max(in_time, 2 * num_cards))
+
+    by_length = sorted(tasks, key=lambda task_id: (len(json.dumps(tasks[task_id])), task_id))
+    last = len(tasks) - 1
+    return [by_length[i * last // max(1, num - 1)] for i in range(num)]
+
+
+def told(command: list[str]) -> int:
+    """The exit code; what the command says is shown as it comes."""
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=clean_environment(),
+        cwd=SCRATCH,
+    ) as process:
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+    return process.returncode
+
+
+def below_floor(run: Path) -> list[str]:
+    """A sentence for each stage that reached too few tasks."""
+    try:
+        return list(json.loads((run / "report.json").read_text())["below_floor"])
+    except (OSError, ValueError, KeyError):
+        return ["a stage is below its floor"]

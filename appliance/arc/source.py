@@ -11,7 +11,7 @@ from typing import Any
 
 from appliance.arc.grid import Grid, as_grid, to_lists
 from appliance.arc.read import is_folder, list_folder, read_json
-from appliance.arc.task import Solutions, Task, TaskSet, task_from_json
+from appliance.arc.task import Solutions, Task, TaskSet, task_from_json, task_to_json
 from appliance.errors import InputError, PrerequisiteError, UsageError, shorten
 from appliance.foreign_text import as_shown
 from appliance.names import a_few, unknown
@@ -112,16 +112,7 @@ def read_answers(spec: str) -> tuple[Solutions, TaskSet | None]:
 
 def challenges_json(tasks: Iterable[Task]) -> str:
     """The text of a file in the layout of Kaggle's challenges, which `load_tasks` reads back."""
-    value = {
-        task.task_id: {
-            "train": [
-                {"input": to_lists(pair.input), "output": to_lists(pair.output)}
-                for pair in task.train
-            ],
-            "test": [{"input": to_lists(grid)} for grid in task.test],
-        }
-        for task in tasks
-    }
+    value = {task.task_id: task_to_json(task) for task in tasks}
     return json.dumps(value, separators=(",", ":")) + "\n"
 
 

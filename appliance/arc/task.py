@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from appliance.arc.grid import Grid, as_grid, grid_key
+from appliance.arc.grid import Grid, as_grid, grid_key, to_lists
 from appliance.errors import InputError
 from appliance.foreign_text import as_shown
 
@@ -123,6 +123,14 @@ class TaskSet:
         for task in self.tasks:
             sha.update(task.task_id.encode() + b"\0" + task.digest().encode())
         return sha.hexdigest()
+
+
+def task_to_json(task: Task) -> dict[str, Any]:
+    """Its JSON form without answers, which `task_from_json` reads back."""
+    return {
+        "train": [{"input": to_lists(p.input), "output": to_lists(p.output)} for p in task.train],
+        "test": [{"input": to_lists(grid)} for grid in task.test],
+    }
 
 
 def task_from_json(task_id: str, value: Any, *, place: str) -> tuple[Task, tuple[Grid, ...] | None]:

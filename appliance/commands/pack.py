@@ -23,10 +23,16 @@ from appliance.pack.kaggle import PYTHONS, KaggleRequest, check_folder, pack_kag
 from appliance.pack.render_condor import DAG
 from appliance.sizing.plan import Plan
 
+COMPETITION = "arc-prize-2026-arc-agi-2"
+"""As it stands in the address of the competition's page."""
+
 SUMMARIES = {
     "condor": "shards, a merge and their submit descriptions for HTCondor",
     "kaggle": "a dataset and a notebook that run without internet on Kaggle",
 }
+
+MUCH_BYTES = 20 * 2**30
+"""More than that through one access point is told: a pool has other ways for it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +75,12 @@ def _add_condor_arguments(parser: argparse.ArgumentParser) -> None:
         default=EMBEDDED,
         metavar="DIR|arc-mini",
         help="model, sent along with every shard (default arc-mini, which the image holds)",
+    )
+    parser.add_argument(
+        "--model-from",
+        metavar="URL",
+        help="where each shard fetches the model by itself: the osdf:// or other address of NAME"
+        ".tar or NAME.tar.gz, NAME being the folder of --model",
     )
     parser.add_argument(
         "--profile",
@@ -120,6 +132,7 @@ def _run_condor(args: argparse.Namespace) -> int:
     request = CondorRequest(
         image=args.image,
         model=args.model,
+        model_from=args.model_from,
         profile=args.profile,
         budget=str(budget),
         every=args.every,
@@ -157,6 +170,15 @@ def _told(args: argparse.Namespace, packed: Packed, budget_s: float, every_s: fl
     if slot.num_gpus.value:
         asks.append(f"{slot.num_gpus.value} GPU of at least {slot.gpu_memory_mib.value} MiB")
 
+    notes = []
+    if packed.expressions:
+        notes.append(f"  not checked, HTCondor evaluates it: {'; '.join(packed.expressions)}")
+    if packed.sent_bytes * len(sizes) > MUCH_BYTES:
+        notes.append(
+            f"  the access point sends {packed.sent_bytes / 2**30:.1f} GiB to each of "
+            f"{len(sizes)} shards; let the pool fetch them: docs/htcondor.md, Large images"
+        )
+
     here = shlex.quote(str(args.out))
     return [
         f"{args.out}: {sum(sizes)} tasks in {len(sizes)} shards "
@@ -165,6 +187,7 @@ def _told(args: argparse.Namespace, packed: Packed, budget_s: float, every_s: fl
         f"{format_duration(max(loads))} on {device}, "
         f"budget {format_duration(budget_s)}, saved every {format_duration(every_s)}",
         f"  each asks for {', '.join(asks)}",
+        *notes,
         f"  next: cd {here} && condor_submit_dag {DAG}   (make condor-submit DAG={here})",
     ]
 
@@ -181,9 +204,9 @@ def _add_kaggle_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--owner", metavar="USER", help="Kaggle user name")
     parser.add_argument(
         "--competition",
-        default="arc-prize-2026",
+        default=COMPETITION,
         metavar="SLUG",
-        help="competition whose tasks are solved (default arc-prize-2026)",
+        help=f"competition whose tasks are solved (default {COMPETITION})",
     )
     parser.add_argument(
         "--title",
@@ -220,7 +243,13 @@ def _add_kaggle_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="3.N",
         help="Python version to pack wheels for; may be repeated "
-        f"(default {' and '.join(PYTHONS)})",
+        f"(default {' and '.join(PYTHONS)}, that of Kaggle's image)",
+    )
+    parser.add_argument(
+        "--image",
+        metavar="NAME@sha256:...",
+        help="image that the notebook runs in (default: Kaggle's, as it was when the notebook was "
+        "made)",
     )
     parser.add_argument(
         "--budget", metavar="TIME", help="time of the scored run (default: the profile's)"
@@ -271,4 +300,5 @@ def _kaggle_request(args: argparse.Namespace) -> KaggleRequest:
         budget=args.budget,
         smoke=args.smoke,
         settings=_settings(args),
+        image=args.image,
     )

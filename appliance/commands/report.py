@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from appliance.arc.source import load_solutions, load_tasks
+from appliance.arc.source import load_solutions, load_tasks, read_solutions
 from appliance.arc.submission import form_faults, read_submission, task_faults
-from appliance.arc.task import TaskSet
+from appliance.arc.task import Solutions, TaskSet
 from appliance.atomic import write_atomic
 from appliance.commands.arguments import add_solutions_argument, add_tasks_argument
 from appliance.errors import EXIT_DONE, ApplianceError, InputError
@@ -18,7 +18,10 @@ from appliance.record.experiments.read_run import open_run_record
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
 from appliance.report.pictures.album import named_run, pictures_html
-from appliance.report.run_page import render
+from appliance.report.run_page import Shown, render
+
+OWN_TASKS = "the journal"
+"""Name of the tasks that a run kept itself."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_tasks_argument(parser, "the tasks (default: those that the run was started with)")
     add_solutions_argument(
-        parser, "the answers, to show them, which tasks were solved, and pictures of the run"
+        parser,
+        "the answers, to show them, which tasks were solved, and pictures of the run (default: "
+        "those that lie beside the tasks)",
     )
 
 
@@ -36,11 +41,11 @@ def run(args: argparse.Namespace) -> int:
     folder = RunFolder(args.run)
     journal = Journal(folder.existing_journal())
     try:
-        tasks, note = _tasks(args.tasks, journal)
+        tasks, notes = _tasks(args.tasks, journal)
         _check(folder, tasks)
-        solutions = load_solutions(args.solutions, tasks) if args.solutions and tasks else {}
-        pictures = _pictures(folder, Answers(args.solutions, solutions, tasks)) if solutions else ""
-        page = render(folder, journal, tasks, solutions, note=note, pictures=pictures)
+        solutions = _solutions(args.solutions, tasks, journal)
+        pictures = _pictures(folder, args.solutions, solutions, tasks) if solutions else ""
+        page = render(folder, journal, Shown(tasks, solutions, notes, pictures))
     finally:
         journal.close()
 
@@ -51,7 +56,25 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _pictures(folder: RunFolder, answers: Answers) -> str:
+def _solutions(source: str | None, tasks: TaskSet | None, journal: Journal) -> Solutions:
+    """From --solutions, else those that lie beside the tasks: the run showed its marks by these."""
+    if tasks is None:
+        return {}
+    if source is None:
+        found = tasks.solutions
+    elif tasks.name == OWN_TASKS:  # they may be a part of those that the answers are for
+        found = read_solutions(source)
+    else:
+        found = load_solutions(source, tasks)
+    own = {row.task_id for row in journal.tasks()}
+    return {task_id: answers for task_id, answers in found.items() if task_id in own}
+
+
+def _pictures(
+    folder: RunFolder, source: str | None, solutions: Solutions, tasks: TaskSet | None
+) -> str:
+    """Of the whole run. Raises InputError for answers to other versions of its tasks."""
+    answers = Answers(source or "the tasks of the run", solutions, tasks)
     run = open_run_record(folder.out, answers)
     return pictures_html(named_run(folder.out.resolve().name, run))
 
@@ -75,19 +98,35 @@ def _check(folder: RunFolder, tasks: TaskSet | None) -> None:
         )
 
 
-def _tasks(source: str | None, journal: Journal) -> tuple[TaskSet | None, str]:
-    """The tasks, from --tasks or from where the run read them, and a note for the page.
+def _tasks(source: str | None, journal: Journal) -> tuple[TaskSet | None, tuple[str, ...]]:
+    """The tasks, from --tasks, from where the run read them, or as its journal keeps them, and
+    sentences for the page.
 
-    Tasks of the run that can no longer be read are no fault: None, and the note says why.
+    Tasks of the run that can no longer be read are no fault.
     """
     if source is not None:
-        return load_tasks(source), ""
+        return load_tasks(source), ()
 
-    advice = "pass --tasks to see what the attempts answer."
+    kept = tuple(journal.contents())
     source = journal.fact("tasks", str | None)
     if source is None:
-        return None, f"The run does not say where its tasks are: {advice}"
-    try:
-        return load_tasks(source), ""
-    except ApplianceError as fault:
-        return None, f"The tasks cannot be read ({fault}): {advice}"
+        trouble = "The run does not say where its tasks are"
+    else:
+        try:
+            loaded = load_tasks(source)
+        except ApplianceError as fault:
+            trouble = f"The tasks cannot be read ({fault})"
+        else:
+            if _are_of_run(loaded, journal):
+                return loaded, ()
+            trouble = f"{source} does not hold the tasks of the run any more"
+    if kept:
+        told = "the page shows them as the run kept them, without answers; --solutions gives these."
+        return TaskSet(OWN_TASKS, kept), (f"{trouble}: {told}",)
+    return None, (f"{trouble}: pass --tasks to see what the attempts answer.",)
+
+
+def _are_of_run(tasks: TaskSet, journal: Journal) -> bool:
+    """Whether these are the versions that the run worked on."""
+    found = {task.task_id: task.digest() for task in tasks}
+    return all(found.get(row.task_id) in (row.digest, None) for row in journal.tasks())

@@ -156,8 +156,9 @@ def run(args: argparse.Namespace) -> int:
 
         shown = make_display(
             args.display,
+            journal=journal,
+            run=str(args.out),
             clock=clock,
-            deadline_s=deadline_s,
             num_tasks=len(tasks),
             solutions=tasks.solutions,
         )

@@ -99,7 +99,8 @@ def fault_of(gpu: Gpu, build: TorchBuild) -> Unusable | None:
     return _driver_fault(gpu, build, OLDEST_DRIVERS.get(major, 0))
 
 
-TO_GPU = "make setup TARGET=gpu; or CUDA_VISIBLE_DEVICES= to run on the CPU on purpose"
+ON_PURPOSE = "or CUDA_VISIBLE_DEVICES= to run on the CPU on purpose"
+TO_GPU = f"make setup TARGET=gpu; {ON_PURPOSE}"
 """What to do about a card beside a torch without CUDA."""
 
 

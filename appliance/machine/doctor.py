@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from appliance.clock import Clock, SystemClock, format_instant
-from appliance.machine.cuda import TorchBuild, build_of, sort_out, torch_build
+from appliance.machine.cuda import ON_PURPOSE, TO_GPU, TorchBuild, build_of, sort_out, torch_build
 from appliance.machine.finding import Check, caution, failed, passed
 from appliance.machine.gpu import GIB, Gpu
 from appliance.machine.host import disk_free_bytes, is_writable
@@ -63,7 +63,7 @@ def examine(
         *_cuda(machine, build),
         *_engines(machine, found),
         *_host(machine),
-        *_disk(machine, out or machine.platform.scratch or Path.cwd()),
+        *_disk(machine, out, env),
         *_caches(env),
         *_offline(machine, env),
         *_mounts(machine),
@@ -120,7 +120,10 @@ def _cuda(machine: Machine, build: TorchBuild | None) -> Iterable[Check]:
     faults = [*machine.unusable, *refused]
     for fault in dict.fromkeys(faults):  # cards of one kind have one fault
         count = faults.count(fault)
-        yield failed("CUDA", f"{count} x {fault}" if count > 1 else str(fault), fault.remedy)
+        remedy = fault.remedy
+        if remedy == TO_GPU:
+            remedy = f"{machine.platform.to_install('gpu')}; {ON_PURPOSE}"
+        yield failed("CUDA", f"{count} x {fault}" if count > 1 else str(fault), remedy)
 
     if usable:
         driver = f"driver {usable[0].driver}"
@@ -129,7 +132,7 @@ def _cuda(machine: Machine, build: TorchBuild | None) -> Iterable[Check]:
 
 def _engines(machine: Machine, versions: Mapping[str, str | None]) -> Iterable[Check]:
     target = "gpu" if machine.gpus or machine.unusable else "cpu"
-    install = f"make setup TARGET={target}"
+    install = machine.platform.to_install(target)
 
     for name in ("torch", "transformers", "peft"):
         version = versions.get(name)
@@ -142,13 +145,14 @@ def _engines(machine: Machine, versions: Mapping[str, str | None]) -> Iterable[C
     ):
         version = versions.get(name)
         if not version:
-            remedy = install if machine.gpus else "make engines"
+            engines = machine.platform.to_install("engines")
+            remedy = install if machine.gpus else f"nothing for arc-mini; else {engines}"
             yield caution(name, f"not installed: {without}", remedy)
         elif name == "vllm" and not machine.gpus and shutil.which("lscpu") is None:
             yield failed(
                 name,
                 f"{version}, but the command lscpu is missing, which vLLM asks about the CPU",
-                "install util-linux",
+                "install util-linux, or use an image of ours, which has it",
             )
         else:
             yield passed(name, version)
@@ -183,9 +187,18 @@ def _host(machine: Machine) -> Iterable[Check]:
         )
 
 
-def _disk(machine: Machine, out: Path) -> Iterable[Check]:
+def _disk(machine: Machine, asked: Path | None, env: Mapping[str, str]) -> Iterable[Check]:
+    """asked: --out. Without it, the first place that may be written: a container begins in one that
+    may not, and has a scratch folder."""
+    here = Path.cwd()
+    others = [env[name] for name in ("TMPDIR", "HOME") if env.get(name)]
+    places = [machine.platform.scratch or here, here, *map(Path, others), Path("/tmp")]
+    out = asked or next((place for place in places if is_writable(place)), places[0])
+
     free = disk_free_bytes(out) / GIB
     text = f"{free:.1f} GiB free for {out}"
+    if asked is None and out != places[0]:
+        text += f" (results go there, by --out; {places[0]} cannot be written)"
     if not is_writable(out):
         yield failed(
             "disk", f"{out} cannot be written", "pass --out with a folder that you may write to"

@@ -123,6 +123,14 @@ def find_host(
     )
 
 
+def memory_now(root: Path = Path("/")) -> tuple[int, int]:
+    """Bytes that all processes of a run may hold together, and those of them that are free now."""
+    total, available = _meminfo(_read(root / "proc/meminfo"))
+    groups = list(_cgroup_memory(root))
+    free = min([available, *(limit - used for limit, used in groups)])
+    return int(min([total, *(limit for limit, _ in groups)])), int(max(0.0, free))
+
+
 def _bf16_wish(env: Mapping[str, str]) -> str:
     wish = env.get(CPU_BF16_VARIABLE, "").strip().lower() or "auto"
     if wish not in ("auto", "on", "off"):

@@ -37,6 +37,20 @@ class Platform:
             parts.append(f"{self.layout} mounts")
         return ", ".join(parts)
 
+    def to_install(self, target: str) -> str:
+        """What to do where packages are missing, which no image and no notebook can add by itself.
+
+        target: cpu, gpu, or engines, which are vLLM, unsloth and bitsandbytes on any machine.
+        """
+        if self.site == "kaggle":
+            return f"pack for Kaggle anew, with TARGET={'cpu' if target == 'cpu' else 'gpu'}"
+        if self.container != "none":
+            image = "cpu" if target == "cpu" else "gpu"
+            return f"use an image that was built with TARGET={image} (make image, make sif)"
+        if target == "engines":
+            return "make engines (a GPU: make setup TARGET=gpu)"
+        return f"make setup TARGET={target}"
+
 
 def find_platform(env: Mapping[str, str], root: Path = Path("/")) -> Platform:
     """env: the environment of the process. root: tests give a folder in place of /."""

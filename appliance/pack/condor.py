@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.arc.task import TaskSet
-from appliance.atomic import make_folder, write_atomic
+from appliance.atomic import make_folder, write_atomic, write_part
 from appliance.clock import parse_duration
 from appliance.config import Layer, assignments_layer, profile_layer, resolve
 from appliance.engine.folder.card import EMBEDDED, model_dir
 from appliance.engine.folder.examine import examine
-from appliance.errors import InputError, UsageError, shorten
-from appliance.foreign_text import is_short_path
-from appliance.machine.profile_check import profile_expectation
+from appliance.errors import UsageError
+from appliance.machine.profile_check import Expectation, profile_expectation
+from appliance.pack.image import Image, find_image, plain_path
+from appliance.pack.lines import check_lines, is_resource, with_lines
 from appliance.pack.render_condor import DAG, CondorJob, render_condor
-from appliance.pack.site import NO_SITE
+from appliance.pack.site import NO_SITE, site_named
 from appliance.pack.slot import Slot, search_slot, slot_for
 from appliance.pack.templates import template_path
 from appliance.sizing.balance import balance, predicted_costs
 from appliance.sizing.costs.model_card import load_card
 from appliance.sizing.plan import AnyPlan
-
-URL_IMAGE_BYTES = 4 * 2**30
-"""Assumed size of an image that is named by an address: the GPU image, rounded up."""
-
-PLAIN_PATH = re.compile(r"([\w.:@%+=~-]{0,255}/)*[\w.:@%+=~-]{1,255}")
-"""What a list of a submit file holds without quotes; each name as long as Linux lets it be."""
 
 SITES_NAMED_BY_PROFILES = ("chtc", "ospool")
 """A profile whose name begins with one of these is for that site."""
@@ -47,6 +41,7 @@ class CondorRequest:
     every: str  # a shard saves its files this often, a duration such as 1h
     num_shards: int
     site: str | None = None  # None: by the profile's name
+    model_from: str | None = None  # address of a tar file that holds the model folder
     seed: int = 0  # of all shards
     settings: tuple[str, ...] = ()  # of the runs, such as train.rank=32
     lines: tuple[str, ...] = ()  # further submit commands
@@ -60,6 +55,8 @@ class Packed:
     costs: Mapping[str, float]  # predicted seconds of a device, or a core, by task id
     slot: Slot
     plan: AnyPlan
+    sent_bytes: int  # image and model, where the access point sends them to every shard
+    expressions: tuple[str, ...]  # lines about resources that only HTCondor can evaluate
 
 
 def pack_condor(tasks: TaskSet, request: CondorRequest, out: Path) -> Packed:
@@ -68,60 +65,65 @@ def pack_condor(tasks: TaskSet, request: CondorRequest, out: Path) -> Packed:
     Shards that only search need no model, and none goes along.
 
     Raises InputError when image or model are not there, UsageError when the folder holds a DAG
-    already or the model fits no card that the profile allows.
+    already, the model fits no card that the profile allows, or what is asked for does not fit
+    together.
     """
-    _check(request)
-    image, image_bytes = _image(request.image)
-    profile = request.profile
+    parse_duration(request.every)
+    check_lines(request.lines)
+    profile, site = request.profile, request.site or _site_of(request.profile)
+    image = find_image(request.image, site_named(site))
+    expectation = profile_expectation(profile)
+    _check_image(image, request, expectation)
+
     layers = (profile_layer(profile), assignments_layer(request.settings))
     has_model = resolve(layers).needs_model
-    model = _model(request.model) if has_model else None
+    model = _model(request.model, request.model_from) if has_model else None
 
-    slot, plan = _planned(tasks, request, layers, model, image_bytes)
+    slot, plan = _planned(tasks, request, layers, model, image.num_bytes)
+    slot, lines = with_lines(slot, expectation, request.lines)
     costs = predicted_costs(tasks, plan)
     shards = balance(costs, request.num_shards)
 
     job = CondorJob(
-        image=image,
+        image=image.name,
         model=model,
         profile=profile,
         budget=_compact(request.budget),
         every=_compact(request.every),
         shards=shards,
         submit=("--seed", str(request.seed), *_set_flags(request.settings)),
-        lines=request.lines,
-        site=request.site or _site_of(profile),
+        lines=lines,
+        site=site,
+        model_from=request.model_from,
     )
     _write(out, render_condor(tasks, job, slot))
-    return Packed(shards, costs, slot, plan)
+
+    is_model_sent = model not in (None, EMBEDDED) and not request.model_from
+    model_bytes = _num_bytes(Path(str(model))) if is_model_sent else 0
+    sent_bytes = image.num_bytes * image.is_sent + model_bytes
+    expressions = tuple(line for line in lines if is_resource(line))
+    return Packed(shards, costs, slot, plan, sent_bytes, expressions)
 
 
-def _check(request: CondorRequest) -> None:
-    """Raises UsageError for what a submit file cannot hold, or what the jobs would refuse."""
-    parse_duration(request.every)
-    for line in request.lines:
-        if not re.fullmatch(r"\+?[A-Za-z_][\w.]*\s*=[^\x00-\x1f]*", line):
-            raise UsageError(
-                f"--line {shorten(line)!r}",
-                expected="one submit command: NAME = VALUE, in one line",
-            )
+def _check_image(image: Image, request: CondorRequest, expectation: Expectation) -> None:
+    """Raises UsageError for GPUs that the image cannot use: every shard would refuse its slot."""
+    if image.target == "cpu" and expectation.num_gpus:
+        raise UsageError(
+            f"image {request.image} is for CPUs, and the profile {request.profile} asks for "
+            f"{expectation.num_gpus} GPU a shard",
+            expected="an image for GPUs, or a profile without",
+            remedy="make sif TARGET=gpu, or pass --profile ospool-medium, or condor-cpu to search "
+            "without a model",
+        )
+
+
+def _num_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _compact(duration: str) -> str:
     """As parse_duration reads it, in one word."""
     return duration.strip().replace(" ", "")
-
-
-def _plain_path(path: str, what: str) -> str:
-    """Raises UsageError unless it can stand in a submit file: lists there are split at commas and
-    blanks, and $( begins a macro."""
-    if not PLAIN_PATH.fullmatch(path) or not is_short_path(path.encode()):
-        raise UsageError(
-            f"{what} {shorten(path)!r}: a submit file cannot hold this path",
-            expected="letters, digits and . / : @ % + = ~ _ -",
-            remedy="copy or rename it: short, without blanks, commas and quotes",
-        )
-    return path
 
 
 def _planned(
@@ -155,29 +157,30 @@ def _planned(
     )
 
 
-def _model(name: str) -> str:
-    """The model as the shards name it. Raises InputError for a folder that is none."""
+def _model(name: str, address: str | None) -> str:
+    """The model as the shards name it. Raises InputError for a folder that is none, UsageError for
+    an address that does not hold it."""
     if name == EMBEDDED:
         return name
-    folder = examine(model_dir(_plain_path(name, "model"))).folder
-    return _plain_path(str(folder.resolve()), "model")
+
+    found = examine(model_dir(plain_path(name, "model"))).folder
+    folder = plain_path(str(found.resolve()), "model")
+    if address is not None:
+        file = plain_path(address, "model").rpartition("/")[2]
+        names = [f"{Path(folder).name}{ending}" for ending in (".tar", ".tar.gz", ".tgz")]
+        if "://" not in address or file not in names:
+            raise UsageError(
+                f"--model-from {address}",
+                expected=f"the address of {', '.join(names[:-1])} or {names[-1]}, with that folder "
+                "in it",
+                remedy=f"tar -C {Path(folder).parent} -cf {names[0]} {Path(folder).name}, and put "
+                "it where the pool fetches from",
+            )
+    return folder
 
 
 def _set_flags(settings: tuple[str, ...]) -> list[str]:
     return [part for text in settings for part in ("--set", text)]
-
-
-def _image(image: str) -> tuple[str, int]:
-    """The image as the submit description names it, and its size in bytes."""
-    if "://" in image:
-        return _plain_path(image, "image"), URL_IMAGE_BYTES
-
-    path = Path(_plain_path(image, "image")).resolve()
-    if not path.is_file():
-        raise InputError(
-            f"image {image}: not there", expected="a .sif file or a URL", remedy="make sif"
-        )
-    return _plain_path(str(path), "image"), path.stat().st_size
 
 
 def _site_of(profile: str) -> str:
@@ -204,5 +207,7 @@ def _write(out: Path, files: Mapping[str, str]) -> None:
         make_folder(out / folder)
 
     for name, text in files.items():
-        write_atomic(out / name, text.encode())
+        if name != DAG:
+            write_part(out / name, text.encode())
     shutil.copymode(template_path("condor", "job.sh"), out / "job.sh")
+    write_atomic(out / DAG, files[DAG].encode())  # last: with it the folder can be submitted

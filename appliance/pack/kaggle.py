@@ -24,21 +24,30 @@ from appliance.engine.folder.examine import examine
 from appliance.errors import InputError, OutputError, UsageError, first_line
 from appliance.machine.profile_check import profile_expectation
 from appliance.pack.closure import check_closure, names_of
+from appliance.pack.kaggle_notebook import (
+    NOTEBOOK,
+    kernel_metadata,
+    told_config,
+    write_json,
+    write_notebook,
+)
 from appliance.pack.kaggle_rules import dataset_faults, kernel_faults, slug_of
-from appliance.pack.templates import read_template
-from appliance.pack.wheelhouse import build_appliance, download, versions_of, without
+from appliance.pack.wheelhouse import (
+    build_appliance,
+    download,
+    revision_of,
+    versions_of,
+    without,
+)
 
 REPOSITORY = Path(__file__).parents[2]
 """The checkout; packing needs its requirements/ and its sources."""
 
-NOTEBOOK = "arc-appliance.ipynb"
-"""File name of the notebook."""
-
 MANIFEST = "manifest.json"
 """File of the dataset with size and SHA-256 of the others."""
 
-PYTHONS = ("3.12", "3.13")
-"""Kaggle's image of 2026 and the one announced after it."""
+PYTHONS = ("3.12",)
+"""That of Kaggle's image. A commit run names another one in its first second."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,7 @@ class KaggleRequest:
     budget: str | None = None  # of the scored run, a duration; None: the profile's
     smoke: str = "10m"  # of the run that Kaggle makes when the notebook is saved
     settings: tuple[str, ...] = ()  # KEY=VALUE
+    image: str | None = None  # of the notebook, by digest; None: the one that it was made with
 
 
 def pack_kaggle(request: KaggleRequest, out: Path) -> None:
@@ -93,9 +103,11 @@ def pack_kaggle(request: KaggleRequest, out: Path) -> None:
         _pack_model(request, model, dataset)
 
     metadata = dataset_metadata(request.owner, request.title)
-    _write_json(dataset / "dataset-metadata.json", metadata)
-    _write_json(dataset / MANIFEST, manifest_of(dataset, request.pythons, appliance))
-    write_notebook(out / "notebook", request.owner, request.title, config)
+    write_json(dataset / "dataset-metadata.json", metadata)
+    manifest = manifest_of(dataset, request.pythons, appliance, revision_of(REPOSITORY))
+    write_json(dataset / MANIFEST, manifest)
+    bound = {**config, "package": package_of(dataset)}
+    write_notebook(out / "notebook", request.owner, request.title, bound, image=request.image)
 
 
 def _check_names(request: KaggleRequest, config: Mapping[str, Any]) -> None:
@@ -106,14 +118,18 @@ def _check_names(request: KaggleRequest, config: Mapping[str, Any]) -> None:
 
     faults = (
         *dataset_faults(dataset_metadata(request.owner, request.title)),
-        *kernel_faults(kernel_metadata(request.owner, request.title, config), None),
+        *kernel_faults(_kernel_metadata_of(request, config), None),
     )
     if faults:
         raise UsageError(
             "; ".join(dict.fromkeys(faults)),
             expected="names that Kaggle takes",
-            remedy="correct --owner, --title or --competition",
+            remedy="correct --owner, --title, --competition or --image",
         )
+
+
+def _kernel_metadata_of(request: KaggleRequest, config: Mapping[str, Any]) -> dict[str, Any]:
+    return kernel_metadata(request.owner, request.title, config, image=request.image)
 
 
 def _check_model(request: KaggleRequest, out: Path) -> Path:
@@ -206,58 +222,21 @@ def dataset_metadata(owner: str, title: str) -> dict[str, Any]:
     }
 
 
-def kernel_metadata(owner: str, title: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    # The notebook's title differs from the dataset's: Kaggle makes an address of one user from
-    # each.
-    shape = config["machine"].get("kaggle_machine_shape")
-    metadata = {
-        "id": f"{owner}/{slug_of(title)}-run",
-        "title": f"{title} run",
-        "code_file": NOTEBOOK,
-        "language": "python",
-        "kernel_type": "notebook",
-        "is_private": True,
-        "enable_gpu": bool(config["machine"].get("num_gpus")),
-        "enable_tpu": False,
-        "enable_internet": False,
-        "dataset_sources": [config["dataset"]],
-        "competition_sources": [config["competition"]],
-        "kernel_sources": [],
-        "model_sources": [],
-    }
-    return metadata | ({"machine_shape": shape} if shape else {})
-
-
-def notebook(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Two cells of code: the configuration, then submission/run.py."""
-    told = "CONFIG = " + _python_literal(config)
-    code = read_template("submission", "run.py") + "\n\nmain(CONFIG)"
-    text = "Made by `appliance pack kaggle`; its source is submission/run.py of the appliance."
-
+def package_of(dataset: Path) -> dict[str, str]:
+    """What a notebook is bound to: the dataset, by its manifest, and the revision of its code."""
+    manifest = json.loads((dataset / MANIFEST).read_text(encoding="utf-8"))
     return {
-        "cells": [
-            {"cell_type": "markdown", "id": "about", "metadata": {}, "source": text},
-            _code_cell("config", told),
-            _code_cell("run", code),
-        ],
-        "metadata": {
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"},
-        },
-        "nbformat": 4,
-        "nbformat_minor": 5,
+        "manifest_sha256": file_sha256(dataset / MANIFEST),
+        "revision": str(manifest.get("revision", "unknown")),
     }
 
 
-def write_notebook(folder: Path, owner: str, title: str, config: Mapping[str, Any]) -> None:
-    make_folder(folder)
-    _write_json(folder / NOTEBOOK, notebook(config))
-    _write_json(folder / "kernel-metadata.json", kernel_metadata(owner, title, config))
-
-
-def manifest_of(dataset: Path, pythons: tuple[str, ...], appliance: str) -> dict[str, Any]:
+def manifest_of(
+    dataset: Path, pythons: tuple[str, ...], appliance: str, revision: str
+) -> dict[str, Any]:
     """Size and SHA-256 of every file that the notebook reads."""
     return {
+        "revision": revision,
         "pythons": list(pythons),
         "appliance": f"arc-appliance=={appliance.split('-')[1]}",
         "has_model": (dataset / "model").is_dir(),
@@ -308,6 +287,8 @@ def check_folder(out: Path) -> list[str]:
         for name in now
         if then.get(name, now[name]) != now[name]
     ]
+    if told_config(kernel).get("package") != package_of(dataset):
+        faults.append(f"{NOTEBOOK}: packed with another dataset")
     return [*faults, *dataset_faults(dataset_meta), *kernel_faults(kernel_meta, kernel)]
 
 
@@ -334,23 +315,3 @@ def _pack_model(request: KaggleRequest, model: Path, dataset: Path) -> None:
             expected="a readable model, and room for it",
             remedy="free space, or pass another --out",
         ) from fault
-
-
-def _code_cell(name: str, source: str) -> dict[str, Any]:
-    return {
-        "cell_type": "code",
-        "execution_count": None,
-        "id": name,
-        "metadata": {},
-        "outputs": [],
-        "source": source,
-    }
-
-
-def _python_literal(value: Mapping[str, Any]) -> str:
-    rows = [f"    {key!r}: {entry!r}," for key, entry in value.items()]
-    return "\n".join(["{", *rows, "}"])
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    write_atomic(path, (json.dumps(value, indent=1) + "\n").encode())

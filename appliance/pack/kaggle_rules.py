@@ -20,6 +20,9 @@ SUBTITLE = range(20, 81)
 """Characters of a dataset's subtitle."""
 
 
+IMAGE = re.compile(r"[a-z0-9.-]+(/[a-z0-9._-]+)+@sha256:[0-9a-f]{64}")
+"""A container image by digest: its tag may come to mean another Python."""
+
 OWNER = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 """A user's or an organisation's name, as it stands in addresses."""
 
@@ -85,6 +88,10 @@ def kernel_faults(metadata: Any, folder: Path | None) -> Faults:
         yield "kernel_type and language: expected notebook and python"
     if metadata.get("enable_internet") is not False:
         yield "enable_internet: expected false, the competition allows no internet"
+
+    image = metadata.get("docker_image")
+    if image is not None and not (isinstance(image, str) and IMAGE.fullmatch(image)):
+        yield f"docker_image {image!r}: expected gcr.io/.../python@sha256: and 64 digits"
 
     name = metadata.get("code_file")
     is_name = isinstance(name, str) and is_file_name(name)

@@ -5,8 +5,9 @@
 The leg gives `appliance submit` the part of the budget that earlier legs left. It stops the run
 with exit code 85 (files are saved, start me again) when its own time is over or when the slot is
 taken away. The time used is kept in DIR/run/legs.json, so waiting in the queue costs nothing of the
-budget. Exit code 5, a stage below its floor, becomes 0: the submission is valid, and starting again
-would gain nothing.
+budget. Exit code 5, a stage below its floor, is passed on: DAGMan sees it, does not try that shard
+again, which would gain nothing, and votes over it all the same. With exit code 3, something is
+missing on this machine, the leg waits before it gives the machine back.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from appliance.arc.read import read_json
 from appliance.atomic import write_atomic
 from appliance.clock import LONGEST_S, Clock, SystemClock, parse_duration
-from appliance.errors import EXIT_CHECKPOINTED, EXIT_COVERAGE, EXIT_DONE, InputError
+from appliance.errors import EXIT_CHECKPOINTED, EXIT_PREREQUISITE, InputError
 from appliance.record.run_folder import RunFolder
 
 LEAST_S = 20.0
@@ -31,6 +34,11 @@ LEAST_S = 20.0
 
 NOTE_EVERY_S = 30.0
 """Seconds between two notes of the time used; a leg that is killed loses no more than that."""
+
+BAD_MACHINE_S = 900.0
+"""Seconds that a leg stays at least where nothing runs (exit code 3). A pool gives the next shard
+to whoever is free: a machine that fails at once takes one after another, until hundreds have failed
+for good (docs/results/simulation.md)."""
 
 SUBMIT = (sys.executable, "-m", "appliance", "submit")
 """The program of a leg."""
@@ -45,9 +53,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--budget", required=True, help="time of all legs together")
     parser.add_argument("--every", required=True, help="time of one leg")
+    parser.add_argument(
+        "--unpack", type=Path, metavar="TAR", help="tar file to unpack first, such as a model"
+    )
     parser.add_argument("submit", nargs="+", metavar="-- ARG", help="arguments of appliance submit")
     args = parser.parse_args(argv)
 
+    try:
+        if args.unpack:
+            unpack(args.unpack)
+    except InputError as fault:
+        print(f"appliance: {fault}", file=sys.stderr)
+        return fault.exit_code
     return run_leg(
         args.out,
         parse_duration(args.budget),
@@ -102,9 +119,33 @@ def run_leg(
     if folder.journal.is_file():  # else the run was refused, and what is there is not ours
         shutil.rmtree(folder.adapters, ignore_errors=True)
 
+    rest_s = BAD_MACHINE_S - (clock.now() - start_s)
+    if code == EXIT_PREREQUISITE and rest_s > 0:
+        print(f"this machine is kept for {rest_s:.0f} s, from other shards", file=sys.stderr)
+        sys.stderr.flush()
+        clock.sleep(rest_s)
     if code == -signal.SIGTERM:  # stopped before it could listen: nothing is lost, nothing was done
         return EXIT_CHECKPOINTED
-    return EXIT_DONE if code == EXIT_COVERAGE else code
+    return code
+
+
+def unpack(tar: Path) -> None:
+    """Unpack it here and remove it, which a later leg on the same machine finds done.
+
+    Raises InputError for a file that is none.
+    """
+    if not tar.exists():
+        return
+    try:
+        with tarfile.open(tar) as archive:
+            archive.extractall(filter="data")
+    except (tarfile.TarError, EOFError, zlib.error) as fault:
+        raise InputError(
+            f"{tar} cannot be unpacked: {fault}",
+            expected="a whole tar file",
+            remedy="make it anew, and give it another name: caches keep what they have",
+        ) from fault
+    tar.unlink()
 
 
 def read_legs(notes: Path) -> list[float]:

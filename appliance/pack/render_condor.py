@@ -11,7 +11,8 @@ from appliance.arc.source import challenges_json
 from appliance.arc.task import TaskSet
 from appliance.clock import parse_duration
 from appliance.engine.folder.card import EMBEDDED
-from appliance.errors import UsageError
+from appliance.errors import EXIT_COVERAGE, UsageError
+from appliance.pack.lines import is_resource, submit_lines
 from appliance.pack.site import NO_SITE, site_lines
 from appliance.pack.slot import Slot
 from appliance.pack.templates import read_template, render, template_path
@@ -35,8 +36,9 @@ class CondorJob:
     shards: tuple[tuple[str, ...], ...]  # task ids
     submit: tuple[str, ...] = ()  # further arguments of `appliance submit`
     lines: tuple[str, ...] = ()  # further submit commands
-    retries: int = 2  # of each node of the DAG
+    retries: int = 4  # of each node of the DAG
     site: str = NO_SITE
+    model_from: str | None = None  # address of the model as a tar file, in place of the folder
 
 
 def render_condor(tasks: TaskSet, job: CondorJob, slot: Slot) -> dict[str, str]:
@@ -59,55 +61,64 @@ def render_condor(tasks: TaskSet, job: CondorJob, slot: Slot) -> dict[str, str]:
 
 
 def _shard_description(job: CondorJob, slot: Slot) -> str:
-    is_sent = job.model not in (None, EMBEDDED)
+    sent = [] if job.model in (None, EMBEDDED) else [job.model_from or str(job.model)]
     leg = ["python", "-m", "appliance.pack.leg", "--out", "$(shard)"]
     leg += ["--budget", job.budget, "--every", job.every]
+    leg += ["--unpack", job.model_from.rpartition("/")[2]] if job.model_from and sent else []
     submit = ["--tasks", "$(shard).json", "--profile", job.profile]
     submit += ["--model", Path(job.model).name] if job.model else []
     submit += ["--display", "plain", *job.submit]
 
-    has_gpu = bool(slot.num_gpus.value)
+    site = site_lines(
+        job.site,
+        budget_s=parse_duration(job.budget),
+        has_gpu=bool(slot.num_gpus.value),
+        files=[job.image, *sent],
+    )
     values = {
         "checkpoint_every": job.every,
         "resources": slot.lines(),
         "memory_mib": slot.memory_mib.value,
         "image": job.image,
         "arguments": condor_arguments([*leg, "--", *submit]),
-        "extra_inputs": f", {job.model}" if is_sent else "",
-        "site": site_lines(job.site, budget_s=parse_duration(job.budget), has_gpu=has_gpu),
-        "lines": "".join(f"\n{line}" for line in job.lines),
+        "extra_inputs": "".join(f", {file}" for file in sent),
+        "lines": submit_lines(site, job.lines),
     }
-    return render(read_template("condor", "shard.sub"), values)
+    return render(read_template("condor", "shard.sub"), values | _parts())
 
 
 def _merge_description(names: Sequence[str], job: CondorJob, slot: Slot) -> str:
-    vote = ["appliance", "vote", *names, "--tasks", "tasks.json", "--out", "submission.json"]
+    site = site_lines(job.site, budget_s=MERGE_S, has_gpu=False, files=[job.image])
     values = {
         "merge_disk_gib": slot.disk_gib.value,
         "image": job.image,
-        "arguments": condor_arguments(vote),
+        "arguments": condor_arguments(["python", "-m", "appliance.pack.merge", ".", "--out", "."]),
         "inputs": ", ".join(["tasks.json", *names]),
-        "site": site_lines(job.site, budget_s=MERGE_S, has_gpu=False),
-        "lines": "",
+        "lines": submit_lines(site, [line for line in job.lines if not is_resource(line)]),
     }
-    return render(read_template("condor", "merge.sub"), values)
+    return render(read_template("condor", "merge.sub"), values | _parts())
+
+
+def _parts() -> dict[str, str]:
+    """What every description holds."""
+    return {name: read_template("condor", f"{name}.sub").rstrip() for name in ("memory", "held")}
 
 
 def _dag(names: Sequence[str], num_tasks: int, retries: int) -> str:
     lines = [
         f"# {num_tasks} tasks in {len(names)} shards, then one vote over all. "
-        f"condor_submit_dag {DAG}"
+        f"condor_submit_dag {DAG}",
+        f"# Exit code {EXIT_COVERAGE}: a stage below its floor. To start again would gain nothing.",
     ]
     for name in names:
         lines += [
             f"JOB {name} shard.sub",
             f'VARS {name} shard="{name}"',
-            f"RETRY {name} {retries}",
+            f"RETRY {name} {retries} UNLESS-EXIT {EXIT_COVERAGE}",
         ]
     lines += [
-        "JOB merge merge.sub",
-        f"RETRY merge {retries}",
-        f"PARENT {' '.join(names)} CHILD merge",
+        "# The vote comes last whatever became of the shards. Its exit code is that of the whole.",
+        "FINAL merge merge.sub",
     ]
     return "\n".join(lines) + "\n"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -25,6 +27,16 @@ class Category(BaseModel):
     lines: dict[str, str]  # submit commands, name to value
 
 
+class Address(BaseModel):
+    """A folder of the access point that machines of the pool can fetch from by themselves."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: str  # as it is called on the access point
+    url: str  # the same for a job
+    lines: dict[str, str] = {}  # submit commands for jobs that fetch from there
+
+
 class Site(BaseModel):
     """What a pool wants of a job."""
 
@@ -33,6 +45,14 @@ class Site(BaseModel):
     lines: dict[str, str] = {}  # submit commands, name to value
     gpu_lines: dict[str, str] = {}  # further ones for jobs that ask for a GPU
     categories: tuple[Category, ...] = ()  # empty: jobs of any length
+    addresses: tuple[Address, ...] = ()
+
+    def address_of(self, path: Path) -> str:
+        """How a job names that file of the access point: by its address where it has one."""
+        for address in self.addresses:
+            if path.is_relative_to(address.folder):
+                return f"{address.url}/{path.relative_to(address.folder)}"
+        return str(path)
 
 
 def read_sites() -> dict[str, Site]:
@@ -47,11 +67,8 @@ def read_sites() -> dict[str, Site]:
     return sites | {NO_SITE: Site()}
 
 
-def site_lines(name: str, *, budget_s: float, has_gpu: bool) -> str:
-    """Submit commands for a job of that length, of the shortest category that holds it.
-
-    Raises UsageError for an unknown site, or when the budget is longer than every category.
-    """
+def site_named(name: str) -> Site:
+    """Raises UsageError for an unknown one."""
     sites = read_sites()
     if name not in sites:
         raise UsageError(
@@ -59,11 +76,26 @@ def site_lines(name: str, *, budget_s: float, has_gpu: bool) -> str:
             expected="one of " + ", ".join(sites),
             remedy="or add it to sites.yaml",
         )
+    return sites[name]
 
-    site = sites[name]
+
+def site_lines(
+    name: str, *, budget_s: float, has_gpu: bool, files: Sequence[str] = ()
+) -> dict[str, str]:
+    """Submit commands, name to value, for a job of that length: of the shortest category that
+    holds it.
+
+    files: image and inputs as the job names them.
+
+    Raises UsageError for an unknown site, or when the budget is longer than every category.
+    """
+    site = site_named(name)
     lines = site.lines | (site.gpu_lines if has_gpu else {})
-    categories = [c for c in site.categories if has_gpu or not c.gpu]
+    for address in site.addresses:
+        if any(file.startswith(f"{address.url}/") for file in files):
+            lines |= address.lines
 
+    categories = [c for c in site.categories if has_gpu or not c.gpu]
     if categories:
         holding = [c for c in categories if c.hours * 3600 >= budget_s]
         if not holding:
@@ -75,4 +107,4 @@ def site_lines(name: str, *, budget_s: float, has_gpu: bool) -> str:
             )
         lines |= min(holding, key=lambda c: c.hours).lines
 
-    return "".join(f"\n{key:<18} = {value}" for key, value in lines.items())
+    return lines

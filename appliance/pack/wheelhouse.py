@@ -26,6 +26,13 @@ pip takes the names literally: one wheel says 2_25, another 2_17. Of the engines
 asks for the newest glibc, 2.31.
 """
 
+FOLDERS = ("appliance", "condor", "submission")
+FILES = ("pyproject.toml", "README.md", "LICENSE")
+"""What the wheel of the appliance is built from."""
+
+CHANGED = "-changed"
+"""Ending of a revision whose files are not those of its commit."""
+
 _VERBS = ("download", "wheel")
 """Commands of pip that are called here, to name the one that failed."""
 
@@ -71,16 +78,35 @@ def build_appliance(source: Path, wheels: Path) -> str:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "source"  # setuptools writes beside the sources: not in the checkout
         copy.mkdir()
-        for name in ("appliance", "condor", "submission"):
+        for name in FOLDERS:
             shutil.copytree(
                 source / name, copy / name, ignore=shutil.ignore_patterns("__pycache__")
             )
-        for name in ("pyproject.toml", "README.md", "LICENSE"):
+        for name in FILES:
             shutil.copy(source / name, copy / name)
 
         run_pip("wheel", "--no-deps", "--wheel-dir", str(wheels), str(copy))
 
     return max(wheels.glob("arc_appliance-*.whl"), key=lambda p: p.stat().st_mtime).name
+
+
+def revision_of(source: Path) -> str:
+    """The last commit that changed what is packed, such as "1a2b3c4d5e6f".
+
+    It ends in CHANGED where a packed file differs from its commit, and is "unknown" outside git.
+    """
+    packed = ("--", *FOLDERS, *FILES, "requirements")
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(source), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        revision = git("log", "-1", "--abbrev=12", "--format=%h", *packed)
+        changed = git("status", "--porcelain", *packed)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return (revision or "unknown") + (CHANGED if changed else "")
 
 
 def _target(python: str) -> list[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from appliance.errors import EXIT_CHECKPOINTED, EXIT_INTERRUPTED
@@ -22,6 +22,9 @@ ASKS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 _received: list[int] = []
 """What came outside of `noted`: once it is raised, a library may have swallowed it."""
+
+TIDY: list[Callable[[], None]] = []
+"""What must be done even where the process ends on the spot: a terminal is given back."""
 
 
 class Stopped(BaseException):
@@ -48,7 +51,7 @@ def listen(*, is_resumable: bool) -> None:
     def hear(number: int, _frame: FrameType | None) -> None:
         _received.append(number)
         if len(_received) > 1:
-            os._exit(exit_code(number, is_resumable=is_resumable))
+            _end(exit_code(number, is_resumable=is_resumable))
         raise Stopped(number)
 
     for number in _asks():
@@ -67,7 +70,7 @@ def noted() -> Iterator[list[int]]:
         received.append(number)
         times = received.count(signal.SIGINT)
         if number == signal.SIGINT and times > 2:
-            os._exit(EXIT_INTERRUPTED)
+            _end(EXIT_INTERRUPTED)
         if number == signal.SIGINT and times > 1:
             raise Stopped(number)
 
@@ -77,6 +80,13 @@ def noted() -> Iterator[list[int]]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+def _end(code: int) -> None:
+    for tidy in list(TIDY):
+        with contextlib.suppress(Exception):
+            tidy()
+    os._exit(code)
 
 
 def conclude() -> None:

@@ -26,6 +26,11 @@ PREDICTIONS = "predictions"
 """Fact of the journal: how many each test output, and each task of programs, is to get."""
 
 
+SOLVED = "solved"
+"""Fact of the journal: the tasks that the run solved. Written at its end, where all answers are
+known; None or absent elsewhere."""
+
+
 @dataclass(frozen=True)
 class Coverage:
     """How far a run came; without another unit, numbers of tasks."""
@@ -161,6 +166,18 @@ def _alike(reasons: Mapping[str, int]) -> dict[str, int]:
 def names_of(task_ids: Sequence[str]) -> str:
     """A few of them, and how many more there are."""
     return a_few(task_ids, NAMES_TOLD)
+
+
+def uncovered(num_tasks: int, num_outputs: int, *, asked: int) -> Coverage:
+    """The coverage of tasks that no run has. asked: how many of them a model was to be asked for.
+
+    >>> uncovered(2, 3, asked=2).lines()[-1]
+    'answered 0/3 test outputs, 3 fell back to a guess from the demonstrations'
+    """
+    counts: dict[str, Any] = {entry.name: 0 for entry in fields(Coverage) if entry.type == "int"}
+    counts |= {"num_tasks": num_tasks, "asked": asked}
+    counts |= {"num_outputs": num_outputs, "outputs_fallback": num_outputs}
+    return Coverage(**counts, untrained_reasons={})
 
 
 def covered_by_all(parts: Sequence[Coverage]) -> Coverage:

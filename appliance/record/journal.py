@@ -4,7 +4,7 @@ Everything else (resume, votes, reports, merging of shards) is a view of it. Rol
 fsync, so that what was written once is there after a crash.
 
     facts       key, value              identity of the configuration, model, what workers found
-    tasks       task_id, num_tests, num_demonstrations, cost, digest
+    tasks       task_id, num_tests, num_demonstrations, cost, digest, content     without answers
     stages      task_id, stage, round, status, seconds, detail, at_s     the latest outcome of each
     candidates  task_id, test_index, stage, round, view, grid, ...      one row per answer
     programs    task_id, stage, round, message      one row per program, as the worker sent it
@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from appliance.arc.task import Task
+from appliance.arc.task import Task, task_to_json
 from appliance.arc.vote import Candidate, Output
 from appliance.errors import ApplianceError, InputError, OutputError, PrerequisiteError
 from appliance.record import rows as checked
@@ -32,8 +33,12 @@ from appliance.solve.messages import ProgramMessage
 
 __all__ = ["DamagedJournal", "Journal", "StageRow"]
 
-_VERSION = 2
-"""Of the form below, kept in the file. The oldest journals have 0; 1 had no times of stages."""
+_VERSION = 3
+"""Of the form below, kept in the file. The oldest journals have 0; 1 had no times of stages, 2 no
+contents of tasks."""
+
+_WITH_TIMES = 2
+"""The first form that says when each stage ended."""
 
 BUSY_S = 30.0
 """So long a journal that another program has locked is waited for; copies of a file take less."""
@@ -42,7 +47,8 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS tasks (
     task_id TEXT PRIMARY KEY, num_tests INTEGER NOT NULL, num_demonstrations INTEGER NOT NULL,
-    cost INTEGER NOT NULL, digest TEXT NOT NULL, position INTEGER NOT NULL);
+    cost INTEGER NOT NULL, digest TEXT NOT NULL, position INTEGER NOT NULL,
+    content TEXT NOT NULL DEFAULT '');
 CREATE TABLE IF NOT EXISTS stages (
     task_id TEXT NOT NULL, stage TEXT NOT NULL, round INTEGER NOT NULL, status TEXT NOT NULL,
     seconds REAL NOT NULL, detail TEXT NOT NULL, at_s REAL, PRIMARY KEY (task_id, stage, round));
@@ -76,7 +82,9 @@ _CANDIDATE_ROW = f"round, stage, {_CANDIDATE_COLUMNS}"
 
 COLUMNS = {
     "facts": ("key", "value"),
-    "tasks": ("task_id", "num_tests", "num_demonstrations", "cost", "digest", "position"),
+    "tasks": (
+        *("task_id", "num_tests", "num_demonstrations", "cost", "digest", "position", "content"),
+    ),
     "stages": ("task_id", "stage", "round", "status", "seconds", "detail", "at_s"),
     "candidates": ("stage", "round", *_CANDIDATE_COLUMNS.split(", ")),
     "programs": ("task_id", "stage", "message", "round"),
@@ -100,6 +108,12 @@ _OLDEST_COLUMNS = {
 Value = TypeVar("Value")
 
 
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """To make one takes longer than to use it."""
+    return TypeAdapter(kind)
+
+
 class DamagedJournal(InputError):
     """It was a journal, and parts of the file cannot be read any more."""
 
@@ -114,7 +128,11 @@ class Journal:
     program has locked it. Reading and writing raise the last three as well.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_looked_at: bool = False) -> None:
+        """is_looked_at: somebody else writes it, and is not to notice: the file is read as it lies
+        there, without locks and without changing anything. What is read may be torn; `record.peek`
+        sees to that.
+        """
         self.path = path
         self.told: list[str] = []  # what people must know about how it was opened
         self._left_out: dict[str, set[int]] = {}  # rows that no run writes, by table
@@ -122,7 +140,8 @@ class Journal:
         if path.exists() and not path.is_file():
             raise _no_journal(path, "not a file")
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
+            name = f"{path.absolute().as_uri()}?mode=ro&immutable=1" if is_looked_at else path
+            self._db = sqlite3.connect(name, isolation_level=None, timeout=BUSY_S, uri=is_looked_at)
         except (sqlite3.Error, UnicodeDecodeError) as fault:
             raise _as_ours(path, fault) from fault
 
@@ -130,6 +149,9 @@ class Journal:
         self._db.text_factory = lambda data: data.decode("utf-8", "replace")
         try:
             self._check_origin()
+            if is_looked_at:
+                self._check_form()
+                return
             # Not WAL: it needs shared memory, which network file systems do not give.
             self._db.execute("PRAGMA journal_mode=DELETE")
             self._db.execute("PRAGMA synchronous=FULL")
@@ -160,6 +182,15 @@ class Journal:
         if (tables and not ours) or any(_OLDEST_COLUMNS[t] - self._columns(t) for t in ours):
             raise _no_journal(self.path, f"a database with the tables {', '.join(sorted(tables))}")
 
+    def _check_form(self) -> None:
+        """Whoever only looks cannot bring an older journal up to date."""
+        if self._version() < _WITH_TIMES:
+            raise InputError(
+                f"{self.path}: a journal of form {self._version()}, made by an older version",
+                expected=f"form {_WITH_TIMES} or newer",
+                remedy="look at it with `appliance report`, which brings it up to date",
+            )
+
     def _version(self) -> int:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         return int(version)
@@ -188,6 +219,10 @@ class Journal:
             self._part_stages_from_rounds()
         if stages and "at_s" not in self._columns("stages"):
             self._db.execute("ALTER TABLE stages ADD COLUMN at_s REAL")
+
+        tasks = self._columns("tasks")
+        if tasks and "content" not in tasks:
+            self._db.execute("ALTER TABLE tasks ADD COLUMN content TEXT NOT NULL DEFAULT ''")
 
         if candidates and "weight" not in candidates:
             statements = ["ALTER TABLE candidates ADD COLUMN weight REAL"]
@@ -226,7 +261,7 @@ class Journal:
         kind: the type of what a run writes there, also of the form list[str]; anything else is left
         out.
         """
-        adapter = TypeAdapter[Any](kind)
+        adapter = _adapter(kind)
         found = self._read("SELECT rowid, value FROM facts WHERE key = ?", (key,))
         values = list(
             self._checked("facts", found, lambda row: adapter.validate_json(row[0], strict=True))
@@ -234,19 +269,34 @@ class Journal:
         return values[0] if values else None
 
     def put_tasks(self, tasks: Iterable[Task]) -> None:
+        """They are kept whole, so that a run can be looked at where their file is not."""
         rows = [
-            (t.task_id, len(t.test), len(t.train), t.num_cells(), t.digest(), position)
+            (
+                *(t.task_id, len(t.test), len(t.train), t.num_cells(), t.digest(), position),
+                json.dumps(task_to_json(t), separators=(",", ":")),
+            )
             for position, t in enumerate(tasks)
         ]
-
-        self._write(
-            [("INSERT OR REPLACE INTO tasks VALUES (?, ?, ?, ?, ?, ?)", row) for row in rows]
-        )
+        columns = ", ".join(COLUMNS["tasks"])
+        insert = f"INSERT OR REPLACE INTO tasks ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)"
+        self._write([(insert, row) for row in rows])
 
     def tasks(self, task_id: str | None = None) -> list[TaskRow]:
         """Every task of the run, in the order of the tasks file, or this one."""
         rows = self._select("task_id, num_tests, digest", "tasks", task_id, order="position")
         return list(self._checked("tasks", rows, checked.task_of))
+
+    def sizes(self) -> list[tuple[str, int, int]]:
+        """Of every task its id, the number of its test inputs and that of its cells."""
+        rows = self._select("task_id, num_tests, digest, cost", "tasks", None, order="position")
+        return list(self._checked("tasks", rows, checked.size_of))
+
+    def contents(self, task_id: str | None = None) -> list[Task]:
+        """The tasks themselves, or this one, as far as the journal holds them: those of older ones
+        do not."""
+        rows = self._select("task_id, digest, content", "tasks", task_id, order="position")
+        kept = [row for row in rows if row[-1] != ""]
+        return list(self._checked("tasks", kept, checked.content_of))
 
     def num_tests(self, task_id: str | None = None) -> dict[str, int]:
         """Test inputs of every task, in the order of the tasks file, or of this one."""
@@ -311,6 +361,16 @@ class Journal:
         rows = self._select("task_id, stage, status, seconds, detail, round, at_s", "stages", None)
         return list(self._checked("stages", rows, checked.stage_of))
 
+    def stages_since(self, number: int) -> tuple[int, list[StageRow]]:
+        """The outcomes written after the row of that number, and the number of the last row.
+
+        A stage that is gone through again gets a new row.
+        """
+        columns = "rowid, task_id, stage, status, seconds, detail, round, at_s"
+        rows = self._read(f"SELECT {columns} FROM stages WHERE rowid > ? ORDER BY rowid", (number,))
+        last = rows[-1][0] if rows else number
+        return last, list(self._checked("stages", rows, checked.stage_of))
+
     def candidates(
         self,
         task_id: str | None = None,
@@ -332,10 +392,16 @@ class Journal:
         task_id: str | None = None,
         *,
         stage: str | None = None,
+        number: int | None = None,
         until_s: float | None = None,
     ) -> list[tuple[str, int, Candidate]]:
-        """Stage, round and candidate, in the order in which they came; else as `candidates`."""
-        rows = self._select(_CANDIDATE_ROW, "candidates", task_id, stage=stage, until_s=until_s)
+        """Stage, round and candidate, in the order in which they came; else as `candidates`.
+
+        number: of the round, None: of all.
+        """
+        rows = self._select(
+            _CANDIDATE_ROW, "candidates", task_id, stage=stage, number=number, until_s=until_s
+        )
         return self._candidates_in(rows, self.num_tests(task_id))
 
     def _candidates_in(
@@ -408,9 +474,17 @@ class Journal:
             ]
         )
 
+    def events_since(self, number: int, most: int) -> tuple[int, list[tuple[float, str]]]:
+        """The latest events after the row of that number, at most so many, and the number of the
+        last row."""
+        sql = "SELECT rowid, at_s, text FROM events WHERE rowid > ? ORDER BY rowid DESC LIMIT ?"
+        rows = self._read(sql, (number, most))[::-1]
+        last = rows[-1][0] if rows else number
+        return last, list(self._checked("events", rows, _event_of))
+
     def events(self) -> list[tuple[float, str]]:
         rows = self._read("SELECT rowid, at_s, text FROM events")
-        return list(self._checked("events", rows, lambda row: (float(row[0]), str(row[1]))))
+        return list(self._checked("events", rows, _event_of))
 
     def _select(
         self,
@@ -420,12 +494,14 @@ class Journal:
         *,
         order: str = "rowid",
         stage: str | None = None,
+        number: int | None = None,
         until_s: float | None = None,
     ) -> list[Sequence[Any]]:
         """Rows of one task or of all, each with its number first."""
         conditions: dict[str, str | float | None] = {
             "task_id = ?": task_id,
             "stage = ?": stage,
+            "round = ?": number,
             f"(task_id, stage, round) IN ({_ENDED})": until_s,
         }
         asked = {text: value for text, value in conditions.items() if value is not None}
@@ -472,6 +548,10 @@ class Journal:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise _as_ours(self.path, fault) from fault
+
+
+def _event_of(row: Sequence[Any]) -> tuple[float, str]:
+    return float(row[0]), str(row[1])
 
 
 def _as_ours(path: Path, fault: sqlite3.Error | UnicodeDecodeError) -> ApplianceError:

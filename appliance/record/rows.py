@@ -17,7 +17,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from appliance.arc.grid import MAX_SIDE, Grid, as_grid, grid_fault, grid_key, is_legal
+from appliance.arc.task import Task, task_from_json
 from appliance.arc.vote import Candidate
+from appliance.errors import InputError
 from appliance.solve.messages import ProgramMessage
 
 StageName = Literal["search", "quick", "programs", "train", "deep"]
@@ -86,6 +88,7 @@ class _Detail(BaseModel):
     num_steps: int = 0
     num_answers: int = 0
     expansions: int = 0
+    worker: int | None = None
     loss_before: Annotated[float, Field(strict=False)] | None = None
     loss_after: Annotated[float, Field(strict=False)] | None = None
 
@@ -114,6 +117,26 @@ def task_of(values: Sequence[Any]) -> TaskRow:
     _check(type(task_id) is str and type(digest) is str, "texts")
     _check(type(num_tests) is int and 1 <= num_tests <= MAX_TESTS, "a number of test inputs")
     return TaskRow(task_id, num_tests, digest)
+
+
+def size_of(values: Sequence[Any]) -> tuple[str, int, int]:
+    """values: those of `task_of`, and the number of cells."""
+    *values, cells = values
+    row = task_of(values)
+    _check(type(cells) is int and 0 <= cells < 2**53, "a number of cells")
+    return row.task_id, row.num_tests, cells
+
+
+def content_of(values: Sequence[Any]) -> Task:
+    """The task itself. values: task_id, digest, content."""
+    task_id, digest, content = values
+    _check(type(task_id) is str, "a task id")
+    try:
+        task, _ = task_from_json(task_id, parsed(content), place="journal")
+    except InputError as fault:
+        raise ValueError(fault.found) from fault
+    _check(task.digest() == digest, "the task of this digest")
+    return task
 
 
 def candidate_of(

@@ -73,14 +73,20 @@ class RunFolder:
     def is_finished(self) -> bool:
         """Whether the run came to its end: not stopped, not given up, not below a floor, and not
         still going on."""
+        return self.is_ended() and not self._report().get("below_floor")
+
+    def is_ended(self) -> bool:
+        """The same, wherever its stages stand."""
+        report = self._report()
+        return "coverage" in report and not report.get("stopped") and not report.get("failure")
+
+    def _report(self) -> dict[str, Any]:
+        """Nothing where there is none yet, or a damaged one."""
         try:
             report = read_json(self.report)
-        except InputError:  # none yet, or damaged
-            return False
-        is_report = isinstance(report, dict) and "coverage" in report
-        return is_report and not any(
-            report.get(reason) for reason in ("stopped", "failure", "below_floor")
-        )
+        except InputError:
+            return {}
+        return report if isinstance(report, dict) else {}
 
     @property
     def adapters(self) -> Path:

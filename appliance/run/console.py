@@ -1,7 +1,7 @@
 """What a person sees of a run: four displays with one interface.
 
-plain prints one line for each task and message, json the same as JSON objects, rich adds progress
-bars and the grids in colour, none prints nothing.
+plain prints one line for each task and message, json the same as JSON objects, rich shows the whole
+run in one view (screen/), none prints nothing.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from typing import Any, Protocol, TextIO
 
 from appliance.arc.grid import to_lists
 from appliance.arc.task import Solutions
-from appliance.clock import Clock, format_duration
+from appliance.clock import Clock
 from appliance.foreign_text import as_shown
 from appliance.process import guard
 from appliance.process.streams import lost_output
 from appliance.program.source import DSL_HEADER
-from appliance.run.pictures import grids_and_program, side_by_side
-from appliance.run.task_text import first_attempts, is_worth_showing, task_facts, task_line
-from appliance.run.worker_state import TaskReport
+from appliance.record.journal import Journal
+from appliance.run.screen.screen import REFRESH_S, Screen
+from appliance.run.screen.terminal import is_capable
+from appliance.run.task_text import first_attempts, task_facts, task_line
+from appliance.run.worker_state import TaskReport, WorkerState
 
 
 class Display(Protocol):
@@ -32,22 +34,32 @@ class Display(Protocol):
     def show(self, report: TaskReport) -> None:
         """What a job found out about one task."""
 
+    def beat(self, workers: Mapping[int, WorkerState]) -> None:
+        """What the workers do at the moment: told every second or so."""
+
     def close(self) -> None: ...
 
 
 def make_display(
-    name: str | None, *, clock: Clock, deadline_s: float, num_tasks: int, solutions: Solutions
+    name: str | None,
+    *,
+    journal: Journal,
+    run: str,
+    clock: Clock,
+    num_tasks: int,
+    solutions: Solutions,
 ) -> Display:
     """The named display; by default rich on a terminal and plain elsewhere.
 
+    rich needs a terminal that moves its cursor; without one it is plain. run: its name, for people.
     solutions: used only to say whether a task is solved; empty where they are not known.
     """
-    if name is None:
-        name = "rich" if sys.stdout.isatty() else "plain"
+    if name in (None, "rich"):
+        name = "rich" if is_capable() else "plain"
 
     if name == "rich":
         return RichDisplay(
-            clock=clock, deadline_s=deadline_s, num_tasks=num_tasks, solutions=solutions
+            journal=journal, name=run, clock=clock, num_tasks=num_tasks, solutions=solutions
         )
     if name == "json":
         return JsonDisplay(sys.stdout, solutions)
@@ -63,6 +75,9 @@ class NoDisplay:
         pass
 
     def show(self, report: TaskReport) -> None:
+        pass
+
+    def beat(self, workers: Mapping[int, WorkerState]) -> None:
         pass
 
     def close(self) -> None:
@@ -83,6 +98,9 @@ class Shielded(NoDisplay):
 
     def show(self, report: TaskReport) -> None:
         self._try(lambda: self._display.show(report))
+
+    def beat(self, workers: Mapping[int, WorkerState]) -> None:
+        self._try(lambda: self._display.beat(workers))
 
     def close(self) -> None:
         self._try(self._display.close)
@@ -155,64 +173,51 @@ class PlainDisplay(NoDisplay):
             self.tell(f"    {line}")
 
 
-BARS = {"search": "search    ", "quick": "quick pass", "deep": "deep pass "}
-"""Names of the bars, by stage."""
-
-
 class RichDisplay(NoDisplay):
-    """Lines and grids of tasks scroll by above bars that show tasks done and time left."""
+    """One view of the whole run on the terminal, see `screen.view`; plain lines before it begins
+    and after it was left."""
+
+    KEYS = (
+        "Ctrl-C stops the run, the same command goes on   q leaves this view, the run goes on   "
+        "space more tasks"
+    )
 
     def __init__(
-        self, *, clock: Clock, deadline_s: float, num_tasks: int, solutions: Solutions
+        self, *, journal: Journal, name: str, clock: Clock, num_tasks: int, solutions: Solutions
     ) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        self._clock = clock
-        self._deadline_s = deadline_s
-        self._solutions = solutions
-        self._console = Console()
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=self._console,
-            transient=True,
-            get_time=clock.now,
-        )
-        self._num_tasks = num_tasks
-        self._bars: dict[str, Any] = {}  # by stage, from its first task on
-        self._seen: dict[str, set[str]] = {}  # stage: ids of tasks that were shown
-        self._progress.start()
+        """journal: of the run, which all that is shown comes from. name: of the run, for people."""
+        self._journal, self._clock = journal, clock
+        self._lines = PlainDisplay(sys.stdout, num_tasks, solutions)
+        self._screen = Screen(name, solutions, keys=self.KEYS)
+        self._is_left = False
+        self._painted_s = float("-inf")
 
     def tell(self, text: str) -> None:
-        self._console.print(as_shown(text), highlight=False, markup=False, style="dim")
-        self._tick()
+        if not self._screen.is_open:
+            self._lines.tell(text)
 
     def show(self, report: TaskReport) -> None:
-        seen = self._seen.setdefault(report.stage, set())
-        seen.add(report.task.task_id)
-        if report.stage not in self._bars:
-            bar = self._progress.add_task(BARS[report.stage], total=self._num_tasks, left="")
-            self._bars[report.stage] = bar
-        self._progress.update(self._bars[report.stage], completed=len(seen))
-        self._tick()
-        self._console.print(task_line(report, self._solutions), highlight=False, markup=False)
+        if self._is_left:
+            self._lines.show(report)
 
-        if report.stage == "search" and is_worth_showing(report, self._solutions):
-            self._console.print(grids_and_program(report, self._console.width))
+    def beat(self, workers: Mapping[int, WorkerState]) -> None:
+        if self._is_left:
+            return
+        if not self._screen.is_open:
+            self._screen.open()
+        if self._screen.is_left():
+            self._is_left = True
+            self._screen.close(self._clock.now())
+            return
 
-        # Grids only after training: those of the quick pass would scroll by too fast to be seen.
-        if report.stage == "deep":
-            for test_index, grids in enumerate(first_attempts(report)):
-                if grids:
-                    self._console.print(side_by_side(report.task.test[test_index], grids[0]))
+        now_s = self._clock.now()
+        if now_s >= self._painted_s + REFRESH_S:
+            self._painted_s = now_s
+            self._screen.take(self._screen.look(self._journal))
+            self._screen.paint(now_s)
 
     def close(self) -> None:
-        self._progress.stop()
-
-    def _tick(self) -> None:
-        left = format_duration(max(0.0, self._deadline_s - self._clock.now()))
-        for bar in self._bars.values():
-            self._progress.update(bar, left=f"{left} left")
+        if self._screen.is_open:
+            self._screen.take(self._screen.look(self._journal))
+            self._screen.close(self._clock.now())
+        self._is_left = True

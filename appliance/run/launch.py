@@ -25,7 +25,7 @@ from appliance.errors import (
 from appliance.machine.contention import slowdown
 from appliance.process.stopping import exit_code, noted
 from appliance.record.attempts import attempts_of
-from appliance.record.coverage import PREDICTIONS, coverage_of
+from appliance.record.coverage import PREDICTIONS, SOLVED, coverage_of
 from appliance.record.journal import Journal
 from appliance.record.legs import note_start
 from appliance.record.run_folder import RunFolder
@@ -35,6 +35,8 @@ from appliance.run.orchestrator import Orchestrator, RunTime, RunWork
 from appliance.run.pool import SubprocessPool
 from appliance.run.schedule.planned_costs import PlannedCosts
 from appliance.run.schedule.rate_check import FACT as CHECKED_RATE
+from appliance.run.screen.closing import closing_lines, report_lines
+from appliance.run.screen.heart import Heart
 from appliance.run.workers import search_plans, search_share, worker_plans
 from appliance.sizing.plan import AnyPlan, Plan
 from appliance.sizing.view import plan_lines
@@ -85,6 +87,7 @@ def launch(start: Launch) -> int:
     """Run to the end and return the exit code. The submission is valid all the time."""
     tell = start.display.tell
     note_start(start.journal, start.start_s)
+    start.journal.put_fact(SOLVED, None)  # that of an earlier leg may not hold any more
     open_account(start.journal, start.planned.setbacks)
     if start.planned.is_without_gpu:
         note_without_gpu(start.journal)
@@ -144,12 +147,24 @@ def _work(start: Launch, stopped: list[int]) -> tuple[Launch, EngineError | None
 
     Returns what was followed last, and why it gave up.
     """
+    heart = Heart(
+        start.display,
+        start.journal,
+        start.clock,
+        start_s=start.start_s,
+        deadline_s=start.deadline_s,
+        cards=[gpu.uuid for gpu in start.plan.machine.gpus],
+    )
+    failure: EngineError | None = None
     try:
-        _orchestrator(start, stopped).run()
+        _orchestrator(start, heart, stopped).run()
     except EngineError as fault:
-        other = _without_gpus(start, fault) if isinstance(fault, DeviceLost) else None
-        return (start, fault) if other is None else _work(other, stopped)
-    return start, None
+        failure = fault
+    finally:
+        heart.stop()
+
+    other = _without_gpus(start, failure) if isinstance(failure, DeviceLost) else None
+    return (start, failure) if other is None else _work(other, stopped)
 
 
 def _without_gpus(start: Launch, fault: DeviceLost) -> Launch | None:
@@ -169,7 +184,7 @@ def _without_gpus(start: Launch, fault: DeviceLost) -> Launch | None:
     return other
 
 
-def _orchestrator(start: Launch, stopped: list[int]) -> Orchestrator:
+def _orchestrator(start: Launch, heart: Heart, stopped: list[int]) -> Orchestrator:
     plan, workers = start.plan, search_plans(start.plan)
     planned, is_rate_given = None, False
     if isinstance(plan, Plan):
@@ -185,7 +200,7 @@ def _orchestrator(start: Launch, stopped: list[int]) -> Orchestrator:
         RunWork(start.tasks, plan.settings, start.folder, start.journal),
         pool,
         RunTime(start.clock, start.start_s, start.deadline_s, slowdown),
-        start.display,
+        heart,
         is_stopped=lambda: bool(stopped),
         planned=planned,
         is_rate_given=is_rate_given,
@@ -214,13 +229,19 @@ def _conclude(start: Launch, stopped: list[int], failure: EngineError | None) ->
     for note in start.journal.notes():
         tell(f"note: {note}")
 
+    solved = None
     if len(start.tasks.solutions) == len(start.tasks) and not faults:
-        report |= _scores(start, submission)
+        figures, solved = _scores(start, submission)
+        report |= figures
+    for line in closing_lines(start.journal, solved):
+        tell(line)
     verdict = "valid" if not faults else "NOT valid"
     ended = f"{folder.submission} is {verdict} after {format_duration(seconds)}"
     tell(ended)
     start.journal.put_event(start.clock.now(), ended)
     folder.write_json(folder.report, report)
+    for line in report_lines(folder):
+        tell(line)
     start.tell_figures(report)
 
     if failure is not None:
@@ -267,8 +288,9 @@ def _read(path: Path, tasks: TaskSet) -> tuple[Any, list[str]]:
     return submission, validate(submission, tasks)
 
 
-def _scores(start: Launch, submission: Any) -> dict[str, Any]:
-    """Where the answers are known: how many tasks are solved. They are used for this line only."""
+def _scores(start: Launch, submission: Any) -> tuple[dict[str, Any], list[str]]:
+    """Where the answers are known: what the report says of the score, and the tasks that are
+    solved. Answers are used for what is shown only."""
     solutions = start.tasks.solutions
     figures = score(submission, solutions)
 
@@ -278,12 +300,13 @@ def _scores(start: Launch, submission: Any) -> dict[str, Any]:
 
     ids = start.tasks.ids()
     solved = [task_id for task_id in ids if is_solved(task_id)]
+    start.journal.put_fact(SOLVED, solved)
     start.display.tell(
         f"solved {len(solved)} of {len(ids)} tasks{tuning_part(solved, ids)}; "
         f"score by test output {figures['by_output']:.1%}, by task {figures['by_task']:.1%} "
-        "(answers used for this line only)"
+        "(answers used for what is shown only)"
     )
-    return {"score": figures, "solved": len(solved)}
+    return {"score": figures, "solved": len(solved)}, solved
 
 
 def _is_seen_family(start: Launch) -> bool:

@@ -14,6 +14,7 @@ from appliance.engine.base import Cause
 from appliance.record.attempts import attempts_of
 from appliance.record.journal import Journal, StageRow
 from appliance.record.rows import as_kept
+from appliance.record.standing import source_of
 from appliance.run.schedule.certainty import Certainty, TaskVotes, is_found
 from appliance.run.schedule.task_state import Assignment
 from appliance.solve.messages import KnownProgram, ProgramMessage, Searched, Trained, Wrote
@@ -39,6 +40,7 @@ class Outcome:
     wrote: Wrote | None = None
     searched: Searched | None = None
     seconds: float = 0.0
+    worker: int | None = None  # who worked on it
     reason: str | None = None  # why there is nothing, or not everything; this and the next
     cause: Cause | None = None
     how: str = ""  # the way in which the grids were sampled, such as "vllm merged"
@@ -66,6 +68,7 @@ class Ledger:
         self._clock = clock
         self._write = write
         self._attempts: dict[Output, tuple[Grid, ...]] = {}
+        self._sources: dict[str, str] = {}  # of the attempts, by task
         # Of the vote over all deep rounds, by task; without tasks that have no candidate of these.
         self.certainties: dict[str, Certainty] = {}
         self.found: set[str] = set()  # tasks whose answer a search without a model is sure of
@@ -75,6 +78,7 @@ class Ledger:
         # The journal's candidates by task, stage and round: to read all of a task anew after each
         # of its rounds would cost more than the rest of this process.
         by_id = {task.task_id: task for task in tasks}
+        self._num_tests = {task.task_id: len(task.test) for task in tasks}
         self._found: dict[str, dict[tuple[str, int], list[Candidate]]] = {t: {} for t in by_id}
         self._votes: dict[str, TaskVotes] = {}  # of the deep rounds, by task
         self._unvoted: set[str] = set()  # tasks with new candidates since the last vote
@@ -107,12 +111,13 @@ class Ledger:
             )
 
         told = {
+            "worker": outcome.worker,
             "reason": outcome.reason,
             "cause": outcome.cause,
             "how": outcome.how,
             "refused": list(outcome.refused),
         }
-        detail = {name: value for name, value in told.items() if value}
+        detail = {name: value for name, value in told.items() if value not in (None, "", [])}
         if outcome.searched is not None:
             detail |= outcome.searched.model_dump(exclude={"event", "job_id", "task_id", "seconds"})
         elif assignment.stage != "search":
@@ -169,9 +174,20 @@ class Ledger:
     def attempts(self) -> Attempts:
         """What the vote chooses now."""
         for task_id in sorted(self._unvoted):
-            self._attempts |= attempts_of(self._by_stage(task_id), self._selector)
+            by_stage = self._by_stage(task_id)
+            voted = attempts_of(by_stage, self._selector)
+            self._attempts |= voted
+            grids = [voted.get((task_id, index), ()) for index in range(self._num_tests[task_id])]
+            answers = [c for found in by_stage.values() for c in found]
+            self._sources[task_id] = source_of(grids, answers)
         self._unvoted.clear()
         return self._attempts
+
+    def sources(self) -> Mapping[str, str]:
+        """Where the first attempt of each task comes from, see `record.standing`; without tasks
+        that have nothing but a guess."""
+        self.attempts()
+        return self._sources
 
     def write(self) -> None:
         """Write the whole submission as it stands, if anything is new.

@@ -18,6 +18,7 @@ from appliance.config import Settings
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
 from appliance.record.setbacks import note_setback
+from appliance.record.standing import SOURCES_FACT
 from appliance.run.jobs import NOTHING_DONE, Done, job_of
 from appliance.run.ledger import Attempts, Ledger
 from appliance.run.pool import Pool
@@ -95,6 +96,9 @@ class Listener(Protocol):
 
     def show(self, report: TaskReport) -> None:
         """What a job gave for one of its tasks."""
+
+    def beat(self, workers: Mapping[int, WorkerState]) -> None:
+        """What the workers do at the moment: told after every wait."""
 
 
 class Orchestrator:
@@ -218,6 +222,7 @@ class Orchestrator:
                     self._tell_early_end()
                     break
 
+                self._listener.beat(self._workers)
                 self._wait()
                 self._life.reap_late()
                 self._ledger.write_if_due()
@@ -235,6 +240,7 @@ class Orchestrator:
             for state in self._workers.values():
                 self._results.keep_partial(state.take())
             self._ledger.write()
+            self._work.journal.put_fact(SOURCES_FACT, dict(self._ledger.sources()))
 
     def _resume(self) -> None:
         """Stages that are done in the journal stay done, and what others gave stays too.
@@ -341,7 +347,7 @@ class Orchestrator:
             plain_because=self._prober.plain_because if self._prober else "",
         )
         self._next_job_id += 1
-        state.state, state.running = "busy", Running(assignment, job, now_s)
+        state.state, state.running = "busy", Running(assignment, job, now_s, worker)
         self._pool.submit(worker, job)
 
     def _next(self, kind: Kind, now_s: float) -> Assignment | None:

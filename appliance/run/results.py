@@ -131,6 +131,7 @@ class Results:
             wrote=running.wrote.get(task.task_id),
             searched=running.searched,
             seconds=seconds,
+            worker=running.worker,
             reason=reason,
             cause=cause,
             how=finished.how if finished else "",

@@ -10,7 +10,7 @@ from appliance.arc.task import Solutions
 from appliance.record.tracking import Figures
 from appliance.run.console import Display
 from appliance.run.task_text import task_facts
-from appliance.run.worker_state import TaskReport
+from appliance.run.worker_state import TaskReport, WorkerState
 
 
 class Tracked:
@@ -57,6 +57,9 @@ class Tracked:
 
         self._step += 1
         self._figures.log(self._step, values)
+
+    def beat(self, workers: Mapping[int, WorkerState]) -> None:
+        self._display.beat(workers)
 
     def conclude(self, report: Mapping[str, Any]) -> None:
         """The figures of the end: coverage, and the score where the answers are known."""

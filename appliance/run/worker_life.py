@@ -14,6 +14,7 @@ from appliance.run.results import Results
 from appliance.run.schedule.rate_check import RateCheck
 from appliance.run.schedule.schedule import Schedule
 from appliance.run.schedule.task_state import Assignment
+from appliance.run.screen.worker_text import facts_text
 from appliance.run.worker_state import Kind, Running, WorkerState
 from appliance.sizing.memory_ladder import RUNGS
 from appliance.solve.messages import Failed, Job, LeftOut, Ready, Scored, Trained, Wrote
@@ -112,7 +113,7 @@ class WorkerLife:
 
         if state.kind == "device":
             seconds = format_duration(event.seconds)
-            self._tell(f"worker {worker} ready after {seconds}: {event.facts}")
+            self._tell(f"worker {worker} ready after {seconds}: {facts_text(event.facts)}")
 
     def retire(self) -> None:
         """End the search workers, which have nothing more to do: others need their cores."""

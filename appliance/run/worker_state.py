@@ -42,6 +42,7 @@ class Running:
     assignment: Assignment
     job: Job
     started_s: float  # instant
+    worker: int = 0  # who has it
     candidates: list[Candidate] = field(default_factory=list)
     programs: list[ProgramMessage] = field(default_factory=list)
     trained: dict[str, Trained] = field(default_factory=dict)  # by task

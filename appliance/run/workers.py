@@ -6,6 +6,7 @@ Nothing is decided here; every value comes from the plan.
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from appliance.engine.sampling.vllm_start import MOST_BATCHED_TOKENS
 from appliance.errors import PrerequisiteError
 from appliance.machine.gpu import GIB
 from appliance.machine.machine import Machine
+from appliance.machine.platforms import find_platform
 from appliance.record.run_folder import RunFolder
 from appliance.run.schedule.search_queue import SearchShare
 from appliance.sizing.plan import AnyPlan, Plan
@@ -63,7 +65,7 @@ def check_engine_installed() -> None:
         raise PrerequisiteError(
             f"not installed: {', '.join(missing)}",
             expected="the packages of requirements/cpu.txt or requirements/gpu.txt",
-            remedy="make setup (or make setup TARGET=gpu)",
+            remedy=find_platform(os.environ).to_install("cpu"),
         )
 
 

@@ -69,7 +69,7 @@ def make_plan(request: PlanRequest) -> Plan:
 
     layers = _layers(request)
     asked = resolve(layers)
-    check_engine(asked, request.software)
+    check_engine(asked, request.software, request.machine.platform)
     machine, why_fewer = wanted_cards(request.machine, asked, given_keys(layers))
     request = replace(request, machine=machine)
     core = _core(request, asked, _lengths(request))

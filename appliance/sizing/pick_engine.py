@@ -7,6 +7,7 @@ from dataclasses import replace
 from appliance.config import Settings
 from appliance.errors import PrerequisiteError, UsageError
 from appliance.machine.catalogue import AMPERE
+from appliance.machine.platforms import Platform
 from appliance.machine.software import Software
 from appliance.sizing.choice import Choice
 from appliance.sizing.costs.coefficients import FITTED, Coefficients
@@ -58,7 +59,7 @@ def on_busy_cores(
     )
 
 
-def check_engine(settings: Settings, software: Software) -> None:
+def check_engine(settings: Settings, software: Software, platform: Platform) -> None:
     """Raises PrerequisiteError when the engine that is asked for cannot be used, UsageError for
     settings that exclude each other."""
     asked, grammar = settings.model.engine, settings.sample.grammar
@@ -77,7 +78,7 @@ def check_engine(settings: Settings, software: Software) -> None:
         raise PrerequisiteError(
             f"{wish}: {software.vllm_fault}",
             expected="vLLM for this machine",
-            remedy="make engines (a GPU: make setup TARGET=gpu), or --engine auto",
+            remedy=f"{platform.to_install('engines')}, or --engine auto",
         )
 
     fault = _quantized_fault(settings.model.quantization, software)
@@ -85,7 +86,7 @@ def check_engine(settings: Settings, software: Software) -> None:
         raise PrerequisiteError(
             f"{wish}: {fault}",
             expected="vLLM for the base weights that are asked for",
-            remedy="make setup TARGET=gpu, --engine auto, or --set model.quantization=none",
+            remedy=f"{platform.to_install('gpu')}, --engine auto, or --set model.quantization=none",
         )
 
 

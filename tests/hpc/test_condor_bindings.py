@@ -25,7 +25,8 @@ CONDOR = Path(__file__).parents[2] / "condor"
 def test_the_bindings_read_every_description(path: Path) -> None:
     submit = htcondor.Submit(path.read_text())
     assert submit["universe"] == "container"
-    result = {"shard.sub": "$(shard)", "merge.sub": "submission.json"}[path.name]
+    merged = "submission.json, coverage.json"
+    result = {"shard.sub": "$(shard)", "merge.sub": merged}[path.name]
     assert submit["transfer_output_files"] == result
 
 

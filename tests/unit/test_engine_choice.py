@@ -14,6 +14,7 @@ from appliance.machine import software
 from appliance.machine.host import Host
 from appliance.machine.imagined import imagined
 from appliance.machine.machine import find_machine
+from appliance.machine.platforms import Platform
 from appliance.machine.software import Software, find_software, installed_engines, vllm_fault
 from appliance.sizing.costs.device import device_of_cpu, devices_of
 from appliance.sizing.costs.model_card import load_card
@@ -158,7 +159,7 @@ def test_asking_for_vllm_with_weights_that_it_cannot_hold_is_refused(
 ) -> None:
     values = {"model.engine": "vllm", "model.quantization": quantization}
     with pytest.raises(PrerequisiteError, match=f"--engine vllm: .*{why}"):
-        check_engine(resolve([Layer("test", values)]), Software(has_vllm_nf4=False))
+        check_engine(resolve([Layer("test", values)]), Software(has_vllm_nf4=False), Platform())
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, name: str | None, *, wants: str, torch: str) -> None:
@@ -226,13 +227,13 @@ def test_asking_for_what_is_missing_is_refused_before_anything_starts(
     found = find_software(has_gpu=False)
     assert found.engines == ("transformers",)
     with pytest.raises(PrerequisiteError, match="--engine vllm: vLLM is not installed"):
-        check_engine(resolve([Layer("test", {"model.engine": "vllm"})]), found)
+        check_engine(resolve([Layer("test", {"model.engine": "vllm"})]), found, Platform())
     with pytest.raises(PrerequisiteError, match=r"sample\.grammar = shape: vLLM is not installed"):
-        check_engine(resolve([Layer("test", {"sample.grammar": "shape"})]), found)
-    check_engine(resolve([]), found)
+        check_engine(resolve([Layer("test", {"sample.grammar": "shape"})]), found, Platform())
+    check_engine(resolve([]), found, Platform())
 
 
 def test_a_grammar_with_transformers_is_a_contradiction() -> None:
     asked = resolve([Layer("test", {"sample.grammar": "shape", "model.engine": "transformers"})])
     with pytest.raises(UsageError, match=r"sample\.grammar = shape with --engine transformers"):
-        check_engine(asked, Software())
+        check_engine(asked, Software(), Platform())

@@ -187,6 +187,44 @@ def test_a_journal_from_before_views_were_scored_is_read(tmp_path: Path) -> None
     assert found.grid.tolist() == [[1]]
 
 
+def test_the_tasks_themselves_come_back_whole_and_nothing_that_was_meddled_with(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "journal.sqlite"
+    journal = Journal(path)
+    journal.put_tasks(TASKS)
+    assert journal.contents() == list(TASKS)
+    journal.close()
+
+    with sqlite3.connect(path) as db:  # another task under the name of the first
+        first, second = TASKS.ids()[:2]
+        content = "(SELECT content FROM tasks WHERE task_id = ?)"
+        db.execute(f"UPDATE tasks SET content = {content} WHERE task_id = ?", (second, first))
+    db.close()
+    journal = Journal(path)
+    assert journal.contents() == list(TASKS)[1:]
+    assert "1 of tasks" in journal.notes()[0]
+    journal.close()
+
+
+def test_a_journal_without_the_tasks_themselves_is_read_and_gets_them(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    journal = Journal(path)
+    journal.put_tasks(TASKS)
+    journal.close()
+    with sqlite3.connect(path) as old:
+        old.execute("ALTER TABLE tasks DROP COLUMN content")
+        old.execute("PRAGMA user_version = 2")
+    old.close()
+
+    journal = Journal(path)
+    assert journal.contents() == [] and [row.task_id for row in journal.tasks()] == [*TASKS.ids()]
+    journal.put_tasks(TASKS)
+    assert journal.contents() == list(TASKS)
+    assert journal.notes() == []
+    journal.close()
+
+
 def test_a_journal_that_held_stage_and_round_in_one_text_is_read(tmp_path: Path) -> None:
     """Version 0.1 wrote "deep-2" for the second round of a stage."""
     path = tmp_path / "journal.sqlite"

@@ -97,3 +97,13 @@ def test_a_vote_is_paid_for_when_somebody_asks_for_it() -> None:
     assert len(seen) == 2
     assert [int(g[0, 0]) for g in seen[-1]()[TASKS.ids()[0], 0]] == [2, 1]
     journal.close()
+
+
+def test_the_journal_says_which_worker_it_was() -> None:
+    journal = Journal(Path(":memory:"))
+    journal.put_tasks(TASKS)
+    task = TASKS.tasks[0]
+    outcome = Outcome("done", answers(0, ONE), worker=0)
+    ledger(journal).put(Assignment("quick", (task,), 4, 9.0, 9.0), task, outcome)
+    assert [row.detail["worker"] for row in journal.stages()] == [0]
+    journal.close()

@@ -77,6 +77,48 @@ def test_missing_torch_fails_and_missing_vllm_is_a_caution(tmp_path: Path) -> No
     assert (found["torch"].status, found["vllm"].status) == (Status.FAIL, Status.CAUTION)
 
 
+def test_a_remedy_is_one_that_the_place_allows(tmp_path: Path) -> None:
+    """Nobody runs make in a container, or in a notebook."""
+    places = (Platform(container="apptainer"), Platform("htcondor", container="docker"))
+    for place in (*places, Platform("kaggle", "rerun")):
+        for machine in (PLAIN, with_driver(imagined(PLAIN, "T4"), "580.95")):
+            there = replace(machine, platform=place)
+            found = look(there, tmp_path, torch="2.13.0+cpu", vllm=None, peft=None)
+            told = " ".join(check.remedy for check in found.values())
+            assert "make setup" not in told and "make engines" not in told
+            assert "TARGET=" in told
+
+    here = look(PLAIN, tmp_path, vllm=None, peft=None)
+    assert "make engines" in here["vllm"].remedy and "make setup" in here["peft"].remedy
+
+
+def test_a_folder_that_may_not_be_written_is_no_fault_where_a_scratch_folder_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`apptainer run --containall` begins in a root that is read-only."""
+    (tmp_path / "file").touch()
+    closed = tmp_path / "file" / "none"  # not even root can write there
+    monkeypatch.setattr(Path, "cwd", lambda: closed)
+    env = {"HOME": str(tmp_path), "USER": "me", "TMPDIR": str(closed)}
+    versions: dict[str, str | None] = dict(INSTALLED)
+
+    def disk(machine: Machine, out: Path | None = None) -> Check:
+        return next(
+            check
+            for check in examine(machine, env=env, out=out, versions=versions)
+            if check.name == "disk"
+        )
+
+    found = disk(PLAIN)
+    assert found.status is Status.PASS
+    assert f"free for {tmp_path}" in found.found and f"{closed} cannot be written" in found.found
+    assert disk(PLAIN, closed).status is Status.FAIL
+
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    assert f"for {scratch}" in disk(replace(PLAIN, platform=Platform(scratch=scratch))).found
+
+
 def test_a_cache_that_cannot_be_written_fails(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     found = look(PLAIN, tmp_path, {"TRITON_CACHE_DIR": str(tmp_path / "file" / "triton")})

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 
-from appliance.clock import SystemClock
-from appliance.pack.leg import LEAST_S, run_leg
+from appliance.clock import SystemClock, VirtualClock
+from appliance.pack.leg import BAD_MACHINE_S, LEAST_S, main, run_leg, unpack
 
 
 def child(code: str) -> tuple[str, ...]:
@@ -55,11 +56,9 @@ def test_a_budget_that_is_used_up_still_ends_in_an_orderly_way(tmp_path: Path) -
     assert budget_given(tmp_path) == LEAST_S
 
 
-@pytest.mark.parametrize(("code", "expected"), [(0, 0), (5, 0), (2, 2), (4, 4), (85, 85)])
-def test_only_a_stage_below_its_floor_changes_the_exit_code(
-    tmp_path: Path, code: int, expected: int
-) -> None:
-    assert leg(tmp_path, f"raise SystemExit({code})") == expected
+@pytest.mark.parametrize("code", [0, 2, 4, 5, 85])
+def test_the_exit_code_is_passed_on_so_that_dagman_sees_it(tmp_path: Path, code: int) -> None:
+    assert leg(tmp_path, f"raise SystemExit({code})") == code
 
 
 def test_when_a_leg_is_over_the_run_is_asked_to_save_itself(tmp_path: Path) -> None:
@@ -76,6 +75,45 @@ def test_when_a_leg_is_over_the_run_is_asked_to_save_itself(tmp_path: Path) -> N
 
 def test_a_run_that_is_stopped_before_it_listens_is_started_again(tmp_path: Path) -> None:
     assert leg(tmp_path, "import os, signal; os.kill(os.getpid(), signal.SIGTERM)") == 85
+
+
+def test_a_machine_on_which_nothing_runs_does_not_take_one_shard_after_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def waited(code: int) -> float:
+        clock = VirtualClock(1e9)
+        program = child(f"raise SystemExit({code})")
+        assert run_leg(tmp_path, 1000, 500, ["x"], clock=clock, program=program) == code
+        return clock.now() - 1e9
+
+    assert waited(3) == BAD_MACHINE_S
+    assert "this machine is kept for 900 s" in capsys.readouterr().err
+    assert waited(2) == waited(0) == 0
+
+
+def test_a_model_that_came_as_a_tar_file_is_unpacked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "qwen").mkdir()
+    (tmp_path / "qwen/config.json").write_text("{}")
+    with tarfile.open("qwen.tar.gz", "w:gz") as archive:
+        archive.add("qwen")
+    (tmp_path / "qwen/config.json").unlink()
+
+    unpack(Path("qwen.tar.gz"))
+    assert (tmp_path / "qwen/config.json").read_text() == "{}"
+    assert not (tmp_path / "qwen.tar.gz").exists()
+    unpack(Path("qwen.tar.gz"))  # of a later leg in the same place
+
+
+def test_a_damaged_tar_file_is_an_error_with_a_remedy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "qwen.tar").write_bytes(b"half of it")
+    words = ["--out", str(tmp_path), "--budget", "1h", "--every", "1h"]
+    assert main([*words, "--unpack", str(tmp_path / "qwen.tar"), "--", "x"]) == 4
+    assert "cannot be unpacked" in capsys.readouterr().err
 
 
 def test_adapters_do_not_travel(tmp_path: Path) -> None:

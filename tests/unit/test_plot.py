@@ -150,7 +150,7 @@ def test_the_score_over_time_ends_with_that_of_all_votes(place: Path) -> None:
 
 def test_the_report_page_holds_the_pictures(place: Path, tmp_path: Path) -> None:
     page = report(place, tmp_path)
-    assert page.count("<svg") > page.count('<div class="picture"><svg') == 4
+    assert page.count('<div class="picture"><svg') == 4
     assert set(re.findall(r"https?://[^\"']+", page)) == {"http://www.w3.org/2000/svg"}
 
 
@@ -166,7 +166,7 @@ def test_without_matplotlib_the_page_says_so_and_plot_is_refused(
 
     page = report(place, tmp_path)
     assert "cannot be loaded: built for another numpy" in page
-    assert '<div class="picture">' not in page and page.count("<article") == 6
+    assert '<div class="picture">' not in page and page.count('"outputs":[') == 6
 
     capsys.readouterr()
     assert cli.main(["plot", str(place / "_lora"), "--out", str(tmp_path / "out")]) == 3

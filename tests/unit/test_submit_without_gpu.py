@@ -173,6 +173,17 @@ def test_a_scored_rerun_is_sized_to_the_hardware_it_finds(
     assert any("the profile asks for" in text for text in planned.setbacks)
 
 
+def test_the_profile_of_other_cards_leaves_precision_to_those_that_are_there(
+    tmp_path: Path, began: list[Launch]
+) -> None:
+    """A T4 has no bfloat16, and vLLM refuses it there; an L4 has."""
+    for card, dtype in {"T4": "float16", "L4": "bfloat16"}.items():
+        run(tmp_path / card, machine(card, phase="rerun"), "--profile", "kaggle-l4x4")
+        chosen = began[-1].planned.plan
+        assert isinstance(chosen, Plan)
+        assert chosen.precision.dtype.value == dtype
+
+
 def test_elsewhere_other_hardware_than_the_profiles_is_refused_at_once(
     tmp_path: Path, began: list[Launch]
 ) -> None:

@@ -100,15 +100,9 @@ class Pool:
 
     def run(self, command: str, *, folder: str = f"/home/{USER}", check: bool = True) -> str:
         """Standard output of a shell command of the pool's user; RuntimeError if it fails."""
-        place = f"/proc/{self._init}/root"
-        inside = ["nsenter", "--target", str(self._init), f"--root={place}", f"--wd={place}"]
-        inside += ["--mount", "--pid", "--net", "--uts", "--ipc"]
-        path = "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-        variables = ["env", "-i", path, f"HOME=/home/{USER}", f"USER={USER}"]
-        user = ["setpriv", "--reuid", USER, "--regid", USER, "--init-groups"]
         shell = ["sh", "-c", f"cd {shlex.quote(folder)} && {command}"]
         done = subprocess.run(
-            [*inside, *variables, *user, *shell],
+            [*self._inside(), *shell],
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
@@ -117,6 +111,25 @@ class Pool:
             raise RuntimeError(f"{command}: code {done.returncode}\n{done.stdout}\n{done.stderr}")
 
         return done.stdout
+
+    @property
+    def root(self) -> Path:
+        """Its file system as this machine sees it, bound folders and all."""
+        return Path(f"/proc/{self._init}/root")
+
+    def put_command(self, name: str, folder: Path) -> None:
+        """Write a program there that runs the pool's own command of that name, as its user."""
+        program = folder / name
+        program.write_text(f'#!/bin/sh\nexec {shlex.join([*self._inside(), name])} "$@"\n')
+        program.chmod(0o755)
+
+    def _inside(self) -> list[str]:
+        """What is written before a command that the pool's user runs."""
+        inside = ["nsenter", "--target", str(self._init), f"--root={self.root}"]
+        inside += [f"--wd={self.root}", "--mount", "--pid", "--net", "--uts", "--ipc"]
+        path = "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+        variables = ["env", "-i", path, f"HOME=/home/{USER}", f"USER={USER}"]
+        return [*inside, *variables, "setpriv", "--reuid", USER, "--regid", USER, "--init-groups"]
 
     def wait_for(self, command: str, wanted: str, *, folder: str, seconds: float = 120) -> None:
         """Wait until that text stands in the command's output."""

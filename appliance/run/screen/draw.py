@@ -1,0 +1,378 @@
+"""The view of a run as lines of a terminal: 80 x 24 hold it, and a larger one shows more.
+
+Letters carry the meaning and colours repeat it, so that nothing is lost without them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from itertools import groupby
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+from appliance.clock import format_duration
+from appliance.foreign_text import as_shown
+from appliance.machine.gpu import GIB
+from appliance.program.source import DSL_HEADER
+from appliance.record.attempts import program_of
+from appliance.record.pulse import Pulse, WorkerPulse
+from appliance.record.standing import SOURCES
+from appliance.run.screen.pictures import side_by_side
+from appliance.run.screen.view import PassView, RunView, TaskView
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+LEAST_WIDTH, LEAST_HEIGHT = 40, 10
+"""A smaller terminal shows what fits of this."""
+
+LETTERS = {"program": "P", "search": "S", "cells": "C", "trained": "T", "plain": "M", "guess": "."}
+"""Of a task in the mosaic, by the source of its answer."""
+
+LEGEND = "P program  S search  C cells  T trained model  M plain model  . nothing yet"
+
+SURE, UNSURE = 0.8, 0.3
+"""From the first chance on an answer is bright, below the second one it is dim."""
+
+TASK_WIDTH = 70
+"""Of a column of tasks, with the gap behind it."""
+
+FAULT_LINES = 3
+"""Of why the journal cannot be read."""
+
+ROOMY = 32
+"""A terminal with so many lines has blank ones between the parts."""
+
+SOLVED, MISSED = "\u2713", "\u2717"
+FULL, PART, EMPTY = "\u2501", "\u2578", "\u2500"
+
+
+def frame(
+    view: RunView,
+    now_s: float,
+    size: tuple[int, int],
+    *,
+    keys: str,
+    page: int = 0,
+    num_unread: int = 0,
+) -> list[Text]:
+    """As many lines as the terminal has, none longer than it is wide.
+
+    size: columns and lines. keys: what may be pressed, for people. page: of the tasks, where they
+    do not fit; after the last comes the first. num_unread: outcomes in the journal that are not in
+    the view yet.
+    """
+    width, height = max(size[0], LEAST_WIDTH), max(size[1], LEAST_HEIGHT)
+    title = _title(view, now_s, width)
+    if view.pulse is not None and view.is_silent(now_s):
+        now_s = view.pulse.at_s  # how it was when it was last heard of
+    head = [title, *_bars(view, now_s, width), *_score(view, width, num_unread)]
+    foot = [_text(keys, "dim")]
+    gap = [_text("")] if height >= ROOMY else []
+
+    left = height - len(head) - len(foot) - 4 * len(gap)
+    workers = _workers(view, now_s, width, most=max(6, left // 3))
+    left -= len(workers)
+    mosaic = _mosaic(view, width)
+    if len(mosaic) > left // 2:
+        mosaic = []
+    left -= len(mosaic)
+    messages = _messages(view, most=max(1, left // 5) if left > 4 else 0)
+    left -= len(messages)
+    tasks = _tasks(view, width, left, page) if left > 1 else []
+
+    blank = [_text("")] * max(0, left - len(tasks))
+    lines = [*head, *gap, *workers, *gap, *mosaic, *gap, *tasks, *blank, *gap, *messages]
+    lines = [*lines[: height - 1], *foot][: max(1, size[1])]
+    for line in lines:
+        line.truncate(size[0], overflow="ellipsis")
+    return lines
+
+
+def _text(text: str, style: str = "") -> Text:
+    from rich.text import Text
+
+    return Text(as_shown(text), style=style, no_wrap=True, end="")
+
+
+def _parts(*parts: tuple[str, str]) -> Text:
+    """Pieces of one line, each with its style."""
+    line = _text("")
+    for text, style in parts:
+        line.append(as_shown(text), style=style)
+    return line
+
+
+def _title(view: RunView, now_s: float, width: int) -> Text:
+    facts = view.facts
+    name = facts.name
+    if len(name) > width // 3:  # a path: its end tells more
+        name = "\u2026" + name[1 - width // 3 :]
+    about = f"{len(view.tasks)} tasks of {facts.source}" if facts.source else "no tasks yet"
+    about += f", {facts.model}" if facts.model else ""
+    state, style = _state(view, now_s)
+
+    room = width - len(state) - len(name) - 5
+    about = about if len(about) <= room else about[: max(0, room - 1)] + "\u2026"
+    blank = " " * max(1, width - len(name) - len(about) - len(state) - 2)
+    return _parts((name, "bold"), ("  " + about, ""), (blank, ""), (state, style))
+
+
+def _state(view: RunView, now_s: float) -> tuple[str, str]:
+    if view.fault:
+        return "cannot be read", "bold red"
+    if view.pulse is None:
+        return "no pulse", "yellow"
+    if view.is_over:
+        return "over", "bold green"
+    if view.is_silent(now_s):
+        return f"silent for {format_duration(now_s - view.pulse.at_s)}", "bold red"
+    return "running", "bold green"
+
+
+def _bars(view: RunView, now_s: float, width: int) -> list[Text]:
+    rows = [_time_bar(view, now_s, width)] if view.pulse else []
+    time_s = view.pulse.deadline_s - now_s if view.pulse else math.inf
+    return rows + [_pass_bar(found, width, time_s) for found in view.passes(now_s)]
+
+
+def _time_bar(view: RunView, now_s: float, width: int) -> Text:
+    pulse = view.pulse
+    assert pulse is not None
+    until_s = pulse.at_s if view.is_over else now_s
+    took_s, whole_s = until_s - pulse.start_s, max(1e-9, pulse.deadline_s - pulse.start_s)
+    told = f"of {format_duration(whole_s)}"
+    left = view.left_s(now_s)
+    if not view.is_over and left is not None:
+        seconds, is_most = left
+        told = f"{format_duration(seconds)} left" + (" at most" if is_most else "")
+    share = min(1.0, max(0.0, took_s / whole_s))
+    return _bar("time", share, format_duration(max(0.0, took_s)), told, width, "blue")
+
+
+def _pass_bar(found: PassView, width: int, time_s: float) -> Text:
+    """time_s: that the run has left."""
+    told = {"waiting": "waiting", "over": f"took {format_duration(found.took_s)}"}.get(found.state)
+    if found.state == "over" and not found.num_done:
+        told = "left out"
+    if found.state == "paused":
+        told = f"{format_duration(found.took_s)}, the rest later"
+    if told is None:
+        told = f"{format_duration(found.took_s)} so far"
+        if found.left_s is not None and found.left_s > time_s:
+            told = "more than the time left"
+        elif found.left_s is not None:
+            told = f"about {format_duration(found.left_s)} left"
+    share = found.num_done / found.num_tasks if found.num_tasks else 0.0
+    colour = {"over": "green", "running": "cyan"}.get(found.state, "dim")
+    count = f"{found.num_done}/{found.num_tasks}"
+    return _bar(found.title, share, count, told, width, colour)
+
+
+def _bar(title: str, share: float, count: str, told: str, width: int, colour: str) -> Text:
+    room = max(4, width - 11 - 13 - 26)
+    halves = round(2 * share * room)
+    full, part = FULL * (halves // 2), PART * (halves % 2)
+    empty = EMPTY * (room - len(full) - len(part))
+    return _parts(
+        (f"{title:10} ", ""),
+        (full + part, colour),
+        (empty, "dim"),
+        (f" {count:>12}", ""),
+        (f"  {told}", "dim"),
+    )
+
+
+def _score(view: RunView, width: int, num_unread: int) -> list[Text]:
+    """The score so far and what the run expects of it; cores and memory."""
+    num_tasks = len(view.tasks)
+    parts: list[tuple[str, str]] = []
+    if view.num_solved is not None:
+        share = f" ({view.num_solved / num_tasks:.1%})" if num_tasks else ""
+        parts.append((f"solved {view.num_solved} of {num_tasks}{share}, ", "bold green"))
+    parts.append((f"answered {view.num_answered} of {num_tasks}", ""))
+    if view.num_answered:
+        parts.append((f", about {view.expected:.0f} right by its own estimate", "dim"))
+    if num_unread:
+        parts.append((f"  (reading: {num_unread} to go)", "yellow"))
+
+    lines = [_parts(*parts)]
+    if view.fault:
+        lines += [_text(line, "red") for line in wrap(as_shown(view.fault), width)[:FAULT_LINES]]
+    elif view.pulse is not None and view.pulse.host is not None:
+        lines.append(_machine(view.pulse))
+    return lines
+
+
+def _machine(pulse: Pulse) -> Text:
+    host = pulse.host
+    assert host is not None
+    told = f"cores {host.cpu_share:.0%} busy, memory {_gib(host.used_bytes, host.total_bytes)}"
+    cards = [w.card for w in pulse.workers if w.card is not None]
+    shares = [c.share for c in cards if c.share is not None]
+    if shares:
+        told += f", cards {sum(shares) / len(shares):.0%} busy"
+    return _text(told, "dim")
+
+
+def _gib(used: float, total: float) -> str:
+    return f"{used / GIB:.1f} of {total / GIB:.1f} GiB"
+
+
+def _workers(view: RunView, now_s: float, width: int, *, most: int) -> list[Text]:
+    """Those with a device first, then those at work. A search that is over has none any more."""
+    workers = view.pulse.workers if view.pulse else ()
+    shown = sorted(
+        (w for w in workers if (w.kind, w.state) != ("search", "gone")),
+        key=lambda w: (w.kind != "device", w.state in ("gone", "idle")),
+    )
+    is_all = len(shown) <= most - 1
+    rows = [_worker(w, now_s, width) for w in (shown if is_all else shown[: most - 2])]
+    if not is_all:
+        rest = Counter(w.doing for w in shown[most - 2 :])
+        told = ", ".join(f"{count} {what}" for what, count in rest.most_common())
+        rows.append(_text(f"and {rest.total()} more: {told}", "dim"))
+    return [_text(f"{'worker':10} {'jobs':>5} {'since':>10}  doing", "dim"), *rows] if rows else []
+
+
+def _worker(worker: WorkerPulse, now_s: float, width: int) -> Text:
+    since = ""
+    if worker.since_s and worker.state in ("busy", "starting"):
+        since = format_duration(max(0.0, now_s - worker.since_s))
+    what = f"{worker.doing} {_few(worker.task_ids)}".strip()
+    card = ""
+    if worker.card is not None:
+        card = _gib(worker.card.used_bytes, worker.card.total_bytes)
+        if worker.card.share is not None:
+            card = f"{worker.card.share:.0%}  {card}"
+    style = {"gone": "dim", "idle": "dim", "starting": "yellow"}.get(worker.state, "")
+    left = f"{worker.name:10} {worker.num_done:>5} {since:>10}  {what}"
+    room = width - len(card) - (1 if card else 0)
+    left = left if len(left) <= room else left[: room - 1] + "\u2026"
+    return _parts((left.ljust(room), style), (f" {card}" if card else "", "dim"))
+
+
+def _few(task_ids: Sequence[str]) -> str:
+    if len(task_ids) <= 1:
+        return "".join(task_ids)
+    return (
+        f"{len(task_ids)} tasks ({', '.join(task_ids[:2])}{', ...' if len(task_ids) > 2 else ''})"
+    )
+
+
+def _mosaic(view: RunView, width: int) -> list[Text]:
+    """Every task as a letter, in the order of the tasks file."""
+    if len(view.tasks) < 2:
+        return []
+    working = view.working_on()
+    cells = [
+        (LETTERS[t.standing.source], _style(t) + (" reverse" if t.task_id in working else ""))
+        for t in view.tasks.values()
+    ]
+    lines = [_text(LEGEND, "dim")]
+    for first in range(0, len(cells), width - 1):
+        runs = groupby(cells[first : first + width - 1], key=lambda cell: cell[1])
+        lines.append(_parts(*(("".join(c for c, _ in run), style) for style, run in runs)))
+    return lines
+
+
+def _style(task: TaskView) -> str:
+    if task.is_solved:
+        return "bold green"
+    if task.is_solved is False and task.standing.source != "guess":
+        return "red"
+    if task.standing.chance >= SURE:
+        return "bold cyan"
+    return "cyan" if task.standing.chance >= UNSURE else "dim"
+
+
+def _tasks(view: RunView, width: int, num_lines: int, page: int) -> list[Text]:
+    """Those on a device first, then the latest. Beside them a picture, or more columns."""
+    working = view.working_on()
+    on_device = view.working_on("device")
+    order = {task_id: number for number, task_id in enumerate(view.tasks)}
+    tasks = sorted(
+        view.tasks.values(),
+        key=lambda t: (t.task_id not in on_device, -t.changed_s, order[t.task_id]),
+    )
+    picture = _picture(view, width - TASK_WIDTH, num_lines)
+    num_rows = num_lines - 1
+    num_columns = 1 if picture else max(1, width // TASK_WIDTH)
+    num_columns = max(1, min(num_columns, math.ceil(len(tasks) / num_rows)))
+    num_pages = max(1, math.ceil(len(tasks) / (num_rows * num_columns)))
+    first = page % num_pages * num_rows * num_columns
+    shown = tasks[first : first + num_rows * num_columns]
+
+    head = f"{'task':12} {'state':18} {'answer':18} {'sure':>4}   {'time':>10}"
+    lines = [_text("".join(head.ljust(TASK_WIDTH) for _ in range(num_columns)).rstrip(), "dim")]
+    for row in range(min(num_rows, len(shown))):
+        line = _text("")
+        for task in shown[row::num_rows]:
+            line.append_text(_task(task, working.get(task.task_id, "")))
+        lines.append(line)
+    return _beside(lines, picture)
+
+
+def _picture(view: RunView, room: int, num_lines: int) -> list[Text]:
+    """A task in colour with its program, no wider and no longer than that; nothing where it does
+    not fit."""
+    if view.pictured is None or room < TASK_WIDTH or view.pictured.task_id not in view.tasks:
+        return []
+    shown, task = view.pictured, view.tasks[view.pictured.task_id]
+    attempts = task.standing.attempts
+    if not attempts or not attempts[0]:
+        return []
+
+    attempt = attempts[0][0]
+    mark = ""
+    if task.is_solved is not None:
+        mark = f", solved {SOLVED}" if task.is_solved else f", not solved {MISSED}"
+    told = f"{SOURCES[task.standing.source]}, {task.standing.chance:.0%} sure{mark}"
+    lines = [_parts((shown.task_id, "bold"), (f"  {told}", "dim"))]
+    lines += side_by_side(shown.test[0], attempt)
+    answers = [c for found in task.found.values() for c in found if c.test_index == 0]
+    program = program_of(attempt, answers).removeprefix(DSL_HEADER).strip().splitlines()
+    if max(line.cell_len for line in lines) > room or len(lines) > num_lines:
+        return []
+    return [*lines, *(_text(line, "dim") for line in program)][:num_lines]
+
+
+def _beside(left: Sequence[Text], right: Sequence[Text]) -> list[Text]:
+    lines = []
+    for row in range(max(len(left), len(right))):
+        line = left[row] if row < len(left) else _text("")
+        if row < len(right):
+            line.pad_right(max(0, TASK_WIDTH - line.cell_len))
+            line.append_text(right[row])
+        lines.append(line)
+    return lines
+
+
+def _task(task: TaskView, doing: str) -> Text:
+    name = task.task_id if len(task.task_id) <= 12 else task.task_id[:11] + "\u2026"
+    standing = task.standing
+    is_there = standing.source != "guess"
+    source = SOURCES[standing.source] if is_there else ""
+    sure = f"{standing.chance:.0%}" if is_there else ""
+    mark, style = "", ""
+    if task.is_solved is not None and is_there:
+        mark, style = (SOLVED, "bold green") if task.is_solved else (MISSED, "red")
+    state = doing.removesuffix(" on").removesuffix(" for").removesuffix(" over") or task.state
+    took = format_duration(task.seconds) if task.rows else ""
+    line = _parts(
+        (f"{name:12} ", "bold" if doing else ""),
+        (f"{state:18} ", "yellow" if doing else "dim" if state == "waiting" else ""),
+        (f"{source:18} ", ""),
+        (f"{sure:>4} ", _style(task) if is_there and task.is_solved is None else ""),
+        (f"{mark:1} ", style),
+        (f"{took:>10}", "dim"),
+    )
+    line.pad_right(max(0, TASK_WIDTH - line.cell_len))
+    return line
+
+
+def _messages(view: RunView, *, most: int) -> list[Text]:
+    latest = list(view.events)[-most:] if most else []
+    return [_text(text, "dim") for _, text in latest]
