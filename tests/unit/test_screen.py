@@ -25,7 +25,7 @@ from appliance.run.schedule.task_state import Assignment
 from appliance.run.screen.draw import LETTERS, frame
 from appliance.run.screen.follow import FEW, Follower
 from appliance.run.screen.heart import Heart
-from appliance.run.screen.view import SILENT_S, Facts, RunView
+from appliance.run.screen.view import SILENT_S, Facts, RunView, foretold_s
 from appliance.run.screen.view_json import as_json
 from appliance.run.screen.worker_text import doing, work
 from appliance.run.worker_state import Running, WorkerState
@@ -83,11 +83,46 @@ def test_a_search_alone_ends_when_it_is_through() -> None:
     assert view.left_s(960.0) == (40.0, False)  # but never after the deadline
 
 
-def test_large_tasks_count_for_more_of_what_is_left() -> None:
-    view = RunView()
-    view.begin(Facts("x", "", "", ("deep",)), ((t, 1, 1.0 if t in IDS[:5] else 3.0) for t in IDS))
+def test_the_night_between_two_starts_does_not_count() -> None:
+    view = view_of(ONE_EACH)
+    view.take([ended(t, "search", 10.0 * n) for n, t in enumerate(IDS, start=1)], {})
+    view.take([ended(t, "quick", 900.0) for t in IDS[:2]], {})
+    view.take([ended(t, "quick", 50_000.0 + 10 * n) for n, t in enumerate(IDS[2:6], start=1)], {})
+    at_work = worker("GPU 0", "quick", "quick pass over", IDS[7])
+    view.pulse = Pulse(50_040.0, 50_000.0, 60_000.0, (at_work,))
+    search, quick, *_ = view.passes(50_040.0)
+    assert (search.state, search.took_s) == ("over", 0.0)
+    assert (quick.num_done, quick.took_s, quick.left_s) == (6, 40.0, 40.0)
+    assert any(
+        "done before this start" in line.plain for line in frame(view, 50_040.0, (80, 24), keys="")
+    )
+
+
+@pytest.mark.parametrize(
+    ("done", "left", "took_s", "expected_s"),
+    [
+        ([(1, 10.0), (2, 20.0), (3, 30.0)], [4, 5], 60.0, 90.0),  # from small to large
+        ([(5, 50.0), (4, 40.0), (3, 30.0)], [2, 1], 60.0, 15.0),  # from large to small, two at once
+        ([(1, 20.0), (2, 10.0)], [9], 30.0, 15.0),  # larger ones are never faster
+        ([(1, 0.0), (3, 40.0)], [1], 40.0, 10.0),  # and none takes less than no time
+        ([(2, 10.0), (2, 10.0)], [2, 2], 20.0, 20.0),
+        ([(0, 10.0), (0, 10.0)], [0], 20.0, 10.0),
+        ([(1, 0.0)], [1], 0.0, None),
+    ],
+)
+def test_what_is_left_follows_the_sizes_of_what_is_done(
+    done: list[tuple[float, float]], left: list[float], took_s: float, expected_s: float | None
+) -> None:
+    assert foretold_s(done, left, took_s) == expected_s
+
+
+def test_what_a_search_is_sure_of_is_not_waited_for_in_the_deep_pass() -> None:
+    view = view_of(ONE_EACH)
+    sure = Candidate(IDS[9], 0, RIGHT, 0.0, 0, method="search", program="p", weight=0.9)
+    view.take([ended(IDS[9], "search", 5.0)], {(IDS[9], "search", 1): [sure]})
     view.take([ended(t, "deep", 10.0 * n) for n, t in enumerate(IDS[:5], start=1)], {})
-    assert view.passes(50.0)[0].left_s == pytest.approx(150.0)
+    view.pulse = pulse(50.0, worker("GPU 0", "deep", "training on", IDS[5]))
+    assert view.passes(50.0)[2].left_s == 40.0  # four of the five that are left
 
 
 def test_a_deep_pass_that_others_overtake_is_paused_and_all_is_over_at_the_end() -> None:

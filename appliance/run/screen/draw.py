@@ -157,6 +157,8 @@ def _pass_bar(found: PassView, width: int, time_s: float) -> Text:
     told = {"waiting": "waiting", "over": f"took {format_duration(found.took_s)}"}.get(found.state)
     if found.state == "over" and not found.num_done:
         told = "left out"
+    elif found.state == "over" and not found.took_s:
+        told = "done before this start"
     if found.state == "paused":
         told = f"{format_duration(found.took_s)}, the rest later"
     if told is None:

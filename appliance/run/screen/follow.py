@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -76,7 +75,7 @@ class Follower:
         last_event, events = journal.events_since(self._last_event, NUM_EVENTS)
         changes = Changes(
             facts=_facts(journal, self._name),
-            tasks=self._sizes or [(t, n, math.sqrt(cells)) for t, n, cells in journal.sizes()],
+            tasks=self._sizes or [(t, n, float(cells)) for t, n, cells in journal.sizes()],
             last_row=last_row,
             last_event=last_event,
             rows=rows,
