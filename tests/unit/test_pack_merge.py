@@ -181,17 +181,19 @@ def test_what_a_running_shard_saved_is_voted_on(
     before = (spool / "shard-2/run/journal.sqlite").read_bytes()
     assert main([str(dag), "--out", str(dag)]) == 5
     told = capsys.readouterr()
-    assert "shard-2: it still runs; this is what it saved last" in told.out
+    assert "shard-2: in the queue; this is what it saved last" in told.out
     assert "sampled 12/12" in told.out
     assert (spool / "shard-2/run/journal.sqlite").read_bytes() == before
 
 
-def test_a_running_shard_that_saved_nothing_yet_is_one_that_is_not_back(
+def test_a_shard_in_the_queue_that_saved_nothing_yet_is_told_apart(
     dag: Path, spool: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(spool)
     assert main([str(dag)]) == 0
-    assert "shard-2: nothing has come back" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "shard-2: in the queue, and nothing saved yet" in told.out
+    assert "floor" not in told.err, "it is under way"
 
 
 def test_a_spool_that_cannot_be_read_is_told(
@@ -202,7 +204,7 @@ def test_a_spool_that_cannot_be_read_is_told(
     main([str(dag)])
     told = capsys.readouterr()
     assert f"what shard-2 saved in {tmp_path / 'spool'} cannot be read from here" in told.err
-    assert "shard-2: nothing has come back" in told.out
+    assert "shard-2: in the queue, and nothing saved yet" in told.out
 
 
 def test_a_queue_that_does_not_answer_is_told(
