@@ -111,8 +111,8 @@ def _votes(found: Tally, answers: Sequence[Candidate]) -> list[str]:
     mean = found.mean_view_score()
     if math.isfinite(mean):
         num = len(found.view_scores())
-        views = f"over {num} views" if num > 1 else "under one view"
-        words.append(f"The model gives it a probability of {math.exp(mean):.2g} {views}.")
+        under = f"over {num} views" if num > 1 else "under one view"
+        words.append(f"The model gives it a probability of {math.exp(mean):.2g} {under}.")
     return words
 
 

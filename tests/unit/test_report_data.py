@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 
 import pytest
 
@@ -14,6 +15,7 @@ from appliance.record.legs import Legs
 from appliance.report.explain import GUESS, explained
 from appliance.report.run_data import TaskRecord, losses_of, packed
 from appliance.report.timeline import Span, spans_of
+from tests.support.cases import REPOSITORY
 
 ONE, TWO, THREE = (as_grid([[cell]]) for cell in (1, 2, 3))
 HEADER = "from dsl import *\n\n\ndef transform(grid):\n"
@@ -181,3 +183,13 @@ def test_losses_of_rounds_of_learning_from_programs_make_one_curve() -> None:
 
 def test_a_grid_is_rows_of_digits() -> None:
     assert packed(as_grid([[1, 2], [3, 0]])) == "12/30"
+
+
+def test_the_files_of_the_page_go_into_every_package() -> None:
+    """All files beside the Python, so that a wheel, an image and Kaggle have them."""
+    root = REPOSITORY / "appliance"
+    told = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    patterns = told["tool"]["setuptools"]["package-data"]["appliance"]
+    packed = {path for pattern in patterns for path in root.glob(pattern)}
+    page = {p for p in (root / "report/page").iterdir() if p.suffix in (".js", ".css", ".html")}
+    assert len(page) == 3 and page <= packed
