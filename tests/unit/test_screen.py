@@ -22,7 +22,8 @@ from appliance.run.console import NoDisplay, PlainDisplay, make_display
 from appliance.run.rehearsal.fake_pool import FakePool, ImaginedCosts
 from appliance.run.rehearsal.faults import NO_FAULTS
 from appliance.run.schedule.task_state import Assignment
-from appliance.run.screen.draw import LETTERS, frame
+from appliance.run.screen.draw import frame
+from appliance.run.screen.draw_tasks import LETTERS
 from appliance.run.screen.follow import FEW, Follower
 from appliance.run.screen.heart import Heart
 from appliance.run.screen.view import SILENT_S, Facts, RunView, foretold_s
@@ -88,7 +89,7 @@ def test_the_night_between_two_starts_does_not_count() -> None:
     view.take([ended(t, "search", 10.0 * n) for n, t in enumerate(IDS, start=1)], {})
     view.take([ended(t, "quick", 900.0) for t in IDS[:2]], {})
     view.take([ended(t, "quick", 50_000.0 + 10 * n) for n, t in enumerate(IDS[2:6], start=1)], {})
-    at_work = worker("GPU 0", "quick", "quick pass over", IDS[7])
+    at_work = worker("GPU 0", "quick", "quick pass", IDS[7])
     view.pulse = Pulse(50_040.0, 50_000.0, 60_000.0, (at_work,))
     search, quick, *_ = view.passes(50_040.0)
     assert (search.state, search.took_s) == ("over", 0.0)
@@ -121,7 +122,7 @@ def test_what_a_search_is_sure_of_is_not_waited_for_in_the_deep_pass() -> None:
     sure = Candidate(IDS[9], 0, RIGHT, 0.0, 0, method="search", program="p", weight=0.9)
     view.take([ended(IDS[9], "search", 5.0)], {(IDS[9], "search", 1): [sure]})
     view.take([ended(t, "deep", 10.0 * n) for n, t in enumerate(IDS[:5], start=1)], {})
-    view.pulse = pulse(50.0, worker("GPU 0", "deep", "training on", IDS[5]))
+    view.pulse = pulse(50.0, worker("GPU 0", "deep", "training", IDS[5]))
     assert view.passes(50.0)[2].left_s == 40.0  # four of the five that are left
 
 
@@ -129,7 +130,7 @@ def test_a_deep_pass_that_others_overtake_is_paused_and_all_is_over_at_the_end()
     view = view_of(ONE_EACH)
     rows = [ended(IDS[0], "deep", 20.0), ended(IDS[0], "deep", 40.0, number=2)]
     view.take(rows, {})
-    view.pulse = pulse(50.0, worker("GPU 0", "third", "training on", IDS[0]))
+    view.pulse = pulse(50.0, worker("GPU 0", "third", "training", IDS[0]))
     *_, deep, third = view.passes(50.0)
     assert (deep.state, deep.num_done) == ("paused", 1)
     assert (third.state, third.num_done, third.num_tasks) == ("running", 1, 1)
@@ -231,7 +232,7 @@ def busy_view(num_tasks: int = 400, num_searching: int = 40) -> RunView:
         grids = RIGHT if n % 2 else WRONG
         found[task_id, "deep", 1] = [Candidate(task_id, 0, grids, -1.0, 9, adapter="a")]
     view.take(rows, found)
-    gpus = [worker(f"GPU {n}", "deep", "training on", ids[-1 - n]) for n in range(4)]
+    gpus = [worker(f"GPU {n}", "deep", "training", ids[-1 - n]) for n in range(4)]
     more = [worker(f"search {n}", "search", "searching", ids[n]) for n in range(num_searching)]
     view.pulse = pulse(300.0, *gpus, *more)
     view.events.extend((float(n), f"message {n} \x1b[31m of a run") for n in range(9))
@@ -257,7 +258,7 @@ def test_a_small_terminal_shows_passes_workers_tasks_and_what_was_told() -> None
         r"time .* 5 min 00 s  11 min 40 s left at most",
         r"deep pass .* 200/400  about \d+ min \d\d s left",
         r"solved 100 of 400 \(25.0%\), answered 200 of 400, about .*",
-        r"GPU 0 +3 +4 min 50 s  training on task0399 +90%  16.0 of 32.0 GiB",
+        r"GPU 0 +3 +4 min 50 s  training task0399 +90%  16.0 of 32.0 GiB",
         r"and 40 more: 40 searching",
         r"task0399 +training",
         r"task0199 +deep pass +trained model +\d+% \u2713 +10 s",
@@ -337,9 +338,9 @@ def state_of(stage: str, *, number: int = 1, **job: float) -> WorkerState:
 
 def test_a_worker_says_what_it_does() -> None:
     state = state_of("deep", program_until_s=3.0, train_until_s=6.0)
-    assert (doing(state), work(state)) == ("writing programs for", "deep")
+    assert (doing(state), work(state)) == ("writing programs", "deep")
     state = state_of("deep", number=2, train_until_s=6.0)
-    assert (doing(state), work(state)) == ("training on", "third")
+    assert (doing(state), work(state)) == ("training", "third")
     assert state.running is not None
     state.running.take(Trained(job_id=1, task_id=IDS[0], seconds=1.0), now_s=2.0)
     assert doing(state) == "sampling"

@@ -47,7 +47,7 @@ def run(tmp_path: Path) -> Path:
     now_s = SystemClock().now()
     put(journal, FIRST, at_s=now_s)
     worker = WorkerPulse(
-        "model 0", "device", "busy", "deep", "training on", (TASKS.ids()[1],), now_s, 1
+        "model 0", "device", "busy", "deep", "training", (TASKS.ids()[1],), now_s, 1
     )
     put_pulse(journal, Pulse(now_s, now_s - 60, now_s + 600, (worker,)))
     journal.close()
@@ -81,7 +81,7 @@ def test_without_a_terminal_it_says_once_how_things_stand(
     shown = capsys.readouterr().out
     assert f"{run}  6 tasks" in shown.replace("\u2026", "") or "running" in shown
     assert "solved 1 of 6 (16.7%), answered 1 of 6" in shown
-    assert "training on task0001" in shown
+    assert "training task0001" in shown
     assert state_of(run) == before
 
 
@@ -100,7 +100,7 @@ def test_json_has_the_same(
     found = json.loads(capsys.readouterr().out)
     assert (found["solved"], found["answered"], found["is_over"]) == (1, 1, False)
     assert found["tasks"][FIRST]["source"] == "trained"
-    assert found["pulse"]["workers"][0]["doing"] == "training on"
+    assert found["pulse"]["workers"][0]["doing"] == "training"
     assert 500 < found["left_s"] <= 600
 
 
