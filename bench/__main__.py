@@ -5,7 +5,7 @@
 
 What one measures: python -m bench.NAME --help. Others take much longer or need files with tasks,
 and run only by their own names: budgets, calibrate, canary, confidence, estimates, grammar,
-gpu_check, induction, kills, loss, pool, search, search_costs, selectors, ttt.
+gpu_check, induction, kills, loss, pool, screen, search, search_costs, selectors, ttt.
 """
 
 from __future__ import annotations

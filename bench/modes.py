@@ -34,6 +34,7 @@ from appliance.arc.view import View, sampling_views
 from appliance.arc.vote import Candidate, group_by_output, vote
 from appliance.clock import Deadline
 from appliance.config import TrainSettings
+from appliance.engine.adapter.config import read_config
 from appliance.engine.environment import prepare_process
 from appliance.engine.folder.card import model_dir
 from appliance.foreign_text import as_file_name
@@ -73,7 +74,12 @@ MODES = {
     "dfs 0.2, 16 views": mode(16, threshold=0.2),
     "dfs 0.1, 16 views": mode(16, threshold=0.1),
     "dfs 0.05, 16 views": mode(16, threshold=0.05),
+    # With half the views, so that ways can be compared at equal time.
+    "greedy, 8 views": mode(8),
+    "sample, 8 x 2": mode(8, samples=2, temperature=1.0),
+    "dfs 0.2, 8 views": mode(8, threshold=0.2),
     "dfs 0.1, 8 views": mode(8, threshold=0.1),
+    "dfs 0.05, 8 views": mode(8, threshold=0.05),
 }
 
 
@@ -153,7 +159,10 @@ class Bench:
 
     def figures(self, task: Task, chosen: Mode) -> dict[str, float]:
         self._trainer.reset()
-        self._trainer.load(self._run.adapters / as_file_name(task.task_id), self._settings)
+        # Rounds of a run differ in rank, so the adapter itself says which slots it needs.
+        adapter = self._run.adapters / as_file_name(task.task_id)
+        made = read_config(adapter)
+        self._trainer.load(adapter, replace(self._settings, rank=made.rank, alpha=made.alpha))
         views = sampling_views(generator("modes", task.task_id), chosen.views, len(task.train))
 
         with self._trainer.merged() as model:

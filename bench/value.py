@@ -44,7 +44,7 @@ from appliance.record.run_folder import RunFolder
 from appliance.run.schedule.certainty import SETTLED_MARGIN, TaskVotes, is_found
 from bench.arguments import bench_parser
 
-BUDGETS = (2.0, 4.0, 8.0, 16.0, 32.0)
+BUDGETS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Seconds of one worker for each task."""
 
 NUM_WORKERS = 2

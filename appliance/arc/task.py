@@ -61,6 +61,10 @@ class Task:
 
     def digest(self) -> str:
         """SHA-256 over demonstrations and test inputs (not over the name)."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         sha = hashlib.sha256()
         for pair in self.train:
             sha.update(repr(pair.key()).encode())

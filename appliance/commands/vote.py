@@ -12,6 +12,7 @@ from appliance.arc.vote import DEFAULT_SELECTOR, SELECTORS
 from appliance.commands.arguments import add_tasks_argument
 from appliance.errors import EXIT_DONE
 from appliance.foreign_text import as_shown
+from appliance.record.reached import reached_by
 from appliance.record.revote import vote_again
 
 
@@ -40,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     tasks = load_tasks(args.tasks) if args.tasks else None
     voted = vote_again(args.runs, selector=args.selector, tasks=tasks)
-    for note in voted.notes:
+    # An empty run votes as smoothly as a full one, so how far each came is said.
+    low = [f"{run}: {text}" for run in dict.fromkeys(args.runs) for text in _shortfalls(run)]
+    for note in (*voted.notes, *low):
         print(f"appliance: note: {as_shown(note)}", file=sys.stderr)
     write_submission(args.out, voted.submission)
 
@@ -50,3 +53,8 @@ def run(args: argparse.Namespace) -> int:
         f"of which {voted.num_voted} were voted on"
     )
     return EXIT_DONE
+
+
+def _shortfalls(run: Path) -> list[str]:
+    """Stages of that run that are below their floor."""
+    return [f"below its floor: {text}" for text in reached_by(run).shortfalls()]

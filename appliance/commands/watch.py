@@ -83,7 +83,7 @@ def _print_once(
     view = RunView(solutions)
     follower = Follower(view, name, most=MANY)
     follower.take(peek(journal, follower.look, clock))
-    while follower.num_unread:
+    while not follower.is_complete:
         follower.take(peek(journal, follower.look, clock))
 
     if is_json:

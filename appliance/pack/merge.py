@@ -32,7 +32,7 @@ from appliance.atomic import write_atomic
 from appliance.config import Settings
 from appliance.errors import EXIT_COVERAGE, EXIT_DONE, ApplianceError, InputError
 from appliance.foreign_text import as_shown
-from appliance.pack.spool import saved_in_spool
+from appliance.pack.spool import Queue, find_queue
 from appliance.record.coverage import Coverage, covered_by_all, uncovered
 from appliance.record.reached import Reached, reached_by
 from appliance.record.revote import vote_again
@@ -101,10 +101,9 @@ def run(dag: Path, out: Path | None) -> int:
     """Tell, and where `out` is given write. The exit code."""
     tasks = load_tasks(str(dag / "tasks.json"))
     with TemporaryDirectory() as copies:
-        saved, notes = saved_in_spool(dag, Path(copies))
-        merged = merge(tasks, shards_of(dag, saved))
-        if out:
-            notes += write(out, tasks, merged)
+        queue = find_queue(dag, Path(copies))
+        merged = merge(tasks, shards_of(dag, queue))
+        notes = [*queue.notes, *(write(out, tasks, merged) if out else ())]
 
     for note in notes:
         print(f"appliance: note: {as_shown(note)}", file=sys.stderr)
@@ -113,7 +112,8 @@ def run(dag: Path, out: Path | None) -> int:
     if out:
         print(f"{out / SUBMISSION}: {len(tasks)} tasks, valid")
 
-    for shortfall in merged.shortfalls:
+    # Of what is still under way no floor is asked, unless somebody takes it as it is.
+    for shortfall in merged.shortfalls if out or not merged.num_missing else ():
         print(f"appliance: below its floor: {as_shown(shortfall)}", file=sys.stderr)
     if merged.num_missing:
         told_missing = f"{merged.num_missing} of {len(merged.shards)} shards are not at their end"
@@ -121,23 +121,28 @@ def run(dag: Path, out: Path | None) -> int:
     return EXIT_COVERAGE if out and (merged.shortfalls or merged.num_missing) else EXIT_DONE
 
 
-def shards_of(dag: Path, saved: dict[str, Path]) -> tuple[Shard, ...]:
-    """saved: by name, what shards that still run have saved."""
+def shards_of(dag: Path, queue: Queue) -> tuple[Shard, ...]:
+    """In the order of their names."""
     names = sorted(path.name for path in dag.glob("shard-*") if path.is_dir())
-    return tuple(_shard(name, saved.get(name, dag / name), name in saved) for name in names)
+    return tuple(
+        _shard(name, queue.saved.get(name, dag / name), is_waiting=name in queue.waiting)
+        for name in names
+    )
 
 
-def _shard(name: str, run: Path, is_running: bool) -> Shard:
+def _shard(name: str, run: Path, *, is_waiting: bool) -> Shard:
     try:
         reached = reached_by(run)
         vote_again([run], selector=DEFAULT_SELECTOR)
     except InputError as fault:
-        is_there = (run / "run").is_dir()
-        return Shard(name, run, None, fault.found if is_there else "nothing has come back")
+        if (run / "run").is_dir():
+            return Shard(name, run, None, fault.found)
+        why = "in the queue, and nothing saved yet" if is_waiting else "nothing has come back"
+        return Shard(name, run, None, why)
 
     faults = reached.shortfalls()
-    if is_running:
-        faults = ["it still runs; this is what it saved last"]
+    if is_waiting:
+        faults = ["in the queue; this is what it saved last"]
     elif not reached.is_ended:
         faults = ["it did not come to its end", *faults]
     return Shard(name, run, reached, "; ".join(faults))
@@ -179,7 +184,7 @@ def told(merged: Merged) -> list[str]:
         *(f"{shard.name}: {as_shown(shard.fault)}" for shard in faulty[:SHOWN]),
         *([f"and {more} more shards (all of them: {COVERAGE} of --out)"] if more > 0 else []),
         f"shards: {len(merged.shards) - len(faulty)} of {len(merged.shards)} are whole",
-        *merged.coverage.lines(),
+        *(merged.coverage.lines() if any(shard.reached for shard in merged.shards) else ()),
     ]
 
 

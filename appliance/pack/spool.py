@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from appliance.names import a_few
@@ -24,18 +26,28 @@ PATIENCE_S = 60
 """For one question to the queue. A busy one answers late; a dead one never."""
 
 
-def saved_in_spool(dag: Path, copies: Path) -> tuple[dict[str, Path], list[str]]:
-    """Copies of what the queued shards of that DAG have saved, by name, and notes for people.
+@dataclass(frozen=True)
+class Queue:
+    """What HTCondor has of a DAG that is not at its end."""
 
-    Copies, because HTCondor may replace the files meanwhile, and because SQLite writes to a journal
-    that it opens. Nothing where there is no HTCondor.
+    waiting: frozenset[str] = frozenset()  # shards with a job in the queue, whether it runs or not
+    saved: Mapping[str, Path] = field(default_factory=dict)  # copies of what these have saved
+    notes: tuple[str, ...] = ()  # for people
+
+
+def find_queue(dag: Path, copies: Path) -> Queue:
+    """What there is now; nothing where there is no HTCondor.
+
+    What shards have saved is copied, because HTCondor may replace the files meanwhile, and because
+    SQLite writes to a journal that it opens.
     """
     answer = _ask("condor_config_val", "SPOOL")
     if answer is None:
-        return {}, []
+        return Queue()
     jobs = _queued(dag)
     if jobs is None:
-        return {}, ["the queue does not answer (condor_q): only shards that are back count"]
+        note = "the queue does not answer (condor_q): only shards that are back count"
+        return Queue(notes=(note,))
 
     saved, closed = {}, []
     for name, cluster, process in jobs:
@@ -54,7 +66,7 @@ def saved_in_spool(dag: Path, copies: Path) -> tuple[dict[str, Path], list[str]]
             f"what {a_few(closed, SAID)} saved in {answer} cannot be read from here: it counts when"
             " the shard is back"
         )
-    return saved, notes
+    return Queue(frozenset(name for name, _, _ in jobs), saved, tuple(notes))
 
 
 def _queued(dag: Path) -> list[tuple[str, int, int]] | None:

@@ -12,7 +12,7 @@ from appliance.record.attempts import attempts_of
 from appliance.record.confidence import chances
 
 SOURCES = {
-    "program": "program of the model",
+    "program": "model's program",
     "search": "search",
     "cells": "search, no program",
     "trained": "trained model",

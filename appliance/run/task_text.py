@@ -8,7 +8,7 @@ from typing import Any
 from appliance.arc.grid import Grid, same_grid
 from appliance.arc.task import Solutions
 from appliance.arc.tuning_tasks import remark
-from appliance.arc.vote import DEFAULT_SELECTOR, FIRST, is_proven, least_weight
+from appliance.arc.vote import DEFAULT_SELECTOR, is_proven, least_weight
 from appliance.clock import format_duration
 from appliance.foreign_text import as_shown
 from appliance.record.attempts import attempts_of, program_of
@@ -118,12 +118,6 @@ def _search_parts(found: Mapping[str, Any]) -> list[str]:
         return ["no answer"]
     kind = found["kind"]
     return [f"{found['weight']:.2f} sure", CELLS if kind == "cells" else kind]
-
-
-def is_worth_showing(report: TaskReport, solutions: Solutions) -> bool:
-    """Whether a search is sure of its answer, or solved the task. Guesses would hide the rest."""
-    is_sure = least_weight(len(report.task.test), report.candidates) > FIRST
-    return is_sure or bool(task_facts(report, solutions)["solved"])
 
 
 def is_solved(attempts: list[tuple[Grid, ...]], answers: tuple[Grid, ...] | None) -> bool | None:

@@ -173,8 +173,8 @@ class WorkerLife:
         now_s = self._clock.now()
         for worker, state in self._workers.items():
             running = state.running
-            if running and now_s >= self._limit_s(running):
-                late_s = now_s - running.job.deadline_s
+            late_s = now_s - running.job.deadline_s if running else 0.0
+            if running and late_s >= GRACE_S and now_s >= self._limit_s(running):
                 running.stall_s = None  # no time is left to ask again
                 name = self._name(worker)
                 self._kill(worker, f"{name} hung {late_s:.0f} s past its deadline, killed")

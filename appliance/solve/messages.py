@@ -6,6 +6,7 @@ Jobs go down to the worker, events come up from it.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -67,6 +68,7 @@ class TaskMessage(_Message):
     test: list[list[list[int]]]  # inputs
 
     @staticmethod
+    @lru_cache(maxsize=1024)  # a task has many jobs
     def of(task: Task) -> TaskMessage:
         train = [(to_lists(p.input), to_lists(p.output)) for p in task.train]
         return TaskMessage(task_id=task.task_id, train=train, test=[to_lists(g) for g in task.test])

@@ -216,7 +216,9 @@ def test_the_vacated_shard_went_on_where_it_stood(disturbed: Disturbed) -> None:
 
 def test_what_a_shard_saved_is_fetched_while_it_runs(disturbed: Disturbed) -> None:
     assert disturbed.fetched.startswith("code 5\n"), disturbed.fetched
-    assert f"{disturbed.vacated}: it still runs" in disturbed.fetched, disturbed.fetched
+    assert f"{disturbed.vacated}: in the queue; this is what it saved" in disturbed.fetched, (
+        disturbed.fetched
+    )
 
 
 def test_the_vote_tells_how_far_the_shards_came(disturbed: Disturbed, pool: Pool) -> None:

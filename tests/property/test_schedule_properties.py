@@ -24,6 +24,7 @@ from tests.support.run_world import settings as run_settings
 DAY_S = 86_400.0
 BUDGETS = st.floats(0.0, 1.0).map(lambda x: 60.0 * (DAY_S / 60.0) ** x)
 """One minute to 24 hours, as many short as long ones."""
+LONG_S = 7_200.0
 COUNTS = st.floats(0.0, 1.0).map(lambda x: round(1000**x))
 DEVICES = st.integers(0, 8).map(lambda n: max(1, n))
 """Without a GPU the CPU is the one worker."""
@@ -54,6 +55,8 @@ def test_no_run_ends_past_its_deadline_or_without_a_valid_submission(
     count: int, budget_s: float, num_workers: int, step_s: float, view_s: float
 ) -> None:
     count = min(count, 200)
+    # A day of further rounds on eight devices would take minutes here.
+    is_long = budget_s * num_workers > LONG_S
     done = run(
         tasks(count, most_side=3),
         budget_s=budget_s,
@@ -61,6 +64,7 @@ def test_no_run_ends_past_its_deadline_or_without_a_valid_submission(
         step_s=step_s,
         view_s=view_s,
         sample__views=4,
+        run__rounds=4 if is_long else None,
     )
     assert done.seconds <= budget_s
     assert done.submission_faults == ()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance import cli
 from appliance.arc.source import challenges_json, load_tasks
 from appliance.arc.submission import read_submission, validate
 from appliance.config import Settings
@@ -134,6 +135,17 @@ def test_a_folder_that_is_none_is_an_error(
     assert "tasks.json" in capsys.readouterr().err
 
 
+def test_a_plain_vote_tells_of_an_empty_run_too(
+    dag: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty(dag / "shard-0")
+    runs = [str(dag / f"shard-{number}") for number in range(2)]
+    assert cli.main(["vote", *runs, "--out", str(dag / "voted.json")]) == 0
+    told = capsys.readouterr().err
+    assert f"note: {runs[0]}: below its floor: sampled 0/4, floor 90%" in told
+    assert runs[1] not in told
+
+
 # Shards that still run.
 
 
@@ -169,17 +181,19 @@ def test_what_a_running_shard_saved_is_voted_on(
     before = (spool / "shard-2/run/journal.sqlite").read_bytes()
     assert main([str(dag), "--out", str(dag)]) == 5
     told = capsys.readouterr()
-    assert "shard-2: it still runs; this is what it saved last" in told.out
+    assert "shard-2: in the queue; this is what it saved last" in told.out
     assert "sampled 12/12" in told.out
     assert (spool / "shard-2/run/journal.sqlite").read_bytes() == before
 
 
-def test_a_running_shard_that_saved_nothing_yet_is_one_that_is_not_back(
+def test_a_shard_in_the_queue_that_saved_nothing_yet_is_told_apart(
     dag: Path, spool: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(spool)
     assert main([str(dag)]) == 0
-    assert "shard-2: nothing has come back" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "shard-2: in the queue, and nothing saved yet" in told.out
+    assert "floor" not in told.err, "it is under way"
 
 
 def test_a_spool_that_cannot_be_read_is_told(
@@ -190,7 +204,7 @@ def test_a_spool_that_cannot_be_read_is_told(
     main([str(dag)])
     told = capsys.readouterr()
     assert f"what shard-2 saved in {tmp_path / 'spool'} cannot be read from here" in told.err
-    assert "shard-2: nothing has come back" in told.out
+    assert "shard-2: in the queue, and nothing saved yet" in told.out
 
 
 def test_a_queue_that_does_not_answer_is_told(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from appliance.arc.task import TaskSet
 from appliance.arc.vote import Candidate
 from appliance.clock import VirtualClock
 from appliance.machine.load import CardLoad, HostLoad, LoadMeter
+from appliance.program.source import DSL_HEADER
 from appliance.record.journal import Journal, StageRow
 from appliance.record.pulse import Pulse, WorkerPulse, pulse_of, put_pulse
 from appliance.record.standing import SOURCES
@@ -20,10 +22,11 @@ from appliance.run.console import NoDisplay, PlainDisplay, make_display
 from appliance.run.rehearsal.fake_pool import FakePool, ImaginedCosts
 from appliance.run.rehearsal.faults import NO_FAULTS
 from appliance.run.schedule.task_state import Assignment
-from appliance.run.screen.draw import LETTERS, frame
+from appliance.run.screen.draw import frame
+from appliance.run.screen.draw_tasks import LETTERS
 from appliance.run.screen.follow import FEW, Follower
 from appliance.run.screen.heart import Heart
-from appliance.run.screen.view import SILENT_S, Facts, RunView
+from appliance.run.screen.view import SILENT_S, Facts, RunView, foretold_s
 from appliance.run.screen.view_json import as_json
 from appliance.run.screen.worker_text import doing, work
 from appliance.run.worker_state import Running, WorkerState
@@ -81,18 +84,53 @@ def test_a_search_alone_ends_when_it_is_through() -> None:
     assert view.left_s(960.0) == (40.0, False)  # but never after the deadline
 
 
-def test_large_tasks_count_for_more_of_what_is_left() -> None:
-    view = RunView()
-    view.begin(Facts("x", "", "", ("deep",)), ((t, 1, 1.0 if t in IDS[:5] else 3.0) for t in IDS))
+def test_the_night_between_two_starts_does_not_count() -> None:
+    view = view_of(ONE_EACH)
+    view.take([ended(t, "search", 10.0 * n) for n, t in enumerate(IDS, start=1)], {})
+    view.take([ended(t, "quick", 900.0) for t in IDS[:2]], {})
+    view.take([ended(t, "quick", 50_000.0 + 10 * n) for n, t in enumerate(IDS[2:6], start=1)], {})
+    at_work = worker("GPU 0", "quick", "quick pass", IDS[7])
+    view.pulse = Pulse(50_040.0, 50_000.0, 60_000.0, (at_work,))
+    search, quick, *_ = view.passes(50_040.0)
+    assert (search.state, search.took_s) == ("over", 0.0)
+    assert (quick.num_done, quick.took_s, quick.left_s) == (6, 40.0, 40.0)
+    assert any(
+        "done before this start" in line.plain for line in frame(view, 50_040.0, (80, 24), keys="")
+    )
+
+
+@pytest.mark.parametrize(
+    ("done", "left", "took_s", "expected_s"),
+    [
+        ([(1, 10.0), (2, 20.0), (3, 30.0)], [4, 5], 60.0, 90.0),  # from small to large
+        ([(5, 50.0), (4, 40.0), (3, 30.0)], [2, 1], 60.0, 15.0),  # from large to small, two at once
+        ([(1, 20.0), (2, 10.0)], [9], 30.0, 15.0),  # larger ones are never faster
+        ([(1, 0.0), (3, 40.0)], [1], 40.0, 10.0),  # and none takes less than no time
+        ([(2, 10.0), (2, 10.0)], [2, 2], 20.0, 20.0),
+        ([(0, 10.0), (0, 10.0)], [0], 20.0, 10.0),
+        ([(1, 0.0)], [1], 0.0, None),
+    ],
+)
+def test_what_is_left_follows_the_sizes_of_what_is_done(
+    done: list[tuple[float, float]], left: list[float], took_s: float, expected_s: float | None
+) -> None:
+    assert foretold_s(done, left, took_s) == expected_s
+
+
+def test_what_a_search_is_sure_of_is_not_waited_for_in_the_deep_pass() -> None:
+    view = view_of(ONE_EACH)
+    sure = Candidate(IDS[9], 0, RIGHT, 0.0, 0, method="search", program="p", weight=0.9)
+    view.take([ended(IDS[9], "search", 5.0)], {(IDS[9], "search", 1): [sure]})
     view.take([ended(t, "deep", 10.0 * n) for n, t in enumerate(IDS[:5], start=1)], {})
-    assert view.passes(50.0)[0].left_s == pytest.approx(150.0)
+    view.pulse = pulse(50.0, worker("GPU 0", "deep", "training", IDS[5]))
+    assert view.passes(50.0)[2].left_s == 40.0  # four of the five that are left
 
 
 def test_a_deep_pass_that_others_overtake_is_paused_and_all_is_over_at_the_end() -> None:
     view = view_of(ONE_EACH)
     rows = [ended(IDS[0], "deep", 20.0), ended(IDS[0], "deep", 40.0, number=2)]
     view.take(rows, {})
-    view.pulse = pulse(50.0, worker("GPU 0", "third", "training on", IDS[0]))
+    view.pulse = pulse(50.0, worker("GPU 0", "third", "training", IDS[0]))
     *_, deep, third = view.passes(50.0)
     assert (deep.state, deep.num_done) == ("paused", 1)
     assert (third.state, third.num_done, third.num_tasks) == ("running", 1, 1)
@@ -128,7 +166,7 @@ def test_a_run_that_is_not_heard_of_is_silent_and_one_that_is_over_is_not() -> N
 def read(view: RunView, journal: Journal, *, most: int = FEW) -> Follower:
     follower = Follower(view, "x", most=most)
     follower.take(follower.look(journal))
-    while follower.num_unread:
+    while not follower.is_complete:
         follower.take(follower.look(journal))
     return follower
 
@@ -148,9 +186,9 @@ def test_a_journal_read_bit_by_bit_gives_what_reading_it_whole_gives() -> None:
         return False
 
     orchestrator(task_set, chosen, pool, clock, journal=journal, is_stopped=look).run()
-    while follower.num_unread or look():
-        look()
     look()
+    while not follower.is_complete:
+        look()
 
     whole = RunView()
     read(whole, journal)
@@ -194,7 +232,7 @@ def busy_view(num_tasks: int = 400, num_searching: int = 40) -> RunView:
         grids = RIGHT if n % 2 else WRONG
         found[task_id, "deep", 1] = [Candidate(task_id, 0, grids, -1.0, 9, adapter="a")]
     view.take(rows, found)
-    gpus = [worker(f"GPU {n}", "deep", "training on", ids[-1 - n]) for n in range(4)]
+    gpus = [worker(f"GPU {n}", "deep", "training", ids[-1 - n]) for n in range(4)]
     more = [worker(f"search {n}", "search", "searching", ids[n]) for n in range(num_searching)]
     view.pulse = pulse(300.0, *gpus, *more)
     view.events.extend((float(n), f"message {n} \x1b[31m of a run") for n in range(9))
@@ -220,7 +258,7 @@ def test_a_small_terminal_shows_passes_workers_tasks_and_what_was_told() -> None
         r"time .* 5 min 00 s  11 min 40 s left at most",
         r"deep pass .* 200/400  about \d+ min \d\d s left",
         r"solved 100 of 400 \(25.0%\), answered 200 of 400, about .*",
-        r"GPU 0 +3 +4 min 50 s  training on task0399 +90%  16.0 of 32.0 GiB",
+        r"GPU 0 +3 +4 min 50 s  training task0399 +90%  16.0 of 32.0 GiB",
         r"and 40 more: 40 searching",
         r"task0399 +training",
         r"task0199 +deep pass +trained model +\d+% \u2713 +10 s",
@@ -257,6 +295,28 @@ def test_pages_show_every_task_and_after_the_last_comes_the_first() -> None:
     assert pages[-1] == last
 
 
+def test_a_wide_terminal_shows_the_latest_task_that_is_likely_right_in_colour() -> None:
+    journal = memory_journal(ONE_EACH)
+    program = DSL_HEADER + "\n\ndef transform(grid):\n    return grid\n"
+    found = Candidate(
+        IDS[3], 0, RIGHT, 0.0, 0, method="search", program=program, demo_score=1.0, weight=0.9
+    )
+    journal.put_stage(ended(IDS[3], "search", 5.0), [found])
+    journal.put_stage(ended(IDS[4], "search", 6.0), [replace(found, task_id=IDS[4], weight=0.001)])
+    view = RunView({IDS[3]: (RIGHT,)})
+    read(view, journal)
+    journal.close()
+
+    lines = drawn(view, (140, 40))
+    row = next(
+        n for n, line in enumerate(lines) if re.search(rf"{IDS[3]}  search, \d+% sure", line)
+    )
+    assert lines[row].endswith("solved \u2713")
+    assert "\u2580" * RIGHT.shape[1] in lines[row + 1]
+    assert any(line.endswith("def transform(grid):") for line in lines)
+    assert not any("\u2580" in line for line in drawn(view, (100, 40)))
+
+
 def test_a_run_that_is_silent_stands_as_it_was() -> None:
     view = busy_view()
     lines = [line.plain for line in frame(view, 5000.0, (100, 30), keys="")]
@@ -278,9 +338,9 @@ def state_of(stage: str, *, number: int = 1, **job: float) -> WorkerState:
 
 def test_a_worker_says_what_it_does() -> None:
     state = state_of("deep", program_until_s=3.0, train_until_s=6.0)
-    assert (doing(state), work(state)) == ("writing programs for", "deep")
+    assert (doing(state), work(state)) == ("writing programs", "deep")
     state = state_of("deep", number=2, train_until_s=6.0)
-    assert (doing(state), work(state)) == ("training on", "third")
+    assert (doing(state), work(state)) == ("training", "third")
     assert state.running is not None
     state.running.take(Trained(job_id=1, task_id=IDS[0], seconds=1.0), now_s=2.0)
     assert doing(state) == "sampling"

@@ -6,14 +6,12 @@ import io
 import json
 
 import pytest
-from rich.console import Console
 
 from appliance.arc.grid import Grid, as_grid
 from appliance.arc.task import Pair, Task
 from appliance.arc.vote import Candidate
 from appliance.run.console import JsonDisplay, PlainDisplay
-from appliance.run.pictures import grids_and_program
-from appliance.run.task_text import is_worth_showing, task_line
+from appliance.run.task_text import task_line
 from appliance.run.worker_state import TaskReport
 from appliance.solve.messages import Searched
 
@@ -98,31 +96,3 @@ def test_json_has_the_facts_and_the_program() -> None:
     assert (found["search"]["expansions"], found["search"]["cpu_s"]) == (60, 1.9)
     assert (found["solved"], found["num_programs"]) == (True, 0)
     assert found["attempts"] == [[[[3, 2, 1]], [[1, 2, 3]]]]
-
-
-def drawn(shown: TaskReport, width: int) -> str:
-    stream = io.StringIO()
-    Console(file=stream, width=width).print(grids_and_program(shown, width))
-    return stream.getvalue()
-
-
-def test_the_program_stands_beside_its_grids_where_there_is_room() -> None:
-    lines = drawn(SURE, 100).splitlines()
-    assert "->" in lines[0] and lines[0].rstrip().endswith("def transform(grid):")
-
-    below = drawn(SURE, 50).splitlines()
-    assert below[0].rstrip().endswith("\u2580\u2580\u2580")
-    assert below[-2:] == ["def transform(grid):", "    return mirror(grid, LEFT_RIGHT)"]
-
-
-def test_trees_are_never_called_a_program() -> None:
-    trees = report(answer(RIGHT, 0.4, ""), kind="cells")
-    assert "cells (no program)" in drawn(trees, 100)
-    assert "def transform" not in drawn(trees, 100)
-
-
-def test_guesses_are_not_drawn_unless_they_are_right() -> None:
-    assert is_worth_showing(SURE, {})
-    guess = report(answer(RIGHT, 0.05))
-    assert not is_worth_showing(guess, {})
-    assert is_worth_showing(guess, SOLUTIONS)

@@ -68,10 +68,26 @@ class FakeAnswers:
         rng = generator(self._seed, task.task_id, job.stage, job.seed, *asked[0])
         skill = known.skill * (1.0 if is_trained else UNTRAINED_SKILL)
 
-        return [
-            self._candidate(task, test_index, view, known.grids[test_index], skill, rng)
-            for view, test_index in asked
-        ]
+        # All at once, for a simulation asks hundreds of thousands of times.
+        num = len(asked)
+        are_right = rng.random(num) < skill
+        are_illegal = rng.random(num) < ILLEGAL_SHARE
+        # The first wrong answers come most often.
+        wrong = np.minimum(NUM_WRONG, rng.geometric(0.4, num))
+        nats = rng.gamma(2.0, np.where(are_right, 0.01, 0.05))  # a token
+
+        which = np.where(are_right, 0, wrong).tolist()
+        found = []
+        for (view, test_index), i, is_illegal, cost in zip(
+            asked, which, are_illegal.tolist(), nats.tolist(), strict=True
+        ):
+            grids = known.grids[test_index]
+            rows, columns = grids[0].shape
+            num_tokens = rows * (columns + 1)
+            grid = None if is_illegal else grids[i]
+            answer = written(task.task_id, test_index, grid, view, -num_tokens * cost, num_tokens)
+            found.append(answer)
+        return found
 
     def scored(self, job: Job) -> Iterable[Scored]:
         """No answer is scored."""
@@ -118,24 +134,6 @@ class FakeAnswers:
         ]
         skill = float(rng.beta(0.5, 0.7))  # two humps: most tasks are either easy or hopeless
         return _Answers(skill, grids)
-
-    @staticmethod
-    def _candidate(
-        task: Task,
-        test_index: int,
-        view: str,
-        grids: list[Grid],
-        skill: float,
-        rng: np.random.Generator,
-    ) -> CandidateMessage:
-        is_right = rng.random() < skill
-        wrong = min(NUM_WRONG, int(rng.geometric(0.4)))  # the first wrong answers come most often
-        grid = None if rng.random() < ILLEGAL_SHARE else grids[0 if is_right else wrong]
-
-        rows, columns = grids[0].shape
-        num_tokens = rows * (columns + 1)
-        logprob = -num_tokens * float(rng.gamma(2.0, 0.01 if is_right else 0.05))
-        return written(task.task_id, test_index, grid, view, logprob, num_tokens)
 
 
 _BLANK = CandidateMessage(

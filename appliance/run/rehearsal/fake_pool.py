@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from appliance.arc.task import Task
 from appliance.clock import VirtualClock
@@ -73,7 +74,12 @@ class ImaginedCosts:
 
     def sample_factor(self, seed: int, task_id: str) -> float:
         """A task's own slowness in sampling; over all tasks its mean is 1."""
-        return log_normal(generator(seed, task_id, "slowness"), self.sample_spread)
+        return _slowness(seed, task_id, self.sample_spread)
+
+
+@lru_cache(maxsize=1024)  # a task has many jobs
+def _slowness(seed: int, task_id: str, spread: float) -> float:
+    return log_normal(generator(seed, task_id, "slowness"), spread)
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,7 @@ class Span:
 class _Worker:
     life: int = 0  # counts starts and kills; events of an earlier life do not arrive
     hangs_since_s: float | None = None  # from this instant on, nothing comes from it
+    busy_until_s: float = 0.0  # end of its last span
 
 
 class FakePool:
@@ -157,6 +164,7 @@ class FakePool:
             self._workers[worker].hangs_since_s = now_s
         else:
             self.spans.append(Span(worker, "load", now_s, now_s + load_s))
+            self._workers[worker].busy_until_s = now_s + load_s
             self.put(worker, now_s + load_s, Ready(seconds=load_s, facts={"device": "imagined"}))
 
     def make_plain(self, worker: int, *parts: str) -> str:
@@ -171,11 +179,8 @@ class FakePool:
         end_s = now_s + sum(item.seconds for item in items)
 
         # What befalls the worker under this job, and when.
-        rng = generator(self._seed, "fate", job.job_id)
-        fate, broken_s = rng.random(), now_s + rng.random() * (end_s - now_s)
-        crashes = fate < self._faults.rate("crash")
-        hangs = not crashes and fate < self._faults.rate("crash") + self._faults.rate("hang")
-        break_s = min(broken_s if crashes or hangs else math.inf, max(now_s, self._death_s(worker)))
+        crash_s, hang_s = self._fate(job, now_s, end_s)
+        break_s = min(crash_s, hang_s, max(now_s, self._death_s(worker)))
 
         at_s = now_s
         for item in items:
@@ -190,11 +195,23 @@ class FakePool:
             )
             self.put(worker, until_s, item.event)
             at_s = until_s
+        self._workers[worker].busy_until_s = min(end_s, break_s)
 
-        if hangs and break_s == broken_s:
+        if break_s == hang_s < math.inf:
             self._workers[worker].hangs_since_s = break_s
         elif break_s < end_s:
             self.put(worker, break_s, Died(-9, "killed in a rehearsal"))
+
+    def _fate(self, job: Job, now_s: float, end_s: float) -> tuple[float, float]:
+        """When the worker crashes and when it hangs: one of the two at most, infinite for never."""
+        crash, hang = self._faults.rate("crash"), self._faults.rate("hang")
+        if not crash and not hang:
+            return math.inf, math.inf  # a generator less for each of many thousand jobs
+
+        rng = generator(self._seed, "fate", job.job_id)
+        fate, at_s = rng.random(), now_s + rng.random() * (end_s - now_s)
+        crashes, hangs = fate < crash, crash <= fate < crash + hang
+        return at_s if crashes else math.inf, at_s if hangs else math.inf
 
     def _items(self, job: Job, now_s: float) -> Iterator[WorkItem]:
         if job.stage == "search":
@@ -228,6 +245,8 @@ class FakePool:
         if state.hangs_since_s is not None and state.hangs_since_s < now_s:
             self.spans.append(Span(worker, "lost", state.hangs_since_s, now_s))
         self._workers[worker] = _Worker(state.life + 1)
+        if state.busy_until_s <= now_s:
+            return
 
         for i in range(len(self.spans) - 1, -1, -1):
             span = self.spans[i]

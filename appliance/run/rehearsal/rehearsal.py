@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -347,11 +348,14 @@ def timeline(rehearsal: Rehearsal, *, width: int) -> Iterator[str]:
     the same in a further round, x lost to a fault, "." nothing.
     """
     cell_s = rehearsal.budget_s / width
+    by_worker: dict[int, list[Span]] = defaultdict(list)
+    for span in rehearsal.spans:
+        if span.kind != "overhead":
+            by_worker[span.worker].append(span)
+
     for worker in range(rehearsal.num_workers + rehearsal.num_searching):
         shares: list[dict[str, float]] = [{} for _ in range(width)]  # of a part: letter, seconds
-        for span in rehearsal.spans:
-            if span.worker != worker or span.kind == "overhead":
-                continue
+        for span in by_worker[worker]:
             letter = _letter(span)
             for cell in range(
                 int(span.from_s / cell_s), min(width, int(span.until_s / cell_s) + 1)

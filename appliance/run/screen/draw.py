@@ -8,16 +8,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from itertools import groupby
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from appliance.clock import format_duration
 from appliance.foreign_text import as_shown
 from appliance.machine.gpu import GIB
+from appliance.names import a_few
 from appliance.record.pulse import Pulse, WorkerPulse
-from appliance.record.standing import SOURCES
-from appliance.run.screen.view import PassView, RunView, TaskView
+from appliance.run.screen.draw_tasks import mosaic_of, tasks_of
+from appliance.run.screen.lines import joined, line_of, shortened
+from appliance.run.screen.view import PassView, RunView
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -25,24 +26,12 @@ if TYPE_CHECKING:
 LEAST_WIDTH, LEAST_HEIGHT = 40, 10
 """A smaller terminal shows what fits of this."""
 
-LETTERS = {"program": "P", "search": "S", "cells": "C", "trained": "T", "plain": "M", "guess": "."}
-"""Of a task in the mosaic, by the source of its answer."""
-
-LEGEND = "P program  S search  C cells  T trained model  M plain model  . nothing yet"
-
-SURE, UNSURE = 0.8, 0.3
-"""From the first chance on an answer is bright, below the second one it is dim."""
-
-TASK_WIDTH = 70
-"""Of a column of tasks, with the gap behind it."""
-
 FAULT_LINES = 3
 """Of why the journal cannot be read."""
 
 ROOMY = 32
 """A terminal with so many lines has blank ones between the parts."""
 
-SOLVED, MISSED = "\u2713", "\u2717"
 FULL, PART, EMPTY = "\u2501", "\u2578", "\u2500"
 
 
@@ -66,40 +55,26 @@ def frame(
     if view.pulse is not None and view.is_silent(now_s):
         now_s = view.pulse.at_s  # how it was when it was last heard of
     head = [title, *_bars(view, now_s, width), *_score(view, width, num_unread)]
-    foot = [_text(keys, "dim")]
-    gap = [_text("")] if height >= ROOMY else []
+    foot = [line_of(keys, "dim")]
+    gap = [line_of("")] if height >= ROOMY else []
 
     left = height - len(head) - len(foot) - 4 * len(gap)
     workers = _workers(view, now_s, width, most=max(6, left // 3))
     left -= len(workers)
-    mosaic = _mosaic(view, width)
+    mosaic = mosaic_of(view, width)
     if len(mosaic) > left // 2:
         mosaic = []
     left -= len(mosaic)
     messages = _messages(view, most=max(1, left // 5) if left > 4 else 0)
     left -= len(messages)
-    tasks = _tasks(view, width, left, page) if left > 1 else []
+    tasks = tasks_of(view, width, left, page) if left > 1 else []
 
-    blank = [_text("")] * max(0, left - len(tasks))
+    blank = [line_of("")] * max(0, left - len(tasks))
     lines = [*head, *gap, *workers, *gap, *mosaic, *gap, *tasks, *blank, *gap, *messages]
     lines = [*lines[: height - 1], *foot][: max(1, size[1])]
     for line in lines:
         line.truncate(size[0], overflow="ellipsis")
     return lines
-
-
-def _text(text: str, style: str = "") -> Text:
-    from rich.text import Text
-
-    return Text(as_shown(text), style=style, no_wrap=True, end="")
-
-
-def _parts(*parts: tuple[str, str]) -> Text:
-    """Pieces of one line, each with its style."""
-    line = _text("")
-    for text, style in parts:
-        line.append(as_shown(text), style=style)
-    return line
 
 
 def _title(view: RunView, now_s: float, width: int) -> Text:
@@ -111,10 +86,9 @@ def _title(view: RunView, now_s: float, width: int) -> Text:
     about += f", {facts.model}" if facts.model else ""
     state, style = _state(view, now_s)
 
-    room = width - len(state) - len(name) - 5
-    about = about if len(about) <= room else about[: max(0, room - 1)] + "\u2026"
+    about = shortened(about, width - len(state) - len(name) - 5)
     blank = " " * max(1, width - len(name) - len(about) - len(state) - 2)
-    return _parts((name, "bold"), ("  " + about, ""), (blank, ""), (state, style))
+    return joined((name, "bold"), ("  " + about, ""), (blank, ""), (state, style))
 
 
 def _state(view: RunView, now_s: float) -> tuple[str, str]:
@@ -154,6 +128,8 @@ def _pass_bar(found: PassView, width: int, time_s: float) -> Text:
     told = {"waiting": "waiting", "over": f"took {format_duration(found.took_s)}"}.get(found.state)
     if found.state == "over" and not found.num_done:
         told = "left out"
+    elif found.state == "over" and not found.took_s:
+        told = "done before this start"
     if found.state == "paused":
         told = f"{format_duration(found.took_s)}, the rest later"
     if told is None:
@@ -173,7 +149,7 @@ def _bar(title: str, share: float, count: str, told: str, width: int, colour: st
     halves = round(2 * share * room)
     full, part = FULL * (halves // 2), PART * (halves % 2)
     empty = EMPTY * (room - len(full) - len(part))
-    return _parts(
+    return joined(
         (f"{title:10} ", ""),
         (full + part, colour),
         (empty, "dim"),
@@ -195,9 +171,9 @@ def _score(view: RunView, width: int, num_unread: int) -> list[Text]:
     if num_unread:
         parts.append((f"  (reading: {num_unread} to go)", "yellow"))
 
-    lines = [_parts(*parts)]
+    lines = [joined(*parts)]
     if view.fault:
-        lines += [_text(line, "red") for line in wrap(as_shown(view.fault), width)[:FAULT_LINES]]
+        lines += [line_of(line, "red") for line in wrap(as_shown(view.fault), width)[:FAULT_LINES]]
     elif view.pulse is not None and view.pulse.host is not None:
         lines.append(_machine(view.pulse))
     return lines
@@ -211,7 +187,7 @@ def _machine(pulse: Pulse) -> Text:
     shares = [c.share for c in cards if c.share is not None]
     if shares:
         told += f", cards {sum(shares) / len(shares):.0%} busy"
-    return _text(told, "dim")
+    return line_of(told, "dim")
 
 
 def _gib(used: float, total: float) -> str:
@@ -230,8 +206,10 @@ def _workers(view: RunView, now_s: float, width: int, *, most: int) -> list[Text
     if not is_all:
         rest = Counter(w.doing for w in shown[most - 2 :])
         told = ", ".join(f"{count} {what}" for what, count in rest.most_common())
-        rows.append(_text(f"and {rest.total()} more: {told}", "dim"))
-    return [_text(f"{'worker':10} {'jobs':>5} {'since':>10}  doing", "dim"), *rows] if rows else []
+        rows.append(line_of(f"and {rest.total()} more: {told}", "dim"))
+    return (
+        [line_of(f"{'worker':10} {'jobs':>5} {'since':>10}  doing", "dim"), *rows] if rows else []
+    )
 
 
 def _worker(worker: WorkerPulse, now_s: float, width: int) -> Text:
@@ -247,92 +225,15 @@ def _worker(worker: WorkerPulse, now_s: float, width: int) -> Text:
     style = {"gone": "dim", "idle": "dim", "starting": "yellow"}.get(worker.state, "")
     left = f"{worker.name:10} {worker.num_done:>5} {since:>10}  {what}"
     room = width - len(card) - (1 if card else 0)
-    left = left if len(left) <= room else left[: room - 1] + "\u2026"
-    return _parts((left.ljust(room), style), (f" {card}" if card else "", "dim"))
+    return joined((shortened(left, room).ljust(room), style), (f" {card}" if card else "", "dim"))
 
 
 def _few(task_ids: Sequence[str]) -> str:
     if len(task_ids) <= 1:
         return "".join(task_ids)
-    return (
-        f"{len(task_ids)} tasks ({', '.join(task_ids[:2])}{', ...' if len(task_ids) > 2 else ''})"
-    )
-
-
-def _mosaic(view: RunView, width: int) -> list[Text]:
-    """Every task as a letter, in the order of the tasks file."""
-    if len(view.tasks) < 2:
-        return []
-    working = view.working_on()
-    cells = [
-        (LETTERS[t.standing.source], _style(t) + (" reverse" if t.task_id in working else ""))
-        for t in view.tasks.values()
-    ]
-    lines = [_text(LEGEND, "dim")]
-    for first in range(0, len(cells), width - 1):
-        runs = groupby(cells[first : first + width - 1], key=lambda cell: cell[1])
-        lines.append(_parts(*(("".join(c for c, _ in run), style) for style, run in runs)))
-    return lines
-
-
-def _style(task: TaskView) -> str:
-    if task.is_solved:
-        return "bold green"
-    if task.is_solved is False and task.standing.source != "guess":
-        return "red"
-    if task.standing.chance >= SURE:
-        return "bold cyan"
-    return "cyan" if task.standing.chance >= UNSURE else "dim"
-
-
-def _tasks(view: RunView, width: int, num_lines: int, page: int) -> list[Text]:
-    """Those on a device first, then the latest; several columns where there is room."""
-    working = view.working_on()
-    on_device = view.working_on("device")
-    order = {task_id: number for number, task_id in enumerate(view.tasks)}
-    tasks = sorted(
-        view.tasks.values(),
-        key=lambda t: (t.task_id not in on_device, -t.changed_s, order[t.task_id]),
-    )
-    num_columns = max(1, width // TASK_WIDTH)
-    num_rows = num_lines - 1
-    num_pages = max(1, math.ceil(len(tasks) / (num_rows * num_columns)))
-    first = page % num_pages * num_rows * num_columns
-    shown = tasks[first : first + num_rows * num_columns]
-
-    head = f"{'task':12} {'state':18} {'answer':18} {'sure':>4}   {'time':>10}"
-    lines = [_text("".join(head.ljust(TASK_WIDTH) for _ in range(num_columns)).rstrip(), "dim")]
-    for row in range(min(num_rows, len(shown))):
-        line = _text("")
-        for task in shown[row::num_rows]:
-            line.append_text(_task(task, working.get(task.task_id, "")))
-        lines.append(line)
-    return lines
-
-
-def _task(task: TaskView, doing: str) -> Text:
-    name = task.task_id if len(task.task_id) <= 12 else task.task_id[:11] + "\u2026"
-    standing = task.standing
-    is_there = standing.source != "guess"
-    source = SOURCES[standing.source] if is_there else ""
-    sure = f"{standing.chance:.0%}" if is_there else ""
-    mark, style = "", ""
-    if task.is_solved is not None and is_there:
-        mark, style = (SOLVED, "bold green") if task.is_solved else (MISSED, "red")
-    state = doing.removesuffix(" on").removesuffix(" for").removesuffix(" over") or task.state
-    took = format_duration(task.seconds) if task.rows else ""
-    line = _parts(
-        (f"{name:12} ", "bold" if doing else ""),
-        (f"{state:18} ", "yellow" if doing else "dim" if state == "waiting" else ""),
-        (f"{source:18} ", ""),
-        (f"{sure:>4} ", _style(task) if is_there and task.is_solved is None else ""),
-        (f"{mark:1} ", style),
-        (f"{took:>10}", "dim"),
-    )
-    line.pad_right(max(0, TASK_WIDTH - line.cell_len))
-    return line
+    return f"{len(task_ids)} tasks ({a_few(task_ids, 2)})"
 
 
 def _messages(view: RunView, *, most: int) -> list[Text]:
     latest = list(view.events)[-most:] if most else []
-    return [_text(text, "dim") for _, text in latest]
+    return [line_of(text, "dim") for _, text in latest]

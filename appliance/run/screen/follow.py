@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from appliance.arc.task import Task
 from appliance.arc.vote import Candidate
 from appliance.record.coverage import PREDICTIONS
 from appliance.record.journal import Journal, StageRow
@@ -16,6 +16,9 @@ from appliance.run.screen.view import NUM_EVENTS, Facts, RunView
 FEW, MANY = 20, 200
 """Outcomes whose candidates are read in one go: few by a run itself, which has other things to do;
 more by those who only watch. So the first picture of a long run comes soon."""
+
+LOOKS_A_PICTURE = 5
+"""A task stays in colour for so many looks: a search solves several in a second."""
 
 ANSWERING = ("search", "quick", "deep")
 """Stages that have candidates."""
@@ -36,6 +39,8 @@ class Changes:
     events: list[tuple[float, str]]
     pulse: Pulse | None
     found: dict[Key, Sequence[Candidate]] = field(default_factory=dict)
+    asked: str = ""  # the task that was to be shown in colour, and that task where it is known
+    pictured: Task | None = None
 
 
 class Follower:
@@ -45,6 +50,8 @@ class Follower:
         """name: of the run, for people. most: outcomes that are read in one go."""
         self._view, self._name, self._most = view, name, most
         self._last_row = self._last_event = 0
+        self._num_looks = LOOKS_A_PICTURE  # since the picture was changed
+        self._asked = ""  # the last task that was to be pictured
         self._unread: deque[Key] = deque()  # outcomes whose candidates are still to be read
         self._sizes: list[tuple[str, int, float]] = []
 
@@ -52,13 +59,23 @@ class Follower:
     def num_unread(self) -> int:
         return len(self._unread)
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether another look at the same journal would bring nothing."""
+        return not self._unread and not self._wants_picture
+
+    @property
+    def _wants_picture(self) -> bool:
+        is_due = self._num_looks >= LOOKS_A_PICTURE
+        return is_due and self._view.latest not in ("", self._asked)
+
     def look(self, journal: Journal) -> Changes:
         """Read what is new. Nothing is remembered before it is taken: it may be torn."""
         last_row, rows = journal.stages_since(self._last_row)
         last_event, events = journal.events_since(self._last_event, NUM_EVENTS)
         changes = Changes(
             facts=_facts(journal, self._name),
-            tasks=self._sizes or [(t, n, math.sqrt(cells)) for t, n, cells in journal.sizes()],
+            tasks=self._sizes or [(t, n, float(cells)) for t, n, cells in journal.sizes()],
             last_row=last_row,
             last_event=last_event,
             rows=rows,
@@ -69,6 +86,9 @@ class Follower:
             task_id, stage, number = key
             found = journal.candidate_rows(task_id, stage=stage, number=number)
             changes.found[key] = [candidate for _, _, candidate in found]
+        if self._wants_picture:
+            changes.asked = self._view.latest
+            changes.pictured = next(iter(journal.contents(changes.asked)), None)
         return changes
 
     def take(self, changes: Changes) -> None:
@@ -83,6 +103,12 @@ class Follower:
         view.take(changes.rows, changes.found)
         view.events.extend(changes.events)
         view.pulse = changes.pulse
+
+        self._num_looks += 1
+        if changes.asked:
+            self._asked = changes.asked
+        if changes.pictured is not None:
+            view.pictured, self._num_looks = changes.pictured, 0
 
 
 def _answering(rows: Sequence[StageRow]) -> list[Key]:

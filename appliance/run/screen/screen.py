@@ -41,7 +41,7 @@ class Screen:
     @property
     def is_complete(self) -> bool:
         """Whether all that was found in the journal is in the view."""
-        return not self._follower.num_unread
+        return self._follower.is_complete
 
     def look(self, journal: Journal) -> Changes:
         """What is new there, see `Follower`."""

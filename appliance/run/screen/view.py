@@ -6,12 +6,13 @@ and `draw.py` draws them, so a run looks the same to whoever started it and to w
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from appliance.arc.task import Solutions
-from appliance.arc.vote import DEFAULT_SELECTOR, Candidate
+from appliance.arc.task import Solutions, Task
+from appliance.arc.vote import DEFAULT_SELECTOR, FIRST, Candidate, least_weight
 from appliance.record.journal import StageRow
 from appliance.record.pulse import Pulse
 from appliance.record.standing import GUESS, Standing, standing_of
@@ -25,6 +26,10 @@ SILENT_S = 60.0
 
 NUM_EVENTS = 50
 """Latest things told that are kept."""
+
+WORTH_SHOWING = 0.5
+"""A task whose answer is likelier than this to be right is shown in colour, and so is a solved one:
+guesses would hide the rest."""
 
 LEAST_DONE = 3
 """Tasks that a pass must have behind it before its end is foretold."""
@@ -46,10 +51,11 @@ class TaskView:
 
     task_id: str
     num_tests: int
-    size: float  # what its work takes, compared with other tasks
+    size: float  # its cells
     rows: dict[tuple[str, int], StageRow] = field(default_factory=dict)  # by stage and round
     found: dict[tuple[str, int], Sequence[Candidate]] = field(default_factory=dict)
     standing: Standing = GUESS
+    is_found: bool = False  # a search without a model is sure of its answer
     is_solved: bool | None = None  # None: the answers are not known
     changed_s: float = 0.0
 
@@ -90,6 +96,26 @@ class PassView:
     left_s: float | None = None  # None: cannot be told
 
 
+def foretold_s(
+    done: Sequence[tuple[float, float]], left: Sequence[float], took_s: float
+) -> float | None:
+    """How long the tasks that are left will take, if they go on as those that are done.
+
+    What a task takes is a straight line over its size, laid through those that are done: runs begin
+    with the smallest tasks, or with the largest. done: size and seconds of each. left: sizes.
+    took_s: that all of `done` took, side by side.
+    """
+    num = len(done)
+    size, seconds = sum(s for s, _ in done) / num, sum(t for _, t in done) / num
+    spread = sum((s - size) ** 2 for s, _ in done)
+    slope = sum((s - size) * (t - seconds) for s, t in done) / spread if spread else 0.0
+    slope = min(max(0.0, slope), seconds / size if size else 0.0)  # nothing takes less than none
+    at_once = num * seconds / took_s if took_s else 0.0
+    if not at_once:
+        return None
+    return sum(seconds + slope * (s - size) for s in left) / at_once
+
+
 class RunView:
     """All that is shown, kept up to date by the facts that it is given."""
 
@@ -99,11 +125,12 @@ class RunView:
         self.tasks: dict[str, TaskView] = {}
         self.pulse: Pulse | None = None
         self.events: deque[tuple[float, str]] = deque(maxlen=NUM_EVENTS)
+        self.latest = ""  # the task that was answered last and is worth a picture
+        self.pictured: Task | None = None  # the one that is shown in colour
         self.fault = ""  # why the journal cannot be read at the moment
         self._solutions = solutions or {}
-        self._done: dict[str, set[str]] = {name: set() for name in PASSES}
-        self._began_s: dict[str, float] = {}  # by pass
-        self._ended_s: dict[str, float] = {}  # when the latest task came through
+        # By pass and task: when the task first came through it, and when that work began.
+        self._came: dict[str, dict[str, tuple[float, float]]] = {name: {} for name in PASSES}
 
     def begin(self, facts: Facts, tasks: Iterable[tuple[str, int, float]]) -> None:
         """tasks: id, number of test inputs and size of each. Those that are known stay."""
@@ -132,22 +159,21 @@ class RunView:
                 changed[task_id].found[stage, number] = candidates
         for task in changed.values():
             self._judge(task)
+            if task.is_solved or task.standing.chance > WORTH_SHOWING:
+                self.latest = task.task_id
 
     def _count(self, row: StageRow) -> None:
         name = "third" if row.stage == "deep" and row.round > 1 else row.stage
         if name not in PASSES or row.at_s is None:
             return
-        began_s = row.at_s - row.seconds
-        self._began_s[name] = min(began_s, self._began_s.get(name, began_s))
-        if row.task_id not in self._done[name]:
-            self._done[name].add(row.task_id)
-            self._ended_s[name] = max(row.at_s, self._ended_s.get(name, row.at_s))
+        self._came[name].setdefault(row.task_id, (row.at_s - row.seconds, row.at_s))
 
     def _judge(self, task: TaskView) -> None:
         by_stage: dict[str, list[Candidate]] = {}
         for (stage, _), candidates in task.found.items():
             by_stage.setdefault(stage, []).extend(candidates)
         task.standing = standing_of(task.task_id, task.num_tests, by_stage, DEFAULT_SELECTOR)
+        task.is_found = least_weight(task.num_tests, by_stage.get("search", [])) > FIRST
         answers = self._solutions.get(task.task_id)
         if answers is not None and len(answers) == task.num_tests:
             task.is_solved = is_solved(list(task.standing.attempts), answers)
@@ -178,24 +204,25 @@ class RunView:
         return [self._pass(name, now_s) for name in self.facts.passes]
 
     def _pass(self, name: str, now_s: float) -> PassView:
-        done, num_tasks = self._done[name], len(self.tasks)
-        if name == "third":
-            num_tasks = len(self._done["deep"])
-        title = PASSES[name]
-        if name not in self._began_s:
-            is_passed = self.is_over or self._is_passed(name)
-            return PassView(title, 0, num_tasks, "over" if is_passed else "waiting")
+        title, came = PASSES[name], self._came[name]
+        num_tasks = len(self._came["deep"] if name == "third" else self.tasks)
+        is_over = self.is_over or (name != "third" and len(came) >= num_tasks > 0)
+        is_passed = self._is_passed(name)
+        if not came:
+            return PassView(title, 0, num_tasks, "over" if is_over or is_passed else "waiting")
 
-        is_all = len(done) >= num_tasks and name != "third"
-        is_over = is_all or self.is_over
-        if is_over or self._is_passed(name):
+        # A run that was stopped and started again is timed from its last start on.
+        start_s = self.pulse.start_s if self.pulse else -math.inf
+        lately = {t: times for t, times in came.items() if times[1] >= start_s}
+        began_s = max(start_s, min((began for began, _ in lately.values()), default=now_s))
+        if is_over or is_passed:
             state = "over" if is_over or name != "deep" else "paused"
-            took_s = self._ended_s[name] - self._began_s[name]
-            return PassView(title, len(done), num_tasks, state, took_s)
-        took_s = max(0.0, now_s - self._began_s[name])
-        return PassView(
-            title, len(done), num_tasks, "running", took_s, self._left_s(name, took_s, now_s)
-        )
+            ended_s = max((ended for _, ended in lately.values()), default=began_s)
+            return PassView(title, len(came), num_tasks, state, max(0.0, ended_s - began_s))
+        took_s = max(0.0, now_s - began_s)
+        seconds = {t: ended_s - began_s for t, (began_s, ended_s) in lately.items()}
+        left_s = self._left_s(name, took_s, seconds)
+        return PassView(title, len(came), num_tasks, "running", took_s, left_s)
 
     def _is_passed(self, name: str) -> bool:
         """Whether a later pass is under way and no worker is at this one: what it left out, such as
@@ -204,20 +231,19 @@ class RunView:
         workers = self.pulse.workers if self.pulse else ()
         if name == "search":  # it may go on beside the others
             return bool(workers) and all(w.state == "gone" for w in workers if w.kind == "search")
-        has_followed = any(later_name in self._began_s for later_name in later)
+        has_followed = any(self._came[later_name] for later_name in later)
         return has_followed and name not in {w.work for w in workers}
 
-    def _left_s(self, name: str, took_s: float, now_s: float) -> float | None:
-        """By what the tasks that are through have taken, and the size of those that are left.
-
-        Of the third pass nobody knows how long it goes on.
-        """
-        done = self._done[name]
-        if name == "third" or len(done) < LEAST_DONE:
+    def _left_s(self, name: str, took_s: float, lately: Mapping[str, float]) -> float | None:
+        """lately: tasks that came through, with the seconds that they took. Of the third pass
+        nobody knows how long it goes on."""
+        if name == "third" or len(lately) < LEAST_DONE:
             return None
-        through = sum(self.tasks[t].size for t in done)
-        whole = sum(t.size for t in self.tasks.values())
-        return took_s * (whole - through) / through if through else None
+        left = [t for t in self.tasks.values() if t.task_id not in self._came[name]]
+        if name == "deep":  # what a search is sure of comes after the others, if at all
+            left = [t for t in left if not t.is_found] or left
+        done = [(self.tasks[t].size, seconds) for t, seconds in lately.items()]
+        return foretold_s(done, [t.size for t in left], took_s)
 
     def left_s(self, now_s: float) -> tuple[float, bool] | None:
         """Seconds until the end of the run, and whether it may end earlier; None where nothing is

@@ -54,9 +54,9 @@ def doing(state: WorkerState) -> str:
         return _deep(running)
     return {
         "search": "searching",
-        "quick": "quick pass over",
-        "probe": "probing with",
-        "check": "checking learning rates on",
+        "quick": "quick pass",
+        "probe": "probing",
+        "check": "checking rates",
     }[stage]
 
 
@@ -64,9 +64,9 @@ def _deep(running: Running) -> str:
     """Programs come first, then training, then answers."""
     task_id, job = running.assignment.tasks[0].task_id, running.job
     if job.program_until_s and task_id not in running.wrote:
-        return "writing programs for"
+        return "writing programs"
     if job.train_until_s and task_id not in running.trained:
-        return "training on"
+        return "training"
     return "sampling"
 
 
