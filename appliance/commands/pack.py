@@ -171,6 +171,8 @@ def _told(args: argparse.Namespace, packed: Packed, budget_s: float, every_s: fl
         asks.append(f"{slot.num_gpus.value} GPU of at least {slot.gpu_memory_mib.value} MiB")
 
     notes = []
+    if packed.image.target == "gpu" and not slot.num_gpus.value:
+        notes.append("  the image is for GPUs and no shard asks for one: TARGET=cpu is far smaller")
     if packed.expressions:
         notes.append(f"  not checked, HTCondor evaluates it: {'; '.join(packed.expressions)}")
     if packed.sent_bytes * len(sizes) > MUCH_BYTES:

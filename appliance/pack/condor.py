@@ -15,7 +15,7 @@ from appliance.config import Layer, assignments_layer, profile_layer, resolve
 from appliance.engine.folder.card import EMBEDDED, model_dir
 from appliance.engine.folder.examine import examine
 from appliance.errors import UsageError
-from appliance.machine.profile_check import Expectation, profile_expectation
+from appliance.machine.profile_check import profile_expectation
 from appliance.pack.image import Image, find_image, plain_path
 from appliance.pack.lines import check_lines, is_resource, with_lines
 from appliance.pack.render_condor import DAG, CondorJob, render_condor
@@ -55,6 +55,7 @@ class Packed:
     costs: Mapping[str, float]  # predicted seconds of a device, or a core, by task id
     slot: Slot
     plan: AnyPlan
+    image: Image
     sent_bytes: int  # image and model, where the access point sends them to every shard
     expressions: tuple[str, ...]  # lines about resources that only HTCondor can evaluate
 
@@ -73,7 +74,6 @@ def pack_condor(tasks: TaskSet, request: CondorRequest, out: Path) -> Packed:
     profile, site = request.profile, request.site or _site_of(request.profile)
     image = find_image(request.image, site_named(site))
     expectation = profile_expectation(profile)
-    _check_image(image, request, expectation)
 
     layers = (profile_layer(profile), assignments_layer(request.settings))
     has_model = resolve(layers).needs_model
@@ -81,6 +81,7 @@ def pack_condor(tasks: TaskSet, request: CondorRequest, out: Path) -> Packed:
 
     slot, plan = _planned(tasks, request, layers, model, image.num_bytes)
     slot, lines = with_lines(slot, expectation, request.lines)
+    _check_image(image, request, slot)
     costs = predicted_costs(tasks, plan)
     shards = balance(costs, request.num_shards)
 
@@ -102,15 +103,15 @@ def pack_condor(tasks: TaskSet, request: CondorRequest, out: Path) -> Packed:
     model_bytes = _num_bytes(Path(str(model))) if is_model_sent else 0
     sent_bytes = image.num_bytes * image.is_sent + model_bytes
     expressions = tuple(line for line in lines if is_resource(line))
-    return Packed(shards, costs, slot, plan, sent_bytes, expressions)
+    return Packed(shards, costs, slot, plan, image, sent_bytes, expressions)
 
 
-def _check_image(image: Image, request: CondorRequest, expectation: Expectation) -> None:
+def _check_image(image: Image, request: CondorRequest, slot: Slot) -> None:
     """Raises UsageError for GPUs that the image cannot use: every shard would refuse its slot."""
-    if image.target == "cpu" and expectation.num_gpus:
+    if image.target == "cpu" and slot.num_gpus.value:
         raise UsageError(
-            f"image {request.image} is for CPUs, and the profile {request.profile} asks for "
-            f"{expectation.num_gpus} GPU a shard",
+            f"image {request.image} is for CPUs, and the profile {request.profile} or --line asks "
+            f"for {slot.num_gpus.value} GPU a shard",
             expected="an image for GPUs, or a profile without",
             remedy="make sif TARGET=gpu, or pass --profile ospool-medium, or condor-cpu to search "
             "without a model",

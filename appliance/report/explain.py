@@ -110,10 +110,9 @@ def _votes(found: Tally, answers: Sequence[Candidate]) -> list[str]:
 
     mean = found.mean_view_score()
     if math.isfinite(mean):
-        views = len(found.view_scores())
-        words.append(
-            f"The model gives it a probability of {math.exp(mean):.2g} over {views} views."
-        )
+        num = len(found.view_scores())
+        under = f"over {num} views" if num > 1 else "under one view"
+        words.append(f"The model gives it a probability of {math.exp(mean):.2g} {under}.")
     return words
 
 

@@ -239,9 +239,19 @@ def sif(folder: Path, head: str, name: str = "image.sif") -> Path:
 )
 def test_an_image_for_cpus_gets_no_gpu(tmp_path: Path, head: str) -> None:
     image = str(sif(tmp_path, head))
-    with pytest.raises(UsageError, match=r"is for CPUs, and the profile chtc-short asks for 1 GPU"):
+    with pytest.raises(UsageError, match=r"is for CPUs, and the profile chtc-short.*for 1 GPU"):
         pack(tmp_path / "job", "--image", image)
-    assert pack(tmp_path / "cpu", "--image", image, "--profile", "ospool-medium").is_dir()
+    small = ("--image", image, "--profile", "ospool-medium")
+    assert pack(tmp_path / "cpu", *small).is_dir()
+    with pytest.raises(UsageError, match="is for CPUs"):
+        pack(tmp_path / "line", *small, "--line", "request_gpus = 1")
+
+
+def test_an_image_for_gpus_is_named_where_no_shard_has_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pack(tmp_path / "job", "--image", "docker://a/b:gpu", "--profile", "ospool-medium")
+    assert "the image is for GPUs and no shard asks for one" in capsys.readouterr().out
 
 
 def test_an_image_without_a_label_is_known_by_its_name(tmp_path: Path) -> None:

@@ -121,6 +121,20 @@ def test_a_damaged_journal_is_told(
     assert err.startswith(f"appliance: {path}") and err.count("\n") == 1
 
 
+def test_a_journal_without_the_tasks_themselves_is_shown(
+    run: Path, answers: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with closing(sqlite3.connect(RunFolder(run).journal)) as old:
+        old.execute("ALTER TABLE tasks DROP COLUMN content")
+        old.execute("PRAGMA user_version = 2")
+    before = state_of(run)
+
+    assert cli.main(["watch", str(run), *answers]) == EXIT_DONE
+    shown = capsys.readouterr().out
+    assert "solved 1 of 6" in shown and "expected:" not in shown
+    assert state_of(run) == before
+
+
 def test_an_older_journal_is_named_and_left_as_it_is(run: Path) -> None:
     path = RunFolder(run).journal
     with closing(sqlite3.connect(path)) as old:

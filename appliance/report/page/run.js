@@ -60,7 +60,8 @@ const plural = (num, word) => `${num} ${word}${num === 1 ? "" : "s"}`;
 function duration(seconds) {
   if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
   const minutes = Math.round(seconds / 60);
-  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  if (minutes < 60) return `${minutes} min`;
+  return `${Math.floor(minutes / 60)} h${minutes % 60 ? ` ${minutes % 60} min` : ""}`;
 }
 
 /* ---- grids ---- */
@@ -128,6 +129,16 @@ function difference(text, truth) {
   return num ? `${plural(num, "cell")} of ${cells.flat().length} wrong` : "every cell is right";
 }
 
+/** A thumbnail is drawn when it comes near the window: a page may have a thousand. */
+const nearby = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) {
+    if (!isIntersecting) continue;
+    nearby.unobserve(target);
+    const { input, attempts } = TASKS[target.dataset.place].outputs[0];
+    target.querySelector(".thumb").append(thumbnail(input, attempts[0].grid));
+  }
+}, { rootMargin: "800px" });
+
 /** Two grids side by side, a pixel a cell: the browser makes them larger. */
 function thumbnail(left, right) {
   const grids = [left, right].filter(Boolean).map(cellsOf);
@@ -135,7 +146,7 @@ function thumbnail(left, right) {
   const gap = Math.max(1, Math.round(Math.max(...widths) / 6));
   const width = widths.reduce((a, b) => a + b, 0) + (grids.length - 1) * gap;
   const height = Math.max(...grids.map((cells) => cells.length));
-  const canvas = make("canvas", { width, height, "aria-hidden": "true" });
+  const canvas = make("canvas", { width, height });
   const pen = canvas.getContext("2d");
   const image = pen.createImageData(width, height);
   let x = 0;
@@ -148,7 +159,7 @@ function thumbnail(left, right) {
     x += cells[0].length + gap;
   }
   pen.putImageData(image, 0, 0);
-  return canvas;
+  return make("img", { src: canvas.toDataURL(), alt: "" });  // it scrolls smoothly, a canvas does not
 }
 
 /* ---- what is chosen: it stands in the address, so that Back and a copied link work ---- */
@@ -200,19 +211,18 @@ function listed() {
 const mosaic = document.getElementById("mosaic");
 
 function tile(task) {
-  const first = task.outputs[0];
   const [sign, words] = STATES[task.state];
   const sure = task.chance === null ? "no certainty" : `${percent(task.chance)} sure`;
   const from = DATA.sources[task.source];
-  const label = [task.id, words, from, sure, task.remark].filter(Boolean).join(", ");
   const meter = make("span", { class: "meter", "aria-hidden": "true" },
     make("span", { style: `width:${100 * (task.chance ?? 0)}%` }));
   return make("li", { "data-place": task.place },
-    make("a", { class: `tile ${task.state}`, "aria-label": label, title: `${from}, ${sure}` },
-      make("span", { class: "thumb" }, thumbnail(first.input, first.attempts[0].grid)),
+    make("a", { class: `tile ${task.state}`, title: [task.id, words, from, sure, task.remark].filter(Boolean).join(", ") },
+      make("span", { class: "thumb" }),
       make("span", { class: "name" },
-        make("span", { class: "sign" }, sign), make("span", { class: "id" }, task.id)),
-      make("span", { class: "from" }, make("span", {}, from), make("span", {}, task.chance === null ? "" : percent(task.chance))),
+        make("span", { class: "sign", "aria-hidden": "true" }, sign), make("span", { class: "id" }, task.id)),
+      make("span", { class: "unseen" }, `, ${words}, `),
+      make("span", { class: "from" }, make("span", {}, `${from} `), make("span", {}, task.chance === null ? "" : percent(task.chance))),
       meter));
 }
 
@@ -422,7 +432,8 @@ function makeTimeline() {
     const words = `${name}: busy ${duration(busy)} of ${duration(end)}, ${percent(busy / end)}`;
     const bar = make("div", { class: "lane", role: "img", "aria-label": words });
     for (const [, kind, from, until, places] of own) {
-      const span = make("span", { class: `span do-${kind}`, style: `left:${100 * from / end}%;width:${100 * (until - from) / end}%` });
+      const isWide = (until - from) / end > 0.004;  // else a gap after it would hide it
+      const span = make("span", { class: `span do-${kind}${isWide ? " wide" : ""}`, style: `left:${100 * from / end}%;width:${100 * (until - from) / end}%` });
       const tasks = places.map((place) => TASKS[place]);
       const names = tasks.slice(0, 4).map((task) => task.id).join(", ") + (tasks.length > 4 ? ` and ${tasks.length - 4} more` : "");
       span.addEventListener("pointerenter", () => {
@@ -504,6 +515,7 @@ document.getElementById("tasks").hidden = false;
 makeTheme();
 makeFilters();
 mosaic.append(...TASKS.map(tile));
+for (const item of mosaic.children) nearby.observe(item);
 makeTimeline();
 window.addEventListener("hashchange", route);
 route();
