@@ -93,6 +93,13 @@ def test_without_the_answers_it_says_nothing_of_solved(
     assert "solved" not in capsys.readouterr().out
 
 
+def test_tasks_that_were_asked_for_must_be_there(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["watch", str(run), "--once", "--tasks", "nowhere.json"]) == EXIT_INPUT
+    assert "nowhere.json" in capsys.readouterr().err
+
+
 def test_json_has_the_same(
     run: Path, answers: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

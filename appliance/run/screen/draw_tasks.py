@@ -94,7 +94,7 @@ def _picture(view: RunView, room: int, num_lines: int) -> list[Text]:
         return []
     shown, task = view.pictured, view.tasks[view.pictured.task_id]
     attempts = task.standing.attempts
-    if not attempts or not attempts[0]:
+    if not task.is_worth_showing or not attempts[0]:
         return []
 
     attempt = attempts[0][0]
