@@ -138,7 +138,10 @@ def unpack(tar: Path) -> None:
         return
     try:
         with tarfile.open(tar) as archive:
-            archive.extractall(filter="data")
+            # Debian's Python 3.11.2, on which images may be built, knows no filters.
+            has_filters = hasattr(tarfile, "data_filter")
+            archive.extraction_filter = tarfile.data_filter if has_filters else None
+            archive.extractall()
     except (tarfile.TarError, EOFError, zlib.error) as fault:
         raise InputError(
             f"{tar} cannot be unpacked: {fault}",
