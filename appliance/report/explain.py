@@ -101,9 +101,10 @@ def _votes(found: Tally, answers: Sequence[Candidate]) -> list[str]:
         words.append(f"{_programs(proven)} of the model, right on every demonstration.")
     if len(programs) > proven:
         best = max(v.demo_score or 0.0 for v in programs if not is_proven(v))
+        num = len(programs) - proven
+        which = ", the best of them" if num > 1 else ","
         words.append(
-            f"{_programs(len(programs) - proven)} of the model, the best of them right on "
-            f"{best:.0%} of the demonstrations."
+            f"{_programs(num)} of the model{which} right on {best:.0%} of the demonstrations."
         )
 
     searched = [v for v in found.voters if v.is_searched]

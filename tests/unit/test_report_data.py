@@ -70,7 +70,7 @@ def test_programs_and_searches_say_why_they_go_first() -> None:
     assert "goes before the votes of a model" in second.words[1]
     assert (first.program, second.program, third.program) == ("code", "p", "code")
     assert [e.source for e in (first, second, third)] == ["program", "search", "plain"]
-    assert "right on 50% of the demonstrations" in third.words[0]
+    assert third.words[0] == "One program of the model, right on 50% of the demonstrations."
 
 
 def test_an_attempt_that_nothing_answered_is_a_guess() -> None:

@@ -107,7 +107,7 @@ function picture(name, text, truth = null) {
 function mark(pen, x, y, px) {
   const near = px * 0.3, far = px * 0.7;
   pen.lineCap = "round";
-  for (const [style, width] of [["#000", px / 5 + 1.5], ["#fff", px / 10 + 0.5]]) {
+  for (const [style, width] of [["#000", Math.min(4, px / 5 + 1.5)], ["#fff", Math.min(2, px / 10 + 0.5)]]) {
     pen.strokeStyle = style;
     pen.lineWidth = width;
     pen.beginPath();
@@ -432,8 +432,8 @@ function makeTimeline() {
     const words = `${name}: busy ${duration(busy)} of ${duration(end)}, ${percent(busy / end)}`;
     const bar = make("div", { class: "lane", role: "img", "aria-label": words });
     for (const [, kind, from, until, places] of own) {
-      const isWide = (until - from) / end > 0.004;  // else a gap after it would hide it
-      const span = make("span", { class: `span do-${kind}${isWide ? " wide" : ""}`, style: `left:${100 * from / end}%;width:${100 * (until - from) / end}%` });
+      const isApart = (until - from) / end > 0.004;  // else a gap after it would hide it
+      const span = make("span", { class: `span do-${kind}${isApart ? " apart" : ""}`, style: `left:${100 * from / end}%;width:${100 * (until - from) / end}%` });
       const tasks = places.map((place) => TASKS[place]);
       const names = tasks.slice(0, 4).map((task) => task.id).join(", ") + (tasks.length > 4 ? ` and ${tasks.length - 4} more` : "");
       span.addEventListener("pointerenter", () => {
