@@ -47,6 +47,8 @@ ANSWER_S = 180.0
 BELOW_FLOOR = 5
 """Exit code of `appliance submit`: the submission is valid, but a stage reached too few tasks."""
 
+TOO_SHORT = "read the lines of the run above; a longer trial is packed by --smoke 20m"
+
 
 class Fault(Exception):
     """Something that stops the notebook; its label is the step that failed."""
@@ -89,7 +91,7 @@ def main(config: dict[str, Any]) -> None:
             say("driver", f"{no_card}; the run goes on, on the CPU")
         shortfall = solve(config, python, tasks, dataset, manifest, is_rerun)
         if no_card or shortfall:
-            raise no_card or Fault("floor", shortfall, "read the lines of the run above")
+            raise no_card or Fault("floor", shortfall, TOO_SHORT)
     except Fault as fault:
         print(f"\n{fault} ({seconds():.1f} s)\n", flush=True)
         if not is_rerun:
