@@ -134,9 +134,11 @@ def test_a_deep_pass_that_others_overtake_is_paused_and_all_is_over_at_the_end()
     *_, deep, third = view.passes(50.0)
     assert (deep.state, deep.num_done) == ("paused", 1)
     assert (third.state, third.num_done, third.num_tasks) == ("running", 1, 1)
+    view.take([ended(IDS[0], "deep", 55.0, number=3)], {})
     view.pulse = pulse(60.0, is_over=True)
     assert {p.state for p in view.passes(60.0)} == {"over"}
-    assert view.tasks[IDS[0]].state == "round 2"
+    assert view.passes(60.0)[-1].took_s == 25.0  # to its last round
+    assert view.tasks[IDS[0]].state == "round 3"
 
 
 def test_what_stands_for_a_task_follows_its_candidates_and_the_answers() -> None:
