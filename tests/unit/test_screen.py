@@ -4,7 +4,9 @@ drawn."""
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -377,6 +379,17 @@ def test_a_heart_writes_a_pulse_every_few_seconds_and_says_when_it_is_over() -> 
     heart.stop()
     last = pulse_of(journal)
     assert last is not None and last.is_over and last.workers[0].state == "gone"
+    journal.close()
+
+
+def test_a_pulse_that_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
+    journal, display = Journal(tmp_path / "journal.sqlite"), Seen()
+    heart = Heart(display, journal, VirtualClock(), start_s=0.0, deadline_s=9.0)
+    with closing(sqlite3.connect(journal.path)) as other:
+        other.execute("DROP TABLE facts")
+    heart.beat({0: state_of("deep")})
+    heart.stop()
+    assert display.num == 1
     journal.close()
 
 
