@@ -19,6 +19,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ class Walk:
         with self.steps.step("run") as row:
             row.where = where
             run = wait(
-                lambda: self.kaggle.run(self.notebook),
+                partial(self.kaggle.run, self.notebook),
                 lambda found: not found.is_on,
                 self.steps.clock,
                 limit_s=self.session_s + QUEUE_S,
@@ -258,7 +259,7 @@ class Walk:
                 )
             return found is not None and found.status == "ready" and found.version > after
 
-        ask = lambda: self.kaggle.dataset(self.dataset)  # noqa: E731
+        ask = partial(self.kaggle.dataset, self.dataset)
         what = f"dataset {self.dataset}"
         found = wait(ask, is_over, self.steps.clock, limit_s=UNPACK_S, what=what)
         assert found is not None

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.errors import PrerequisiteError
+from appliance.errors import PrerequisiteError, shorten
 
 ASK_S = 120.0
 """The server answers a question within seconds."""
@@ -43,7 +43,7 @@ class Said:
     def words(self) -> str:
         """The last line, which has the reason."""
         lines = [line.strip() for line in self.text.splitlines() if line.strip()]
-        return lines[-1] if lines else f"nothing, exit code {self.code}"
+        return shorten(lines[-1], 300) if lines else f"nothing, exit code {self.code}"
 
 
 @dataclass(frozen=True)

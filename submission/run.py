@@ -28,6 +28,7 @@ import subprocess
 import sys
 import time
 import traceback
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,8 @@ ANSWER_S = 180.0
 
 BELOW_FLOOR = 5
 """Exit code of `appliance submit`: the submission is valid, but a stage reached too few tasks."""
+
+TOO_SHORT = "read the lines of the run above; a longer trial is packed by --smoke 20m"
 
 
 class Fault(Exception):
@@ -88,7 +91,7 @@ def main(config: dict[str, Any]) -> None:
             say("driver", f"{no_card}; the run goes on, on the CPU")
         shortfall = solve(config, python, tasks, dataset, manifest, is_rerun)
         if no_card or shortfall:
-            raise no_card or Fault("floor", shortfall, "read the lines of the run above")
+            raise no_card or Fault("floor", shortfall, TOO_SHORT)
     except Fault as fault:
         print(f"\n{fault} ({seconds():.1f} s)\n", flush=True)
         if not is_rerun:
@@ -296,21 +299,49 @@ def install(dataset: Path, manifest: dict[str, Any]) -> Path:
     """The interpreter of a new environment: the engines need another torch than Kaggle's."""
     environment = SCRATCH / "environment"
     python = environment / "bin" / "python"
-    pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check"]
-    pip += ["--quiet", "install", "--no-index", "--no-deps", "--no-cache-dir"]
-    pip += ["--find-links", str(dataset / "wheels")]
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    site = environment / "lib" / f"python{version}" / "site-packages"
 
-    steps = [
-        [sys.executable, "-m", "venv", "--without-pip", "--clear", str(environment)],
-        [*pip, "-r", str(dataset / "requirements.txt"), manifest["appliance"]],
-    ]
-    for step in steps:
-        done = subprocess.run(step, capture_output=True, text=True, env=clean_environment())
-        if done.returncode:
-            remedy = "pack the dataset again: packing checks that it is complete"
-            raise Fault("install", done.stderr.strip()[-1500:], remedy)
-    say("install", f"{environment} holds the packed wheels")
+    venv = [sys.executable, "-m", "venv", "--without-pip", "--clear", str(environment)]
+    done = subprocess.run(venv, capture_output=True, text=True, env=clean_environment())
+    if done.returncode:
+        remedy = "choose another image of Kaggle's"
+        raise Fault("install", (done.stderr or done.stdout).strip()[-1500:], remedy)
+
+    # Packing has chosen one wheel of each package. pip unpacks one after another, and then compiles
+    # modules that nobody loads: for wheels of 4 GB that takes minutes. A wheel is a zip file.
+    wheels = [dataset / "wheels" / name for name in manifest["wheels"][version]]
+    wheels.sort(key=lambda path: -path.stat().st_size)  # the largest first: none is waited for
+    try:
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
+            for _ in threads.map(lambda wheel: unpack(wheel, site, environment), wheels):
+                pass
+    except (OSError, zipfile.BadZipFile) as fault:
+        remedy = "free room on the disk, or pack the dataset again"
+        raise Fault("install", str(fault), remedy) from None
+    say("install", f"{environment} holds {len(wheels)} packed wheels")
     return python
+
+
+def unpack(wheel: Path, site: Path, environment: Path) -> None:
+    """Each file of a wheel to its place, executable where the wheel says so."""
+    places = {"purelib": site, "platlib": site, "data": environment}
+    places |= {"scripts": environment / "bin", "headers": environment / "include"}
+    with zipfile.ZipFile(wheel) as archive:
+        for info in archive.infolist():
+            if info.is_dir():
+                continue
+            top, _, rest = info.filename.partition("/")
+            target = site / info.filename
+            if top.endswith(".data"):  # NAME.data/PLACE/...
+                place, _, rest = rest.partition("/")
+                target = places[place] / rest
+
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(info) as source, target.open("wb") as copy:
+                shutil.copyfileobj(source, copy, 1 << 20)
+            if info.external_attr >> 16 & 0o111:
+                target.chmod(0o755)
 
 
 def driver_fault(machine: dict[str, Any], python: Path) -> Fault | None:
@@ -358,7 +389,6 @@ def clean_environment() -> dict[str, str]:
     return kept | {
         "PYTHONNOUSERSITE": "1",
         "PYTHONUNBUFFERED": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
         "XDG_CACHE_HOME": str(cache),
         "HF_HOME": str(cache / "huggingface"),
         "TRITON_CACHE_DIR": str(cache / "triton"),

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     folder, clock = RunFolder(args.run), SystemClock()
     journal = folder.existing_journal()
     source = peek(journal, lambda found: found.fact("tasks", str | None), clock)
-    solutions = _solutions(args.tasks or source, args.solutions)
+    solutions = _solutions(args.tasks, source, args.solutions)
 
     if args.once or args.json or not is_capable():
         _print_once(journal, str(args.run), solutions, clock, is_json=args.json)
@@ -59,22 +59,25 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _solutions(source: str | None, given: str | None) -> Solutions:
-    """Answers, where they are known. Those that were asked for must be there."""
-    if source is None:
-        if given:
-            raise InputError(
-                "the run does not say where its tasks are",
-                expected="tasks, to go with --solutions",
-                remedy="pass --tasks",
-            )
-        return {}
-    if given:
-        return load_solutions(given, load_tasks(source))
-    try:
-        return load_tasks(source).solutions
-    except ApplianceError:  # on this machine they need not be
-        return {}
+def _solutions(tasks: str | None, source: str | None, given: str | None) -> Solutions:
+    """Answers, where they are known. What was asked for must be there.
+
+    tasks, given: what --tasks and --solutions named. source: where the run read its tasks.
+    """
+    named = tasks or source
+    if tasks is None and given is None:
+        try:
+            return load_tasks(source).solutions if source else {}
+        except ApplianceError:  # on this machine they need not be
+            return {}
+    if named is None:
+        raise InputError(
+            "the run does not say where its tasks are",
+            expected="tasks, to go with --solutions",
+            remedy="pass --tasks",
+        )
+    known = load_tasks(named)
+    return load_solutions(given, known) if given else known.solutions
 
 
 def _print_once(

@@ -41,9 +41,8 @@ def check_closure(
     """
     faults = []
     for python in pythons:
-        offered = _offered(wheels, python)
         pins = [Requirement(line) for line in _lines(requirements)]
-        found = _missing(pins, offered, _environment(python), left_out)
+        found = _missing(pins, offered(wheels, python), _environment(python), left_out)
         faults += [f"Python {python}: {fault}" for fault in found]
 
     if faults:
@@ -52,6 +51,21 @@ def check_closure(
             expected="every wheel that a pinned one needs",
             remedy="add what is missing to requirements/ (make lock)",
         )
+
+
+def remove_others(requirements: Path, pythons: Sequence[str], wheels: Path) -> None:
+    """Remove wheels that an earlier packing left: other versions, or for other Pythons alone."""
+    pins = [Requirement(line) for line in _lines(requirements)]
+    pinned = {canonicalize_name(pin.name): pin.specifier for pin in pins}
+
+    kept = set()
+    for python in pythons:
+        for wheel in _fitting(wheels, python):
+            name = parse_wheel_filename(wheel.path.name)[0]
+            if name in pinned and pinned[name].contains(wheel.version, prereleases=True):
+                kept.add(wheel.path)
+    for path in set(wheels.glob("*.whl")) - kept:
+        path.unlink()
 
 
 def names_of(overrides: Path) -> tuple[str, ...]:
@@ -67,7 +81,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 def _missing(
     pins: Sequence[Requirement],
-    offered: Mapping[str, Wheel],
+    there: Mapping[str, Wheel],
     environment: Mapping[str, str],
     left_out: Collection[str],
 ) -> Iterator[str]:
@@ -80,10 +94,10 @@ def _missing(
         name = canonicalize_name(need.name)
         if name in left_out:
             continue
-        wheel = offered.get(name)
+        wheel = there.get(name)
         if wheel is None or not need.specifier.contains(wheel.version, prereleases=True):
-            there = "it is not there" if wheel is None else f"{wheel.version} is there"
-            yield f"{who} needs {need.name}{need.specifier}, and {there}"
+            instead = "it is not there" if wheel is None else f"{wheel.version} is there"
+            yield f"{who} needs {need.name}{need.specifier}, and {instead}"
             continue
 
         for extra in {"", *need.extras} - {e for n, e in followed if n == name}:
@@ -94,19 +108,22 @@ def _missing(
                     waiting.append((name, further))
 
 
-def _offered(wheels: Path, python: str) -> dict[str, Wheel]:
-    """The wheels of the folder that this Python can install, by package."""
+def offered(wheels: Path, python: str) -> dict[str, Wheel]:
+    """The wheels of the folder that this Python ("3.12") can install, by package."""
+    return {str(parse_wheel_filename(w.path.name)[0]): w for w in _fitting(wheels, python)}
+
+
+def _fitting(wheels: Path, python: str) -> Iterator[Wheel]:
+    """Those that this Python can install."""
     major, minor = (int(part) for part in python.split("."))
     version = (major, minor)
     tags = set(cpython_tags(version, platforms=PLATFORMS))
     tags |= set(compatible_tags(version, f"cp{major}{minor}", PLATFORMS))
 
-    offered = {}
     for path in sorted(wheels.glob("*.whl")):
-        name, found, _, own_tags = parse_wheel_filename(path.name)
+        _, found, _, own_tags = parse_wheel_filename(path.name)
         if own_tags & tags:
-            offered[str(name)] = Wheel(path, found)
-    return offered
+            yield Wheel(path, found)
 
 
 @cache

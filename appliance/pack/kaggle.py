@@ -23,7 +23,7 @@ from appliance.engine.folder.card import EMBEDDED, model_dir
 from appliance.engine.folder.examine import examine
 from appliance.errors import InputError, OutputError, UsageError, first_line
 from appliance.machine.profile_check import profile_expectation
-from appliance.pack.closure import check_closure, names_of
+from appliance.pack.closure import check_closure, names_of, offered, remove_others
 from appliance.pack.kaggle_notebook import (
     NOTEBOOK,
     kernel_metadata,
@@ -95,6 +95,7 @@ def pack_kaggle(request: KaggleRequest, out: Path) -> None:
         packed = [without(path, for_pictures, Path(folder)) for path in lists]
         download(packed, request.pythons, wheels)
         write_atomic(dataset / "requirements.txt", versions_of(packed).encode())
+    remove_others(dataset / "requirements.txt", request.pythons, wheels)
     appliance = build_appliance(REPOSITORY, wheels)
     left_out = (*names_of(REPOSITORY / "requirements" / "overrides-gpu.txt"), *for_pictures)
     check_closure(dataset / "requirements.txt", request.pythons, wheels, left_out=left_out)
@@ -234,10 +235,14 @@ def package_of(dataset: Path) -> dict[str, str]:
 def manifest_of(
     dataset: Path, pythons: tuple[str, ...], appliance: str, revision: str
 ) -> dict[str, Any]:
-    """Size and SHA-256 of every file that the notebook reads."""
+    """Size and SHA-256 of every file that the notebook reads, and the wheels of each Python."""
     return {
         "revision": revision,
         "pythons": list(pythons),
+        "wheels": {
+            python: sorted(w.path.name for w in offered(dataset / "wheels", python).values())
+            for python in pythons
+        },
         "appliance": f"arc-appliance=={appliance.split('-')[1]}",
         "has_model": (dataset / "model").is_dir(),
         "has_adapter": (dataset / "adapter").is_dir(),
@@ -268,7 +273,7 @@ def check_folder(out: Path) -> list[str]:
             remedy="appliance pack kaggle",
         ) from None
 
-    form = {"appliance": str, "pythons": list, "files": dict}
+    form = {"appliance": str, "pythons": list, "wheels": dict, "files": dict}
     if not isinstance(manifest, dict) or not all(
         isinstance(manifest.get(key), kind) for key, kind in form.items()
     ):

@@ -110,7 +110,10 @@ def _take_in(merged: _Merged, path: Path) -> None:
     for row in rows:
         _compare(merged, row, path)
     for stage, found in candidates.items():
-        merged.candidates[stage] = merged.candidates.get(stage, Counter()) | Counter(found)
+        # In place: a thousand shards would else be counted a thousand times.
+        counts = merged.candidates.setdefault(stage, Counter())
+        for candidate, number in Counter(found).items():
+            counts[candidate] = max(counts[candidate], number)
     if not rows:
         merged.notes.append(f"{path} has no tasks in its journal: it gives nothing")
 

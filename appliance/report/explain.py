@@ -35,6 +35,7 @@ class Explained:
     source: str  # one of `standing.SOURCES`
     words: tuple[str, ...]  # sentences
     program: str = ""  # that gives it, the most trusted one
+    view: str = ""  # name of the view of the task that it was written for, "" for the task itself
 
 
 def explained(
@@ -71,13 +72,15 @@ def _explained(
 ) -> Explained:
     written = [c for c in answers if c.grid is not None and not c.is_searched]
     own = [v for v in found.voters if not v.is_searched]
+    program, view = _program(found)
     return Explained(
         grid=found.grid,
         votes=f"{len(own)} of {len(written)}" if written else "",
         chance=chance,
         source=source_of_grid(found.grid, found.voters),
         words=tuple(filter(None, [*_votes(found, answers), why])),
-        program=_program(found),
+        program=program,
+        view=view,
     )
 
 
@@ -153,11 +156,14 @@ def _grids_of_model(candidates: Sequence[Candidate], has_adapter: bool) -> list[
     ]
 
 
-def _program(found: Tally) -> str:
-    """The heaviest of a search, else one of the model that fits, else its best one."""
+def _program(found: Tally) -> tuple[str, str]:
+    """The heaviest of a search, else one of the model that fits, else its best one; and the view
+    that it was written for."""
     having = [v for v in found.voters if v.program]
-    order = [(v.weight or 0.0, v.demo_score or 0.0, -len(v.program), v.program) for v in having]
-    return max(order)[-1] if order else ""
+    if not having:
+        return "", ""
+    best = max(having, key=lambda v: (v.weight or 0.0, v.demo_score or 0.0, -len(v.program)))
+    return best.program, "" if best.is_searched else best.view
 
 
 def _sure(found: Tally) -> str:

@@ -23,8 +23,9 @@ MOST_OTHERS = 6
 WORK = ("search", "quick", "deep")
 """Stages whose seconds add up: training and programs are parts of the last."""
 
-Draw = Callable[[str, Task, int], list[dict[str, Any]]]
-"""The steps of a program at a test input, each with its text and its picture."""
+Draw = Callable[[str, str, Grid], list[dict[str, Any]]]
+"""The steps of a program, written for the view of that name, at a test input: each with its text
+and its picture."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class TaskRecord:
     def _steps(self, e: Explained, index: int, draw: Draw) -> dict[str, Any]:
         if not e.program:
             return {}
-        steps = draw(e.program, self.task, index) if self.task else []
+        steps = draw(e.program, e.view, self.task.test[index]) if self.task else []
         return {"program": e.program.removeprefix(DSL_HEADER).strip(), "steps": steps}
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from appliance.arc.grid import Grid, grid_key
-from appliance.arc.task import Task
+from appliance.arc.view import View
 from appliance.clock import Deadline, SystemClock
 from appliance.errors import PrerequisiteError
 from appliance.program.sandbox import Limits, Program, Sandbox
@@ -36,8 +37,12 @@ class StepDrawer:
                 f"Steps of {self._num_left} programs are not drawn: it would take too long."
             )
 
-    def draw(self, program: str, task: Task, index: int) -> list[dict[str, Any]]:
-        """The steps of this program at that test input; none where there is no sandbox."""
+    def draw(self, program: str, view: str, grid: Grid) -> list[dict[str, Any]]:
+        """The steps of this program at that test input; none where there is no sandbox.
+
+        view: name of the view of the task that it was written for, "" for the task itself. The
+        pictures are turned back from it.
+        """
         if self._deadline is None:
             clock = SystemClock()
             self._deadline = Deadline(clock.now() + MOST_S, clock)
@@ -51,18 +56,26 @@ class StepDrawer:
         if self._deadline.is_past():
             self._num_left += 1
             return []
-        return _drawn(steps_of(program), task.test[index], self._sandbox)
+        return _drawn(steps_of(program), _view_of(view), grid, self._sandbox)
 
 
-def _drawn(steps: list[Step], grid: Grid, sandbox: Sandbox) -> list[dict[str, Any]]:
+def _view_of(name: str) -> View:
+    """The task as it is, where the journal names no view."""
+    with contextlib.suppress(ValueError):
+        return View.parse(name)
+    return View()
+
+
+def _drawn(steps: list[Step], view: View, grid: Grid, sandbox: Sandbox) -> list[dict[str, Any]]:
     """Without steps that give no picture, and calls that change nothing."""
-    results = sandbox.run(Program(step.source, (grid,)) for step in steps)
+    results = sandbox.run(Program(step.source, (view.apply(grid),)) for step in steps)
     drawn: list[dict[str, Any]] = []
     last = grid_key(grid)
     for step, result in zip(steps, results, strict=True):
         (found,) = result.outputs
-        if found is None or grid_key(found) == last:
+        if found is None or grid_key(view.invert(found)) == last:
             continue
-        drawn.append({"code": step.code, "grid": packed(found), "is_line": step.is_line})
-        last = grid_key(found)
+        shown = view.invert(found)
+        drawn.append({"code": step.code, "grid": packed(shown), "is_line": step.is_line})
+        last = grid_key(shown)
     return drawn

@@ -152,15 +152,19 @@ class PlainDisplay(NoDisplay):
         self._stream = stream
         self._num_tasks = num_tasks
         self._solutions = solutions
-        self._done: dict[str, set[str]] = {}  # stage: ids of tasks that were shown
+        self._done: dict[str, set[str]] = {}  # stage: ids of tasks that came through
 
     def tell(self, text: str) -> None:
         print(as_shown(text), file=self._stream, flush=True)
 
-    def show(self, report: TaskReport) -> None:
+    def count(self, report: TaskReport) -> int:
+        """Tasks that came through this stage, this one included, whether they were shown or not."""
         done = self._done.setdefault(report.stage, set())
         done.add(report.task.task_id)
-        place = f"{report.stage:6} {len(done):3}/{self._num_tasks}"
+        return len(done)
+
+    def show(self, report: TaskReport) -> None:
+        place = f"{report.stage:6} {self.count(report):3}/{self._num_tasks}"
         self.tell(f"{place}  {task_line(report, self._solutions)}")
 
         facts = task_facts(report, self._solutions)
@@ -199,6 +203,8 @@ class RichDisplay(NoDisplay):
     def show(self, report: TaskReport) -> None:
         if self._is_left:
             self._lines.show(report)
+        else:
+            self._lines.count(report)
 
     def beat(self, workers: Mapping[int, WorkerState]) -> None:
         if self._is_left:

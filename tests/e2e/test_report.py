@@ -17,12 +17,14 @@ from appliance.arc.grid import as_grid, freeze
 from appliance.arc.source import load_tasks
 from appliance.arc.submission import build, write_submission
 from appliance.arc.task import TaskSet
+from appliance.arc.view import View
 from appliance.arc.vote import Candidate
 from appliance.program.source import DSL_HEADER
 from appliance.record.coverage import SOLVED
 from appliance.record.journal import Journal, StageRow
 from appliance.record.run_folder import RunFolder
 from appliance.report.run_data import packed
+from appliance.report.step_pictures import StepDrawer
 
 ONLY = ("6150a2bd", "d037b0a7")
 
@@ -212,3 +214,13 @@ def test_a_folder_that_is_no_run_is_refused(
 ) -> None:
     assert cli.main(["report", str(tmp_path), "--out", str(tmp_path / "report.html")]) == 4
     assert "no run/journal.sqlite" in capsys.readouterr().err
+
+
+def test_a_program_written_for_a_view_is_run_on_it_and_turned_back() -> None:
+    grid = as_grid([[1, 2, 3]])
+    view = View.parse("f0r1-0213456789")  # a quarter turn, and blue for red
+    source = f"{DSL_HEADER}def transform(grid):\n    return paint_mask(grid, grid == 1, 5)\n"
+    with StepDrawer() as drawer:
+        (step,) = drawer.draw(source, view.name, grid)
+    assert step["grid"] == "153"
+    assert drawer.notes == []

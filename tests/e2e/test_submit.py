@@ -17,6 +17,8 @@ import pytest
 
 from appliance.arc.source import load_tasks
 from appliance.errors import EXIT_CHECKPOINTED, EXIT_COVERAGE, EXIT_INTERRUPTED
+from appliance.record.coverage import SOLVED
+from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
 from bench.job import submit_command
 from tests.support.main_job import journal_of, stage_rows, submission_faults
@@ -103,6 +105,9 @@ def test_the_report_counts_what_was_reached(finished: Path) -> None:
     assert report["coverage"]["sampled"] == 6
     assert report["faults"] == []
     assert 0.0 <= report["score"]["by_output"] <= 1.0
+    with closing(Journal(RunFolder(finished).journal)) as journal:
+        assert len(journal.fact(SOLVED, list[str])) == report["solved"]
+        assert len(journal.contents()) == 6  # for a report where the file of tasks is not
 
 
 def test_the_same_command_again_redoes_nothing(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -372,3 +375,51 @@ def test_a_trial_has_a_task_for_each_worker_and_the_longest(
     assert len(set(few)) == len(few) <= num
     assert len(few) >= min(num, 2 * max(1, cards))
     assert few[0] == "t0" and (num == 1 or few[-1] == f"t{num - 1}")
+
+
+def write_wheel(path: Path, files: dict[str, str], *, executable: str = "") -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            info = zipfile.ZipInfo(name)
+            info.external_attr = (0o755 if name == executable else 0o644) << 16
+            archive.writestr(info, text)
+
+
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def test_the_environment_holds_the_wheels_of_this_python_alone(
+    run_script: ModuleType, tmp_path: Path
+) -> None:
+    wheels = tmp_path / "dataset/wheels"
+    wheels.mkdir(parents=True)
+    files = {
+        "a/__init__.py": "from b import VALUE",
+        "a/tool": "#!/bin/sh\necho runs\n",
+        "a-1.dist-info/METADATA": "Metadata-Version: 2.1\nName: a\nVersion: 1\n",
+        "a-1.data/scripts/start": "#!/bin/sh\n",
+        "a-1.data/data/share/a/page.txt": "text",
+    }
+    write_wheel(wheels / "a-1-py3-none-any.whl", files, executable="a/tool")
+    write_wheel(wheels / "b-1-py3-none-any.whl", {"b-1.data/purelib/b.py": "VALUE = 7"})
+    write_wheel(wheels / "b-1-other.whl", {"b.py": "VALUE = 8"})
+
+    names = ["a-1-py3-none-any.whl", "b-1-py3-none-any.whl"]
+    told = {"wheels": {HERE: names, "3.7": ["b-1-other.whl"]}}
+    python = run_script.install(tmp_path / "dataset", told)
+    asked = "import a, importlib.metadata as m; print(a.VALUE, m.version('a'), a.__path__[0])"
+    done = subprocess.run([python, "-c", asked], capture_output=True, text=True, check=True)
+
+    value, version, folder = done.stdout.split()
+    assert (value, version) == ("7", "1")
+    assert subprocess.run([Path(folder) / "tool"], capture_output=True).stdout == b"runs\n"
+    environment = run_script.SCRATCH / "environment"
+    assert (environment / "bin/start").is_file()
+    assert (environment / "share/a/page.txt").read_text() == "text"
+
+
+def test_a_wheel_that_is_none_is_a_fault(run_script: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels/a.whl").write_bytes(b"PK no zip")
+    with pytest.raises(run_script.Fault, match=r"\[FAULT:install\]"):
+        run_script.install(tmp_path, {"wheels": {HERE: ["a.whl"]}})

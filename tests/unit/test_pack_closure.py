@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import PrerequisiteError
-from appliance.pack.closure import check_closure, names_of
+from appliance.pack.closure import check_closure, names_of, offered, remove_others
 from appliance.pack.wheelhouse import versions_of, without
 from tests.support.cases import REPOSITORY
 
@@ -55,6 +55,21 @@ def test_a_wheel_for_another_python_is_not_there(tmp_path: Path) -> None:
     check(tmp_path, "a==1.0")
     with pytest.raises(PrerequisiteError, match=r"Python 3.13: the list needs a==1.0"):
         check(tmp_path, "a==1.0", python="3.13")
+
+
+def test_what_an_earlier_packing_left_is_removed(tmp_path: Path) -> None:
+    """Else it is uploaded as well, and an older version may be taken for the pinned one."""
+    here = "cp312-cp312-manylinux_2_28_x86_64"
+    for name, tag in (("a-1.0", here), ("a-0.9", here), ("b_c-2.0", "py3-none-any")):
+        wheel(tmp_path, name, tag=tag)
+    wheel(tmp_path, "a-1.0", tag="cp313-cp313-manylinux_2_28_x86_64")
+    wheel(tmp_path, "arc_appliance-0.1")
+    (tmp_path / "requirements.txt").write_text("a==1.0\nB-c==2.0\n")
+
+    remove_others(tmp_path / "requirements.txt", ("3.12",), tmp_path)
+    names = {"a": f"a-1.0-{here}.whl", "b-c": "b_c-2.0-py3-none-any.whl"}
+    assert {n: w.path.name for n, w in offered(tmp_path, "3.12").items()} == names
+    assert {path.name for path in tmp_path.glob("*.whl")} == set(names.values())
 
 
 def test_what_is_left_out_may_be_missing(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ drawn."""
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -134,9 +136,11 @@ def test_a_deep_pass_that_others_overtake_is_paused_and_all_is_over_at_the_end()
     *_, deep, third = view.passes(50.0)
     assert (deep.state, deep.num_done) == ("paused", 1)
     assert (third.state, third.num_done, third.num_tasks) == ("running", 1, 1)
+    view.take([ended(IDS[0], "deep", 55.0, number=3)], {})
     view.pulse = pulse(60.0, is_over=True)
     assert {p.state for p in view.passes(60.0)} == {"over"}
-    assert view.tasks[IDS[0]].state == "round 2"
+    assert view.passes(60.0)[-1].took_s == 25.0  # to its last round
+    assert view.tasks[IDS[0]].state == "round 3"
 
 
 def test_what_stands_for_a_task_follows_its_candidates_and_the_answers() -> None:
@@ -375,6 +379,17 @@ def test_a_heart_writes_a_pulse_every_few_seconds_and_says_when_it_is_over() -> 
     heart.stop()
     last = pulse_of(journal)
     assert last is not None and last.is_over and last.workers[0].state == "gone"
+    journal.close()
+
+
+def test_a_pulse_that_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
+    journal, display = Journal(tmp_path / "journal.sqlite"), Seen()
+    heart = Heart(display, journal, VirtualClock(), start_s=0.0, deadline_s=9.0)
+    with closing(sqlite3.connect(journal.path)) as other:
+        other.execute("DROP TABLE facts")
+    heart.beat({0: state_of("deep")})
+    heart.stop()
+    assert display.num == 1
     journal.close()
 
 

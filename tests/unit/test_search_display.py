@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from appliance.arc.grid import Grid, as_grid
 from appliance.arc.task import Pair, Task
 from appliance.arc.vote import Candidate
-from appliance.run.console import JsonDisplay, PlainDisplay
+from appliance.clock import VirtualClock
+from appliance.record.journal import Journal
+from appliance.run.console import JsonDisplay, PlainDisplay, RichDisplay
 from appliance.run.task_text import task_line
 from appliance.run.worker_state import TaskReport
 from appliance.solve.messages import Searched
@@ -85,6 +89,20 @@ def test_the_plain_line_names_the_stage_and_a_solved_task_has_its_program() -> N
         "        return mirror(grid, LEFT_RIGHT)",
         "search   1/10  t | 0.40 sure | exact | 2.1 s | not solved",
     ]
+
+
+def test_lines_after_the_view_was_left_count_the_tasks_before(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    journal = Journal(Path(":memory:"))
+    display = RichDisplay(
+        journal=journal, name="x", clock=VirtualClock(), num_tasks=10, solutions={}
+    )
+    display.show(SURE)
+    display.close()
+    display.show(replace(SURE, task=replace(TASK, task_id="u")))
+    assert capsys.readouterr().out.startswith("search   2/10  u | ")
+    journal.close()
 
 
 def test_json_has_the_facts_and_the_program() -> None:

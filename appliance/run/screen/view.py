@@ -71,6 +71,10 @@ class TaskView:
         return sum(r.seconds for (stage, _), r in self.rows.items() if stage in stages)
 
     @property
+    def is_worth_showing(self) -> bool:
+        return bool(self.is_solved) or self.standing.chance > WORTH_SHOWING
+
+    @property
     def state(self) -> str:
         """The last that happened to it, for people."""
         if self.num_rounds > 1:
@@ -131,6 +135,7 @@ class RunView:
         self._solutions = solutions or {}
         # By pass and task: when the task first came through it, and when that work began.
         self._came: dict[str, dict[str, tuple[float, float]]] = {name: {} for name in PASSES}
+        self._latest_s: dict[str, float] = {}  # by pass, when the latest job of it ended
 
     def begin(self, facts: Facts, tasks: Iterable[tuple[str, int, float]]) -> None:
         """tasks: id, number of test inputs and size of each. Those that are known stay."""
@@ -159,7 +164,7 @@ class RunView:
                 changed[task_id].found[stage, number] = candidates
         for task in changed.values():
             self._judge(task)
-            if task.is_solved or task.standing.chance > WORTH_SHOWING:
+            if task.is_worth_showing:
                 self.latest = task.task_id
 
     def _count(self, row: StageRow) -> None:
@@ -167,6 +172,7 @@ class RunView:
         if name not in PASSES or row.at_s is None:
             return
         self._came[name].setdefault(row.task_id, (row.at_s - row.seconds, row.at_s))
+        self._latest_s[name] = max(row.at_s, self._latest_s.get(name, row.at_s))
 
     def _judge(self, task: TaskView) -> None:
         by_stage: dict[str, list[Candidate]] = {}
@@ -217,8 +223,8 @@ class RunView:
         began_s = max(start_s, min((began for began, _ in lately.values()), default=now_s))
         if is_over or is_passed:
             state = "over" if is_over or name != "deep" else "paused"
-            ended_s = max((ended for _, ended in lately.values()), default=began_s)
-            return PassView(title, len(came), num_tasks, state, max(0.0, ended_s - began_s))
+            took_s = max(0.0, self._latest_s[name] - began_s)
+            return PassView(title, len(came), num_tasks, state, took_s)
         took_s = max(0.0, now_s - began_s)
         seconds = {t: ended_s - began_s for t, (began_s, ended_s) in lately.items()}
         left_s = self._left_s(name, took_s, seconds)
