@@ -18,8 +18,8 @@ vote was as certain as here. It is learnt on the other half of the tasks, over a
 also told the true seconds of every job, which a run has to guess, so it is favoured. A job that
 does not fit the time is not begun.
 
-Scores are means over tasks and runs of what two attempts solve; differences to `passes` are paired
-by task, with 95 % intervals (bootstrap over tasks).
+Figures are means over tasks and runs: what two attempts solve, and where the right grid is among
+the answers. Differences to `passes` are paired by task, with 95 % intervals (bootstrap over tasks).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from appliance.arc.source import load_tasks
 from appliance.arc.task import Task, TaskSet
 from appliance.arc.vote import Candidate
 from appliance.record.experiments.estimates import bootstrap, paired_difference
-from appliance.record.figures import votes_by_task
+from appliance.record.figures import grids_by_task, votes_by_task
 from appliance.record.journal import Journal
 from appliance.record.run_folder import RunFolder
 from appliance.run.schedule.certainty import SETTLED_MARGIN, TaskVotes, is_found
@@ -48,6 +48,9 @@ BUDGETS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Seconds of one worker for each task."""
 
 NUM_WORKERS = 2
+
+FIGURES = ("solved", "covered")
+"""Of a `Standing`."""
 
 FEW = 5
 """Jobs of a kind that must have been seen; with fewer, their gain is that of all rounds alike."""
@@ -71,6 +74,7 @@ class Standing:
     """What a task has after some of its jobs."""
 
     solved: float  # share of its test outputs that two attempts solve
+    covered: float  # share that has the right grid among its answers
     margin: float | None  # of the least certain vote; None without candidates
     is_found: bool  # the search is sure
 
@@ -178,8 +182,8 @@ class Gains:
         return float(np.mean(like_it if len(like_it) >= FEW else self._by_kind[job.kind]))
 
 
-def scores(recorded: Recorded, budget_s: float, order: Order) -> dict[str, float]:
-    """Share of each task that is solved when the budget, of each worker, is over."""
+def ends(recorded: Recorded, budget_s: float, order: Order) -> dict[str, Standing]:
+    """What each task has when the budget, of each worker, is over."""
     replay, free_s = Replay(recorded), [0.0] * NUM_WORKERS
     while True:
         free_s.sort()
@@ -189,12 +193,12 @@ def scores(recorded: Recorded, budget_s: float, order: Order) -> dict[str, float
         job = order(replay, taken)
         free_s[0] += job.seconds
         replay.take(job)  # its outcome is known at once: with two workers that hardly matters
-    return {task_id: replay.standing(task_id).solved for task_id in recorded.jobs}
+    return {task_id: replay.standing(task_id) for task_id in recorded.jobs}
 
 
-def static_scores(recorded: Recorded, share_s: float) -> dict[str, float]:
+def static_ends(recorded: Recorded, share_s: float) -> dict[str, Standing]:
     """The same where every task has its share, and what one does not need is lost."""
-    solved = {}
+    found = {}
     for task_id, (search, quick, *deep) in recorded.jobs.items():
         left_s, is_searched, num = share_s, False, 0
         for job in (quick, search, *deep):
@@ -202,8 +206,8 @@ def static_scores(recorded: Recorded, share_s: float) -> dict[str, float]:
                 break
             left_s -= job.seconds
             is_searched, num = is_searched or not job.number, num + bool(job.number)
-        solved[task_id] = recorded.standings[task_id, is_searched, num].solved
-    return solved
+        found[task_id] = recorded.standings[task_id, is_searched, num]
+    return found
 
 
 def recorded_of(run: Path, search: Path, tasks: TaskSet) -> Recorded:
@@ -242,8 +246,31 @@ def standing_of(
     answers = {task.task_id: tasks.solutions[task.task_id]}
     solved = votes_by_task(candidates, answers)[task.task_id]["vote_2"]
     everything = [c for pool in candidates.values() for c in pool]
+    covered = grids_by_task(everything, answers).get(task.task_id, {}).get("pass_n", 0.0)
     margin = TaskVotes(task, everything).certainty().margin if everything else None
-    return Standing(solved, margin, is_found(task, everything))
+    return Standing(solved, covered, margin, is_found(task, everything))
+
+
+def _cell(
+    by_run: Sequence[Mapping[str, Standing]],
+    passes: Sequence[Mapping[str, Standing]],
+    figure: str,
+    task_ids: Sequence[str],
+) -> str:
+    """A figure over tasks, and the difference to that of `passes`."""
+
+    def values(runs: Sequence[Mapping[str, Standing]]) -> list[float]:
+        """Of every task, the mean over runs."""
+        return [float(np.mean([getattr(run[t], figure) for run in runs])) for t in task_ids]
+
+    found = values(by_run)
+    low, high = bootstrap(found)
+    difference = paired_difference(found, values(passes))
+    least, most = difference.interval
+    return (
+        f"{figure} {np.mean(found):.3f} [{low:.3f}, {high:.3f}]  "
+        f"{difference.mean:+.3f} [{least:+.3f}, {most:+.3f}]"
+    )
 
 
 def main() -> int:
@@ -266,23 +293,13 @@ def main() -> int:
 
     for seconds in BUDGETS:
         budget_s = seconds * len(ids) / NUM_WORKERS
-        solved = {
-            name: [scores(run, budget_s, order) for run in runs] for name, order in orders.items()
+        found = {
+            name: [ends(run, budget_s, order) for run in runs] for name, order in orders.items()
         }
-        solved["static"] = [static_scores(run, seconds) for run in runs]
-        values = {
-            name: np.mean([[by_task[t] for t in ids] for by_task in by_run], axis=0).tolist()
-            for name, by_run in solved.items()
-        }
-        for name, found in values.items():
-            low, high = bootstrap(found)
-            difference = paired_difference(found, values["passes"])
-            least, most = difference.interval
-            print(
-                f"{seconds:4.0f} s a task  {name:8} {np.mean(found):.3f} [{low:.3f}, {high:.3f}]  "
-                f"{difference.mean:+.3f} [{least:+.3f}, {most:+.3f}]",
-                flush=True,
-            )
+        found["static"] = [static_ends(run, seconds) for run in runs]
+        for name, by_run in found.items():
+            cells = [_cell(by_run, found["passes"], figure, ids) for figure in FIGURES]
+            print(f"{seconds:4.0f} s a task  {name:8} {'   '.join(cells)}", flush=True)
     return 0
 
 

@@ -2,8 +2,12 @@
 
 from functools import partial
 
+import numpy as np
 import pytest
 
+from appliance.arc.grid import freeze
+from appliance.arc.task import Task, TaskSet
+from appliance.arc.vote import Candidate
 from bench.value import (
     Gains,
     Job,
@@ -12,12 +16,13 @@ from bench.value import (
     Standing,
     by_passes,
     by_value,
-    scores,
-    static_scores,
+    ends,
+    standing_of,
+    static_ends,
 )
 
-NOTHING, WRONG = Standing(0.0, None, False), Standing(0.0, 0.3, False)
-RIGHT, SURE = Standing(1.0, 0.3, False), Standing(1.0, 0.0, True)
+NOTHING, WRONG = Standing(0.0, 0.0, None, False), Standing(0.0, 0.0, 0.3, False)
+RIGHT, SURE = Standing(1.0, 1.0, 0.3, False), Standing(1.0, 1.0, 0.0, True)
 
 SECONDS = (2.0, 1.0, 10.0, 10.0)  # search, quick, two deep rounds
 
@@ -57,7 +62,7 @@ def test_jobs_of_a_task_come_one_after_another() -> None:
 )
 def test_passes_solve_what_fits_the_time(budget_s: float, solved: float) -> None:
     # Both workers: quick until 1 s, search until 3 s, then the learnable task until 13 s.
-    assert sum(scores(RUN, budget_s, by_passes).values()) == solved
+    assert sum(s.solved for s in ends(RUN, budget_s, by_passes).values()) == solved
 
 
 def test_a_job_has_the_mean_gain_of_those_like_it() -> None:
@@ -81,5 +86,18 @@ def test_value_takes_what_gives_most_for_a_second_once_all_are_answered() -> Non
 
 
 def test_static_shares_lose_what_a_task_does_not_need() -> None:
-    assert static_scores(RUN, 12.0) == {"searchable": 1.0, "learnable": 0.0}
-    assert static_scores(RUN, 13.0) == {"searchable": 1.0, "learnable": 1.0}
+    assert static_ends(RUN, 12.0) == {"searchable": SURE, "learnable": WRONG}
+    assert static_ends(RUN, 13.0) == {"searchable": SURE, "learnable": RIGHT}
+
+
+def test_a_right_grid_that_is_outvoted_covers_its_task_and_does_not_solve_it() -> None:
+    wrong, other, right = (freeze(np.full((1, 1), colour)) for colour in (1, 2, 3))
+    task = Task("t", (), (wrong,))
+    tasks = TaskSet("made", (task,), {"t": (right,)})
+    answers = [wrong, wrong, wrong, other, other, right]
+    found = [Candidate("t", 0, grid, -1.0, 1, view=str(i)) for i, grid in enumerate(answers)]
+
+    standing = standing_of(task, tasks, {"deep": found})
+    assert (standing.solved, standing.covered) == (0.0, 1.0)
+    assert standing_of(task, tasks, {"deep": found[3:]}).solved == 1.0
+    assert standing_of(task, tasks, {}) == NOTHING
