@@ -7,11 +7,12 @@ that a test reads and writes.
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
-PROGRAM = '''#!{python}
+PROGRAM = '''
 import json, sys
 from pathlib import Path
 
@@ -47,8 +48,8 @@ def answer():
             if "Error for url" in found or "Server Error" in found:
                 return found, 1
             status, _, message = found.partition(":")
-            text = f'{{words[2]}} has status "KernelWorkerStatus.{{status}}"'
-            return text + (f'\\nFailure message: "{{message}}"' if message else ""), 0
+            text = f'{words[2]} has status "KernelWorkerStatus.{status}"'
+            return text + (f'\\nFailure message: "{message}"' if message else ""), 0
         case ["kernels", "logs"]:
             return server["log"], 0
         case ["competitions", "submissions"]:
@@ -95,7 +96,11 @@ class Server:
         self.program = folder / "kaggle"
         self._file = folder / "server.json"
         folder.mkdir()
-        self.program.write_text(PROGRAM.format(python=sys.executable))
+        # By the shell, for the first line of a program holds no path with a space in it.
+        script = self.program.with_suffix(".py")
+        script.write_text(PROGRAM)
+        command = shlex.join([sys.executable, str(script)])
+        self.program.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         self.program.chmod(0o755)
         self.holds()
 
