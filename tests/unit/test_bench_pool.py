@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bench.pool import MERGE_S, Policy, Pool, play, policies
+from appliance.pack.render_condor import MERGE_S
+from bench.pool import Policy, Pool, play, policies
 
 QUIET = Pool(slots=10, evicted=0, slow=0, wrong=0, held=0, cycle_s=10)
 HOUR = 3600.0

@@ -336,7 +336,7 @@ def test_every_source_has_a_letter_of_its_own() -> None:
 def state_of(stage: str, *, number: int = 1, **job: float) -> WorkerState:
     task = ONE_EACH.tasks[0]
     assignment = Assignment(stage, (task,), 4, 9.0, 9.0, round=number)  # type: ignore[arg-type]
-    message = Job(job_id=1, stage=stage, tasks=[TaskMessage.of(task)], deadline_s=9.0, **job)  # type: ignore[arg-type]
+    message = Job(job_id=1, stage=stage, tasks=[TaskMessage.of(task)], deadline_s=9.0, **job)
     return WorkerState(state="busy", running=Running(assignment, message, 1.0))
 
 
