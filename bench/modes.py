@@ -34,7 +34,6 @@ from appliance.arc.view import View, sampling_views
 from appliance.arc.vote import Candidate, group_by_output, vote
 from appliance.clock import Deadline
 from appliance.config import TrainSettings
-from appliance.engine.adapter.config import read_config
 from appliance.engine.environment import prepare_process
 from appliance.engine.folder.card import model_dir
 from appliance.foreign_text import as_file_name
@@ -42,7 +41,7 @@ from appliance.machine.host import find_host
 from appliance.record.experiments.estimates import bootstrap, paired_difference
 from appliance.record.run_folder import RunFolder
 from appliance.seeds import generator
-from appliance.solve.ladder import tune_settings_of
+from appliance.solve.ladder import tune_settings_made, tune_settings_of
 from appliance.solve.language import Language
 from appliance.solve.scoring import score_candidates
 from appliance.solve.transduce import candidate, greedily, questions
@@ -159,10 +158,8 @@ class Bench:
 
     def figures(self, task: Task, chosen: Mode) -> dict[str, float]:
         self._trainer.reset()
-        # Rounds of a run differ in rank, so the adapter itself says which slots it needs.
         adapter = self._run.adapters / as_file_name(task.task_id)
-        made = read_config(adapter)
-        self._trainer.load(adapter, replace(self._settings, rank=made.rank, alpha=made.alpha))
+        self._trainer.load(adapter, tune_settings_made(self._settings, adapter))
         views = sampling_views(generator("modes", task.task_id), chosen.views, len(task.train))
 
         with self._trainer.merged() as model:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance import cli
+from appliance.arc.read import read_json
 from appliance.clock import Clock, SystemClock
 from appliance.errors import (
     EXIT_DONE,
@@ -284,8 +285,8 @@ class Walk:
 def name_in(path: Path) -> str:
     """OWNER/SLUG of a metadata file."""
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["id"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return str(read_json(path)["id"])
+    except (InputError, KeyError, TypeError):
         raise InputError(
             f"{path}: not the metadata of a package",
             expected="a package",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 from appliance.config import TrainSettings
+from appliance.engine.adapter.config import read_config
 from appliance.engine.base import TuneSettings
 from appliance.sizing.memory_ladder import LAST_RUNG, RUNGS
 
@@ -63,6 +65,18 @@ def tune_settings_again(
     share = rank / settings.rank
     alpha = settings.alpha * (math.sqrt(share) if settings.rslora else share)
     return replace(settings, rank=rank, alpha=alpha)
+
+
+def tune_settings_made(settings: TuneSettings, folder: Path) -> TuneSettings:
+    """The settings for the saved adapter in that folder: rounds differ in rank, so it says itself
+    which slots it needs.
+
+    Raises InputError where the folder holds no adapter.
+    """
+    if settings.method != "lora" or settings.start == "continue":
+        return settings
+    made = read_config(folder)
+    return replace(settings, rank=made.rank, alpha=made.alpha)
 
 
 def batch_tokens_at(batch_tokens: int, rung: int) -> int:

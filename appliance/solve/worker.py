@@ -20,7 +20,6 @@ from appliance.arc.prompt import get_style
 from appliance.arc.task import Task
 from appliance.arc.view import View
 from appliance.clock import Deadline, SystemClock
-from appliance.engine.adapter.config import read_config
 from appliance.engine.base import EngineSpec, NotTuned, Outcome, Served, Server, TuneSettings
 from appliance.engine.device_faults import check_device, is_out_of_memory, poisons_process
 from appliance.engine.environment import hide_scipy, hush_kernel_hub, no_garbage_collection
@@ -47,6 +46,7 @@ from appliance.solve.ladder import (
     batch_tokens_at,
     tune_settings_again,
     tune_settings_at,
+    tune_settings_made,
     tune_settings_of,
 )
 from appliance.solve.language import Language
@@ -401,11 +401,7 @@ class Worker:
                     f"the adapter of {task.task_id} is {found[:12]}",
                     expected=f"{job.adapter_sha[:12]}, which the journal names",
                 )
-            if settings.method == "lora" and settings.start == "new":
-                # Rounds differ in rank, so the adapter itself says which slots it needs.
-                made = read_config(folder)
-                settings = replace(settings, rank=made.rank, alpha=made.alpha)
-            self._trainer.load(folder, settings)
+            self._trainer.load(folder, tune_settings_made(settings, folder))
         except InputError as fault:  # no weights, or a record that does not fit them
             raise AdapterLost(f"the adapter of {task.task_id}: {fault.found}") from fault
 
